@@ -1,0 +1,161 @@
+"""The border between web and cluster: what REST and the page may ask, and the shapes of the answers.
+
+`supervisor.Supervisor` is the real thing; tests of web use a fake that passes the same contract test.
+"""
+
+from typing import Annotated, Any, Literal, Protocol
+
+from msgspec import Meta, Struct
+
+from bargetrio.eventlog.event import Event
+from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
+
+NodeState = Literal["running", "killed", "crashed", "unreachable"]
+
+
+class PeerView(Struct, frozen=True, kw_only=True):
+    """A leader's view of one follower; on other nodes only `id` and `connected` are set."""
+
+    id: int
+    connected: bool
+    match_index: int | None = None
+    next_index: int | None = None
+    progress: Literal["probe", "replicate", "snapshot"] | None = None
+
+
+class NodeView(Struct, frozen=True, kw_only=True):
+    """What is known of a node; of one that does not run, only `id`, `address`, `api` and `state`."""
+
+    id: int
+    address: str
+    api: str
+    state: NodeState
+    reason: str = ""
+    role: str | None = None
+    term: int | None = None
+    voted_for: int | None = None
+    leader: int | None = None
+    commit_index: int | None = None
+    last_applied: int | None = None
+    last_log_index: int | None = None
+    last_log_term: int | None = None
+    peers: list[PeerView] = []
+
+
+class LeaderView(Struct, frozen=True, kw_only=True):
+    """Who leads, by the highest term that has a quorum."""
+
+    leader: int
+    term: int
+    address: str
+
+
+class LinkFault(Struct, frozen=True, kw_only=True, rename={"source": "from", "target": "to"}, forbid_unknown_fields=True):
+    """What happens to messages from one node to another."""
+
+    source: int
+    target: int
+    cut: bool = False
+    drop: Annotated[float, Meta(ge=0, le=1)] = 0.0
+    delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
+
+
+class DiskFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What happens to a node's writes and syncs; an error stops the node as a real one would."""
+
+    node: int
+    delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
+    error: Literal["EIO", "ENOSPC"] | None = None
+
+
+class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All faults in force. `groups`: nodes in different groups cannot reach each other; a node in none is in a group of its own."""
+
+    groups: list[list[int]] = []
+    links: list[LinkFault] = []
+    disks: list[DiskFault] = []
+
+
+class EventPage(Struct, frozen=True, kw_only=True):
+    """Events in order of time. `next` is what to give as `after` for what comes later; it names a cursor per daemon."""
+
+    events: list[Event]
+    next: str
+    dropped: int
+    heartbeats: int = 0
+    unreachable: list[int] = []
+
+
+class NodeAnswer(Struct, frozen=True, kw_only=True):
+    """Whether kill or revive changed anything: asking twice is no error."""
+
+    id: int
+    state: NodeState
+    changed: bool
+
+
+class Cluster(Protocol):
+    """The whole cluster, asked of any daemon. Every call raises BargeError and nothing else that a caller could cause.
+
+    `local` keeps a question from being passed on: daemons ask each other with it.
+    """
+
+    cluster_name: str
+    node_ids: list[int]
+    local_ids: list[int]
+
+    async def execute(self, request: Put | Get | Delete | List) -> PutAnswer | GetAnswer | DeleteAnswer | ListAnswer:
+        """Carry one request to the leader (stale reads to a local node), through an election if need be.
+
+        Waits at most request_timeout; then no_leader if it was never proposed, outcome_unknown if it may have been.
+        """
+        ...
+
+    async def leader(self) -> LeaderView:
+        """Return who leads; raise BargeError(no_leader) where no quorum follows anybody."""
+        ...
+
+    async def nodes(self, *, local: bool = False) -> list[NodeView]:
+        """Return a view of every node, of this daemon's own with `local`; one that can't be asked is "unreachable"."""
+        ...
+
+    async def kill(self, node_id: int, *, local: bool = False) -> NodeAnswer:
+        """Crash the node; return once its port refuses. An unknown id is not_found and lists the known ones."""
+        ...
+
+    async def revive(self, node_id: int, *, local: bool = False) -> NodeAnswer:
+        """Start the node again; return once it has recovered and listens, or raise why it can't."""
+        ...
+
+    async def faults(self) -> Faults:
+        """Return the faults in force."""
+        ...
+
+    async def set_faults(self, faults: Faults, *, local: bool = False) -> Faults:
+        """Put exactly these faults in force in every daemon; an unknown node id is bad_request."""
+        ...
+
+    async def events(
+        self,
+        *,
+        after: str = "",
+        nodes: frozenset[int] = frozenset(),
+        kinds: frozenset[str] = frozenset(),
+        heartbeats: bool = False,
+        limit: int = 500,
+        local: bool = False,
+    ) -> EventPage:
+        """Return events after the cursor, or the newest `limit` without one; empty filters let everything through."""
+        ...
+
+    async def wait_for_event(self) -> None:
+        """Return when this daemon has a new event that is not a heartbeat."""
+        ...
+
+    def ready(self) -> str:
+        """Return "" if a leader with a quorum is known and the local nodes are caught up, else why not, in words."""
+        ...
+
+    def status(self) -> dict[str, Any]:
+        """Return what /status tells: versions, uptime, local nodes, leader, term, number of events and keys."""
+        ...

@@ -1,0 +1,4 @@
+"""eventlog tells. Typed facts become numbered events; page, log.html, events.jsonl, metrics and tests read the same ones.
+
+May import raft's facts and messages; trio only in recorder.py, for subscriptions. Start at event.py.
+"""

@@ -1,0 +1,85 @@
+"""The border between cluster and node: what a node is given, and what the supervisor may do with it.
+
+`server.Node` is the real thing. The supervisor starts `run` in a scope of the node's own and catches what comes out of it, so
+that one node's end is never another's.
+"""
+
+from typing import Protocol
+
+import trio
+from msgspec import Struct
+
+from bargetrio.eventlog.event import DriverFact
+from bargetrio.raft.facts import Fact, RoleName
+from bargetrio.raft.messages import NodeId
+
+
+class Sink(Protocol):
+    """Takes a node's facts; the recorder is one."""
+
+    def record(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+        """Number, stamp and keep the fact; never blocks, never raises."""
+        ...
+
+
+class NodeSettings(Struct, frozen=True, kw_only=True):
+    """What a node is told when it is built; durations in seconds, addresses as "host:port"."""
+
+    cluster: str
+    node_id: NodeId
+    listen: str
+    addresses: dict[NodeId, str]
+    heartbeat_s: float
+    election_s: tuple[float, float]
+    request_timeout_s: float
+    peer_secret: bytes | None = None
+    seed: int | None = None
+
+
+class PeerStatus(Struct, frozen=True, kw_only=True):
+    """This node's link to a peer; `match_index`, `next_index`, `progress` only at a leader."""
+
+    id: NodeId
+    connected: bool
+    match_index: int | None = None
+    next_index: int | None = None
+    progress: str | None = None
+
+
+class NodeStatus(Struct, frozen=True, kw_only=True):
+    """A running node at this moment. `has_quorum`: a leader that heard a majority, or a follower of a leader heard just now."""
+
+    role: RoleName
+    term: int
+    voted_for: NodeId | None
+    leader: NodeId | None
+    has_quorum: bool
+    commit_index: int
+    last_applied: int
+    last_log_index: int
+    last_log_term: int
+    keys: int
+    peers: list[PeerStatus]
+
+
+class RunningNode(Protocol):
+    """A node from the supervisor's side. One object is one life: revive builds a new one."""
+
+    last_turn: float
+    """trio time at which the node's loop last turned; it turns at least once a second while the node lives (watchdog)."""
+
+    async def run(self, task_status: trio.TaskStatus[None] = ...) -> None:
+        """Lock the folder, recover, listen, call `started()`, serve until cancelled.
+
+        Raises StorageError or OSError where it can't start, StorageFailed when its disk fails; anything else is a bug in the node.
+        Never returns by itself. When it has ended, its port refuses, its connections are reset, and no thread touches its folder.
+        """
+        ...
+
+    def fence(self) -> None:
+        """Die at once, before cancellation: disk and network ports take nothing more, nothing is flushed, no goodbye."""
+        ...
+
+    def status(self) -> NodeStatus:
+        """Return the node's state, from memory."""
+        ...

@@ -1,0 +1,85 @@
+"""The first line of a connection in either direction, and the proof that a peer knows the secret.
+
+    → {"hello":"client","protocol":1,"cluster":"barge"}
+    ← {"hello":"node","protocol":1,"cluster":"barge","node":0}
+
+    → {"hello":"peer","protocol":1,"cluster":"barge","node":1,"to":0,"store":"9f...","nonce":"c1..."}
+    ← {"hello":"node","protocol":1,"cluster":"barge","node":0,"store":"77...","nonce":"5a...","proof":"..."}
+    → {"proof":"..."}
+
+The proofs are HMAC-SHA256 over both nonces and both ids; they are there only where a secret is configured. The secret never
+travels, and a proof made for one connection, direction or pair of nodes is worth nothing on another.
+"""
+
+import hashlib
+import hmac
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from bargetrio.protocol.limits import MAX_INT
+
+NodeId = Annotated[int, Meta(ge=0, le=MAX_INT)]
+Short = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class ClientHello(Struct, frozen=True, kw_only=True, tag_field="hello", tag="client", forbid_unknown_fields=True):
+    """A client names the protocol and the cluster that it believes to talk to."""
+
+    protocol: int
+    cluster: Short
+
+
+class PeerHello(Struct, frozen=True, kw_only=True, tag_field="hello", tag="peer", forbid_unknown_fields=True):
+    """A node dials another: who it is, whom it wants, which store it remembers with."""
+
+    protocol: int
+    cluster: Short
+    node: NodeId
+    to: NodeId
+    store: Short
+    nonce: Short
+
+
+class NodeHello(Struct, frozen=True, kw_only=True, tag_field="hello", tag="node", omit_defaults=True):
+    """The node's answer to either hello; to a peer it adds its store, its nonce and, with a secret, its proof."""
+
+    protocol: int
+    cluster: Short
+    node: NodeId
+    store: str = ""
+    nonce: str = ""
+    proof: str = ""
+
+
+class PeerProof(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The dialler's proof, its second line, only where a secret is configured."""
+
+    proof: Short
+
+
+class HelloRefused(Struct, frozen=True, kw_only=True, tag_field="hello", tag="refused"):
+    """Why the node does not want this connection; it closes after this line."""
+
+    error: str
+    detail: str
+
+
+Hello = ClientHello | PeerHello
+HelloAnswer = NodeHello | HelloRefused
+
+hello_decoder: msgspec.json.Decoder[Hello] = msgspec.json.Decoder(Hello)
+answer_decoder: msgspec.json.Decoder[HelloAnswer] = msgspec.json.Decoder(HelloAnswer)
+proof_decoder: msgspec.json.Decoder[PeerProof] = msgspec.json.Decoder(PeerProof)
+
+
+def proof(secret: bytes, role: str, dialler: int, acceptor: int, dialler_nonce: str, acceptor_nonce: str) -> str:
+    """Return the proof that `role` ("dialler" or "acceptor") owes the other side, as hexadecimal digits."""
+    text = f"barge {role} {dialler} {acceptor} {dialler_nonce} {acceptor_nonce}"
+    return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
+
+
+def proof_is_right(given: str, wanted: str) -> bool:
+    """Compare in constant time."""
+    return hmac.compare_digest(given.encode(), wanted.encode())

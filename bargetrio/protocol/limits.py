@@ -1,0 +1,27 @@
+"""Every limit of the wire, in one place (docs/wire_format.md)."""
+
+PROTOCOL_VERSION = 1
+
+KEY_BYTES = 1024
+"""A key's longest UTF-8 form, in bytes."""
+VALUE_BYTES = 1024 * 1024
+"""A value's longest decoded form, in bytes."""
+
+HELLO_LINE_BYTES = 4 * 1024
+"""The longest first line that a stranger may send."""
+LINE_BYTES = 8 * 1024 * 1024
+"""The longest line on a connection that has said hello."""
+BATCH_BYTES = 1024 * 1024
+"""Entries of one AppendEntries, in bytes of their commands; a single larger command still travels, alone."""
+BATCH_ENTRIES = 2000
+"""Entries of one AppendEntries."""
+
+HELLO_TIMEOUT_S = 5.0
+"""A connection that has not said hello by then is closed."""
+STRANGERS = 256
+"""Connections without a hello; when full, the oldest is closed and the newcomer admitted."""
+JSON_DEPTH = 16
+"""Deeper nesting than this is not a request."""
+
+MAX_INT = 2**63 - 1
+"""Largest term, index, id that the wire knows."""

@@ -1,0 +1,86 @@
+"""What the driver must do for the core, in order (docs/architecture.md)."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from msgspec import Struct
+
+from bargetrio.raft.facts import Fact
+from bargetrio.raft.messages import Index, Message, NodeId
+from bargetrio.raft.records import Record
+
+Ticket = object
+"""Whatever the driver wants to get back: raft only stores it. Every ticket ends exactly once."""
+
+
+class Send(Struct, frozen=True, gc=False):
+    """The message may leave at once; it may also be lost."""
+
+    to: NodeId
+    message: Message
+
+
+class Persist(Struct, frozen=True):
+    """Begin to write `records`, and go on. When they are synced, let `then` leave and call `core.persisted(number)`.
+
+    At most one write is in flight; what comes meanwhile is in the next Persist: group commit. After a failed write nothing is
+    retried and nothing of `then` may leave: the node stops serving (BUG-51).
+    """
+
+    number: int
+    records: tuple[Record, ...]
+    then: tuple[Send, ...]
+
+
+class Apply(Struct, frozen=True):
+    """Entries `first` to `last` are committed: give them to the state machine. At most 1,000 at a time.
+
+    `tickets` are those of this leader's own proposals among them, in the order of the entries: `tickets[i]` belongs to entry
+    `last - len(tickets) + 1 + i`. None stands for an entry that nobody waits for.
+    """
+
+    first: Index
+    last: Index
+    tickets: Sequence[Ticket | None]
+
+
+class ReadReady(Struct, frozen=True):
+    """The state machine has applied `index`, and the leader was still leader after the reads arrived: answer them (6.4)."""
+
+    tickets: Sequence[Ticket]
+    index: Index
+
+
+RefusalReason = Literal["not_leader", "no_leader", "overloaded"]
+
+
+class ReadFailed(Struct, frozen=True):
+    """These reads can't be confirmed here; `leader` is who might, if known."""
+
+    tickets: Sequence[Ticket]
+    reason: RefusalReason
+    leader: NodeId | None
+
+
+class ProposalRefused(Struct, frozen=True):
+    """The command was never proposed: it has no effect, now or later."""
+
+    ticket: Ticket
+    reason: RefusalReason
+    leader: NodeId | None
+
+
+class ProposalsUnknown(Struct, frozen=True):
+    """These were proposed, and this node can't tell any more whether they commit: a later leader decides."""
+
+    tickets: Sequence[Ticket]
+    leader: NodeId | None
+
+
+class Announce(Struct, frozen=True, gc=False):
+    """A fact for the event log."""
+
+    fact: Fact
+
+
+Effect = Send | Persist | Apply | ReadReady | ReadFailed | ProposalRefused | ProposalsUnknown | Announce

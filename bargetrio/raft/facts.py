@@ -1,0 +1,183 @@
+"""What happened, as typed facts: the core announces them, the event log numbers, stamps and tells them.
+
+One fact a message or batch, never one an entry. `peer` is the other node of a message; `index` is the last index it is about.
+A running digest covers the log up to `index`: two nodes that agree there have the same digest, so a recorded run can be audited.
+`first_commands` holds at most three commands; the recorder shortens them at once and keeps no reference.
+"""
+
+from typing import ClassVar, Literal
+
+from msgspec import Struct
+
+from bargetrio.raft.messages import Command, Index, NodeId, Term
+
+RoleName = Literal["follower", "pre_candidate", "candidate", "leader"]
+
+
+class RoleChanged(Struct, frozen=True, kw_only=True, gc=False):
+    """A node took another role, and why."""
+
+    kind: ClassVar[str] = "role_changed"
+    term: Term
+    old: RoleName
+    new: RoleName
+    reason: str
+
+
+class TermChanged(Struct, frozen=True, kw_only=True, gc=False):
+    """A node saw a higher term, or began one."""
+
+    kind: ClassVar[str] = "term_changed"
+    term: Term
+    old_term: Term
+    reason: str
+
+
+class PreVoteRequested(Struct, frozen=True, kw_only=True, gc=False):
+    """This node asks `peer` whether it would vote for it in `term`."""
+
+    kind: ClassVar[str] = "pre_vote_requested"
+    peer: NodeId
+    term: Term
+    last_log_index: Index
+    last_log_term: Term
+
+
+class PreVoteGranted(Struct, frozen=True, kw_only=True, gc=False):
+    """This node tells `peer` that it would vote for it in `term`."""
+
+    kind: ClassVar[str] = "pre_vote_granted"
+    peer: NodeId
+    term: Term
+
+
+class PreVoteRefused(Struct, frozen=True, kw_only=True, gc=False):
+    """This node tells `peer` that it would not, and why."""
+
+    kind: ClassVar[str] = "pre_vote_refused"
+    peer: NodeId
+    term: Term
+    reason: str
+
+
+class VoteRequested(Struct, frozen=True, kw_only=True, gc=False):
+    """This node asks `peer` for its vote in `term`."""
+
+    kind: ClassVar[str] = "vote_requested"
+    peer: NodeId
+    term: Term
+    last_log_index: Index
+    last_log_term: Term
+
+
+class VoteGranted(Struct, frozen=True, kw_only=True, gc=False):
+    """This node gives `peer` its vote in `term`; the reply leaves when the vote is on the disk."""
+
+    kind: ClassVar[str] = "vote_granted"
+    peer: NodeId
+    term: Term
+
+
+class VoteRefused(Struct, frozen=True, kw_only=True, gc=False):
+    """This node does not vote for `peer`, and why."""
+
+    kind: ClassVar[str] = "vote_refused"
+    peer: NodeId
+    term: Term
+    reason: str
+
+
+class AppendSent(Struct, frozen=True, kw_only=True, gc=False):
+    """The leader sends `peer` entries `first_index` to `index`, or a heartbeat (count 0)."""
+
+    kind: ClassVar[str] = "append_sent"
+    peer: NodeId
+    term: Term
+    index: Index
+    first_index: Index
+    count: int
+    leader_commit: Index
+    first_commands: tuple[Command, ...]
+    digest: int
+
+
+class AppendAccepted(Struct, frozen=True, kw_only=True, gc=False):
+    """A follower has the entries of `peer` up to `index` in its log (count 0: a heartbeat); it answers once they are synced."""
+
+    kind: ClassVar[str] = "append_accepted"
+    peer: NodeId
+    term: Term
+    index: Index
+    first_index: Index
+    count: int
+    first_commands: tuple[Command, ...]
+    digest: int
+
+
+class AppendRejected(Struct, frozen=True, kw_only=True, gc=False):
+    """A follower's log does not have the entry before (5.3), or the sender's term is old."""
+
+    kind: ClassVar[str] = "append_rejected"
+    peer: NodeId
+    term: Term
+    index: Index
+    reason: str
+
+
+class LogTruncated(Struct, frozen=True, kw_only=True, gc=False):
+    """A follower deletes its entries from `index` to `last_index`: the leader's log differs there."""
+
+    kind: ClassVar[str] = "log_truncated"
+    term: Term
+    index: Index
+    last_index: Index
+
+
+class CommitAdvanced(Struct, frozen=True, kw_only=True, gc=False):
+    """This node knows the log to be committed up to `index`."""
+
+    kind: ClassVar[str] = "commit_advanced"
+    term: Term
+    index: Index
+    old_index: Index
+    digest: int
+
+
+class Applied(Struct, frozen=True, kw_only=True, gc=False):
+    """This node's state machine has taken entries `first_index` to `index`."""
+
+    kind: ClassVar[str] = "applied"
+    term: Term
+    index: Index
+    first_index: Index
+    first_commands: tuple[Command, ...]
+    digest: int
+
+
+class ReadServed(Struct, frozen=True, kw_only=True, gc=False):
+    """The leader confirmed a round of reads at `index` (6.4)."""
+
+    kind: ClassVar[str] = "read_served"
+    term: Term
+    index: Index
+    count: int
+    round: int
+
+
+Fact = (
+    RoleChanged
+    | TermChanged
+    | PreVoteRequested
+    | PreVoteGranted
+    | PreVoteRefused
+    | VoteRequested
+    | VoteGranted
+    | VoteRefused
+    | AppendSent
+    | AppendAccepted
+    | AppendRejected
+    | LogTruncated
+    | CommitAdvanced
+    | Applied
+    | ReadServed
+)

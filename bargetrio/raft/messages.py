@@ -1,0 +1,125 @@
+"""What nodes tell each other, and what the log holds (paper, Figure 2).
+
+One definition is the Python type, the wire form and the documented schema. On the wire a message is one JSON object a line with
+a `type`. Numbers are bounded; text is only ever a reason for people.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Raw, Struct
+
+MAX_INT = 2**63 - 1
+Natural = Annotated[int, Meta(ge=0, le=MAX_INT)]
+NodeId = Natural
+Term = Natural
+Index = Natural
+"""Log indices start at 1; 0 is "before the log"."""
+Command = Raw
+"""One JSON value as it came over the wire: raft never looks inside. `null` is the entry a new leader begins its term with."""
+
+NO_OP: Command = Raw(b"null")
+
+
+class Entry(Struct, frozen=True, array_like=True, gc=False):
+    """One log entry, `[term, command]` on the wire and on the disk; its index is its place."""
+
+    term: Term
+    command: Command
+
+
+class PreVoteRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="pre_vote_request", forbid_unknown_fields=True):
+    """Would you vote for me in `term`, one above mine? Nobody's term or vote changes (dissertation 9.6)."""
+
+    term: Term
+    candidate_id: NodeId
+    last_log_index: Index
+    last_log_term: Term
+
+
+class PreVoteReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="pre_vote_reply", forbid_unknown_fields=True):
+    """A grant echoes the requested term, a refusal carries the voter's own."""
+
+    term: Term
+    voter_id: NodeId
+    granted: bool
+    reason: str = ""
+
+
+class VoteRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="vote_request", forbid_unknown_fields=True):
+    """A candidate asks for our vote (5.2)."""
+
+    term: Term
+    candidate_id: NodeId
+    last_log_index: Index
+    last_log_term: Term
+
+
+class VoteReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="vote_reply", forbid_unknown_fields=True):
+    """Sent only when the vote is on the disk (5.2, 3.8)."""
+
+    term: Term
+    voter_id: NodeId
+    granted: bool
+    reason: str = ""
+
+
+class AppendRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="append_request", forbid_unknown_fields=True):
+    """AppendEntries: entries after `prev_log_index`, or none as a heartbeat (5.3).
+
+    `round` is the leader's counter of read rounds; the reply echoes it (6.4, BUG-44).
+    """
+
+    term: Term
+    leader_id: NodeId
+    prev_log_index: Index
+    prev_log_term: Term
+    entries: tuple[Entry, ...]
+    leader_commit: Index
+    round: Natural
+
+
+class AppendReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="append_reply", forbid_unknown_fields=True):
+    """What the follower's *disk* holds that the leader's log holds too, or where to look for that (5.3).
+
+    On success `match_index` is the last index known to be equal and synced. On refusal `hint_index`, `hint_term` name the
+    follower's last entry that could still agree: at most one probe per term.
+    """
+
+    term: Term
+    follower_id: NodeId
+    success: bool
+    match_index: Index = 0
+    prev_log_index: Index = 0
+    hint_index: Index = 0
+    hint_term: Term = 0
+    round: Natural
+
+
+Message = PreVoteRequest | PreVoteReply | VoteRequest | VoteReply | AppendRequest | AppendReply
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+
+
+def sender(message: Message) -> NodeId:
+    """Return who says this; a link accepts only messages of the node that said hello on it."""
+    match message:
+        case PreVoteRequest() | VoteRequest():
+            return message.candidate_id
+        case PreVoteReply() | VoteReply():
+            return message.voter_id
+        case AppendRequest():
+            return message.leader_id
+        case AppendReply():
+            return message.follower_id
+
+
+def encode_message(message: Message) -> bytes:
+    """Return the message as one line, newline included."""
+    return _encoder.encode(message) + b"\n"
+
+
+def decode_message(line: bytes) -> Message:
+    """Return the message in `line`; raise ValueError (msgspec.DecodeError is one) or RecursionError if there is none."""
+    return _decoder.decode(line)

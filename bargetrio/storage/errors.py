@@ -1,0 +1,17 @@
+"""Why a node refuses to start on its folder: one clear line for the operator, never a guess."""
+
+
+class StorageError(Exception):
+    """The folder can't be used; the text names what, where, and what to do."""
+
+
+class FolderInUse(StorageError):
+    """Another process, or another node of this one, has the folder's lock."""
+
+
+class WrongFolder(StorageError):
+    """The folder belongs to another cluster or node, or to a newer format."""
+
+
+class DamagedLog(StorageError):
+    """The log holds bytes that no crash explains; names file, offset and index (BUG-54)."""
