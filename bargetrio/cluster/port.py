@@ -69,7 +69,7 @@ class DiskFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All faults in force. `groups`: nodes in different groups cannot reach each other; a node in none is in a group of its own."""
+    """All faults in force. `groups`: nodes in different groups cannot reach each other; a node in none stands alone."""
 
     groups: list[list[int]] = []
     links: list[LinkFault] = []

@@ -6,8 +6,8 @@ that one node's end is never another's.
 
 from typing import Protocol
 
-import trio
 from msgspec import Struct
+from trio import TaskStatus  # type: ignore[attr-defined]  # 0.35 does not re-export it for mypy
 
 from bargetrio.eventlog.event import DriverFact
 from bargetrio.raft.facts import Fact, RoleName
@@ -68,10 +68,10 @@ class RunningNode(Protocol):
     last_turn: float
     """trio time at which the node's loop last turned; it turns at least once a second while the node lives (watchdog)."""
 
-    async def run(self, task_status: trio.TaskStatus[None] = ...) -> None:
+    async def run(self, task_status: TaskStatus[None] = ...) -> None:
         """Lock the folder, recover, listen, call `started()`, serve until cancelled.
 
-        Raises StorageError or OSError where it can't start, StorageFailed when its disk fails; anything else is a bug in the node.
+        Raises StorageError or OSError where it can't start, StorageFailed when its disk fails; anything else is a bug.
         Never returns by itself. When it has ended, its port refuses, its connections are reset, and no thread touches its folder.
         """
         ...
