@@ -1,0 +1,349 @@
+"""The core: one server of the paper, as a value that input changes and that leaves effects.
+
+Here are its state, the way in (`step`, `tick`, `propose`, `read`, `persisted`), the way out (`take_effects`), and the changes of
+term and role that everything shares. The rules themselves stand in election.py, replication.py and reads.py.
+"""
+
+from random import Random
+from typing import Final, assert_never
+
+from bargetrio.raft import election, reads, replication
+from bargetrio.raft.durability import Durability
+from bargetrio.raft.effects import (
+    Announce,
+    Apply,
+    Effect,
+    ProposalRefused,
+    ProposalsUnknown,
+    ReadFailed,
+    RefusalReason,
+    Send,
+    Ticket,
+)
+from bargetrio.raft.facts import Applied, CommitAdvanced, Fact, RoleChanged, TermChanged
+from bargetrio.raft.log import Log
+from bargetrio.raft.messages import (
+    NO_OP,
+    AppendReply,
+    AppendRequest,
+    Command,
+    Entry,
+    Index,
+    Message,
+    NodeId,
+    PreVoteReply,
+    PreVoteRequest,
+    Term,
+    VoteReply,
+    VoteRequest,
+)
+from bargetrio.raft.records import HardState, Remembered
+from bargetrio.raft.roles import TRANSITIONS, Candidate, Follower, Leader, PreCandidate, Progress, Role
+
+APPLY_SLICE: Final = 1000
+"""Entries of one Apply: no pass may hold the loop for long."""
+UNCOMMITTED_ENTRIES: Final = 100_000
+UNCOMMITTED_BYTES: Final = 64 * 1024 * 1024
+"""A leader that has more than this uncommitted refuses proposals as overloaded."""
+
+
+class Core:
+    """One server (Figure 2). `now` is seconds on a clock that never goes back; randomness is the caller's `random`."""
+
+    def __init__(
+        self,
+        *,
+        node_id: NodeId,
+        node_ids: tuple[NodeId, ...],
+        remembered: Remembered,
+        heartbeat_s: float,
+        election_s: tuple[float, float],
+        random: Random,
+        now: float,
+    ) -> None:
+        assert node_id in node_ids
+        self.node_id = node_id
+        self.peers = tuple(sorted(set(node_ids) - {node_id}))
+        self.majority = len(node_ids) // 2 + 1
+        self.heartbeat_s = heartbeat_s
+        self.election_min_s, self.election_max_s = election_s
+        self._random = random
+        # Persistent state (Figure 2): on the disk before any answer depends on it.
+        self.current_term: Term = remembered.hard_state.term
+        self.voted_for: NodeId | None = remembered.hard_state.voted_for
+        self.log = Log(remembered.entries)
+        self.durability = Durability(self.log.last_index)
+        # Volatile state.
+        self.commit_index: Index = 0
+        self.last_applied: Index = 0
+        self.role: Role = Follower(self.new_election_deadline(now))
+        self._effects: list[Effect] = []
+
+    # -- the way in ------------------------------------------------------------------------------------------------------
+
+    def step(self, message: Message, now: float) -> None:
+        """Take one message; raise ConsensusViolation if it proves that something is broken for good."""
+        match message:
+            case AppendRequest():
+                replication.on_append_request(self, message, now)
+            case AppendReply():
+                replication.on_append_reply(self, message, now)
+            case VoteRequest():
+                election.on_vote_request(self, message, now)
+            case VoteReply():
+                election.on_vote_reply(self, message, now)
+            case PreVoteRequest():
+                election.on_pre_vote_request(self, message, now)
+            case PreVoteReply():
+                election.on_pre_vote_reply(self, message, now)
+            case _:
+                assert_never(message)
+
+    def tick(self, now: float) -> None:
+        """Do what time asks for. A timer that fires more than a heartbeat late means that this process stood still."""
+        deadline = self._timer
+        if now < deadline:
+            return
+        if now - deadline > self.heartbeat_s:
+            self._forgive_silence(now)
+        match self.role:
+            case Leader():
+                replication.on_heartbeat_deadline(self, self.role, now)
+            case Follower() | PreCandidate() | Candidate():
+                if now >= self.role.election_deadline:
+                    election.start_pre_vote(self, now)
+
+    def propose(self, ticket: Ticket | None, command: Command, now: float) -> None:
+        """Append `command` to the log if this node leads; the ticket ends with Apply, ProposalRefused or ProposalsUnknown."""
+        leader = self.role
+        if not isinstance(leader, Leader):
+            if ticket is not None:
+                self._effects.append(ProposalRefused(ticket, self._refusal(), self.leader_id))
+            return
+        if self._is_overloaded():
+            if ticket is not None:
+                self._effects.append(ProposalRefused(ticket, "overloaded", self.node_id))
+            return
+        self._append_own(Entry(self.current_term, command))
+        leader.tickets.append(ticket)
+
+    def read(self, ticket: Ticket, now: float) -> None:
+        """Ask for a linearizable read; the ticket ends with ReadReady or ReadFailed (6.4)."""
+        if isinstance(self.role, Leader):
+            self.role.new_reads.append(ticket)
+        else:
+            self._effects.append(ReadFailed([ticket], self._refusal(), self.leader_id))
+
+    def persisted(self, number: int, now: float) -> None:
+        """Note that the write of Persist(number) is synced, and its `then` has left."""
+        for send in self.durability.persisted(number):
+            self._effects.append(send)
+        match self.role:
+            case Leader():
+                replication.advance_commit(self, self.role)
+            case Candidate():
+                election.count_own_vote(self, self.role, now)
+            case _:
+                pass
+
+    # -- the way out -----------------------------------------------------------------------------------------------------
+
+    @property
+    def next_deadline(self) -> float:
+        """When `tick` must be called at the latest; -inf while there is more to apply."""
+        return float("-inf") if self.has_more_to_apply else self._timer
+
+    @property
+    def has_more_to_apply(self) -> bool:
+        """Whether another Apply waits for the next `take_effects`."""
+        return self.last_applied < self.commit_index
+
+    def take_effects(self) -> list[Effect]:
+        """Return what must be done, in order; call it after every batch of input."""
+        if isinstance(self.role, Leader):
+            reads.start_round(self, self.role)
+            replication.send_entries(self, self.role)
+        persist = self.durability.next_write()
+        if persist is not None:
+            self._effects.append(persist)
+        if self.has_more_to_apply:
+            self._apply()
+        if isinstance(self.role, Leader):
+            reads.release(self, self.role)
+        effects, self._effects = self._effects, []
+        return effects
+
+    # -- what the rules share --------------------------------------------------------------------------------------------
+
+    @property
+    def leader_id(self) -> NodeId | None:
+        """Whom this node believes to lead, if anybody."""
+        match self.role:
+            case Leader():
+                return self.node_id
+            case Follower():
+                return self.role.leader_id
+            case _:
+                return None
+
+    def hears_a_leader(self, now: float) -> bool:
+        """Return whether a leader was heard within the shortest election timeout, or this node leads a quorum (4.2.3)."""
+        match self.role:
+            case Follower():
+                return self.role.heard_leader_at is not None and now - self.role.heard_leader_at < self.election_min_s
+            case Leader():
+                return replication.heard_from_quorum(self, self.role, now, self.election_min_s)
+            case _:
+                return False
+
+    def has_quorum(self, now: float) -> bool:
+        """Return whether this node is part of a working majority, as far as it can know."""
+        match self.role:
+            case Leader():
+                return replication.heard_from_quorum(self, self.role, now, self.election_max_s)
+            case Follower():
+                return self.role.heard_leader_at is not None and now - self.role.heard_leader_at < self.election_max_s
+            case _:
+                return False
+
+    def new_election_deadline(self, now: float) -> float:
+        """Return a random time between the shortest and longest election timeout from now (5.2)."""
+        return now + self._random.uniform(self.election_min_s, self.election_max_s)
+
+    def announce(self, fact: Fact) -> None:
+        """Leave a fact for the event log."""
+        self._effects.append(Announce(fact))
+
+    def emit(self, effect: Effect) -> None:
+        """Leave an effect."""
+        self._effects.append(effect)
+
+    def send(self, to: NodeId, message: Message, durable_to: Index = 0) -> None:
+        """Send once term, vote and the log up to `durable_to` are on the disk: at once if they are."""
+        send = Send(to, message)
+        if not self.durability.hold(send, durable_to):
+            self._effects.append(send)
+
+    def set_term(self, term: Term, voted_for: NodeId | None, reason: str) -> None:
+        """Enter a higher term, or vote in the present one: one record holds both (BUG-02)."""
+        assert term >= self.current_term, "the term never falls"
+        if term == self.current_term:
+            assert self.voted_for is None, "one vote a term"
+        else:
+            self.announce(TermChanged(term=term, old_term=self.current_term, reason=reason))
+        self.current_term = term
+        self.voted_for = voted_for
+        self.durability.remember_hard_state(HardState(term=term, voted_for=voted_for))
+
+    def become_follower(self, now: float, *, term: Term, leader_id: NodeId | None, reason: str) -> None:
+        """Follow `leader_id`, or nobody yet, in `term` (5.1: a higher term is obeyed at once).
+
+        A change of term alone does not put off our own election (BUG-08), but a leader that steps down starts a full timeout.
+        """
+        if term > self.current_term:
+            self.set_term(term, None, reason)
+        old = self.role
+        deadline = self.new_election_deadline(now) if isinstance(old, Leader) else old.election_deadline
+        self._change_role(Follower(deadline, leader_id), reason)
+        if isinstance(old, Leader):
+            self._close_office(old, leader_id)
+
+    def become_pre_candidate(self, now: float, reason: str) -> PreCandidate:
+        """Ask before disturbing (9.6): neither term nor vote changes."""
+        role = PreCandidate(self.new_election_deadline(now), {self.node_id})
+        self._change_role(role, reason)
+        return role
+
+    def become_candidate(self, now: float, reason: str) -> Candidate:
+        """Begin a new term with a vote for ourselves, which counts when it is on the disk (5.2)."""
+        role = Candidate(self.new_election_deadline(now))
+        self.set_term(self.current_term + 1, self.node_id, "starts an election")
+        self._change_role(role, reason)
+        return role
+
+    def become_leader(self, now: float, reason: str) -> Leader:
+        """Begin office with an empty entry of the own term: only that lets older entries commit (5.4.2, 8)."""
+        next_index = self.log.last_index + 1
+        progress = {peer: Progress(next_index=next_index, heard_at=now) for peer in self.peers}
+        leader = Leader(next_index, now + self.heartbeat_s, progress)
+        self._change_role(leader, reason)
+        self._append_own(Entry(self.current_term, NO_OP))
+        leader.tickets.append(None)
+        return leader
+
+    def advance_commit_to(self, index: Index) -> None:
+        """Raise the commit index; it never falls (BUG-16)."""
+        if index <= self.commit_index:
+            return
+        assert index <= self.log.last_index
+        fact = CommitAdvanced(term=self.current_term, index=index, old_index=self.commit_index, digest=self.log.digest(index))
+        self.commit_index = index
+        self.announce(fact)
+
+    # -- inside ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def _timer(self) -> float:
+        return self.role.heartbeat_deadline if isinstance(self.role, Leader) else self.role.election_deadline
+
+    def _change_role(self, role: Role, reason: str) -> None:
+        assert (self.role.name, role.name) in TRANSITIONS, f"{self.role.name} to {role.name}"
+        if role.name != self.role.name:
+            self.announce(RoleChanged(term=self.current_term, old=self.role.name, new=role.name, reason=reason))
+        self.role = role
+
+    def _close_office(self, leader: Leader, leader_id: NodeId | None) -> None:
+        """Tell everybody who waits: proposals may still commit through another leader, reads were not served."""
+        tickets = [ticket for ticket in leader.tickets if ticket is not None]
+        if tickets:
+            self._effects.append(ProposalsUnknown(tickets, leader_id))
+        unread = [*leader.new_reads]
+        for waiting in (*leader.rounds, *leader.confirmed):
+            unread.extend(waiting.tickets)
+        if unread:
+            self._effects.append(ReadFailed(unread, "not_leader" if leader_id is not None else "no_leader", leader_id))
+
+    def _refusal(self) -> RefusalReason:
+        return "no_leader" if self.leader_id is None else "not_leader"
+
+    def _is_overloaded(self) -> bool:
+        last = self.log.last_index
+        return (
+            last - self.commit_index >= UNCOMMITTED_ENTRIES
+            or self.log.bytes_between(self.commit_index, last) >= UNCOMMITTED_BYTES
+        )
+
+    def _append_own(self, entry: Entry) -> None:
+        self.log.append((entry,))
+        self.durability.remember_entries(self.log.last_index, [entry])
+
+    def _apply(self) -> None:
+        first = self.last_applied + 1
+        last = min(self.commit_index, self.last_applied + APPLY_SLICE)
+        self.last_applied = last
+        tickets: list[Ticket | None] = []
+        if isinstance(self.role, Leader) and last >= self.role.term_start:
+            own = last - max(first, self.role.term_start) + 1
+            waiting = self.role.tickets
+            tickets = [waiting.popleft() for _ in range(own)]
+        self._effects.append(Apply(first, last, tickets))
+        self._effects.append(
+            Announce(
+                Applied(
+                    term=self.log.term(last),
+                    index=last,
+                    first_index=first,
+                    first_commands=self.log.commands(first, last),
+                    digest=self.log.digest(last),
+                )
+            )
+        )
+
+    def _forgive_silence(self, now: float) -> None:
+        """This process stood still, so nobody was silent: let what waits in the sockets be read before anyone is judged."""
+        match self.role:
+            case Leader():
+                for progress in self.role.progress.values():
+                    progress.heard_at = now
+            case Follower() | PreCandidate() | Candidate():
+                self.role.election_deadline = self.new_election_deadline(now)

@@ -1,0 +1,132 @@
+"""What must be on the disk before what may be said: one write in flight, the rest merges into the next (group commit).
+
+```
+queued  -- Persist(number, records, then) -->  in flight  -- persisted(number) -->  durable
+```
+A vote, an accepted append, a candidate's own vote and a leader's own match all wait for their write; a change of term or vote
+holds back every message of that term. Nothing else waits, so heartbeats never wait for a disk.
+"""
+
+from dataclasses import dataclass
+
+from bargetrio.raft.effects import Persist, Send
+from bargetrio.raft.messages import AppendReply, Entry, Index
+from bargetrio.raft.records import Append, HardState, Record, Truncate
+
+
+@dataclass(slots=True)
+class InFlight:
+    """The one write that the driver has begun; `covers` is the last log index it makes durable, lowered by truncation."""
+
+    number: int
+    covers: Index
+
+
+class Durability:
+    """Collects records, numbers the writes, and holds messages until their write is done."""
+
+    def __init__(self, durable_index: Index) -> None:
+        self.durable_index = durable_index
+        """The last index whose entry is surely on the disk, as it now stands in the log."""
+        self.synced_number = 0
+        self._queued_number = 1
+        self._in_flight: InFlight | None = None
+        self._hard_state: HardState | None = None
+        self._hard_state_number = 0
+        self._log_records: list[Truncate | tuple[Index, list[Entry]]] = []
+        self._queued_covers = durable_index
+        self._then: list[Send] = []
+        self._held: list[Send] = []
+
+    @property
+    def hard_state_is_durable(self) -> bool:
+        """Whether the present term and vote are on the disk."""
+        return self._hard_state_number <= self.synced_number
+
+    def remember_hard_state(self, hard_state: HardState) -> None:
+        """Queue the term and vote; a later one replaces what is still queued."""
+        self._hard_state = hard_state
+        self._hard_state_number = self._queued_number
+
+    def remember_entries(self, first_index: Index, entries: list[Entry]) -> None:
+        """Queue entries for the log's end; `first_index` follows what was queued or written before."""
+        if self._log_records and isinstance(tail := self._log_records[-1], tuple):
+            tail[1].extend(entries)
+        else:
+            self._log_records.append((first_index, list(entries)))
+        self._queued_covers = first_index + len(entries) - 1
+
+    def remember_truncation(self, from_index: Index) -> None:
+        """Queue the end of the log before `from_index`.
+
+        What a write in flight holds from there on is no longer what the log says, so its end proves nothing (BUG-26).
+        """
+        self._log_records.append(Truncate(from_index=from_index))
+        self._queued_covers = from_index - 1
+        self.durable_index = min(self.durable_index, from_index - 1)
+        if self._in_flight is not None:
+            self._in_flight.covers = min(self._in_flight.covers, from_index - 1)
+
+    def write_that_covers(self, index: Index) -> int:
+        """Return the number of the write after which `index` is durable; 0 if it is."""
+        if index <= self.durable_index:
+            return 0
+        if self._in_flight is not None and index <= self._in_flight.covers:
+            return self._in_flight.number
+        return self._queued_number
+
+    def hold(self, send: Send, index: Index = 0) -> bool:
+        """Keep `send` until term, vote and the log up to `index` are durable; return False if they are already."""
+        number = max(self._hard_state_number, self.write_that_covers(index))
+        if number <= self.synced_number:
+            return False
+        if number < self._queued_number:
+            self._held.append(send)
+            return True
+        if self._then and _supersedes(send, self._then[-1]):
+            self._then[-1] = send
+        else:
+            self._then.append(send)
+        return True
+
+    def next_write(self) -> Persist | None:
+        """Return the next write if there is one and none is in flight."""
+        if self._in_flight is not None or (self._hard_state is None and not self._log_records):
+            assert self._in_flight is not None or not self._then
+            return None
+        records: list[Record] = [] if self._hard_state is None else [self._hard_state]
+        for record in self._log_records:
+            if isinstance(record, tuple):
+                records.append(Append(first_index=record[0], entries=tuple(record[1])))
+            else:
+                records.append(record)
+        persist = Persist(self._queued_number, tuple(records), tuple(self._then))
+        self._in_flight = InFlight(self._queued_number, self._queued_covers)
+        self._queued_number += 1
+        self._hard_state = None
+        self._log_records.clear()
+        self._then.clear()
+        return persist
+
+    def persisted(self, number: int) -> list[Send]:
+        """Note that write `number` is on the disk; return what waited for it after it had begun."""
+        assert self._in_flight is not None and self._in_flight.number == number, "a write that was not in flight has ended"
+        self.synced_number = number
+        self.durable_index = max(self.durable_index, self._in_flight.covers)
+        self._in_flight = None
+        held, self._held = self._held, []
+        return held
+
+
+def _supersedes(new: Send, old: Send) -> bool:
+    """A follower's later acknowledgement says all that an earlier one of the same term did."""
+    return (
+        new.to == old.to
+        and isinstance(new.message, AppendReply)
+        and isinstance(old.message, AppendReply)
+        and new.message.term == old.message.term
+        and new.message.success
+        and old.message.success
+        and new.message.match_index >= old.message.match_index
+        and new.message.round >= old.message.round
+    )

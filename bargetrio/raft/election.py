@@ -1,0 +1,165 @@
+"""How a leader is chosen: pre-vote, votes, and who may have one (5.2, 5.4.1; dissertation 4.2.3, 9.6).
+
+A voter that hears a leader refuses, so a node that was cut off cannot depose anybody when it comes back; a refusal carries the
+voter's own term, so that a node left behind learns it and can win later (BUG-10).
+"""
+
+from typing import TYPE_CHECKING
+
+from bargetrio.raft.facts import (
+    PreVoteGranted,
+    PreVoteRefused,
+    PreVoteRequested,
+    VoteGranted,
+    VoteRefused,
+    VoteRequested,
+)
+from bargetrio.raft.messages import PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
+from bargetrio.raft.roles import Candidate, Follower, PreCandidate
+
+if TYPE_CHECKING:
+    from bargetrio.raft.core import Core
+
+
+def start_pre_vote(core: "Core", now: float) -> None:
+    """Ask everybody whether they would vote for us in the next term (9.6)."""
+    reason = {
+        "follower": "heard no leader in time",
+        "pre_candidate": "too few answers, asks again",
+        "candidate": "no majority in time, asks again",
+    }[core.role.name]
+    role = core.become_pre_candidate(now, reason)
+    term = core.current_term + 1
+    for peer in core.peers:
+        last_log_index, last_log_term = core.log.last_index, core.log.last_term
+        core.announce(PreVoteRequested(peer=peer, term=term, last_log_index=last_log_index, last_log_term=last_log_term))
+        core.send(
+            peer,
+            PreVoteRequest(term=term, candidate_id=core.node_id, last_log_index=last_log_index, last_log_term=last_log_term),
+        )
+    _maybe_start_election(core, role, now)
+
+
+def on_pre_vote_request(core: "Core", message: PreVoteRequest, now: float) -> None:
+    """Say whether we would vote for the sender; remember nothing (9.6)."""
+    reason = _why_no_pre_vote(core, message, now)
+    if reason:
+        core.announce(PreVoteRefused(peer=message.candidate_id, term=message.term, reason=reason))
+        reply = PreVoteReply(term=core.current_term, voter_id=core.node_id, granted=False, reason=reason)
+    else:
+        core.announce(PreVoteGranted(peer=message.candidate_id, term=message.term))
+        reply = PreVoteReply(term=message.term, voter_id=core.node_id, granted=True)
+    core.send(message.candidate_id, reply)
+
+
+def on_pre_vote_reply(core: "Core", message: PreVoteReply, now: float) -> None:
+    """Count a grant for the term that we asked about; learn a higher term from a refusal."""
+    if not message.granted:
+        if message.term > core.current_term:
+            core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.voter_id} has a higher term")
+        return
+    role = core.role
+    if isinstance(role, PreCandidate) and message.term == core.current_term + 1:
+        role.granted.add(message.voter_id)
+        _maybe_start_election(core, role, now)
+
+
+def on_vote_request(core: "Core", message: VoteRequest, now: float) -> None:
+    """Give our one vote of the term, or say why not (5.2, 5.4.1)."""
+    if message.term > core.current_term and not core.hears_a_leader(now):
+        core.become_follower(
+            now, term=message.term, leader_id=None, reason=f"node {message.candidate_id} asks for votes in a higher term"
+        )
+    reason = _why_no_vote(core, message, now)
+    if reason:
+        core.announce(VoteRefused(peer=message.candidate_id, term=message.term, reason=reason))
+        core.send(
+            message.candidate_id,
+            VoteReply(term=core.current_term, voter_id=core.node_id, granted=False, reason=reason),
+        )
+        return
+    if not isinstance(core.role, Follower):  # a pre-candidate has no vote of its own yet: it helps who came first
+        core.become_follower(now, term=message.term, leader_id=None, reason=f"votes for node {message.candidate_id}")
+    assert isinstance(core.role, Follower)
+    if core.voted_for is None:
+        core.set_term(message.term, message.candidate_id, "")
+    core.role.election_deadline = core.new_election_deadline(now)  # BUG-09: the candidate deserves its time
+    core.announce(VoteGranted(peer=message.candidate_id, term=message.term))
+    core.send(message.candidate_id, VoteReply(term=message.term, voter_id=core.node_id, granted=True))
+
+
+def on_vote_reply(core: "Core", message: VoteReply, now: float) -> None:
+    """Count each voter once, and only votes of this very election (5.2, BUG-06)."""
+    if message.term > core.current_term:
+        core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.voter_id} has a higher term")
+        return
+    role = core.role
+    if isinstance(role, Candidate) and message.granted and message.term == core.current_term:
+        role.granted.add(message.voter_id)
+        _maybe_take_office(core, role, now)
+
+
+def count_own_vote(core: "Core", role: Candidate, now: float) -> None:
+    """Our own vote counts like any other: once it is on the disk (5.2, BUG-50)."""
+    if core.durability.hard_state_is_durable:
+        role.granted.add(core.node_id)
+        _maybe_take_office(core, role, now)
+
+
+def _maybe_start_election(core: "Core", role: PreCandidate, now: float) -> None:
+    if len(role.granted) < core.majority:
+        return
+    core.become_candidate(now, f"would be voted for by {_names(role.granted)}")
+    for peer in core.peers:
+        last_log_index, last_log_term = core.log.last_index, core.log.last_term
+        core.announce(
+            VoteRequested(peer=peer, term=core.current_term, last_log_index=last_log_index, last_log_term=last_log_term)
+        )
+        core.send(
+            peer,
+            VoteRequest(
+                term=core.current_term,
+                candidate_id=core.node_id,
+                last_log_index=last_log_index,
+                last_log_term=last_log_term,
+            ),
+        )
+
+
+def _maybe_take_office(core: "Core", role: Candidate, now: float) -> None:
+    if len(role.granted) >= core.majority:
+        core.become_leader(now, f"has the votes of {_names(role.granted)}")
+
+
+def _why_no_pre_vote(core: "Core", message: PreVoteRequest, now: float) -> str:
+    if message.term <= core.current_term:
+        return f"term {message.term} is not above ours, {core.current_term}"
+    return _leader_is_alive(core, now) or _log_is_behind(core, message)
+
+
+def _why_no_vote(core: "Core", message: VoteRequest, now: float) -> str:
+    if message.term < core.current_term:
+        return f"term {message.term} is old, ours is {core.current_term}"
+    if message.term > core.current_term:  # we did not enter it: a leader is alive (4.2.3)
+        return _leader_is_alive(core, now)
+    if core.voted_for not in (None, message.candidate_id):
+        return f"already voted for node {core.voted_for}"
+    return _log_is_behind(core, message)
+
+
+def _leader_is_alive(core: "Core", now: float) -> str:
+    if not core.hears_a_leader(now):
+        return ""
+    return "leads itself" if core.leader_id == core.node_id else f"hears leader {core.leader_id}"
+
+
+def _log_is_behind(core: "Core", message: VoteRequest | PreVoteRequest) -> str:
+    log = core.log
+    if log.is_behind(message.last_log_index, message.last_log_term):
+        return ""
+    theirs = f"{message.last_log_index} in term {message.last_log_term}"
+    return f"its log ends at {theirs}, ours at {log.last_index} in term {log.last_term}"
+
+
+def _names(granted: set[int]) -> str:
+    return ", ".join(f"node {node_id}" for node_id in sorted(granted))

@@ -1,0 +1,39 @@
+"""Linearizable reads without writing: ReadIndex (6.4; dissertation 6.4).
+
+A read that arrived before a round of heartbeats was sent may be answered from the state at `read_index`, once a majority has
+answered that round: nobody else can have led, and committed, in between. The round number is the leader's own, so a late answer
+to an earlier round proves nothing (BUG-44).
+"""
+
+from typing import TYPE_CHECKING
+
+from bargetrio.raft import replication
+from bargetrio.raft.effects import ReadReady
+from bargetrio.raft.facts import ReadServed
+from bargetrio.raft.roles import Leader, ReadRound
+
+if TYPE_CHECKING:
+    from bargetrio.raft.core import Core
+
+
+def start_round(core: "Core", leader: Leader) -> None:
+    """Give all reads that wait one round of heartbeats; not before an entry of our own term is committed (BUG-42)."""
+    if not leader.new_reads or core.commit_index < leader.term_start:
+        return
+    leader.round += 1
+    leader.rounds.append(ReadRound(leader.round, core.commit_index, leader.new_reads))
+    leader.new_reads = []
+    for peer, progress in leader.progress.items():
+        replication.send_empty(core, leader, peer, progress)
+
+
+def release(core: "Core", leader: Leader) -> None:
+    """Answer the reads whose round a majority has acknowledged and whose index is applied."""
+    acknowledged = sorted((progress.acknowledged_round for progress in leader.progress.values()), reverse=True)
+    confirmed = leader.round if core.majority == 1 else acknowledged[core.majority - 2]
+    while leader.rounds and leader.rounds[0].number <= confirmed:
+        leader.confirmed.append(leader.rounds.popleft())
+    while leader.confirmed and leader.confirmed[0].read_index <= core.last_applied:
+        ready = leader.confirmed.popleft()
+        core.announce(ReadServed(term=core.current_term, index=ready.read_index, count=len(ready.tickets), round=ready.number))
+        core.emit(ReadReady(ready.tickets, ready.read_index))

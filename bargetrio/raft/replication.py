@@ -1,0 +1,251 @@
+"""How logs become equal and entries committed (5.3, 5.4.2; dissertation 10.2).
+
+The leader sends while its own write runs; a follower answers when its write is done; an entry of the leader's own term that a
+majority of disks holds is committed, and everything before it.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.facts import AppendAccepted, AppendRejected, AppendSent, LogTruncated
+from bargetrio.raft.messages import AppendReply, AppendRequest, Index, NodeId
+from bargetrio.raft.roles import Follower, Leader, Progress
+
+if TYPE_CHECKING:
+    from bargetrio.raft.core import Core
+
+BATCH_ENTRIES: Final = 2000
+BATCH_BYTES: Final = 1024 * 1024
+"""One append carries at most so much; a single larger command travels alone."""
+WINDOW_APPENDS: Final = 64
+WINDOW_BYTES: Final = 8 * 1024 * 1024
+"""Appends sent to a follower and not yet answered; heartbeats go on when it is full (BUG-27)."""
+
+
+# -- the leader's side ---------------------------------------------------------------------------------------------------
+
+
+def on_heartbeat_deadline(core: "Core", leader: Leader, now: float) -> None:
+    """Step down without a quorum, else tell every follower that we are here (5.2, 6.2)."""
+    if not heard_from_quorum(core, leader, now, core.election_max_s):
+        reason = f"heard no majority for {round(core.election_max_s * 1000)} ms"
+        core.become_follower(now, term=core.current_term, leader_id=None, reason=reason)
+        return
+    leader.heartbeat_deadline = now + core.heartbeat_s
+    for peer, progress in leader.progress.items():
+        send_empty(core, leader, peer, progress)
+
+
+def heard_from_quorum(core: "Core", leader: Leader, now: float, within_s: float) -> bool:
+    """Return whether a majority, ourselves included, answered within that time (check-quorum, 6.2)."""
+    heard = sum(1 for progress in leader.progress.values() if now - progress.heard_at < within_s)
+    return heard + 1 >= core.majority
+
+
+def send_empty(core: "Core", leader: Leader, peer: NodeId, progress: Progress) -> None:
+    """Send a heartbeat; in probe state it is also the probe."""
+    progress.probe_sent = True
+    _send_append(core, leader, peer, progress.next_index - 1, progress.next_index - 1)
+
+
+def send_entries(core: "Core", leader: Leader) -> None:
+    """Send every follower what it lacks, as far as its window allows; probe those whose log we don't know yet."""
+    last_index = core.log.last_index
+    for peer, progress in leader.progress.items():
+        if progress.state == "probe":
+            if not progress.probe_sent:
+                send_empty(core, leader, peer, progress)
+            continue
+        while (
+            progress.next_index <= last_index
+            and len(progress.in_flight) < WINDOW_APPENDS
+            and progress.in_flight_bytes < WINDOW_BYTES
+        ):
+            prev_log_index = progress.next_index - 1
+            last = core.log.batch_end(progress.next_index, BATCH_ENTRIES, BATCH_BYTES)
+            size = core.log.bytes_between(prev_log_index, last)
+            progress.in_flight.append((last, size))
+            progress.in_flight_bytes += size
+            progress.next_index = last + 1
+            _send_append(core, leader, peer, prev_log_index, last)
+
+
+def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
+    """Move the follower's progress, then the commit index (5.3)."""
+    if message.term > core.current_term:
+        core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.follower_id} has a higher term")
+        return
+    leader = core.role
+    if not isinstance(leader, Leader) or message.term < core.current_term or message.follower_id not in leader.progress:
+        return
+    progress = leader.progress[message.follower_id]
+    progress.heard_at = now
+    progress.acknowledged_round = max(progress.acknowledged_round, min(message.round, leader.round))
+    if message.success:
+        _on_success(core, progress, message)
+        advance_commit(core, leader)
+    else:
+        _on_refusal(core, progress, message)
+
+
+def advance_commit(core: "Core", leader: Leader) -> None:
+    """Commit what a majority of disks holds, if it is of our own term (5.3, 5.4.2)."""
+    matched = sorted(progress.match_index for progress in leader.progress.values())
+    matched.append(core.durability.durable_index)
+    matched.sort(reverse=True)
+    index = matched[core.majority - 1]
+    # Counting copies commits only entries of our own term: Figure 8 shows an older one, on a majority, overwritten.
+    if index >= leader.term_start:
+        core.advance_commit_to(index)
+
+
+def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
+    if message.match_index > core.log.last_index:
+        return  # a reply to nothing that we sent
+    progress.match_index = max(progress.match_index, message.match_index)  # it only rises (BUG-18)
+    while progress.in_flight and progress.in_flight[0][0] <= progress.match_index:
+        progress.in_flight_bytes -= progress.in_flight.popleft()[1]
+    if progress.state == "probe":
+        progress.state = "replicate"
+        progress.forget_in_flight()
+        progress.next_index = max(progress.match_index, min(message.prev_log_index, core.log.last_index)) + 1
+    else:
+        progress.next_index = max(progress.next_index, progress.match_index + 1)
+
+
+def _on_refusal(core: "Core", progress: Progress, message: AppendReply) -> None:
+    """Go back to where the logs may agree: at most one probe per term (5.3, the end)."""
+    if message.prev_log_index <= progress.match_index:
+        return  # an old refusal, overtaken by an acceptance
+    if progress.state == "probe" and message.prev_log_index != progress.next_index - 1:
+        return  # not an answer to the present probe
+    agree = core.log.last_index_within(min(message.hint_index, message.prev_log_index - 1), message.hint_term)
+    progress.next_index = max(agree, progress.match_index) + 1
+    progress.state = "probe"
+    progress.probe_sent = False
+    progress.forget_in_flight()
+
+
+def _send_append(core: "Core", leader: Leader, peer: NodeId, prev_log_index: Index, last: Index) -> None:
+    first = prev_log_index + 1
+    core.announce(
+        AppendSent(
+            peer=peer,
+            term=core.current_term,
+            index=last,
+            first_index=first,
+            count=last - prev_log_index,
+            leader_commit=core.commit_index,
+            first_commands=core.log.commands(first, last),
+            digest=core.log.digest(last),
+        )
+    )
+    core.send(
+        peer,
+        AppendRequest(
+            term=core.current_term,
+            leader_id=core.node_id,
+            prev_log_index=prev_log_index,
+            prev_log_term=core.log.term(prev_log_index),
+            entries=core.log.slice(first, last),
+            leader_commit=core.commit_index,
+            round=leader.round,
+        ),
+    )
+
+
+# -- the follower's side -------------------------------------------------------------------------------------------------
+
+
+def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
+    """Reject old terms, check the previous entry, cut the conflict, append, move the commit (Figure 2, AppendEntries)."""
+    if message.term < core.current_term:
+        # The answer's higher term makes a deposed leader step down, or lets a node left behind catch up (BUG-10).
+        reason = f"term {message.term} is old, ours is {core.current_term}"
+        _reject(core, message, 0, 0, reason)
+        return
+    follower = _follow(core, message, now)
+    prev_log_index = message.prev_log_index
+    if prev_log_index > core.log.last_index or core.log.term(prev_log_index) != message.prev_log_term:
+        hint_index = core.log.last_index_within(prev_log_index, message.prev_log_term)
+        where = f"no entry {prev_log_index} of term {message.prev_log_term}"
+        _reject(core, message, hint_index, core.log.term(hint_index), f"{where}: the log ends at {core.log.last_index}")
+        return
+    assert follower.leader_id == message.leader_id
+    known = core.log.first_conflict(prev_log_index, message.entries)
+    covered = prev_log_index + len(message.entries)
+    if known < len(message.entries):
+        _take_entries(core, message, known)
+    core.announce(
+        AppendAccepted(
+            peer=message.leader_id,
+            term=core.current_term,
+            index=covered,
+            first_index=prev_log_index + 1,
+            count=len(message.entries),
+            first_commands=core.log.commands(prev_log_index + 1, covered),
+            digest=core.log.digest(covered),
+        )
+    )
+    # Only what this append covers is known to be the leader's log (BUG-17), and its commit may be ahead of it (BUG-28).
+    core.advance_commit_to(min(message.leader_commit, covered))
+    # A heartbeat is answered at once, for what the disk holds by now; entries when the disk holds them.
+    match_index = covered if message.entries else min(covered, core.durability.durable_index)
+    core.send(
+        message.leader_id,
+        AppendReply(
+            term=core.current_term,
+            follower_id=core.node_id,
+            success=True,
+            match_index=match_index,
+            prev_log_index=prev_log_index,
+            round=message.round,
+        ),
+        durable_to=match_index,
+    )
+
+
+def _follow(core: "Core", message: AppendRequest, now: float) -> Follower:
+    """Obey the leader of this term, and put off our own election, even if the log check fails (BUG-09)."""
+    role = core.role
+    if isinstance(role, Leader) and message.term == core.current_term:
+        raise ConsensusViolation(f"node {message.leader_id} claims to lead term {message.term}, which this node leads")
+    if message.term > core.current_term or not isinstance(role, Follower) or role.leader_id != message.leader_id:
+        reason = f"node {message.leader_id} leads term {message.term}"
+        core.become_follower(now, term=message.term, leader_id=message.leader_id, reason=reason)
+    assert isinstance(core.role, Follower)
+    core.role.heard_leader_at = now
+    core.role.election_deadline = core.new_election_deadline(now)
+    return core.role
+
+
+def _take_entries(core: "Core", message: AppendRequest, known: int) -> None:
+    """Append what is new, after cutting what conflicts (5.3)."""
+    first_new = message.prev_log_index + known + 1
+    if first_new <= core.log.last_index:
+        if first_new <= core.commit_index:
+            raise ConsensusViolation(
+                f"node {message.leader_id} would overwrite entry {first_new}, but {core.commit_index} are committed here"
+            )
+        core.announce(LogTruncated(term=core.current_term, index=first_new, last_index=core.log.last_index))
+        core.log.truncate(first_new)
+        core.durability.remember_truncation(first_new)
+    new = message.entries[known:]
+    core.log.append(new)
+    core.durability.remember_entries(first_new, list(new))
+
+
+def _reject(core: "Core", message: AppendRequest, hint_index: Index, hint_term: int, reason: str) -> None:
+    core.announce(AppendRejected(peer=message.leader_id, term=core.current_term, index=message.prev_log_index, reason=reason))
+    core.send(
+        message.leader_id,
+        AppendReply(
+            term=core.current_term,
+            follower_id=core.node_id,
+            success=False,
+            prev_log_index=message.prev_log_index,
+            hint_index=hint_index,
+            hint_term=hint_term,
+            round=message.round,
+        ),
+    )

@@ -1,0 +1,111 @@
+"""The four roles as objects: what only a leader knows lives in Leader, and losing office drops it (Figure 2, Figure 4).
+
+Killed, crashed, cut off are not roles; they belong to the cluster's slots.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from bargetrio.raft.effects import Ticket
+from bargetrio.raft.facts import RoleName
+from bargetrio.raft.messages import Index, NodeId
+
+ProgressState = Literal["probe", "replicate"]
+
+
+@dataclass(slots=True)
+class Follower:
+    """Answers; becomes a pre-candidate when `election_deadline` passes without a leader or a granted vote (5.2)."""
+
+    election_deadline: float
+    leader_id: NodeId | None = None
+    heard_leader_at: float | None = None
+    name: Literal["follower"] = "follower"
+
+
+@dataclass(slots=True)
+class PreCandidate:
+    """Asks who would vote for it, before it disturbs anybody with a new term (dissertation 9.6)."""
+
+    election_deadline: float
+    granted: set[NodeId] = field(default_factory=set)
+    name: Literal["pre_candidate"] = "pre_candidate"
+
+
+@dataclass(slots=True)
+class Candidate:
+    """Asks for votes in its own new term; its own vote counts once it is on the disk."""
+
+    election_deadline: float
+    granted: set[NodeId] = field(default_factory=set)
+    name: Literal["candidate"] = "candidate"
+
+
+@dataclass(slots=True)
+class Progress:
+    """A leader's view of one follower (Figure 2; dissertation 10.2.2).
+
+    probe: one empty append at a time looks for where the logs agree. replicate: entries are sent ahead of the answers, as far
+    as the window of unanswered ones allows.
+    """
+
+    next_index: Index
+    heard_at: float
+    match_index: Index = 0
+    state: ProgressState = "probe"
+    probe_sent: bool = False
+    in_flight: deque[tuple[Index, int]] = field(default_factory=deque)
+    in_flight_bytes: int = 0
+    acknowledged_round: int = 0
+
+    def forget_in_flight(self) -> None:
+        """What was sent may be lost: nothing of it is waited for."""
+        self.in_flight.clear()
+        self.in_flight_bytes = 0
+
+
+@dataclass(slots=True)
+class ReadRound:
+    """Reads that arrived before heartbeat round `number` was sent; they see at least `read_index` (6.4)."""
+
+    number: int
+    read_index: Index
+    tickets: list[Ticket]
+
+
+@dataclass(slots=True)
+class Leader:
+    """Volatile state of a leader, new for every term it leads (Figure 2).
+
+    `tickets` belong to the last `len(tickets)` entries of the log that are not yet applied: from `term_start` on every entry is
+    this leader's own.
+    """
+
+    term_start: Index
+    heartbeat_deadline: float
+    progress: dict[NodeId, Progress]
+    tickets: deque[Ticket | None] = field(default_factory=deque)
+    new_reads: list[Ticket] = field(default_factory=list)
+    rounds: deque[ReadRound] = field(default_factory=deque)
+    confirmed: deque[ReadRound] = field(default_factory=deque)
+    round: int = 0
+    name: Literal["leader"] = "leader"
+
+
+Role = Follower | PreCandidate | Candidate | Leader
+
+TRANSITIONS: Final[frozenset[tuple[RoleName, RoleName]]] = frozenset(
+    {
+        ("follower", "follower"),  # another leader, another term
+        ("follower", "pre_candidate"),
+        ("pre_candidate", "pre_candidate"),  # nobody answered: ask again
+        ("pre_candidate", "candidate"),
+        ("pre_candidate", "follower"),
+        ("candidate", "pre_candidate"),  # a split vote: ask again before the next term
+        ("candidate", "leader"),
+        ("candidate", "follower"),
+        ("leader", "follower"),
+    }
+)
+"""Which role may follow which (Figure 4, with the pre-vote between follower and candidate)."""
