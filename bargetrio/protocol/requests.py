@@ -73,14 +73,14 @@ class Answer(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PutAnswer(Struct, frozen=True, kw_only=True, gc=False):
-    """The write is committed and applied; `index` and `term` are those of its log entry."""
+    """The write is committed and applied; `index` and `term` are those of its log entry; `created` is there if the key is new."""
 
     id: int
     ok: Literal[True] = True
     key: str
     index: int
     term: int
-    created: bool = False
+    created: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class DeleteAnswer(Struct, frozen=True, kw_only=True, gc=False):

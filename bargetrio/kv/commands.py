@@ -1,0 +1,61 @@
+"""What stands in the log: one JSON object a command, encoded once at the border and raw from there to its application."""
+
+import msgspec
+from msgspec import Raw, Struct
+
+from bargetrio.protocol.requests import Delete, Index, Put
+from bargetrio.protocol.validation import check_key, check_value, decode_value_b64, text_or_b64
+
+
+class PutCommand(Struct, frozen=True, tag_field="op", tag="put", omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """Write a key, if the condition holds when it is applied."""
+
+    key: str
+    value: str | None = None
+    value_b64: str | None = None
+    if_index: Index | None = None
+    if_absent: bool = False
+
+
+class DeleteCommand(Struct, frozen=True, tag_field="op", tag="delete", omit_defaults=True, forbid_unknown_fields=True, gc=False):
+    """Remove a key, if the condition holds when it is applied."""
+
+    key: str
+    if_index: Index | None = None
+
+
+Command = PutCommand | DeleteCommand
+
+_encode = msgspec.json.Encoder().encode
+_decoder: msgspec.json.Decoder[Command | None] = msgspec.json.Decoder(Command | None)
+
+
+def encode_command(request: Put | Delete) -> Raw:
+    """Return the command of a checked request; a binary value that is text after all becomes text."""
+    if isinstance(request, Delete):
+        return Raw(_encode(DeleteCommand(request.key, request.if_index)))
+    value, value_b64 = request.value, request.value_b64
+    if value_b64 is not None:
+        value, value_b64 = text_or_b64(decode_value_b64(value_b64))
+    return Raw(_encode(PutCommand(request.key, value, value_b64, request.if_index, request.if_absent)))
+
+
+def decode_command(raw: Raw) -> Command | None:
+    """Return the command, None for the entry that begins a term; raise ValueError or RecursionError if it is neither."""
+    return _decoder.decode(raw)
+
+
+def check_commands(raws: list[Raw]) -> None:
+    """Raise ValueError unless every command can be applied: a follower asks before it persists (BUG-58)."""
+    for raw in raws:
+        command = _decoder.decode(raw)
+        if command is None:
+            continue
+        check_key(command.key)
+        if isinstance(command, PutCommand):
+            if (command.value is None) == (command.value_b64 is None):
+                raise ValueError("a put has either value or value_b64")
+            if command.value is not None:
+                check_value(command.value)
+            elif command.value_b64 is not None:
+                decode_value_b64(command.value_b64)

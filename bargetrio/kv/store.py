@@ -1,0 +1,132 @@
+"""The keys: what all committed commands, applied in order, amount to."""
+
+from collections.abc import Iterator
+from itertools import islice
+
+from msgspec import Raw, Struct
+from sortedcontainers import SortedDict
+
+from bargetrio.kv.commands import DeleteCommand, PutCommand, decode_command
+from bargetrio.protocol.requests import Item
+
+
+class Stored(Struct, frozen=True, gc=False):
+    """A key's value and the index of its last change; `is_b64` where the value is not text."""
+
+    value: str
+    index: int
+    is_b64: bool = False
+
+
+class Written(Struct, frozen=True, gc=False):
+    """The put took effect."""
+
+    key: str
+    created: bool
+
+
+class Removed(Struct, frozen=True, gc=False):
+    """The delete took effect; `deleted` is False where there was nothing to remove."""
+
+    key: str
+    deleted: bool
+
+
+class Refused(Struct, frozen=True, gc=False):
+    """The condition did not hold when the command was applied: no effect, and certainly so."""
+
+    key: str
+    detail: str
+
+
+class Unusable(Struct, frozen=True, gc=False):
+    """The command could not be understood: no effect, on every node alike (BUG-58)."""
+
+    detail: str
+
+
+Outcome = Written | Removed | Refused | Unusable | None
+
+
+class Store:
+    """The state machine. `apply` is called once for every committed entry, in order."""
+
+    def __init__(self) -> None:
+        self._keys: SortedDict[str, Stored] = SortedDict()
+        self.last_index = 0
+        """The index of the last applied entry."""
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def apply(self, raw: Raw, index: int) -> Outcome:
+        """Apply the command of the entry at `index`; None for the entry that begins a term. Never raises."""
+        self.last_index = index
+        try:
+            command = decode_command(raw)
+        except (ValueError, RecursionError) as problem:
+            return Unusable(f"entry {index} holds no command: {problem}")
+        match command:
+            case PutCommand():
+                return self._put(command, index)
+            case DeleteCommand():
+                return self._delete(command)
+            case None:
+                return None
+
+    def get(self, key: str) -> Stored | None:
+        """Return what is stored under `key`, None if there is nothing."""
+        stored: Stored | None = self._keys.get(key)
+        return stored
+
+    def items(self, prefix: str, after: str, limit: int, *, keys_only: bool = False) -> tuple[list[Item], str | None]:
+        """Return up to `limit` keys in order and the key to go on after, None at the end."""
+        found: list[Item] = []
+        for key in islice(self._from(prefix, after), limit + 1):
+            if not key.startswith(prefix):
+                break
+            if len(found) == limit:
+                return found, found[-1].key
+            found.append(_item(key, self._keys[key], keys_only))
+        return found, None
+
+    def _from(self, prefix: str, after: str) -> Iterator[str]:
+        if after >= prefix:
+            return iter(self._keys.irange(after, inclusive=(False, True)) if after else self._keys.irange())
+        return iter(self._keys.irange(prefix))
+
+    def _put(self, command: PutCommand, index: int) -> Outcome:
+        key = command.key
+        old: Stored | None = self._keys.get(key)
+        if command.if_absent and old is not None:
+            return Refused(key, f"the key exists, last changed at index {old.index}")
+        if command.if_index is not None and (why := _mismatch(command.if_index, old)):
+            return Refused(key, why)
+        if command.value is not None:
+            self._keys[key] = Stored(command.value, index)
+        else:
+            self._keys[key] = Stored(command.value_b64 or "", index, True)
+        return Written(key, old is None)
+
+    def _delete(self, command: DeleteCommand) -> Outcome:
+        old: Stored | None = self._keys.get(command.key)
+        if command.if_index is not None and (why := _mismatch(command.if_index, old)):
+            return Refused(command.key, why)
+        if old is not None:
+            del self._keys[command.key]
+        return Removed(command.key, old is not None)
+
+
+def _mismatch(if_index: int, old: Stored | None) -> str:
+    found = 0 if old is None else old.index
+    if found == if_index:
+        return ""
+    return "there is no such key" if old is None else f"the key was last changed at index {found}, not {if_index}"
+
+
+def _item(key: str, stored: Stored, keys_only: bool) -> Item:
+    if keys_only:
+        return Item(key=key, index=stored.index)
+    if stored.is_b64:
+        return Item(key=key, index=stored.index, value_b64=stored.value)
+    return Item(key=key, index=stored.index, value=stored.value)

@@ -1,0 +1,192 @@
+"""Who is calling: the first lines of a connection, on both sides (DESIGN: wire, docs/wire_format.md).
+
+The acceptor refuses a wrong protocol, cluster, id, target or store in words and closes. The first line that is not a hello ends
+the connection: HTTP, garbage, a second hello are never skipped.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from msgspec import Struct
+
+from bargetrio.protocol.hello import (
+    ClientHello,
+    Hello,
+    HelloRefused,
+    NodeHello,
+    PeerHello,
+    answer_decoder,
+    hello_decoder,
+    proof,
+    proof_decoder,
+    proof_is_right,
+)
+from bargetrio.protocol.limits import HELLO_LINE_BYTES, LINE_BYTES, PROTOCOL_VERSION
+from bargetrio.protocol.lines import LineReader, LineTooLong
+from bargetrio.transport.stream import Broken, Connection
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Refused(Exception):
+    """The other side is not who it should be, or we are not for it; `code` and the text say why."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class Identity(Struct, frozen=True, kw_only=True):
+    """What a node says of itself, and how it judges others.
+
+    `store_of(node_id)` is the store id that this peer had when we first met, None before that.
+    """
+
+    cluster: str
+    node_id: int
+    peer_ids: frozenset[int]
+    store_id: str
+    secret: bytes | None
+    make_nonce: Callable[[], str]
+    store_of: Callable[[int], str | None]
+
+
+class Greeted(Struct, frozen=True, kw_only=True):
+    """A connection after its hello: lines that came behind it, and the reader for the rest."""
+
+    peer_id: int | None
+    store_id: str
+    lines: list[bytes]
+    reader: LineReader
+
+
+async def accept_hello(connection: Connection, identity: Identity) -> Greeted:
+    """Read a stranger's hello and answer it; raise Refused (already told) or Broken. The caller bounds the time."""
+    reader = LineReader(HELLO_LINE_BYTES)
+    try:
+        first, *rest = await _next_lines(connection, reader)
+        hello = _decode_hello(first)
+        _check_cluster(hello, identity)
+        if isinstance(hello, ClientHello):
+            connection.post(_line(NodeHello(protocol=PROTOCOL_VERSION, cluster=identity.cluster, node=identity.node_id)))
+            reader.limit = LINE_BYTES
+            return Greeted(peer_id=None, store_id="", lines=rest, reader=reader)
+        _check_peer(hello, identity)
+        nonce = identity.make_nonce()
+        connection.post(_line(_answer_to_peer(hello, identity, nonce)))
+        if identity.secret is not None:
+            if not rest:
+                rest = await _next_lines(connection, reader)
+            _check_proof(rest.pop(0), hello, identity, nonce)
+        _check_store(hello.node, hello.store, identity)
+    except Refused as refused:
+        connection.post(_line(HelloRefused(error=refused.code, detail=str(refused))))
+        raise
+    reader.limit = LINE_BYTES
+    return Greeted(peer_id=hello.node, store_id=hello.store, lines=rest, reader=reader)
+
+
+async def say_hello(connection: Connection, identity: Identity, to: int) -> Greeted:
+    """Introduce ourselves to peer `to`; raise Refused or Broken. The caller bounds the time."""
+    reader = LineReader(HELLO_LINE_BYTES)
+    nonce = identity.make_nonce()
+    hello = PeerHello(
+        protocol=PROTOCOL_VERSION,
+        cluster=identity.cluster,
+        node=identity.node_id,
+        to=to,
+        store=identity.store_id,
+        nonce=nonce,
+    )
+    connection.post(_line(hello))
+    first, *rest = await _next_lines(connection, reader)
+    try:
+        answer = answer_decoder.decode(first)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refused("bad_request", "the other side does not speak this protocol") from None
+    if isinstance(answer, HelloRefused):
+        raise Refused(answer.error, f"refused by node {to}: {answer.detail}")
+    if answer.protocol != PROTOCOL_VERSION or answer.cluster != identity.cluster or answer.node != to:
+        raise Refused("bad_request", f"there answers node {answer.node} of cluster {answer.cluster!r}, not node {to}")
+    if identity.secret is not None:
+        wanted = proof(identity.secret, "acceptor", identity.node_id, to, nonce, answer.nonce)
+        if not proof_is_right(answer.proof, wanted):
+            raise Refused("forbidden", f"node {to} does not know the peer secret")
+        ours = proof(identity.secret, "dialler", identity.node_id, to, nonce, answer.nonce)
+        connection.post(_encode({"proof": ours}) + b"\n")
+    _check_store(to, answer.store, identity)
+    return Greeted(peer_id=to, store_id=answer.store, lines=rest, reader=reader)
+
+
+async def _next_lines(connection: Connection, reader: LineReader) -> list[bytes]:
+    while True:
+        data = await connection.receive()
+        if not data:
+            raise Broken("ended before its hello")
+        try:
+            lines = reader.feed(data)
+        except LineTooLong:
+            raise Refused("bad_request", f"a hello has at most {HELLO_LINE_BYTES} bytes") from None
+        if lines:
+            return lines
+
+
+def _decode_hello(line: bytes) -> Hello:
+    try:
+        return hello_decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise Refused("bad_request", f"the first line must be a hello: {problem}") from None
+
+
+def _check_cluster(hello: Hello, identity: Identity) -> None:
+    if hello.protocol != PROTOCOL_VERSION:
+        raise Refused("bad_request", f"this node speaks protocol {PROTOCOL_VERSION}, not {hello.protocol}")
+    if hello.cluster != identity.cluster:
+        raise Refused("forbidden", f"this is cluster {identity.cluster!r}, not {hello.cluster!r}")
+
+
+def _check_peer(hello: PeerHello, identity: Identity) -> None:
+    if hello.to != identity.node_id:
+        raise Refused("forbidden", f"this is node {identity.node_id}, not {hello.to}")
+    if hello.node not in identity.peer_ids:
+        raise Refused("forbidden", f"node {hello.node} is not a peer of node {identity.node_id}")
+
+
+def _answer_to_peer(hello: PeerHello, identity: Identity, nonce: str) -> NodeHello:
+    ours = ""
+    if identity.secret is not None:
+        ours = proof(identity.secret, "acceptor", hello.node, identity.node_id, hello.nonce, nonce)
+    return NodeHello(
+        protocol=PROTOCOL_VERSION,
+        cluster=identity.cluster,
+        node=identity.node_id,
+        store=identity.store_id,
+        nonce=nonce,
+        proof=ours,
+    )
+
+
+def _check_proof(line: bytes, hello: PeerHello, identity: Identity, nonce: str) -> None:
+    assert identity.secret is not None
+    try:
+        given = proof_decoder.decode(line).proof
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Refused("forbidden", "this cluster asks its peers for a proof") from None
+    wanted = proof(identity.secret, "dialler", hello.node, identity.node_id, hello.nonce, nonce)
+    if not proof_is_right(given, wanted):
+        raise Refused("forbidden", "the proof is wrong: another peer secret?")
+
+
+def _check_store(peer_id: int, store_id: str, identity: Identity) -> None:
+    """A node that comes back with another store has forgotten its votes; it must not count as the one we knew (BUG-38)."""
+    known = identity.store_of(peer_id)
+    if known is not None and known != store_id:
+        detail = (
+            f"node {peer_id} had store {known}, now it has {store_id}: its disk was lost or exchanged; see docs/operations.md"
+        )
+        raise Refused("forbidden", detail)
+
+
+def _line(message: Struct) -> bytes:
+    return _encode(message) + b"\n"

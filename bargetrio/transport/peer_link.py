@@ -1,0 +1,118 @@
+"""Our line to one peer: dials, says hello, carries our messages, dials again.
+
+A link carries only the dialler's messages; the answers come over the peer's own link to us.
+"""
+
+import random
+from collections.abc import Callable
+
+import trio
+
+from bargetrio.raft.messages import Message, NodeId, encode_message
+from bargetrio.transport.faults import LinkFaults
+from bargetrio.transport.handshake import Greeted, Identity, Refused, say_hello
+from bargetrio.transport.stream import Broken, Connection, Network
+
+UNSENT_BYTES = 32 * 1024 * 1024
+"""What may wait for a slow peer; beyond it messages are dropped, and Raft sends them again."""
+DIAL_TIMEOUT_S = 1.0
+REDIAL_S = (0.02, 0.08)
+"""How long to wait between two dials: a revived node is found again within 100 ms."""
+REDIAL_REFUSED_S = (0.5, 1.0)
+"""How long to wait after the peer refused us in words: that does not mend itself."""
+
+
+class PeerLink:
+    """One direction to one peer. `post` never waits; what can't be sent is lost, as on any network."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        peer_id: NodeId,
+        address: tuple[str, int],
+        network: Network,
+        faults: LinkFaults,
+        random: random.Random,
+        on_up: Callable[[NodeId, str], None],
+        on_down: Callable[[NodeId, str], None],
+    ) -> None:
+        self.peer_id = peer_id
+        self.connected = False
+        self._identity = identity
+        self._address = address
+        self._network = network
+        self._faults = faults
+        self._random = random
+        self._on_up = on_up
+        self._on_down = on_down
+        self._connection: Connection | None = None
+        self._nursery: trio.Nursery | None = None
+
+    def post(self, message: Message) -> None:
+        """Send the message now, later if a fault delays it, or never."""
+        connection = self._connection
+        if connection is None or connection.unsent_bytes > UNSENT_BYTES:
+            return
+        delay_s = self._faults.verdict(self._identity.node_id, self.peer_id)
+        if delay_s is None:
+            return
+        if delay_s and self._nursery is not None:
+            self._nursery.start_soon(self._post_later, connection, encode_message(message), delay_s)
+        else:
+            connection.post(encode_message(message))
+
+    async def run(self) -> None:
+        """Keep the link up until cancelled."""
+        last_reason = ""
+        while True:
+            pause = REDIAL_S
+            reason = ""
+            try:
+                await self._one_connection()
+            except OSError as problem:
+                reason = problem.strerror or str(problem)
+            except Refused as refused:
+                reason, pause = str(refused), REDIAL_REFUSED_S
+            except Broken:
+                reason = "the connection broke"
+            if self.connected or reason != last_reason:
+                self._on_down(self.peer_id, reason or "the connection ended")
+            last_reason, self.connected, self._connection = reason, False, None
+            await trio.sleep(self._random.uniform(*pause))
+
+    def abort(self) -> None:
+        """Reset the connection: this node is dead."""
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+    async def _one_connection(self) -> None:
+        connection = await self._dial()
+        try:
+            greeted = await self._hello(connection)
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(connection.write)
+                self._connection, self.connected = connection, True
+                self._on_up(self.peer_id, greeted.store_id)
+                while await connection.receive():
+                    pass  # a peer says nothing here; what it says anyway is not read
+                nursery.cancel_scope.cancel()
+        finally:
+            self._nursery = None
+            connection.abort()
+
+    async def _dial(self) -> Connection:
+        with trio.move_on_after(DIAL_TIMEOUT_S):
+            return await self._network.connect(*self._address)
+        raise TimeoutError(f"no connection within {DIAL_TIMEOUT_S} s")
+
+    async def _hello(self, connection: Connection) -> Greeted:
+        with trio.move_on_after(DIAL_TIMEOUT_S):
+            return await say_hello(connection, self._identity, self.peer_id)
+        raise Broken("no hello in time")
+
+    async def _post_later(self, connection: Connection, line: bytes, delay_s: float) -> None:
+        await trio.sleep(delay_s)
+        connection.post(line)

@@ -1,0 +1,231 @@
+"""Where bytes move: the Network port (listen, connect, connections) and its real form on non-blocking sockets.
+
+A connection takes bytes without waiting: what the socket does not take at once is kept and sent by the connection's writer
+task. So the node's loop can answer many connections in one pass, and none of them can stop it.
+"""
+
+import errno
+import socket
+import struct
+from contextlib import suppress
+from typing import Protocol
+
+import trio
+
+RECEIVE_BYTES = 256 * 1024
+USER_TIMEOUT_MS = 10_000
+"""The kernel gives up on a connection whose bytes nobody has acknowledged for so long."""
+
+
+class Broken(Exception):
+    """The connection ended without a goodbye, or was closed here."""
+
+
+class Connection(Protocol):
+    """Bytes in both directions."""
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was posted and not yet taken by the other side's kernel or ours."""
+        ...
+
+    def post(self, data: bytes) -> None:
+        """Send now or soon, in order; never waits. On a broken connection the bytes are lost."""
+        ...
+
+    async def receive(self) -> bytes:
+        """Return some bytes, b"" at the end; raise Broken."""
+        ...
+
+    async def write(self) -> None:
+        """The writer task: sends what `post` could not. Returns when the connection is closed or broken."""
+        ...
+
+    def close(self) -> None:
+        """End it; what was posted and fits the kernel's buffer still arrives."""
+        ...
+
+    def abort(self) -> None:
+        """Reset it: the other side sees an error, not an end."""
+        ...
+
+
+class Listener(Protocol):
+    """A bound port."""
+
+    async def accept(self) -> Connection:
+        """Return the next connection; raise Broken once closed."""
+        ...
+
+    def close(self) -> None:
+        """Unbind: the port refuses from now on."""
+        ...
+
+
+class Network(Protocol):
+    """Where addresses ("host", port) lead."""
+
+    async def listen(self, host: str, port: int) -> Listener:
+        """Bind; raise OSError."""
+        ...
+
+    async def connect(self, host: str, port: int) -> Connection:
+        """Dial; raise OSError."""
+        ...
+
+
+class SocketConnection:
+    """A TCP connection."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with suppress(OSError):  # Linux
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        self._socket = sock
+        self._unsent = bytearray()
+        self._wake = trio.Event()
+        self._closed = False
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the kernel has not taken yet."""
+        return len(self._unsent)
+
+    def post(self, data: bytes) -> None:
+        """Send what the kernel takes now; the writer task sends the rest."""
+        if self._closed:
+            return
+        if not self._unsent:
+            try:
+                sent = self._socket.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self.abort()
+                return
+            if sent == len(data):
+                return
+            data = data[sent:]
+            self._wake.set()
+        self._unsent += data
+
+    async def receive(self) -> bytes:
+        """Return some bytes, b"" at the end."""
+        if self._closed:
+            raise Broken("closed here")
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self._socket.fileno())
+                try:
+                    return self._socket.recv(RECEIVE_BYTES)
+                except BlockingIOError:
+                    continue
+        except (OSError, trio.ClosedResourceError) as problem:
+            raise Broken(str(problem)) from None
+
+    async def write(self) -> None:
+        """Send what `post` left, whenever the kernel takes more."""
+        while not self._closed:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            try:
+                while self._unsent and not self._closed:
+                    await trio.lowlevel.wait_writable(self._socket.fileno())
+                    with memoryview(self._unsent) as view, suppress(BlockingIOError):
+                        sent = self._socket.send(view[: 1 << 20])
+                        view.release()
+                        del self._unsent[:sent]
+            except (OSError, trio.ClosedResourceError):
+                self.abort()
+
+    def close(self) -> None:
+        """End it in order."""
+        if not self._closed:
+            self._closed = True
+            self._unsent.clear()
+            self._wake.set()
+            trio.lowlevel.notify_closing(self._socket.fileno())
+            self._socket.close()
+
+    def abort(self) -> None:
+        """Close with a reset."""
+        if not self._closed:
+            with suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close()
+
+
+class SocketListener:
+    """A bound TCP port."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._socket = sock
+
+    async def accept(self) -> Connection:
+        """Return the next connection; waits a little where the process is out of file descriptors."""
+        while True:
+            try:
+                await trio.lowlevel.wait_readable(self._socket.fileno())
+                sock, _ = self._socket.accept()
+            except BlockingIOError:
+                continue
+            except (OSError, trio.ClosedResourceError) as problem:
+                if getattr(problem, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    await trio.sleep(0.05)
+                    continue
+                if getattr(problem, "errno", None) in (errno.ECONNABORTED, errno.EPROTO):
+                    continue
+                raise Broken(str(problem)) from None
+            return SocketConnection(sock)
+
+    def close(self) -> None:
+        """Unbind."""
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket.fileno())
+            self._socket.close()
+
+
+class SocketNetwork:
+    """The real network."""
+
+    async def listen(self, host: str, port: int) -> Listener:
+        """Bind the port; raise OSError that names it."""
+        family, _, _, _, address = (await _resolve(host, port))[0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            sock.listen(1024)
+        except OSError as problem:
+            sock.close()
+            raise OSError(problem.errno, f"can't listen on {host}:{port}: {problem.strerror}") from None
+        return SocketListener(sock)
+
+    async def connect(self, host: str, port: int) -> Connection:
+        """Dial each address that the name has, until one answers."""
+        failure = OSError(f"{host} has no address")
+        for family, _, _, _, address in await _resolve(host, port):
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            try:
+                code = sock.connect_ex(address)
+                if code == errno.EINPROGRESS:
+                    await trio.lowlevel.wait_writable(sock.fileno())
+                    code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            except BaseException:
+                sock.close()
+                raise
+            if code == 0:
+                return SocketConnection(sock)
+            sock.close()
+            failure = OSError(code, f"{host}:{port} does not answer")
+        raise failure
+
+
+_AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes]]
+
+
+async def _resolve(host: str, port: int) -> list[_AddressInfo]:
+    return list(await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
