@@ -65,8 +65,10 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
 class RunningNode(Protocol):
     """A node from the supervisor's side. One object is one life: revive builds a new one."""
 
-    last_turn: float
-    """trio time at which the node's loop last turned; it turns at least once a second while the node lives (watchdog)."""
+    @property
+    def last_turn(self) -> float:
+        """Return the trio time at which the node's loop last turned: at least once a second while the node lives (watchdog)."""
+        ...
 
     async def run(self, task_status: TaskStatus[None] = ...) -> None:
         """Lock the folder, recover, listen, call `started()`, serve until cancelled.

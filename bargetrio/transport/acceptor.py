@@ -12,6 +12,9 @@ from bargetrio.protocol.limits import HELLO_TIMEOUT_S, STRANGERS
 from bargetrio.transport.handshake import Greeted, Identity, Refused, accept_hello
 from bargetrio.transport.stream import Broken, Connection, Listener
 
+LEAVE_S = 0.5
+LEAVE_READS = 64
+
 Serve = Callable[[Connection, Greeted], Awaitable[None]]
 
 
@@ -55,15 +58,24 @@ class Acceptor:
             if greeted is not None:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(connection.write)
-                    await self._serve(connection, greeted)
+                    await self._serve_contained(connection, greeted)
                     nursery.cancel_scope.cancel()
-        except (Broken, Refused):
+            await leave(connection)
+        except Broken:
             pass
-        except Exception as problem:  # one connection's bug is not the node's end
-            self._on_error(problem)
+        except Refused:
+            await leave(connection)
         finally:
             self._connections.discard(connection)
             connection.close()
+
+    async def _serve_contained(self, connection: Connection, greeted: Greeted) -> None:
+        try:
+            await self._serve(connection, greeted)
+        except Broken:
+            pass
+        except Exception as problem:  # one connection's bug is not the node's end
+            self._on_error(problem)
 
     async def _greet(self, connection: Connection) -> Greeted | None:
         self._strangers[connection] = None
@@ -77,3 +89,15 @@ class Acceptor:
         finally:
             self._strangers.pop(connection, None)
         return None
+
+
+async def leave(connection: Connection) -> None:
+    """Say no more, and read what is still coming for a moment: closing over unread bytes would reset the last line away."""
+    connection.finish()
+    with trio.move_on_after(LEAVE_S):
+        try:
+            for _ in range(LEAVE_READS):
+                if not await connection.receive():
+                    return
+        except Broken:
+            pass

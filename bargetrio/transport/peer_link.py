@@ -5,6 +5,7 @@ A link carries only the dialler's messages; the answers come over the peer's own
 
 import random
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
@@ -96,8 +97,7 @@ class PeerLink:
                 nursery.start_soon(connection.write)
                 self._connection, self.connected = connection, True
                 self._on_up(self.peer_id, greeted.store_id)
-                while await connection.receive():
-                    pass  # a peer says nothing here; what it says anyway is not read
+                await _until_it_ends(connection)
                 nursery.cancel_scope.cancel()
         finally:
             self._nursery = None
@@ -116,3 +116,10 @@ class PeerLink:
     async def _post_later(self, connection: Connection, line: bytes, delay_s: float) -> None:
         await trio.sleep(delay_s)
         connection.post(line)
+
+
+async def _until_it_ends(connection: Connection) -> None:
+    """A peer says nothing here; what it says anyway is not looked at."""
+    with suppress(Broken):
+        while await connection.receive():
+            pass

@@ -41,8 +41,12 @@ class Connection(Protocol):
         """The writer task: sends what `post` could not. Returns when the connection is closed or broken."""
         ...
 
+    def finish(self) -> None:
+        """Say that nothing more comes from us; what was posted and fits the kernel's buffer still arrives."""
+        ...
+
     def close(self) -> None:
-        """End it; what was posted and fits the kernel's buffer still arrives."""
+        """End it in both directions; bytes that came and were not read turn this into a reset."""
         ...
 
     def abort(self) -> None:
@@ -139,8 +143,14 @@ class SocketConnection:
             except (OSError, trio.ClosedResourceError):
                 self.abort()
 
+    def finish(self) -> None:
+        """Shut our direction down."""
+        if not self._closed:
+            with suppress(OSError):
+                self._socket.shutdown(socket.SHUT_WR)
+
     def close(self) -> None:
-        """End it in order."""
+        """End it in both directions."""
         if not self._closed:
             self._closed = True
             self._unsent.clear()

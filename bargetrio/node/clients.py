@@ -1,0 +1,129 @@
+"""A client's connection: lines become checked requests, answers become lines, and one slow reader waits alone."""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import trio
+from msgspec import Raw, Struct
+
+from bargetrio.kv.commands import encode_command
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.lines import LineTooLong
+from bargetrio.protocol.requests import (
+    BadRequest,
+    Delete,
+    ErrorAnswer,
+    Get,
+    List,
+    MalformedLine,
+    Put,
+    Request,
+    decode_request,
+)
+from bargetrio.transport.handshake import Greeted
+from bargetrio.transport.stream import Connection
+
+MOST_IN_FLIGHT: Final = 20_000
+"""Requests of one connection that wait for an answer; beyond it the connection is not read."""
+MOST_UNSENT_BYTES: Final = 16 * 1024 * 1024
+"""Answers that a client doesn't fetch; beyond it the connection is cut."""
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Ticket:
+    """A request that waits: exactly one answer goes to its client, whoever gives it first."""
+
+    __slots__ = ("deadline", "done", "request", "session")
+
+    def __init__(self, session: "ClientSession", request: Request, deadline: float) -> None:
+        self.session = session
+        self.request = request
+        self.deadline = deadline
+        self.done = False
+
+    def answer(self, answer: Struct) -> None:
+        """Give the answer; a second one is dropped."""
+        if not self.done:
+            self.done = True
+            self.session.answer(answer)
+
+
+Submit = Callable[["ClientSession", list[tuple[Request, Raw | None]]], None]
+"""Takes decoded requests into the node's inbox; the Raw is the command of a write."""
+
+
+class ClientSession:
+    """One client. The node's loop collects answers with `answer` and sends them with `flush`, once a pass."""
+
+    def __init__(self, connection: Connection, on_answer: Callable[["ClientSession"], None]) -> None:
+        self._connection = connection
+        self._on_answer = on_answer
+        self._answers: list[bytes] = []
+        self._in_flight = 0
+        self._room = trio.Event()
+
+    async def serve(self, greeted: Greeted, submit: Submit) -> None:
+        """Read requests until the client leaves; a line that is none ends the connection after one error line."""
+        reader = greeted.reader
+        lines = greeted.lines
+        try:
+            while True:
+                if lines:
+                    self._take(lines, submit)
+                if self._in_flight > MOST_IN_FLIGHT:
+                    self._room = trio.Event()
+                    await self._room.wait()
+                data = await self._connection.receive()
+                if not data:
+                    return
+                lines = reader.feed(data)
+        except (MalformedLine, LineTooLong) as problem:
+            self.flush()
+            error = BargeError("bad_request", str(problem))
+            self._connection.post(_encode(ErrorAnswer.of(None, error)) + b"\n")
+
+    def answer(self, answer: Struct) -> None:
+        """Queue an answer for `flush`."""
+        if not self._answers:
+            self._on_answer(self)
+        self._answers.append(_encode(answer))
+        self._in_flight -= 1
+
+    def flush(self) -> None:
+        """Send what is queued, in one piece."""
+        if self._answers:
+            self._answers.append(b"")
+            self._connection.post(b"\n".join(self._answers))
+            self._answers.clear()
+            if self._connection.unsent_bytes > MOST_UNSENT_BYTES:
+                self._connection.abort()
+        if self._in_flight <= MOST_IN_FLIGHT:
+            self._room.set()
+
+    def _take(self, lines: list[bytes], submit: Submit) -> None:
+        """Hand over all good requests before the first bad line, then say what is bad."""
+        batch: list[tuple[Request, Raw | None]] = []
+        malformed: MalformedLine | None = None
+        for line in lines:
+            try:
+                request = decode_request(line)
+            except BadRequest as bad:
+                self._in_flight += 1
+                self.answer(ErrorAnswer.of(bad.request_id, bad.error))
+                continue
+            except MalformedLine as problem:
+                malformed = problem
+                break
+            match request:
+                case Put() | Delete():
+                    batch.append((request, encode_command(request)))
+                case Get() | List():
+                    batch.append((request, None))
+        self._in_flight += len(batch)
+        if batch:
+            submit(self, batch)
+        self.flush()
+        if malformed is not None:
+            raise malformed

@@ -1,0 +1,293 @@
+"""The loop of one server: wait for input or time, give it to the core, do what the core says.
+
+One pass takes all that waits: requests of every connection, messages of every peer, the end of a write. So a batch is appended
+once, encoded once, synced once, and each client gets one send.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final, assert_never
+
+import trio
+from msgspec import Raw
+
+from bargetrio.eventlog.event import RequestAnswered, RequestReceived
+from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
+from bargetrio.node.clients import ClientSession, Ticket
+from bargetrio.node.persister import Persister, StorageFailed
+from bargetrio.node.port import Sink
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import (
+    Delete,
+    DeleteAnswer,
+    ErrorAnswer,
+    Get,
+    GetAnswer,
+    List,
+    ListAnswer,
+    Put,
+    PutAnswer,
+    Request,
+)
+from bargetrio.raft.core import Core
+from bargetrio.raft.effects import (
+    Announce,
+    Apply,
+    Persist,
+    ProposalRefused,
+    ProposalsUnknown,
+    ReadFailed,
+    ReadReady,
+    Send,
+)
+from bargetrio.raft.effects import Ticket as AnyTicket
+from bargetrio.raft.messages import Message, NodeId
+
+REQUESTS_A_PASS: Final = 2000
+MESSAGES_A_PASS: Final = 256
+"""No pass holds the loop for long; what is left waits for the next one, after everybody else had a turn."""
+
+Batch = list[tuple[Request, Raw | None]]
+
+
+class Driver:
+    """Owns the core and the store of one server; everything else talks to it through its inbox."""
+
+    def __init__(
+        self,
+        *,
+        core: Core,
+        store: Store,
+        sink: Sink,
+        post: Callable[[NodeId, Message], None],
+        addresses: dict[NodeId, str],
+        request_timeout_s: float,
+    ) -> None:
+        self.core = core
+        self.store = store
+        self.last_turn = trio.current_time()
+        self.persister: Persister | None = None
+        self._sink = sink
+        self._post = post
+        self._addresses = addresses
+        self._request_timeout_s = request_timeout_s
+        self._messages: deque[Message] = deque()
+        self._requests: deque[tuple[ClientSession, Batch]] = deque()
+        self._then: dict[int, Persist] = {}
+        self._written: deque[tuple[int, OSError | None]] = deque()
+        self._waiting: deque[Ticket] = deque()
+        self._dirty: list[ClientSession] = []
+        self._bell = trio.Event()
+
+    # -- the inbox -------------------------------------------------------------------------------------------------------
+
+    def take_message(self, message: Message) -> None:
+        """A peer said this."""
+        self._messages.append(message)
+        self._bell.set()
+
+    def take_requests(self, session: ClientSession, batch: Batch) -> None:
+        """A client asked this."""
+        self._requests.append((session, batch))
+        self._bell.set()
+
+    def write_done(self, number: int, failure: OSError | None) -> None:
+        """The persister ended a write."""
+        self._written.append((number, failure))
+        self._bell.set()
+
+    def session_has_answers(self, session: ClientSession) -> None:
+        """A session wants to be flushed at the end of this pass."""
+        self._dirty.append(session)
+
+    # -- the loop --------------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Drive until cancelled; raises StorageFailed or ConsensusViolation, after which this server must not go on."""
+        while True:
+            if self._messages or self._requests or self._written:
+                await trio.lowlevel.checkpoint()
+            else:
+                with trio.move_on_at(self._next_deadline()):
+                    await self._bell.wait()
+            self._bell = trio.Event()
+            self.last_turn = trio.current_time()
+            self._pass(self.last_turn)
+
+    def fail_waiting(self, error: BargeError) -> None:
+        """Tell every waiting client the same: this server ends."""
+        for ticket in self._waiting:
+            if not ticket.done:
+                ticket.answer(ErrorAnswer.of(ticket.request.id, error))
+        self._waiting.clear()
+        self._flush()
+
+    def _next_deadline(self) -> float:
+        deadline = self.core.next_deadline
+        return min(deadline, self._waiting[0].deadline) if self._waiting else deadline
+
+    def _pass(self, now: float) -> None:
+        core = self.core
+        while self._written:
+            self._finish_write(*self._written.popleft(), now)
+        for _ in range(min(len(self._messages), MESSAGES_A_PASS)):
+            core.step(self._messages.popleft(), now)
+        self._take_requests(now)
+        core.tick(now)
+        self._perform()
+        self._expire(now)
+        self._flush()
+
+    def _finish_write(self, number: int, failure: OSError | None, now: float) -> None:
+        if failure is not None:
+            raise StorageFailed(failure.strerror or str(failure)) from failure
+        for send in self._then.pop(number).then:
+            self._post(send.to, send.message)
+        self.core.persisted(number, now)
+
+    def _perform(self) -> None:
+        for effect in self.core.take_effects():
+            match effect:
+                case Announce():
+                    self._sink.record(self.core.node_id, effect.fact)
+                case Send():
+                    self._post(effect.to, effect.message)
+                case Persist():
+                    assert self.persister is not None
+                    self._then[effect.number] = effect
+                    self.persister.begin(effect.number, effect.records)
+                case Apply():
+                    self._apply(effect)
+                case ReadReady():
+                    for ticket in effect.tickets:
+                        _ours(ticket).answer(self._look_up(_ours(ticket).request))
+                case ReadFailed():
+                    for ticket in effect.tickets:
+                        self._answer_error(ticket, self._refusal(effect.reason, effect.leader))
+                case ProposalRefused():
+                    self._answer_error(effect.ticket, self._refusal(effect.reason, effect.leader))
+                case ProposalsUnknown():
+                    detail = "this node lost its office before the write was committed; it may still be, by another leader"
+                    error = BargeError("outcome_unknown", detail, leader=effect.leader)
+                    for ticket in effect.tickets:
+                        self._answer_error(ticket, error)
+                    self._tell_answered(len(effect.tickets), "write", error.code)
+                case _:
+                    assert_never(effect)
+
+    # -- requests --------------------------------------------------------------------------------------------------------
+
+    def _take_requests(self, now: float) -> None:
+        count = writes = 0
+        first: list[Raw] = []
+        deadline = now + self._request_timeout_s
+        while self._requests and count < REQUESTS_A_PASS:
+            session, batch = self._requests.popleft()
+            count += len(batch)
+            for request, command in batch:
+                if command is not None:
+                    writes += 1
+                    if len(first) < 3:
+                        first.append(command)
+                    ticket = Ticket(session, request, deadline)
+                    self._waiting.append(ticket)
+                    self.core.propose(ticket, command, now)
+                elif isinstance(request, (Get, List)):
+                    self._take_read(session, request, deadline, now)
+        if writes:
+            self._sink.record(self.core.node_id, RequestReceived(count=writes, op="write", first_commands=tuple(first)))
+
+    def _take_read(self, session: ClientSession, request: Get | List, deadline: float, now: float) -> None:
+        if request.read == "stale":
+            session.answer(self._look_up(request))
+            return
+        ticket = Ticket(session, request, deadline)
+        self._waiting.append(ticket)
+        self.core.read(ticket, now)
+
+    def _look_up(self, request: Request) -> GetAnswer | ListAnswer:
+        if isinstance(request, List):
+            items, after = self.store.items(request.prefix, request.after, request.limit, keys_only=request.keys_only)
+            return ListAnswer(id=request.id, items=items, next=after, index=self.store.last_index)
+        stored = self.store.get(request.key)
+        if stored is None:
+            return GetAnswer(id=request.id, key=request.key, index=0)
+        if stored.is_b64:
+            return GetAnswer(id=request.id, key=request.key, index=stored.index, value_b64=stored.value)
+        return GetAnswer(id=request.id, key=request.key, index=stored.index, value=stored.value)
+
+    def _apply(self, effect: Apply) -> None:
+        """Apply committed entries and answer who waits; the core has paired its tickets with its own entries."""
+        log, store, tickets = self.core.log, self.store, effect.tickets
+        first_ticket = effect.last - len(tickets) + 1
+        answered = 0
+        for index in range(effect.first, effect.last + 1):
+            entry = log.entry(index)
+            outcome = store.apply(entry.command, index)
+            if index < first_ticket:
+                continue
+            ticket = tickets[index - first_ticket]
+            if ticket is None or (ours := _ours(ticket)).done:
+                continue
+            answered += 1
+            request = ours.request
+            match outcome:
+                case Written(created=True):
+                    answer: PutAnswer | DeleteAnswer | ErrorAnswer = PutAnswer(
+                        id=request.id, key=outcome.key, index=index, term=entry.term, created=True
+                    )
+                case Written():
+                    answer = PutAnswer(id=request.id, key=outcome.key, index=index, term=entry.term)
+                case Removed():
+                    answer = DeleteAnswer(id=request.id, key=outcome.key, index=index, term=entry.term, deleted=outcome.deleted)
+                case Refused():
+                    answer = ErrorAnswer.of(request.id, BargeError("precondition_failed", outcome.detail))
+                case Unusable():
+                    answer = ErrorAnswer.of(request.id, BargeError("bad_request", outcome.detail))
+                case None:
+                    continue
+                case _:
+                    assert_never(outcome)
+            ours.answer(answer)
+        if answered:
+            self._tell_answered(answered, "write", "")
+
+    def _refusal(self, reason: str, leader: NodeId | None) -> BargeError:
+        if reason == "overloaded":
+            return BargeError("overloaded", "too many writes wait to be committed; try again", leader=leader)
+        if leader is None:
+            return BargeError("no_leader", f"node {self.core.node_id} knows no leader")
+        detail = f"node {self.core.node_id} is not the leader, node {leader} is"
+        return BargeError("not_leader", detail, leader=leader, address=self._addresses.get(leader))
+
+    def _answer_error(self, ticket: AnyTicket, error: BargeError) -> None:
+        ours = _ours(ticket)
+        ours.answer(ErrorAnswer.of(ours.request.id, error))
+
+    def _expire(self, now: float) -> None:
+        """Give up on requests whose time is over: a write that was proposed may still be committed."""
+        waiting = self._waiting
+        while waiting and (waiting[0].done or waiting[0].deadline <= now):
+            ticket = waiting.popleft()
+            if ticket.done:
+                continue
+            if isinstance(ticket.request, (Put, Delete)):
+                error = BargeError("outcome_unknown", "not committed in time; the write may still be applied later")
+            else:
+                error = BargeError("no_leader", "no majority confirmed the read in time")
+            ticket.answer(ErrorAnswer.of(ticket.request.id, error))
+            self._tell_answered(1, "write" if isinstance(ticket.request, (Put, Delete)) else "read", error.code)
+
+    def _flush(self) -> None:
+        if self._dirty:
+            dirty, self._dirty = self._dirty, []
+            for session in dirty:
+                session.flush()
+
+    def _tell_answered(self, count: int, op: str, error: str) -> None:
+        self._sink.record(self.core.node_id, RequestAnswered(count=count, op=op, error=error))
+
+
+def _ours(ticket: AnyTicket) -> Ticket:
+    assert isinstance(ticket, Ticket)
+    return ticket

@@ -1,0 +1,287 @@
+"""One server's life: lock and recover the folder, listen, drive the core, die.
+
+```
+run: open folder -> core -> listen -> nursery { driver, acceptor, a link per peer }
+```
+Dying is a crash whoever asks for it: ports are fenced first, nothing is flushed, and the folder is given back only when no thread
+writes to it any more.
+"""
+
+import logging
+import random
+import secrets
+from contextlib import suppress
+
+import trio
+from trio import TaskStatus  # type: ignore[attr-defined]  # 0.35 does not re-export it for mypy
+
+from bargetrio.eventlog.event import DiskFailed, LinkDown, LinkUp, NodeRecovered
+from bargetrio.kv.commands import check_commands
+from bargetrio.kv.store import Store
+from bargetrio.node.clients import ClientSession
+from bargetrio.node.driver import Driver
+from bargetrio.node.persister import StorageFailed, ThreadPersister
+from bargetrio.node.port import NodeSettings, NodeStatus, PeerStatus, Sink
+from bargetrio.protocol.addresses import parse_address
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.lines import LineTooLong
+from bargetrio.raft.core import Core
+from bargetrio.raft.messages import AppendRequest, Message, NodeId, decode_message, sender
+from bargetrio.raft.roles import Leader
+from bargetrio.storage.disk import Disk
+from bargetrio.storage.wal import OpenFolder, open_folder
+from bargetrio.transport.acceptor import Acceptor
+from bargetrio.transport.faults import LinkFaults
+from bargetrio.transport.handshake import Greeted, Identity
+from bargetrio.transport.peer_link import PeerLink
+from bargetrio.transport.stream import Connection, Listener, Network, SocketNetwork
+
+log = logging.getLogger(__name__)
+
+
+class Node:
+    """One life of one server; implements `port.RunningNode`."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        *,
+        disk: Disk,
+        sink: Sink,
+        link_faults: LinkFaults,
+        network: Network | None = None,
+    ) -> None:
+        self._started_at = trio.current_time()
+        self._settings = settings
+        self._disk = disk
+        self._sink = sink
+        self._link_faults = link_faults
+        self._network = SocketNetwork() if network is None else network
+        self._random = random.Random(settings.seed)
+        self._fenced = False
+        self._driver: Driver | None = None
+        self._acceptor: Acceptor | None = None
+        self._persister: ThreadPersister | None = None
+        self._folder: OpenFolder | None = None
+        self._links: dict[NodeId, PeerLink] = {}
+
+    async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; see `port.RunningNode.run`."""
+        settings = self._settings
+        listener: Listener | None = None
+        try:
+            folder, core = await self._open_folder()
+            driver = self._driver = self._make_driver(core)
+            listener = await self._network.listen(*parse_address(settings.listen))
+            persister = self._persister = ThreadPersister(folder, driver.write_done, f"node {settings.node_id} disk")
+            driver.persister = persister
+            identity = self._identity(folder)
+            self._acceptor = Acceptor(listener, identity, self._serve, self._on_connection_error)
+            self._links = {peer: self._link(identity, peer) for peer in driver.core.peers}
+            self._sink.record(
+                settings.node_id,
+                NodeRecovered(
+                    term=core.current_term,
+                    index=core.log.last_index,
+                    voted_for=core.voted_for,
+                    seconds=round(trio.current_time() - self._started_at, 4),
+                    repaired=folder.repaired,
+                ),
+            )
+            await self._live(driver, task_status)
+        finally:
+            self.fence()
+            if listener is not None:
+                listener.close()
+            if self._persister is not None:
+                await self._persister.aclose()
+            if self._folder is not None:
+                self._folder.close()
+
+    @property
+    def last_turn(self) -> float:
+        """When the driver's loop last turned."""
+        return self._started_at if self._driver is None else self._driver.last_turn
+
+    def fence(self) -> None:
+        """Cut disk and network at once."""
+        if self._fenced:
+            return
+        self._fenced = True
+        if self._persister is not None:
+            self._persister.fence()
+        if self._acceptor is not None:
+            self._acceptor.abort()
+        for link in self._links.values():
+            link.abort()
+
+    def status(self) -> NodeStatus:
+        """Return the node's state, from memory."""
+        assert self._driver is not None, "asked before it started"
+        core = self._driver.core
+        return NodeStatus(
+            role=core.role.name,
+            term=core.current_term,
+            voted_for=core.voted_for,
+            leader=core.leader_id,
+            has_quorum=core.has_quorum(trio.current_time()),
+            commit_index=core.commit_index,
+            last_applied=core.last_applied,
+            last_log_index=core.log.last_index,
+            last_log_term=core.log.last_term,
+            keys=len(self._driver.store),
+            peers=[self._peer_status(core, peer) for peer in core.peers],
+        )
+
+    # -- beginning -------------------------------------------------------------------------------------------------------
+
+    async def _open_folder(self) -> tuple[OpenFolder, Core]:
+        """Recover in a thread: a long log must not hold the loop. It can't be cancelled, lest the folder stays half open."""
+        settings = self._settings
+        now = trio.current_time()
+
+        def work() -> tuple[OpenFolder, Core]:
+            folder = open_folder(self._disk, settings.cluster, settings.node_id, lambda: secrets.token_hex(16))
+            core = Core(
+                node_id=settings.node_id,
+                node_ids=tuple(sorted(settings.addresses)),
+                remembered=folder.remembered,
+                heartbeat_s=settings.heartbeat_s,
+                election_s=settings.election_s,
+                random=self._random,
+                now=now,
+            )
+            return folder, core
+
+        with trio.CancelScope(shield=True):
+            self._folder, core = await trio.to_thread.run_sync(work)
+        await trio.lowlevel.checkpoint()
+        return self._folder, core
+
+    def _make_driver(self, core: Core) -> Driver:
+        return Driver(
+            core=core,
+            store=Store(),
+            sink=self._sink,
+            post=self._post,
+            addresses=self._settings.addresses,
+            request_timeout_s=self._settings.request_timeout_s,
+        )
+
+    def _identity(self, folder: OpenFolder) -> Identity:
+        settings = self._settings
+        return Identity(
+            cluster=settings.cluster,
+            node_id=settings.node_id,
+            peer_ids=frozenset(settings.addresses) - {settings.node_id},
+            store_id=folder.store_id,
+            secret=settings.peer_secret,
+            make_nonce=lambda: secrets.token_hex(16),
+            store_of=lambda peer: folder.known_stores().get(peer),
+        )
+
+    def _link(self, identity: Identity, peer_id: NodeId) -> PeerLink:
+        return PeerLink(
+            identity=identity,
+            peer_id=peer_id,
+            address=parse_address(self._settings.addresses[peer_id]),
+            network=self._network,
+            faults=self._link_faults,
+            random=self._random,
+            on_up=self._on_link_up,
+            on_down=self._on_link_down,
+        )
+
+    # -- living ----------------------------------------------------------------------------------------------------------
+
+    async def _live(self, driver: Driver, task_status: TaskStatus[None]) -> None:
+        assert self._acceptor is not None
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._acceptor.run)
+            for link in self._links.values():
+                nursery.start_soon(link.run)
+            task_status.started()
+            try:
+                await driver.run()
+            except Exception as problem:  # told once the tasks around the driver are gone
+                failure = problem
+                self._tell_why(driver, problem)
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    def _tell_why(self, driver: Driver, problem: Exception) -> None:
+        if isinstance(problem, StorageFailed):
+            self._sink.record(self._settings.node_id, DiskFailed(reason=str(problem)))
+            driver.fail_waiting(BargeError("storage_failed", f"the disk of node {self._settings.node_id} failed: {problem}"))
+
+    async def _serve(self, connection: Connection, greeted: Greeted) -> None:
+        assert self._driver is not None
+        if greeted.peer_id is None:
+            session = ClientSession(connection, self._driver.session_has_answers)
+            await session.serve(greeted, self._driver.take_requests)
+        else:
+            await self._remember_store(greeted.peer_id, greeted.store_id)
+            await self._read_peer(connection, greeted, greeted.peer_id)
+
+    async def _read_peer(self, connection: Connection, greeted: Greeted, peer_id: NodeId) -> None:
+        """Take a peer's messages; the first line that is none, or is another's, ends the link."""
+        assert self._driver is not None
+        lines = greeted.lines
+        while True:
+            for line in lines:
+                try:
+                    message = decode_message(line)
+                    if sender(message) != peer_id:
+                        raise ValueError(f"node {peer_id} sent a message of node {sender(message)}")
+                    if isinstance(message, AppendRequest) and message.entries:
+                        check_commands([entry.command for entry in message.entries])
+                except (ValueError, RecursionError, BargeError) as problem:
+                    self._on_link_down(peer_id, f"closed its link: {problem}")
+                    return
+                self._driver.take_message(message)
+            data = await connection.receive()
+            if not data:
+                return
+            try:
+                lines = greeted.reader.feed(data)
+            except LineTooLong as problem:
+                self._on_link_down(peer_id, f"closed its link: {problem}")
+                return
+
+    def _post(self, to: NodeId, message: Message) -> None:
+        if not self._fenced:
+            self._links[to].post(message)
+
+    def _peer_status(self, core: Core, peer: NodeId) -> PeerStatus:
+        connected = self._links[peer].connected
+        if not isinstance(core.role, Leader):
+            return PeerStatus(id=peer, connected=connected)
+        progress = core.role.progress[peer]
+        return PeerStatus(
+            id=peer,
+            connected=connected,
+            match_index=progress.match_index,
+            next_index=progress.next_index,
+            progress=progress.state,
+        )
+
+    # -- what happens around the loop ------------------------------------------------------------------------------------
+
+    def _on_link_up(self, peer_id: NodeId, store_id: str) -> None:
+        self._sink.record(self._settings.node_id, LinkUp(peer=peer_id))
+
+    def _on_link_down(self, peer_id: NodeId, reason: str) -> None:
+        self._sink.record(self._settings.node_id, LinkDown(peer=peer_id, reason=reason))
+
+    def _on_connection_error(self, problem: Exception) -> None:
+        """A bug while serving one connection ended that connection alone."""
+        log.error("node %d: a connection ended by an error", self._settings.node_id, exc_info=problem)
+
+    async def _remember_store(self, peer_id: NodeId, store_id: str) -> None:
+        folder = self._folder
+        if folder is None or peer_id in folder.known_stores():
+            return
+        with suppress(OSError):
+            await trio.to_thread.run_sync(folder.remember_store, peer_id, store_id)
