@@ -2,7 +2,6 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from itertools import islice
 from zlib import crc32
 
 from bargetrio.raft.messages import Command, Entry, Index, Term
@@ -91,13 +90,12 @@ class Log:
 
         The next one is either beyond the end or in conflict; what stands after a match is kept (BUG-22).
         """
-        ours = islice(self._entries, prev_log_index, None)
-        count = 0
-        for theirs, mine in zip(entries, ours, strict=False):
-            if theirs.term != mine.term:
-                break
-            count += 1
-        return count
+        start = prev_log_index
+        both = min(len(entries), self.last_index - start)
+        for count in range(both):
+            if entries[count].term != self._entries[start + count].term:
+                return count
+        return max(both, 0)
 
     def last_index_within(self, index: Index, term: Term) -> Index:
         """Return the largest index up to `index` whose entry's term is at most `term`; 0 if there is none.
