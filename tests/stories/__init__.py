@@ -1,0 +1,1 @@
+"""The stories of the project, told by the real daemon: real processes, sockets, disks."""
