@@ -1,5 +1,6 @@
 """The six stories of docs/tour.md, each against the real daemon, each told by its event log."""
 
+import itertools
 import json
 import threading
 import time
@@ -38,7 +39,7 @@ def test_heartbeats_keep_the_leader_in_office(tmp_path: Path) -> None:
         beats = [event for event in daemon.events("append_sent", node=leader, heartbeats=True) if event["heartbeat"]]
         for follower in {0, 1, 2} - {leader}:
             times = [event["time"] for event in beats if event["peer"] == follower]
-            gaps = sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+            gaps = sorted(later - earlier for earlier, later in itertools.pairwise(times))
             assert 0.03 < gaps[len(gaps) // 2] < 0.1
         shown = daemon.http("GET", "/events?limit=1000").json
         assert not any(event["heartbeat"] for event in shown["events"])
