@@ -154,9 +154,10 @@ class Node:
             return folder, core
 
         with trio.CancelScope(shield=True):
-            self._folder, core = await trio.to_thread.run_sync(work)
+            folder, core = await trio.to_thread.run_sync(work)
+            self._folder = folder
         await trio.lowlevel.checkpoint()
-        return self._folder, core
+        return folder, core
 
     def _make_driver(self, core: Core) -> Driver:
         return Driver(

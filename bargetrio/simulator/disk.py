@@ -1,0 +1,218 @@
+"""A disk in memory that forgets like a real one: what was not synced may be lost, torn at sectors, or reach the disk alone."""
+
+import errno
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from bargetrio.storage.errors import FolderInUse
+
+SECTOR: Final = 512
+
+
+@dataclass(slots=True)
+class _Inode:
+    """A file's bytes as the program sees them, as the disk has them, and the writes between the two."""
+
+    seen: bytearray = field(default_factory=bytearray)
+    synced: bytearray = field(default_factory=bytearray)
+    pending: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+class SimulatedFile:
+    """An open file."""
+
+    def __init__(self, disk: "SimulatedDisk", inode: _Inode) -> None:
+        self._disk = disk
+        self._inode = inode
+        self._life = disk.life
+
+    def write_at(self, offset: int, data: bytes) -> int:
+        """Write, all or as much as an injected fault leaves."""
+        data = data[: self._disk.call(self._life, offset, len(data))]
+        seen = self._inode.seen
+        grown = max(0, offset + len(data) - len(seen))
+        self._disk.take_space(grown)
+        if grown:
+            seen.extend(bytes(grown))
+        seen[offset : offset + len(data)] = data
+        self._inode.pending.append((offset, data))
+        return len(data)
+
+    def preallocate(self, size: int) -> None:
+        """Reserve; sizes and zeros count as synced at once, as they hold no data."""
+        self._disk.call(self._life)
+        grown = max(0, size - len(self._inode.seen))
+        self._disk.take_space(grown)
+        self._inode.seen.extend(bytes(grown))
+
+    def truncate(self, size: int) -> None:
+        """Cut."""
+        self._disk.call(self._life)
+        del self._inode.seen[size:]
+
+    def sync(self) -> None:
+        """Everything seen is on the disk."""
+        self._disk.call(self._life)
+        self._inode.synced = bytearray(self._inode.seen)
+        self._inode.pending.clear()
+
+    def close(self) -> None:
+        """Nothing happens."""
+
+
+class SimulatedDisk:
+    """A node's folder in memory. Errors: `fail_at[n]` is the errno of the n-th call, counted from 1 over the disk's life."""
+
+    def __init__(self, random: Random, *, capacity: int = 1 << 30) -> None:
+        self.life = 0
+        self.calls = 0
+        self.fail_at: dict[int, int] = {}
+        self.short_writes = False
+        self._random = random
+        self._free = capacity
+        self._names: dict[str, _Inode] = {}
+        self._synced_names: dict[str, _Inode] = {}
+        self._folders: set[str] = {""}
+        self._locked = False
+
+    # -- the port --------------------------------------------------------------------------------------------------------
+
+    def open(self, path: str, *, create: bool = False) -> SimulatedFile:
+        """Open or create."""
+        self.call(self.life)
+        if create:
+            if path in self._names:
+                raise FileExistsError(errno.EEXIST, "exists", path)
+            self._names[path] = _Inode()
+        return SimulatedFile(self, self._inode(path))
+
+    def read(self, path: str) -> bytes:
+        """Return what the program would see."""
+        self.call(self.life)
+        return bytes(self._inode(path).seen)
+
+    def exists(self, path: str) -> bool:
+        """Return whether there is such a name."""
+        return path in self._names or path in self._folders
+
+    def list(self, folder: str) -> list[str]:
+        """Return the names, sorted."""
+        self.call(self.life)
+        prefix = f"{folder}/" if folder else ""
+        return sorted(name[len(prefix) :] for name in self._names if name.startswith(prefix) and "/" not in name[len(prefix) :])
+
+    def make_dir(self, folder: str) -> None:
+        """Folders are there at once and for ever."""
+        self._folders.add(folder)
+
+    def rename(self, old: str, new: str) -> None:
+        """Lasting after sync_dir."""
+        self.call(self.life)
+        self._names[new] = self._names.pop(old)
+
+    def remove(self, path: str) -> None:
+        """Lasting after sync_dir."""
+        self.call(self.life)
+        del self._names[path]
+
+    def sync_dir(self, folder: str) -> None:
+        """The names of this folder are on the disk."""
+        self.call(self.life)
+        for names in (self._synced_names, self._names):
+            for name in [name for name in names if _folder_of(name) == folder]:
+                if name in self._names:
+                    self._synced_names[name] = self._names[name]
+                else:
+                    del self._synced_names[name]
+
+    def free_bytes(self) -> int:
+        """Return what is left."""
+        return self._free
+
+    def lock(self) -> None:
+        """One at a time."""
+        if self._locked:
+            raise FolderInUse("the simulated folder is in use")
+        self._locked = True
+
+    def unlock(self) -> None:
+        """Give it back."""
+        self._locked = False
+
+    # -- faults ----------------------------------------------------------------------------------------------------------
+
+    def crash(self) -> None:
+        """Power off: each unsynced write reaches the disk whole, in part, or not at all, whatever its order; names likewise."""
+        self.life += 1
+        self._locked = False
+        for inode in {id(inode): inode for inode in (*self._names.values(), *self._synced_names.values())}.values():
+            self._lose(inode)
+        survivors = dict(self._synced_names)
+        for name, inode in sorted(self._names.items()):
+            if name not in survivors and self._random.random() < 0.5:
+                survivors[name] = inode
+        self._names = survivors
+        self._synced_names = dict(survivors)
+
+    def flip(self, path: str, offset: int, value: int) -> None:
+        """Damage one byte."""
+        inode = self._inode(path)
+        inode.seen[offset] = inode.synced[offset] = value
+
+    def put(self, path: str, data: bytes) -> None:
+        """Set a file's content, as if it had always been so."""
+        self._names[path] = self._synced_names[path] = _Inode(bytearray(data), bytearray(data))
+
+    def call(self, life: int, offset: int = 0, wants: int = 0) -> int:
+        """Count a call, fail it if that is planned, and say how many bytes of a write it takes: short ones end with a sector."""
+        self.calls += 1
+        if life != self.life:
+            raise OSError(errno.EIO, "this disk has crashed")
+        failure = self.fail_at.get(self.calls)
+        if failure is not None:
+            raise OSError(failure, "injected")
+        ends = [end - offset for end in range((offset // SECTOR + 1) * SECTOR, offset + wants, SECTOR)]
+        return self._random.choice([*ends, wants]) if self.short_writes else wants
+
+    def take_space(self, size: int) -> None:
+        """Use free space; raise ENOSPC."""
+        if size > self._free:
+            raise OSError(errno.ENOSPC, "no space left")
+        self._free -= size
+
+    def _inode(self, path: str) -> _Inode:
+        try:
+            return self._names[path]
+        except KeyError:
+            raise FileNotFoundError(errno.ENOENT, "no such file", path) from None
+
+    def _lose(self, inode: _Inode) -> None:
+        disk = inode.synced
+        if len(inode.seen) != len(disk) and self._random.random() < 0.5:
+            del disk[len(inode.seen) :]
+            disk.extend(bytes(len(inode.seen) - len(disk)))
+        touched: dict[int, list[tuple[int, bytes]]] = {}
+        for offset, data in inode.pending:
+            for start, piece in _sectors(offset, data):
+                touched.setdefault(start // SECTOR, []).append((start, piece))
+        for pieces in touched.values():
+            for start, piece in pieces[: self._random.randint(0, len(pieces))]:
+                disk.extend(bytes(max(0, start + len(piece) - len(disk))))
+                disk[start : start + len(piece)] = piece
+        inode.pending.clear()
+        inode.seen = bytearray(disk)
+
+
+def _sectors(offset: int, data: bytes) -> list[tuple[int, bytes]]:
+    pieces: list[tuple[int, bytes]] = []
+    place = offset
+    while place < offset + len(data):
+        stop = min((place // SECTOR + 1) * SECTOR, offset + len(data))
+        pieces.append((place, data[place - offset : stop - offset]))
+        place = stop
+    return pieces
+
+
+def _folder_of(name: str) -> str:
+    return name.rpartition("/")[0]

@@ -1,0 +1,108 @@
+"""One contract for the real disk and the simulated one."""
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from bargetrio.simulator.disk import SimulatedDisk
+from bargetrio.storage.disk import Disk
+from bargetrio.storage.errors import FolderInUse, StorageError
+from bargetrio.storage.real_disk import RealDisk
+
+MakeDisk = Callable[[Path], Disk]
+disks = pytest.mark.parametrize(
+    "make_disk", [lambda path: RealDisk(path / "node"), lambda _path: SimulatedDisk(Random(1))], ids=["real", "simulated"]
+)
+
+
+@disks
+def test_what_is_written_is_read(make_disk: MakeDisk, tmp_path: Path) -> None:
+    """At any offset, with zeros where nothing was written."""
+    disk = make_disk(tmp_path)
+    disk.make_dir("wal")
+    disk.make_dir("wal")
+    file = disk.open("wal/a", create=True)
+    file.preallocate(10)
+    assert file.write_at(2, b"abc") == 3
+    file.sync()
+    assert disk.read("wal/a") == b"\0\0abc\0\0\0\0\0"
+    file.truncate(4)
+    assert disk.read("wal/a") == b"\0\0ab"
+    file.close()
+    assert disk.list("wal") == ["a"]
+    assert disk.exists("wal/a") and disk.exists("wal") and not disk.exists("wal/b")
+
+
+@disks
+def test_names_change_as_told(make_disk: MakeDisk, tmp_path: Path) -> None:
+    """Rename replaces; create demands a new name; what is not there is not found."""
+    disk = make_disk(tmp_path)
+    for name in ("a", "b"):
+        disk.open(name, create=True).close()
+    with pytest.raises(FileExistsError):
+        disk.open("a", create=True)
+    disk.rename("a", "b")
+    disk.sync_dir("")
+    assert not disk.exists("a")
+    disk.remove("b")
+    with pytest.raises(FileNotFoundError):
+        disk.read("b")
+    with pytest.raises(FileNotFoundError):
+        disk.open("b")
+    assert disk.free_bytes() > 0
+
+
+def test_one_folder_has_one_user(tmp_path: Path) -> None:
+    """The lock holds within a process too, and ends with unlock."""
+    first, second = RealDisk(tmp_path / "node"), RealDisk(tmp_path / "node")
+    first.lock()
+    with pytest.raises(FolderInUse, match="in use"):
+        second.lock()
+    first.unlock()
+    second.lock()
+    second.unlock()
+
+
+def test_nobody_else_reads_it(tmp_path: Path) -> None:
+    """0700 and 0600; no link is followed."""
+    disk = RealDisk(tmp_path / "deep" / "node")
+    disk.open("a", create=True).close()
+    disk.make_dir("wal")
+    assert stat.S_IMODE((tmp_path / "deep" / "node").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "deep" / "node" / "wal").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "deep" / "node" / "a").stat().st_mode) == 0o600
+    (tmp_path / "deep" / "node" / "link").symlink_to("a")
+    with pytest.raises(OSError):
+        disk.read("link")
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    """A file stands where the folder should be."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"file/node can't be used"):
+        RealDisk(tmp_path / "file" / "node").lock()
+
+
+def test_a_crash_loses_what_was_not_synced() -> None:
+    """The simulated disk forgets: that is what it is for."""
+    lost = kept = 0
+    for seed in range(40):
+        disk = SimulatedDisk(Random(seed))
+        file = disk.open("a", create=True)
+        file.preallocate(2000)
+        file.write_at(0, b"a" * 512)
+        file.sync()
+        disk.sync_dir("")
+        file.write_at(512, b"b" * 1024)
+        disk.crash()
+        data = disk.read("a")
+        assert data[:512] == b"a" * 512
+        sectors = {bytes(data[512:1024]).strip(b"\0"), bytes(data[1024:1536]).strip(b"\0")}
+        lost += b"" in sectors
+        kept += b"b" * 512 in sectors
+        with pytest.raises(OSError):
+            file.sync()
+    assert lost and kept
