@@ -1,8 +1,18 @@
 """configuration.yml as frozen objects; every mistake in it is told at once, with line and caret (docs/configuration.md)."""
 
+import difflib
+import ipaddress
+import os
+import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Final
 
+import yaml
 from msgspec import Struct
+
+from bargetrio.protocol.addresses import parse_address
+from bargetrio.protocol.limits import MAX_INT
 
 
 class ConfigurationError(Exception):
@@ -46,12 +56,317 @@ class Configuration(Struct, frozen=True, kw_only=True):
                 return node
         raise KeyError(node_id)
 
+    def api_of(self, node_ids: list[int] | None) -> str:
+        """Return where a daemon of these nodes answers: its first node's own `api`, the common one if it runs all."""
+        if node_ids is None:
+            return self.api
+        api = self.node(node_ids[0]).api
+        assert api is not None, "check_runnable comes first"
+        return api
+
+    def check_runnable(self, node_ids: list[int] | None) -> None:
+        """Raise ConfigurationError unless a daemon can run these nodes (all, if None)."""
+        if node_ids is None:
+            return
+        known = [node.id for node in self.nodes]
+        for node_id in node_ids:
+            if node_id not in known:
+                raise ConfigurationError(f"there is no node {node_id} in {self.path}; it knows {_either(known)}")
+        without = [node.id for node in self.nodes if node.api is None]
+        if without:
+            raise ConfigurationError(f"--node needs an `api` at every node of {self.path}; missing at {_either(without)}")
+        if len(set(node_ids)) < len(node_ids):
+            raise ConfigurationError("--node names the same node twice")
+
+
+TOP_KEYS: Final = ("cluster", "api", "data_dir", "timing", "nodes", "allowed_hosts", "api_token_file", "peer_secret_file")
+TIMING_KEYS: Final = ("heartbeat_ms", "election_ms", "request_timeout_ms")
+NODE_KEYS: Final = ("id", "address", "listen", "api")
+MOST_BYTES: Final = 256 * 1024
+
 
 def load(path: Path) -> Configuration:
     """Read and check the file; raise ConfigurationError that lists every mistake."""
-    raise NotImplementedError
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ConfigurationError(f"there is no {path}; name one with --config PATH") from None
+    except OSError as problem:
+        raise ConfigurationError(f"{path} can't be read: {problem.strerror}") from None
+    if len(data) > MOST_BYTES:
+        raise ConfigurationError(f"{path} has {len(data)} bytes; a configuration has at most {MOST_BYTES}")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as problem:
+        raise ConfigurationError(f"{path} is not UTF-8 (byte {problem.start})") from None
+    return _Reader(path, text).read()
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Return (host, port) of "127.0.0.1:8101" or "[::1]:8101"; raise ValueError saying what is wrong."""
-    raise NotImplementedError
+class _Reader:
+    """Walks the YAML nodes, whose marks tell line and column, and collects what is wrong."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self._path = path
+        self._lines = text.splitlines()
+        self._text = text
+        self._wrong: list[tuple[int, int, str]] = []
+
+    def read(self) -> Configuration:
+        """Return the configuration or raise everything that is wrong."""
+        root = self._compose()
+        if not isinstance(root, yaml.MappingNode):
+            mark = root.start_mark if root is not None else None
+            self._complain(mark, "a configuration is a mapping: cluster, api, data_dir, nodes, ...")
+            raise self._error()
+        fields = self._fields(root, TOP_KEYS)
+        cluster = self._text_of(fields.get("cluster"), root, "cluster", _cluster_name) or ""
+        nodes = self._nodes(fields.get("nodes"), root)
+        api = self._api(fields.get("api"), root, nodes)
+        data_dir = self._text_of(fields.get("data_dir"), root, "data_dir", _not_empty) or "."
+        timing = self._timing(fields.get("timing"))
+        hosts = self._hosts(fields.get("allowed_hosts"))
+        token = self._secret(fields.get("api_token_file"), "api_token_file")
+        secret = self._secret(fields.get("peer_secret_file"), "peer_secret_file")
+        if not self._wrong:
+            self._check_exposure(fields, api, nodes, token, secret)
+        if self._wrong:
+            raise self._error()
+        folder = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        return Configuration(
+            path=self._path,
+            cluster=cluster,
+            api=api,
+            data_dir=Path(folder) if folder else (self._path.parent / data_dir).absolute(),
+            timing=timing,
+            nodes=nodes,
+            allowed_hosts=hosts,
+            api_token=token,
+            peer_secret=secret,
+        )
+
+    # -- parts -----------------------------------------------------------------------------------------------------------
+
+    def _compose(self) -> Any:
+        try:
+            for event in yaml.parse(self._text, Loader=yaml.SafeLoader):
+                if isinstance(event, yaml.AliasEvent):
+                    self._complain(event.start_mark, "aliases (*name) are not used here: write the value out")
+                    raise self._error()
+            return yaml.compose(self._text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as problem:
+            self._complain(problem.problem_mark or problem.context_mark, f"this is not YAML: {problem.problem}")
+        except (yaml.YAMLError, RecursionError) as problem:
+            self._complain(None, f"this is not YAML: {problem}")
+        raise self._error()
+
+    def _fields(self, node: Any, allowed: tuple[str, ...]) -> dict[str, Any]:
+        fields: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else ""
+            if key not in allowed:
+                near = difflib.get_close_matches(key, allowed, 1)
+                hint = f"; did you mean {near[0]}?" if near else f"; allowed are {', '.join(allowed)}"
+                self._complain(key_node.start_mark, f"unknown key {key!r}{hint}")
+            elif key in fields:
+                first = next(other for other, _ in node.value if other.value == key)
+                self._complain(key_node.start_mark, f"{key} is given twice, first in line {first.start_mark.line + 1}")
+            else:
+                fields[key] = value_node
+        return fields
+
+    def _nodes(self, node: Any, root: Any) -> tuple[NodeConfiguration, ...]:
+        if not isinstance(node, yaml.SequenceNode) or not node.value:
+            mark = root.start_mark if node is None else node.start_mark
+            self._complain(mark, "nodes is a list of at least one {id, address}")
+            return ()
+        found: list[NodeConfiguration] = []
+        ids: dict[object, int] = {}
+        places: dict[str, str] = {}
+        for item in node.value:
+            if not isinstance(item, yaml.MappingNode):
+                self._complain(item.start_mark, "a node is a mapping: {id: 0, address: 127.0.0.1:8101}")
+                continue
+            fields = self._fields(item, NODE_KEYS)
+            node_id = self._int_of(fields.get("id"), item, "id", 0, MAX_INT)
+            address = self._text_of(fields.get("address"), item, "address", parse_address)
+            listen = self._text_of(fields["listen"], item, "listen", parse_address) if "listen" in fields else address
+            api = self._text_of(fields["api"], item, "api", parse_address) if "api" in fields else None
+            if node_id is not None:
+                if node_id in ids:
+                    self._complain(fields["id"].start_mark, f"id {node_id} is taken, in line {ids[node_id]}")
+                ids.setdefault(node_id, item.start_mark.line + 1)
+            for name, value in {"address": address, "listen": listen, "api": api}.items():
+                if value is None or (name == "listen" and "listen" not in fields):
+                    continue
+                owner = f"line {item.start_mark.line + 1}"
+                if places.get(value, owner) != owner or (name != "listen" and value in places):
+                    self._complain(fields[name].start_mark, f"{name} {value} is taken, in {places[value]}")
+                places.setdefault(value, owner)
+            if node_id is not None and address is not None and listen is not None:
+                found.append(NodeConfiguration(id=node_id, address=address, listen=listen, api=api))
+        return tuple(found)
+
+    def _api(self, node: Any, root: Any, nodes: tuple[NodeConfiguration, ...]) -> str:
+        api = self._text_of(node, root, "api", parse_address)
+        if api is not None and any(api in (other.address, other.listen) for other in nodes):
+            self._complain(node.start_mark, f"api {api} is the address of a node")
+        return api or ""
+
+    def _timing(self, node: Any) -> Timing:
+        default = Timing()
+        if node is None:
+            return default
+        if not isinstance(node, yaml.MappingNode):
+            self._complain(node.start_mark, "timing is a mapping: {heartbeat_ms: 50, election_ms: [300, 600]}")
+            return default
+        fields = self._fields(node, TIMING_KEYS)
+        heartbeat = default.heartbeat_ms
+        if "heartbeat_ms" in fields:
+            heartbeat = self._int_of(fields["heartbeat_ms"], node, "heartbeat_ms", 5, 60_000) or heartbeat
+        timeout = default.request_timeout_ms
+        if "request_timeout_ms" in fields:
+            timeout = self._int_of(fields["request_timeout_ms"], node, "request_timeout_ms", 100, 600_000) or timeout
+        election = default.election_ms
+        if "election_ms" in fields:
+            election = self._election(fields["election_ms"]) or election
+        if election[0] < 2 * heartbeat:
+            mark = (fields.get("election_ms") or fields.get("heartbeat_ms") or node).start_mark
+            self._complain(mark, f"election_ms begins at {election[0]}; at least twice heartbeat_ms ({heartbeat}) is needed")
+        return Timing(heartbeat_ms=heartbeat, election_ms=election, request_timeout_ms=timeout)
+
+    def _election(self, node: Any) -> tuple[int, int] | None:
+        if not isinstance(node, yaml.SequenceNode) or len(node.value) != 2:
+            self._complain(node.start_mark, "election_ms is [shortest, longest], as in [300, 600]")
+            return None
+        low, high = (self._int_of(item, item, "election_ms", 10, 600_000) for item in node.value)
+        if low is None or high is None:
+            return None
+        if low >= high:
+            self._complain(node.start_mark, f"election_ms: the shortest ({low}) must be below the longest ({high})")
+            return None
+        return low, high
+
+    def _hosts(self, node: Any) -> tuple[str, ...]:
+        if node is None:
+            return ()
+        if not isinstance(node, yaml.SequenceNode):
+            self._complain(node.start_mark, "allowed_hosts is a list of host or host:port")
+            return ()
+        return tuple(self._text_of(item, item, "allowed_hosts", _not_empty) or "" for item in node.value)
+
+    def _secret(self, node: Any, name: str) -> bytes | None:
+        if node is None:
+            return None
+        value = self._text_of(node, node, name, _not_empty)
+        if value is None:
+            return None
+        path = Path(os.environ.get("CREDENTIALS_DIRECTORY") or self._path.parent) / value
+        try:
+            secret = path.read_bytes().strip()
+            mode = stat.S_IMODE(path.stat().st_mode)
+        except OSError as problem:
+            self._complain(node.start_mark, f"{name}: {path} can't be read: {problem.strerror}")
+            return None
+        if not secret:
+            self._complain(node.start_mark, f"{name}: {path} is empty")
+        elif mode & 0o007:
+            self._complain(node.start_mark, f"{name}: everybody can read {path}; chmod 600 it")
+        return secret
+
+    def _check_exposure(
+        self,
+        fields: dict[str, Any],
+        api: str,
+        nodes: tuple[NodeConfiguration, ...],
+        token: bytes | None,
+        secret: bytes | None,
+    ) -> None:
+        """Nothing listens to the world without a secret."""
+        open_apis = [place for place in (api, *(node.api for node in nodes)) if place and not _is_loopback(place)]
+        if open_apis and token is None:
+            mark = fields["api"].start_mark
+            self._complain(mark, f"{open_apis[0]} is not on loopback: an API for others needs api_token_file")
+        open_nodes = [place for node in nodes for place in (node.address, node.listen) if not _is_loopback(place)]
+        if open_nodes and secret is None:
+            mark = fields["nodes"].start_mark
+            self._complain(mark, f"{open_nodes[0]} is not on loopback: nodes on a network need peer_secret_file")
+
+    # -- scalars ---------------------------------------------------------------------------------------------------------
+
+    def _text_of(self, node: Any, parent: Any, name: str, check: Callable[[str], object]) -> str | None:
+        if node is None:
+            self._complain(parent.start_mark, f"{name} is missing")
+            return None
+        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
+            self._complain(node.start_mark, f"{name} is text, not {_kind(node)}")
+            return None
+        try:
+            check(node.value)
+        except ValueError as problem:
+            self._complain(node.start_mark, f"{name}: {problem}")
+            return None
+        return str(node.value)
+
+    def _int_of(self, node: Any, parent: Any, name: str, low: int, high: int) -> int | None:
+        if node is None:
+            self._complain(parent.start_mark, f"{name} is missing")
+            return None
+        value: int | None = None
+        if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int" and len(node.value) < 25:
+            try:
+                value = int(node.value)
+            except ValueError:
+                value = None
+        if value is None:
+            self._complain(node.start_mark, f"{name} is a whole number, not {_kind(node)}")
+            return None
+        if not low <= value <= high:
+            self._complain(node.start_mark, f"{name} is {value}; from {low} to {high} is allowed")
+            return None
+        return value
+
+    # -- complaints ------------------------------------------------------------------------------------------------------
+
+    def _complain(self, mark: Any, text: str) -> None:
+        line, column = (mark.line, mark.column) if mark is not None else (0, 0)
+        self._wrong.append((line, column, text))
+
+    def _error(self) -> ConfigurationError:
+        parts: list[str] = []
+        for line, column, text in sorted(self._wrong):
+            shown = self._lines[line] if line < len(self._lines) else ""
+            caret = f"\n    {shown}\n    {' ' * column}^" if shown else ""
+            parts.append(f"{self._path}:{line + 1}:{column + 1}: {text}{caret}")
+        return ConfigurationError("\n".join(parts))
+
+
+def _is_loopback(address: str) -> bool:
+    host, _ = parse_address(address)
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _cluster_name(text: str) -> None:
+    if not 1 <= len(text) <= 64 or not all(character.isalnum() or character in "-_." for character in text):
+        raise ValueError("1 to 64 letters, digits, '-', '_' or '.'")
+
+
+def _not_empty(text: str) -> None:
+    if not text:
+        raise ValueError("it is empty")
+
+
+def _kind(node: Any) -> str:
+    if isinstance(node, yaml.MappingNode):
+        return "a mapping"
+    if isinstance(node, yaml.SequenceNode):
+        return "a list"
+    return f"{node.tag.rpartition(':')[2]} {node.value!r}"
+
+
+def _either(values: list[int]) -> str:
+    return ", ".join(str(value) for value in sorted(values))

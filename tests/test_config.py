@@ -1,0 +1,153 @@
+"""configuration.yml: what is taken, and how every mistake is told."""
+
+from pathlib import Path
+
+import pytest
+
+from bargetrio.config import Configuration, ConfigurationError, NodeConfiguration, Timing, load
+
+GOOD = """\
+cluster: barge
+api: 127.0.0.1:8100
+data_dir: data
+timing: {heartbeat_ms: 50, election_ms: [300, 600], request_timeout_ms: 5000}
+nodes:
+  - {id: 0, address: 127.0.0.1:8101, api: 127.0.0.1:8111}
+  - {id: 1, address: 127.0.0.1:8102, api: 127.0.0.1:8112}
+"""
+
+
+def loaded(tmp_path: Path, text: str) -> Configuration:
+    """Load `text` as a file."""
+    path = tmp_path / "configuration.yml"
+    path.write_text(text)
+    return load(path)
+
+
+def told(tmp_path: Path, text: str) -> str:
+    """What is said about the mistakes in `text`."""
+    with pytest.raises(ConfigurationError) as raised:
+        loaded(tmp_path, text)
+    return str(raised.value)
+
+
+def test_the_shipped_file_is_good() -> None:
+    """The one in the top folder: three nodes."""
+    configuration = load(Path(__file__).parent.parent / "configuration.yml")
+    assert [node.id for node in configuration.nodes] == [0, 1, 2]
+    assert configuration.timing == Timing()
+
+
+def test_a_good_file_is_taken_whole(tmp_path: Path) -> None:
+    """Paths become absolute, `listen` is `address` unless given."""
+    configuration = loaded(tmp_path, GOOD.replace("8102,", "8102, listen: 127.0.0.1:9102,"))
+    assert configuration.data_dir == tmp_path / "data"
+    assert configuration.nodes == (
+        NodeConfiguration(id=0, address="127.0.0.1:8101", listen="127.0.0.1:8101", api="127.0.0.1:8111"),
+        NodeConfiguration(id=1, address="127.0.0.1:8102", listen="127.0.0.1:9102", api="127.0.0.1:8112"),
+    )
+
+
+def test_state_directory_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under systemd the service's own folder is the place."""
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/barge")
+    assert loaded(tmp_path, GOOD).data_dir == Path("/var/lib/barge")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("cluster: barge\n", "", "cluster is missing"),
+        ("cluster: barge", "cluster: 12", "cluster is text, not int '12'"),
+        ("cluster: barge", "cluster: a b", "letters"),
+        ("cluster: barge", "cluster: barge\ncluster: other", ":2:1: cluster is given twice, first in line 1"),
+        ("data_dir", "data_dirr", ":3:1: unknown key 'data_dirr'; did you mean data_dir?"),
+        ("heartbeat_ms: 50", "hartbeat_ms: 50", "did you mean heartbeat_ms?"),
+        ("{id: 0", "{identity: 0", "unknown key 'identity'; allowed are id, address"),
+        ("heartbeat_ms: 50", "heartbeat_ms: fast", "heartbeat_ms is a whole number, not str 'fast'"),
+        ("heartbeat_ms: 50", "heartbeat_ms: 1.5", "not float '1.5'"),
+        ("heartbeat_ms: 50", "heartbeat_ms: true", "not bool 'true'"),
+        ("heartbeat_ms: 50", "heartbeat_ms: 0", "from 5 to 60000"),
+        ("[300, 600]", "[600, 300]", "must be below"),
+        ("[300, 600]", "300", "[shortest, longest]"),
+        ("[300, 600]", "[60, 600]", "at least twice heartbeat_ms (50)"),
+        ("id: 1", "id: 0", ":7:10: id 0 is taken, in line 6"),
+        ("id: 1", "id: one", "id is a whole number, not str 'one'"),
+        ("id: 1", "id: -1", "from 0"),
+        ("8102", "8101", "127.0.0.1:8101 is taken, in line 6"),
+        ("8112", "8111", "127.0.0.1:8111 is taken, in line 6"),
+        ("127.0.0.1:8102", "127.0.0.1", "is not host:port"),
+        ("127.0.0.1:8102", "127.0.0.1:99999", "from 1 to 65535"),
+        ("127.0.0.1:8102", "'::1:8102'", "brackets"),
+        ("api: 127.0.0.1:8100", "api: 127.0.0.1:8101", "is the address of a node"),
+        ("api: 127.0.0.1:8100", "api: 0.0.0.0:8100", "needs api_token_file"),
+        ("address: 127.0.0.1:8102", "address: 10.0.0.2:8102", "need peer_secret_file"),
+        ("nodes:", "nodes: []\nmore:", "nodes is a list of at least one"),
+        ("data_dir: data", "data_dir: data\napi_token_file: missing", "can't be read: No such file"),
+        ("data_dir: data", "data_dir: [", "this is not YAML"),
+        ("data_dir: data", "data_dir: &a data\nx: *a", "aliases"),
+        ("data_dir: data", "data_dir: {}", "data_dir is text, not a mapping"),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(tmp_path: Path, old: str, new: str, says: str) -> None:
+    """File, line, column, the line itself, a caret, what is allowed."""
+    text = told(tmp_path, GOOD.replace(old, new, 1))
+    assert says in text
+    assert "^" in text
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    """One run, one list, in the file's order."""
+    text = told(tmp_path, GOOD.replace("cluster: barge", "cluster: 1").replace("id: 1", "id: 0").replace("data_dir:", "data:"))
+    assert [part.split(":")[1] for part in text.splitlines() if "configuration.yml:" in part] == ["1", "1", "3", "7"]
+    assert "    cluster: 1\n             ^" in text
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "just text", "\x00", "a: b: c"])
+def test_what_is_no_mapping_is_told(tmp_path: Path, text: str) -> None:
+    """Empty files and lists too."""
+    assert "configuration.yml:" in told(tmp_path, text)
+
+
+def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
+    """And how to name another."""
+    with pytest.raises(ConfigurationError, match=r"there is no .*--config"):
+        load(tmp_path / "configuration.yml")
+    with pytest.raises(ConfigurationError, match="can't be read: Is a directory"):
+        load(tmp_path)
+    (tmp_path / "latin").write_bytes(b"cluster: \xff")
+    with pytest.raises(ConfigurationError, match="not UTF-8"):
+        load(tmp_path / "latin")
+
+
+def test_secrets_come_from_files_that_not_everybody_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stripped, not empty, not world-readable; systemd's credentials win."""
+    secret = tmp_path / "secret"
+    secret.write_text("  s3cret\n")
+    secret.chmod(0o600)
+    text = GOOD.replace("127.0.0.1", "10.0.0.1") + "api_token_file: secret\npeer_secret_file: secret\n"
+    configuration = loaded(tmp_path, text)
+    assert (configuration.api_token, configuration.peer_secret) == (b"s3cret", b"s3cret")
+    secret.chmod(0o644)
+    assert "everybody can read" in told(tmp_path, text)
+    secret.write_text(" \n")
+    assert "is empty" in told(tmp_path, text)
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials" / "secret").write_text("other")
+    (tmp_path / "credentials" / "secret").chmod(0o400)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "credentials"))
+    assert loaded(tmp_path, text).api_token == b"other"
+
+
+def test_one_node_per_host_needs_an_api_everywhere(tmp_path: Path) -> None:
+    """--node names a known node, once, and every node says where its daemon answers."""
+    configuration = loaded(tmp_path, GOOD)
+    configuration.check_runnable(None)
+    configuration.check_runnable([1])
+    with pytest.raises(ConfigurationError, match="no node 7 .* knows 0, 1"):
+        configuration.check_runnable([7])
+    with pytest.raises(ConfigurationError, match="twice"):
+        configuration.check_runnable([0, 0])
+    assert (configuration.api_of(None), configuration.api_of([1])) == ("127.0.0.1:8100", "127.0.0.1:8112")
+    with pytest.raises(ConfigurationError, match="missing at 1"):
+        loaded(tmp_path, GOOD.replace(", api: 127.0.0.1:8112", "")).check_runnable([0])
