@@ -144,7 +144,7 @@ def test_one_node_per_host_needs_an_api_everywhere(tmp_path: Path) -> None:
     configuration = loaded(tmp_path, GOOD)
     configuration.check_runnable(None)
     configuration.check_runnable([1])
-    with pytest.raises(ConfigurationError, match="no node 7 .* knows 0, 1"):
+    with pytest.raises(ConfigurationError, match=r"no node 7 .* knows 0, 1"):
         configuration.check_runnable([7])
     with pytest.raises(ConfigurationError, match="twice"):
         configuration.check_runnable([0, 0])

@@ -107,6 +107,7 @@ class FaultsChanged(Struct, frozen=True, kw_only=True, gc=False):
 
     kind: ClassVar[str] = "faults_changed"
     faults: dict[str, Any]
+    text: str
 
 
 class DiskFailed(Struct, frozen=True, kw_only=True, gc=False):

@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,10 @@ def missing(acknowledged: dict[str, int], daemon: Daemon) -> dict[str, int]:
     return {key: index for key, index in acknowledged.items() if there.get(key) != index}
 
 
+def _all_wrote(writers: list[Writer]) -> bool:
+    return all(len(writer.acknowledged) > 5 for writer in writers)
+
+
 def test_kill_9_under_load_loses_no_acknowledged_write(tmp_path: Path) -> None:
     """Twenty times: what was answered ok is there after the restart, at the index that was told (BUG-49, BUG-50)."""
     daemon = Daemon(write_configuration(tmp_path, 3))
@@ -87,8 +92,7 @@ def test_kill_9_under_load_loses_no_acknowledged_write(tmp_path: Path) -> None:
             writers = [Writer(daemon.addresses, f"l{life}w{number}-") for number in range(4)]
             for writer in writers:
                 writer.start()
-            enough = [len(writer.acknowledged) for writer in writers]
-            daemon.wait_for(lambda w=writers: all(len(writer.acknowledged) > 5 for writer in w), f"writes, now {enough}")
+            daemon.wait_for(partial(_all_wrote, writers), "each writer to have written something")
             daemon.kill_9()
             for writer in writers:
                 writer.stop()

@@ -1,0 +1,65 @@
+"""events.jsonl: one event a line, as `serve --events FILE` records them and as later tools read them again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Final
+
+import msgspec
+import trio
+
+from bargetrio.eventlog.event import Event
+from bargetrio.eventlog.recorder import Recorder
+
+AT_ONCE: Final = 250
+PAUSE_S: Final = 0.2
+
+
+class EventFile:
+    """Writes what the recorder keeps; falls behind rather than holding anybody up, and says in the file what it missed."""
+
+    def __init__(self, path: Path, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._file: IO[bytes] = path.open("ab")
+        self._seq = 0
+        self._dropped = 0
+
+    async def run(self) -> None:
+        """Write until cancelled; a slice at a time, so that nothing else waits long."""
+        while True:
+            await self._recorder.wait(self._seq)
+            while self._write_some():
+                await trio.lowlevel.checkpoint()
+            self._file.flush()
+            await trio.sleep(PAUSE_S)
+
+    def _write_some(self) -> bool:
+        """Write the next slice, heartbeats included; return whether there may be more."""
+        encode = msgspec.json.Encoder().encode
+        page = self._recorder.page(self._seq, heartbeats=True, limit=AT_ONCE)
+        lines = [encode(self._recorder.event(kept)) for kept in page.events]
+        if page.dropped:
+            lines.insert(0, encode({"dropped": page.dropped}))
+        self._file.write(b"".join(line + b"\n" for line in lines))
+        self._seq = page.last_seq
+        return len(page.events) == AT_ONCE
+
+    def close(self) -> None:
+        """Write the rest and close."""
+        while self._write_some():
+            pass
+        self._file.close()
+
+
+def read_events(path: Path) -> Iterator[Event]:
+    """Yield the events of a file; a last line that is not whole is left out, any other bad line raises ValueError."""
+    decoder = msgspec.json.Decoder(Event)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            if line.startswith(b'{"dropped"'):
+                continue
+            try:
+                yield decoder.decode(line)
+            except ValueError as problem:
+                raise ValueError(f"{path}:{number}: this is not an event: {problem}") from None

@@ -1,0 +1,98 @@
+"""What the event log shows of a command: its key, and the first 32 characters of its value.
+
+A fact is recorded tens of thousands of times a second, and a command can be a mebibyte that lies in a whole batch's bytes. So a
+preview is made at once, without decoding a long value, and keeps no reference to those bytes.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw, Struct
+
+SHOWN_CHARACTERS: Final = 32
+SHOWN_KEY_CHARACTERS: Final = 64
+
+
+class _Shown(Struct, frozen=True, gc=False):
+    """As much of a command as is shown; values stay raw."""
+
+    op: str
+    key: str
+    value: Raw | None = None
+    value_b64: Raw | None = None
+    if_index: int | None = None
+    if_absent: bool = False
+
+
+_decoder: Final = msgspec.json.Decoder(_Shown | None)
+
+Preview = dict[str, Any]
+
+
+def previews(commands: Iterable[Raw], *, hide_values: bool = False) -> list[Preview]:
+    """Return what to show of each command: {"key", "value"}, {"key", "delete": True} or {"no_op": True}."""
+    return [_preview(command, hide_values) for command in commands]
+
+
+def preview_text(preview: Preview) -> str:
+    """Return the preview as people read it: `{key: 100, value: "Some Value"}`."""
+    if preview.get("no_op"):
+        return "{no-op}"
+    if "unreadable" in preview:
+        return "{unreadable}"
+    parts = [f"key: {preview['key']}"]
+    if preview.get("delete"):
+        parts.append("delete")
+    elif "value" in preview:
+        parts.append(f'value: "{preview["value"]}"')
+    elif "value_b64" in preview:
+        parts.append(f"value_b64: {preview['value_b64']}")
+    if "if_index" in preview:
+        parts.append(f"if_index: {preview['if_index']}")
+    if preview.get("if_absent"):
+        parts.append("if_absent")
+    return "{" + ", ".join(parts) + "}"
+
+
+def _preview(command: Raw, hide_values: bool) -> Preview:
+    try:
+        shown = _decoder.decode(command)
+    except (ValueError, RecursionError):
+        return {"unreadable": True}
+    if shown is None:
+        return {"no_op": True}
+    preview: Preview = {"key": _cut(shown.key, SHOWN_KEY_CHARACTERS)}
+    if shown.op == "delete":
+        preview["delete"] = True
+    elif hide_values:
+        preview["value"] = "hidden"
+    elif shown.value is not None:
+        preview["value"] = _beginning(bytes(shown.value))
+    elif shown.value_b64 is not None:
+        preview["value_b64"] = _beginning(bytes(memoryview(shown.value_b64)[:400]))
+    if shown.if_index is not None:
+        preview["if_index"] = shown.if_index
+    if shown.if_absent:
+        preview["if_absent"] = True
+    return preview
+
+
+def _beginning(raw: bytes) -> str:
+    """Return the first characters of a JSON string; a character is at most twelve bytes of it (a surrogate pair)."""
+    if len(raw) <= 400:
+        try:
+            return _cut(msgspec.json.decode(raw, type=str), SHOWN_CHARACTERS)
+        except ValueError:
+            pass  # cut by the caller
+    beginning = raw[:400]
+    for length in range(len(beginning), len(beginning) - 16, -1):
+        try:
+            return _cut(msgspec.json.decode(beginning[:length] + b'"', type=str), SHOWN_CHARACTERS)
+        except ValueError:
+            continue  # the cut went through a character or an escape
+    return "…"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "…"

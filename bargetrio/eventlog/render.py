@@ -1,0 +1,188 @@
+"""Events as HTML: the table with a column per node, for `/log` and for the one file that can be mailed.
+
+The table is made here and nowhere else; the page's script only fetches it again, or hides rows of a saved file. Everything that
+came from outside (keys, values, addresses, reasons) is text.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from html import escape
+from importlib.resources import files
+from typing import Final
+from urllib.parse import urlencode
+
+from msgspec import Struct
+
+from bargetrio.eventlog.event import KINDS, Event
+from bargetrio.eventlog.sentences import sentence
+
+ROLES: Final = ("leader", "candidate", "pre_candidate", "follower", "killed", "crashed", "unreachable")
+
+
+class Column(Struct, frozen=True, kw_only=True):
+    """A node as the table's head shows it; `state` is its role, or why it has none."""
+
+    node_id: int
+    state: str
+    term: int | None = None
+
+
+class LogView(Struct, frozen=True, kw_only=True):
+    """Everything that the page shows: events oldest first, what is hidden or lost, and the filters it was asked with."""
+
+    cluster: str
+    columns: list[Column]
+    events: list[Event]
+    heartbeats: int
+    dropped: int
+    nodes: frozenset[int] = frozenset()
+    kinds: frozenset[str] = frozenset()
+    show_heartbeats: bool = False
+    limit: int = 500
+
+
+def log_page(view: LogView) -> str:
+    """Return the page of a running daemon: script and style by address, filters as a form that works without a script."""
+    head = '<link rel="stylesheet" href="/static/log.css">\n<script src="/static/log.js" defer></script>'
+    return _document(view, head, live=True)
+
+
+def log_html(view: LogView) -> tuple[str, str]:
+    """Return (document, content security policy): one file with script and style inside, named in the policy by their hashes."""
+    script, style = asset("log.js"), asset("log.css")
+    policy = (
+        f"default-src 'none'; script-src {_hash_of(script)}; style-src {_hash_of(style)}; base-uri 'none'; form-action 'none'"
+    )
+    head = (
+        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
+        f"<style>{style}</style>\n<script>{script}</script>"
+    )
+    return _document(view, head, live=False), policy
+
+
+def asset(name: str) -> str:
+    """Return one of the page's files."""
+    return files("bargetrio.eventlog").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _hash_of(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _document(view: LogView, head: str, *, live: bool) -> str:
+    name = escape(view.cluster)
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{name}: event log</title>
+{head}
+</head>
+<body data-live="{"yes" if live else "no"}">
+<header>
+<h1>{name} <small>event log</small></h1>
+<p id="banner" role="status" hidden></p>
+{_filters(view, live=live)}
+<p id="legend">{_legend()}</p>
+</header>
+<main id="log">
+{_counts(view)}
+{_table(view)}
+</main>
+</body>
+</html>
+"""
+
+
+def _filters(view: LogView, *, live: bool) -> str:
+    nodes = "".join(
+        f'<label><input type="checkbox" name="node" value="{column.node_id}"'
+        f"{_checked(column.node_id in view.nodes)}> node {column.node_id}</label>"
+        for column in view.columns
+    )
+    kinds = "".join(
+        f'<label><input type="checkbox" name="kind" value="{kind}"{_checked(kind in view.kinds)}> {kind}</label>'
+        for kind in KINDS
+    )
+    opened = " open" if view.kinds else ""
+    follow = '<label><input type="checkbox" id="follow" checked> follow</label> <a href="/log.html" download>save as one file</a>'
+    return f"""<form id="filters" method="get">
+<fieldset><legend>Show</legend>{nodes}
+<label><input type="checkbox" name="heartbeats" value="1"{_checked(view.show_heartbeats)}> heartbeats</label>
+<details{opened}><summary>kinds</summary><div class="kinds">{kinds}</div></details>
+{'<button type="submit">Apply</button>' if live else ""}
+{follow if live else ""}</fieldset>
+</form>"""
+
+
+def _checked(on: bool) -> str:
+    return " checked" if on else ""
+
+
+def _legend() -> str:
+    return "".join(f'<span class="role-{role}">{role.replace("_", "-")}</span>' for role in ROLES)
+
+
+def _counts(view: LogView) -> str:
+    shown = f"{len(view.events):,} events shown, newest first"
+    hidden = "" if view.show_heartbeats else f"; {view.heartbeats:,} heartbeats hidden"
+    dropped = f"; {view.dropped:,} older ones no longer kept" if view.dropped else ""
+    times = ", times in UTC"
+    older = ""
+    if view.events:
+        query = [("node", str(node)) for node in sorted(view.nodes)] + [("kind", kind) for kind in sorted(view.kinds)]
+        query += [("heartbeats", "1")] if view.show_heartbeats else []
+        query += [("limit", "1000")]
+        older = f' <a class="more" href="?{escape(urlencode(query))}">show 1,000</a>' if view.limit < 1000 else ""
+    return f'<p id="counts">{shown}{hidden}{dropped}{times}.{older}</p>'
+
+
+def _table(view: LogView) -> str:
+    head = "".join(_column_head(column) for column in view.columns)
+    ids = [column.node_id for column in view.columns]
+    rows = "\n".join(_rows(view.events, ids, show_heartbeats=view.show_heartbeats))
+    empty = "" if view.events else f'<tr><td colspan="{len(ids) + 1}">Nothing has happened that these filters show.</td></tr>'
+    return f"""<table>
+<thead><tr><th scope="col">time</th>{head}</tr></thead>
+<tbody>
+{rows}{empty}
+</tbody>
+</table>"""
+
+
+def _column_head(column: Column) -> str:
+    term = "" if column.term is None else f", term {column.term}"
+    state = escape(column.state)
+    return f'<th scope="col" class="role-{state}">node {column.node_id}<small>{state.replace("_", "-")}{term}</small></th>'
+
+
+def _rows(events: Sequence[Event], ids: list[int], *, show_heartbeats: bool) -> Iterable[str]:
+    for event in reversed(events):
+        hidden = " hidden" if event.heartbeat and not show_heartbeats else ""
+        node = "" if event.node is None else event.node
+        beat = ' data-heartbeat="1"' if event.heartbeat else ""
+        yield (
+            f'<tr id="{escape(event.id)}" data-node="{node}" data-kind="{event.kind}"{beat}{hidden}>'
+            f"{_time_cell(event)}{_cells(event, ids)}</tr>"
+        )
+
+
+def _time_cell(event: Event) -> str:
+    moment = datetime.fromtimestamp(event.time, UTC)
+    return (
+        f'<td><a href="#{escape(event.id)}"><time datetime="{moment.isoformat()}">'
+        f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}</time></a></td>"
+    )
+
+
+def _cells(event: Event, ids: list[int]) -> str:
+    text = f'<span class="kind">{event.kind}</span> {escape(sentence(event))}'
+    if event.node not in ids:
+        return f'<td colspan="{len(ids)}" class="all">{text}</td>'
+    role = event.detail.get("role", "")
+    place = ids.index(event.node)
+    known = role if role in ROLES else "none"
+    return "<td></td>" * place + f'<td class="role-{known}">{text}</td>' + "<td></td>" * (len(ids) - place - 1)

@@ -1,0 +1,108 @@
+"""One sentence an event, as a person would tell it; the table on the page consists of them.
+
+A reader must be able to tell an election or a write from the sentences alone: who, whom, which term, which entries, and why not.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from bargetrio.eventlog.event import Event
+from bargetrio.eventlog.preview import preview_text
+
+
+def sentence(event: Event) -> str:
+    """Return what happened, in words, from the point of view of the event's node."""
+    tell = _TELL.get(event.kind)
+    return tell(event, event.detail) if tell is not None else event.kind.replace("_", " ")
+
+
+def entries_text(event: Event) -> str:
+    """Return the entries of an append or apply: `{key: 100, value: "Some Value"}`, and how many more there are."""
+    shown = [preview_text(entry) for entry in event.detail.get("entries", ())]
+    more = int(event.detail.get("count") or _applied_count(event)) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more > 0 else "")
+
+
+def span(first: int | None, last: int | None) -> str:
+    """Return `entry 7` or `entries 7 to 9`."""
+    return f"entry {last}" if first is None or first == last else f"entries {first} to {last}"
+
+
+def _applied_count(event: Event) -> int:
+    first = event.detail.get("first_index")
+    return 0 if first is None or event.index is None else event.index - int(first) + 1
+
+
+def _role(event: Event, detail: dict[str, Any]) -> str:
+    new = str(detail["new"]).replace("_", "-")
+    return f"becomes {new} in term {event.term}: {detail['reason']}"
+
+
+def _append_sent(event: Event, detail: dict[str, Any]) -> str:
+    if event.heartbeat:
+        return f"heartbeat to node {event.peer} (term {event.term}, commit {detail['leader_commit']})"
+    what = span(detail["first_index"], event.index)
+    return f"appends to node {event.peer}: {what} {entries_text(event)} (term {event.term}, commit {detail['leader_commit']})"
+
+
+def _append_accepted(event: Event, detail: dict[str, Any]) -> str:
+    if event.heartbeat:
+        return f"heartbeat from node {event.peer} (term {event.term})"
+    return f"takes from node {event.peer}: {span(detail['first_index'], event.index)} {entries_text(event)} (term {event.term})"
+
+
+def _commit(event: Event, detail: dict[str, Any]) -> str:
+    first = int(detail["old_index"]) + 1
+    return f"committed: {span(first, event.index)} (term {event.term})"
+
+
+def _recovered(event: Event, detail: dict[str, Any]) -> str:
+    voted = "" if detail["voted_for"] is None else f", its vote went to node {detail['voted_for']}"
+    repaired = f"; {detail['repaired']}" if detail["repaired"] else ""
+    return f"recovered in {detail['seconds']:.3f} s: log up to {event.index}, term {event.term}{voted}{repaired}"
+
+
+def _answered(event: Event, detail: dict[str, Any]) -> str:
+    how = f"with {detail['error']}" if detail["error"] else "ok"
+    return f"answers {_count(detail['count'], detail['op'])} {how}"
+
+
+def _received(event: Event, detail: dict[str, Any]) -> str:
+    return f"asked for {_count(detail['count'], detail['op'])}: {entries_text(event)}"
+
+
+def _count(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _last(event: Event, detail: dict[str, Any]) -> str:
+    return f"(my log ends at {detail['last_log_index']}, term {detail['last_log_term']})"
+
+
+_TELL: Final[dict[str, Callable[[Event, dict[str, Any]], str]]] = {
+    "role_changed": _role,
+    "term_changed": lambda e, d: f"term {d['old_term']} → {e.term}: {d['reason']}",
+    "pre_vote_requested": lambda e, d: f"asks node {e.peer}: would you vote for me in term {e.term}? {_last(e, d)}",
+    "pre_vote_granted": lambda e, d: f"would vote for node {e.peer} in term {e.term}",
+    "pre_vote_refused": lambda e, d: f"would not vote for node {e.peer} in term {e.term}: {d['reason']}",
+    "vote_requested": lambda e, d: f"asks node {e.peer} for its vote in term {e.term} {_last(e, d)}",
+    "vote_granted": lambda e, d: f"votes for node {e.peer} in term {e.term}",
+    "vote_refused": lambda e, d: f"refuses node {e.peer} its vote in term {e.term}: {d['reason']}",
+    "append_sent": _append_sent,
+    "append_accepted": _append_accepted,
+    "append_rejected": lambda e, d: f"rejects an append of node {e.peer} at index {e.index} (term {e.term}): {d['reason']}",
+    "log_truncated": lambda e, d: f"deletes {span(e.index, d['last_index'])}: the leader's log differs there",
+    "commit_advanced": _commit,
+    "applied": lambda e, d: f"applied: {span(d['first_index'], e.index)} {entries_text(e)}",
+    "request_received": _received,
+    "request_answered": _answered,
+    "read_served": lambda e, d: f"serves {_count(d['count'], 'read')} at index {e.index}, confirmed by a majority",
+    "node_killed": lambda e, d: "killed",
+    "node_revived": lambda e, d: "revived: recovering",
+    "node_crashed": lambda e, d: f"crashed: {d['reason']}",
+    "node_recovered": _recovered,
+    "faults_changed": lambda e, d: d["text"],
+    "disk_failed": lambda e, d: f"its disk failed: {d['reason']}",
+    "link_up": lambda e, d: f"connected to node {e.peer}",
+    "link_down": lambda e, d: f"no connection to node {e.peer}: {d['reason']}",
+}
