@@ -111,7 +111,7 @@ class Cluster(Protocol):
         """
         ...
 
-    async def leader(self) -> LeaderView:
+    async def leader(self, *, local: bool = False) -> LeaderView:
         """Return who leads; raise BargeError(no_leader) where no quorum follows anybody."""
         ...
 

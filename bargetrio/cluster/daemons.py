@@ -1,0 +1,64 @@
+"""The other daemons of the cluster, asked over their REST: each answers for the nodes it runs.
+
+Blocking http.client in threads, a second at most: a daemon that can't be reached makes its column grey, not ours slow.
+"""
+
+import http.client
+from functools import partial
+from typing import Any, Final
+
+import msgspec
+import trio
+
+from bargetrio.protocol.errors import BargeError, ErrorCode
+
+TIMEOUT_S: Final = 1.0
+REVIVE_TIMEOUT_S: Final = 60.0
+"""A node with a long log takes its time to recover."""
+MOST_AT_ONCE: Final = 16
+
+
+class Unreachable(Exception):
+    """The daemon does not answer, or not as one of ours would."""
+
+
+class _Problem(msgspec.Struct, frozen=True):
+    error: ErrorCode = "bad_request"
+    detail: str = ""
+
+
+class Daemons:
+    """Asks other daemons; `apis` is where each node's own daemon answers."""
+
+    def __init__(self, apis: dict[int, str], token: bytes | None) -> None:
+        self.apis = apis
+        self._token = token
+        self._limiter = trio.CapacityLimiter(MOST_AT_ONCE)
+
+    async def ask(self, api: str, method: str, path: str, body: Any = None, *, timeout_s: float = TIMEOUT_S) -> Any:
+        """Return the decoded answer; raise Unreachable, or the BargeError that the other daemon told."""
+        work = partial(self._ask, api, method, path, body, timeout_s)
+        status, data = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
+        try:
+            if status < 400:
+                return msgspec.json.decode(data)
+            problem = msgspec.json.decode(data, type=_Problem)
+        except (ValueError, RecursionError):
+            raise Unreachable(f"{api} answers {status} with something else than JSON") from None
+        raise BargeError(problem.error, problem.detail, status=status)
+
+    def _ask(self, api: str, method: str, path: str, body: Any, timeout_s: float) -> tuple[int, bytes]:
+        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token.decode('ascii', 'replace')}"}
+        data = None
+        if body is not None:
+            data = msgspec.json.encode(body)
+            headers["Content-Type"] = "application/json"
+        connection = http.client.HTTPConnection(api, timeout=timeout_s)
+        try:
+            connection.request(method, path, data, headers)
+            response = connection.getresponse()
+            return response.status, response.read(64 * 1024 * 1024)
+        except (OSError, http.client.HTTPException) as problem:
+            raise Unreachable(f"{api} does not answer: {problem}") from None
+        finally:
+            connection.close()

@@ -1,0 +1,127 @@
+"""Faults of disks: a Disk that is slow or fails on command, in front of the real one.
+
+A delay is slept through in the node's own worker thread, as a slow disk would hold it; healing ends it at once.
+"""
+
+import errno
+import os
+import threading
+from typing import Final
+
+from bargetrio.storage.disk import Disk, DiskFile
+
+ERRORS: Final = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
+
+
+class DiskFaults:
+    """What happens to each node's disk; set in the loop, asked in worker threads."""
+
+    def __init__(self) -> None:
+        self._delays: dict[int, float] = {}
+        self._errors: dict[int, int] = {}
+        self._changed = threading.Event()
+
+    def set(self, delays: dict[int, float], errors: dict[int, int]) -> None:
+        """Put exactly these in force: delays in seconds, errors as errno."""
+        self._delays, self._errors = dict(delays), dict(errors)
+        changed, self._changed = self._changed, threading.Event()
+        changed.set()
+
+    def suffer(self, node_id: int, *, sync: bool) -> None:
+        """Be slow (at a sync) or raise OSError, if a fault says so."""
+        delay_s = self._delays.get(node_id, 0.0)
+        if sync and delay_s:
+            self._changed.wait(delay_s)
+        number = self._errors.get(node_id)
+        if number is not None:
+            raise OSError(number, f"{os.strerror(number)} (a fault set by PUT /faults)")
+
+
+class FaultyFile:
+    """An open file of a FaultyDisk."""
+
+    def __init__(self, file: DiskFile, node_id: int, faults: DiskFaults) -> None:
+        self._file = file
+        self._node_id = node_id
+        self._faults = faults
+
+    def write_at(self, offset: int, data: bytes) -> int:
+        """Write, or fail."""
+        self._faults.suffer(self._node_id, sync=False)
+        return self._file.write_at(offset, data)
+
+    def preallocate(self, size: int) -> None:
+        """Reserve, or fail."""
+        self._faults.suffer(self._node_id, sync=False)
+        self._file.preallocate(size)
+
+    def truncate(self, size: int) -> None:
+        """Cut, or fail."""
+        self._faults.suffer(self._node_id, sync=False)
+        self._file.truncate(size)
+
+    def sync(self) -> None:
+        """Sync late, or fail."""
+        self._faults.suffer(self._node_id, sync=True)
+        self._file.sync()
+
+    def close(self) -> None:
+        """Close."""
+        self._file.close()
+
+
+class FaultyDisk:
+    """A node's folder behind its faults; reading, listing and locking are left alone."""
+
+    def __init__(self, disk: Disk, node_id: int, faults: DiskFaults) -> None:
+        self._disk = disk
+        self._node_id = node_id
+        self._faults = faults
+
+    def open(self, path: str, *, create: bool = False) -> DiskFile:
+        """Open for writing, or fail."""
+        self._faults.suffer(self._node_id, sync=False)
+        return FaultyFile(self._disk.open(path, create=create), self._node_id, self._faults)
+
+    def rename(self, old: str, new: str) -> None:
+        """Move, or fail."""
+        self._faults.suffer(self._node_id, sync=False)
+        self._disk.rename(old, new)
+
+    def remove(self, path: str) -> None:
+        """Delete, or fail."""
+        self._faults.suffer(self._node_id, sync=False)
+        self._disk.remove(path)
+
+    def sync_dir(self, folder: str) -> None:
+        """Sync late, or fail."""
+        self._faults.suffer(self._node_id, sync=True)
+        self._disk.sync_dir(folder)
+
+    def read(self, path: str) -> bytes:
+        """Read."""
+        return self._disk.read(path)
+
+    def exists(self, path: str) -> bool:
+        """Look."""
+        return self._disk.exists(path)
+
+    def list(self, folder: str) -> list[str]:
+        """List."""
+        return self._disk.list(folder)
+
+    def make_dir(self, folder: str) -> None:
+        """Make a folder."""
+        self._disk.make_dir(folder)
+
+    def free_bytes(self) -> int:
+        """Ask what is free."""
+        return self._disk.free_bytes()
+
+    def lock(self) -> None:
+        """Lock."""
+        self._disk.lock()
+
+    def unlock(self) -> None:
+        """Unlock."""
+        self._disk.unlock()

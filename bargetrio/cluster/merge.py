@@ -1,0 +1,58 @@
+"""Several daemons' events as one log: merged by time, with a cursor per daemon.
+
+A cursor is `<run>-<seq>` of each daemon, joined by commas. Clocks of different hosts differ: the order between daemons is as good
+as their clocks, the order within one is exact.
+"""
+
+from urllib.parse import urlencode
+
+from msgspec import Struct
+
+from bargetrio.cluster.port import EventPage
+from bargetrio.eventlog.event import Event
+from bargetrio.eventlog.recorder import format_id, parse_id
+
+
+class Part(Struct, frozen=True, kw_only=True):
+    """One daemon's answer; `run` is its numbering."""
+
+    page: EventPage
+    run: str
+
+
+def events_query(after: str, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool, limit: int) -> str:
+    """Return the query that asks another daemon the same question of its own events only."""
+    query = [("local", "1"), ("limit", str(limit)), ("after", after)]
+    query += [("node", str(node)) for node in sorted(nodes)] + [("kind", kind) for kind in sorted(kinds)]
+    return urlencode(query + ([("heartbeats", "1")] if heartbeats else []))
+
+
+def merge(parts: list[Part], after: str, limit: int, unreachable: list[int]) -> EventPage:
+    """Return one page. Who can't be reached keeps its place in the cursor, so that nothing of it is lost."""
+    events = sorted((event for part in parts for event in part.page.events), key=_order)
+    cursors = _cursors(after)
+    seen = {part.run: part.page.next for part in parts}
+    if len(events) > limit and after:
+        left_out = events[limit:]
+        events = events[:limit]
+        for run in {parse_id(event.id)[0] for event in left_out}:
+            ours = [event.id for event in events if parse_id(event.id)[0] == run]
+            seen[run] = ours[-1] if ours else format_id(run, cursors.get(run, 0))
+    elif len(events) > limit:
+        events = events[-limit:]
+    kept = {run: format_id(run, seq) for run, seq in cursors.items() if run not in seen} if unreachable else {}
+    return EventPage(
+        events=events,
+        next=",".join(text for _, text in sorted({**kept, **seen}.items())),
+        dropped=sum(part.page.dropped for part in parts),
+        heartbeats=sum(part.page.heartbeats for part in parts),
+        unreachable=sorted(unreachable),
+    )
+
+
+def _order(event: Event) -> tuple[float, str, int]:
+    return event.time, *parse_id(event.id)
+
+
+def _cursors(after: str) -> dict[str, int]:
+    return dict(parse_id(cursor) for cursor in after.split(",")) if after else {}

@@ -1,0 +1,148 @@
+"""The nodes of this daemon: a slot each, in which one life follows another.
+
+Killed and crashed are states of the slot, not roles of Raft. Whatever comes out of a node's life ends in its slot: no error of
+one node ends another.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+import trio
+from trio import TaskStatus  # type: ignore[attr-defined]  # 0.35 does not re-export it for mypy
+
+from bargetrio.cluster.port import NodeState
+from bargetrio.eventlog.event import NodeCrashed, NodeKilled, NodeRevived
+from bargetrio.node.persister import StorageFailed
+from bargetrio.node.port import NodeStatus, RunningNode, Sink
+from bargetrio.protocol.errors import BargeError
+from bargetrio.storage.errors import StorageError
+
+log = logging.getLogger(__name__)
+
+KILL_WAIT_S: Final = 0.5
+REVIVE_WAIT_S: Final = 30.0
+STILL_S: Final = 3.0
+"""A living node's loop turns once a second; one that did not for so long hangs."""
+
+
+class Slot:
+    """One node's place: its state, and its present life if it has one."""
+
+    def __init__(self, node_id: int, make_node: Callable[[int], RunningNode], sink: Sink) -> None:
+        self.node_id = node_id
+        self.state: NodeState = "killed"
+        self.reason = ""
+        self._make_node = make_node
+        self._sink = sink
+        self._node: RunningNode | None = None
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        self._ended.set()
+        self._lock = trio.Lock()
+
+    def status(self) -> NodeStatus | None:
+        """Return the living node's status, None if there is none."""
+        return self._node.status() if self.state == "running" and self._node is not None else None
+
+    def hangs(self, now: float) -> bool:
+        """Return whether the node lives and its loop does not turn."""
+        return self.state == "running" and self._node is not None and now - self._node.last_turn > STILL_S
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Begin a life; return once it has recovered and listens, or once it is clear that it can't: then state is crashed.
+
+        Must not be cancelled half-way: a node that starts is in nobody's care until it has a slot.
+        """
+        with trio.CancelScope(shield=True):
+            await nursery.start(self._live)
+
+    def crash(self, task: str = "kill") -> bool:
+        """End the life at once, as a crash does; return whether there was one. The slot is free again when `ended` says so."""
+        if self.state != "running" or self._node is None:
+            return False
+        self.state = "killed"
+        self.reason = task
+        self._node.fence()
+        self._sink.record(self.node_id, NodeKilled())
+        self._scope.cancel()
+        return True
+
+    async def kill(self) -> bool:
+        """Crash the node; return whether it lived. Its port refuses on return; its last sync may still run."""
+        changed = self.crash()
+        with trio.move_on_after(KILL_WAIT_S):
+            await self._ended.wait()
+        return changed
+
+    async def revive(self, nursery: trio.Nursery) -> bool:
+        """Begin a new life if there is none; return whether that was needed; raise BargeError(storage_failed) if it can't."""
+        async with self._lock:  # two revives at once begin one life
+            if self.state == "running":
+                return False
+            with trio.move_on_after(REVIVE_WAIT_S) as waited:
+                await self._ended.wait()
+            if waited.cancelled_caught:
+                raise BargeError("storage_failed", f"node {self.node_id} still waits for its disk from before it was killed")
+            self._sink.record(self.node_id, NodeRevived())
+            await self.start(nursery)
+            if self.status() is None:
+                raise BargeError("storage_failed", f"node {self.node_id} can't start: {self.reason}")
+            return True
+
+    async def _live(self, task_status: TaskStatus[None]) -> None:
+        started = _Started(task_status, self)
+        self._ended = trio.Event()
+        self._scope = trio.CancelScope()
+        try:
+            with self._scope:
+                self._node = self._make_node(self.node_id)
+                await self._node.run(task_status=started)
+                raise RuntimeError("it returned")
+        except Exception as problem:  # whatever it is, it is this node's end and nobody else's
+            self._crashed(problem)
+        finally:
+            self._node = None
+            self._ended.set()
+            started.over()
+
+    def _crashed(self, problem: Exception) -> None:
+        if self.state == "killed" and self._scope.cancel_called:
+            log.warning("node %d: an error after its kill: %s", self.node_id, problem)
+            return
+        expected = isinstance(problem, (StorageError, StorageFailed, OSError))
+        self.reason = _reason(problem)
+        self.state = "crashed"
+        self._sink.record(self.node_id, NodeCrashed(reason=self.reason))
+        log.error("node %d crashed: %s", self.node_id, self.reason, exc_info=None if expected else problem)
+
+
+class _Started:
+    """Passes the node's `started()` on once; a life that ends before that is told too, so that nobody waits for ever."""
+
+    def __init__(self, task_status: TaskStatus[None], slot: Slot) -> None:
+        self._task_status = task_status
+        self._slot = slot
+        self._told = False
+
+    def started(self, value: None = None) -> None:
+        """The node listens."""
+        self._slot.state, self._slot.reason = "running", ""
+        self.over()
+
+    def over(self) -> None:
+        """Nothing more is to be waited for."""
+        if not self._told:
+            self._told = True
+            self._task_status.started()
+
+
+def _reason(problem: BaseException) -> str:
+    """Return the innermost single cause in words; a bug keeps its type's name."""
+    while isinstance(problem, BaseExceptionGroup) and problem.exceptions:
+        problem = problem.exceptions[0]
+    if isinstance(problem, OSError):
+        return problem.strerror or str(problem)
+    if isinstance(problem, (StorageError, StorageFailed)):
+        return str(problem)
+    return f"{type(problem).__name__}: {problem}"

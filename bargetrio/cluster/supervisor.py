@@ -1,0 +1,393 @@
+"""The whole cluster, as any of its daemons answers for it; implements `port.Cluster`.
+
+Own nodes are slots; requests go to the leader through the forwarder; what other daemons run is asked of them over their REST.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, TypeVar
+
+import msgspec
+import trio
+
+from bargetrio.cluster.daemons import REVIVE_TIMEOUT_S, Daemons, Unreachable
+from bargetrio.cluster.disk_faults import ERRORS, DiskFaults
+from bargetrio.cluster.forward import Forwarder, GoodAnswer
+from bargetrio.cluster.merge import Part, events_query, merge
+from bargetrio.cluster.port import EventPage, Faults, LeaderView, NodeAnswer, NodeView, PeerView
+from bargetrio.cluster.slots import Slot
+from bargetrio.eventlog.event import FaultsChanged
+from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
+from bargetrio.node.port import NodeStatus, RunningNode
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import Request
+from bargetrio.transport.faults import LinkFaults
+
+T = TypeVar("T")
+
+CAUGHT_UP_ENTRIES: Final = 1000
+"""A node that has not applied so many committed entries is still catching up."""
+
+
+class Supervisor:
+    """Looks after this daemon's nodes and speaks for all."""
+
+    def __init__(
+        self,
+        *,
+        cluster: str,
+        addresses: dict[int, str],
+        apis: dict[int, str],
+        local_ids: list[int],
+        make_node: Callable[[int], RunningNode],
+        recorder: Recorder,
+        link_faults: LinkFaults,
+        disk_faults: DiskFaults,
+        daemons: Daemons,
+    ) -> None:
+        self.cluster_name = cluster
+        self.node_ids = sorted(addresses)
+        self.local_ids = sorted(local_ids)
+        self.recorder = recorder
+        self.forwarder: Forwarder | None = None
+        self._addresses = addresses
+        self._apis = apis
+        self._own_apis = {apis[node_id] for node_id in local_ids}
+        self._slots = {node_id: Slot(node_id, make_node, recorder) for node_id in self.local_ids}
+        self._link_faults = link_faults
+        self._disk_faults = disk_faults
+        self._faults = Faults()
+        self._daemons = daemons
+        self._nursery: trio.Nursery | None = None
+        self._started_at = time.monotonic()
+
+    # -- life ------------------------------------------------------------------------------------------------------------
+
+    async def start(self, nursery: trio.Nursery, forwarder: Forwarder) -> dict[int, str]:
+        """Start all own nodes in `nursery`, side by side; return why those that can't start can't."""
+        self._nursery = nursery
+        self.forwarder = forwarder
+        async with trio.open_nursery() as starting:
+            for slot in self._slots.values():
+                starting.start_soon(slot.start, nursery)
+        return {node_id: slot.reason for node_id, slot in self._slots.items() if slot.status() is None}
+
+    def stop(self) -> None:
+        """Crash everything of this daemon: storage first, nothing is waited for; slow disks are let go."""
+        self._disk_faults.set({}, {})
+        for slot in self._slots.values():
+            slot.crash("the daemon stops")
+
+    def hanging(self) -> list[int]:
+        """Return the living nodes whose loop does not turn (for the watchdog)."""
+        now = trio.current_time()
+        return [node_id for node_id, slot in self._slots.items() if slot.hangs(now)]
+
+    # -- keys ------------------------------------------------------------------------------------------------------------
+
+    async def execute(self, request: Request) -> GoodAnswer:
+        """Carry the request to the leader."""
+        assert self.forwarder is not None
+        return await self.forwarder.execute(request)
+
+    # -- who leads -------------------------------------------------------------------------------------------------------
+
+    def leader_hint(self) -> int | None:
+        """Return who leads as far as own nodes know."""
+        found = self._local_leader()
+        return None if found is None else found.leader
+
+    def running_ids(self) -> list[int]:
+        """Return own nodes that live."""
+        return [node_id for node_id, slot in self._slots.items() if slot.state == "running"]
+
+    def can_lead(self, node_id: int) -> bool:
+        """Return False of an own node that does not live."""
+        return node_id not in self._slots or self._slots[node_id].state == "running"
+
+    async def leader(self, *, local: bool = False) -> LeaderView:
+        """Return the leader of the highest term that somebody with a quorum knows."""
+        found = self._local_leader()
+        if found is None and not local:
+            answers = await self._ask_others("GET", "/leader?local=1")
+            views = [msgspec.convert(answer, LeaderView) for answer in answers.values() if isinstance(answer, dict)]
+            views = [view for view in views if self.can_lead(view.leader)]
+            found = max(views, key=lambda view: view.term, default=None)
+        if found is None:
+            raise BargeError("no_leader", "no majority of the nodes follows a leader")
+        return found
+
+    def _local_leader(self) -> LeaderView | None:
+        statuses = self._statuses()
+        best: tuple[int, int] | None = None
+        for status in statuses.values():
+            if not status.has_quorum or status.leader is None or (best is not None and status.term <= best[0]):
+                continue
+            if status.leader in self._slots and not _leads(statuses.get(status.leader), status.term):
+                continue
+            best = status.term, status.leader
+        if best is None:
+            return None
+        term, leader = best
+        return LeaderView(leader=leader, term=term, address=self._addresses[leader])
+
+    # -- nodes -----------------------------------------------------------------------------------------------------------
+
+    async def nodes(self, *, local: bool = False) -> list[NodeView]:
+        """Return a view of every node."""
+        views = {node_id: self._view(slot) for node_id, slot in self._slots.items()}
+        if not local and len(views) < len(self.node_ids):
+            for answer in (await self._ask_others("GET", "/nodes?local=1")).values():
+                if isinstance(answer, dict):
+                    views.update({view.id: view for view in msgspec.convert(answer["nodes"], list[NodeView])})
+        if local:
+            return [views[node_id] for node_id in self.local_ids]
+        return [views.get(node_id, self._view_from_afar(node_id)) for node_id in self.node_ids]
+
+    async def kill(self, node_id: int, *, local: bool = False) -> NodeAnswer:
+        """Crash the node."""
+        self._check_known(node_id)
+        slot = self._slots.get(node_id)
+        if slot is None:
+            return await self._elsewhere(node_id, "kill", local=local)
+        changed = await slot.kill()
+        return NodeAnswer(id=node_id, state=slot.state, changed=changed)
+
+    async def revive(self, node_id: int, *, local: bool = False) -> NodeAnswer:
+        """Start the node again."""
+        self._check_known(node_id)
+        slot = self._slots.get(node_id)
+        if slot is None:
+            return await self._elsewhere(node_id, "revive", local=local)
+        assert self._nursery is not None
+        changed = await slot.revive(self._nursery)
+        return NodeAnswer(id=node_id, state=slot.state, changed=changed)
+
+    # -- faults ----------------------------------------------------------------------------------------------------------
+
+    async def faults(self) -> Faults:
+        """Return the faults in force."""
+        return self._faults
+
+    async def set_faults(self, faults: Faults, *, local: bool = False) -> Faults:
+        """Put exactly these faults in force everywhere."""
+        self._check_faults(faults)
+        self._apply_faults(faults)
+        if not local:
+            answers = await self._ask_others("PUT", "/faults?local=1", faults)
+            silent = sorted(api for api, answer in answers.items() if isinstance(answer, Unreachable))
+            if silent:
+                detail = f"in force here and at every daemon but {', '.join(silent)}, which can't be reached"
+                raise BargeError("outcome_unknown", detail)
+        return faults
+
+    def _apply_faults(self, faults: Faults) -> None:
+        links = {(link.source, link.target): (link.cut, link.drop, link.delay_ms / 1000) for link in faults.links}
+        self._link_faults.set(faults.groups, links)
+        delays = {disk.node: disk.delay_ms / 1000 for disk in faults.disks if disk.delay_ms}
+        self._disk_faults.set(delays, {disk.node: ERRORS[disk.error] for disk in faults.disks if disk.error})
+        self._faults = faults
+        fields = {name: value for name, value in msgspec.to_builtins(faults).items() if value}
+        self.recorder.record(None, FaultsChanged(faults=fields, text=_faults_text(faults)))
+
+    def _check_faults(self, faults: Faults) -> None:
+        for node_id in [*(node for group in faults.groups for node in group), *(disk.node for disk in faults.disks)]:
+            self._check_fault_node(node_id)
+        for link in faults.links:
+            self._check_fault_node(link.source)
+            self._check_fault_node(link.target)
+        grouped = [node_id for group in faults.groups for node_id in group]
+        if len(set(grouped)) < len(grouped):
+            raise BargeError("bad_request", "a node stands in two groups")
+
+    def _check_fault_node(self, node_id: int) -> None:
+        if node_id not in self._addresses:
+            raise BargeError("bad_request", f"there is no node {node_id}; the nodes are {_listed(self.node_ids)}")
+
+    # -- events ----------------------------------------------------------------------------------------------------------
+
+    async def events(
+        self,
+        *,
+        after: str = "",
+        nodes: frozenset[int] = frozenset(),
+        kinds: frozenset[str] = frozenset(),
+        heartbeats: bool = False,
+        limit: int = 500,
+        local: bool = False,
+    ) -> EventPage:
+        """Return the events of all daemons, merged by time."""
+        own = self._own_events(after, nodes, kinds, heartbeats, limit)
+        parts = [Part(page=own, run=self.recorder.run)]
+        unreachable: list[int] = []
+        if not local and len(self._slots) < len(self.node_ids):
+            path = "/events?" + events_query(after, nodes, kinds, heartbeats, limit)
+            for api, answer in (await self._ask_others("GET", path)).items():
+                if isinstance(answer, dict):
+                    page = msgspec.convert(answer, EventPage)
+                    parts.append(Part(page=page, run=page.next.rpartition("-")[0]))
+                else:
+                    unreachable += [node_id for node_id in self.node_ids if self._apis[node_id] == api]
+        if len(parts) == 1 and not unreachable:
+            return own
+        return merge(parts, after, limit, unreachable)
+
+    async def wait_for_event(self) -> None:
+        """Return when this daemon has a new event that is not a heartbeat."""
+        await self.recorder.wait(self.recorder.last_seq)
+
+    def _own_events(self, after: str, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool, limit: int) -> EventPage:
+        recorder = self.recorder
+        after_seq: int | None = None
+        for cursor in after.split(",") if after else ():
+            try:
+                run, seq = parse_id(cursor)
+            except ValueError as problem:
+                raise BargeError("bad_request", f"after: {problem}") from None
+            if run == recorder.run:
+                after_seq = seq
+        if after and after_seq is None:
+            after_seq = 0  # another run: this daemon was started again since, and all that it has is new
+        page = recorder.page(after_seq, nodes=nodes, kinds=kinds, heartbeats=heartbeats, limit=limit)
+        return EventPage(
+            events=[recorder.event(kept) for kept in page.events],
+            next=format_id(recorder.run, page.last_seq),
+            dropped=page.dropped,
+            heartbeats=page.heartbeats,
+        )
+
+    # -- health ----------------------------------------------------------------------------------------------------------
+
+    def ready(self) -> str:
+        """Return "" or why this daemon is not ready."""
+        statuses = self._statuses()
+        if not statuses:
+            return "no node of this daemon runs"
+        if self._local_leader() is None:
+            return "no leader with a quorum is known"
+        for node_id, status in statuses.items():
+            if status.commit_index - status.last_applied > CAUGHT_UP_ENTRIES:
+                return f"node {node_id} is still catching up"
+        return ""
+
+    def status(self) -> dict[str, Any]:
+        """Return what /status tells."""
+        leader = self._local_leader()
+        statuses = self._statuses()
+        return {
+            "cluster": self.cluster_name,
+            "uptime_s": round(time.monotonic() - self._started_at, 3),
+            "leader": None if leader is None else leader.leader,
+            "term": None if leader is None else leader.term,
+            "ready": not self.ready(),
+            "nodes": self.node_ids,
+            "local_nodes": {str(node_id): slot.state for node_id, slot in self._slots.items()},
+            "keys": max((status.keys for status in statuses.values()), default=0),
+            "commit_index": max((status.commit_index for status in statuses.values()), default=0),
+            "events": self.recorder.last_seq,
+            "heartbeats": self.recorder.heartbeats,
+        }
+
+    # -- helpers ---------------------------------------------------------------------------------------------------------
+
+    def _statuses(self) -> dict[int, NodeStatus]:
+        found: dict[int, NodeStatus] = {}
+        for node_id, slot in self._slots.items():
+            status = slot.status()
+            if status is not None:
+                found[node_id] = status
+        return found
+
+    def _view(self, slot: Slot) -> NodeView:
+        node_id, status = slot.node_id, slot.status()
+        address, api = self._addresses[node_id], self._apis[node_id]
+        if status is None:
+            return NodeView(id=node_id, address=address, api=api, state=slot.state, reason=slot.reason)
+        return NodeView(
+            id=node_id,
+            address=address,
+            api=api,
+            state="running",
+            role=status.role,
+            term=status.term,
+            voted_for=status.voted_for,
+            leader=status.leader,
+            commit_index=status.commit_index,
+            last_applied=status.last_applied,
+            last_log_index=status.last_log_index,
+            last_log_term=status.last_log_term,
+            peers=[msgspec.convert(msgspec.structs.asdict(peer), PeerView) for peer in status.peers],
+        )
+
+    def _view_from_afar(self, node_id: int) -> NodeView:
+        reason = f"its daemon at {self._apis[node_id]} does not answer"
+        return NodeView(id=node_id, address=self._addresses[node_id], api=self._apis[node_id], state="unreachable", reason=reason)
+
+    def _check_known(self, node_id: int) -> None:
+        if node_id not in self._addresses:
+            raise BargeError("not_found", f"there is no node {node_id}; the nodes are {_listed(self.node_ids)}")
+
+    async def _elsewhere(self, node_id: int, verb: str, *, local: bool) -> NodeAnswer:
+        """Ask the daemon that runs the node: its own, or the one that says so."""
+        if local:
+            raise BargeError("not_found", f"node {node_id} does not run in this daemon; it runs {_listed(self.local_ids)}")
+        timeout_s = REVIVE_TIMEOUT_S if verb == "revive" else 5.0
+        path = f"/nodes/{node_id}/{verb}?local=1"
+        others = [self._apis[node_id], *(api for api in self._other_apis() if api != self._apis[node_id])]
+        for api in others:
+            try:
+                answer = await self._daemons.ask(api, "POST", path, timeout_s=timeout_s)
+                return msgspec.convert(answer, NodeAnswer)
+            except Unreachable:
+                continue
+            except BargeError as problem:
+                if problem.code != "not_found":
+                    raise
+        raise BargeError("outcome_unknown", f"node {node_id} runs in no daemon that answers (asked {', '.join(others)})")
+
+    def _other_apis(self) -> list[str]:
+        return sorted({self._apis[node_id] for node_id in self.node_ids if node_id not in self._slots} - self._own_apis)
+
+    async def _ask_others(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+        """Ask every other daemon at once; the answer of each, or the exception it ended with."""
+        answers: dict[str, Any] = {}
+
+        async def ask(api: str) -> None:
+            try:
+                answers[api] = await self._daemons.ask(api, method, path, body)
+            except (Unreachable, BargeError) as problem:
+                answers[api] = problem
+
+        await _all(ask(api) for api in self._other_apis())
+        return {api: answers[api] for api in sorted(answers)}
+
+
+async def _all(tasks: Iterable[Awaitable[None]]) -> None:
+    async def run(task: Awaitable[None]) -> None:
+        await task
+
+    async with trio.open_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(run, task)
+
+
+def _leads(status: NodeStatus | None, term: int) -> bool:
+    return status is not None and status.role == "leader" and status.term == term and status.has_quorum
+
+
+def _listed(ids: list[int]) -> str:
+    return ", ".join(str(node_id) for node_id in ids)
+
+
+def _faults_text(faults: Faults) -> str:
+    parts: list[str] = []
+    if faults.groups:
+        parts.append("partition: " + " | ".join(_listed(group) for group in faults.groups))
+    for link in faults.links:
+        how = [*(["cut"] if link.cut else []), *([f"drops {link.drop:.0%}"] if link.drop else [])]
+        how += [f"{link.delay_ms:g} ms late"] if link.delay_ms else []
+        parts.append(f"link {link.source} → {link.target}: {', '.join(how) or 'nothing'}")
+    for disk in faults.disks:
+        how = [*([f"{disk.delay_ms:g} ms slow"] if disk.delay_ms else []), *([f"fails with {disk.error}"] if disk.error else [])]
+        parts.append(f"disk of node {disk.node}: {', '.join(how) or 'nothing'}")
+    return "faults: " + "; ".join(parts) if parts else "all faults healed"
