@@ -85,8 +85,8 @@ NODE_KEYS: Final = ("id", "address", "listen", "api")
 MOST_BYTES: Final = 256 * 1024
 
 
-def load(path: Path) -> Configuration:
-    """Read and check the file; raise ConfigurationError that lists every mistake."""
+def load(path: Path, *, for_client: bool = False) -> Configuration:
+    """Read and check the file; raise ConfigurationError that lists every mistake. A client needs no peer secret."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -99,14 +99,15 @@ def load(path: Path) -> Configuration:
         text = data.decode()
     except UnicodeDecodeError as problem:
         raise ConfigurationError(f"{path} is not UTF-8 (byte {problem.start})") from None
-    return _Reader(path, text).read()
+    return _Reader(path, text, for_client=for_client).read()
 
 
 class _Reader:
     """Walks the YAML nodes, whose marks tell line and column, and collects what is wrong."""
 
-    def __init__(self, path: Path, text: str) -> None:
+    def __init__(self, path: Path, text: str, *, for_client: bool) -> None:
         self._path = path
+        self._for_client = for_client
         self._lines = text.splitlines()
         self._text = text
         self._wrong: list[tuple[int, int, str]] = []
@@ -126,8 +127,8 @@ class _Reader:
         timing = self._timing(fields.get("timing"))
         hosts = self._hosts(fields.get("allowed_hosts"))
         token = self._secret(fields.get("api_token_file"), "api_token_file")
-        secret = self._secret(fields.get("peer_secret_file"), "peer_secret_file")
-        if not self._wrong:
+        secret = None if self._for_client else self._secret(fields.get("peer_secret_file"), "peer_secret_file")
+        if not self._wrong and not self._for_client:
             self._check_exposure(fields, api, nodes, token, secret)
         if self._wrong:
             raise self._error()

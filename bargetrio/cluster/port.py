@@ -115,6 +115,10 @@ class Cluster(Protocol):
         """Return who leads; raise BargeError(no_leader) where no quorum follows anybody."""
         ...
 
+    def known_leader(self) -> LeaderView | None:
+        """Return who leads as far as this daemon's own nodes know."""
+        ...
+
     async def nodes(self, *, local: bool = False) -> list[NodeView]:
         """Return a view of every node, of this daemon's own with `local`; one that can't be asked is "unreachable"."""
         ...
@@ -150,6 +154,10 @@ class Cluster(Protocol):
 
     async def wait_for_event(self) -> None:
         """Return when this daemon has a new event that is not a heartbeat."""
+        ...
+
+    def event_counts(self) -> dict[tuple[int | None, str], int]:
+        """Return how many events of each (node, kind) this daemon has recorded since it began."""
         ...
 
     def ready(self) -> str:

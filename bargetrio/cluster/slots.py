@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 import trio
-from trio import TaskStatus  # type: ignore[attr-defined]  # 0.35 does not re-export it for mypy
+from trio import TaskStatus
 
 from bargetrio.cluster.port import NodeState
 from bargetrio.eventlog.event import NodeCrashed, NodeKilled, NodeRevived

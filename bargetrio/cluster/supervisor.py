@@ -16,7 +16,7 @@ from bargetrio.cluster.forward import Forwarder, GoodAnswer
 from bargetrio.cluster.merge import Part, events_query, merge
 from bargetrio.cluster.port import EventPage, Faults, LeaderView, NodeAnswer, NodeView, PeerView
 from bargetrio.cluster.slots import Slot
-from bargetrio.eventlog.event import FaultsChanged
+from bargetrio.eventlog.event import Event, FaultsChanged
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.node.port import NodeStatus, RunningNode
 from bargetrio.protocol.errors import BargeError
@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 CAUGHT_UP_ENTRIES: Final = 1000
 """A node that has not applied so many committed entries is still catching up."""
+EVENTS_A_SLICE: Final = 500
 
 
 class Supervisor:
@@ -93,8 +94,8 @@ class Supervisor:
     # -- who leads -------------------------------------------------------------------------------------------------------
 
     def leader_hint(self) -> int | None:
-        """Return who leads as far as own nodes know."""
-        found = self._local_leader()
+        """Return the id of `known_leader`."""
+        found = self.known_leader()
         return None if found is None else found.leader
 
     def running_ids(self) -> list[int]:
@@ -107,7 +108,7 @@ class Supervisor:
 
     async def leader(self, *, local: bool = False) -> LeaderView:
         """Return the leader of the highest term that somebody with a quorum knows."""
-        found = self._local_leader()
+        found = self.known_leader()
         if found is None and not local:
             answers = await self._ask_others("GET", "/leader?local=1")
             views = [msgspec.convert(answer, LeaderView) for answer in answers.values() if isinstance(answer, dict)]
@@ -117,7 +118,8 @@ class Supervisor:
             raise BargeError("no_leader", "no majority of the nodes follows a leader")
         return found
 
-    def _local_leader(self) -> LeaderView | None:
+    def known_leader(self) -> LeaderView | None:
+        """Return the leader of the highest term, as far as own nodes know; a leader of our own must say so itself."""
         statuses = self._statuses()
         best: tuple[int, int] | None = None
         for status in statuses.values():
@@ -141,8 +143,12 @@ class Supervisor:
                 if isinstance(answer, dict):
                     views.update({view.id: view for view in msgspec.convert(answer["nodes"], list[NodeView])})
         if local:
-            return [views[node_id] for node_id in self.local_ids]
+            return self.local_views()
         return [views.get(node_id, self._view_from_afar(node_id)) for node_id in self.node_ids]
+
+    def local_views(self) -> list[NodeView]:
+        """Return a view of each own node."""
+        return [self._view(slot) for slot in self._slots.values()]
 
     async def kill(self, node_id: int, *, local: bool = False) -> NodeAnswer:
         """Crash the node."""
@@ -217,7 +223,7 @@ class Supervisor:
         local: bool = False,
     ) -> EventPage:
         """Return the events of all daemons, merged by time."""
-        own = self._own_events(after, nodes, kinds, heartbeats, limit)
+        own = await self._own_events(after, nodes, kinds, heartbeats, limit)
         parts = [Part(page=own, run=self.recorder.run)]
         unreachable: list[int] = []
         if not local and len(self._slots) < len(self.node_ids):
@@ -236,7 +242,9 @@ class Supervisor:
         """Return when this daemon has a new event that is not a heartbeat."""
         await self.recorder.wait(self.recorder.last_seq)
 
-    def _own_events(self, after: str, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool, limit: int) -> EventPage:
+    async def _own_events(
+        self, after: str, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool, limit: int
+    ) -> EventPage:
         recorder = self.recorder
         after_seq: int | None = None
         for cursor in after.split(",") if after else ():
@@ -249,12 +257,20 @@ class Supervisor:
         if after and after_seq is None:
             after_seq = 0  # another run: this daemon was started again since, and all that it has is new
         page = recorder.page(after_seq, nodes=nodes, kinds=kinds, heartbeats=heartbeats, limit=limit)
+        events: list[Event] = []
+        for start in range(0, len(page.events), EVENTS_A_SLICE):
+            events += [recorder.event(kept) for kept in page.events[start : start + EVENTS_A_SLICE]]
+            await trio.lowlevel.checkpoint()
         return EventPage(
-            events=[recorder.event(kept) for kept in page.events],
+            events=events,
             next=format_id(recorder.run, page.last_seq),
             dropped=page.dropped,
             heartbeats=page.heartbeats,
         )
+
+    def event_counts(self) -> dict[tuple[int | None, str], int]:
+        """Return how many events there were."""
+        return dict(self.recorder.counts)
 
     # -- health ----------------------------------------------------------------------------------------------------------
 
@@ -263,7 +279,7 @@ class Supervisor:
         statuses = self._statuses()
         if not statuses:
             return "no node of this daemon runs"
-        if self._local_leader() is None:
+        if self.known_leader() is None:
             return "no leader with a quorum is known"
         for node_id, status in statuses.items():
             if status.commit_index - status.last_applied > CAUGHT_UP_ENTRIES:
@@ -272,7 +288,7 @@ class Supervisor:
 
     def status(self) -> dict[str, Any]:
         """Return what /status tells."""
-        leader = self._local_leader()
+        leader = self.known_leader()
         statuses = self._statuses()
         return {
             "cluster": self.cluster_name,

@@ -7,7 +7,7 @@ that one node's end is never another's.
 from typing import Protocol
 
 from msgspec import Struct
-from trio import TaskStatus  # type: ignore[attr-defined]  # 0.35 does not re-export it for mypy
+from trio import TaskStatus
 
 from bargetrio.eventlog.event import DriverFact
 from bargetrio.raft.facts import Fact, RoleName

@@ -13,7 +13,7 @@ import secrets
 from contextlib import suppress
 
 import trio
-from trio import TaskStatus  # type: ignore[attr-defined]  # 0.35 does not re-export it for mypy
+from trio import TaskStatus
 
 from bargetrio.eventlog.event import DiskFailed, LinkDown, LinkUp, NodeRecovered
 from bargetrio.kv.commands import check_commands

@@ -1,0 +1,5 @@
+"""`python -m bargetrio` is `bargetrio`."""
+
+from bargetrio.cli import main
+
+main()

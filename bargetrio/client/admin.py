@@ -1,0 +1,54 @@
+"""The cluster's REST, asked of the first daemon that answers."""
+
+import http.client
+from typing import Any
+
+import msgspec
+
+from bargetrio.protocol.errors import BargeError, ErrorCode
+
+
+class _Problem(msgspec.Struct):
+    error: ErrorCode
+    detail: str = ""
+    leader: int | None = None
+
+
+class Admin:
+    """Knows where daemons may be; remembers the one that answered last."""
+
+    def __init__(self, apis: list[str], token: bytes | None) -> None:
+        self._apis = list(dict.fromkeys(apis))
+        self._headers = {} if token is None else {"Authorization": f"Bearer {token.decode('ascii', 'replace')}"}
+
+    def ask(self, method: str, path: str, *, timeout_s: float = 10.0) -> Any:
+        """Return the decoded answer; raise BargeError, no_leader if no daemon can be reached.
+
+        Only what was not sent is tried elsewhere; kill and revive may also be repeated: twice is no error.
+        """
+        failures: list[str] = []
+        for api in list(self._apis):
+            connection = http.client.HTTPConnection(api, timeout=timeout_s)
+            try:
+                connection.request(method, path, headers=self._headers)
+                response = connection.getresponse()
+                data = response.read()
+            except (OSError, http.client.HTTPException) as problem:
+                failures.append(f"{api}: {problem}")
+                continue
+            finally:
+                connection.close()
+            self._apis.remove(api)
+            self._apis.insert(0, api)
+            return self._decoded(response.status, data, api)
+        raise BargeError("no_leader", "no daemon answers" + "".join(f"\n  {failure}" for failure in failures))
+
+    @staticmethod
+    def _decoded(status: int, data: bytes, api: str) -> Any:
+        try:
+            if status < 400:
+                return msgspec.json.decode(data)
+            problem = msgspec.json.decode(data, type=_Problem)
+        except ValueError:
+            raise BargeError("bad_request", f"{api} answers {status}, and not as a Barge daemon would") from None
+        raise BargeError(problem.error, problem.detail, leader=problem.leader, status=status)

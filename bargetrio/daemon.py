@@ -1,0 +1,277 @@
+"""One daemon: the nodes of this host, the page and REST, the event log, in one nursery; and its end, within a second.
+
+serve: bind the API -> start the nodes (recover, listen) -> READY -> until Ctrl-C or SIGTERM -> storage first, then the rest
+"""
+
+import logging
+import os
+import resource
+import secrets
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from bargetrio.cluster.daemons import Daemons
+from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
+from bargetrio.cluster.forward import Forwarder
+from bargetrio.cluster.supervisor import Supervisor
+from bargetrio.config import Configuration
+from bargetrio.eventlog.debug_log import DebugLog
+from bargetrio.eventlog.jsonl import EventFile
+from bargetrio.eventlog.recorder import Recorder
+from bargetrio.eventlog.render import LogView
+from bargetrio.node.port import NodeSettings
+from bargetrio.node.server import Node
+from bargetrio.notify import Notifier, watchdog_interval_s
+from bargetrio.protocol.addresses import parse_address
+from bargetrio.storage.real_disk import RealDisk
+from bargetrio.transport.faults import LinkFaults
+from bargetrio.transport.stream import SocketNetwork
+from bargetrio.web.app import FILE_EVENTS, column_of, make_app
+from bargetrio.web.guard import hosts_of
+from bargetrio.web.server import WebServer, bind
+
+log = logging.getLogger("bargetrio")
+
+END_S: Final = 0.7
+"""What is not done so long after the stop began ends with the process."""
+STATUS_S: Final = 1.0
+OPEN_FILES: Final = 65_536
+
+
+class CannotStart(Exception):
+    """The text tells the operator why."""
+
+
+def serve(
+    configuration: Configuration, node_ids: list[int] | None, *, debug: bool = False, events_file: Path | None = None
+) -> int:
+    """Run until Ctrl-C or SIGTERM; return the exit code. Raises CannotStart."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    _raise_file_limit()
+    daemon = Daemon(configuration, node_ids, debug=debug, events_file=events_file)
+    try:
+        trio.run(daemon.run)
+    except BaseExceptionGroup as group:
+        problem: BaseException = group
+        while isinstance(problem, BaseExceptionGroup) and len(problem.exceptions) == 1:
+            problem = problem.exceptions[0]
+        if isinstance(problem, CannotStart):
+            raise problem from None
+        raise
+    return 0
+
+
+class Daemon:
+    """Everything of one process, put together."""
+
+    def __init__(
+        self, configuration: Configuration, node_ids: list[int] | None, *, debug: bool, events_file: Path | None
+    ) -> None:
+        self._configuration = configuration
+        self._alone = node_ids is None
+        self._node_ids = [node.id for node in configuration.nodes] if node_ids is None else node_ids
+        self._api = configuration.api_of(node_ids)
+        self._recorder = Recorder(secrets.token_hex(4), wall_clock=time.time)
+        self._link_faults = LinkFaults()
+        self._disk_faults = DiskFaults()
+        self._network = SocketNetwork()
+        self._notifier = Notifier()
+        self._supervisor = self._make_supervisor()
+        self._debug_log = DebugLog(Path("log.html"), self._recorder, self._look) if debug else None
+        self._event_file = self._open_events(events_file)
+
+    async def run(self) -> None:
+        """Serve until told to stop."""
+        sock = self._bind()
+        try:
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async with trio.open_nursery(strict_exception_groups=True) as nursery:
+                    await self._start(nursery, sock)
+                    async for number in signals:
+                        print(f"stopping ({signal.Signals(number).name})", flush=True)
+                        break
+                    self._stop(nursery)
+        finally:
+            sock.close()
+            self._finish_files()
+
+    async def _start(self, nursery: trio.Nursery, sock: socket.socket) -> None:
+        forwarder = self._make_forwarder(nursery)
+        problems = await self._supervisor.start(nursery, forwarder)
+        if problems:
+            self._supervisor.stop()
+            nursery.cancel_scope.cancel()
+            raise CannotStart("\n".join(f"node {node_id} can't start: {why}" for node_id, why in sorted(problems.items())))
+        app = make_app(
+            self._supervisor,
+            hosts=hosts_of(self._apis_of_hosts(), self._configuration.allowed_hosts),
+            token=self._configuration.api_token,
+        )
+        nursery.start_soon(WebServer(app, sock).run)
+        nursery.start_soon(self._tell_systemd)
+        if self._debug_log is not None:
+            nursery.start_soon(self._debug_log.run)
+        if self._event_file is not None:
+            nursery.start_soon(self._event_file.run)
+        nursery.start_soon(self._print_leader)
+        self._notifier.tell("READY=1", "STATUS=recovered and listening")
+        self._print_places()
+
+    def _stop(self, nursery: trio.Nursery) -> None:
+        """Storage first; then everything else, which gets so long and no longer."""
+        self._notifier.tell("STOPPING=1", "STATUS=stopping")
+        self._supervisor.stop()
+        nursery.cancel_scope.cancel()
+        ending = threading.Timer(END_S, self._end_anyway)
+        ending.daemon = True
+        ending.start()
+
+    def _end_anyway(self) -> None:
+        """Something does not end (a sync that hangs, a client under a shield): nothing that was promised depends on it."""
+        with suppress(Exception):
+            self._finish_files()
+        os._exit(0)
+
+    # -- parts -----------------------------------------------------------------------------------------------------------
+
+    def _make_supervisor(self) -> Supervisor:
+        nodes = self._configuration.nodes
+        apis = {node.id: self._api if node.id in self._node_ids else (node.api or self._api) for node in nodes}
+        return Supervisor(
+            cluster=self._configuration.cluster,
+            addresses={node.id: node.address for node in nodes},
+            apis=apis,
+            local_ids=self._node_ids,
+            make_node=self._make_node,
+            recorder=self._recorder,
+            link_faults=self._link_faults,
+            disk_faults=self._disk_faults,
+            daemons=Daemons(apis, self._configuration.api_token),
+        )
+
+    def _make_node(self, node_id: int) -> Node:
+        configuration = self._configuration
+        timing = configuration.timing
+        settings = NodeSettings(
+            cluster=configuration.cluster,
+            node_id=node_id,
+            listen=configuration.node(node_id).listen,
+            addresses={node.id: node.address for node in configuration.nodes},
+            heartbeat_s=timing.heartbeat_ms / 1000,
+            election_s=(timing.election_ms[0] / 1000, timing.election_ms[1] / 1000),
+            request_timeout_s=timing.request_timeout_ms / 1000,
+            peer_secret=configuration.peer_secret,
+        )
+        disk = FaultyDisk(RealDisk(configuration.data_dir / f"node-{node_id}"), node_id, self._disk_faults)
+        return Node(settings, disk=disk, sink=self._recorder, link_faults=self._link_faults, network=self._network)
+
+    def _make_forwarder(self, nursery: trio.Nursery) -> Forwarder:
+        supervisor = self._supervisor
+        return Forwarder(
+            cluster=self._configuration.cluster,
+            addresses={node.id: node.address for node in self._configuration.nodes},
+            request_timeout_s=self._configuration.timing.request_timeout_ms / 1000,
+            leader_hint=supervisor.leader_hint,
+            local_ids=supervisor.running_ids,
+            can_lead=supervisor.can_lead,
+            network=self._network,
+            nursery=nursery,
+        )
+
+    def _bind(self) -> socket.socket:
+        try:
+            return bind(*parse_address(self._api))
+        except OSError as problem:
+            raise CannotStart(f"the API: {problem.strerror}") from None
+
+    def _open_events(self, path: Path | None) -> EventFile | None:
+        if path is None:
+            return None
+        try:
+            return EventFile(path, self._recorder)
+        except OSError as problem:
+            raise CannotStart(f"{path} can't be written: {problem.strerror}") from None
+
+    def _apis_of_hosts(self) -> list[str]:
+        nodes = [node.api for node in self._configuration.nodes if node.api is not None]
+        return [self._configuration.api, *nodes]
+
+    # -- telling ---------------------------------------------------------------------------------------------------------
+
+    def _print_places(self) -> None:
+        print(f"Barge: cluster {self._configuration.cluster}, {'all nodes' if self._alone else 'one of several daemons'}")
+        for node_id in self._node_ids:
+            node = self._configuration.node(node_id)
+            print(f"  node {node_id}  {node.listen}  data in {self._configuration.data_dir / f'node-{node_id}'}")
+        print(f"  page    http://{self._api}/log")
+        print(f"  API     http://{self._api}/keys  (docs/rest.md)")
+        print("  Ctrl-C stops it", flush=True)
+
+    async def _print_leader(self) -> None:
+        """Say who leads, whenever that changes."""
+        last: tuple[int, int] | None = None
+        while True:
+            await self._recorder.wait(self._recorder.last_seq)
+            known = self._supervisor.known_leader()
+            if known is not None and (known.leader, known.term) != last:
+                last = known.leader, known.term
+                print(f"leader: node {known.leader} in term {known.term}", flush=True)
+            await trio.sleep(0.1)
+
+    async def _tell_systemd(self) -> None:
+        """Feed the watchdog only while every living node's loop turns; keep the status line true."""
+        interval = watchdog_interval_s()
+        pause = min(STATUS_S, STATUS_S if interval is None else interval)
+        while True:
+            hanging = self._supervisor.hanging()
+            known = self._supervisor.known_leader()
+            status = "no leader" if known is None else f"leader: node {known.leader}, term {known.term}"
+            if hanging:
+                log.error("the loop of nodes %s does not turn", hanging)
+                self._notifier.tell(f"STATUS={status}; hanging: {hanging}")
+            else:
+                self._notifier.tell(*(() if interval is None else ("WATCHDOG=1",)), f"STATUS={status}")
+            await trio.sleep(pause)
+
+    def _look(self) -> Callable[[], LogView]:
+        """Take what log.html will show; the view itself is made in a thread."""
+        page = self._recorder.page(None, heartbeats=True, limit=FILE_EVENTS)
+        columns = [column_of(view) for view in self._supervisor.local_views()]
+
+        def view() -> LogView:
+            return LogView(
+                cluster=self._configuration.cluster,
+                columns=columns,
+                events=[self._recorder.event(kept) for kept in page.events],
+                heartbeats=page.heartbeats,
+                dropped=page.dropped,
+                limit=FILE_EVENTS,
+            )
+
+        return view
+
+    def _finish_files(self) -> None:
+        if self._event_file is not None:
+            self._event_file.close()
+            self._event_file = None
+        if self._debug_log is not None:
+            self._debug_log.finish()
+            self._debug_log = None
+
+
+def _raise_file_limit() -> None:
+    """A connection is a file: raise the soft limit as far as we may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft < wanted:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,65 @@
+"""Errors as RFC 9457 problems: what went wrong, in words and as one of the table's codes, and whether the write was applied."""
+
+import http
+from typing import Any, Final
+
+import msgspec
+
+from bargetrio.protocol.errors import TITLE, BargeError
+
+CONTENT_TYPE: Final = "application/problem+json"
+RETRY_AFTER_S: Final = "1"
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of every answer from 400 on. `applied`: false is certain, null is unknown."""
+
+    title: str
+    status: int
+    detail: str
+    error: str
+    leader: int | None = None
+    term: int | None = None
+    applied: bool | None = False
+
+
+def problem_of(error: BargeError, term: int | None = None) -> Problem:
+    """Return the problem that tells `error`; an unusual status gets its own title."""
+    usual = error.status in (400, 404, 412, 503, 504, 403)
+    title = TITLE[error.code] if usual else http.HTTPStatus(error.status).phrase
+    return Problem(
+        title=title,
+        status=error.status,
+        detail=error.detail,
+        error=error.code,
+        leader=error.leader,
+        term=term,
+        applied=error.applied,
+    )
+
+
+def answer_of(error: BargeError, term: int | None = None) -> tuple[int, dict[str, str], bytes]:
+    """Return (status, headers, body)."""
+    headers = {"Content-Type": CONTENT_TYPE}
+    if error.status == 503:
+        headers["Retry-After"] = RETRY_AFTER_S
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return error.status, headers, msgspec.json.encode(problem_of(error, term))
+
+
+def of_http(status: int, description: str) -> BargeError:
+    """Return the error for what the web framework refuses by itself: no such route, wrong method, body too large."""
+    if status == 404:
+        return BargeError("not_found", description)
+    if status >= 500:
+        return BargeError("outcome_unknown", description, status=status)
+    return BargeError("bad_request", description, status=status)
+
+
+JSON: Final = "application/json"
+
+
+def json_body(value: Any) -> bytes:
+    """Return the value as one line of JSON, for people who read it in a terminal."""
+    return msgspec.json.encode(value) + b"\n"

@@ -1,0 +1,220 @@
+"""Every route in one table: the application, /openapi.json and docs/rest.md are checked against it."""
+
+from typing import Any, Final
+
+from msgspec import Struct
+
+from bargetrio.cluster.port import EventPage, Faults, LeaderView, NodeAnswer, NodeView
+from bargetrio.protocol.requests import Item
+from bargetrio.web.bodies import KeyBody, ValueBody
+
+
+class WriteAnswer(Struct, frozen=True, kw_only=True):
+    """The write is committed on a majority and applied."""
+
+    key: str
+    index: int
+    term: int
+
+
+class KeyAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A key; `value_b64` where the value is not UTF-8."""
+
+    key: str
+    index: int
+    value: str | None = None
+    value_b64: str | None = None
+
+
+class KeysAnswer(Struct, frozen=True, kw_only=True):
+    """Keys in order; `next` is what to give as `after` for more, null at the end."""
+
+    items: list[Item]
+    next: str | None
+    index: int
+
+
+class NodesAnswer(Struct, frozen=True, kw_only=True):
+    """Every node of the cluster."""
+
+    nodes: list[NodeView]
+
+
+class BulkLine(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer to one line of a bulk write: `line` counts from 1; `error` and `applied` as in a problem."""
+
+    line: int
+    ok: bool
+    key: str | None = None
+    index: int | None = None
+    term: int | None = None
+    error: str | None = None
+    detail: str | None = None
+
+
+class Route(Struct, frozen=True, kw_only=True):
+    """One method of one path. `name` is the handler's; `codes` are its answers besides the problems any request can meet."""
+
+    method: str
+    path: str
+    name: str
+    summary: str
+    codes: tuple[int, ...]
+    query: tuple[str, ...] = ()
+    body: Any = None
+    body_types: tuple[str, ...] = ("application/json",)
+    answer: Any = None
+    answer_type: str = "application/json"
+
+
+_EVENTS_QUERY: Final = ("after", "node", "kind", "heartbeats", "limit")
+
+ROUTES: Final = (
+    Route(
+        method="PUT",
+        path="/keys/<key>",
+        name="put_key",
+        summary="Write a key: the raw body, or JSON. If-Match and If-None-Match make it conditional.",
+        codes=(200, 201, 412, 413, 415, 504),
+        body=ValueBody,
+        body_types=("application/json", "text/plain", "application/octet-stream"),
+        answer=WriteAnswer,
+    ),
+    Route(
+        method="GET",
+        path="/keys/<key>",
+        name="get_key",
+        summary="Read a key: JSON, or the raw value with Accept: text/plain. Its ETag is the index of its last change.",
+        codes=(200, 304, 404),
+        query=("read",),
+        answer=KeyAnswer,
+    ),
+    Route(
+        method="DELETE",
+        path="/keys/<key>",
+        name="delete_key",
+        summary="Remove a key. If-Match makes it conditional.",
+        codes=(204, 404, 412, 504),
+    ),
+    Route(
+        method="GET",
+        path="/keys",
+        name="list_keys",
+        summary="Read keys in order.",
+        codes=(200,),
+        query=("prefix", "after", "limit", "keys_only", "read"),
+        answer=KeysAnswer,
+    ),
+    Route(
+        method="POST",
+        path="/keys",
+        name="post_keys",
+        summary="Write a key, or with application/x-ndjson as many as there are lines, each answered with a line.",
+        codes=(200, 201, 412, 413, 415, 504),
+        body=KeyBody,
+        body_types=("application/json", "application/x-ndjson"),
+        answer=WriteAnswer,
+    ),
+    Route(
+        method="GET",
+        path="/leader",
+        name="leader",
+        summary="Who leads, by the highest term with a quorum.",
+        codes=(200,),
+        query=("local",),
+        answer=LeaderView,
+    ),
+    Route(
+        method="GET",
+        path="/nodes",
+        name="nodes",
+        summary="Every node, as its daemon knows it.",
+        codes=(200,),
+        query=("local",),
+        answer=NodesAnswer,
+    ),
+    Route(method="GET", path="/nodes/<id>", name="node", summary="One node.", codes=(200, 404), answer=NodeView),
+    Route(
+        method="POST",
+        path="/nodes/<id>/kill",
+        name="kill",
+        summary="Crash a node: nothing flushed, no goodbye. Twice is no error.",
+        codes=(200, 404, 504),
+        query=("local",),
+        answer=NodeAnswer,
+    ),
+    Route(
+        method="POST",
+        path="/nodes/<id>/revive",
+        name="revive",
+        summary="Start a node again; answers once it has recovered and listens.",
+        codes=(200, 404, 504),
+        query=("local",),
+        answer=NodeAnswer,
+    ),
+    Route(method="GET", path="/faults", name="get_faults", summary="The faults in force.", codes=(200,), answer=Faults),
+    Route(
+        method="PUT",
+        path="/faults",
+        name="put_faults",
+        summary="Put exactly these faults in force: partitions, links, disks.",
+        codes=(200, 504),
+        query=("local",),
+        body=Faults,
+        answer=Faults,
+    ),
+    Route(
+        method="DELETE",
+        path="/faults",
+        name="delete_faults",
+        summary="Heal everything.",
+        codes=(200, 504),
+        query=("local",),
+        answer=Faults,
+    ),
+    Route(
+        method="GET",
+        path="/log",
+        name="log",
+        summary="The event log as a page: a table with a column per node.",
+        codes=(200, 304),
+        query=("node", "kind", "heartbeats", "limit"),
+        answer_type="text/html",
+    ),
+    Route(
+        method="GET",
+        path="/log.html",
+        name="log_file",
+        summary="The event log as one self-contained file.",
+        codes=(200,),
+        answer_type="text/html",
+    ),
+    Route(
+        method="GET",
+        path="/events",
+        name="events",
+        summary="The event log as JSON, or as a stream with Accept: text/event-stream.",
+        codes=(200,),
+        query=(*_EVENTS_QUERY, "local"),
+        answer=EventPage,
+    ),
+    Route(method="GET", path="/livez", name="livez", summary="The loop turns.", codes=(200,)),
+    Route(
+        method="GET",
+        path="/readyz",
+        name="readyz",
+        summary="A leader with a quorum is known, and this daemon's nodes are caught up.",
+        codes=(200,),
+    ),
+    Route(method="GET", path="/status", name="status", summary="This daemon at a glance.", codes=(200,)),
+    Route(
+        method="GET",
+        path="/metrics",
+        name="metrics",
+        summary="Figures for Prometheus.",
+        codes=(200,),
+        answer_type="text/plain",
+    ),
+    Route(method="GET", path="/version", name="version", summary="Which Barge this is.", codes=(200,)),
+    Route(method="GET", path="/openapi.json", name="openapi", summary="This table for programs.", codes=(200,)),
+)
