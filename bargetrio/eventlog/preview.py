@@ -12,6 +12,8 @@ from msgspec import Raw, Struct
 
 SHOWN_CHARACTERS: Final = 32
 SHOWN_KEY_CHARACTERS: Final = 64
+BEGINNING_BYTES: Final = 400
+"""Enough for the shown characters, whatever they are: one is at most twelve bytes of JSON (a surrogate pair)."""
 
 
 class _Shown(Struct, frozen=True, gc=False):
@@ -19,8 +21,8 @@ class _Shown(Struct, frozen=True, gc=False):
 
     op: str
     key: str
-    value: Raw | None = None
-    value_b64: Raw | None = None
+    value: Raw = Raw()
+    value_b64: Raw = Raw()
     if_index: int | None = None
     if_absent: bool = False
 
@@ -67,10 +69,10 @@ def _preview(command: Raw, hide_values: bool) -> Preview:
         preview["delete"] = True
     elif hide_values:
         preview["value"] = "hidden"
-    elif shown.value is not None:
-        preview["value"] = _beginning(bytes(shown.value))
-    elif shown.value_b64 is not None:
-        preview["value_b64"] = _beginning(bytes(memoryview(shown.value_b64)[:400]))
+    elif shown.value:
+        preview["value"] = _beginning(bytes(memoryview(shown.value)[:BEGINNING_BYTES]))
+    elif shown.value_b64:
+        preview["value_b64"] = _beginning(bytes(memoryview(shown.value_b64)[:BEGINNING_BYTES]))
     if shown.if_index is not None:
         preview["if_index"] = shown.if_index
     if shown.if_absent:
@@ -80,15 +82,11 @@ def _preview(command: Raw, hide_values: bool) -> Preview:
 
 def _beginning(raw: bytes) -> str:
     """Return the first characters of a JSON string; a character is at most twelve bytes of it (a surrogate pair)."""
-    if len(raw) <= 400:
+    if len(raw) < BEGINNING_BYTES:
+        return _cut(msgspec.json.decode(raw, type=str), SHOWN_CHARACTERS)
+    for length in range(len(raw), len(raw) - 16, -1):
         try:
-            return _cut(msgspec.json.decode(raw, type=str), SHOWN_CHARACTERS)
-        except ValueError:
-            pass  # cut by the caller
-    beginning = raw[:400]
-    for length in range(len(beginning), len(beginning) - 16, -1):
-        try:
-            return _cut(msgspec.json.decode(beginning[:length] + b'"', type=str), SHOWN_CHARACTERS)
+            return _cut(msgspec.json.decode(raw[:length] + b'"', type=str), SHOWN_CHARACTERS)
         except ValueError:
             continue  # the cut went through a character or an escape
     return "…"
