@@ -1,0 +1,247 @@
+"""Cores in chosen states, and a small table-top cluster: messages move when the test says so."""
+
+from collections.abc import Callable
+from random import Random
+
+from msgspec import Raw
+
+from bargetrio.raft.core import Core
+from bargetrio.raft.effects import (
+    Announce,
+    Apply,
+    Effect,
+    Persist,
+    ProposalRefused,
+    ProposalsUnknown,
+    ReadFailed,
+    ReadReady,
+    Send,
+)
+from bargetrio.raft.facts import Fact
+from bargetrio.raft.log import Log
+from bargetrio.raft.messages import AppendReply, AppendRequest, Entry, Message, VoteReply
+from bargetrio.raft.records import HardState, Remembered
+
+HEARTBEAT_S = 0.05
+ELECTION_S = (0.3, 0.6)
+THREE = (0, 1, 2)
+
+
+def entries(log: str) -> tuple[Entry, ...]:
+    """Return entries of the terms written: "1 1 2"; each command names its index and term."""
+    return tuple(
+        Entry(int(term), Raw(b'{"op":"put","key":"i%d","value":"t%s"}' % (index, term.encode())))
+        for index, term in enumerate(log.split(), 1)
+    )
+
+
+def terms(log: Log) -> list[int]:
+    """Return the terms of a log's entries."""
+    return [log.term(index) for index in range(1, log.last_index + 1)]
+
+
+class Bench:
+    """One core, with its effects sorted by kind; a write is synced when `sync` is called."""
+
+    def __init__(
+        self, node_id: int = 0, *, nodes: tuple[int, ...] = THREE, log: str = "", term: int = 0, voted_for: int | None = None
+    ) -> None:
+        least = max([int(text) for text in log.split()], default=0)
+        self.core = Core(
+            node_id=node_id,
+            node_ids=nodes,
+            remembered=Remembered(hard_state=HardState(term=max(term, least), voted_for=voted_for), entries=entries(log)),
+            heartbeat_s=HEARTBEAT_S,
+            election_s=ELECTION_S,
+            random=Random(node_id),
+            now=0.0,
+        )
+        self.now = 0.0
+        self.sent: list[tuple[int, Message]] = []
+        self.facts: list[Fact] = []
+        self.writes: list[Persist] = []
+        self.applied: list[Apply] = []
+        self.ended: dict[object, str] = {}
+
+    def step(self, message: Message) -> "Bench":
+        """Give the core a message and perform what it says."""
+        self.core.step(message, self.now)
+        return self.perform()
+
+    def tick(self, seconds: float) -> "Bench":
+        """Let time pass, waking the core whenever it asks for it."""
+        end = self.now + seconds
+        while self.core.next_deadline <= end:
+            self.now = max(self.now, self.core.next_deadline)
+            self.core.tick(self.now)
+            self.perform()
+        self.now = end
+        return self
+
+    def perform(self) -> "Bench":
+        """Sort the effects."""
+        for effect in self.core.take_effects():
+            self._sort(effect)
+        return self
+
+    def sync(self) -> "Bench":
+        """End every write, and those that follow from it."""
+        while self.writes:
+            persist = self.writes.pop(0)
+            self.sent += [(send.to, send.message) for send in persist.then]
+            self.core.persisted(persist.number, self.now)
+            self.perform()
+        return self
+
+    def take_sent(self) -> list[tuple[int, Message]]:
+        """Return what was sent, and forget it."""
+        sent, self.sent = self.sent, []
+        return sent
+
+    def replies(self) -> list[Message]:
+        """Return the messages sent, without their receivers, and forget them."""
+        return [message for _, message in self.take_sent()]
+
+    def told(self, kind: str) -> list[Fact]:
+        """Return the facts of a kind."""
+        return [fact for fact in self.facts if fact.kind == kind]
+
+    def _sort(self, effect: Effect) -> None:
+        match effect:
+            case Send():
+                self.sent.append((effect.to, effect.message))
+            case Persist():
+                self.writes.append(effect)
+            case Announce():
+                self.facts.append(effect.fact)
+            case Apply():
+                self.applied.append(effect)
+                for ticket in effect.tickets:
+                    if ticket is not None:
+                        self._end(ticket, "applied")
+            case ReadReady():
+                for ticket in effect.tickets:
+                    self._end(ticket, f"read at {effect.index}")
+            case ReadFailed():
+                for ticket in effect.tickets:
+                    self._end(ticket, effect.reason)
+            case ProposalRefused():
+                self._end(effect.ticket, effect.reason)
+            case ProposalsUnknown():
+                for ticket in effect.tickets:
+                    self._end(ticket, "unknown")
+
+    def _end(self, ticket: object, how: str) -> None:
+        assert ticket not in self.ended, f"{ticket} ended twice: {self.ended[ticket]}, {how}"
+        self.ended[ticket] = how
+
+
+def follower(**options: object) -> Bench:
+    """A node that has just started."""
+    return Bench(**options)  # type: ignore[arg-type]  # the options are Bench's own
+
+
+def candidate(**options: object) -> Bench:
+    """A node that has the pre-votes of all others and asks for votes; its own vote is on the disk."""
+    from bargetrio.raft.messages import PreVoteReply
+
+    bench = follower(**options)
+    bench.tick(0.61)
+    while bench.core.role.name == "pre_candidate":
+        for peer in bench.core.peers:
+            reply = PreVoteReply(term=bench.core.current_term + 1, voter_id=peer, granted=True)
+            bench.step(reply)
+    assert bench.core.role.name == "candidate"
+    bench.sync()
+    bench.take_sent()
+    return bench
+
+
+def leader(**options: object) -> Bench:
+    """A node that was elected; its no-op is on its own disk and, if `settled`, on everybody's and committed."""
+    settled = options.pop("settled", True)
+    bench = follower(**options) if len(options.get("nodes", THREE)) == 1 else candidate(**options)  # type: ignore[arg-type]
+    if not bench.core.peers:
+        bench.tick(0.61).sync()
+    for peer in bench.core.peers:
+        bench.step(VoteReply(term=bench.core.current_term, voter_id=peer, granted=True))
+    assert bench.core.role.name == "leader"
+    bench.sync()
+    if settled:
+        for peer in bench.core.peers:
+            acknowledge(bench, peer, bench.core.log.last_index)
+        bench.take_sent()
+        bench.perform()
+    bench.take_sent()
+    return bench
+
+
+def acknowledge(bench: Bench, peer: int, match_index: int, round: int = 0) -> None:
+    """Let a follower say that its disk holds the log up to `match_index`."""
+    reply = AppendReply(
+        term=bench.core.current_term,
+        follower_id=peer,
+        success=True,
+        match_index=match_index,
+        prev_log_index=match_index,
+        round=round,
+    )
+    bench.step(reply)
+
+
+def append(
+    *, term: int = 1, leader_id: int = 1, prev: tuple[int, int] = (0, 0), log: str = "", commit: int = 0, round: int = 0
+) -> AppendRequest:
+    """An AppendEntries of entries after `prev` = (index, term)."""
+    found = tuple(
+        Entry(int(text), Raw(b'{"op":"put","key":"i%d","value":"t%s"}' % (prev[0] + number, text.encode())))
+        for number, text in enumerate(log.split(), 1)
+    )
+    return AppendRequest(
+        term=term,
+        leader_id=leader_id,
+        prev_log_index=prev[0],
+        prev_log_term=prev[1],
+        entries=found,
+        leader_commit=commit,
+        round=round,
+    )
+
+
+class Table:
+    """A cluster on a table: every core's messages lie there until they are delivered, in order, or thrown away."""
+
+    def __init__(self, size: int = 3, logs: dict[int, str] | None = None) -> None:
+        ids = tuple(range(size))
+        self.benches = {node_id: Bench(node_id, nodes=ids, log=(logs or {}).get(node_id, "")) for node_id in ids}
+        self.now = 0.0
+
+    def core(self, node_id: int) -> Core:
+        """Return a node's core."""
+        return self.benches[node_id].core
+
+    def settle(self, *, lost: Callable[[int, int], bool] = lambda source, target: False) -> None:
+        """Sync every write and deliver every message, until nothing moves."""
+        moved = True
+        while moved:
+            moved = False
+            for node_id, bench in sorted(self.benches.items()):
+                bench.perform().sync()
+                for to, message in bench.take_sent():
+                    moved = True
+                    if not lost(node_id, to):
+                        self.benches[to].now = self.now
+                        self.benches[to].step(message)
+
+    def pass_time(self, seconds: float, *, lost: Callable[[int, int], bool] = lambda source, target: False) -> None:
+        """Let time pass for all, in steps of a millisecond."""
+        for _ in range(round(seconds * 1000)):
+            self.now += 0.001
+            for bench in self.benches.values():
+                bench.now = self.now
+                bench.core.tick(self.now)
+            self.settle(lost=lost)
+
+    def leaders(self) -> list[int]:
+        """Return who believes to lead."""
+        return [node_id for node_id in self.benches if self.core(node_id).role.name == "leader"]

@@ -1,0 +1,74 @@
+"""6.4: a read sees every write that was answered before it began, and no deposed leader answers it."""
+
+from bargetrio.raft.messages import AppendRequest
+from tests.raft.cores import Bench, acknowledge, append, follower, leader
+
+
+def read(bench: Bench, ticket: str) -> int:
+    """Begin a read; return the round of its heartbeats."""
+    bench.core.read(ticket, bench.now)
+    bench.perform()
+    rounds = [message.round for _, message in bench.take_sent() if isinstance(message, AppendRequest)]
+    return max(rounds, default=0)
+
+
+def test_a_read_is_answered_when_a_majority_has_acknowledged_its_round() -> None:
+    """6.4: the leader must know that it was still leader after the read came."""
+    node = leader()
+    number = read(node, "r")
+    assert node.ended == {}
+    acknowledge(node, 1, node.core.log.last_index, round=number)
+    assert node.ended == {"r": f"read at {node.core.commit_index}"}
+
+
+def test_an_answer_to_an_earlier_round_confirms_nothing() -> None:
+    """BUG-43, BUG-44: heartbeats sent before the read prove nothing about the time after it."""
+    node = leader()
+    number = read(node, "r")
+    acknowledge(node, 1, node.core.log.last_index, round=number - 1)
+    acknowledge(node, 2, node.core.log.last_index, round=number - 1)
+    assert node.ended == {}
+
+
+def test_reads_wait_for_the_first_commit_of_the_term() -> None:
+    """6.4, BUG-42: before that the leader does not know what is committed."""
+    node = leader(settled=False)
+    assert read(node, "r") == 0
+    acknowledge(node, 1, node.core.log.last_index)
+    number = max(message.round for _, message in node.take_sent() if isinstance(message, AppendRequest))
+    assert number == 1
+    acknowledge(node, 1, node.core.log.last_index, round=1)
+    assert node.ended == {"r": f"read at {node.core.commit_index}"}
+
+
+def test_a_later_read_needs_a_later_round() -> None:
+    """BUG-44: one round serves the reads that came before it, no others."""
+    node = leader()
+    first = read(node, "first")
+    second = read(node, "second")
+    assert second == first + 1
+    acknowledge(node, 1, node.core.log.last_index, round=first)
+    assert list(node.ended) == ["first"]
+
+
+def test_reads_fail_when_the_leader_steps_down() -> None:
+    """BUG-46: a deposed leader answers nothing that it has not confirmed."""
+    node = leader()
+    read(node, "r")
+    node.step(append(term=node.core.current_term + 1, leader_id=2, prev=(1, 1)))
+    assert node.ended == {"r": "not_leader"}
+
+
+def test_a_follower_passes_the_reader_on() -> None:
+    """DESIGN 4: with the leader's name if it is known."""
+    node = follower()
+    read(node, "r")
+    assert node.ended == {"r": "no_leader"}
+
+
+def test_a_cluster_of_one_reads_at_once() -> None:
+    """Its own majority."""
+    node = leader(nodes=(0,))
+    read(node, "r")
+    node.perform()
+    assert node.ended == {"r": f"read at {node.core.commit_index}"}

@@ -1,0 +1,355 @@
+"""5.3, 5.4.2, dissertation 10.2: how logs become equal, and when an entry is committed."""
+
+from itertools import pairwise
+
+import pytest
+
+from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.messages import AppendReply, AppendRequest
+from bargetrio.raft.records import Append, Truncate
+from bargetrio.raft.replication import BATCH_ENTRIES, WINDOW_APPENDS
+from bargetrio.raft.roles import Leader
+from tests.raft.cores import Bench, Table, acknowledge, append, entries, follower, leader, terms
+
+
+def reply_of(bench: Bench) -> AppendReply:
+    (reply,) = [message for message in bench.replies() if isinstance(message, AppendReply)]
+    return reply
+
+
+def appends(bench: Bench, to: int) -> list[AppendRequest]:
+    return [message for peer, message in bench.sent if peer == to and isinstance(message, AppendRequest)]
+
+
+def propose(bench: Bench, *tickets: object) -> None:
+    for ticket in tickets:
+        bench.core.propose(ticket, entries("1")[0].command, bench.now)
+    bench.perform()
+
+
+# -- the follower's side -----------------------------------------------------------------------------------------------------
+
+
+def test_an_append_of_an_old_term_is_refused() -> None:
+    """Figure 2, AppendEntries 1."""
+    node = follower(log="1", term=3)
+    assert reply_of(node.step(append(term=2, prev=(1, 1), log="2"))).success is False
+    assert terms(node.core.log) == [1]
+
+
+def test_an_append_after_an_entry_that_is_not_there_is_refused() -> None:
+    """Figure 2, AppendEntries 2: too short, or another term at that place."""
+    short, other = follower(log="1 1"), follower(log="1 2")
+    assert reply_of(short.step(append(term=3, prev=(3, 1), log="3")).sync()).success is False
+    assert reply_of(other.step(append(term=3, prev=(2, 1), log="3")).sync()).success is False
+    assert (terms(short.core.log), terms(other.core.log)) == ([1, 1], [1, 2])
+
+
+def test_a_conflict_and_all_after_it_is_deleted() -> None:
+    """Figure 2, AppendEntries 3 and 4, BUG-23: no stale tail stays."""
+    node = follower(log="1 2 2 2")
+    node.step(append(term=3, prev=(1, 1), log="3"))
+    assert terms(node.core.log) == [1, 3]
+    assert node.writes[0].records[1:] == (Truncate(from_index=2), Append(first_index=2, entries=entries("1 3")[1:]))
+
+
+def test_a_follower_keeps_a_tail_the_leader_agrees_with() -> None:
+    """5.3, BUG-22: an old or duplicate append deletes nothing that matches."""
+    node = follower(log="1 1 2")
+    node.step(append(term=2, prev=(1, 1), log=""))
+    node.step(append(term=2, prev=(0, 0), log="1 1"))
+    assert terms(node.core.log) == [1, 1, 2]
+    assert node.writes == []
+
+
+def test_an_empty_append_before_the_log_matches_and_deletes_nothing() -> None:
+    """BUG-21: prev 0 agrees with every log."""
+    node = follower(log="1 1")
+    assert reply_of(node.step(append(term=1, prev=(0, 0)))).success is True
+    assert terms(node.core.log) == [1, 1]
+
+
+def test_the_commit_index_follows_the_leader_as_far_as_the_append_reaches() -> None:
+    """Figure 2, AppendEntries 5, BUG-17, BUG-28: min(leader_commit, last entry covered)."""
+    node = follower(log="1 1 1")
+    node.step(append(term=1, prev=(1, 1), commit=3))
+    assert node.core.commit_index == 1
+    node.step(append(term=1, prev=(3, 1), commit=99))
+    assert node.core.commit_index == 3
+
+
+def test_the_commit_index_never_falls() -> None:
+    """BUG-16: a new leader may announce a lower one."""
+    node = follower(log="1 1 1")
+    node.step(append(term=1, prev=(3, 1), commit=3))
+    node.step(append(term=2, leader_id=2, prev=(3, 1), commit=1))
+    assert node.core.commit_index == 3
+
+
+def test_an_accepted_append_is_acknowledged_when_it_is_on_the_disk() -> None:
+    """10.2.1, BUG-50: a heartbeat meanwhile is answered at once, and vouches for nothing that is still being written."""
+    node = follower(term=1)
+    node.step(append(term=1, log="1 1"))
+    assert node.take_sent() == []
+    node.step(append(term=1, prev=(2, 1)))
+    assert reply_of(node).match_index == 0
+    node.sync()
+    assert reply_of(node).match_index == 2
+
+
+def test_a_heartbeat_is_answered_while_the_disk_is_busy() -> None:
+    """BUG-14: what it covers is durable, so nothing waits."""
+    node = follower(log="1 1")
+    node.step(append(term=1, prev=(2, 1), log="1"))
+    node.step(append(term=1, prev=(2, 1)))
+    assert reply_of(node).match_index == 2
+
+
+def test_an_older_write_does_not_vouch_for_what_replaced_it() -> None:
+    """BUG-26: entry 1 was written, cut and replaced while the first write ran; its end proves nothing."""
+    node = follower()
+    node.step(append(term=1, leader_id=1, log="1 1"))
+    first = node.writes.pop()
+    node.step(append(term=2, leader_id=2, log="2 2"))
+    node.core.persisted(first.number, node.now)
+    node.perform()
+    assert all(message.match_index == 0 for _, message in node.sent if isinstance(message, AppendReply))
+    node.take_sent()
+    node.sync()
+    assert reply_of(node).match_index == 2
+
+
+def test_a_commit_above_the_log_kills_nobody() -> None:
+    """BUG-28: a crafted or confused commit index is not followed past the log."""
+    node = follower(log="1")
+    node.step(append(term=1, prev=(1, 1), commit=2**60))
+    assert node.core.commit_index == 1
+
+
+def test_a_leader_that_would_delete_committed_entries_is_a_violation() -> None:
+    """5.4: better to stop than to forget."""
+    node = follower(log="1 1")
+    node.step(append(term=1, prev=(2, 1), commit=2))
+    with pytest.raises(ConsensusViolation, match="would overwrite entry 2"):
+        node.step(append(term=2, leader_id=2, prev=(1, 1), log="2"))
+
+
+def test_two_leaders_of_one_term_are_a_violation() -> None:
+    """5.2: election safety is checked where it can be seen."""
+    node = leader()
+    with pytest.raises(ConsensusViolation, match="claims to lead term"):
+        node.step(append(term=node.core.current_term, leader_id=2))
+
+
+# -- the leader's side -------------------------------------------------------------------------------------------------------
+
+
+def test_the_leader_sends_while_its_own_write_runs() -> None:
+    """Dissertation 10.2.1: replication does not wait for the leader's disk."""
+    node = leader()
+    propose(node, "a")
+    assert node.writes
+    assert [len(message.entries) for message in appends(node, 1)] == [1]
+
+
+def test_an_entry_is_committed_when_a_majority_of_disks_has_it() -> None:
+    """Figure 2, Leaders: the leader's own disk counts only when it is synced."""
+    node = leader()
+    propose(node, "a")
+    index = node.core.log.last_index
+    acknowledge(node, 1, index)
+    assert node.core.commit_index == index - 1  # one follower, and our own write still runs
+    node.sync()
+    assert node.core.commit_index == index
+    assert node.ended == {"a": "applied"}
+
+
+def test_two_followers_commit_before_the_leaders_own_disk() -> None:
+    """Dissertation 10.2.1."""
+    node = leader()
+    propose(node, "a")
+    acknowledge(node, 1, node.core.log.last_index)
+    acknowledge(node, 2, node.core.log.last_index)
+    assert node.ended == {"a": "applied"}
+    assert node.writes
+
+
+def test_an_entry_of_an_old_term_is_not_committed_by_counting() -> None:
+    """5.4.2, BUG-15, Figure 8: only with an entry of the own term behind it."""
+    node = leader(log="1 2", settled=False)
+    acknowledge(node, 1, 2)
+    acknowledge(node, 2, 2)
+    assert node.core.commit_index == 0
+    acknowledge(node, 1, 3)
+    assert node.core.commit_index == 3
+
+
+def test_the_commit_scan_does_not_stop_at_an_entry_without_a_majority() -> None:
+    """BUG-24: the median counts, not the first gap."""
+    node = leader(nodes=(0, 1, 2, 3, 4))
+    propose(node, "a", "b", "c")
+    node.sync()
+    last = node.core.log.last_index
+    acknowledge(node, 1, last)
+    acknowledge(node, 2, last - 1)
+    assert node.core.commit_index == last - 1
+    acknowledge(node, 3, last)
+    assert node.core.commit_index == last
+
+
+def test_match_index_only_rises() -> None:
+    """BUG-18, BUG-20: late, repeated and reordered answers change nothing."""
+    node = leader()
+    propose(node, "a", "b")
+    last = node.core.log.last_index
+    acknowledge(node, 1, last)
+    acknowledge(node, 1, last - 1)
+    role = node.core.role
+    assert isinstance(role, Leader)
+    assert role.progress[1].match_index == last
+    assert role.progress[1].next_index == last + 1
+    late = AppendReply(term=node.core.current_term, follower_id=1, success=False, prev_log_index=1, round=0)
+    node.step(late)
+    assert role.progress[1].next_index == last + 1
+
+
+def test_an_answer_of_an_earlier_leadership_counts_for_nothing() -> None:
+    """BUG-19: progress is new with every office, and an old term's reply is not looked at."""
+    node = leader(log="1 1", settled=False)
+    old = AppendReply(term=node.core.current_term - 1, follower_id=1, success=True, match_index=3, prev_log_index=3, round=0)
+    node.step(old)
+    assert isinstance(node.core.role, Leader)
+    assert node.core.role.progress[1].match_index == 0
+
+
+def test_an_acknowledgement_beyond_the_log_is_not_believed() -> None:
+    """BUG-18: a reply to nothing that was sent."""
+    node = leader()
+    acknowledge(node, 1, 10**6)
+    assert isinstance(node.core.role, Leader)
+    assert node.core.role.progress[1].match_index <= node.core.log.last_index
+
+
+def test_a_refusal_goes_back_a_whole_term_a_probe() -> None:
+    """5.3, the end: at most one probe per term until the logs agree."""
+    table = Table(3, logs={0: "1 1 1 4 4 5 5 6 6", 1: "1 1 1 2 2 2 3 3 3 3 3", 2: "1 1 1 4 4 5 5 6 6"})
+    table.pass_time(2.0)
+    (ruler,) = table.leaders()
+    assert ruler in (0, 2)
+    assert len(table.benches[1].told("append_rejected")) <= 3
+    assert terms(table.core(1).log) == terms(table.core(ruler).log)
+
+
+def test_entries_are_sent_in_batches_that_follow_each_other() -> None:
+    """BUG-25: no batch is too large, and none leaves a gap."""
+    node = leader()
+    propose(node, *range(BATCH_ENTRIES * 2 + 10))
+    sent = appends(node, 1)
+    assert [len(message.entries) for message in sent] == [BATCH_ENTRIES, BATCH_ENTRIES, 10]
+    for before, after in pairwise(sent):
+        assert after.prev_log_index == before.prev_log_index + len(before.entries)
+
+
+def test_a_full_window_still_sends_heartbeats() -> None:
+    """BUG-27: a lost window must not stall the follower for ever."""
+    node = leader()
+    for number in range(WINDOW_APPENDS + 5):
+        propose(node, number)
+    assert len(appends(node, 1)) == WINDOW_APPENDS
+    node.take_sent()
+    node.now += 0.05
+    node.core.tick(node.now)
+    node.perform()
+    assert [len(message.entries) for message in appends(node, 1)] == [0]
+
+
+def test_a_lost_window_is_sent_again() -> None:
+    """BUG-27: a heartbeat past the gap is refused, and the leader goes back to what the follower has."""
+    table = Table(3)
+    table.pass_time(1.0)
+    (ruler,) = table.leaders()
+    lost = min({0, 1, 2} - {ruler})
+    for number in range(5):
+        table.core(ruler).propose(f"t{number}", entries("1")[0].command, table.now)
+        table.settle(lost=lambda source, target: target == lost)
+    assert table.core(lost).log.last_index < table.core(ruler).log.last_index
+    table.pass_time(0.2)
+    assert terms(table.core(lost).log) == terms(table.core(ruler).log)
+
+
+def test_a_leader_never_deletes_its_own_entries() -> None:
+    """5.3, leader append-only: a table of three with everything lost half of the time keeps every leader's log growing."""
+    from random import Random
+
+    dice = Random(1)
+    table = Table(3)
+    for _ in range(20):
+        before = {node_id: terms(table.core(node_id).log) for node_id in table.leaders()}
+        ruling = {node_id: table.core(node_id).current_term for node_id in before}
+        for node_id in before:
+            table.core(node_id).propose(None, entries("1")[0].command, table.now)
+        table.pass_time(0.1, lost=lambda source, target: dice.random() < 0.5)
+        for node_id, log in before.items():
+            if table.core(node_id).role.name == "leader" and table.core(node_id).current_term == ruling[node_id]:
+                assert terms(table.core(node_id).log)[: len(log)] == log
+
+
+def test_equal_logs_have_equal_digests() -> None:
+    """DESIGN 6: so that a recorded run can be audited (log matching, 5.3)."""
+    table = Table(3)
+    table.pass_time(1.0)
+    (ruler,) = table.leaders()
+    for number in range(5):
+        table.core(ruler).propose(number, entries("1")[0].command, table.now)
+    table.pass_time(0.3)
+    last = table.core(ruler).commit_index
+    assert last > 5
+    assert len({table.core(node_id).log.digest(last) for node_id in range(3)}) == 1
+
+
+# -- what the writer is told -------------------------------------------------------------------------------------------------
+
+
+def test_a_proposal_at_a_follower_was_never_made() -> None:
+    """DESIGN 2: not applied is certain only if it was never proposed."""
+    node = follower()
+    propose(node, "a")
+    node.step(append(term=1, leader_id=1))
+    propose(node, "b")
+    assert node.ended == {"a": "no_leader", "b": "not_leader"}
+
+
+def test_a_leader_that_steps_down_says_unknown() -> None:
+    """BUG-47: the entry may still commit through another leader."""
+    node = leader()
+    propose(node, "a")
+    node.step(append(term=node.core.current_term + 1, leader_id=2, prev=(1, 1)))
+    assert node.ended == {"a": "unknown"}
+
+
+def test_entries_are_applied_in_order_once_and_in_slices() -> None:
+    """Figure 2, all servers: last_applied follows commit_index, at most 1,000 at a time."""
+    node = leader()
+    propose(node, *range(2500))
+    node.sync()
+    acknowledge(node, 1, node.core.log.last_index)
+    while node.core.has_more_to_apply:
+        node.perform()
+    spans = [(effect.first, effect.last) for effect in node.applied]
+    assert spans[0][0] == 1
+    assert all(last - first < 1000 for first, last in spans)
+    assert all(after[0] == before[1] + 1 for before, after in pairwise(spans))
+    assert spans[-1][1] == node.core.commit_index
+    assert [node.ended[number] for number in range(2500)] == ["applied"] * 2500
+
+
+def test_too_much_uncommitted_is_refused_before_it_is_proposed() -> None:
+    """RAFT_RULES 19: overloaded is certain: nothing was appended."""
+    from bargetrio.raft import core as module
+
+    node = leader()
+    propose(node, *range(module.UNCOMMITTED_ENTRIES))
+    last = node.core.log.last_index
+    propose(node, "one more")
+    assert node.ended == {"one more": "overloaded"}
+    assert node.core.log.last_index == last
