@@ -59,6 +59,7 @@ class Bench:
         self.now = 0.0
         self.sent: list[tuple[int, Message]] = []
         self.facts: list[Fact] = []
+        self.on_fact: Callable[[int, Fact], None] = lambda node_id, fact: None
         self.writes: list[Persist] = []
         self.applied: list[Apply] = []
         self.ended: dict[object, str] = {}
@@ -114,6 +115,7 @@ class Bench:
                 self.writes.append(effect)
             case Announce():
                 self.facts.append(effect.fact)
+                self.on_fact(self.core.node_id, effect.fact)
             case Apply():
                 self.applied.append(effect)
                 for ticket in effect.tickets:

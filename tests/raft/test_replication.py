@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import pytest
 
+from bargetrio.raft.durability import Durability
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.messages import AppendReply, AppendRequest
 from bargetrio.raft.records import Append, Truncate
@@ -119,6 +120,18 @@ def test_an_older_write_does_not_vouch_for_what_replaced_it() -> None:
     assert reply_of(node).match_index == 2
 
 
+def test_a_write_in_flight_makes_nothing_durable_that_was_cut_meanwhile() -> None:
+    """BUG-26, at the bookkeeping itself."""
+    durability = Durability(0)
+    durability.remember_entries(1, list(entries("1 1")))
+    write = durability.next_write()
+    assert write is not None
+    durability.remember_truncation(1)
+    durability.remember_entries(1, list(entries("2")))
+    durability.persisted(write.number)
+    assert durability.durable_index == 0
+
+
 def test_a_commit_above_the_log_kills_nobody() -> None:
     """BUG-28: a crafted or confused commit index is not followed past the log."""
     node = follower(log="1")
@@ -210,7 +223,7 @@ def test_match_index_only_rises() -> None:
     assert role.progress[1].next_index == last + 1
     late = AppendReply(term=node.core.current_term, follower_id=1, success=False, prev_log_index=1, round=0)
     node.step(late)
-    assert role.progress[1].next_index == last + 1
+    assert (role.progress[1].next_index, role.progress[1].state) == (last + 1, "replicate")
 
 
 def test_an_answer_of_an_earlier_leadership_counts_for_nothing() -> None:
