@@ -220,12 +220,14 @@ class Daemon:
         """Say who leads, whenever that changes."""
         last: tuple[int, int] | None = None
         while True:
-            await self._recorder.wait(self._recorder.last_seq)
+            seen = self._recorder.last_seq
             known = self._supervisor.known_leader()
             if known is not None and (known.leader, known.term) != last:
                 last = known.leader, known.term
                 print(f"leader: node {known.leader} in term {known.term}", flush=True)
             await trio.sleep(0.1)
+            with trio.move_on_after(STATUS_S):  # what a node knows of a leader may change without an event
+                await self._recorder.wait(seen)
 
     async def _tell_systemd(self) -> None:
         """Feed the watchdog only while every living node's loop turns; keep the status line true."""

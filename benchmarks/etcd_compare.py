@@ -3,7 +3,7 @@
     python benchmarks/etcd_compare.py --rounds 3 --seconds 5
 
 etcd (Debian's etcd-server) is driven by wrk through its JSON gateway, at its leader; Barge by load.py over its client protocol,
-at its leader. Both keep three durable copies on the same disk. Needs `etcd` and `wrk` on the path. Every process it starts, it ends.
+at its leader. Both keep three durable copies on the same disk. Needs `etcd` and `wrk` on the path; ends every process it starts.
 """
 
 import argparse

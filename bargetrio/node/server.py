@@ -64,6 +64,7 @@ class Node:
         self._persister: ThreadPersister | None = None
         self._folder: OpenFolder | None = None
         self._links: dict[NodeId, PeerLink] = {}
+        self._remembering = trio.Lock()
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; see `port.RunningNode.run`."""
@@ -281,8 +282,11 @@ class Node:
         log.error("node %d: a connection ended by an error", self._settings.node_id, exc_info=problem)
 
     async def _remember_store(self, peer_id: NodeId, store_id: str) -> None:
+        """Keep the store id of a peer met for the first time, before its first message; one at a time: it is one file."""
         folder = self._folder
-        if folder is None or peer_id in folder.known_stores():
-            return
-        with suppress(OSError):
-            await trio.to_thread.run_sync(folder.remember_store, peer_id, store_id)
+        assert folder is not None
+        async with self._remembering:
+            if peer_id in folder.known_stores():
+                return
+            with suppress(OSError):  # the log will meet the same disk; the next connection tries again
+                await trio.to_thread.run_sync(folder.remember_store, peer_id, store_id)

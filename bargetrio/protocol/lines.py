@@ -16,6 +16,11 @@ class LineReader:
         self._chunks: list[bytes] = []
         self._size = 0
 
+    @property
+    def pending_bytes(self) -> int:
+        """What has come of a line that is not whole yet."""
+        return self._size
+
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that `data` completes; raise LineTooLong past the limit."""
         if b"\n" not in data:

@@ -63,14 +63,13 @@ class Greeted(Struct, frozen=True, kw_only=True):
 
 async def accept_hello(connection: Connection, identity: Identity) -> Greeted:
     """Read a stranger's hello and answer it; raise Refused (already told) or Broken. The caller bounds the time."""
-    reader = LineReader(HELLO_LINE_BYTES)
+    reader = LineReader(LINE_BYTES)
     try:
         first, *rest = await _next_lines(connection, reader)
         hello = _decode_hello(first)
         _check_cluster(hello, identity)
         if isinstance(hello, ClientHello):
             connection.post(_line(NodeHello(protocol=PROTOCOL_VERSION, cluster=identity.cluster, node=identity.node_id)))
-            reader.limit = LINE_BYTES
             return Greeted(peer_id=None, store_id="", lines=rest, reader=reader)
         _check_peer(hello, identity)
         nonce = identity.make_nonce()
@@ -83,13 +82,12 @@ async def accept_hello(connection: Connection, identity: Identity) -> Greeted:
     except Refused as refused:
         connection.post(_line(HelloRefused(error=refused.code, detail=str(refused))))
         raise
-    reader.limit = LINE_BYTES
     return Greeted(peer_id=hello.node, store_id=hello.store, lines=rest, reader=reader)
 
 
 async def say_hello(connection: Connection, identity: Identity, to: int) -> Greeted:
     """Introduce ourselves to peer `to`; raise Refused or Broken. The caller bounds the time."""
-    reader = LineReader(HELLO_LINE_BYTES)
+    reader = LineReader(LINE_BYTES)
     nonce = identity.make_nonce()
     hello = PeerHello(
         protocol=PROTOCOL_VERSION,
@@ -120,6 +118,8 @@ async def say_hello(connection: Connection, identity: Identity, to: int) -> Gree
 
 
 async def _next_lines(connection: Connection, reader: LineReader) -> list[bytes]:
+    """Return what has come, a whole line of the hello at least; requests that came with it may be longer than a hello."""
+    too_long = Refused("bad_request", f"a hello has at most {HELLO_LINE_BYTES} bytes")
     while True:
         data = await connection.receive()
         if not data:
@@ -127,7 +127,9 @@ async def _next_lines(connection: Connection, reader: LineReader) -> list[bytes]
         try:
             lines = reader.feed(data)
         except LineTooLong:
-            raise Refused("bad_request", f"a hello has at most {HELLO_LINE_BYTES} bytes") from None
+            raise too_long from None
+        if len(lines[0]) > HELLO_LINE_BYTES if lines else reader.pending_bytes > HELLO_LINE_BYTES:
+            raise too_long
         if lines:
             return lines
 
@@ -182,9 +184,7 @@ def _check_store(peer_id: int, store_id: str, identity: Identity) -> None:
     """A node that comes back with another store has forgotten its votes; it must not count as the one we knew (BUG-38)."""
     known = identity.store_of(peer_id)
     if known is not None and known != store_id:
-        detail = (
-            f"node {peer_id} had store {known}, now it has {store_id}: its disk was lost or exchanged; see docs/operations.md"
-        )
+        detail = f"node {peer_id} has another store than before: its disk was lost or exchanged; see docs/operations.md"
         raise Refused("forbidden", detail)
 
 

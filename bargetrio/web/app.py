@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
+from urllib.parse import parse_qsl
 
 import msgspec
 import trio
@@ -367,7 +368,14 @@ def _tag_of(view: LogView) -> str:
 
 
 def _pairs() -> dict[str, list[str]]:
-    return request.args.to_dict(flat=False)
+    """Return the query's parameters; what is not UTF-8 is an error, not a replacement character."""
+    found: dict[str, list[str]] = {}
+    try:
+        for name, value in parse_qsl(request.query_string.decode("ascii"), keep_blank_values=True, errors="strict"):
+            found.setdefault(name, []).append(value)
+    except ValueError:
+        raise BargeError("bad_request", "the query is not UTF-8 text, percent-encoded") from None
+    return found
 
 
 def _raw_path() -> bytes:

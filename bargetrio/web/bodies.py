@@ -141,8 +141,8 @@ class Query:
         if len(values) > 1:
             raise BargeError("bad_request", f"{name} is given {len(values)} times")
         value = values[0]
-        if "\ufffd" in value or "\0" in value:
-            raise BargeError("bad_request", f"{name} is not UTF-8 text without NUL")
+        if "\0" in value:
+            raise BargeError("bad_request", f"{name} holds a NUL character")
         return value
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
