@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -36,7 +36,7 @@ from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.stream import SocketNetwork
 from bargetrio.web.app import FILE_EVENTS, column_of, make_app
-from bargetrio.web.guard import hosts_of
+from bargetrio.web.guard import Guard, hosts_of
 from bargetrio.web.server import WebServer, bind
 
 log = logging.getLogger("bargetrio")
@@ -44,6 +44,7 @@ log = logging.getLogger("bargetrio")
 END_S: Final = 0.7
 """What is not done so long after the stop began ends with the process."""
 STATUS_S: Final = 1.0
+AGAIN_S: Final = 2.0
 OPEN_FILES: Final = 65_536
 
 
@@ -116,13 +117,13 @@ class Daemon:
             hosts=hosts_of(self._apis_of_hosts(), self._configuration.allowed_hosts),
             token=self._configuration.api_token,
         )
-        nursery.start_soon(WebServer(app, sock).run)
-        nursery.start_soon(self._tell_systemd)
+        nursery.start_soon(caged, "the API", self._web(app, sock))
+        nursery.start_soon(caged, "the word to systemd", self._tell_systemd)
+        nursery.start_soon(caged, "the word about leaders", self._print_leader)
         if self._debug_log is not None:
-            nursery.start_soon(self._debug_log.run)
+            nursery.start_soon(caged, "log.html", self._debug_log.run)
         if self._event_file is not None:
-            nursery.start_soon(self._event_file.run)
-        nursery.start_soon(self._print_leader)
+            nursery.start_soon(caged, "the file of events", self._event_file.run)
         self._notifier.tell("READY=1", "STATUS=recovered and listening")
         self._print_places()
 
@@ -186,6 +187,15 @@ class Daemon:
             network=self._network,
             nursery=nursery,
         )
+
+    def _web(self, app: Guard, sock: socket.socket) -> Callable[[], Awaitable[None]]:
+        """Return what serves the API: on the socket that is bound already, and on a new one should that ever fail."""
+        sockets = [sock]
+
+        async def run() -> None:
+            await WebServer(app, sockets.pop() if sockets else bind(*parse_address(self._api))).run()
+
+        return run
 
     def _bind(self) -> socket.socket:
         try:
@@ -262,12 +272,23 @@ class Daemon:
         return view
 
     def _finish_files(self) -> None:
-        if self._event_file is not None:
-            self._event_file.close()
-            self._event_file = None
-        if self._debug_log is not None:
-            self._debug_log.finish()
-            self._debug_log = None
+        event_file, self._event_file = self._event_file, None
+        debug_log, self._debug_log = self._debug_log, None
+        for finish in (*(() if event_file is None else (event_file.close,)), *(() if debug_log is None else (debug_log.finish,))):
+            try:
+                finish()
+            except Exception as problem:  # a full disk is no reason to end otherwise than well
+                log.error("the last events can't be written: %s", problem)
+
+
+async def caged(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """Run what is beside the nodes; its failure is told, never theirs, and after a while it is tried again."""
+    while True:
+        try:
+            return await work()
+        except Exception as problem:
+            log.error("%s failed: %s: %s", name, type(problem).__name__, problem)
+        await trio.sleep(AGAIN_S)
 
 
 def _raise_file_limit() -> None:

@@ -4,6 +4,7 @@ A write is sent again only if it is certain that it was never proposed. Once its
 knows (BUG-47): the caller is told so.
 """
 
+import logging
 from collections.abc import Callable
 from typing import Any, Final, overload
 
@@ -29,6 +30,8 @@ from bargetrio.protocol.requests import (
     Request,
 )
 from bargetrio.transport.stream import Broken, Connection, Network
+
+log = logging.getLogger(__name__)
 
 GoodAnswer = PutAnswer | GetAnswer | DeleteAnswer | ListAnswer
 
@@ -125,6 +128,8 @@ class NodeLink:
                 nursery.start_soon(connection.write)
                 await self._read(connection, reader, lines)
                 nursery.cancel_scope.cancel()
+        except Exception as problem:  # one connection's bug is not the daemon's end
+            log.error("the connection to %s ended by an error", self._address, exc_info=problem)
         finally:
             connection.close()
             self._connection = None

@@ -99,6 +99,12 @@ class Slot:
                 self._node = self._make_node(self.node_id)
                 await self._node.run(task_status=started)
                 raise RuntimeError("it returned")
+        except BaseExceptionGroup as group:
+            cancelled, problems = group.split(trio.Cancelled)
+            if problems is not None:
+                self._crashed(problems)
+            if cancelled is not None:
+                raise cancelled from None
         except Exception as problem:  # whatever it is, it is this node's end and nobody else's
             self._crashed(problem)
         finally:
@@ -106,7 +112,7 @@ class Slot:
             self._ended.set()
             started.over()
 
-    def _crashed(self, problem: Exception) -> None:
+    def _crashed(self, problem: BaseException) -> None:
         if self.state == "killed" and self._scope.cancel_called:
             log.warning("node %d: an error after its kill: %s", self.node_id, problem)
             return

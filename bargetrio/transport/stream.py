@@ -116,10 +116,10 @@ class SocketConnection:
 
     async def receive(self) -> bytes:
         """Return some bytes, b"" at the end."""
-        if self._closed:
-            raise Broken("closed here")
         try:
             while True:
+                if self._closed:
+                    raise Broken("closed here")
                 await trio.lowlevel.wait_readable(self._socket.fileno())
                 try:
                     return self._socket.recv(RECEIVE_BYTES)
@@ -175,6 +175,8 @@ class SocketListener:
     async def accept(self) -> Connection:
         """Return the next connection; waits a little where the process is out of file descriptors."""
         while True:
+            if self._socket.fileno() < 0:
+                raise Broken("closed here")
             try:
                 await trio.lowlevel.wait_readable(self._socket.fileno())
                 sock, _ = self._socket.accept()

@@ -1,0 +1,117 @@
+"""Three real nodes under a real supervisor in the test's own loop: loopback sockets, a temporary folder, ports to be broken."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import trio
+
+from bargetrio.cluster.daemons import Daemons
+from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
+from bargetrio.cluster.forward import Forwarder
+from bargetrio.cluster.supervisor import Supervisor
+from bargetrio.eventlog.recorder import Recorder
+from bargetrio.node.port import NodeSettings, RunningNode, Sink
+from bargetrio.node.server import Node
+from bargetrio.protocol.requests import Get, GetAnswer, Put, PutAnswer
+from bargetrio.storage.disk import Disk
+from bargetrio.storage.real_disk import RealDisk
+from bargetrio.transport.faults import LinkFaults
+from bargetrio.transport.stream import Network, SocketNetwork
+from tests.stories.daemon import free_ports
+
+
+class House:
+    """What a test holds in its hands; `disk_of`, `network_of`, `sink_of` and `node_of` may be replaced before a node starts."""
+
+    def __init__(self, folder: Path, size: int = 3, request_timeout_s: float = 5.0) -> None:
+        ports = free_ports(size)
+        self.folder = folder
+        self.request_timeout_s = request_timeout_s
+        self.addresses = {node_id: f"127.0.0.1:{port}" for node_id, port in enumerate(ports)}
+        self.recorder = Recorder("test", wall_clock=trio.current_time)
+        self.link_faults = LinkFaults()
+        self.disk_faults = DiskFaults()
+        self.disk_of: Callable[[int], Disk] = lambda node_id: RealDisk(folder / f"node-{node_id}")
+        self.network_of: Callable[[int], Network] = lambda node_id: SocketNetwork()
+        self.sink_of: Callable[[int], Sink] = lambda node_id: self.recorder
+        self.node_of: Callable[[int], RunningNode] = self.make_node
+        self.supervisor = Supervisor(
+            cluster="barge",
+            addresses=self.addresses,
+            apis=dict.fromkeys(self.addresses, "127.0.0.1:1"),
+            local_ids=list(self.addresses),
+            make_node=self._make,
+            recorder=self.recorder,
+            link_faults=self.link_faults,
+            disk_faults=self.disk_faults,
+            daemons=Daemons({}, None),
+        )
+
+    def _make(self, node_id: int) -> RunningNode:
+        return self.node_of(node_id)
+
+    def make_node(self, node_id: int) -> Node:
+        """Return a node that uses this house's ports."""
+        settings = NodeSettings(
+            cluster="barge",
+            node_id=node_id,
+            listen=self.addresses[node_id],
+            addresses=self.addresses,
+            heartbeat_s=0.05,
+            election_s=(0.3, 0.6),
+            request_timeout_s=self.request_timeout_s,
+        )
+        disk = FaultyDisk(self.disk_of(node_id), node_id, self.disk_faults)
+        network = self.network_of(node_id)
+        return Node(settings, disk=disk, sink=self.sink_of(node_id), link_faults=self.link_faults, network=network)
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["House"]:
+        """Start everything; end it when the test leaves."""
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                forwarder = Forwarder(
+                    cluster="barge",
+                    addresses=self.addresses,
+                    request_timeout_s=self.request_timeout_s,
+                    leader_hint=self.supervisor.leader_hint,
+                    local_ids=self.supervisor.running_ids,
+                    can_lead=self.supervisor.can_lead,
+                    network=SocketNetwork(),
+                    nursery=nursery,
+                )
+                self.problems = await self.supervisor.start(nursery, forwarder)
+                try:
+                    yield self
+                finally:
+                    self.supervisor.stop()
+                    nursery.cancel_scope.cancel()
+
+    async def put(self, key: str, value: str = "x") -> PutAnswer:
+        """Write a key through whoever leads."""
+        answer = await self.supervisor.execute(Put(id=0, key=key, value=value))
+        assert isinstance(answer, PutAnswer)
+        return answer
+
+    async def get(self, key: str) -> str | None:
+        """Read a key through whoever leads."""
+        answer = await self.supervisor.execute(Get(id=0, key=key))
+        assert isinstance(answer, GetAnswer)
+        return answer.value
+
+    async def leader(self) -> int:
+        """Return who leads, waiting for an election."""
+        while (known := self.supervisor.known_leader()) is None:
+            await trio.sleep(0.01)
+        return known.leader
+
+    def state(self, node_id: int) -> tuple[str, str]:
+        """Return a node's state and its reason."""
+        view = self.supervisor.local_views()[node_id]
+        return view.state, view.reason
+
+    async def until(self, look: Callable[[], bool]) -> None:
+        """Return when `look` is true; the house's own time-out ends a wait for ever."""
+        while not look():
+            await trio.sleep(0.01)

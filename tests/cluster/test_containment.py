@@ -1,0 +1,218 @@
+"""An exception in one node, connection or handler never ends another node: one is raised in every port."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from bargetrio.cluster.port import DiskFault, Faults
+from bargetrio.eventlog.event import DriverFact
+from bargetrio.eventlog.recorder import Recorder
+from bargetrio.node.driver import Driver
+from bargetrio.protocol.errors import BargeError
+from bargetrio.raft.facts import Fact
+from bargetrio.storage.disk import DiskFile
+from bargetrio.storage.real_disk import RealDisk
+from bargetrio.transport.stream import Connection, Listener, SocketNetwork
+from tests.cluster.house import House
+
+
+class Bug(Exception):
+    """What no port promises."""
+
+
+class BuggyDisk(RealDisk):
+    """Works until `broken`, then raises what no disk raises."""
+
+    broken = False
+
+    def open(self, path: str, *, create: bool = False) -> Any:
+        file, disk = super().open(path, create=create), self
+
+        class BuggyFile:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(file, name)
+
+            def sync(self) -> None:
+                if disk.broken:
+                    raise Bug("in sync")
+                file.sync()
+
+        buggy: DiskFile = BuggyFile()
+        return buggy
+
+
+class BuggyNetwork(SocketNetwork):
+    """Raises where `where` says, once the cluster runs."""
+
+    def __init__(self) -> None:
+        self.where = ""
+
+    async def connect(self, host: str, port: int) -> Connection:
+        if self.where == "connect":
+            raise Bug("in connect")
+        return self._wrapped(await super().connect(host, port))
+
+    async def listen(self, host: str, port: int) -> Listener:
+        listener, network = await super().listen(host, port), self
+
+        class BuggyListener:
+            async def accept(self) -> Connection:
+                connection = await listener.accept()
+                if network.where == "accept":
+                    raise Bug("in accept")
+                return network._wrapped(connection)
+
+            def close(self) -> None:
+                listener.close()
+
+        return BuggyListener()
+
+    def _wrapped(self, connection: Connection) -> Connection:
+        network = self
+
+        class BuggyConnection:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(connection, name)
+
+            async def receive(self) -> bytes:
+                data = await connection.receive()
+                if network.where == "receive":
+                    raise Bug("in receive")
+                return data
+
+        wrapped: Connection = BuggyConnection()
+        return wrapped
+
+
+async def still_works(house: House, hurt: int) -> None:
+    """The other two go on without a change of term by the accident, and the hurt node can be revived."""
+    await house.put("after", "the bug")
+    assert await house.get("after") == "the bug"
+    assert all(house.state(node_id)[0] == "running" for node_id in house.addresses if node_id != hurt)
+
+
+async def test_a_bug_in_the_disk_ends_its_node_alone(tmp_path: Path) -> None:
+    """It is told like a failed disk, with its type; revived, the node catches up."""
+    house = House(tmp_path)
+    disks: dict[int, BuggyDisk] = {}
+
+    def disk_of(node_id: int) -> BuggyDisk:
+        disks[node_id] = BuggyDisk(tmp_path / f"node-{node_id}")
+        return disks[node_id]
+
+    house.disk_of = disk_of
+    async with house.open():
+        hurt = (await house.leader() + 1) % 3
+        disks[hurt].broken = True
+        await house.put("a")
+        await house.until(lambda: house.state(hurt)[0] == "crashed")
+        assert "Bug: in sync" in house.state(hurt)[1]
+        await still_works(house, hurt)
+        assert (await house.supervisor.revive(hurt)).changed
+        await house.until(lambda: len({view.last_applied for view in house.supervisor.local_views()}) == 1)
+
+
+@pytest.mark.parametrize("where", ["accept", "receive", "connect"])
+async def test_a_bug_in_the_network_ends_its_connection_or_its_node_alone(tmp_path: Path, where: str) -> None:
+    """accept, receive, connect."""
+    house = House(tmp_path)
+    networks: dict[int, BuggyNetwork] = {node_id: BuggyNetwork() for node_id in house.addresses}
+    house.network_of = networks.__getitem__
+    async with house.open():
+        hurt = (await house.leader() + 1) % 3
+        networks[hurt].where = where
+        with trio.move_on_after(0.5):  # whatever comes to its port meets the bug
+            host, port = house.addresses[hurt].split(":")
+            stream = await trio.open_tcp_stream(host, int(port))
+            await stream.send_all(b"x\n")
+            await stream.receive_some()
+        await house.put("b")
+        await still_works(house, hurt)
+        networks[hurt].where = ""
+        if house.state(hurt)[0] == "crashed":
+            assert "Bug" in house.state(hurt)[1]
+            assert (await house.supervisor.revive(hurt)).changed
+
+
+async def test_a_bug_in_the_loop_ends_its_node_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leader's own loop raises: a new leader is elected."""
+    house = House(tmp_path)
+    async with house.open():
+        hurt = await house.leader()
+        good = Driver._perform
+
+        def perform(self: Driver) -> None:
+            if self.core.node_id == hurt:
+                raise Bug("in the loop")
+            good(self)
+
+        monkeypatch.setattr(Driver, "_perform", perform)
+        await house.until(lambda: house.state(hurt)[0] == "crashed")
+        assert house.state(hurt)[1] == "Bug: in the loop"
+        await still_works(house, hurt)
+        assert await house.leader() != hurt
+
+
+async def test_a_bug_in_the_sink_ends_its_node_alone(tmp_path: Path) -> None:
+    """A recorder never raises; if one did, it would cost one node."""
+
+    class BuggySink:
+        def __init__(self, recorder: Recorder) -> None:
+            self.recorder = recorder
+            self.broken = False
+
+        def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+            if self.broken:
+                raise Bug("in the sink")
+            self.recorder.record(node_id, fact)
+
+    house = House(tmp_path)
+    sinks = {node_id: BuggySink(house.recorder) for node_id in house.addresses}
+    house.sink_of = sinks.__getitem__
+    async with house.open():
+        hurt = (await house.leader() + 1) % 3
+        sinks[hurt].broken = True
+        await house.until(lambda: house.state(hurt)[0] == "crashed")
+        await still_works(house, hurt)
+
+
+async def test_a_node_that_cannot_be_made_is_told_and_can_be_made_later(tmp_path: Path) -> None:
+    """The builder raises: start says why, revive says why, and later it works."""
+    house = House(tmp_path)
+
+    def fail(node_id: int) -> Any:
+        if node_id == 2:
+            raise Bug("in the builder")
+        return house.make_node(node_id)
+
+    house.node_of = fail
+    async with house.open():
+        assert house.problems == {2: "Bug: in the builder"}
+        await still_works(house, 2)
+        with pytest.raises(BargeError, match="in the builder"):
+            await house.supervisor.revive(2)
+        house.node_of = house.make_node
+        assert (await house.supervisor.revive(2)).changed
+
+
+async def test_waiting_clients_of_a_failed_disk_are_told(tmp_path: Path) -> None:
+    """storage_failed, applied unknown: the leader's disk fails under a write while its followers are cut off."""
+    house = House(tmp_path)
+    async with house.open():
+        leader = await house.leader()
+        host, port = house.addresses[leader].split(":")
+        stream = await trio.open_tcp_stream(host, int(port))
+        await stream.send_all(b'{"hello":"client","protocol":1,"cluster":"barge"}\n')
+        await stream.receive_some()
+        disk = DiskFault(node=leader, error="EIO")
+        others = [node_id for node_id in house.addresses if node_id != leader]
+        await house.supervisor.set_faults(Faults(groups=[[leader], others], disks=[disk]))
+        await stream.send_all(b'{"id":1,"op":"put","key":"a","value":"x"}\n')
+        answer = await stream.receive_some()
+        assert b'"error":"storage_failed"' in answer
+        assert b'"applied":null' in answer
+        await house.until(lambda: house.state(leader)[0] == "crashed")
+        kinds = {kept.fact.kind for kept in house.recorder.page(None, limit=10_000).events if kept.node == leader}
+        assert {"disk_failed", "node_crashed"} <= kinds
