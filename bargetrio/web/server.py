@@ -16,11 +16,11 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import wrap_app
 
-from bargetrio.transport.stream import USER_TIMEOUT_MS
-
 log = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 256
+USER_TIMEOUT_MS: Final = 10_000
+"""The kernel gives up on a client that has acknowledged nothing for so long."""
 GRACE_S: Final = 0.3
 """How long answers in flight may take when the daemon stops."""
 FULL: Final = (

@@ -1,0 +1,197 @@
+"""The recorder: numbers, bounds, filters, and previews that keep no reference to a batch."""
+
+import msgspec
+import trio
+import trio.testing
+from msgspec import Raw
+
+from bargetrio.eventlog.event import KINDS, DriverFact, Event, NodeKilled, NodeRecovered
+from bargetrio.eventlog.preview import preview_text, previews
+from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
+from bargetrio.kv.commands import encode_command
+from bargetrio.protocol.requests import Delete, Put
+from bargetrio.raft.facts import AppendSent, Applied, CommitAdvanced, Fact, RoleChanged
+
+
+def commit(index: int) -> CommitAdvanced:
+    return CommitAdvanced(term=1, index=index, old_index=index - 1, digest=7)
+
+
+def sent(count: int) -> AppendSent:
+    command = encode_command(Put(id=0, key="100", value="Some Value"))
+    return AppendSent(
+        peer=1, term=2, index=9, first_index=10 - count, count=count, leader_commit=8, first_commands=(command,) * count, digest=5
+    )
+
+
+def make(capacity: int = 100, heartbeats: int = 10, *, hide_values: bool = False) -> Recorder:
+    clock = iter(range(1_000_000))
+    return Recorder(
+        "run", wall_clock=lambda: float(next(clock)), capacity=capacity, heartbeats=heartbeats, hide_values=hide_values
+    )
+
+
+def test_every_fact_has_a_kind_that_is_listed() -> None:
+    """One list of kinds for page, filters and documents."""
+    kinds = {fact.kind for union in (Fact, DriverFact) for fact in union.__args__}
+    assert kinds <= set(KINDS)
+    later = {"snapshot_taken", "snapshot_sent", "snapshot_installed", "member_changed"}
+    assert set(KINDS) - kinds == later
+
+
+def test_an_event_is_told_whole() -> None:
+    """{id, time, node, peer, kind, term, index, heartbeat, detail}."""
+    recorder = make()
+    recorder.record(0, RoleChanged(term=2, old="candidate", new="leader", reason="has votes"))
+    recorder.record(0, sent(1))
+    page = recorder.page(None, limit=10)
+    event = recorder.event(page.events[1])
+    assert event == Event(
+        id="run-2",
+        time=1.0,
+        node=0,
+        peer=1,
+        kind="append_sent",
+        term=2,
+        index=9,
+        heartbeat=False,
+        detail={
+            "first_index": 9,
+            "count": 1,
+            "leader_commit": 8,
+            "digest": 5,
+            "entries": [{"key": "100", "value": "Some Value"}],
+            "role": "leader",
+        },
+    )
+
+
+def test_heartbeats_have_a_ring_of_their_own_and_are_counted() -> None:
+    """An hour of them does not push out last night's election."""
+    recorder = make(capacity=5, heartbeats=3)
+    recorder.record(0, commit(1))
+    for _ in range(50):
+        recorder.record(0, sent(0))
+    page = recorder.page(None, limit=100)
+    assert ([kept.seq for kept in page.events], page.heartbeats, page.dropped) == ([1], 50, 0)
+    both = recorder.page(None, heartbeats=True, limit=100)
+    assert [kept.seq for kept in both.events] == [1, 49, 50, 51]
+
+
+def test_the_ring_is_bounded_and_says_what_it_dropped() -> None:
+    """A reader that comes late is told how much it missed."""
+    recorder = make(capacity=5)
+    for index in range(1, 13):
+        recorder.record(0, commit(index))
+    assert [kept.seq for kept in recorder.page(None, limit=100).events] == [8, 9, 10, 11, 12]
+    assert recorder.page(None, limit=100).dropped == 7
+    assert recorder.page(4, limit=100).dropped == 3
+    assert recorder.page(9, limit=100).dropped == 0
+
+
+def test_reading_on_misses_nothing_and_repeats_nothing() -> None:
+    """Page by page with last_seq."""
+    recorder = make()
+    for index in range(1, 26):
+        recorder.record(0, commit(index))
+    seen: list[int] = []
+    after = 0
+    while True:
+        page = recorder.page(after, limit=10)
+        if not page.events:
+            break
+        seen += [kept.seq for kept in page.events]
+        after = page.last_seq
+    assert seen == list(range(1, 26))
+    assert [kept.seq for kept in recorder.page(None, limit=3).events] == [23, 24, 25]
+
+
+def test_filters_by_node_and_kind() -> None:
+    """An event of no node passes every filter of nodes."""
+    recorder = make()
+    recorder.record(0, commit(1))
+    recorder.record(1, NodeKilled())
+    recorder.record(1, commit(1))
+    assert [kept.seq for kept in recorder.page(None, nodes=frozenset({1}), limit=9).events] == [2, 3]
+    assert [kept.seq for kept in recorder.page(None, kinds=frozenset({"commit_advanced"}), limit=9).events] == [1, 3]
+
+
+def test_the_role_of_the_moment_is_kept() -> None:
+    """The page colours a cell by what the node was then."""
+    recorder = make()
+    recorder.record(0, RoleChanged(term=1, old="candidate", new="leader", reason=""))
+    recorder.record(0, commit(1))
+    recorder.record(0, NodeKilled())
+    recorder.record(0, NodeRecovered(term=1, index=1, voted_for=0, seconds=0.1))
+    assert [kept.role for kept in recorder.page(None, limit=9).events] == ["leader", "leader", "killed", "follower"]
+
+
+async def test_waiting_for_events_is_not_ended_by_heartbeats() -> None:
+    """A page that follows the log sleeps while only heartbeats pass."""
+    recorder = make()
+    woken: list[int] = []
+
+    async def wait() -> None:
+        await recorder.wait(0)
+        woken.append(recorder.last_seq)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        recorder.record(0, sent(0))
+        await trio.testing.wait_all_tasks_blocked()
+        assert woken == []
+        recorder.record(0, commit(1))
+    assert woken == [2]
+
+
+def test_previews_are_short_and_say_what_they_cut() -> None:
+    """32 characters of a value, without decoding a mebibyte."""
+    put = encode_command(Put(id=0, key="100", value="v" * 1_000_000))
+    delete = encode_command(Delete(id=0, key="gone", if_index=3))
+    binary = encode_command(Put(id=0, key="b", value_b64="/////w=="))
+    texts = [preview_text(preview) for preview in previews([put, delete, binary, Raw(b"null"), Raw(b"{")])]
+    assert texts == [
+        '{key: 100, value: "' + "v" * 32 + '…"}',
+        "{key: gone, delete, if_index: 3}",
+        "{key: b, value_b64: /////w==}",
+        "{no-op}",
+        "{unreadable}",
+    ]
+
+
+def test_a_cut_goes_through_no_character_and_no_escape() -> None:
+    """Whatever the value is made of."""
+    for value in ("é" * 500, "😀" * 300, '"' * 500, "\\" * 500, "\u2028" * 500, "a\n" * 400):
+        (preview,) = previews([encode_command(Put(id=0, key="k", value=value))])
+        assert preview["value"] == value[:32] + "…"
+
+
+def test_values_can_be_hidden() -> None:
+    """A switch for those whose values are nobody's business."""
+    recorder = make(hide_values=True)
+    recorder.record(0, sent(1))
+    (kept,) = recorder.page(None, limit=1).events
+    assert b"Some Value" not in msgspec.json.encode(recorder.event(kept))
+
+
+def test_facts_keep_no_reference_to_the_batch() -> None:
+    """A preview is a few words; the megabyte that it came in is free to go."""
+    recorder = make()
+    line = b'{"op":"put","key":"k","value":"' + b"x" * 1_000_000 + b'"}'
+    fact = Applied(term=1, index=1, first_index=1, first_commands=(Raw(line),), digest=1)
+    recorder.record(0, fact)
+    (kept,) = recorder.page(None, limit=1).events
+    assert isinstance(kept.fact, Applied)
+    assert not any(isinstance(command, Raw) for command in kept.fact.first_commands)
+
+
+def test_ids_are_read_back() -> None:
+    """<run>-<seq>; anything else is refused."""
+    assert parse_id(format_id("ab-c", 12)) == ("ab-c", 12)
+    for text in ("", "12", "-12", "run-", "run-x", "run-1e5", "run-" + "9" * 30):
+        try:
+            parse_id(text)
+        except ValueError:
+            continue
+        raise AssertionError(f"{text!r} was taken")

@@ -1,0 +1,98 @@
+"""The table of rooms in docs/architecture.md: who may import whom, and what must never be used where."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "bargetrio"
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "protocol": set(),
+    "raft": set(),
+    "kv": {"protocol"},
+    "storage": {"raft"},
+    "transport": {"protocol", "raft"},
+    "node": {"protocol", "raft", "kv", "storage", "transport", "eventlog"},
+    "eventlog": {"raft"},
+    "cluster": {"protocol", "raft", "storage", "transport", "node", "eventlog"},
+    "web": {"protocol", "cluster", "eventlog"},
+    "client": {"protocol"},
+    "simulator": {"protocol", "raft", "kv", "storage", "eventlog"},
+}
+
+NEVER: dict[str, set[str]] = {
+    "protocol": {"trio", "os", "time", "socket", "logging", "threading"},
+    "raft": {"trio", "os", "time", "datetime", "socket", "logging", "threading", "secrets", "pathlib", "io"},
+    "kv": {"trio", "os", "time", "datetime", "socket", "logging", "threading", "random", "secrets"},
+    "storage": {"trio", "time", "random", "logging"},
+    "simulator": {"trio", "time", "datetime", "logging", "secrets"},
+    "client": {"trio", "quart", "hypercorn"},
+}
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Return (dotted name, only for type checking) of every import of a file."""
+    found: list[tuple[str, bool]] = []
+
+    def walk(node: ast.AST, typing_only: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            inside = typing_only or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test))
+            if isinstance(child, ast.Import):
+                found.extend((alias.name, inside) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                assert child.level == 0, f"{path}: imports are absolute"
+                found.append((child.module or "", inside))
+            walk(child, inside)
+
+    walk(ast.parse(path.read_text()), False)
+    return found
+
+
+def room_files(room: str) -> list[Path]:
+    return sorted((PACKAGE / room).rglob("*.py"))
+
+
+def test_every_room_is_in_the_table() -> None:
+    """A new folder needs a line here, and a docstring."""
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert rooms == set(MAY_IMPORT)
+    for room in rooms:
+        docstring = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text()))
+        assert docstring
+        assert "May import" in docstring, room
+
+
+def test_rooms_import_only_what_they_may() -> None:
+    """Imports that only the type checker sees count too."""
+    wrong: list[str] = []
+    for room, allowed in MAY_IMPORT.items():
+        for path in room_files(room):
+            for name, _ in imports(path):
+                parts = name.split(".")
+                if parts[0] == "bargetrio" and len(parts) > 1 and parts[1] not in allowed | {room}:
+                    wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
+                if parts[0] in NEVER.get(room, set()) and not (room == "storage" and path.name == "real_disk.py"):
+                    wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
+    assert wrong == []
+
+
+def test_nothing_in_raft_kv_and_simulator_uses_the_global_dice() -> None:
+    """Randomness is a Random that the caller gives (`from random import Random`), never the module's functions."""
+    for room in ("raft", "kv", "simulator"):
+        for path in room_files(room):
+            for node in ast.walk(ast.parse(path.read_text())):
+                assert not (isinstance(node, ast.Import) and any(alias.name == "random" for alias in node.names)), path
+                if isinstance(node, ast.ImportFrom) and node.module == "random":
+                    assert [alias.name for alias in node.names] == ["Random"], path
+
+
+def test_client_commands_never_import_the_server() -> None:
+    """`bargetrio get` starts fast: no trio, quart, hypercorn, and none of our server's rooms."""
+    code = (
+        "import sys, bargetrio.cli, bargetrio.client;"
+        "print([name for name in sys.modules if name.split('.')[0] in ('trio', 'quart', 'hypercorn', 'prometheus_client')"
+        " or name.startswith(('bargetrio.node', 'bargetrio.web', 'bargetrio.cluster', 'bargetrio.raft', 'bargetrio.storage'))])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
