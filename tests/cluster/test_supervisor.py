@@ -1,0 +1,132 @@
+"""Kill is a crash, revive begins anew, faults reach links and disks, and several daemons answer as one."""
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from bargetrio.cluster.merge import Part, merge
+from bargetrio.cluster.port import DiskFault, EventPage, Faults, LinkFault
+from bargetrio.eventlog.event import Event
+from bargetrio.protocol.errors import BargeError
+from tests.cluster.house import House
+
+
+async def test_a_killed_node_refuses_and_resets(tmp_path: Path) -> None:
+    """DESIGN 3: its port refuses, its connections are reset, and a second kill changes nothing."""
+    house = House(tmp_path)
+    async with house.open():
+        victim = (await house.leader() + 1) % 3
+        host, port = house.addresses[victim].split(":")
+        stream = await trio.open_tcp_stream(host, int(port))
+        await stream.send_all(b'{"hello":"client","protocol":1,"cluster":"barge"}\n')
+        assert b'"node"' in await stream.receive_some()
+        answer = await house.supervisor.kill(victim)
+        assert (answer.changed, answer.state) == (True, "killed")
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
+        with pytest.raises(OSError):
+            await trio.open_tcp_stream(host, int(port))
+        assert (await house.supervisor.kill(victim)).changed is False
+        assert (await house.supervisor.revive(victim)).changed is True
+        assert (await house.supervisor.revive(victim)).changed is False
+        await trio.open_tcp_stream(host, int(port))
+
+
+async def test_many_kills_and_revives_at_once_leave_one_life(tmp_path: Path) -> None:
+    """Whoever asks, in whatever order: in the end each node lives once and the cluster works."""
+    house = House(tmp_path)
+    async with house.open():
+        await house.leader()
+        async with trio.open_nursery() as nursery:
+            for _ in range(5):
+                nursery.start_soon(house.supervisor.kill, 1)
+                nursery.start_soon(house.supervisor.revive, 1)
+        await house.supervisor.revive(1)
+        await house.put("a")
+        assert all(house.state(node_id)[0] == "running" for node_id in house.addresses)
+
+
+async def test_a_kill_answers_while_the_nodes_disk_hangs(tmp_path: Path) -> None:
+    """Its last sync may still run; the revived node waits for it before it opens the files."""
+    house = House(tmp_path)
+    async with house.open():
+        victim = (await house.leader() + 1) % 3
+        await house.supervisor.set_faults(Faults(disks=[DiskFault(node=victim, delay_ms=2000)]))
+        await house.put("a")
+        began = trio.current_time()
+        await house.supervisor.kill(victim)
+        assert trio.current_time() - began < 1
+        await house.supervisor.set_faults(Faults())
+        await house.supervisor.revive(victim)
+        await house.until(lambda: house.supervisor.local_views()[victim].last_applied == 2)
+
+
+async def test_an_unknown_node_is_told_with_the_known_ones(tmp_path: Path) -> None:
+    """not_found for kill, bad_request in faults."""
+    house = House(tmp_path)
+    async with house.open():
+        with pytest.raises(BargeError, match="the nodes are 0, 1, 2") as caught:
+            await house.supervisor.kill(7)
+        assert caught.value.code == "not_found"
+        with pytest.raises(BargeError, match="no node 9"):
+            await house.supervisor.set_faults(Faults(links=[LinkFault(source=0, target=9)]))
+        with pytest.raises(BargeError, match="two groups"):
+            await house.supervisor.set_faults(Faults(groups=[[0, 1], [1, 2]]))
+
+
+async def test_nobody_leads_without_a_quorum(tmp_path: Path) -> None:
+    """leader() says so, and a write is refused as never proposed once no leader is left."""
+    house = House(tmp_path, request_timeout_s=1.0)
+    async with house.open():
+        leader = await house.leader()
+        others = [node_id for node_id in house.addresses if node_id != leader]
+        for node_id in others:
+            await house.supervisor.kill(node_id)
+        await house.until(lambda: house.supervisor.known_leader() is None)
+        with pytest.raises(BargeError) as caught:
+            await house.supervisor.leader()
+        assert caught.value.code == "no_leader"
+        with pytest.raises(BargeError) as caught:
+            await house.put("a")
+        assert (caught.value.code, caught.value.applied) == ("no_leader", False)
+        assert house.supervisor.ready() != ""
+
+
+async def test_the_highest_term_leads(tmp_path: Path) -> None:
+    """While the cut-off leader still believes in itself, the other side's is told."""
+    house = House(tmp_path)
+    async with house.open():
+        old = await house.leader()
+        others = [node_id for node_id in house.addresses if node_id != old]
+        await house.supervisor.set_faults(Faults(groups=[[old], others]))
+        await house.until(lambda: house.supervisor.leader_hint() in others)
+        assert (await house.supervisor.leader()).leader in others
+
+
+def event(run: str, seq: int, time: float) -> Event:
+    return Event(
+        id=f"{run}-{seq}", time=time, node=0, peer=None, kind="node_killed", term=None, index=None, heartbeat=False, detail={}
+    )
+
+
+def part(run: str, next_seq: int, *events: Event) -> Part:
+    return Part(page=EventPage(events=list(events), next=f"{run}-{next_seq}", dropped=1, heartbeats=2), run=run)
+
+
+def test_events_of_daemons_are_merged_by_time_with_a_cursor_each() -> None:
+    """Who can't be reached keeps its place."""
+    parts = [part("a", 9, event("a", 1, 1.0), event("a", 2, 3.0)), part("b", 7, event("b", 1, 2.0))]
+    page = merge(parts, "a-0,b-0,c-5", 10, [2])
+    assert [found.id for found in page.events] == ["a-1", "b-1", "a-2"]
+    assert (page.next, page.dropped, page.heartbeats, page.unreachable) == ("a-9,b-7,c-5", 2, 4, [2])
+
+
+def test_what_a_merged_page_leaves_out_comes_with_the_next() -> None:
+    """The cursor of a daemon stands behind its last event that was told."""
+    parts = [part("a", 9, event("a", 1, 1.0), event("a", 8, 4.0)), part("b", 7, event("b", 3, 2.0), event("b", 5, 3.0))]
+    page = merge(parts, "a-0,b-2", 2, [])
+    assert [found.id for found in page.events] == ["a-1", "b-3"]
+    assert page.next == "a-1,b-3"
+    page = merge([part("a", 9, event("a", 8, 4.0)), part("b", 7, event("b", 5, 3.0))], page.next, 1, [])
+    assert ([found.id for found in page.events], page.next) == (["b-5"], "a-1,b-7")

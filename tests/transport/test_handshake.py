@@ -1,0 +1,137 @@
+"""The hello in both directions, over real sockets: who is let in, and what travels with it."""
+
+from collections.abc import Callable
+
+import pytest
+import trio
+
+from bargetrio.protocol.errors import BargeError
+from bargetrio.transport.faults import LinkFaults
+from bargetrio.transport.handshake import Greeted, Identity, Refused, accept_hello, say_hello
+from bargetrio.transport.stream import Broken, Connection, SocketNetwork
+from tests.stories.daemon import free_ports
+
+
+def identity(node_id: int, *, store: str = "", secret: bytes | None = None, known: dict[int, str] | None = None) -> Identity:
+    nonces = iter(f"nonce-{node_id}-{number}" for number in range(99))
+    return Identity(
+        cluster="barge",
+        node_id=node_id,
+        peer_ids=frozenset({0, 1, 2} - {node_id}),
+        store_id=store or f"store-{node_id}",
+        secret=secret,
+        make_nonce=lambda: next(nonces),
+        store_of=(known or {}).get,
+    )
+
+
+async def meet(acceptor: Identity, dial: Callable[[Connection], object]) -> tuple[Greeted | Refused | Broken, object]:
+    """Let one side accept while `dial` (an async function of the connection) speaks; return both outcomes."""
+    network = SocketNetwork()
+    port = free_ports(1)[0]
+    listener = await network.listen("127.0.0.1", port)
+    accepted: list[Greeted | Refused | Broken] = []
+    outcome: list[object] = []
+
+    async def serve() -> None:
+        connection = await listener.accept()
+        try:
+            accepted.append(await accept_hello(connection, acceptor))
+        except (Refused, Broken) as problem:
+            accepted.append(problem)
+            connection.finish()
+
+    async def call() -> None:
+        connection = await network.connect("127.0.0.1", port)
+        try:
+            outcome.append(await dial(connection))  # type: ignore[misc]  # an async function
+        except (Refused, Broken, BargeError) as problem:
+            outcome.append(problem)
+            connection.close()
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            nursery.start_soon(call)
+    listener.close()
+    return accepted[0], outcome[0]
+
+
+async def test_a_peer_is_greeted_by_both_sides() -> None:
+    """Each learns the other's store."""
+    accepted, said = await meet(identity(0), lambda connection: say_hello(connection, identity(1), 0))
+    assert isinstance(accepted, Greeted)
+    assert (accepted.peer_id, accepted.store_id) == (1, "store-1")
+    assert isinstance(said, Greeted)
+    assert (said.peer_id, said.store_id) == (0, "store-0")
+
+
+async def test_both_sides_prove_that_they_know_the_secret() -> None:
+    """The same secret lets in; another is refused by whoever meets it first."""
+    accepted, said = await meet(identity(0, secret=b"s"), lambda connection: say_hello(connection, identity(1, secret=b"s"), 0))
+    assert isinstance(accepted, Greeted)
+    assert isinstance(said, Greeted)
+    accepted, said = await meet(identity(0, secret=b"s"), lambda connection: say_hello(connection, identity(1, secret=b"t"), 0))
+    assert isinstance(said, Refused)
+    assert "does not know the peer secret" in str(said)
+    assert not isinstance(accepted, Greeted)
+    accepted, _ = await meet(identity(0, secret=b"s"), lambda connection: say_hello(connection, identity(1), 0))
+    assert not isinstance(accepted, Greeted)
+
+
+async def test_another_store_than_before_is_refused() -> None:
+    """BUG-38: who lost its disk must not vote as if it remembered; the dialler looks too."""
+    accepted, _ = await meet(
+        identity(0, known={1: "store-1"}), lambda connection: say_hello(connection, identity(1, store="new"), 0)
+    )
+    assert isinstance(accepted, Refused)
+    assert "another store" in str(accepted)
+    _, said = await meet(identity(0, store="new"), lambda connection: say_hello(connection, identity(1, known={0: "store-0"}), 0))
+    assert isinstance(said, Refused)
+
+
+async def test_requests_may_follow_the_hello_in_one_piece() -> None:
+    """OWN-01: a long first request behind a short hello is no long hello."""
+
+    async def dial(connection: Connection) -> bytes:
+        hello = b'{"hello":"client","protocol":1,"cluster":"barge"}\n'
+        connection.post(hello + b'{"id":1,"op":"get","key":"a"}\n' + b"x" * 10_000)
+        return await connection.receive()
+
+    accepted, answer = await meet(identity(0), dial)
+    assert isinstance(accepted, Greeted)
+    assert accepted.lines == [b'{"id":1,"op":"get","key":"a"}']
+    assert b'"node":0' in bytes(answer)  # type: ignore[call-overload]  # dial returns bytes
+
+
+async def test_a_hello_without_an_end_is_refused_at_its_limit() -> None:
+    """4 KiB, not eight megabytes, is what a stranger may make us keep."""
+
+    async def dial(connection: Connection) -> bytes:
+        connection.post(b"x" * 5000)
+        return await connection.receive()
+
+    accepted, answer = await meet(identity(0), dial)
+    assert isinstance(accepted, Refused)
+    assert b"4096" in bytes(answer)  # type: ignore[call-overload]  # dial returns bytes
+
+
+@pytest.mark.parametrize("to", [1, 7])
+async def test_a_node_that_is_not_the_one_wanted_is_refused(to: int) -> None:
+    """An address that leads to another node."""
+    accepted, said = await meet(identity(0), lambda connection: say_hello(connection, identity(2), to))
+    assert isinstance(accepted, Refused)
+    assert isinstance(said, Refused)
+
+
+def test_partitions_and_link_faults_decide_each_message() -> None:
+    """Groups cut both ways, links one way; a node in no group stands alone; healed, all passes."""
+    faults = LinkFaults(seed=1)
+    assert faults.verdict(0, 1) == 0.0
+    faults.set([[0, 1]], {(1, 0): (True, 0.0, 0.0), (0, 1): (False, 0.0, 0.2)})
+    assert (faults.verdict(0, 1), faults.verdict(1, 0), faults.verdict(0, 2), faults.verdict(2, 3)) == (0.2, None, None, None)
+    faults.set([], {(0, 1): (False, 0.5, 0.0)})
+    lost = sum(faults.verdict(0, 1) is None for _ in range(1000))
+    assert 400 < lost < 600
+    faults.set([], {})
+    assert faults.verdict(0, 1) == 0.0

@@ -1,0 +1,304 @@
+"""REST of a real daemon, route by route, as curl and programs use it."""
+
+import http.client
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bargetrio.web.routes import ROUTES
+from tests.stories.daemon import Daemon, running
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with running(tmp_path_factory.mktemp("rest")) as daemon:
+        yield daemon
+
+
+def test_a_key_is_written_read_changed_and_removed(daemon: Daemon) -> None:
+    """PUT, GET, DELETE, with the index as ETag."""
+    created = daemon.put("a", "1")
+    assert (created.status, created.json["key"]) == (201, "a")
+    assert created.headers["etag"] == f'"{created.json["index"]}"'
+    changed = daemon.put("a", "2")
+    assert changed.status == 200
+    read = daemon.get("a")
+    assert read.json == {"key": "a", "index": changed.json["index"], "value": "2"}
+    assert read.headers["barge-index"] == str(changed.json["index"])
+    assert read.headers["barge-leader"] == str(daemon.leader())
+    assert daemon.http("DELETE", "/keys/a").status == 204
+    assert daemon.get("a").status == 404
+
+
+def test_raw_values_come_back_as_they_went_in(daemon: Daemon) -> None:
+    """Text, bytes that are not UTF-8, nothing at all; with Accept: text/plain, as JSON with value_b64."""
+    for key, value in (("text", "zwölf".encode()), ("bytes", b"\x00\xff\xfe"), ("empty", b"")):
+        assert daemon.http("PUT", f"/keys/{key}", value, {"Content-Type": "application/octet-stream"}).status == 201
+        raw = daemon.http("GET", f"/keys/{key}", headers={"Accept": "text/plain"})
+        assert raw.body == value
+    assert daemon.get("bytes").json["value_b64"] == "AP/+"
+    assert "value" not in daemon.get("bytes").json
+    assert daemon.get("empty").json["value"] == ""
+
+
+def test_json_values(daemon: Daemon) -> None:
+    """PUT with a JSON body, POST with a number as key."""
+    assert daemon.http("PUT", "/keys/j", '{"value":"x"}', JSON).status == 201
+    answer = daemon.http("POST", "/keys", '{"key":100,"value":"Some Value"}', JSON)
+    assert (answer.status, answer.json["key"]) == (201, "100")
+    assert daemon.get("100").json["value"] == "Some Value"
+
+
+def test_any_text_can_be_a_key(daemon: Daemon) -> None:
+    """Slashes, spaces, percent signs, newlines, other scripts."""
+    for path, key in (
+        ("a/b//c", "a/b//c"),
+        ("a%2Fb", "a/b"),
+        ("%2Flead", "/lead"),
+        ("a%20b%25c", "a b%c"),
+        ("a%0Ab", "a\nb"),
+        ("%E6%97%A5%E6%9C%AC", "日本"),
+        ("a?x".replace("?", "%3F"), "a?x"),
+        ("%EF%BF%BD", "\ufffd"),
+    ):
+        assert daemon.http("PUT", f"/keys/{path}", "v", {"Content-Type": "text/plain"}).json["key"] == key
+        assert daemon.http("GET", f"/keys/{path}").json["key"] == key
+
+
+def test_compare_and_set(daemon: Daemon) -> None:
+    """If-Match, If-None-Match, if_index, if_absent; a failed one changes nothing."""
+    first = daemon.put("c", "1", **{"If-None-Match": "*"})
+    assert first.status == 201
+    assert daemon.put("c", "2", **{"If-None-Match": "*"}).status == 412
+    tag = first.headers["etag"]
+    second = daemon.put("c", "2", **{"If-Match": tag})
+    assert second.status == 200
+    lost = daemon.put("c", "3", **{"If-Match": tag})
+    assert (lost.status, lost.json["error"], lost.json["applied"]) == (412, "precondition_failed", False)
+    assert daemon.http("DELETE", "/keys/c", headers={"If-Match": tag}).status == 412
+    body = {"key": "c", "value": "4", "if_index": second.json["index"]}
+    assert daemon.http("POST", "/keys", json.dumps(body), JSON).status == 200
+    assert daemon.http("POST", "/keys", json.dumps({"key": "c", "value": "5", "if_absent": True}), JSON).status == 412
+    assert daemon.get("c").json["value"] == "4"
+
+
+def test_one_of_many_who_compare_and_set_wins(daemon: Daemon) -> None:
+    """20 at once with the same ETag: one 200, nineteen 412."""
+    tag = daemon.put("race", "0").headers["etag"]
+    codes: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: codes.append(daemon.put("race", "x", **{"If-Match": tag}).status)) for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(codes) == [200] + [412] * 19
+
+
+def test_an_unchanged_key_is_not_sent_again(daemon: Daemon) -> None:
+    """304 to If-None-Match."""
+    tag = daemon.put("n", "1").headers["etag"]
+    assert daemon.http("GET", "/keys/n", headers={"If-None-Match": tag}).status == 304
+    daemon.put("n", "2")
+    assert daemon.http("GET", "/keys/n", headers={"If-None-Match": tag}).status == 200
+
+
+def test_reads_say_how_they_are_made(daemon: Daemon) -> None:
+    """linearizable, lease, stale."""
+    daemon.put("r", "1")
+    for level in ("linearizable", "lease"):
+        assert daemon.http("GET", f"/keys/r?read={level}").json["value"] == "1"
+    daemon.wait_for(lambda: daemon.http("GET", "/keys/r?read=stale").status == 200, "a follower to know the key")
+
+
+def test_keys_are_listed_in_order_page_by_page(daemon: Daemon) -> None:
+    """prefix, after, limit, keys_only."""
+    for number in range(25):
+        daemon.put(f"list/{number:02}", str(number))
+    found: list[str] = []
+    after = ""
+    while True:
+        page = daemon.http("GET", f"/keys?prefix=list/&limit=10&after={after}").json
+        found += [item["key"] for item in page["items"]]
+        assert len(page["items"]) <= 10
+        if page["next"] is None:
+            break
+        after = page["next"]
+    assert found == [f"list/{number:02}" for number in range(25)]
+    only = daemon.http("GET", "/keys?prefix=list/&keys_only=1&limit=1").json["items"]
+    assert only == [{"key": "list/00", "index": only[0]["index"]}]
+
+
+def test_bulk_writes_stream_both_ways(daemon: Daemon) -> None:
+    """Answers come while lines are still being sent; 2,000 lines, all answered."""
+    host, port = daemon.api.split(":")
+    connection = http.client.HTTPConnection(host, int(port), timeout=20)
+    connection.putrequest("POST", "/keys")
+    connection.putheader("Content-Type", "application/x-ndjson")
+    connection.putheader("Transfer-Encoding", "chunked")
+    connection.endheaders()
+
+    def chunk(data: bytes) -> None:
+        connection.send(b"%x\r\n%b\r\n" % (len(data), data))
+
+    chunk(b'{"key":"bulk/first","value":"1"}\n')
+    assert connection.sock is not None
+    assert b"200" in connection.sock.recv(15)  # the answer begins before the request has ended
+    for number in range(20):
+        chunk(b"".join(b'{"key":"bulk/%d","value":"x"}\n' % (100 * number + extra) for extra in range(100)))
+    connection.send(b"0\r\n\r\n")
+    received = b""
+    while not received.endswith(b"0\r\n\r\n"):
+        data = connection.sock.recv(65536)
+        assert data
+        received += data
+    connection.close()
+    assert received.count(b'"ok":true') == 2001
+    assert received.count(b'"ok":false') == 0
+    assert daemon.get("bulk/1999").json["value"] == "x"
+
+
+def test_a_bulk_line_without_newline_at_the_end_counts(daemon: Daemon) -> None:
+    """curl --data-binary sends the file as it is; empty lines are no lines."""
+    body = b'{"key":"e1","value":"1"}\n\n{"key":"e2","value":"2"}'
+    answer = daemon.http("POST", "/keys", body, {"Content-Type": "application/x-ndjson"})
+    assert sorted(json.loads(line)["line"] for line in answer.body.splitlines()) == [1, 3]
+
+
+def test_nodes_tell_what_they_know(daemon: Daemon) -> None:
+    """Every field of DESIGN; the leader knows its followers' progress."""
+    leader = daemon.leader()
+    view = daemon.node(leader)
+    fields = ("id", "address", "state", "role", "term", "voted_for", "leader", "commit_index", "last_applied")
+    assert {*fields, "last_log_index", "last_log_term", "peers"} <= set(view)
+    assert (view["role"], view["leader"], view["voted_for"]) == ("leader", leader, leader)
+    assert all(peer["connected"] and peer["progress"] == "replicate" for peer in view["peers"])
+
+
+def test_faults_are_told_replaced_and_healed(daemon: Daemon) -> None:
+    """GET, PUT, DELETE; each change is an event."""
+    faults: dict[str, Any] = {"links": [{"from": 0, "to": 1, "delay_ms": 5}]}
+    told = daemon.http("PUT", "/faults", json.dumps(faults), JSON).json
+    assert told["links"] == [{"from": 0, "to": 1, "cut": False, "drop": 0.0, "delay_ms": 5.0}]
+    assert daemon.http("GET", "/faults").json == told
+    assert daemon.http("DELETE", "/faults").json == {"groups": [], "links": [], "disks": []}
+    texts = [event["detail"]["text"] for event in daemon.events("faults_changed")]
+    assert texts[-2:] == ["faults: link 0 → 1: 5 ms late", "all faults healed"]
+
+
+def test_events_as_json_are_read_on_from_a_cursor(daemon: Daemon) -> None:
+    """`next` misses nothing and repeats nothing."""
+    before = daemon.http("GET", "/events?limit=5").json
+    daemon.put("cursor", "1")
+    daemon.wait_for_event("applied", node=0)
+    after = daemon.http("GET", f"/events?after={before['next']}&limit=1000").json
+    ids = {event["id"] for event in before["events"]}
+    assert after["events"]
+    assert not ids & {event["id"] for event in after["events"]}
+
+
+def test_events_as_a_stream_and_resumed(daemon: Daemon) -> None:
+    """Frames with id, event, data; Last-Event-ID goes on behind the last one."""
+
+    def frames(last_id: str, wanted: int) -> tuple[list[dict[str, Any]], str]:
+        connection = http.client.HTTPConnection(daemon.api, timeout=10)
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": last_id} if last_id else {})}
+        connection.request("GET", "/events?kind=commit_advanced&node=0", headers=headers)
+        response = connection.getresponse()
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        found: list[dict[str, Any]] = []
+        cursor = ""
+        while len(found) < wanted or not cursor:
+            line = response.readline().decode()
+            if line.startswith("id: "):
+                cursor = line[4:].strip()
+            elif line.startswith("data: {"):
+                found.append(json.loads(line[6:]))
+        connection.close()
+        return found, cursor
+
+    first, cursor = frames("", 1)
+    daemon.put("stream", "1")
+    second, _ = frames(cursor, 1)
+    assert second[0]["time"] > first[-1]["time"]
+    assert {event["kind"] for event in first + second} == {"commit_advanced"}
+
+
+def test_the_page_is_not_sent_again_while_nothing_happens(daemon: Daemon) -> None:
+    """304 to its tag, heartbeats notwithstanding; the filters work without a script."""
+    query = "/log?kind=role_changed&node=0"
+    page = daemon.http("GET", query)
+    assert page.status == 200
+    again = daemon.http("GET", query, headers={"If-None-Match": page.headers["etag"]})
+    assert (again.status, again.body) == (304, b"")
+    text = page.body.decode()
+    assert 'value="role_changed" checked' in text
+    assert 'data-kind="vote_granted"' not in text
+
+
+def test_health(daemon: Daemon) -> None:
+    """livez, readyz, status, version."""
+    assert daemon.http("GET", "/livez").json == {"live": True}
+    assert daemon.http("GET", "/readyz").json == {"ready": True}
+    status = daemon.http("GET", "/status").json
+    assert (status["leader"], status["nodes"]) == (daemon.leader(), [0, 1, 2])
+    assert daemon.http("GET", "/version").json["name"] == "barge"
+
+
+def test_metrics_in_prometheus_form(daemon: Daemon) -> None:
+    """Roles, terms, indices, events, requests by route and status."""
+    daemon.get("a")
+    text = daemon.http("GET", "/metrics").body.decode()
+    leader = daemon.leader()
+    assert f'barge_node_role{{node="{leader}",role="leader"}} 1.0' in text
+    for name in ("barge_term", "barge_commit_index", "barge_events_total", "barge_http_requests_total", "barge_keys"):
+        assert f"# TYPE {name.removesuffix('_total')}" in text
+        assert f"\n{name}" in text
+    assert 'route="/keys/<key:key>"' in text
+
+
+def test_openapi_is_the_table_of_routes(daemon: Daemon) -> None:
+    """Every route, and every reference leads somewhere."""
+    document = daemon.http("GET", "/openapi.json").json
+    paths = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert paths == {(route.method, route.path.replace("<", "{").replace(">", "}")) for route in ROUTES}
+    text = json.dumps(document)
+    for name in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
+        assert name in document["components"]["schemas"]
+
+
+def test_the_root_leads_to_the_page(daemon: Daemon) -> None:
+    """For those who type the address only."""
+    answer = daemon.http("GET", "/")
+    assert (answer.status, answer.headers["location"]) == (302, "/log")
+    assert daemon.http("GET", "/static/log.js").status == 200
+
+
+def test_a_write_whose_leader_is_killed_is_unknown_or_done(daemon: Daemon) -> None:
+    """DESIGN 3: waiting REST writes get 504 when their node is killed; the others get an answer, and nobody waits for ever."""
+    codes: list[int] = []
+    stop = threading.Event()
+
+    def write(number: int) -> None:
+        while not stop.is_set():
+            codes.append(daemon.put(f"k{number}", "x").status)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for _ in range(3):
+        leader = daemon.leader()
+        daemon.kill_node(leader)
+        daemon.revive_node(leader)
+        daemon.wait_for(daemon.caught_up, "the cluster to catch up")
+    stop.set()
+    for thread in threads:
+        thread.join(15)
+    assert set(codes) <= {200, 201, 504}
+    assert codes.count(200) > 10
