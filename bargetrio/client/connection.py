@@ -43,9 +43,8 @@ class Connection:
         """Return the good answer; raise the BargeError that the node tells, NotSent or Cut."""
         self._last_id += 1
         line = msgspec.json.encode(msgspec.structs.replace(request, id=self._last_id)) + b"\n"
-        self._socket.settimeout(max(timeout_s, 0.001))
+        self._send(line, timeout_s)
         try:
-            self._socket.sendall(line)
             while True:
                 data = self._stream.readline(LINE_BYTES)
                 if not data.endswith(b"\n"):
@@ -58,6 +57,20 @@ class Connection:
         if msgspec.json.decode(data, type=_Ok).ok:
             return msgspec.json.decode(data, type=answer_type)
         raise msgspec.json.decode(data, type=ErrorAnswer).as_error()
+
+    def _send(self, line: bytes, timeout_s: float) -> None:
+        """Send the request; raise NotSent if its newline can't have left: without it no node carries it out."""
+        try:
+            self._socket.settimeout(0)
+            try:
+                if not self._socket.recv(1, socket.MSG_PEEK):
+                    raise NotSent(f"node at {self.address} had closed the connection")
+            except BlockingIOError:
+                pass  # nothing to read: alive, as far as can be known
+            self._socket.settimeout(max(timeout_s, 0.001))
+            self._socket.sendall(line)
+        except OSError as problem:
+            raise NotSent(f"node at {self.address}: {problem}") from None
 
     def close(self) -> None:
         """End it."""

@@ -70,6 +70,16 @@ def test_a_piped_script_does_everything_that_is_promised(daemon: Daemon) -> None
     daemon.wait_for(daemon.caught_up, "the revived node to catch up")
 
 
+def test_a_script_goes_on_when_the_node_it_talks_to_is_killed(daemon: Daemon) -> None:
+    """OWN-03: the connection was reset before the next write was sent, so that write is made elsewhere."""
+    for _ in range(3):
+        leader = daemon.leader()
+        script = f"before=1\nkill {leader}\nafter=2\nget after\nrevive {leader}\n"
+        result = barge(daemon, "client", given=script)
+        assert (result.returncode, result.stderr) == (0, "")
+        daemon.wait_for(daemon.caught_up, "the cluster to catch up")
+
+
 @pytest.mark.parametrize(
     ("line", "code", "words"),
     [
