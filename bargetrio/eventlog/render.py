@@ -127,12 +127,13 @@ def _legend() -> str:
 
 
 def _counts(view: LogView) -> str:
-    shown = f"{len(view.events):,} events shown, newest first"
+    count = sum(view.show_heartbeats or not event.heartbeat for event in view.events)
+    shown = f"{count:,} events shown, newest first"
     hidden = "" if view.show_heartbeats else f"; {view.heartbeats:,} heartbeats hidden"
     dropped = f"; {view.dropped:,} older ones no longer kept" if view.dropped else ""
     times = ", times in UTC"
     older = ""
-    if view.events:
+    if len(view.events) >= view.limit:
         query = [("node", str(node)) for node in sorted(view.nodes)] + [("kind", kind) for kind in sorted(view.kinds)]
         query += [("heartbeats", "1")] if view.show_heartbeats else []
         query += [("limit", "1000")]

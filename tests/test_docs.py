@@ -1,0 +1,122 @@
+"""Documents name what there is, and what they name is there."""
+
+import re
+from pathlib import Path
+
+from bargetrio.cli import cli
+from bargetrio.client.repl import HELP
+from bargetrio.config import NODE_KEYS, TIMING_KEYS, TOP_KEYS
+from bargetrio.eventlog.event import KINDS
+from bargetrio.protocol.errors import APPLIED
+from bargetrio.raft import core, durability, election, log, reads, replication
+from bargetrio.web.routes import ROUTES
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = (
+    *("tour", "a_write", "architecture", "raft", "wire_format", "storage_format", "rest", "events"),
+    *("configuration", "operations", "performance", "bugs", "changelog", "client"),
+)
+
+
+def text_of(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text()
+
+
+def test_every_page_is_there_and_readme_leads_to_it() -> None:
+    """A page that nobody finds is no page."""
+    readme = (ROOT / "README.md").read_text()
+    for page in PAGES:
+        assert (DOCS / f"{page}.md").exists()
+        assert f"docs/{page}.md" in readme, page
+
+
+def test_links_lead_somewhere() -> None:
+    """In README and every page."""
+    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_every_route_and_parameter_is_in_rest() -> None:
+    """With its method and path."""
+    text = text_of("rest")
+    for route in ROUTES:
+        assert f"`{route.method} {route.path}`" in text, route
+        for parameter in route.query:
+            assert f"`{parameter}`" in text or f"{parameter}=" in text, (route.path, parameter)
+
+
+def test_every_error_is_in_rest() -> None:
+    """With what is certain about it."""
+    text = text_of("rest")
+    for code, applied in APPLIED.items():
+        (row,) = re.findall(rf"^\| `{code}` .*$", text, re.MULTILINE)
+        assert f"| {'null' if applied is None else 'false'} |" in row
+
+
+def test_every_kind_of_event_is_in_events() -> None:
+    """Each in the table."""
+    text = text_of("events")
+    assert all(f"`{kind}`" in text for kind in KINDS)
+
+
+def test_every_key_is_in_configuration() -> None:
+    """Top level, timing, nodes."""
+    text = text_of("configuration")
+    names = [*TOP_KEYS, *(f"timing.{key}" for key in TIMING_KEYS), *(f"nodes[].{key}" for key in NODE_KEYS)]
+    for name in names:
+        assert f"| `{name}` |" in text, name
+
+
+def test_every_command_is_told() -> None:
+    """Of the command line, and of the interactive client."""
+    text = text_of("client") + text_of("operations")
+    for name, command in cli.commands.items():
+        assert f"bargetrio {name}" in text, name
+        for parameter in command.params:
+            for option in parameter.opts:
+                if option.startswith("--"):
+                    assert option in text, (name, option)
+    for line in HELP.splitlines():
+        assert line.split("  ")[1].strip() in text
+
+
+def test_every_bug_is_mapped_to_tests_that_exist() -> None:
+    """58 of others, and our own."""
+    text = text_of("bugs")
+    rows = re.findall(r"^\| (\d\d) \|", text.split("## Our own")[0], re.MULTILINE)
+    assert rows == [f"{number:02}" for number in range(1, 59)]
+    cited = re.findall(r"`(\w+/\w+\.py)::(\w+)`", text)
+    assert len(cited) > 60
+    for file, function in cited:
+        source = (ROOT / "tests" / file).read_text()
+        assert re.search(rf"^(async )?def {function}\(", source, re.MULTILINE), (file, function)
+
+
+def test_every_rule_names_a_function_and_a_test_that_exist() -> None:
+    """docs/raft.md: rule, function, test."""
+    modules = {"core": core.Core, "durability": durability.Durability, "log": log.Log}
+    plain = {"election": election, "reads": reads, "replication": replication}
+    text = text_of("raft")
+    found = re.findall(r"`(core|durability|log|election|reads|replication)\.(\w+)`", text)
+    assert len(found) > 20
+    for module, name in found:
+        if module in plain:
+            assert hasattr(plain[module], name), f"{module}.{name}"
+        else:
+            source = (ROOT / "bargetrio" / "raft" / f"{module}.py").read_text()
+            assert hasattr(modules[module], name) or f"self.{name} =" in source, f"{module}.{name}"
+    sources = "".join(path.read_text() for path in (ROOT / "tests" / "raft").glob("*.py"))
+    for test in re.findall(r"`(test_\w+)`", text):
+        assert f"def {test}(" in sources, test
+
+
+def test_code_cites_bugs_that_the_table_has() -> None:
+    """BUG-nn and OWN-nn, in package and tests."""
+    text = text_of("bugs")
+    for path in [*(ROOT / "bargetrio").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]:
+        for kind, number in re.findall(r"\b(BUG|OWN)-(\d\d)\b", path.read_text()):
+            part = text.split("## Our own")[kind == "OWN"]
+            assert f"| {number} |" in part, (path.name, kind, number)
