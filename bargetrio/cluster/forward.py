@@ -41,6 +41,11 @@ PAUSE_S: Final = 0.02
 GRACE_S: Final = 0.25
 """How much longer than the node's own time-out we wait, so that its answer comes first."""
 
+WATCH_S: Final = 0.1
+WRITE_GRACE_S: Final = 1.0
+READ_GRACE_S: Final = 0.2
+"""How long a node that was asked may still answer after somebody else leads: it may be deposed, or stand still."""
+
 _encode: Final = msgspec.json.Encoder().encode
 _decode_envelope: Final = msgspec.json.Decoder(Answer).decode
 _decode_error: Final = msgspec.json.Decoder(ErrorAnswer).decode
@@ -85,7 +90,7 @@ class NodeLink:
         finally:
             self._waiting.pop(number, None)
         if waiter.line is None:
-            raise Cut(self._address)
+            raise Cut("the connection was cut")
         if _decode_envelope(waiter.line).ok:
             answer: GoodAnswer = _DECODE[type(request)](waiter.line)
             return answer
@@ -160,6 +165,18 @@ class _Waiter:
         self.line: bytes | None = None
 
 
+class _Ask:
+    """A request that a node was sent; cancelled when that node no longer leads and does not say so itself."""
+
+    __slots__ = ("grace_s", "moved_at", "node_id", "scope")
+
+    def __init__(self, node_id: int, grace_s: float) -> None:
+        self.node_id = node_id
+        self.grace_s = grace_s
+        self.moved_at: float | None = None
+        self.scope = trio.CancelScope()
+
+
 class Forwarder:
     """Finds the leader for each request and stays with it until there is an answer or the time is over."""
 
@@ -183,6 +200,8 @@ class Forwarder:
         self._links = {node_id: NodeLink(address, cluster, network, nursery) for node_id, address in addresses.items()}
         self._told_leader: int | None = None
         self._turn = 0
+        self._asks: set[_Ask] = set()
+        nursery.start_soon(self._watch)
 
     @overload
     async def execute(self, request: Put) -> PutAnswer: ...
@@ -209,15 +228,15 @@ class Forwarder:
                     continue
                 try:
                     sent = is_write
-                    answer = await self._links[node_id].ask(request)
+                    answer = await self._ask(node_id, request, WRITE_GRACE_S if is_write else READ_GRACE_S)
                 except NotSent as problem:
                     sent, why = False, str(problem)
                     self._forget(node_id)
                 except Cut as problem:
                     self._forget(node_id)
                     if is_write:
-                        raise _unknown(f"the connection to node {node_id} was cut before its answer") from problem
-                    why = f"the connection to node {node_id} was cut"
+                        raise _unknown(f"no answer of node {node_id}: {problem}") from problem
+                    why = f"no answer of node {node_id}: {problem}"
                 else:
                     sent = False
                     if not isinstance(answer, ErrorAnswer):
@@ -230,6 +249,30 @@ class Forwarder:
         if scope.cancelled_caught and sent:
             raise _unknown("no answer in time; the write may still be applied")
         raise BargeError("no_leader", f"no leader within {self._request_timeout_s:g} s: {why}")
+
+    async def _ask(self, node_id: int, request: Request, grace_s: float) -> GoodAnswer | ErrorAnswer:
+        """Ask one node; raise Cut, too, when another leads and this one has been silent since."""
+        ask = _Ask(node_id, grace_s)
+        self._asks.add(ask)
+        try:
+            with ask.scope:
+                return await self._links[node_id].ask(request)
+        finally:
+            self._asks.discard(ask)
+        raise Cut("it does not answer, and another node leads now")
+
+    async def _watch(self) -> None:
+        """Look now and then who leads, for all that wait."""
+        while True:
+            await trio.sleep(WATCH_S)
+            leader, now = self._leader_hint() if self._asks else None, trio.current_time()
+            for ask in list(self._asks):
+                if leader is None or leader == ask.node_id:
+                    ask.moved_at = None
+                elif ask.moved_at is None:
+                    ask.moved_at = now
+                elif now - ask.moved_at > ask.grace_s:
+                    ask.scope.cancel()
 
     def _consider(self, answer: ErrorAnswer, is_write: bool) -> None:
         """Raise what ends the request; return if the leader must be looked for again."""
