@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -95,12 +95,9 @@ class Daemon:
         sock = self._bind()
         try:
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                async with trio.open_nursery(strict_exception_groups=True) as nursery:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._obey, signals, nursery)
                     await self._start(nursery, sock)
-                    async for number in signals:
-                        print(f"stopping ({signal.Signals(number).name})", flush=True)
-                        break
-                    self._stop(nursery)
         finally:
             sock.close()
             self._finish_files()
@@ -126,6 +123,13 @@ class Daemon:
             nursery.start_soon(caged, "the file of events", self._event_file.run)
         self._notifier.tell("READY=1", "STATUS=recovered and listening")
         self._print_places()
+
+    async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
+        """Stop at the first signal, in the middle of a recovery too."""
+        async for number in signals:
+            print(f"stopping ({signal.Signals(number).name})", flush=True)
+            self._stop(nursery)
+            return
 
     def _stop(self, nursery: trio.Nursery) -> None:
         """Storage first; then everything else, which gets so long and no longer."""

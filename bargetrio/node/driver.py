@@ -46,6 +46,8 @@ from bargetrio.raft.messages import Message, NodeId
 REQUESTS_A_PASS: Final = 2000
 MESSAGES_A_PASS: Final = 256
 """No pass holds the loop for long; what is left waits for the next one, after everybody else had a turn."""
+TURN_S: Final = 1.0
+"""The loop turns at least so often, whatever the timing: who does not turn hangs (the watchdog asks)."""
 
 Batch = list[tuple[Request, Raw | None]]
 
@@ -123,7 +125,7 @@ class Driver:
         self._flush()
 
     def _next_deadline(self) -> float:
-        deadline = self.core.next_deadline
+        deadline = min(self.core.next_deadline, self.last_turn + TURN_S)
         return min(deadline, self._waiting[0].deadline) if self._waiting else deadline
 
     def _pass(self, now: float) -> None:

@@ -4,7 +4,6 @@ Plain ASGI beside the framework, because a stream needs back-pressure: the frame
 here a client that sends faster than the cluster commits waits at its socket. A bad line is answered and spoils no other.
 """
 
-from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -32,10 +31,6 @@ def is_bulk(scope: Scope) -> bool:
     return bool(kinds) and kinds[0].partition(b";")[0].strip().lower() == b"application/x-ndjson"
 
 
-class _Gone(Exception):
-    """The client left."""
-
-
 class Bulk:
     """One bulk write."""
 
@@ -52,26 +47,30 @@ class Bulk:
         """Answer every line; the connection's end cancels what still waits (its outcome is then unknown to the client)."""
         headers = [(b"content-type", b"application/x-ndjson")]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        with suppress(_Gone):
-            reader = LineReader(LINE_BYTES)
+        async with trio.open_nursery() as nursery:
+            await self._read(nursery)
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _read(self, nursery: trio.Nursery) -> None:
+        """Begin every line of the body, to its end, to the client's end, or to a line that is too long."""
+        reader = LineReader(LINE_BYTES)
+        while True:
+            message = await self._receive()
+            if message["type"] != "http.request":
+                nursery.cancel_scope.cancel()
+                return
+            data, more = message.get("body", b""), message.get("more_body", False)
             try:
-                async with trio.open_nursery(strict_exception_groups=False) as nursery:
-                    while True:
-                        data, more = await self._body()
-                        for line in reader.feed(data if more else data + b"\n"):
-                            await self._begin(nursery, line)
-                        if not more:
-                            break
+                lines = reader.feed(data if more else data + b"\n")
             except LineTooLong as problem:
                 self._last_line += 1
-                await self._answer({"line": self._last_line, **_problem(BargeError("bad_request", str(problem), status=413))})
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _body(self) -> tuple[bytes, bool]:
-        message = await self._receive()
-        if message["type"] != "http.request":
-            raise _Gone
-        return message.get("body", b""), message.get("more_body", False)
+                error = BargeError("bad_request", str(problem), status=413)
+                nursery.start_soon(self._answer, {"line": self._last_line, **_problem(error)})
+                return
+            for line in lines:
+                await self._begin(nursery, line)
+            if not more:
+                return
 
     async def _begin(self, nursery: trio.Nursery, line: bytes) -> None:
         self._last_line += 1

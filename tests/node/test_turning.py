@@ -1,0 +1,32 @@
+"""The loop turns at least once a second, so that one that hangs can be told from one that has nothing to do."""
+
+from random import Random
+
+import trio
+from trio.testing import MockClock
+
+from bargetrio.kv.store import Store
+from bargetrio.node.driver import Driver
+from bargetrio.raft.core import Core
+from bargetrio.raft.records import Remembered
+from tests.node.test_remembering import Nobody
+
+
+async def test_a_loop_with_nothing_to_do_still_turns(autojump_clock: MockClock) -> None:
+    """Election time-outs of minutes: the watchdog must not take patience for a hang."""
+    core = Core(
+        node_id=0,
+        node_ids=(0, 1, 2),
+        remembered=Remembered(),
+        heartbeat_s=50,
+        election_s=(300, 600),
+        random=Random(1),
+        now=trio.current_time(),
+    )
+    driver = Driver(core=core, store=Store(), sink=Nobody(), post=lambda to, message: None, addresses={}, request_timeout_s=5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        for _ in range(20):
+            await trio.sleep(5.3)
+            assert trio.current_time() - driver.last_turn <= 1.0
+        nursery.cancel_scope.cancel()

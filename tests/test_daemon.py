@@ -1,0 +1,81 @@
+"""What stands beside the nodes: the word to systemd, and the cages of what may fail."""
+
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bargetrio.config import load
+from bargetrio.daemon import Daemon, caged
+from bargetrio.notify import Notifier, watchdog_interval_s
+from tests.cluster.house import House
+from tests.stories.daemon import write_configuration
+
+
+async def test_the_watchdog_is_fed_only_while_every_living_loop_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """One hanging node of three is enough to let systemd begin anew."""
+    monkeypatch.setenv("WATCHDOG_USEC", "2000000")
+    daemon = Daemon(load(write_configuration(tmp_path, 3)), None, debug=False, events_file=None)
+    told: list[str] = []
+    monkeypatch.setattr(daemon._notifier, "tell", lambda *lines: told.extend(lines))
+    hanging: list[int] = []
+    monkeypatch.setattr(daemon._supervisor, "hanging", lambda: hanging)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(daemon._tell_systemd)
+        await trio.sleep(5.5)
+        assert told.count("WATCHDOG=1") == 6
+        assert "STATUS=no leader" in told
+        hanging.append(1)
+        told.clear()
+        await trio.sleep(5)
+        assert "WATCHDOG=1" not in told
+        assert any("hanging: [1]" in line for line in told)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_node_whose_loop_stands_still_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its last turn; a killed node hangs nobody."""
+    house = House(tmp_path)
+    async with house.open():
+        await house.leader()
+        assert house.supervisor.hanging() == []
+        slot = house.supervisor._slots[1]
+        assert slot._node is not None
+        monkeypatch.setattr(type(slot._node), "last_turn", property(lambda node: -100.0))
+        assert house.supervisor.hanging() == [0, 1, 2]
+        await house.supervisor.kill(1)
+        assert house.supervisor.hanging() == [0, 2]
+
+
+def test_who_is_not_asked_feeds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No WATCHDOG_USEC, or one for another process."""
+    monkeypatch.delenv("WATCHDOG_USEC", raising=False)
+    assert watchdog_interval_s() is None
+    monkeypatch.setenv("WATCHDOG_USEC", "3000000")
+    monkeypatch.setenv("WATCHDOG_PID", "1")
+    assert watchdog_interval_s() is None
+    monkeypatch.delenv("WATCHDOG_PID")
+    assert watchdog_interval_s() == 1.5
+
+
+def test_a_notify_socket_that_is_gone_is_nobodys_problem(tmp_path: Path) -> None:
+    """Not even an error."""
+    Notifier(str(tmp_path / "gone")).tell("READY=1")
+    Notifier("").tell("READY=1")
+
+
+async def test_what_fails_in_its_cage_is_tried_again(autojump_clock: MockClock) -> None:
+    """A full disk under events.jsonl ends no node."""
+    tried: list[float] = []
+
+    async def work() -> None:
+        tried.append(trio.current_time())
+        if len(tried) < 3:
+            raise OSError(28, "No space left on device")
+
+    await caged("the file", work)
+    assert len(tried) == 3
+    assert tried[2] - tried[1] > 1
