@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Event, RawData
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -19,6 +20,8 @@ from hypercorn.utils import wrap_app
 log = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 256
+KEEP_ALIVE_S: Final = 15.0
+"""So long a connection may be silent between two requests."""
 USER_TIMEOUT_MS: Final = 10_000
 """The kernel gives up on a client that has acknowledged nothing for so long."""
 GRACE_S: Final = 0.3
@@ -43,12 +46,30 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
+class Connection(TCPServer):
+    """One connection, which holds its place no longer than it must."""
+
+    async def protocol_send(self, event: Event) -> None:
+        """Do what the protocol wants; the end of a request, which waits for nobody and may not be left half done, under a shield.
+
+        Quart's request is told of its own end first and cancels the task that is about to close the connection, or to start its
+        keep-alive timer: so a client that said `Connection: close` waited for ever, and one that fell silent was kept (OWN-10).
+        """
+        with trio.CancelScope(shield=not isinstance(event, RawData)):
+            await super().protocol_send(event)
+
+    async def _read_data(self) -> None:
+        """Read until the client is gone; the keep-alive timer, which hypercorn would leave running, ends with it (OWN-09)."""
+        await super()._read_data()
+        await self.idle_task.stop()
+
+
 class WebServer:
     """Serves one ASGI application on one socket."""
 
     def __init__(self, app: Any, sock: socket.socket) -> None:
         config = Config()
-        config.keep_alive_timeout = 15
+        config.keep_alive_timeout = KEEP_ALIVE_S
         config.include_server_header = False
         config.accesslog = None
         config.errorlog = logging.getLogger("hypercorn.error")
@@ -86,7 +107,7 @@ class WebServer:
             connections.start_soon(self._serve, stream)
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        server: Any = TCPServer
+        server: Any = Connection
         try:
             await server(self._app, self._config, self._context, ConnectionState({}), stream)
         except Exception as problem:  # one connection's end is nobody else's

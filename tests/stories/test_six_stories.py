@@ -1,5 +1,6 @@
 """The six stories of docs/tour.md, each against the real daemon, each told by its event log."""
 
+import html
 import itertools
 import json
 import threading
@@ -7,6 +8,13 @@ import time
 from pathlib import Path
 
 from tests.stories.daemon import Daemon, running
+
+
+def page_says(daemon: Daemon, *sentences: str) -> None:
+    """The story must be told by the page alone."""
+    text = html.unescape(daemon.http("GET", "/log?limit=1000").body.decode())
+    for sentence in sentences:
+        assert sentence in text, sentence
 
 
 def test_the_first_election(tmp_path: Path) -> None:
@@ -26,6 +34,12 @@ def test_the_first_election(tmp_path: Path) -> None:
         nodes = daemon.http("GET", "/nodes").json["nodes"]
         assert sorted((node["id"], node["role"]) for node in nodes) == sorted(
             [(leader, "leader"), *((other, "follower") for other in others)]
+        )
+        page_says(
+            daemon,
+            *(f"asks node {other} for its vote in term {term}" for other in others),
+            f"votes for node {leader} in term {term}",
+            f"becomes leader in term {term}: has the votes of node",
         )
 
 
@@ -72,6 +86,9 @@ def test_a_write_is_replicated_committed_and_learned_by_the_followers(tmp_path: 
         assert len(digests) == 1
         page = daemon.http("GET", "/log").body.decode()
         assert "{key: 100, value: &quot;Some Value&quot;}" in page
+        entry = f'entry {index} {{key: 100, value: "Some Value"}}'
+        page_says(daemon, *(f"appends to node {follower}: {entry}" for follower in {0, 1, 2} - {leader}))
+        page_says(daemon, f"takes from node {leader}: {entry}", f"committed: entry {index}", f"applied: {entry}")
 
 
 def test_a_killed_follower_catches_up(tmp_path: Path) -> None:
@@ -89,6 +106,7 @@ def test_a_killed_follower_catches_up(tmp_path: Path) -> None:
         last = daemon.node(leader)["commit_index"]
         daemon.wait_for(lambda: daemon.node(follower)["last_applied"] >= last, "the follower to catch up")
         daemon.wait_for_event("node_recovered", node=follower)
+        page_says(daemon, "killed", "revived: recovering", "recovered in", f"rejects an append of node {leader}")
 
 
 def test_a_killed_leader_is_replaced_and_comes_back_as_a_follower(tmp_path: Path) -> None:
@@ -108,6 +126,7 @@ def test_a_killed_leader_is_replaced_and_comes_back_as_a_follower(tmp_path: Path
         assert daemon.node(old)["role"] == "follower"
         assert daemon.get("before").json["value"] == "1"
         assert daemon.get("between").json["value"] == "2"
+        page_says(daemon, "heard no leader in time", f"becomes leader in term {daemon.node(new)['term']}")
 
 
 def test_a_leader_on_the_small_side_of_a_partition_commits_nothing(tmp_path: Path) -> None:
@@ -127,6 +146,7 @@ def test_a_leader_on_the_small_side_of_a_partition_commits_nothing(tmp_path: Pat
         last = daemon.node(daemon.leader())["commit_index"]
         daemon.wait_for(lambda: daemon.node(old)["last_applied"] >= last, "the small side to catch up")
         daemon.wait_for_event("log_truncated", node=old)
+        page_says(daemon, "faults: partition: ", "heard no majority for", "the leader's log differs there", "all faults healed")
         assert daemon.get("lost").status == 404
         assert daemon.get("shared").json["value"] == "after"
 
