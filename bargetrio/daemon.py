@@ -35,8 +35,9 @@ from bargetrio.protocol.addresses import parse_address
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.stream import SocketNetwork
-from bargetrio.web.app import FILE_EVENTS, column_of, make_app
+from bargetrio.web.app import make_app
 from bargetrio.web.guard import Guard, hosts_of
+from bargetrio.web.rest import FILE_EVENTS, column_of
 from bargetrio.web.server import WebServer, bind
 
 log = logging.getLogger("bargetrio")

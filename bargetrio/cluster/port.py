@@ -1,6 +1,6 @@
 """The border between web and cluster: what REST and the page may ask, and the shapes of the answers.
 
-`supervisor.Supervisor` is the real thing; tests of web use a fake that passes the same contract test.
+`supervisor.Supervisor` is the real thing, and web is tried with it; only what must fail on purpose is a fake.
 """
 
 from typing import Annotated, Any, Literal, Protocol

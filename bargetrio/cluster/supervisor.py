@@ -11,12 +11,13 @@ import msgspec
 import trio
 
 from bargetrio.cluster.daemons import REVIVE_TIMEOUT_S, Daemons, Unreachable
-from bargetrio.cluster.disk_faults import ERRORS, DiskFaults
+from bargetrio.cluster.disk_faults import DiskFaults
+from bargetrio.cluster.fault_plan import FaultPlan, listed
 from bargetrio.cluster.forward import Forwarder, GoodAnswer
 from bargetrio.cluster.merge import Part, events_query, merge
 from bargetrio.cluster.port import EventPage, Faults, LeaderView, NodeAnswer, NodeView, PeerView
 from bargetrio.cluster.slots import Slot
-from bargetrio.eventlog.event import Event, FaultsChanged
+from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.node.port import NodeStatus, RunningNode
 from bargetrio.protocol.errors import BargeError
@@ -55,9 +56,8 @@ class Supervisor:
         self._apis = apis
         self._own_apis = {apis[node_id] for node_id in local_ids}
         self._slots = {node_id: Slot(node_id, make_node, recorder) for node_id in self.local_ids}
-        self._link_faults = link_faults
         self._disk_faults = disk_faults
-        self._faults = Faults()
+        self._fault_plan = FaultPlan(self.node_ids, link_faults, disk_faults, recorder)
         self._daemons = daemons
         self._nursery: trio.Nursery | None = None
         self._started_at = time.monotonic()
@@ -173,12 +173,12 @@ class Supervisor:
 
     async def faults(self) -> Faults:
         """Return the faults in force."""
-        return self._faults
+        return self._fault_plan.faults
 
     async def set_faults(self, faults: Faults, *, local: bool = False) -> Faults:
         """Put exactly these faults in force everywhere."""
-        self._check_faults(faults)
-        self._apply_faults(faults)
+        self._fault_plan.check(faults)
+        self._fault_plan.apply(faults)
         if not local:
             answers = await self._ask_others("PUT", "/faults?local=1", faults)
             silent = sorted(api for api, answer in answers.items() if isinstance(answer, Unreachable))
@@ -186,29 +186,6 @@ class Supervisor:
                 detail = f"in force here and at every daemon but {', '.join(silent)}, which can't be reached"
                 raise BargeError("outcome_unknown", detail)
         return faults
-
-    def _apply_faults(self, faults: Faults) -> None:
-        links = {(link.source, link.target): (link.cut, link.drop, link.delay_ms / 1000) for link in faults.links}
-        self._link_faults.set(faults.groups, links)
-        delays = {disk.node: disk.delay_ms / 1000 for disk in faults.disks if disk.delay_ms}
-        self._disk_faults.set(delays, {disk.node: ERRORS[disk.error] for disk in faults.disks if disk.error})
-        self._faults = faults
-        fields = {name: value for name, value in msgspec.to_builtins(faults).items() if value}
-        self.recorder.record(None, FaultsChanged(faults=fields, text=_faults_text(faults)))
-
-    def _check_faults(self, faults: Faults) -> None:
-        for node_id in [*(node for group in faults.groups for node in group), *(disk.node for disk in faults.disks)]:
-            self._check_fault_node(node_id)
-        for link in faults.links:
-            self._check_fault_node(link.source)
-            self._check_fault_node(link.target)
-        grouped = [node_id for group in faults.groups for node_id in group]
-        if len(set(grouped)) < len(grouped):
-            raise BargeError("bad_request", "a node stands in two groups")
-
-    def _check_fault_node(self, node_id: int) -> None:
-        if node_id not in self._addresses:
-            raise BargeError("bad_request", f"there is no node {node_id}; the nodes are {_listed(self.node_ids)}")
 
     # -- events ----------------------------------------------------------------------------------------------------------
 
@@ -341,12 +318,12 @@ class Supervisor:
 
     def _check_known(self, node_id: int) -> None:
         if node_id not in self._addresses:
-            raise BargeError("not_found", f"there is no node {node_id}; the nodes are {_listed(self.node_ids)}")
+            raise BargeError("not_found", f"there is no node {node_id}; the nodes are {listed(self.node_ids)}")
 
     async def _elsewhere(self, node_id: int, verb: str, *, local: bool) -> NodeAnswer:
         """Ask the daemon that runs the node: its own, or the one that says so."""
         if local:
-            raise BargeError("not_found", f"node {node_id} does not run in this daemon; it runs {_listed(self.local_ids)}")
+            raise BargeError("not_found", f"node {node_id} does not run in this daemon; it runs {listed(self.local_ids)}")
         timeout_s = REVIVE_TIMEOUT_S if verb == "revive" else 5.0
         path = f"/nodes/{node_id}/{verb}?local=1"
         others = [self._apis[node_id], *(api for api in self._other_apis() if api != self._apis[node_id])]
@@ -389,21 +366,3 @@ async def _all(tasks: Iterable[Awaitable[None]]) -> None:
 
 def _leads(status: NodeStatus | None, term: int) -> bool:
     return status is not None and status.role == "leader" and status.term == term and status.has_quorum
-
-
-def _listed(ids: list[int]) -> str:
-    return ", ".join(str(node_id) for node_id in ids)
-
-
-def _faults_text(faults: Faults) -> str:
-    parts: list[str] = []
-    if faults.groups:
-        parts.append("partition: " + " | ".join(_listed(group) for group in faults.groups))
-    for link in faults.links:
-        how = [*(["cut"] if link.cut else []), *([f"drops {link.drop:.0%}"] if link.drop else [])]
-        how += [f"{link.delay_ms:g} ms late"] if link.delay_ms else []
-        parts.append(f"link {link.source} → {link.target}: {', '.join(how) or 'nothing'}")
-    for disk in faults.disks:
-        how = [*([f"{disk.delay_ms:g} ms slow"] if disk.delay_ms else []), *([f"fails with {disk.error}"] if disk.error else [])]
-        parts.append(f"disk of node {disk.node}: {', '.join(how) or 'nothing'}")
-    return "faults: " + "; ".join(parts) if parts else "all faults healed"

@@ -1,0 +1,323 @@
+"""The REST handlers: each reads its request, asks the cluster, and answers; what it raises becomes a problem in app.py."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+import msgspec
+import trio
+from quart import Response, request
+
+from bargetrio import __version__
+from bargetrio.cluster.port import Cluster, Faults, NodeView
+from bargetrio.eventlog.event import KINDS
+from bargetrio.eventlog.render import Column, LogView, log_html, log_page
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
+from bargetrio.protocol.validation import check_key, decode_value_b64
+from bargetrio.web import bodies, openapi
+from bargetrio.web.bodies import Query
+from bargetrio.web.guard import Guard
+from bargetrio.web.metrics import Figures, text_of
+from bargetrio.web.problems import JSON, json_body
+from bargetrio.web.routes import KeyAnswer, WriteAnswer
+from bargetrio.web.stream import frames
+
+LOG_EVENTS: Final = 300
+FILE_EVENTS: Final = 5000
+
+_faults: Final = msgspec.json.Decoder(Faults)
+
+
+class Rest:
+    """The handlers, named as in routes.py."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self.figures = Figures()
+        self.guard: Guard | None = None
+        self._openapi = msgspec.json.encode(openapi.document(__version__))
+
+    # -- keys ------------------------------------------------------------------------------------------------------------
+
+    async def put_key(self, key: str) -> Response:
+        """PUT /keys/<key>."""
+        Query(_pairs())
+        key = bodies.key_of(_raw_path())
+        if_index, if_absent = bodies.condition_of(request.headers.get("If-Match"), request.headers.get("If-None-Match"))
+        data = await _body()
+        return await self._write(bodies.put_of_value_body(key, data, _media_type(), if_index, if_absent))
+
+    async def get_key(self, key: str) -> Response:
+        """GET /keys/<key>."""
+        read = Query(_pairs(), "read").read_level()
+        key = bodies.key_of(_raw_path())
+        answer = await self._cluster.execute(Get(id=0, key=key, read=read))
+        assert isinstance(answer, GetAnswer)
+        if answer.index == 0:
+            raise BargeError("not_found", "there is no such key")
+        headers = {"ETag": f'"{answer.index}"', "Barge-Index": str(answer.index), "Vary": "Accept"}
+        if headers["ETag"] in [tag.strip() for tag in request.headers.get("If-None-Match", "").split(",")]:
+            return Response(b"", 304, headers)
+        value_b64 = None if answer.value_b64 is msgspec.UNSET else answer.value_b64
+        wanted = request.accept_mimetypes.best_match([JSON, "text/plain", "application/octet-stream"], JSON)
+        if wanted == JSON:
+            body = KeyAnswer(key=key, index=answer.index, value=answer.value, value_b64=value_b64)
+            return Response(json_body(body), 200, headers, content_type=JSON)
+        if value_b64 is not None:
+            return Response(decode_value_b64(value_b64), 200, headers, content_type="application/octet-stream")
+        return Response((answer.value or "").encode(), 200, headers, content_type="text/plain; charset=utf-8")
+
+    async def delete_key(self, key: str) -> Response:
+        """DELETE /keys/<key>."""
+        Query(_pairs())
+        key = bodies.key_of(_raw_path())
+        if_index, _ = bodies.condition_of(request.headers.get("If-Match"), None)
+        answer = await self._cluster.execute(bodies.delete_of(key, if_index))
+        assert isinstance(answer, DeleteAnswer)
+        if not answer.deleted:
+            raise BargeError("not_found", "there is no such key")
+        return Response(b"", 204, {"Barge-Index": str(answer.index)})
+
+    async def list_keys(self) -> Response:
+        """GET /keys."""
+        query = Query(_pairs(), "prefix", "after", "limit", "keys_only", "read")
+        asked = List(
+            id=0,
+            prefix=query.text("prefix"),
+            after=query.text("after"),
+            limit=query.number("limit", 100, 1, 1000),
+            keys_only=query.flag("keys_only"),
+            read=query.read_level(),
+        )
+        for text in (asked.prefix, asked.after):
+            if text:
+                check_key(text)
+        answer = await self._cluster.execute(asked)
+        assert isinstance(answer, ListAnswer)
+        fields = {"items": answer.items, "next": answer.next, "index": answer.index}
+        return Response(json_body(fields), 200, {"Barge-Index": str(answer.index)}, content_type=JSON)
+
+    async def post_keys(self) -> Response:
+        """POST /keys with one key; a bulk write has gone to bulk.py before."""
+        Query(_pairs())
+        _need_json()
+        return await self._write(bodies.put_of_key_body(await _body()))
+
+    async def _write(self, put: Put) -> Response:
+        answer = await self._cluster.execute(put)
+        assert isinstance(answer, PutAnswer)
+        headers = {"ETag": f'"{answer.index}"', "Barge-Index": str(answer.index)}
+        status = 201 if answer.created is True else 200
+        body = WriteAnswer(key=answer.key, index=answer.index, term=answer.term)
+        return Response(json_body(body), status, headers, content_type=JSON)
+
+    # -- nodes -----------------------------------------------------------------------------------------------------------
+
+    async def leader(self) -> Response:
+        """GET /leader."""
+        return _json(await self._cluster.leader(local=Query(_pairs(), "local").flag("local")))
+
+    async def nodes(self) -> Response:
+        """GET /nodes."""
+        return _json({"nodes": await self._cluster.nodes(local=Query(_pairs(), "local").flag("local"))})
+
+    async def node(self, id: str) -> Response:
+        """GET /nodes/<id>."""
+        Query(_pairs())
+        node_id = self._known(id)
+        views = await self._cluster.nodes(local=node_id in self._cluster.local_ids)
+        return _json(next(view for view in views if view.id == node_id))
+
+    async def kill(self, id: str) -> Response:
+        """POST /nodes/<id>/kill."""
+        local = Query(_pairs(), "local").flag("local")
+        await _no_body()
+        return _json(await self._cluster.kill(self._known(id), local=local))
+
+    async def revive(self, id: str) -> Response:
+        """POST /nodes/<id>/revive."""
+        local = Query(_pairs(), "local").flag("local")
+        await _no_body()
+        return _json(await self._cluster.revive(self._known(id), local=local))
+
+    def _known(self, text: str) -> int:
+        ids = self._cluster.node_ids
+        if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) in ids):
+            listed = ", ".join(str(node_id) for node_id in ids)
+            raise BargeError("not_found", f"there is no node {text[:40]!r}; the nodes are {listed}")
+        return int(text)
+
+    # -- faults ----------------------------------------------------------------------------------------------------------
+
+    async def get_faults(self) -> Response:
+        """GET /faults."""
+        Query(_pairs())
+        return _json(await self._cluster.faults())
+
+    async def put_faults(self) -> Response:
+        """PUT /faults."""
+        local = Query(_pairs(), "local").flag("local")
+        _need_json()
+        faults = bodies.decode_json(await _body(), _faults)
+        return _json(await self._cluster.set_faults(faults, local=local))
+
+    async def delete_faults(self) -> Response:
+        """DELETE /faults."""
+        local = Query(_pairs(), "local").flag("local")
+        return _json(await self._cluster.set_faults(Faults(), local=local))
+
+    # -- events ----------------------------------------------------------------------------------------------------------
+
+    async def log(self) -> Response:
+        """GET /log."""
+        query = Query(_pairs(), "node", "kind", "heartbeats", "limit")
+        view = await self._view(
+            nodes=query.ids("node", self._cluster.node_ids),
+            kinds=query.words("kind", KINDS),
+            heartbeats=query.flag("heartbeats"),
+            limit=query.number("limit", LOG_EVENTS, 1, FILE_EVENTS),
+        )
+        tag = _tag_of(view)
+        if request.headers.get("If-None-Match") == tag:
+            return Response(b"", 304, {"ETag": tag})
+        document = await trio.to_thread.run_sync(log_page, view)
+        return Response(document, 200, {"ETag": tag}, content_type="text/html; charset=utf-8")
+
+    async def log_file(self) -> Response:
+        """GET /log.html."""
+        Query(_pairs())
+        view = await self._view(nodes=frozenset(), kinds=frozenset(), heartbeats=True, limit=FILE_EVENTS)
+        view = msgspec.structs.replace(view, show_heartbeats=False)
+        document, policy = await trio.to_thread.run_sync(log_html, view)
+        headers = {"Content-Security-Policy": policy + "; frame-ancestors 'none'"}
+        return Response(document, 200, headers, content_type="text/html; charset=utf-8")
+
+    async def events(self) -> Response:
+        """GET /events."""
+        query = Query(_pairs(), "after", "node", "kind", "heartbeats", "limit", "local")
+        nodes, kinds = query.ids("node", self._cluster.node_ids), query.words("kind", KINDS)
+        heartbeats, after = query.flag("heartbeats"), query.text("after")
+        if "text/event-stream" in request.headers.get("Accept", ""):
+            after = request.headers.get("Last-Event-ID", "") or after
+            await self._cluster.events(after=after, limit=1)  # a bad cursor is an answer, not the end of a stream
+            response = Response(_stream(frames(self._cluster, after, nodes, kinds, heartbeats)), content_type="text/event-stream")
+            response.timeout = None
+            return response
+        page = await self._cluster.events(
+            after=after,
+            nodes=nodes,
+            kinds=kinds,
+            heartbeats=heartbeats,
+            limit=query.number("limit", 500, 1, FILE_EVENTS),
+            local=query.flag("local"),
+        )
+        return _json(page)
+
+    async def _view(self, *, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool, limit: int) -> LogView:
+        page = await self._cluster.events(nodes=nodes, kinds=kinds, heartbeats=heartbeats, limit=limit)
+        return LogView(
+            cluster=self._cluster.cluster_name,
+            columns=[column_of(view) for view in await self._cluster.nodes()],
+            events=page.events,
+            heartbeats=page.heartbeats,
+            dropped=page.dropped,
+            nodes=nodes,
+            kinds=kinds,
+            show_heartbeats=heartbeats,
+            limit=limit,
+        )
+
+    # -- health ----------------------------------------------------------------------------------------------------------
+
+    async def livez(self) -> Response:
+        """GET /livez."""
+        return _json({"live": True})
+
+    async def readyz(self) -> Response:
+        """GET /readyz."""
+        why_not = self._cluster.ready()
+        if why_not:
+            raise BargeError("no_leader", why_not)
+        return _json({"ready": True})
+
+    async def status(self) -> Response:
+        """GET /status."""
+        return _json({"version": __version__, **self._cluster.status()})
+
+    async def metrics(self) -> Response:
+        """GET /metrics."""
+        in_flight = 0 if self.guard is None else self.guard.in_flight
+        nodes = await self._cluster.nodes(local=True)
+        keys = int(self._cluster.status()["keys"])
+        text = text_of(nodes, self._cluster.event_counts(), self.figures, keys, in_flight)
+        return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def version(self) -> Response:
+        """GET /version."""
+        return _json({"name": "barge", "version": __version__, "protocol": 1})
+
+    async def openapi(self) -> Response:
+        """GET /openapi.json."""
+        return Response(self._openapi, content_type=JSON)
+
+
+def column_of(view: NodeView) -> Column:
+    """Return a node as the table's head shows it."""
+    return Column(node_id=view.id, state=view.role or view.state, term=view.term)
+
+
+def _tag_of(view: LogView) -> str:
+    """Return a tag that changes when the table does; the number of hidden heartbeats alone is no reason to fetch it again."""
+    last = view.events[-1].id if view.events else ""
+    shown = repr((last, len(view.events), view.columns, view.dropped))
+    return f'"{hashlib.sha256(shown.encode()).hexdigest()[:24]}"'
+
+
+def _pairs() -> dict[str, list[str]]:
+    """Return the query's parameters; what is not UTF-8 is an error, not a replacement character."""
+    found: dict[str, list[str]] = {}
+    try:
+        for name, value in parse_qsl(request.query_string.decode("ascii"), keep_blank_values=True, errors="strict"):
+            found.setdefault(name, []).append(value)
+    except ValueError:
+        raise BargeError("bad_request", "the query is not UTF-8 text, percent-encoded") from None
+    return found
+
+
+def _raw_path() -> bytes:
+    raw: bytes = request.scope.get("raw_path") or request.path.encode()
+    return raw
+
+
+def _media_type() -> str:
+    return (request.content_type or "").partition(";")[0].strip().lower()
+
+
+def _need_json() -> None:
+    if _media_type() != JSON:
+        given = _media_type() or "none"
+        raise BargeError("bad_request", f"the body comes as {JSON}, not as {given}", status=415)
+
+
+async def _body() -> bytes:
+    data = await request.get_data(as_text=False)
+    assert isinstance(data, bytes)
+    return data
+
+
+async def _no_body() -> None:
+    """A body is not needed; one that is there must be JSON, which no foreign form can send without being asked."""
+    if await _body():
+        _need_json()
+
+
+def _json(value: Any) -> Response:
+    return Response(json_body(value), content_type=JSON)
+
+
+async def _stream(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield b": barge events\n\n"
+    async for chunk in chunks:
+        yield chunk
