@@ -1,4 +1,12 @@
-"""simulator tries to break it. For now: a disk that loses, tears and reorders what was not synced.
+"""simulator tries to break it: whole clusters on one event heap, repeatable bit for bit by seed (ring 1).
 
-May import protocol, raft, kv, storage, eventlog's rendering; no trio, no clock, no global randomness. Start at disk.py.
+```
+plan.py       draws the faults of a seed            world.py     the event heap and its clock
+nemesis.py    makes them happen                     server.py    a core, a store and a log on a simulated disk
+clients.py    write, read, and remember it          network.py   loses, repeats, delays, cuts
+invariants.py what must hold after every step       goals.py     rare situations, counted
+linearizability.py  judges what the clients saw     breaks.py    planted bugs, each of which must be found
+seed.py       runs one seed                         campaign.py  runs many
+```
+May import protocol, raft, kv, storage, eventlog's rendering; no trio, no clock, no global randomness. Start at seed.py.
 """

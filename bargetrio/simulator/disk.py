@@ -49,13 +49,26 @@ class SimulatedFile:
     def truncate(self, size: int) -> None:
         """Cut."""
         self._disk.call(self._life)
-        del self._inode.seen[size:]
+        inode = self._inode
+        del inode.seen[size:]
+        inode.pending = [(offset, data[: size - offset]) for offset, data in inode.pending if offset < size]
 
     def sync(self) -> None:
-        """Everything seen is on the disk."""
-        self._disk.call(self._life)
-        self._inode.synced = bytearray(self._inode.seen)
-        self._inode.pending.clear()
+        """Everything written since the last one is on the disk; after an error nobody writes it any more, though it is seen."""
+        inode = self._inode
+        try:
+            self._disk.call(self._life)
+        except OSError:
+            inode.pending.clear()
+            raise
+        synced, size = inode.synced, len(inode.seen)
+        del synced[size:]
+        synced.extend(bytes(size - len(synced)))
+        for offset, data in inode.pending:
+            end = min(offset + len(data), size)
+            if end > offset:
+                synced[offset:end] = data[: end - offset]
+        inode.pending.clear()
 
     def close(self) -> None:
         """Nothing happens."""
@@ -141,6 +154,23 @@ class SimulatedDisk:
         self._locked = False
 
     # -- faults ----------------------------------------------------------------------------------------------------------
+
+    def end_process(self) -> None:
+        """The program ended, the machine did not: what was written can be read, and a later power failure may still lose it."""
+        self.life += 1
+        self._locked = False
+
+    def names(self) -> tuple[str, ...]:
+        """Return all names without touching the disk: for who looks on."""
+        return tuple(sorted(self._names))
+
+    def fill(self) -> None:
+        """Take all space."""
+        self._free = 0
+
+    def free_space(self, size: int = 1 << 30) -> None:
+        """Give space back."""
+        self._free = size
 
     def crash(self) -> None:
         """Power off: each unsynced write reaches the disk whole, in part, or not at all, whatever its order; names likewise."""

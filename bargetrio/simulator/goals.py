@@ -1,0 +1,167 @@
+"""Rare situations that a run must have been through: a simulator that never gets there proves nothing about them.
+
+They are counted from facts and faults alone, so a goal can't be reached by being looked for.
+"""
+
+from collections import Counter
+from typing import Final
+
+from bargetrio.eventlog.event import DiskFailed, DriverFact, NodeKilled, NodeRecovered
+from bargetrio.raft.facts import (
+    AppendRejected,
+    CommitAdvanced,
+    Fact,
+    LogTruncated,
+    PreVoteRefused,
+    ReadServed,
+    RoleChanged,
+    TermChanged,
+    VoteRefused,
+)
+from bargetrio.raft.messages import NodeId
+from bargetrio.simulator.server import Server
+
+GOALS: Final[dict[str, str]] = {
+    "leader_elected": "a leader is elected",
+    "leader_re_elected": "a node leads a second term",
+    "term_above_10": "a term above 10",
+    "split_vote": "a candidate's term ends without a leader",
+    "pre_vote_refused_leader": "a pre-vote is refused because a leader is alive",
+    "pre_vote_refused_log": "a pre-vote is refused because the log is behind",
+    "pre_vote_refused_term": "a pre-vote is refused because the term is old",
+    "vote_refused_voted": "a vote is refused because it went to another node",
+    "vote_refused_log": "a vote is refused because the log is behind",
+    "vote_refused_leader": "a vote is refused because a leader is alive",
+    "vote_refused_term": "a vote is refused because the term is old",
+    "leader_stepped_down_term": "a leader learns of a higher term",
+    "leader_stepped_down_quorum": "a leader hears no majority",
+    "candidate_follows": "a candidate gives way to a leader of its own term",
+    "truncation": "a follower deletes an entry",
+    "truncation_of_two": "a follower deletes two entries or more",
+    "append_rejected_gap": "an append is rejected because entries are missing",
+    "append_rejected_old_term": "an append of a deposed leader is rejected",
+    "commit_of_old_term": "entries of an earlier term are committed with one of the own",
+    "commit_of_many": "ten entries or more are committed at once",
+    "read_served": "a read is served",
+    "reads_share_a_round": "several reads share one round",
+    "read_given_up": "a leader loses office with reads waiting",
+    "writes_unknown": "a leader loses office with writes waiting",
+    "leader_crash_uncommitted": "a leader crashes with uncommitted entries",
+    "crash_in_a_write": "a server crashes while a write is in flight",
+    "write_half_done_kept": "after a crash the write in flight is found whole, though nobody was told",
+    "write_in_flight_lost": "after a crash the write in flight is gone",
+    "vote_lost": "a vote that was not synced is forgotten",
+    "torn_record_cut": "recovery cuts a torn record off",
+    "several_segments": "a log has rolled to a further segment",
+    "disk_failed": "a disk fails and its node stops",
+    "all_down": "all nodes are down at once",
+    "catch_up_50": "a node comes back 50 entries or more behind",
+    "old_leader_lives": "two nodes believe to lead, in different terms",
+    "everybody_recovers": "all nodes have crashed at least once",
+    "write_refused_condition": "a compare-and-set is refused",
+    "write_unknown_told": "a client is told that nobody knows",
+    "clock_apart": "clocks run at rates more than 10 % apart",
+}
+
+
+class Goals:
+    """Counts, for one seed."""
+
+    def __init__(self, servers: dict[NodeId, Server]) -> None:
+        self.counts: Counter[str] = Counter()
+        self._servers = servers
+        self._leading: dict[NodeId, int] = {}
+        self._led: set[NodeId] = set()
+        self._crashed: set[NodeId] = set()
+
+    def hit(self, goal: str) -> None:
+        """Count."""
+        assert goal in GOALS, goal
+        self.counts[goal] += 1
+
+    def fact(self, server: Server, fact: Fact | DriverFact) -> None:
+        """Look at one fact."""
+        match fact:
+            case RoleChanged():
+                self._role(server.node_id, fact)
+            case TermChanged():
+                if fact.term > 10:
+                    self.hit("term_above_10")
+            case PreVoteRefused():
+                self._refusal("pre_vote_refused", fact.reason)
+            case VoteRefused():
+                self._refusal("vote_refused", fact.reason)
+            case LogTruncated():
+                self.hit("truncation" if fact.last_index == fact.index else "truncation_of_two")
+            case AppendRejected():
+                self.hit("append_rejected_old_term" if "is old" in fact.reason else "append_rejected_gap")
+            case CommitAdvanced():
+                self._commit(server, fact)
+            case ReadServed():
+                self.hit("reads_share_a_round" if fact.count > 1 else "read_served")
+            case NodeKilled() | DiskFailed():
+                self._down(server, fact)
+            case NodeRecovered():
+                self._up(server, fact)
+            case _:
+                pass
+
+    def _role(self, node_id: NodeId, fact: RoleChanged) -> None:
+        self._leading.pop(node_id, None)
+        if fact.new == "leader":
+            self.hit("leader_re_elected" if node_id in self._led else "leader_elected")
+            self._led.add(node_id)
+            if self._leading:
+                self.hit("old_leader_lives")
+            self._leading[node_id] = fact.term
+        elif fact.old == "leader":
+            self.hit("leader_stepped_down_quorum" if "majority" in fact.reason else "leader_stepped_down_term")
+        elif fact.old == "candidate" and fact.new == "pre_candidate":
+            self.hit("split_vote")
+        elif fact.old == "candidate" and "leads term" in fact.reason:
+            self.hit("candidate_follows")
+
+    def _refusal(self, what: str, reason: str) -> None:
+        if "ends at" in reason:
+            self.hit(f"{what}_log")
+        elif "already voted" in reason:
+            self.hit(f"{what}_voted")
+        elif "hears leader" in reason or "leads itself" in reason:
+            self.hit(f"{what}_leader")
+        else:
+            self.hit(f"{what}_term")
+
+    def _commit(self, server: Server, fact: CommitAdvanced) -> None:
+        core = server.core
+        if core is not None and server.node_id in self._leading and core.log.term(fact.old_index + 1) < fact.term:
+            self.hit("commit_of_old_term")
+        if fact.index - fact.old_index >= 10:
+            self.hit("commit_of_many")
+
+    def _down(self, server: Server, fact: NodeKilled | DiskFailed) -> None:
+        self._leading.pop(server.node_id, None)
+        self._crashed.add(server.node_id)
+        if isinstance(fact, DiskFailed):
+            self.hit("disk_failed")
+        if all(other.core is None for other in self._servers.values()):
+            self.hit("all_down")
+        if len(self._crashed) == len(self._servers):
+            self.hit("everybody_recovers")
+
+    def before_crash(self, server: Server, *, writing: bool) -> None:
+        """Look at a server that is about to crash."""
+        core = server.core
+        assert core is not None
+        if server.node_id in self._leading and core.log.last_index > core.commit_index:
+            self.hit("leader_crash_uncommitted")
+        if writing:
+            self.hit("crash_in_a_write")
+
+    def _up(self, server: Server, fact: NodeRecovered) -> None:
+        if fact.repaired:
+            self.hit("torn_record_cut")
+        ahead = max((other.core.log.last_index for other in self._servers.values() if other.core is not None), default=0)
+        if ahead - fact.index >= 50:
+            self.hit("catch_up_50")
+        if sum(name.endswith(".log") for name in server.disk.names()) > 1:
+            self.hit("several_segments")

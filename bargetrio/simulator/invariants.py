@@ -1,0 +1,315 @@
+"""What must hold after every step, in every life and across lives (Figure 3, and what it takes for granted).
+
+Digests stand for logs: `log.digest(i)` covers everything up to `i`, so one number a place is compared, not entries. A check looks
+only at what a pass has changed.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+from zlib import crc32
+
+from bargetrio.eventlog.event import DriverFact
+from bargetrio.raft.core import Core
+from bargetrio.raft.facts import CommitAdvanced, Fact, LogTruncated, PreVoteRequested, RoleChanged
+from bargetrio.raft.messages import AppendReply, AppendRequest, Index, Message, NodeId, Term, VoteReply, VoteRequest
+from bargetrio.raft.records import Append, HardState, Record
+from bargetrio.raft.roles import Leader
+from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
+
+
+class Broken(Exception):
+    """A rule was broken: `rule` is its name, the text says by whom and how."""
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(f"{rule}: {text}")
+        self.rule = rule
+
+
+class Committed(NamedTuple):
+    """An entry that somebody called committed: its term, the log's digest there, and the term in which it was first committed."""
+
+    term: Term
+    digest: int
+    in_term: Term
+
+
+class _DiskState(NamedTuple):
+    """What a disk is known to hold: hard state and, by index, the log's digests (digests[0] is 0)."""
+
+    term: Term
+    voted_for: NodeId | None
+    digests: tuple[int, ...] | list[int]
+
+
+class _Memory:
+    """What the invariants remember of one server."""
+
+    def __init__(self) -> None:
+        self.digests: list[int] = [0]
+        """The log as it was after the last pass."""
+        self.last_digest = (0, 0)
+        self.term = 0
+        self.commit_index = 0
+        self.applied_index = 0
+        self.led: tuple[Term, Index, int] | None = None
+        self.match: dict[NodeId, Index] = {}
+        self.leads = False
+        """As of the fact that is looked at; the core may be further."""
+        self.quorum_at = 0.0
+        self.heard_at = -1e9
+        self.disk = _DiskState(0, None, [0])
+        self.disk_if_written: _DiskState | None = None
+
+
+class Invariants:
+    """Raises Broken as soon as a rule is."""
+
+    def __init__(self, nodes: int) -> None:
+        self.committed: list[Committed] = [Committed(0, 0, 0)]
+        """By index, whatever became of those who said so."""
+        self.quorum = nodes // 2 + 1
+        self.servers: dict[NodeId, Server] = {}
+        self._memory = {node_id: _Memory() for node_id in range(nodes)}
+        self._leaders: dict[Term, NodeId] = {}
+        self._votes: dict[tuple[Term, NodeId], NodeId] = {}
+        self._entries: dict[tuple[Index, Term], int] = {}
+
+    # -- what the server tells -------------------------------------------------------------------------------------------
+
+    def fact(self, server: Server, fact: Fact | DriverFact) -> None:
+        """Check what a single fact can break."""
+        match fact:
+            case RoleChanged():
+                self._memory[server.node_id].leads = fact.new == "leader"
+                if fact.new == "leader":
+                    self._check_new_leader(server, fact.term)
+            case LogTruncated():
+                self._check_truncation(server, fact)
+            case CommitAdvanced():
+                self._check_commit(server, fact)
+            case PreVoteRequested():
+                self._check_silence(server)
+            case _:
+                pass
+
+    def sent(self, server: Server, to: NodeId, message: Message) -> None:
+        """What has left can't be taken back: the disk must know the term, and a vote is given once, in all lives."""
+        memory = self._memory[server.node_id]
+        match message:
+            case VoteReply(granted=True):
+                self._note_vote(message.term, server.node_id, to)
+                self._check_promise(server, message.term, to)
+            case VoteRequest():
+                self._check_promise(server, message.term, server.node_id)
+            case AppendReply(success=True):
+                self._check_promise(server, message.term, None)
+                digests = memory.disk.digests
+                core = server.core
+                current = core is not None and message.term == core.current_term
+                if current and message.match_index >= len(digests):
+                    raise Broken("durable before told", f"node {server.node_id} says {message.match_index}, its disk less")
+            case AppendRequest():
+                self._check_promise(server, message.term, None)
+            case _:
+                pass
+
+    def writing(self, server: Server, records: Sequence[Record]) -> None:
+        """From now on two states of the disk are possible."""
+        memory = self._memory[server.node_id]
+        memory.disk_if_written = _after(memory.disk, records)
+
+    def synced(self, server: Server, records: Sequence[Record]) -> None:
+        """Now only the later state is possible."""
+        memory = self._memory[server.node_id]
+        memory.disk = memory.disk_if_written or _after(memory.disk, records)
+        memory.disk_if_written = None
+
+    def recovered(self, server: Server) -> Literal["nothing in flight", "kept", "lost", "vote lost"]:
+        """The disk gave back all that was synced, and of the write that was in flight all or nothing; return which."""
+        memory, core = self._memory[server.node_id], _core(server)
+        digests = [core.log.digest(index) for index in range(core.log.last_index + 1)]
+        found = _DiskState(core.current_term, core.voted_for, digests)
+        possible = [memory.disk, *([memory.disk_if_written] if memory.disk_if_written is not None else [])]
+        if not any((state.term, state.voted_for, list(state.digests)) == found for state in possible):
+            had = f"term {memory.disk.term}, vote {memory.disk.voted_for}, {len(memory.disk.digests) - 1} entries"
+            got = f"term {found.term}, vote {found.voted_for}, {len(digests) - 1} entries"
+            raise Broken("disk remembers", f"node {server.node_id} had synced {had} and recovered {got}")
+        fate = _fate(memory, found)
+        memory.disk, memory.disk_if_written = found, None
+        memory.digests = [0]
+        memory.last_digest = (0, 0)
+        memory.term = core.current_term
+        memory.commit_index = memory.applied_index = 0
+        memory.led = None
+        memory.leads = False
+        memory.heard_at = -1e9
+        self._note_log(server.node_id, core)
+        return fate
+
+    def applied(self, server: Server, first: Index, last: Index) -> None:
+        """Every entry is applied once, in order, and only what is committed."""
+        memory, core = self._memory[server.node_id], _core(server)
+        if first != memory.applied_index + 1:
+            raise Broken("applied once, in order", f"node {server.node_id} applied {first} after {memory.applied_index}")
+        memory.applied_index = last
+        if last >= len(self.committed) or self.committed[last].digest != core.log.digest(last):
+            raise Broken("state machine safety", f"node {server.node_id} applied entry {last}, which is not what was committed")
+        if server.store.last_index != last:
+            raise Broken("applied once, in order", f"node {server.node_id}'s store is at {server.store.last_index}, not {last}")
+
+    def passed(self, server: Server) -> None:
+        """Check what a pass may have changed."""
+        core = server.core
+        if core is None:
+            return
+        memory = self._memory[server.node_id]
+        if core.current_term < memory.term:
+            raise Broken("terms never fall", f"node {server.node_id}: {memory.term} to {core.current_term}")
+        memory.term = core.current_term
+        if core.commit_index < memory.commit_index:
+            raise Broken("commit never falls", f"node {server.node_id}: {memory.commit_index} to {core.commit_index}")
+        memory.commit_index = core.commit_index
+        last = core.log.last_index
+        if memory.last_digest != (last, core.log.digest(last)):
+            self._note_log(server.node_id, core)
+        if isinstance(core.role, Leader):
+            self._check_office(server, core, core.role, memory)
+        else:
+            memory.led = None
+            follower_heard = getattr(core.role, "heard_leader_at", None)
+            if follower_heard is not None:
+                memory.heard_at = follower_heard
+
+    # -- the rules -------------------------------------------------------------------------------------------------------
+
+    def _check_new_leader(self, server: Server, term: Term) -> None:
+        node_id, core = server.node_id, _core(server)
+        if term in self._leaders:
+            raise Broken("election safety", f"term {term} is led by node {self._leaders[term]} and by node {node_id}")
+        self._leaders[term] = node_id
+        self._note_vote(term, node_id, node_id)
+        memory = self._memory[node_id]
+        memory.quorum_at = server.local_now
+        memory.match = {}
+        index = len(self.committed) - 1
+        while index and self.committed[index].in_term >= term:
+            index -= 1
+        if index and (core.log.last_index < index or core.log.digest(index) != self.committed[index].digest):
+            raise Broken("leader completeness", f"node {node_id} leads term {term} without the committed entry {index}")
+
+    def _check_truncation(self, server: Server, fact: LogTruncated) -> None:
+        if self._memory[server.node_id].leads:
+            raise Broken("leader append-only", f"node {server.node_id}, a leader, deletes entries from {fact.index}")
+        if fact.index <= self._memory[server.node_id].commit_index:
+            raise Broken("committed for ever", f"node {server.node_id} deletes entry {fact.index}, which it knew to be committed")
+
+    def _check_commit(self, server: Server, fact: CommitAdvanced) -> None:
+        core = _core(server)
+        for index in range(fact.old_index + 1, fact.index + 1):
+            entry = Committed(core.log.term(index), core.log.digest(index), fact.term)
+            if index < len(self.committed):
+                if self.committed[index][:2] != entry[:2]:
+                    raise Broken(
+                        "state machine safety",
+                        f"node {server.node_id} calls entry {index} of term {entry.term} committed, "
+                        f"which was committed with term {self.committed[index].term} before",
+                    )
+            else:
+                self.committed.append(entry)
+        if self._memory[server.node_id].leads:
+            if core.log.term(fact.index) != fact.term:
+                text = f"node {server.node_id} commits entry {fact.index} of term {core.log.term(fact.index)} by counting"
+                raise Broken("only the own term's by counting", text)
+            holders = [
+                node_id
+                for node_id, memory in self._memory.items()
+                if len(memory.disk.digests) > fact.index and memory.disk.digests[fact.index] == fact.digest
+            ]
+            if len(holders) < self.quorum:
+                raise Broken("a quorum has synced", f"entry {fact.index} is called committed and is on the disks of {holders}")
+
+    def _check_silence(self, server: Server) -> None:
+        """A follower that hears its leader disturbs nobody; one that stood still hears first."""
+        silent = server.local_now - self._memory[server.node_id].heard_at
+        if silent < ELECTION_S[0] - 1e-6:
+            raise Broken("elections follow silence", f"node {server.node_id} heard its leader {silent * 1000:.0f} ms ago")
+
+    def _check_office(self, server: Server, core: Core, leader: Leader, memory: _Memory) -> None:
+        last = core.log.last_index
+        if memory.led is not None and memory.led[0] == core.current_term:
+            _, index, digest = memory.led
+            if last < index or core.log.digest(index) != digest:
+                raise Broken("leader append-only", f"node {server.node_id} changed its log before entry {index}")
+        memory.led = (core.current_term, last, core.log.digest(last))
+        now = server.local_now
+        heard = 1
+        for peer, progress in leader.progress.items():
+            if progress.match_index < memory.match.get(peer, 0):
+                raise Broken("match_index only rises", f"node {server.node_id}'s for node {peer}")
+            memory.match[peer] = progress.match_index
+            heard += now - progress.heard_at < ELECTION_S[1]
+        if heard >= self.quorum:
+            memory.quorum_at = now
+        elif now - memory.quorum_at > 2 * HEARTBEAT_S:
+            raise Broken("no quorum, no office", f"node {server.node_id} leads and heard no majority for an election timeout")
+
+    def _check_promise(self, server: Server, term: Term, voted_for: NodeId | None) -> None:
+        disk = self._memory[server.node_id].disk
+        if disk.term < term or (voted_for is not None and disk.term == term and disk.voted_for != voted_for):
+            raise Broken("durable before told", f"node {server.node_id} speaks in term {term}, its disk knows {disk.term}")
+
+    def _note_vote(self, term: Term, voter: NodeId, candidate: NodeId) -> None:
+        earlier = self._votes.setdefault((term, voter), candidate)
+        if earlier != candidate:
+            raise Broken("one vote a term", f"node {voter} votes in term {term} for node {earlier} and for node {candidate}")
+
+    def _note_log(self, node_id: NodeId, core: Core) -> None:
+        """Log matching: one digest for each (index, term), whoever holds it, whenever."""
+        memory, log = self._memory[node_id], core.log
+        mirror = memory.digests
+        del mirror[log.last_index + 1 :]
+        while mirror[-1] != log.digest(len(mirror) - 1):
+            mirror.pop()
+        for index in range(len(mirror), log.last_index + 1):
+            digest = log.digest(index)
+            if self._entries.setdefault((index, log.term(index)), digest) != digest:
+                raise Broken("log matching", f"node {node_id}'s log up to entry {index} differs from another with the same term")
+            mirror.append(digest)
+        memory.last_digest = (log.last_index, mirror[-1])
+
+
+def _core(server: Server) -> Core:
+    assert server.core is not None
+    return server.core
+
+
+def _fate(memory: _Memory, found: _DiskState) -> Literal["nothing in flight", "kept", "lost", "vote lost"]:
+    meant = memory.disk_if_written
+    if meant is None:
+        return "nothing in flight"
+    if (meant.term, meant.voted_for, list(meant.digests)) == found:
+        return "kept"
+    return "vote lost" if meant.voted_for is not None and meant[:2] != memory.disk[:2] else "lost"
+
+
+def _after(state: _DiskState, records: Sequence[Record]) -> _DiskState:
+    """Return what a disk holds after `records`; digests as Log makes them."""
+    term, voted_for, digests = state
+    digests = list(digests)
+    for record in records:
+        match record:
+            case HardState():
+                term, voted_for = record.term, record.voted_for
+            case Append():
+                digests.extend(_digests(digests[-1], record))
+            case _:
+                del digests[record.from_index :]
+    return _DiskState(term, voted_for, digests)
+
+
+def _digests(digest: int, record: Append) -> list[int]:
+    found: list[int] = []
+    for entry in record.entries:
+        digest = crc32(entry.command, (digest + entry.term) & 0xFFFFFFFF)
+        found.append(digest)
+    return found

@@ -1,0 +1,154 @@
+"""Makes the faults of a plan happen, at moments drawn from the seed, until all heals."""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Final
+
+from bargetrio.simulator.network import Network
+from bargetrio.simulator.plan import Plan
+from bargetrio.simulator.server import EIO, Server
+from bargetrio.simulator.world import World
+
+EVERY_S: Final = 4.0
+"""Mean time between two faults of one kind."""
+
+
+class Nemesis:
+    """Plans everything at the beginning; each fault plans its own end."""
+
+    def __init__(self, plan: Plan, world: World, network: Network, servers: Sequence[Server]) -> None:
+        self.healed = False
+        self._plan = plan
+        self._world = world
+        self._network = network
+        self._servers = servers
+        self._random: Random = world.random("nemesis")
+        happen = {
+            "slow_links": self._slow_link,
+            "one_way_cuts": self._cut_one_way,
+            "bridge": self._bridge,
+            "ring": self._ring,
+            "partitions": self._partition,
+            "crashes": self._crash,
+            "kills": self._kill,
+            "pauses": self._pause,
+            "fsync_errors": self._fail_disk,
+            "full_disks": self._fill_disk,
+            "restart_all": self._restart_all,
+        }
+        for kind in plan.kinds:
+            if kind in happen:
+                moment = self._random.expovariate(1 / EVERY_S)
+                while moment < plan.heal_at:
+                    world.at(moment, happen[kind])
+                    moment += self._random.expovariate(1 / EVERY_S)
+        if "lost_for_good" in plan.kinds and plan.nodes > 2:
+            world.at(self._random.uniform(1, plan.heal_at), self._lose_for_good)
+        world.at(plan.heal_at, self._heal)
+
+    # -- links -----------------------------------------------------------------------------------------------------------
+
+    def _links(self) -> list[tuple[int, int]]:
+        ids = range(len(self._servers))
+        return [(source, target) for source in ids for target in ids if source != target]
+
+    def _for_a_while(self, cut: set[tuple[int, int]]) -> None:
+        """Cut these links for up to 3 s; what other faults have cut meanwhile may heal with them."""
+        self._network.cut |= cut
+        self._world.after(self._random.uniform(0.2, 3), self._mend, cut)
+
+    def _mend(self, cut: set[tuple[int, int]]) -> None:
+        self._network.cut -= cut
+
+    def _slow_link(self) -> None:
+        links = self._links()
+        if links:
+            link = self._random.choice(links)
+            self._network.slow[link] = self._random.uniform(0.05, 0.8)
+            self._world.after(self._random.uniform(0.5, 3), self._speed_up, link)
+
+    def _speed_up(self, link: tuple[int, int]) -> None:
+        self._network.slow.pop(link, None)
+
+    def _cut_one_way(self) -> None:
+        links = self._links()
+        if links:
+            self._for_a_while(set(self._random.sample(links, self._random.randint(1, max(1, len(links) // 3)))))
+
+    def _partition(self) -> None:
+        groups = [self._random.randrange(1 + self._random.randint(1, 2)) for _ in self._servers]
+        self._for_a_while({link for link in self._links() if groups[link[0]] != groups[link[1]]})
+
+    def _bridge(self) -> None:
+        ids = [server.node_id for server in self._servers]
+        self._random.shuffle(ids)
+        bridge, half = ids[0], len(ids) // 2
+        left = set(ids[1 : half + 1])
+        cut = {link for link in self._links() if bridge not in link and (link[0] in left) != (link[1] in left)}
+        self._for_a_while(cut)
+
+    def _ring(self) -> None:
+        count = len(self._servers)
+        self._for_a_while({link for link in self._links() if (link[0] - link[1]) % count not in (1, count - 1)})
+
+    # -- processes -------------------------------------------------------------------------------------------------------
+
+    def _any(self) -> Server:
+        return self._random.choice(self._servers)
+
+    def _crash(self) -> None:
+        self._end(self._any(), power=True)
+
+    def _kill(self) -> None:
+        self._end(self._any(), power=False)
+
+    def _restart_all(self) -> None:
+        power = self._random.random() < 0.5
+        for server in self._servers:
+            self._end(server, power=power)
+
+    def _end(self, server: Server, *, power: bool) -> None:
+        server.crash(power=power)
+        self._world.after(self._random.choice((0.02, 0.3, 1.0, 3.0)), self.revive, server)
+
+    def _lose_for_good(self) -> None:
+        self._any().lose_for_good()
+
+    def revive(self, server: Server) -> None:
+        """Start the server if it is down; again a little later if its disk does not let it."""
+        if server.core is None and not server.is_lost and not server.start():
+            self._world.after(0.2, self.revive, server)
+
+    def _pause(self) -> None:
+        seconds = self._random.uniform(0.02, 2)
+        for server in self._servers if self._random.random() < 0.1 else [self._any()]:
+            server.pause(seconds)
+
+    # -- disks -----------------------------------------------------------------------------------------------------------
+
+    def _fail_disk(self) -> None:
+        server = self._any()
+        server.disk.fail_at[server.disk.calls + self._random.randint(1, 12)] = EIO
+        self._world.after(self._random.uniform(0.5, 2), self.revive, server)
+
+    def _fill_disk(self) -> None:
+        server = self._any()
+        server.disk.fill()
+        self._world.after(self._random.uniform(0.5, 2), self._free_disk, server)
+
+    def _free_disk(self, server: Server) -> None:
+        server.disk.free_space()
+        self.revive(server)
+
+    # -- the end ---------------------------------------------------------------------------------------------------------
+
+    def _heal(self) -> None:
+        """Mend everything and start everybody; clocks go on as they are."""
+        self.healed = True
+        self._network.heal()
+        for server in self._servers:
+            server.disk.fail_at.clear()
+            server.disk.free_space()
+            server.disk_s = (0.0002, 0.002)
+            server.paused_until = min(server.paused_until, self._world.now)
+            self.revive(server)

@@ -1,0 +1,64 @@
+"""The links between the nodes of a seed: they lose, repeat, delay and reorder messages, and can be cut in one direction.
+
+Without "reordering" a link keeps the order, as a connection does; what is in the air when a link is cut is lost.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from bargetrio.raft.messages import Message, NodeId
+from bargetrio.simulator.plan import Plan
+from bargetrio.simulator.world import World
+
+Link = tuple[NodeId, NodeId]
+
+
+class Network:
+    """Carries messages; `deliver` is called with (receiver, message) when one arrives."""
+
+    def __init__(self, world: World, plan: Plan, deliver: Callable[[NodeId, Message], None]) -> None:
+        self.cut: set[Link] = set()
+        self.slow: dict[Link, float] = {}
+        self.lost = 0
+        self.repeated = 0
+        self._world = world
+        self._random: Random = world.random("network")
+        self._deliver = deliver
+        self._keeps_order = "reordering" not in plan.kinds
+        self._loss, self._duplication, self._late = plan.loss, plan.duplication, plan.late
+        self._last: dict[Link, float] = {}
+
+    def heal(self) -> None:
+        """From now on every message arrives, once, soon, and in order."""
+        self.cut.clear()
+        self.slow.clear()
+        self._loss = self._duplication = self._late = 0.0
+        self._keeps_order = True
+
+    def post(self, source: NodeId, target: NodeId, message: Message) -> None:
+        """Send; it may never arrive."""
+        link = (source, target)
+        if link in self.cut or (self._loss and self._random.random() < self._loss):
+            self.lost += 1
+            return
+        self._fly(link, message)
+        if self._duplication and self._random.random() < self._duplication:
+            self.repeated += 1
+            self._fly(link, message)
+
+    def _fly(self, link: Link, message: Message) -> None:
+        delay = 0.0002 + self._random.random() * 0.002
+        if self._late and self._random.random() < self._late:
+            delay += self._random.random() * 0.3
+        if self.slow:
+            delay += self.slow.get(link, 0.0)
+        moment = self._world.now + delay
+        if self._keeps_order:
+            moment = self._last[link] = max(moment, self._last.get(link, 0.0))
+        self._world.at(moment, self._arrive, link, message)
+
+    def _arrive(self, link: Link, message: Message) -> None:
+        if link in self.cut:
+            self.lost += 1
+            return
+        self._deliver(link[1], message)

@@ -1,0 +1,62 @@
+"""What goes wrong in a seed: each kind of fault is on with probability one half, and how bad it is is drawn too."""
+
+from random import Random
+from typing import Final
+
+from msgspec import Struct
+
+Kind = str
+
+KINDS: Final[dict[Kind, str]] = {
+    "loss": "messages are lost, 0 to 30 %",
+    "duplication": "messages arrive twice, 0 to 50 %",
+    "reordering": "messages overtake each other",
+    "delays": "now and then a message is late by up to 300 ms",
+    "slow_links": "some links are slow for a while",
+    "one_way_cuts": "a link is cut in one direction",
+    "bridge": "two halves see each other only through one node",
+    "ring": "each node sees only its two neighbours",
+    "partitions": "the nodes are split into groups",
+    "crashes": "power failures: what was not synced is lost, torn or reordered",
+    "kills": "processes end, their disks remember",
+    "pauses": "processes stand still for up to 2 s",
+    "clocks": "clocks run up to 10 % too fast or too slow",
+    "slow_disks": "writes take up to 200 ms",
+    "fsync_errors": "a disk call fails",
+    "full_disks": "no space is left for a while",
+    "restart_all": "all nodes crash at once",
+    "lost_for_good": "one node, at most a minority, never comes back",
+}
+
+
+class Plan(Struct, frozen=True, kw_only=True):
+    """The faults of one seed; all moments are seconds of simulated time."""
+
+    nodes: int
+    kinds: tuple[Kind, ...]
+    loss: float
+    duplication: float
+    late: float
+    disk_s: tuple[float, float]
+    clock_rates: tuple[float, ...]
+    heal_at: float = 20.0
+    clients_until: float = 24.0
+    end_at: float = 30.0
+
+
+def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> Plan:
+    """Draw the faults of a seed from `random`; those that are not `allowed` are off, and change nothing of the others' draw."""
+    on = [kind for kind in KINDS if random.random() < 0.5]
+    kinds = tuple(kind for kind in on if allowed is None or kind in allowed)
+    loss, duplication, late = random.uniform(0, 0.3), random.uniform(0, 0.5), random.uniform(0, 0.2)
+    rates = tuple(random.uniform(0.9, 1.1) for _ in range(nodes))
+    slow = random.uniform(0.005, 0.2)
+    return Plan(
+        nodes=nodes,
+        kinds=kinds,
+        loss=loss if "loss" in kinds else 0.0,
+        duplication=duplication if "duplication" in kinds else 0.0,
+        late=late if "delays" in kinds else 0.0,
+        disk_s=(0.0002, slow if "slow_disks" in kinds else 0.002),
+        clock_rates=rates if "clocks" in kinds else (1.0,) * nodes,
+    )

@@ -1,0 +1,253 @@
+"""One seed: a cluster, clients and faults for 20 simulated seconds, then all heals, and within 10 more it must be whole again.
+
+Whatever breaks a rule ends the seed with a Failure that names the rule. The same seed gives the same trace hash in every process.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from bargetrio.eventlog.event import DriverFact
+from bargetrio.protocol.requests import Put
+from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.facts import Fact
+from bargetrio.raft.messages import Index, Message, NodeId
+from bargetrio.raft.records import Record
+from bargetrio.raft.roles import Leader
+from bargetrio.simulator import linearizability
+from bargetrio.simulator.clients import CLIENTS, KEYS, Call, Client
+from bargetrio.simulator.goals import Goals
+from bargetrio.simulator.invariants import Broken, Invariants
+from bargetrio.simulator.linearizability import Operation
+from bargetrio.simulator.nemesis import Nemesis
+from bargetrio.simulator.network import Network
+from bargetrio.simulator.plan import Plan, draw
+from bargetrio.simulator.server import Server
+from bargetrio.simulator.world import World
+from bargetrio.storage.errors import DamagedLog
+
+MOST_STEPS: Final = 2_000_000
+"""A seed that needs more goes round in circles."""
+LOOK_S: Final = 0.1
+
+Told = tuple[float, NodeId | None, Fact | DriverFact]
+
+
+class Failure(Struct, frozen=True, kw_only=True):
+    """A broken rule: which, when, how."""
+
+    rule: str
+    text: str
+    at: float
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """What a seed came to. `trace` is the hash of everything that happened; `told` is there if it was asked for."""
+
+    seed: int
+    plan: Plan
+    failure: Failure | None
+    trace: str
+    simulated_s: float
+    steps: int
+    operations: int
+    unknown: int
+    committed: int
+    goals: dict[str, int]
+    told: list[Any] = []
+    history: list[Operation] = []
+
+
+class Referee:
+    """Looks on for everybody: invariants, goals, trace; implements server.Watcher."""
+
+    def __init__(self, world: World, nodes: int, *, keep: bool) -> None:
+        self.invariants = Invariants(nodes)
+        self.goals = Goals(self.invariants.servers)
+        self.told: list[Told] = []
+        self._world = world
+        self._keep = keep
+        self._hash = blake2b(digest_size=8)
+        self._encoder = msgspec.json.Encoder()
+        self._buffer = bytearray()
+
+    @property
+    def trace(self) -> str:
+        """Return the hash of all facts so far."""
+        return self._hash.hexdigest()
+
+    def fact(self, server: Server, fact: Fact | DriverFact) -> None:
+        """Take a fact."""
+        self._encoder.encode_into((self._world.now, server.node_id, fact.kind, fact), self._buffer)
+        self._hash.update(self._buffer)
+        if self._keep:
+            self.told.append((self._world.now, server.node_id, fact))
+        self.goals.fact(server, fact)
+        self.invariants.fact(server, fact)
+
+    def sent(self, server: Server, to: NodeId, message: Message) -> None:
+        """Take a message that has left."""
+        self.invariants.sent(server, to, message)
+
+    def writing(self, server: Server, records: Sequence[Record]) -> None:
+        """A write began."""
+        self.invariants.writing(server, records)
+
+    def synced(self, server: Server, records: Sequence[Record]) -> None:
+        """It is on the disk."""
+        self.invariants.synced(server, records)
+
+    def recovered(self, server: Server) -> None:
+        """A server is back."""
+        fate = self.invariants.recovered(server)
+        if fate == "kept":
+            self.goals.hit("write_half_done_kept")
+        elif fate != "nothing in flight":
+            self.goals.hit("vote_lost" if fate == "vote lost" else "write_in_flight_lost")
+
+    def applied(self, server: Server, first: Index, last: Index) -> None:
+        """The store has taken entries."""
+        self.invariants.applied(server, first, last)
+
+    def passed(self, server: Server) -> None:
+        """A pass is over."""
+        self.invariants.passed(server)
+
+    def crashing(self, server: Server, *, writing: bool) -> None:
+        """A server is about to crash."""
+        self.goals.before_crash(server, writing=writing)
+
+    def gave_up(self, server: Server, what: str) -> None:
+        """A leader lost its office with somebody waiting."""
+        self.goals.hit("read_given_up" if what == "reads" else "writes_unknown")
+
+
+class Seed:
+    """Everything of one run."""
+
+    def __init__(self, seed: int, nodes: int, allowed: frozenset[str] | None, *, keep: bool) -> None:
+        self.world = World(seed)
+        self.plan = draw(self.world.random("plan"), nodes, allowed)
+        self.referee = Referee(self.world, nodes, keep=keep)
+        self.history: list[Operation] = []
+        self.network = Network(self.world, self.plan, self._deliver)
+        self.servers = [Server(node_id, self.plan, self.world, self.network.post, self.referee) for node_id in range(nodes)]
+        self.referee.invariants.servers.update({server.node_id: server for server in self.servers})
+        self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers)
+        for server in self.servers:
+            self.nemesis.revive(server)
+        self.clients = [
+            Client(number, self.world, self.servers, self.history, self.plan.clients_until) for number in range(CLIENTS)
+        ]
+        rates = self.plan.clock_rates
+        if max(rates) - min(rates) > 0.1:
+            self.referee.goals.hit("clock_apart")
+
+    def run(self) -> None:
+        """Run to the end; raise Broken, ConsensusViolation or DamagedLog."""
+        world, plan = self.world, self.plan
+        while world.now < plan.clients_until:
+            world.step()
+            if world.steps > MOST_STEPS:
+                raise Broken("it ends", f"{MOST_STEPS:,} steps and no end")
+        self._come_to_rest()
+        self._judge()
+
+    def _come_to_rest(self) -> None:
+        """After the healing: a leader, a new committed write, the same state everywhere, and a last read of every key."""
+        world, plan = self.world, self.plan
+        reader = Client(CLIENTS, world, self.servers, self.history, 0.0)
+        last: Call | None = None
+        reads: list[Call] = []
+        while world.now < plan.end_at:
+            stop = world.now + LOOK_S
+            while world.now < stop:
+                world.step()
+            if last is None or (last.done and not self._was_applied(last)):
+                key = KEYS[0]
+                last = reader.call(Put(id=0, key=key, value=f"last {world.now:.1f}"), key)
+            elif last.done and not reads and self._is_whole():
+                reads = [reader.call(None, key) for key in KEYS]
+            elif reads and all(call.done for call in reads):
+                return
+        alive = [server for server in self.servers if not server.is_lost]
+        state = ", ".join(_state_of(server) for server in alive)
+        what = "no new write was committed" if last is None or not last.done else "the nodes did not become equal"
+        raise Broken("it heals", f"{what} within {plan.end_at - plan.heal_at:.0f} s after all had healed: {state}")
+
+    def _was_applied(self, call: Call) -> bool:
+        return any(operation.called == call.called and operation.effect == "applied" for operation in self.history[-40:])
+
+    def _is_whole(self) -> bool:
+        alive = [server for server in self.servers if not server.is_lost]
+        cores = [server.core for server in alive if server.core is not None]
+        if len(cores) < len(alive) or not any(isinstance(core.role, Leader) for core in cores):
+            return False
+        last = max(core.log.last_index for core in cores)
+        return all(core.last_applied == last for core in cores)
+
+    def _judge(self) -> None:
+        alive = [server for server in self.servers if not server.is_lost]
+        first = alive[0]
+        for other in alive[1:]:
+            if _content(other) != _content(first):
+                raise Broken("equal stores", f"nodes {first.node_id} and {other.node_id} hold different keys")
+        verdict = linearizability.check(self.history)
+        if not verdict.ok:
+            raise Broken("linearizability", verdict.reason)
+        for operation in self.history:
+            if operation.effect == "refused":
+                self.referee.goals.hit("write_refused_condition")
+            elif operation.effect == "unknown" and operation.kind != "get":
+                self.referee.goals.hit("write_unknown_told")
+
+    def _deliver(self, to: NodeId, message: Message) -> None:
+        self.servers[to].take_message(message)
+
+
+def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: bool = False) -> Result:
+    """Run one seed; with `keep` the result holds every fact and the clients' history."""
+    cluster = Seed(seed, nodes, allowed, keep=keep)
+    failure: Failure | None = None
+    try:
+        cluster.run()
+    except Broken as problem:
+        failure = Failure(rule=problem.rule, text=str(problem), at=cluster.world.now)
+    except ConsensusViolation as problem:
+        failure = Failure(rule="the core's own checks", text=str(problem), at=cluster.world.now)
+    except AssertionError as problem:
+        failure = Failure(rule="the core's own checks", text=f"assertion: {problem}", at=cluster.world.now)
+    except DamagedLog as problem:
+        failure = Failure(rule="disk remembers", text=str(problem), at=cluster.world.now)
+    referee = cluster.referee
+    goals: Counter[str] = referee.goals.counts
+    return Result(
+        seed=seed,
+        plan=cluster.plan,
+        failure=failure,
+        trace=referee.trace,
+        simulated_s=cluster.world.now,
+        steps=cluster.world.steps,
+        operations=len(cluster.history),
+        unknown=sum(operation.effect == "unknown" for operation in cluster.history),
+        committed=len(referee.invariants.committed) - 1,
+        goals=dict(sorted(goals.items())),
+        told=referee.told,
+        history=cluster.history,
+    )
+
+
+def _content(server: Server) -> list[Any]:
+    return server.store.items("", "", 1000)[0]
+
+
+def _state_of(server: Server) -> str:
+    core = server.core
+    if core is None:
+        return f"node {server.node_id} is down"
+    where = f"term {core.current_term}, log {core.log.last_index}, commit {core.commit_index}, applied {core.last_applied}"
+    return f"node {server.node_id} {core.role.name} ({where})"

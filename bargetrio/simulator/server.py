@@ -1,0 +1,372 @@
+"""One server of a seed: a pure core, the real store, the real log on a simulated disk, and the loop around them.
+
+A pass takes all that waits, as the real driver's does: ended writes, messages, requests, then time. A power failure or a kill
+can come at any moment, also in the middle of a write; a paused process answers nothing and its timers all fire late.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from random import Random
+from typing import Any, Final, Protocol, assert_never
+
+from bargetrio.eventlog.event import DiskFailed, DriverFact, NodeCrashed, NodeKilled, NodeRecovered
+from bargetrio.kv.store import Outcome, Store
+from bargetrio.raft.core import Core
+from bargetrio.raft.effects import (
+    Announce,
+    Apply,
+    Persist,
+    ProposalRefused,
+    ProposalsUnknown,
+    ReadFailed,
+    ReadReady,
+    Send,
+)
+from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.facts import Fact
+from bargetrio.raft.messages import Command, Message, NodeId, Term
+from bargetrio.raft.records import Record
+from bargetrio.raft.roles import Leader
+from bargetrio.simulator.disk import SimulatedDisk
+from bargetrio.simulator.plan import Plan
+from bargetrio.simulator.world import World
+from bargetrio.storage.errors import DamagedLog, StorageError
+from bargetrio.storage.wal import OpenFolder, open_folder
+
+HEARTBEAT_S: Final = 0.05
+ELECTION_S: Final = (0.3, 0.6)
+EIO: Final = 5
+
+
+class Ticket(Protocol):
+    """A client that waits for one answer; exactly one of these is called, unless the server dies first."""
+
+    def committed(self, outcome: Outcome, index: int, term: Term) -> None:
+        """The write was applied at `index`."""
+        ...
+
+    def read_at(self, store: Store) -> None:
+        """The read may be answered from `store`."""
+        ...
+
+    def refused(self, leader: NodeId | None) -> None:
+        """Nothing was done, and certainly so."""
+        ...
+
+    def unknown(self) -> None:
+        """Nobody can tell."""
+        ...
+
+
+class Watcher(Protocol):
+    """Who looks on: the invariants, the trace, the recorder."""
+
+    def fact(self, server: "Server", fact: Fact | DriverFact) -> None:
+        """Something happened."""
+        ...
+
+    def sent(self, server: "Server", to: NodeId, message: Message) -> None:
+        """A message has left."""
+        ...
+
+    def synced(self, server: "Server", records: Sequence[Record]) -> None:
+        """These records are on the disk for good."""
+        ...
+
+    def writing(self, server: "Server", records: Sequence[Record]) -> None:
+        """A write has begun: from now on the disk may hold these records, whole or not at all."""
+        ...
+
+    def recovered(self, server: "Server") -> None:
+        """The server has read its log."""
+        ...
+
+    def applied(self, server: "Server", first: int, last: int) -> None:
+        """The store has taken these entries."""
+        ...
+
+    def passed(self, server: "Server") -> None:
+        """A pass is over."""
+        ...
+
+    def crashing(self, server: "Server", *, writing: bool) -> None:
+        """The server is about to crash; `writing`: in the middle of a write."""
+        ...
+
+    def gave_up(self, server: "Server", what: str) -> None:
+        """A leader lost its office with "reads" or "writes" waiting."""
+        ...
+
+
+class Server:
+    """`core` is None while the server is down."""
+
+    def __init__(
+        self,
+        node_id: NodeId,
+        plan: Plan,
+        world: World,
+        post: Callable[[NodeId, NodeId, Message], None],
+        watcher: Watcher,
+    ) -> None:
+        self.node_id = node_id
+        self.node_ids = tuple(range(plan.nodes))
+        self.disk = SimulatedDisk(world.random(f"disk {node_id}"))
+        self.core: Core | None = None
+        self.store = Store()
+        self.lives = 0
+        self.is_lost = False
+        self.paused_until = 0.0
+        self.disk_s = plan.disk_s
+        self.was_damaged = ""
+        self._world = world
+        self._post = post
+        self._watcher = watcher
+        self._random: Random = world.random(f"server {node_id}")
+        self._rate = plan.clock_rates[node_id]
+        self._offset = self._random.uniform(0, 1000)
+        self._segment_bytes = self._random.choice((2048, 8192, 32768))
+        self._log: OpenFolder | None = None
+        self._messages: deque[Message] = deque()
+        self._requests: deque[tuple[Ticket, Command | None]] = deque()
+        self._ended: deque[tuple[Persist, OSError | None]] = deque()
+        self._in_flight: Persist | None = None
+        self._wake_planned = False
+        self._led = False
+        self._timer_at = float("inf")
+
+    @property
+    def local_now(self) -> float:
+        """The time on this server's own clock, which may run too fast or too slow."""
+        return self._offset + self._rate * self._world.now
+
+    # -- life and death --------------------------------------------------------------------------------------------------
+
+    def start(self) -> bool:
+        """Recover and begin; return False if the disk does not let us, to be tried again later."""
+        assert self.core is None and not self.is_lost
+        try:
+            log = open_folder(
+                self.disk, "simulated", self.node_id, lambda: f"store-{self.node_id}", segment_bytes=self._segment_bytes
+            )
+        except DamagedLog as problem:
+            self.was_damaged = str(problem)
+            raise
+        except StorageError:
+            return False
+        self.lives += 1
+        self._log = log
+        self.store = Store()
+        core = Core(
+            node_id=self.node_id,
+            node_ids=self.node_ids,
+            remembered=log.remembered,
+            heartbeat_s=HEARTBEAT_S,
+            election_s=ELECTION_S,
+            random=self._random,
+            now=self.local_now,
+        )
+        self.core = core
+        self._watcher.recovered(self)
+        voted_for = core.voted_for
+        self._tell(
+            NodeRecovered(
+                term=core.current_term, index=core.log.last_index, voted_for=voted_for, seconds=0.0, repaired=log.repaired
+            )
+        )
+        self._wake()
+        return True
+
+    def crash(self, *, power: bool) -> None:
+        """End in the middle of whatever is going on; with `power` the disk forgets what was not synced."""
+        if self.core is None:
+            return
+        self._watcher.crashing(self, writing=self._in_flight is not None)
+        self._die(power=power)
+        self._tell(NodeKilled())
+
+    def lose_for_good(self) -> None:
+        """Never come back."""
+        self.crash(power=True)
+        self.is_lost = True
+
+    def pause(self, seconds: float) -> None:
+        """Stand still: nothing is read, sent or noticed."""
+        self.paused_until = max(self.paused_until, self._world.now + seconds)
+
+    def _die(self, *, power: bool) -> None:
+        if self._in_flight is not None and self._log is not None:
+            self._break_off(self._log, self._in_flight)
+        if power:
+            self.disk.crash()
+        else:
+            self.disk.end_process()
+        self.core = None
+        self._log = None
+        self._in_flight = None
+        self.paused_until = 0.0
+        for queue in (self._messages, self._requests, self._ended):
+            queue.clear()
+
+    def _break_off(self, log: OpenFolder, persist: Persist) -> None:
+        """Let the write in flight get as far as chance has it: not begun, between two calls, or done and not yet told."""
+        if self._random.random() > 0.7:
+            return
+        self.disk.fail_at[self.disk.calls + self._random.randint(1, 6)] = EIO
+        with suppress(OSError):
+            log.write(persist.records)
+
+    # -- what comes in ---------------------------------------------------------------------------------------------------
+
+    def take_message(self, message: Message) -> None:
+        """A peer said this; a server that is down hears nothing."""
+        if self.core is not None:
+            self._messages.append(message)
+            self._wake()
+
+    def take_request(self, ticket: Ticket, command: Command | None) -> bool:
+        """Take a client's write, or its read (None); return False if nobody is here."""
+        if self.core is None:
+            return False
+        self._requests.append((ticket, command))
+        self._wake()
+        return True
+
+    # -- the loop --------------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        if not self._wake_planned:
+            self._wake_planned = True
+            self._world.at(max(self._world.now, self.paused_until), self._turn)
+
+    def _turn(self) -> None:
+        self._wake_planned = False
+        if self.core is None:
+            return
+        if self._world.now < self.paused_until:
+            self._wake()
+            return
+        self._pass(self.core)
+
+    def _on_timer(self, moment: float) -> None:
+        if moment == self._timer_at:
+            self._timer_at = float("inf")
+            self._wake()
+
+    def _pass(self, core: Core) -> None:
+        now = self.local_now
+        self._led = isinstance(core.role, Leader)
+        try:
+            while self._ended:
+                persist, failure = self._ended.popleft()
+                if failure is not None:
+                    self._disk_failed(failure)
+                    return
+                for send in persist.then:
+                    self._send(send)
+                core.persisted(persist.number, now)
+            while self._messages:
+                core.step(self._messages.popleft(), now)
+            while self._requests:
+                ticket, command = self._requests.popleft()
+                if command is None:
+                    core.read(ticket, now)
+                else:
+                    core.propose(ticket, command, now)
+            core.tick(now)
+            self._perform(core)
+        except ConsensusViolation as problem:
+            self._die(power=False)
+            self._tell(NodeCrashed(reason=str(problem)))
+            raise
+        self._watcher.passed(self)
+        if core.has_more_to_apply:
+            self._wake()
+            return
+        moment = (core.next_deadline - self._offset) / self._rate + 1e-6
+        if moment < self._timer_at:
+            self._timer_at = moment
+            self._world.at(moment, self._on_timer, moment)
+
+    def _perform(self, core: Core) -> None:
+        for effect in core.take_effects():
+            match effect:
+                case Announce():
+                    self._tell(effect.fact)
+                case Send():
+                    self._send(effect)
+                case Persist():
+                    self._begin_write(effect)
+                case Apply():
+                    self._apply(core, effect)
+                case ReadReady():
+                    for ticket in effect.tickets:
+                        _ours(ticket).read_at(self.store)
+                case ReadFailed():
+                    if self._led:
+                        self._watcher.gave_up(self, "reads")
+                    for ticket in effect.tickets:
+                        _ours(ticket).refused(effect.leader)
+                case ProposalRefused():
+                    _ours(effect.ticket).refused(effect.leader)
+                case ProposalsUnknown():
+                    self._watcher.gave_up(self, "writes")
+                    for ticket in effect.tickets:
+                        _ours(ticket).unknown()
+                case _:
+                    assert_never(effect)
+
+    def _send(self, send: Send) -> None:
+        self._watcher.sent(self, send.to, send.message)
+        self._post(self.node_id, send.to, send.message)
+
+    def _apply(self, core: Core, effect: Apply) -> None:
+        tickets = effect.tickets
+        first_ticket = effect.last - len(tickets) + 1
+        for index in range(effect.first, effect.last + 1):
+            entry = core.log.entry(index)
+            outcome = self.store.apply(entry.command, index)
+            if index >= first_ticket:
+                ticket = tickets[index - first_ticket]
+                if ticket is not None:
+                    _ours(ticket).committed(outcome, index, entry.term)
+        self._watcher.applied(self, effect.first, effect.last)
+
+    def _tell(self, fact: Fact | DriverFact) -> None:
+        self._watcher.fact(self, fact)
+
+    # -- the disk --------------------------------------------------------------------------------------------------------
+
+    def _begin_write(self, persist: Persist) -> None:
+        assert self._in_flight is None, "one write at a time"
+        self._in_flight = persist
+        self._watcher.writing(self, persist.records)
+        self._world.after(self._random.uniform(*self.disk_s), self._end_write, self.lives, persist)
+
+    def _end_write(self, life: int, persist: Persist) -> None:
+        if life != self.lives or self._log is None:
+            return
+        if self._world.now < self.paused_until:  # the whole process stands still, its threads too
+            self._world.at(self.paused_until, self._end_write, life, persist)
+            return
+        self._in_flight = None
+        failure: OSError | None = None
+        try:
+            self._log.write(persist.records)
+        except OSError as problem:
+            failure = problem
+        else:
+            self._watcher.synced(self, persist.records)
+        self._ended.append((persist, failure))
+        self._wake()
+
+    def _disk_failed(self, failure: OSError) -> None:
+        """Stop serving at once; nothing is retried (BUG-51)."""
+        self._die(power=False)
+        self._tell(DiskFailed(reason=failure.strerror or str(failure)))
+
+
+def _ours(ticket: Any) -> Ticket:
+    found: Ticket = ticket
+    return found
