@@ -68,6 +68,7 @@ class Client:
         self._history = history
         self._until = until
         self._random: Random = world.random(f"client {number}")
+        self._stray = 0.7 if number == CLIENTS - 1 else 0.1
         self._target = self._random.randrange(len(servers))
         self._known: dict[str, tuple[str | None, int]] = {}
         self._writes = 0
@@ -80,6 +81,8 @@ class Client:
 
     def _ask(self) -> None:
         if self._world.now < self._until:
+            if self._random.random() < self._stray / 2:
+                self._target = self._random.randrange(len(self._servers))
             key = self._random.choice(KEYS)
             self.call(self._request(key), key)
 
@@ -90,6 +93,8 @@ class Client:
             return None
         self._writes += 1
         value = f"{self._number}.{self._writes}"
+        if self._random.random() < 0.1:
+            value += " " + "x" * self._random.randint(400, 1200)
         if what < 0.7:
             return Put(id=0, key=key, value=value)
         if what < 0.88:
@@ -158,7 +163,8 @@ class Client:
         if call.done:
             return
         count = len(self._servers)
-        self._target = leader if leader is not None else self._random.randrange(count)
+        stray = self._random.random() < self._stray
+        self._target = leader if leader is not None and not stray else self._random.randrange(count)
         self._world.after(self._random.uniform(0.005, 0.05), self._send, call)
 
     def on_unknown(self, call: Call) -> None:

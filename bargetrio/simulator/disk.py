@@ -19,6 +19,10 @@ class _Inode:
     pending: list[tuple[int, bytes]] = field(default_factory=list)
 
 
+class Unplugged(OSError):
+    """The process or the machine ended before this call."""
+
+
 class SimulatedFile:
     """An open file."""
 
@@ -58,6 +62,8 @@ class SimulatedFile:
         inode = self._inode
         try:
             self._disk.call(self._life)
+        except Unplugged:
+            raise
         except OSError:
             inode.pending.clear()
             raise
@@ -75,12 +81,16 @@ class SimulatedFile:
 
 
 class SimulatedDisk:
-    """A node's folder in memory. Errors: `fail_at[n]` is the errno of the n-th call, counted from 1 over the disk's life."""
+    """A node's folder in memory. Errors: `fail_at[n]` is the errno of the n-th call, counted from 1 over the disk's life.
+
+    From call `unplugged_at` on nothing is done any more, until a crash or the process's end.
+    """
 
     def __init__(self, random: Random, *, capacity: int = 1 << 30) -> None:
         self.life = 0
         self.calls = 0
         self.fail_at: dict[int, int] = {}
+        self.unplugged_at: int | None = None
         self.short_writes = False
         self._random = random
         self._free = capacity
@@ -158,6 +168,7 @@ class SimulatedDisk:
     def end_process(self) -> None:
         """The program ended, the machine did not: what was written can be read, and a later power failure may still lose it."""
         self.life += 1
+        self.unplugged_at = None
         self._locked = False
 
     def names(self) -> tuple[str, ...]:
@@ -175,6 +186,7 @@ class SimulatedDisk:
     def crash(self) -> None:
         """Power off: each unsynced write reaches the disk whole, in part, or not at all, whatever its order; names likewise."""
         self.life += 1
+        self.unplugged_at = None
         self._locked = False
         for inode in {id(inode): inode for inode in (*self._names.values(), *self._synced_names.values())}.values():
             self._lose(inode)
@@ -199,6 +211,8 @@ class SimulatedDisk:
         self.calls += 1
         if life != self.life:
             raise OSError(errno.EIO, "this disk has crashed")
+        if self.unplugged_at is not None and self.calls >= self.unplugged_at:
+            raise Unplugged(errno.EIO, "unplugged")
         failure = self.fail_at.get(self.calls)
         if failure is not None:
             raise OSError(failure, "injected")

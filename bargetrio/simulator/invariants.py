@@ -10,11 +10,11 @@ from zlib import crc32
 
 from bargetrio.eventlog.event import DriverFact
 from bargetrio.raft.core import Core
-from bargetrio.raft.facts import CommitAdvanced, Fact, LogTruncated, PreVoteRequested, RoleChanged
+from bargetrio.raft.facts import CommitAdvanced, Fact, LogTruncated, PreVoteRequested, RoleChanged, VoteGranted
 from bargetrio.raft.messages import AppendReply, AppendRequest, Index, Message, NodeId, Term, VoteReply, VoteRequest
 from bargetrio.raft.records import Append, HardState, Record
-from bargetrio.raft.roles import Leader
-from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
+from bargetrio.raft.roles import Follower, Leader
+from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server, Ticket
 
 
 class Broken(Exception):
@@ -73,6 +73,7 @@ class Invariants:
         self._leaders: dict[Term, NodeId] = {}
         self._votes: dict[tuple[Term, NodeId], NodeId] = {}
         self._entries: dict[tuple[Index, Term], int] = {}
+        self._floors: dict[Ticket, Index] = {}
 
     # -- what the server tells -------------------------------------------------------------------------------------------
 
@@ -89,6 +90,8 @@ class Invariants:
                 self._check_commit(server, fact)
             case PreVoteRequested():
                 self._check_silence(server)
+            case VoteGranted():
+                self._check_patience(server, fact)
             case _:
                 pass
 
@@ -100,6 +103,7 @@ class Invariants:
                 self._note_vote(message.term, server.node_id, to)
                 self._check_promise(server, message.term, to)
             case VoteRequest():
+                self._note_vote(message.term, server.node_id, server.node_id)
                 self._check_promise(server, message.term, server.node_id)
             case AppendReply(success=True):
                 self._check_promise(server, message.term, None)
@@ -156,6 +160,17 @@ class Invariants:
             raise Broken("state machine safety", f"node {server.node_id} applied entry {last}, which is not what was committed")
         if server.store.last_index != last:
             raise Broken("applied once, in order", f"node {server.node_id}'s store is at {server.store.last_index}, not {last}")
+
+    def read_asked(self, ticket: Ticket) -> None:
+        """From now on the read must see all that anybody has called committed by now."""
+        self._floors.setdefault(ticket, len(self.committed) - 1)
+
+    def read_served(self, server: Server, ticket: Ticket) -> None:
+        """A read sees what was committed before it was asked, whoever had committed it (6.4)."""
+        floor = self._floors.pop(ticket, 0)
+        if server.store.last_index < floor:
+            text = f"node {server.node_id} reads at entry {server.store.last_index}, entry {floor} was committed before"
+            raise Broken("reads see the past", text)
 
     def passed(self, server: Server) -> None:
         """Check what a pass may have changed."""
@@ -234,6 +249,14 @@ class Invariants:
         if silent < ELECTION_S[0] - 1e-6:
             raise Broken("elections follow silence", f"node {server.node_id} heard its leader {silent * 1000:.0f} ms ago")
 
+    def _check_patience(self, server: Server, fact: VoteGranted) -> None:
+        """Who has given its vote gives the candidate its time (BUG-09)."""
+        core = _core(server)
+        if isinstance(core.role, Follower) and core.current_term == fact.term:
+            left = core.role.election_deadline - server.local_now
+            if left < ELECTION_S[0] - 1e-6:
+                raise Broken("a vote gives time", f"node {server.node_id} stands for election itself in {left * 1000:.0f} ms")
+
     def _check_office(self, server: Server, core: Core, leader: Leader, memory: _Memory) -> None:
         last = core.log.last_index
         if memory.led is not None and memory.led[0] == core.current_term:
@@ -246,12 +269,20 @@ class Invariants:
         for peer, progress in leader.progress.items():
             if progress.match_index < memory.match.get(peer, 0):
                 raise Broken("match_index only rises", f"node {server.node_id}'s for node {peer}")
+            if progress.match_index > memory.match.get(peer, 0):
+                self._check_match(server, core, peer, progress.match_index)
             memory.match[peer] = progress.match_index
             heard += now - progress.heard_at < ELECTION_S[1]
         if heard >= self.quorum:
             memory.quorum_at = now
         elif now - memory.quorum_at > 2 * HEARTBEAT_S:
             raise Broken("no quorum, no office", f"node {server.node_id} leads and heard no majority for an election timeout")
+
+    def _check_match(self, server: Server, core: Core, peer: NodeId, index: Index) -> None:
+        """What a leader believes of a follower's disk is so, unless the follower has gone on to a later term."""
+        disk = self._memory[peer].disk
+        if disk.term == core.current_term and (index >= len(disk.digests) or disk.digests[index] != core.log.digest(index)):
+            raise Broken("match_index is true", f"node {server.node_id} takes node {peer} to hold its log up to {index}")
 
     def _check_promise(self, server: Server, term: Term, voted_for: NodeId | None) -> None:
         disk = self._memory[server.node_id].disk

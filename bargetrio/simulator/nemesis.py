@@ -17,7 +17,6 @@ class Nemesis:
     """Plans everything at the beginning; each fault plans its own end."""
 
     def __init__(self, plan: Plan, world: World, network: Network, servers: Sequence[Server]) -> None:
-        self.healed = False
         self._plan = plan
         self._world = world
         self._network = network
@@ -64,7 +63,7 @@ class Nemesis:
         links = self._links()
         if links:
             link = self._random.choice(links)
-            self._network.slow[link] = self._random.uniform(0.05, 0.8)
+            self._network.slow[link] = self._random.uniform(0.05, 1.5)
             self._world.after(self._random.uniform(0.5, 3), self._speed_up, link)
 
     def _speed_up(self, link: tuple[int, int]) -> None:
@@ -108,8 +107,14 @@ class Nemesis:
             self._end(server, power=power)
 
     def _end(self, server: Server, *, power: bool) -> None:
-        server.crash(power=power)
-        self._world.after(self._random.choice((0.02, 0.3, 1.0, 3.0)), self.revive, server)
+        if self._random.random() < 0.5:
+            server.crash(power=power)
+            self._revive_later(server)
+        else:
+            server.crash_in_next_write(power, self._revive_later)
+
+    def _revive_later(self, server: Server) -> None:
+        self._world.after(self._random.choice((0.02, 0.3, 1.0, 3.0, 8.0)), self.revive, server)
 
     def _lose_for_good(self) -> None:
         self._any().lose_for_good()
@@ -144,9 +149,9 @@ class Nemesis:
 
     def _heal(self) -> None:
         """Mend everything and start everybody; clocks go on as they are."""
-        self.healed = True
         self._network.heal()
         for server in self._servers:
+            server.spare()
             server.disk.fail_at.clear()
             server.disk.free_space()
             server.disk_s = (0.0002, 0.002)

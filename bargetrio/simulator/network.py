@@ -49,7 +49,7 @@ class Network:
     def _fly(self, link: Link, message: Message) -> None:
         delay = 0.0002 + self._random.random() * 0.002
         if self._late and self._random.random() < self._late:
-            delay += self._random.random() * 0.3
+            delay += min(5.0, self._random.expovariate(5))
         if self.slow:
             delay += self.slow.get(link, 0.0)
         moment = self._world.now + delay

@@ -26,7 +26,7 @@ from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.network import Network
 from bargetrio.simulator.plan import Plan, draw
-from bargetrio.simulator.server import Server
+from bargetrio.simulator.server import Server, Ticket
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog
 
@@ -120,6 +120,14 @@ class Referee:
     def crashing(self, server: Server, *, writing: bool) -> None:
         """A server is about to crash."""
         self.goals.before_crash(server, writing=writing)
+
+    def read_asked(self, ticket: Ticket) -> None:
+        """A read has reached a server."""
+        self.invariants.read_asked(ticket)
+
+    def read_served(self, server: Server, ticket: Ticket) -> None:
+        """It is answered."""
+        self.invariants.read_served(server, ticket)
 
     def gave_up(self, server: Server, what: str) -> None:
         """A leader lost its office with somebody waiting."""

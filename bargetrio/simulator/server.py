@@ -25,7 +25,7 @@ from bargetrio.raft.effects import (
 )
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Command, Message, NodeId, Term
+from bargetrio.raft.messages import Command, Message, NodeId, Term, sender
 from bargetrio.raft.records import Record
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator.disk import SimulatedDisk
@@ -94,6 +94,14 @@ class Watcher(Protocol):
         """The server is about to crash; `writing`: in the middle of a write."""
         ...
 
+    def read_asked(self, ticket: Ticket) -> None:
+        """A read has reached a server."""
+        ...
+
+    def read_served(self, server: "Server", ticket: Ticket) -> None:
+        """It is answered from this server's store."""
+        ...
+
     def gave_up(self, server: "Server", what: str) -> None:
         """A leader lost its office with "reads" or "writes" waiting."""
         ...
@@ -118,6 +126,8 @@ class Server:
         self.lives = 0
         self.is_lost = False
         self.paused_until = 0.0
+        self._first_turns: list[float] = []
+        """When each peer's reader gets its first turn after the pause."""
         self.disk_s = plan.disk_s
         self.was_damaged = ""
         self._world = world
@@ -134,6 +144,8 @@ class Server:
         self._in_flight: Persist | None = None
         self._wake_planned = False
         self._led = False
+        self._is_spared = False
+        self._doom: tuple[bool, Callable[[Server], None]] | None = None
         self._timer_at = float("inf")
 
     @property
@@ -186,14 +198,40 @@ class Server:
         self._die(power=power)
         self._tell(NodeKilled())
 
+    def crash_in_next_write(self, power: bool, then: Callable[["Server"], None]) -> None:
+        """Crash while the next write is in flight, then call `then`; unless spared before."""
+        self._doom = power, then
+        self._is_spared = False
+
+    def spare(self) -> None:
+        """Forget about the crash that was planned."""
+        self._doom = None
+        self._is_spared = True
+
     def lose_for_good(self) -> None:
         """Never come back."""
         self.crash(power=True)
         self.is_lost = True
 
     def pause(self, seconds: float) -> None:
-        """Stand still: nothing is read, sent or noticed."""
-        self.paused_until = max(self.paused_until, self._world.now + seconds)
+        """Stand still: nothing is read, sent or noticed; what comes meanwhile waits in the sockets.
+
+        Afterwards each connection's reader gets its turn by chance, and time may be looked at before any of them.
+        """
+        until = self._world.now + seconds
+        if self.core is not None and until > self.paused_until:
+            self.paused_until = until
+            self._first_turns = [until + self._random.random() * 0.003 for _ in self.node_ids]
+            self._world.at(until, self._resume, self.lives)
+
+    def _resume(self, life: int) -> None:
+        if life == self.lives and self._random.random() < 0.5:
+            self._wake()
+
+    def _meet_doom(self, life: int, power: bool, then: Callable[["Server"], None]) -> None:
+        if life == self.lives and self.core is not None and not self._is_spared:
+            self.crash(power=power)
+            then(self)
 
     def _die(self, *, power: bool) -> None:
         if self._in_flight is not None and self._log is not None:
@@ -211,9 +249,7 @@ class Server:
 
     def _break_off(self, log: OpenFolder, persist: Persist) -> None:
         """Let the write in flight get as far as chance has it: not begun, between two calls, or done and not yet told."""
-        if self._random.random() > 0.7:
-            return
-        self.disk.fail_at[self.disk.calls + self._random.randint(1, 6)] = EIO
+        self.disk.unplugged_at = self.disk.calls + self._random.choice((1, 2, 2, 2, 3, 4))
         with suppress(OSError):
             log.write(persist.records)
 
@@ -221,7 +257,9 @@ class Server:
 
     def take_message(self, message: Message) -> None:
         """A peer said this; a server that is down hears nothing."""
-        if self.core is not None:
+        if self._world.now < self.paused_until:
+            self._world.at(self._first_turns[sender(message)], self.take_message, message)
+        elif self.core is not None:
             self._messages.append(message)
             self._wake()
 
@@ -229,9 +267,18 @@ class Server:
         """Take a client's write, or its read (None); return False if nobody is here."""
         if self.core is None:
             return False
-        self._requests.append((ticket, command))
-        self._wake()
+        if command is None:
+            self._watcher.read_asked(ticket)
+        if self._world.now < self.paused_until:
+            self._world.at(self.paused_until + self._random.random() * 0.003, self._queue_request, self.lives, ticket, command)
+        else:
+            self._queue_request(self.lives, ticket, command)
         return True
+
+    def _queue_request(self, life: int, ticket: Ticket, command: Command | None) -> None:
+        if life == self.lives and self.core is not None:
+            self._requests.append((ticket, command))
+            self._wake()
 
     # -- the loop --------------------------------------------------------------------------------------------------------
 
@@ -302,6 +349,7 @@ class Server:
                     self._apply(core, effect)
                 case ReadReady():
                     for ticket in effect.tickets:
+                        self._watcher.read_served(self, _ours(ticket))
                         _ours(ticket).read_at(self.store)
                 case ReadFailed():
                     if self._led:
@@ -342,7 +390,11 @@ class Server:
         assert self._in_flight is None, "one write at a time"
         self._in_flight = persist
         self._watcher.writing(self, persist.records)
-        self._world.after(self._random.uniform(*self.disk_s), self._end_write, self.lives, persist)
+        seconds = self._random.uniform(*self.disk_s)
+        self._world.after(seconds, self._end_write, self.lives, persist)
+        if self._doom is not None:
+            self._world.after(seconds * self._random.random(), self._meet_doom, self.lives, *self._doom)
+            self._doom = None
 
     def _end_write(self, life: int, persist: Persist) -> None:
         if life != self.lives or self._log is None:
