@@ -4,7 +4,7 @@ Digests stand for logs: `log.digest(i)` covers everything up to `i`, so one numb
 only at what a pass has changed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 from zlib import crc32
 
@@ -33,6 +33,14 @@ class Committed(NamedTuple):
     in_term: Term
 
 
+class _Told(NamedTuple):
+    """What a server last told a leader: in which term, its highest match there, and when."""
+
+    term: Term
+    match_index: Index
+    at: float
+
+
 class _DiskState(NamedTuple):
     """What a disk is known to hold: hard state and, by index, the log's digests (digests[0] is 0)."""
 
@@ -57,6 +65,7 @@ class _Memory:
         """As of the fact that is looked at; the core may be further."""
         self.quorum_at = 0.0
         self.heard_at = -1e9
+        self.told: dict[NodeId, _Told] = {}
         self.disk = _DiskState(0, None, [0])
         self.disk_if_written: _DiskState | None = None
 
@@ -64,7 +73,7 @@ class _Memory:
 class Invariants:
     """Raises Broken as soon as a rule is."""
 
-    def __init__(self, nodes: int) -> None:
+    def __init__(self, nodes: int, clock: Callable[[], float]) -> None:
         self.committed: list[Committed] = [Committed(0, 0, 0)]
         """By index, whatever became of those who said so."""
         self.quorum = nodes // 2 + 1
@@ -73,7 +82,8 @@ class Invariants:
         self._leaders: dict[Term, NodeId] = {}
         self._votes: dict[tuple[Term, NodeId], NodeId] = {}
         self._entries: dict[tuple[Index, Term], int] = {}
-        self._floors: dict[Ticket, Index] = {}
+        self._asked: dict[Ticket, tuple[Index, float]] = {}
+        self._clock = clock
 
     # -- what the server tells -------------------------------------------------------------------------------------------
 
@@ -97,7 +107,6 @@ class Invariants:
 
     def sent(self, server: Server, to: NodeId, message: Message) -> None:
         """What has left can't be taken back: the disk must know the term, and a vote is given once, in all lives."""
-        memory = self._memory[server.node_id]
         match message:
             case VoteReply(granted=True):
                 self._note_vote(message.term, server.node_id, to)
@@ -105,13 +114,9 @@ class Invariants:
             case VoteRequest():
                 self._note_vote(message.term, server.node_id, server.node_id)
                 self._check_promise(server, message.term, server.node_id)
-            case AppendReply(success=True):
+            case AppendReply():
                 self._check_promise(server, message.term, None)
-                digests = memory.disk.digests
-                core = server.core
-                current = core is not None and message.term == core.current_term
-                if current and message.match_index >= len(digests):
-                    raise Broken("durable before told", f"node {server.node_id} says {message.match_index}, its disk less")
+                self._note_told(server, to, message)
             case AppendRequest():
                 self._check_promise(server, message.term, None)
             case _:
@@ -163,11 +168,20 @@ class Invariants:
 
     def read_asked(self, ticket: Ticket) -> None:
         """From now on the read must see all that anybody has called committed by now."""
-        self._floors.setdefault(ticket, len(self.committed) - 1)
+        self._asked.setdefault(ticket, (len(self.committed) - 1, self._clock()))
 
     def read_served(self, server: Server, ticket: Ticket) -> None:
-        """A read sees what was committed before it was asked, whoever had committed it (6.4)."""
-        floor = self._floors.pop(ticket, 0)
+        """A read sees what was committed before it was asked, and a majority has spoken in this term since (6.4)."""
+        floor, asked_at = self._asked[ticket]
+        term = _core(server).current_term
+        tellers = [
+            peer
+            for peer, memory in self._memory.items()
+            if (told := memory.told.get(server.node_id)) is not None and told.term == term and told.at >= asked_at
+        ]
+        if len(tellers) + 1 < self.quorum:
+            text = f"node {server.node_id} serves a read since which only {tellers} have answered it"
+            raise Broken("reads are confirmed", text)
         if server.store.last_index < floor:
             text = f"node {server.node_id} reads at entry {server.store.last_index}, entry {floor} was committed before"
             raise Broken("reads see the past", text)
@@ -203,6 +217,9 @@ class Invariants:
             raise Broken("election safety", f"term {term} is led by node {self._leaders[term]} and by node {node_id}")
         self._leaders[term] = node_id
         self._note_vote(term, node_id, node_id)
+        voters = [voter for voter in self._memory if self._votes.get((term, voter)) == node_id]
+        if len(voters) < self.quorum:
+            raise Broken("elected by a majority", f"node {node_id} leads term {term} with the votes of {voters}")
         memory = self._memory[node_id]
         memory.quorum_at = server.local_now
         memory.match = {}
@@ -283,11 +300,26 @@ class Invariants:
         disk = self._memory[peer].disk
         if disk.term == core.current_term and (index >= len(disk.digests) or disk.digests[index] != core.log.digest(index)):
             raise Broken("match_index is true", f"node {server.node_id} takes node {peer} to hold its log up to {index}")
+        told = self._memory[peer].told.get(server.node_id)
+        if told is None or told.term > core.current_term:
+            return
+        if told.term < core.current_term or told.match_index < index:
+            text = f"node {server.node_id} takes node {peer} to hold {index}, which it never said in term {core.current_term}"
+            raise Broken("match_index is true", text)
 
     def _check_promise(self, server: Server, term: Term, voted_for: NodeId | None) -> None:
         disk = self._memory[server.node_id].disk
         if disk.term < term or (voted_for is not None and disk.term == term and disk.voted_for != voted_for):
             raise Broken("durable before told", f"node {server.node_id} speaks in term {term}, its disk knows {disk.term}")
+
+    def _note_told(self, server: Server, to: NodeId, message: AppendReply) -> None:
+        memory, core = self._memory[server.node_id], server.core
+        if core is not None and message.term == core.current_term and message.match_index >= len(memory.disk.digests):
+            raise Broken("durable before told", f"node {server.node_id} says {message.match_index}, its disk less")
+        told, match_index = memory.told.get(to), message.match_index
+        if told is not None and told.term == message.term:
+            match_index = max(match_index, told.match_index)
+        memory.told[to] = _Told(message.term, match_index, self._clock())
 
     def _note_vote(self, term: Term, voter: NodeId, candidate: NodeId) -> None:
         earlier = self._votes.setdefault((term, voter), candidate)

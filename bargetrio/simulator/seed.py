@@ -66,7 +66,7 @@ class Referee:
     """Looks on for everybody: invariants, goals, trace; implements server.Watcher."""
 
     def __init__(self, world: World, nodes: int, *, keep: bool) -> None:
-        self.invariants = Invariants(nodes)
+        self.invariants = Invariants(nodes, lambda: world.now)
         self.goals = Goals(self.invariants.servers)
         self.told: list[Told] = []
         self._world = world
