@@ -16,6 +16,7 @@ from bargetrio.client.client import Client
 from bargetrio.client.repl import EXIT_CODES, Repl, status_lines, told
 from bargetrio.config import Configuration, ConfigurationError, load
 from bargetrio.protocol.errors import BargeError
+from bargetrio.simulator.commands import check, simulate
 
 _config_option = click.option(
     "--config",
@@ -155,6 +156,10 @@ def revive(config_path: str, node_id: int) -> None:
         click.echo(f"node {node_id} is revived" if barge.revive(node_id) else f"node {node_id} runs already")
 
     _once(config_path, work)
+
+
+cli.add_command(simulate)
+cli.add_command(check)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """events.jsonl: one event a line, as `serve --events FILE` records them and as later tools read them again."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -50,14 +50,18 @@ class EventFile:
         self._file.close()
 
 
-def read_events(path: Path) -> Iterator[Event]:
-    """Yield the events of a file; a last line that is not whole is left out, any other bad line raises ValueError."""
+def read_events(path: Path, on_dropped: Callable[[], None] = lambda: None) -> Iterator[Event]:
+    """Yield the events of a file; a last line that is not whole is left out, any other bad line raises ValueError.
+
+    `on_dropped` is called where the file says that events are missing.
+    """
     decoder = msgspec.json.Decoder(Event)
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
             if line.startswith(b'{"dropped"'):
+                on_dropped()
                 continue
             try:
                 yield decoder.decode(line)

@@ -21,7 +21,6 @@ class Nemesis:
         self._world = world
         self._network = network
         self._servers = servers
-        self._random: Random = world.random("nemesis")
         happen = {
             "slow_links": self._slow_link,
             "one_way_cuts": self._cut_one_way,
@@ -36,13 +35,14 @@ class Nemesis:
             "restart_all": self._restart_all,
         }
         for kind in plan.kinds:
+            random = world.random(f"nemesis {kind}")  # one kind more or less changes nothing for the others
             if kind in happen:
-                moment = self._random.expovariate(1 / EVERY_S)
+                moment = random.expovariate(1 / EVERY_S)
                 while moment < plan.heal_at:
-                    world.at(moment, happen[kind])
-                    moment += self._random.expovariate(1 / EVERY_S)
-        if "lost_for_good" in plan.kinds and plan.nodes > 2:
-            world.at(self._random.uniform(1, plan.heal_at), self._lose_for_good)
+                    world.at(moment, happen[kind], random)
+                    moment += random.expovariate(1 / EVERY_S)
+            if kind == "lost_for_good" and plan.nodes > 2:
+                world.at(random.uniform(1, plan.heal_at), self._lose_for_good, random)
         world.at(plan.heal_at, self._heal)
 
     # -- links -----------------------------------------------------------------------------------------------------------
@@ -51,95 +51,96 @@ class Nemesis:
         ids = range(len(self._servers))
         return [(source, target) for source in ids for target in ids if source != target]
 
-    def _for_a_while(self, cut: set[tuple[int, int]]) -> None:
+    def _for_a_while(self, random: Random, cut: set[tuple[int, int]]) -> None:
         """Cut these links for up to 3 s; what other faults have cut meanwhile may heal with them."""
         self._network.cut |= cut
-        self._world.after(self._random.uniform(0.2, 3), self._mend, cut)
+        self._world.after(random.uniform(0.2, 3), self._mend, cut)
 
     def _mend(self, cut: set[tuple[int, int]]) -> None:
         self._network.cut -= cut
 
-    def _slow_link(self) -> None:
+    def _slow_link(self, random: Random) -> None:
         links = self._links()
         if links:
-            link = self._random.choice(links)
-            self._network.slow[link] = self._random.uniform(0.05, 1.5)
-            self._world.after(self._random.uniform(0.5, 3), self._speed_up, link)
+            link = random.choice(links)
+            self._network.slow[link] = random.uniform(0.05, 1.5)
+            self._world.after(random.uniform(0.5, 3), self._speed_up, link)
 
     def _speed_up(self, link: tuple[int, int]) -> None:
         self._network.slow.pop(link, None)
 
-    def _cut_one_way(self) -> None:
+    def _cut_one_way(self, random: Random) -> None:
         links = self._links()
         if links:
-            self._for_a_while(set(self._random.sample(links, self._random.randint(1, max(1, len(links) // 3)))))
+            self._for_a_while(random, set(random.sample(links, random.randint(1, max(1, len(links) // 3)))))
 
-    def _partition(self) -> None:
-        groups = [self._random.randrange(1 + self._random.randint(1, 2)) for _ in self._servers]
-        self._for_a_while({link for link in self._links() if groups[link[0]] != groups[link[1]]})
+    def _partition(self, random: Random) -> None:
+        groups = [random.randrange(1 + random.randint(1, 2)) for _ in self._servers]
+        self._for_a_while(random, {link for link in self._links() if groups[link[0]] != groups[link[1]]})
 
-    def _bridge(self) -> None:
+    def _bridge(self, random: Random) -> None:
         ids = [server.node_id for server in self._servers]
-        self._random.shuffle(ids)
+        random.shuffle(ids)
         bridge, half = ids[0], len(ids) // 2
         left = set(ids[1 : half + 1])
         cut = {link for link in self._links() if bridge not in link and (link[0] in left) != (link[1] in left)}
-        self._for_a_while(cut)
+        self._for_a_while(random, cut)
 
-    def _ring(self) -> None:
+    def _ring(self, random: Random) -> None:
         count = len(self._servers)
-        self._for_a_while({link for link in self._links() if (link[0] - link[1]) % count not in (1, count - 1)})
+        self._for_a_while(random, {link for link in self._links() if (link[0] - link[1]) % count not in (1, count - 1)})
 
     # -- processes -------------------------------------------------------------------------------------------------------
 
-    def _any(self) -> Server:
-        return self._random.choice(self._servers)
+    def _any(self, random: Random) -> Server:
+        return random.choice(self._servers)
 
-    def _crash(self) -> None:
-        self._end(self._any(), power=True)
+    def _crash(self, random: Random) -> None:
+        self._end(random, self._any(random), power=True)
 
-    def _kill(self) -> None:
-        self._end(self._any(), power=False)
+    def _kill(self, random: Random) -> None:
+        self._end(random, self._any(random), power=False)
 
-    def _restart_all(self) -> None:
-        power = self._random.random() < 0.5
+    def _restart_all(self, random: Random) -> None:
+        power = random.random() < 0.5
         for server in self._servers:
-            self._end(server, power=power)
-
-    def _end(self, server: Server, *, power: bool) -> None:
-        if self._random.random() < 0.5:
             server.crash(power=power)
-            self._revive_later(server)
+            self._revive_later(random, server)
+
+    def _end(self, random: Random, server: Server, *, power: bool) -> None:
+        if random.random() < 0.5:
+            server.crash(power=power)
+            self._revive_later(random, server)
         else:
-            server.crash_in_next_write(power, self._revive_later)
+            server.crash_in_next_write(power, lambda doomed: self._revive_later(random, doomed))
 
-    def _revive_later(self, server: Server) -> None:
-        self._world.after(self._random.choice((0.02, 0.3, 1.0, 3.0, 8.0)), self.revive, server)
+    def _revive_later(self, random: Random, server: Server) -> None:
+        self._world.after(random.choice((0.02, 0.3, 1.0, 3.0, 8.0)), self.revive, server)
 
-    def _lose_for_good(self) -> None:
-        self._any().lose_for_good()
+    def _lose_for_good(self, random: Random) -> None:
+        self._any(random).lose_for_good()
 
     def revive(self, server: Server) -> None:
         """Start the server if it is down; again a little later if its disk does not let it."""
         if server.core is None and not server.is_lost and not server.start():
             self._world.after(0.2, self.revive, server)
 
-    def _pause(self) -> None:
-        seconds = self._random.uniform(0.02, 2)
-        for server in self._servers if self._random.random() < 0.1 else [self._any()]:
+    def _pause(self, random: Random) -> None:
+        seconds = random.uniform(0.02, 2)
+        for server in self._servers if random.random() < 0.1 else [self._any(random)]:
             server.pause(seconds)
 
     # -- disks -----------------------------------------------------------------------------------------------------------
 
-    def _fail_disk(self) -> None:
-        server = self._any()
-        server.disk.fail_at[server.disk.calls + self._random.randint(1, 12)] = EIO
-        self._world.after(self._random.uniform(0.5, 2), self.revive, server)
+    def _fail_disk(self, random: Random) -> None:
+        server = self._any(random)
+        server.disk.fail_at[server.disk.calls + random.randint(1, 12)] = EIO
+        self._world.after(random.uniform(0.5, 2), self.revive, server)
 
-    def _fill_disk(self) -> None:
-        server = self._any()
+    def _fill_disk(self, random: Random) -> None:
+        server = self._any(random)
         server.disk.fill()
-        self._world.after(self._random.uniform(0.5, 2), self._free_disk, server)
+        self._world.after(random.uniform(0.5, 2), self._free_disk, server)
 
     def _free_disk(self, server: Server) -> None:
         server.disk.free_space()

@@ -1,0 +1,150 @@
+"""Is a recorded run of a real cluster one that Raft allows? (`bargetrio check events.jsonl`)
+
+Every invariant of invariants.py that events alone can show. The first event that breaks one is named. A file may begin in the
+middle of a life, and several daemons may have written one each: what was not recorded breaks nothing.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from bargetrio.eventlog.event import Event
+from bargetrio.eventlog.sentences import sentence
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """A broken rule and the first event that shows it."""
+
+    rule: str
+    text: str
+    event: Event
+
+    def told(self) -> str:
+        """Return it for people."""
+        return f"{self.rule}: {self.text}\n  event {self.event.id}: node {self.event.node} {sentence(self.event)}"
+
+
+class _Life:
+    """What one node has shown in its present life."""
+
+    def __init__(self) -> None:
+        self.term = 0
+        self.commit_index: int | None = None
+        self.applied_index: int | None = None
+        self.role = ""
+
+
+class Audit:
+    """Takes events, those of one daemon in their order; keeps the first finding."""
+
+    def __init__(self) -> None:
+        self.finding: Finding | None = None
+        self.events = 0
+        self.committed: dict[int, int] = {}
+        """The digest of the log at each index that somebody committed or applied."""
+        self.leaders: dict[int, int] = {}
+        self._votes: dict[tuple[int, int], int] = {}
+        self._lives: dict[int, _Life] = {}
+
+    def take_all(self, events: Iterable[Event]) -> Finding | None:
+        """Take events until one breaks a rule."""
+        for event in events:
+            self.take(event)
+            if self.finding is not None:
+                break
+        return self.finding
+
+    def begin_file(self) -> None:
+        """Another daemon's events follow: its nodes may begin in the middle of a life."""
+        self._lives = {}
+
+    def missed(self) -> None:
+        """Some events were not recorded: what each node was doing is forgotten, what was committed is not."""
+        for life in self._lives.values():
+            life.commit_index = life.applied_index = None
+
+    def take(self, event: Event) -> None:
+        """Take one."""
+        self.events += 1
+        if event.node is None:
+            return
+        life = self._lives.setdefault(event.node, _Life())
+        match event.kind:
+            case "node_recovered" | "node_revived" | "node_killed" | "node_crashed" | "disk_failed":
+                life = self._lives[event.node] = _Life()
+                if event.kind == "node_recovered":
+                    life.term, life.commit_index, life.applied_index = event.term or 0, 0, 0
+            case "role_changed":
+                self._role(event, event.node, life)
+            case "term_changed":
+                self._term(event, life)
+            case "vote_granted":
+                self._vote(event, event.node, event.peer)
+            case "commit_advanced":
+                self._commit(event, life)
+            case "applied":
+                self._applied(event, life)
+            case "log_truncated":
+                self._truncated(event, life)
+            case _:
+                pass
+
+    def _broken(self, event: Event, rule: str, text: str) -> None:
+        if self.finding is None:
+            self.finding = Finding(rule=rule, text=text, event=event)
+
+    def _role(self, event: Event, node: int, life: _Life) -> None:
+        life.role = str(event.detail.get("new", ""))
+        term = event.term or 0
+        self._term(event, life)
+        if life.role == "candidate":
+            self._vote(event, node, node)
+        if life.role == "leader":
+            first = self.leaders.setdefault(term, node)
+            if first != node:
+                self._broken(event, "election safety", f"term {term} is led by node {first} and by node {node}")
+
+    def _term(self, event: Event, life: _Life) -> None:
+        term = event.term or 0
+        if term < life.term:
+            self._broken(event, "terms never fall", f"node {event.node} goes from term {life.term} to {term}")
+        life.term = max(life.term, term)
+
+    def _vote(self, event: Event, node: int, candidate: int | None) -> None:
+        if candidate is None or event.term is None:
+            return
+        earlier = self._votes.setdefault((event.term, node), candidate)
+        if earlier != candidate:
+            self._broken(
+                event, "one vote a term", f"node {node} votes in term {event.term} for node {earlier} and for node {candidate}"
+            )
+
+    def _commit(self, event: Event, life: _Life) -> None:
+        index = event.index or 0
+        if life.commit_index is not None and index < life.commit_index:
+            self._broken(event, "commit never falls", f"node {event.node}: {life.commit_index} to {index}")
+        life.commit_index = index
+        self._digest(event, index)
+
+    def _applied(self, event: Event, life: _Life) -> None:
+        first, index = int(event.detail.get("first_index", 0)), event.index or 0
+        if life.applied_index is not None and first != life.applied_index + 1:
+            self._broken(event, "applied once, in order", f"node {event.node} applies {first} after {life.applied_index}")
+        if life.commit_index is not None and index > life.commit_index:
+            self._broken(event, "applied when committed", f"node {event.node} applies {index}, committed is {life.commit_index}")
+        life.applied_index = index
+        self._digest(event, index)
+
+    def _digest(self, event: Event, index: int) -> None:
+        digest = event.detail.get("digest")
+        if isinstance(digest, int) and self.committed.setdefault(index, digest) != digest:
+            self._broken(
+                event, "state machine safety", f"node {event.node}'s log up to entry {index} is not what another node committed"
+            )
+
+    def _truncated(self, event: Event, life: _Life) -> None:
+        index = event.index or 0
+        if life.role == "leader":
+            self._broken(event, "leader append-only", f"node {event.node}, a leader, deletes entries from {index}")
+        if life.commit_index is not None and index <= life.commit_index:
+            self._broken(event, "committed for ever", f"node {event.node} deletes entry {index}, which it knew to be committed")

@@ -1,0 +1,143 @@
+"""Many seeds on several cores, and a failing one made smaller."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from itertools import islice
+from typing import Final
+
+from msgspec import Struct
+
+from bargetrio.simulator.breaks import broken
+from bargetrio.simulator.goals import GOALS
+from bargetrio.simulator.plan import KINDS
+from bargetrio.simulator.seed import Result, run
+
+A_PIECE: Final = 10
+"""So many seeds are handed to a process at once."""
+SIZES: Final = (3, 5, 3, 5, 7, 3, 5, 4, 2, 3, 5, 6, 3, 5, 1)
+"""Cluster sizes by seed, where none is asked for."""
+
+
+class Order(Struct, frozen=True, kw_only=True):
+    """What to run: seeds, sizes, which kinds of fault may be on, which rule is taken away."""
+
+    first: int
+    count: int
+    nodes: int | None = None
+    allowed: frozenset[str] | None = None
+    broken: str | None = None
+
+    def size(self, seed: int) -> int:
+        """Return the number of nodes of a seed."""
+        return self.nodes if self.nodes is not None else SIZES[seed % len(SIZES)]
+
+
+class Tally(Struct, kw_only=True):
+    """What the seeds so far came to."""
+
+    seeds: int = 0
+    simulated_s: float = 0.0
+    operations: int = 0
+    unknown: int = 0
+    committed: int = 0
+    goals: Counter[str]
+    failures: list[Result]
+
+    def add(self, result: Result) -> None:
+        """Count one."""
+        self.seeds += 1
+        self.simulated_s += result.simulated_s
+        self.operations += result.operations
+        self.unknown += result.unknown
+        self.committed += result.committed
+        self.goals.update(result.goals)
+        if result.failure is not None:
+            self.failures.append(result)
+
+    def missing(self) -> list[str]:
+        """Return the goals that no seed reached."""
+        return [goal for goal in GOALS if not self.goals[goal]]
+
+
+def run_one(order: Order, seed: int, *, keep: bool = False) -> Result:
+    """Run one seed of an order in this process."""
+    with broken(order.broken):
+        return run(seed, order.size(seed), order.allowed, keep=keep)
+
+
+def run_all(order: Order, jobs: int, on_done: Callable[[Tally], None], *, keep_going: bool = False) -> Tally:
+    """Run all seeds, `jobs` processes at a time; stop after the first failure unless told to go on.
+
+    `on_done` is called after each piece with what there is so far.
+    """
+    tally = Tally(goals=Counter(), failures=[])
+    for results in _results(order, jobs):
+        for result in results:
+            tally.add(result)
+        on_done(tally)
+        if tally.failures and not keep_going:
+            break
+    tally.failures.sort(key=lambda result: result.seed)
+    return tally
+
+
+def _results(order: Order, jobs: int) -> Iterator[list[Result]]:
+    last = order.first + order.count
+    pieces = (range(start, min(start + A_PIECE, last)) for start in range(order.first, last, A_PIECE))
+    if jobs == 1 or order.count <= A_PIECE:
+        for piece in pieces:
+            yield _run_piece(order, piece)
+        return
+    with ProcessPoolExecutor(jobs) as pool:
+        running: set[Future[list[Result]]] = {pool.submit(_run_piece, order, piece) for piece in islice(pieces, 2 * jobs)}
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for piece in islice(pieces, len(done)):
+                    running.add(pool.submit(_run_piece, order, piece))
+                for future in done:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_piece(order: Order, piece: range) -> list[Result]:
+    return [run_one(order, seed) for seed in piece]
+
+
+def shrink(order: Order, result: Result) -> Result:
+    """Return the same seed with as few kinds of fault as still break the same rule."""
+    assert result.failure is not None
+    for kind in KINDS:
+        if kind not in result.plan.kinds:
+            continue
+        fewer = Order(
+            first=result.seed,
+            count=1,
+            nodes=result.plan.nodes,
+            allowed=frozenset(result.plan.kinds) - {kind},
+            broken=order.broken,
+        )
+        again = run_one(fewer, result.seed)
+        if again.failure is not None and again.failure.rule == result.failure.rule:
+            result = again
+    return result
+
+
+def replay_line(order: Order, result: Result) -> str:
+    """Return the command that runs this very seed again."""
+    parts = [f"bargetrio simulate --seed {result.seed} --nodes {result.plan.nodes}"]
+    if order.allowed is not None or set(result.plan.kinds) != set(run_kinds(order, result.seed)):
+        parts.append(f"--faults {','.join(result.plan.kinds) or 'none'}")
+    if order.broken is not None:
+        parts.append(f"--break {order.broken}")
+    return " ".join(parts)
+
+
+def run_kinds(order: Order, seed: int) -> tuple[str, ...]:
+    """Return the kinds of fault that the seed itself draws."""
+    from bargetrio.simulator.plan import draw
+    from bargetrio.simulator.world import World
+
+    return draw(World(seed).random("plan"), order.size(seed), order.allowed).kinds

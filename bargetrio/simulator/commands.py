@@ -1,0 +1,181 @@
+"""`bargetrio simulate` and `bargetrio check`: exit code 0 if every rule held, 1 if one was broken, 2 for a wrong command line."""
+
+import io
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from bargetrio.simulator.campaign import Order, Tally
+    from bargetrio.simulator.seed import Result
+
+_path = click.Path(dir_okay=False)
+_old_path = click.Path(exists=True, dir_okay=False)
+
+
+def _list(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from bargetrio.simulator.breaks import BREAKS
+    from bargetrio.simulator.goals import GOALS
+    from bargetrio.simulator.plan import KINDS
+
+    click.echo("Faults (--faults), each on with probability one half:")
+    click.echo("\n".join(f"  {kind:16} {text}" for kind, text in KINDS.items()))
+    click.echo("\nRules that --break takes away:")
+    click.echo("\n".join(f"  {name:28} {planted.rule} ({planted.source})" for name, planted in BREAKS.items()))
+    click.echo("\nSituations that a run counts:")
+    click.echo("\n".join(f"  {goal:28} {text}" for goal, text in GOALS.items()))
+    context.exit()
+
+
+@click.command()
+@click.option("--seed", type=click.IntRange(0), help="Run this seed; with --seeds, begin there.")
+@click.option("--seeds", type=click.IntRange(1), help="Run so many seeds (default: 100, or 1 with --seed).")
+@click.option("--nodes", type=click.IntRange(1, 7), help="The size of the cluster; default: it depends on the seed.")
+@click.option("--faults", help="Only these kinds of fault, by commas; 'none' for none. --list names them.")
+@click.option("--break", "broken", metavar="RULE", help="Take one rule away and see it missed. --list names them.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes; default: one a core.")
+@click.option("--keep-going", is_flag=True, help="Do not stop at the first failure.")
+@click.option("--events", "events_file", type=_path, help="Write the failing (or only) run's events, as JSON lines.")
+@click.option("--history", "history_file", type=_path, help="Write what that run's clients saw, as JSON lines.")
+@click.option("--html", "html_file", type=_path, help="Write that run as a page that opens in a browser.")
+@click.option("--list", is_flag=True, is_eager=True, expose_value=False, callback=_list, help="Name faults, rules and goals.")
+def simulate(
+    seed: int | None,
+    seeds: int | None,
+    nodes: int | None,
+    faults: str | None,
+    broken: str | None,
+    jobs: int | None,
+    keep_going: bool,
+    events_file: str | None,
+    history_file: str | None,
+    html_file: str | None,
+) -> None:
+    """Run simulated clusters under faults and check every rule of Raft after every step.
+
+    A seed is up to 30 simulated seconds: 20 with faults and clients, then all heals and the cluster must be whole again. The same
+    seed always does the same.
+    """
+    from bargetrio.simulator import report
+    from bargetrio.simulator.breaks import BREAKS
+    from bargetrio.simulator.campaign import Order, Tally, run_all, run_one
+
+    if broken is not None and broken not in BREAKS:
+        raise click.BadParameter(f"there is no rule {broken!r}; --list names them", param_hint="--break")
+    count = seeds if seeds is not None else 1 if seed is not None else 100
+    order = Order(first=seed or 0, count=count, nodes=nodes, allowed=_kinds(faults), broken=broken)
+    shown = [0]
+    quiet = None if sys.stderr.isatty() else io.StringIO()
+    with click.progressbar(length=count, label="seeds", file=quiet or sys.stderr) as bar:
+
+        def show(so_far: Tally) -> None:
+            bar.update(so_far.seeds - shown[0])
+            shown[0] = so_far.seeds
+
+        tally = run_all(order, jobs or os.cpu_count() or 1, show, keep_going=keep_going)
+    click.echo(_summary(tally))
+    for result in tally.failures[: 10 if keep_going else 1]:
+        click.echo(_told(order, result))
+    told = tally.failures[0].seed if tally.failures else order.first if count == 1 else None
+    if told is not None and (events_file or history_file or html_file):
+        again = run_one(order, told, keep=True)
+        events = report.events_of(again)
+        if events_file is not None:
+            report.write_events(Path(events_file), events)
+        if history_file is not None:
+            report.write_history(Path(history_file), again.history)
+        if html_file is not None:
+            report.write_page(Path(html_file), again, events)
+    sys.exit(1 if tally.failures else 0)
+
+
+def _kinds(faults: str | None) -> frozenset[str] | None:
+    from bargetrio.simulator.plan import KINDS
+
+    if faults is None or faults == "all":
+        return None
+    chosen = frozenset(kind for kind in faults.split(",") if kind and kind != "none")
+    unknown = sorted(chosen - set(KINDS))
+    if unknown:
+        raise click.BadParameter(f"there is no fault {unknown[0]!r}; there are {', '.join(KINDS)}", param_hint="--faults")
+    return chosen
+
+
+def _summary(tally: "Tally") -> str:
+    from bargetrio.simulator.goals import GOALS
+
+    lines = [
+        f"{tally.seeds:,} seeds, {tally.simulated_s:,.0f} simulated seconds: {len(tally.failures)} failed",
+        f"{tally.operations:,} operations ({tally.unknown:,} with an unknown outcome), {tally.committed:,} entries committed",
+    ]
+    missing = tally.missing()
+    if tally.seeds >= 100 and not tally.failures:
+        lines.append(f"{len(GOALS) - len(missing)} of {len(GOALS)} rare situations reached")
+        lines += [f"  not reached: {GOALS[goal]}" for goal in missing]
+    return "\n".join(lines)
+
+
+def _told(order: "Order", result: "Result") -> str:
+    from bargetrio.simulator.campaign import replay_line, shrink
+
+    small = shrink(order, result)
+    assert result.failure is not None and small.failure is not None
+    return (
+        f"\nseed {result.seed}, {result.plan.nodes} nodes, at {result.failure.at:.3f} s: {result.failure.text}\n"
+        f"  faults: {', '.join(result.plan.kinds) or 'none'}\n"
+        f"  again:   {replay_line(order, result)}\n"
+        f"  smaller: {replay_line(order, small)}"
+    )
+
+
+@click.command()
+@click.argument("events_files", nargs=-1, type=_old_path)
+@click.option("--history", "history_files", multiple=True, type=_old_path)
+def check(events_files: tuple[str, ...], history_files: tuple[str, ...]) -> None:
+    """Audit recorded runs: EVENTS_FILES as `serve --events` writes them (one per daemon), and what clients saw (--history)."""
+    from bargetrio.eventlog.jsonl import read_events
+    from bargetrio.simulator import linearizability
+    from bargetrio.simulator.audit import Audit
+
+    if not events_files and not history_files:
+        raise click.UsageError("give an events file, or a --history, or both")
+    audit = Audit()
+    try:
+        for path in events_files:
+            audit.begin_file()
+            finding = audit.take_all(read_events(Path(path), audit.missed))
+            if finding is not None:
+                click.echo(f"{path}: {finding.told()}")
+                sys.exit(1)
+        history = [operation for path in history_files for operation in _operations(Path(path))]
+    except ValueError as problem:
+        click.echo(str(problem), err=True)
+        sys.exit(2)
+    if events_files:
+        click.echo(f"{audit.events:,} events: no rule is broken ({len(audit.leaders)} leaders, {len(audit.committed):,} marks)")
+    if history_files:
+        verdict = linearizability.check(history)
+        if not verdict.ok:
+            click.echo(f"the history is not linearizable: {verdict.reason}")
+            sys.exit(1)
+        click.echo(f"{len(history):,} operations: linearizable")
+
+
+def _operations(path: Path) -> list[Any]:
+    import msgspec
+
+    from bargetrio.simulator.linearizability import Operation
+
+    decoder = msgspec.json.Decoder(Operation)
+    found: list[Operation] = []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            found.append(decoder.decode(line))
+        except ValueError as problem:
+            raise ValueError(f"{path}:{number}: this is not an operation: {problem}") from None
+    return found
