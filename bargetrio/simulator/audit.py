@@ -4,6 +4,7 @@ Every invariant of invariants.py that events alone can show. The first event tha
 middle of a life, and several daemons may have written one each: what was not recorded breaks nothing.
 """
 
+import re
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -44,6 +45,8 @@ class Audit:
         """The digest of the log at each index that somebody committed or applied."""
         self.leaders: dict[int, int] = {}
         self._votes: dict[tuple[int, int], int] = {}
+        self._counted: dict[tuple[int, int], int] = {}
+        """Votes that made somebody leader: those have left for certain."""
         self._lives: dict[int, _Life] = {}
 
     def take_all(self, events: Iterable[Event]) -> Finding | None:
@@ -73,7 +76,7 @@ class Audit:
             case "node_recovered" | "node_revived" | "node_killed" | "node_crashed" | "disk_failed":
                 life = self._lives[event.node] = _Life()
                 if event.kind == "node_recovered":
-                    life.term, life.commit_index, life.applied_index = event.term or 0, 0, 0
+                    self._recovered(event, event.node, life)
             case "role_changed":
                 self._role(event, event.node, life)
             case "term_changed":
@@ -93,6 +96,19 @@ class Audit:
         if self.finding is None:
             self.finding = Finding(rule=rule, text=text, event=event)
 
+    def _recovered(self, event: Event, node: int, life: _Life) -> None:
+        """What the disk says holds now: a vote that was meant and not synced has never left."""
+        life.term, life.commit_index, life.applied_index = event.term or 0, 0, 0
+        for term, voter in [place for place in self._votes if place[1] == node and place[0] >= life.term]:
+            del self._votes[term, voter]
+        voted_for = event.detail.get("voted_for")
+        if isinstance(voted_for, int):
+            self._votes[life.term, node] = voted_for
+        for (term, voter), candidate in self._counted.items():
+            if voter == node and (term > life.term or (term == life.term and candidate != voted_for)):
+                text = f"node {node} helped to elect node {candidate} in term {term} and does not remember it"
+                self._broken(event, "a vote is remembered", text)
+
     def _role(self, event: Event, node: int, life: _Life) -> None:
         life.role = str(event.detail.get("new", ""))
         term = event.term or 0
@@ -100,6 +116,8 @@ class Audit:
         if life.role == "candidate":
             self._vote(event, node, node)
         if life.role == "leader":
+            for voter in re.findall(r"node (\d+)", str(event.detail.get("reason", ""))):
+                self._counted[term, int(voter)] = node
             first = self.leaders.setdefault(term, node)
             if first != node:
                 self._broken(event, "election safety", f"term {term} is led by node {first} and by node {node}")

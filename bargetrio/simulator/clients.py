@@ -94,7 +94,7 @@ class Client:
         self._writes += 1
         value = f"{self._number}.{self._writes}"
         if self._random.random() < 0.1:
-            value += " " + "x" * self._random.randint(400, 1200)
+            value += " " + "x" * self._random.randint(400, 4000)
         if what < 0.7:
             return Put(id=0, key=key, value=value)
         if what < 0.88:

@@ -34,9 +34,8 @@ class Committed(NamedTuple):
 
 
 class _Told(NamedTuple):
-    """What a server last told a leader: in which term, its highest match there, and when."""
+    """What a server told a leader in a term: its highest match, and when it last spoke."""
 
-    term: Term
     match_index: Index
     at: float
 
@@ -57,6 +56,7 @@ class _Memory:
         """The log as it was after the last pass."""
         self.last_digest = (0, 0)
         self.term = 0
+        self.voted_for: NodeId | None = None
         self.commit_index = 0
         self.applied_index = 0
         self.led: tuple[Term, Index, int] | None = None
@@ -65,7 +65,8 @@ class _Memory:
         """As of the fact that is looked at; the core may be further."""
         self.quorum_at = 0.0
         self.heard_at = -1e9
-        self.told: dict[NodeId, _Told] = {}
+        self.told: dict[tuple[NodeId, Term], _Told] = {}
+        """By leader and term."""
         self.disk = _DiskState(0, None, [0])
         self.disk_if_written: _DiskState | None = None
 
@@ -147,7 +148,7 @@ class Invariants:
         memory.disk, memory.disk_if_written = found, None
         memory.digests = [0]
         memory.last_digest = (0, 0)
-        memory.term = core.current_term
+        memory.term, memory.voted_for = core.current_term, core.voted_for
         memory.commit_index = memory.applied_index = 0
         memory.led = None
         memory.leads = False
@@ -177,7 +178,7 @@ class Invariants:
         tellers = [
             peer
             for peer, memory in self._memory.items()
-            if (told := memory.told.get(server.node_id)) is not None and told.term == term and told.at >= asked_at
+            if (told := memory.told.get((server.node_id, term))) is not None and told.at >= asked_at
         ]
         if len(tellers) + 1 < self.quorum:
             text = f"node {server.node_id} serves a read since which only {tellers} have answered it"
@@ -194,7 +195,9 @@ class Invariants:
         memory = self._memory[server.node_id]
         if core.current_term < memory.term:
             raise Broken("terms never fall", f"node {server.node_id}: {memory.term} to {core.current_term}")
-        memory.term = core.current_term
+        if core.current_term == memory.term and memory.voted_for not in (None, core.voted_for):
+            raise Broken("one vote a term", f"node {server.node_id} takes back its vote of term {core.current_term}")
+        memory.term, memory.voted_for = core.current_term, core.voted_for
         if core.commit_index < memory.commit_index:
             raise Broken("commit never falls", f"node {server.node_id}: {memory.commit_index} to {core.commit_index}")
         memory.commit_index = core.commit_index
@@ -300,10 +303,8 @@ class Invariants:
         disk = self._memory[peer].disk
         if disk.term == core.current_term and (index >= len(disk.digests) or disk.digests[index] != core.log.digest(index)):
             raise Broken("match_index is true", f"node {server.node_id} takes node {peer} to hold its log up to {index}")
-        told = self._memory[peer].told.get(server.node_id)
-        if told is None or told.term > core.current_term:
-            return
-        if told.term < core.current_term or told.match_index < index:
+        told = self._memory[peer].told.get((server.node_id, core.current_term))
+        if told is None or told.match_index < index:
             text = f"node {server.node_id} takes node {peer} to hold {index}, which it never said in term {core.current_term}"
             raise Broken("match_index is true", text)
 
@@ -316,10 +317,9 @@ class Invariants:
         memory, core = self._memory[server.node_id], server.core
         if core is not None and message.term == core.current_term and message.match_index >= len(memory.disk.digests):
             raise Broken("durable before told", f"node {server.node_id} says {message.match_index}, its disk less")
-        told, match_index = memory.told.get(to), message.match_index
-        if told is not None and told.term == message.term:
-            match_index = max(match_index, told.match_index)
-        memory.told[to] = _Told(message.term, match_index, self._clock())
+        told = memory.told.get((to, message.term))
+        match_index = message.match_index if told is None else max(message.match_index, told.match_index)
+        memory.told[to, message.term] = _Told(match_index, self._clock())
 
     def _note_vote(self, term: Term, voter: NodeId, candidate: NodeId) -> None:
         earlier = self._votes.setdefault((term, voter), candidate)
