@@ -23,6 +23,15 @@ class Unplugged(OSError):
     """The process or the machine ended before this call."""
 
 
+@dataclass(slots=True)
+class Unsynced:
+    """A file: its bytes on the disk, the length it is meant to have, and the writes that no sync has covered."""
+
+    synced: bytes
+    size: int
+    pending: list[tuple[int, bytes]]
+
+
 class SimulatedFile:
     """An open file."""
 
@@ -170,6 +179,15 @@ class SimulatedDisk:
         self.life += 1
         self.unplugged_at = None
         self._locked = False
+
+    def names_after_crash(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the names that last, and those if every unsynced creation, renaming and removal has reached the disk."""
+        return tuple(sorted(self._synced_names)), tuple(sorted(self._names))
+
+    def unsynced(self, name: str, *, lasting: bool) -> "Unsynced":
+        """Return what a file is on the disk, and what of it is only in the air; `lasting`: the one that the synced name means."""
+        inode = self._synced_names[name] if lasting else self._names[name]
+        return Unsynced(bytes(inode.synced), len(inode.seen), list(inode.pending))
 
     def names(self) -> tuple[str, ...]:
         """Return all names without touching the disk: for who looks on."""

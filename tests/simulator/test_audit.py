@@ -1,0 +1,121 @@
+"""`bargetrio check`: a recorded run with one event changed is found, and the event is named."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from bargetrio.eventlog.event import Event
+from bargetrio.simulator.audit import Audit, Finding
+from bargetrio.simulator.report import events_of
+from bargetrio.simulator.seed import run
+
+
+@cache
+def recorded() -> tuple[Event, ...]:
+    """Return a run with elections, truncations and crashes."""
+    for seed in range(200):
+        events = tuple(events_of(run(seed, 5, keep=True)))
+        kinds = {event.kind for event in events}
+        if {"log_truncated", "node_killed", "vote_granted"} <= kinds and len(leaders(events)) >= 3:
+            return events
+    raise AssertionError("no seed has it all")
+
+
+def leaders(events: tuple[Event, ...]) -> list[Event]:
+    """Return the elections."""
+    return [event for event in events if event.kind == "role_changed" and event.detail["new"] == "leader"]
+
+
+def audit(events: tuple[Event, ...]) -> Finding | None:
+    """Audit a run."""
+    return Audit().take_all(events)
+
+
+def changed(pick: Callable[[Event], bool], change: Callable[[Event], Event], which: int = -1) -> tuple[tuple[Event, ...], Event]:
+    """Return the run with one of the events that `pick` finds changed, and that event."""
+    events = list(recorded())
+    place = [number for number, event in enumerate(events) if pick(event)][which]
+    events[place] = change(events[place])
+    return tuple(events), events[place]
+
+
+def detail(event: Event, **fields: Any) -> Event:
+    """Return the event with other details."""
+    return structs.replace(event, detail={**event.detail, **fields})
+
+
+def test_a_run_that_broke_nothing_passes() -> None:
+    """Crashes, truncations and all."""
+    assert audit(recorded()) is None
+
+
+def test_a_second_leader_of_a_term() -> None:
+    """Election safety."""
+    first = leaders(recorded())[0]
+    assert first.node is not None
+    other = structs.replace(first, node=(first.node + 1) % 5)
+    finding = audit((*recorded()[: recorded().index(first) + 1], other))
+    assert finding is not None
+    assert finding.rule in ("election safety", "terms never fall", "a vote is remembered")
+    assert finding.event == other
+
+
+def test_another_entry_where_one_was_committed() -> None:
+    """State machine safety: the digests differ."""
+    events, event = changed(lambda e: e.kind == "commit_advanced", lambda e: detail(e, digest=1))
+    finding = audit(events)
+    assert finding is not None
+    assert finding.rule == "state machine safety"
+    assert finding.event.index == event.index
+
+
+def test_a_second_vote() -> None:
+    """One vote a term, in one life."""
+    vote = next(event for event in recorded() if event.kind == "vote_granted")
+    assert vote.peer is not None
+    again = structs.replace(vote, peer=next(node for node in range(5) if node not in (vote.peer, vote.node)))
+    place = recorded().index(vote) + 1
+    finding = audit((*recorded()[:place], again, *recorded()[place:]))
+    assert finding is not None
+    assert (finding.rule, finding.event) == ("one vote a term", again)
+
+
+def test_a_vote_that_elected_somebody_and_is_forgotten() -> None:
+    """The disk must know it after the next start."""
+    first = leaders(recorded())[0]
+    begun = recorded()[: recorded().index(first) + 1]
+    forgetful = structs.replace(next(e for e in recorded() if e.kind == "node_recovered"), node=first.node, term=0)
+    finding = audit((*begun, detail(forgetful, voted_for=None)))
+    assert finding is not None
+    assert finding.rule == "a vote is remembered"
+
+
+CHANGES: dict[str, tuple[str, Callable[[Event], Event]]] = {
+    "commit never falls": ("commit_advanced", lambda event: structs.replace(event, index=1)),
+    "terms never fall": ("term_changed", lambda event: structs.replace(event, term=0)),
+    "applied once, in order": ("applied", lambda event: detail(event, first_index=int(event.detail["first_index"]) + 1)),
+    "committed for ever": ("log_truncated", lambda event: structs.replace(event, index=1)),
+}
+
+
+@pytest.mark.parametrize("rule", CHANGES)
+def test_a_changed_event_is_named(rule: str) -> None:
+    """The first event that breaks the rule is the one that was changed."""
+    kind, change = CHANGES[rule]
+    events, event = changed(lambda e: e.kind == kind, change)
+    finding = audit(events)
+    assert finding is not None
+    assert (finding.rule, finding.event) == (rule, event)
+    assert event.id in finding.told()
+
+
+def test_what_was_not_recorded_breaks_nothing() -> None:
+    """A file that begins in the middle, and one that says that events were dropped."""
+    assert audit(recorded()[len(recorded()) // 2 :]) is None
+    gap = Audit()
+    assert gap.take_all(recorded()[:1000]) is None
+    gap.missed()
+    assert gap.take_all(recorded()[1500:]) is None

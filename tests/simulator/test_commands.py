@@ -1,0 +1,91 @@
+"""`bargetrio simulate` and `bargetrio check`, as they are typed."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def barge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command."""
+    command = [sys.executable, "-m", "bargetrio", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_some_seeds_run_and_are_summed_up() -> None:
+    """Exit code 0 and three lines."""
+    done = barge("simulate", "--seeds", "20", "--nodes", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.match(r"20 seeds, [\d,]+ simulated seconds: 0 failed\n", done.stdout)
+
+
+def test_a_broken_rule_is_told_with_a_line_that_replays_it(tmp_path: Path) -> None:
+    """And with a smaller set of faults that breaks it, too; both lines do what they say, and the run can be read."""
+    done = barge("simulate", "--seeds", "20", "--break", "figure_8")
+    assert done.returncode == 1
+    lines = re.findall(r"^  (?:again|smaller): +bargetrio (.*)$", done.stdout, re.MULTILINE)
+    assert len(lines) == 2
+    told = re.search(r"only the own term's by counting: node \d commits entry \d+ of term \d+ by counting", done.stdout)
+    assert told is not None
+    for line in lines:
+        again = barge(*line.split(), "--html", tmp_path / "log.html", "--events", tmp_path / "events.jsonl")
+        assert again.returncode == 1
+        assert "only the own term's by counting" in again.stdout
+    assert "only the own term" in (tmp_path / "log.html").read_text()
+    assert all(json.loads(line)["id"] for line in (tmp_path / "events.jsonl").read_text().splitlines())
+
+
+def test_a_recorded_seed_is_audited(tmp_path: Path) -> None:
+    """Its events, and what its clients saw; then with one answer changed."""
+    events, history = tmp_path / "events.jsonl", tmp_path / "history.jsonl"
+    assert barge("simulate", "--seed", "5", "--nodes", "5", "--events", events, "--history", history).returncode == 0
+    done = barge("check", events, "--history", history)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no rule is broken" in done.stdout
+    assert "linearizable" in done.stdout
+    lines = history.read_text().splitlines()
+    place = next(n for n, line in enumerate(lines) if '"kind":"get"' in line and '"effect":"applied"' in line)
+    lines[place] = json.dumps({**json.loads(lines[place]), "value": "nobody wrote this"})
+    history.write_text("\n".join(lines) + "\n")
+    done = barge("check", events, "--history", history)
+    assert done.returncode == 1
+    assert "not linearizable" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("simulate", "--break", "nonsense"), "there is no rule 'nonsense'"),
+        (("simulate", "--faults", "loss,nonsense"), "there is no fault 'nonsense'"),
+        (("simulate", "--nodes", "8"), "8 is not in the range 1<=x<=7"),
+        (("simulate", "--seeds", "0"), "0 is not in the range"),
+        (("check",), "give an events file"),
+        (("check", "/nonexistent/events.jsonl"), "does not exist"),
+    ],
+)
+def test_a_wrong_command_line_is_explained(arguments: tuple[str, ...], text: str) -> None:
+    """Exit code 2."""
+    done = barge(*arguments)
+    assert done.returncode == 2
+    assert text in done.stderr
+
+
+def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
+    """With the line."""
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text("not json\n")
+    for arguments in ((bad,), ("--history", bad)):
+        done = barge("check", *arguments)
+        assert done.returncode == 2
+        assert "bad.jsonl:1: this is not an" in done.stderr
+
+
+def test_the_list_names_everything() -> None:
+    """Faults, rules, situations."""
+    done = barge("simulate", "--list")
+    assert done.returncode == 0
+    for name in ("one_way_cuts", "figure_8", "leader_crash_uncommitted"):
+        assert name in done.stdout
