@@ -246,6 +246,7 @@ def _reject(core: "Core", message: AppendRequest, hint_index: Index, hint_term: 
             prev_log_index=message.prev_log_index,
             hint_index=hint_index,
             hint_term=hint_term,
-            round=message.round,
+            # Rounds are counted anew in every term: an old term's says nothing to the same leader in this one (OWN-11).
+            round=message.round if message.term == core.current_term else 0,
         ),
     )

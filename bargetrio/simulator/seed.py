@@ -180,7 +180,7 @@ class Seed:
                 last = reader.call(Put(id=0, key=key, value=f"last {world.now:.1f}"), key)
             elif last.done and not reads and self._is_whole():
                 reads = [reader.call(None, key) for key in KEYS]
-            elif reads and all(call.done for call in reads):
+            elif reads and all(call.done for call in reads) and self._is_whole():
                 return
         alive = [server for server in self.servers if not server.is_lost]
         state = ", ".join(_state_of(server) for server in alive)

@@ -1,6 +1,6 @@
 """6.4: a read sees every write that was answered before it began, and no deposed leader answers it."""
 
-from bargetrio.raft.messages import AppendRequest
+from bargetrio.raft.messages import AppendReply, AppendRequest
 from tests.raft.cores import Bench, acknowledge, append, follower, leader
 
 
@@ -28,6 +28,15 @@ def test_an_answer_to_an_earlier_round_confirms_nothing() -> None:
     acknowledge(node, 1, node.core.log.last_index, round=number - 1)
     acknowledge(node, 2, node.core.log.last_index, round=number - 1)
     assert node.ended == {}
+
+
+def test_a_late_rejection_of_an_earlier_term_confirms_nothing() -> None:
+    """OWN-11: node 1 led term 3, counted rounds to 12, and leads term 4 now; rounds are counted anew in every term."""
+    node = follower(log="1 3", term=4)
+    node.step(append(term=3, prev=(2, 3), round=12)).sync()
+    assert [(reply.success, reply.round) for reply in node.replies() if isinstance(reply, AppendReply)] == [(False, 0)]
+    node.step(append(term=4, prev=(9, 3), round=2)).sync()
+    assert [(reply.success, reply.round) for reply in node.replies() if isinstance(reply, AppendReply)] == [(False, 2)]
 
 
 def test_reads_wait_for_the_first_commit_of_the_term() -> None:
