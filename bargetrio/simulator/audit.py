@@ -47,6 +47,8 @@ class Audit:
         self._votes: dict[tuple[int, int], int] = {}
         self._counted: dict[tuple[int, int], int] = {}
         """Votes that made somebody leader: those have left for certain."""
+        self._forgotten: dict[tuple[int, int], int] = {}
+        """Votes that a node had meant to give, and that its disk did not know afterwards."""
         self._lives: dict[int, _Life] = {}
 
     def take_all(self, events: Iterable[Event]) -> Finding | None:
@@ -97,17 +99,23 @@ class Audit:
             self.finding = Finding(rule=rule, text=text, event=event)
 
     def _recovered(self, event: Event, node: int, life: _Life) -> None:
-        """What the disk says holds now: a vote that was meant and not synced has never left."""
+        """What the disk says holds now: a vote that was meant and not synced has never left, unless it has elected somebody."""
         life.term, life.commit_index, life.applied_index = event.term or 0, 0, 0
-        for term, voter in [place for place in self._votes if place[1] == node and place[0] >= life.term]:
-            del self._votes[term, voter]
         voted_for = event.detail.get("voted_for")
+        for (term, voter), candidate in list(self._votes.items()):
+            if voter == node and (term > life.term or (term == life.term and candidate != voted_for)):
+                del self._votes[term, voter]
+                self._forgotten[term, voter] = candidate
+                self._check_remembered(event, term, voter)
         if isinstance(voted_for, int):
             self._votes[life.term, node] = voted_for
-        for (term, voter), candidate in self._counted.items():
-            if voter == node and (term > life.term or (term == life.term and candidate != voted_for)):
-                text = f"node {node} helped to elect node {candidate} in term {term} and does not remember it"
-                self._broken(event, "a vote is remembered", text)
+
+    def _check_remembered(self, event: Event, term: int, voter: int) -> None:
+        """A daemon's file may be read before or after another's, so this is asked from both sides."""
+        candidate = self._counted.get((term, voter))
+        if candidate is not None and self._forgotten.get((term, voter)) == candidate:
+            text = f"node {voter} helped to elect node {candidate} in term {term} and does not remember it"
+            self._broken(event, "a vote is remembered", text)
 
     def _role(self, event: Event, node: int, life: _Life) -> None:
         life.role = str(event.detail.get("new", ""))
@@ -118,6 +126,7 @@ class Audit:
         if life.role == "leader":
             for voter in re.findall(r"node (\d+)", str(event.detail.get("reason", ""))):
                 self._counted[term, int(voter)] = node
+                self._check_remembered(event, term, int(voter))
             first = self.leaders.setdefault(term, node)
             if first != node:
                 self._broken(event, "election safety", f"term {term} is led by node {first} and by node {node}")
