@@ -200,7 +200,7 @@ class Forwarder:
         self._links = {node_id: NodeLink(address, cluster, network, nursery) for node_id, address in addresses.items()}
         self._told_leader: int | None = None
         self._turn = 0
-        self._asks: set[_Ask] = set()
+        self._asks: dict[_Ask, None] = {}
         nursery.start_soon(self._watch)
 
     @overload
@@ -253,12 +253,12 @@ class Forwarder:
     async def _ask(self, node_id: int, request: Request, grace_s: float) -> GoodAnswer | ErrorAnswer:
         """Ask one node; raise Cut, too, when another leads and this one has been silent since."""
         ask = _Ask(node_id, grace_s)
-        self._asks.add(ask)
+        self._asks[ask] = None
         try:
             with ask.scope:
                 return await self._links[node_id].ask(request)
         finally:
-            self._asks.discard(ask)
+            self._asks.pop(ask, None)
         raise Cut("it does not answer, and another node leads now")
 
     async def _watch(self) -> None:

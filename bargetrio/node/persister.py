@@ -7,11 +7,13 @@ log code below it is plain blocking code and never knows.
 import threading
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import trio
 
 from bargetrio.raft.records import Record
+
+T = TypeVar("T")
 
 
 class StorageFailed(Exception):
@@ -40,6 +42,30 @@ class Persister(Protocol):
     async def aclose(self) -> None:
         """Fence, and return when no thread touches the folder any more."""
         ...
+
+
+class DiskWork(Protocol):
+    """Where a node's blocking disk code runs: really in threads, in a simulation after a virtual moment."""
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Run `work` beside the loop; must not be cancelled half-way."""
+        ...
+
+    def persister(self, log: Log, on_done: "OnDone", name: str) -> Persister:
+        """Return what writes `log`."""
+        ...
+
+
+class ThreadWork:
+    """In threads."""
+
+    async def call(self, work: Callable[[], T]) -> T:
+        """Run it in one of trio's."""
+        return await trio.to_thread.run_sync(work)
+
+    def persister(self, log: Log, on_done: "OnDone", name: str) -> Persister:
+        """Write in a thread of the node's own."""
+        return ThreadPersister(log, on_done, name)
 
 
 OnDone = Callable[[int, OSError | None], None]

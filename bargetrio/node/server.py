@@ -10,6 +10,7 @@ writes to it any more.
 import logging
 import random
 import secrets
+from collections.abc import Callable
 from contextlib import suppress
 
 import trio
@@ -20,7 +21,7 @@ from bargetrio.kv.commands import check_commands
 from bargetrio.kv.store import Store
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver
-from bargetrio.node.persister import StorageFailed, ThreadPersister
+from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
 from bargetrio.node.port import NodeSettings, NodeStatus, PeerStatus, Sink
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
@@ -50,6 +51,8 @@ class Node:
         sink: Sink,
         link_faults: LinkFaults,
         network: Network | None = None,
+        disk_work: DiskWork | None = None,
+        make_token: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._started_at = trio.current_time()
         self._settings = settings
@@ -57,11 +60,13 @@ class Node:
         self._sink = sink
         self._link_faults = link_faults
         self._network = SocketNetwork() if network is None else network
+        self._disk_work = ThreadWork() if disk_work is None else disk_work
+        self._make_token = make_token
         self._random = random.Random(settings.seed)
         self._fenced = False
         self._driver: Driver | None = None
         self._acceptor: Acceptor | None = None
-        self._persister: ThreadPersister | None = None
+        self._persister: Persister | None = None
         self._folder: OpenFolder | None = None
         self._links: dict[NodeId, PeerLink] = {}
         self._remembering = trio.Lock()
@@ -74,7 +79,7 @@ class Node:
             folder, core = await self._open_folder()
             driver = self._driver = self._make_driver(core)
             listener = await self._network.listen(*parse_address(settings.listen))
-            persister = self._persister = ThreadPersister(folder, driver.write_done, f"node {settings.node_id} disk")
+            persister = self._persister = self._disk_work.persister(folder, driver.write_done, f"node {settings.node_id} disk")
             driver.persister = persister
             identity = self._identity(folder)
             self._acceptor = Acceptor(listener, identity, self._serve, self._on_connection_error)
@@ -142,7 +147,7 @@ class Node:
         now = trio.current_time()
 
         def work() -> tuple[OpenFolder, Core]:
-            folder = open_folder(self._disk, settings.cluster, settings.node_id, lambda: secrets.token_hex(16))
+            folder = open_folder(self._disk, settings.cluster, settings.node_id, self._make_token)
             core = Core(
                 node_id=settings.node_id,
                 node_ids=tuple(sorted(settings.addresses)),
@@ -155,7 +160,7 @@ class Node:
             return folder, core
 
         with trio.CancelScope(shield=True):
-            folder, core = await trio.to_thread.run_sync(work)
+            folder, core = await self._disk_work.call(work)
             self._folder = folder
         await trio.lowlevel.checkpoint()
         return folder, core
@@ -178,7 +183,7 @@ class Node:
             peer_ids=frozenset(settings.addresses) - {settings.node_id},
             store_id=folder.store_id,
             secret=settings.peer_secret,
-            make_nonce=lambda: secrets.token_hex(16),
+            make_nonce=self._make_token,
             store_of=lambda peer: folder.known_stores().get(peer),
         )
 
@@ -289,4 +294,4 @@ class Node:
             if peer_id in folder.known_stores():
                 return
             with suppress(OSError):  # the log will meet the same disk; the next connection tries again
-                await trio.to_thread.run_sync(folder.remember_store, peer_id, store_id)
+                await self._disk_work.call(lambda: folder.remember_store(peer_id, store_id))

@@ -10,11 +10,10 @@ from msgspec import Struct
 
 from bargetrio.simulator.breaks import broken
 from bargetrio.simulator.goals import GOALS
-from bargetrio.simulator.plan import KINDS
 from bargetrio.simulator.seed import Result, run
 
 A_PIECE: Final = 10
-"""So many seeds are handed to a process at once."""
+"""So many seeds are handed to a process at once; of ring 2, a tenth."""
 SIZES: Final = (3, 5, 3, 5, 7, 3, 5, 4, 2, 3, 5, 6, 3, 5, 1)
 """Cluster sizes by seed, where none is asked for."""
 
@@ -27,6 +26,8 @@ class Order(Struct, frozen=True, kw_only=True):
     nodes: int | None = None
     allowed: frozenset[str] | None = None
     broken: str | None = None
+    stack: bool = False
+    """Ring 2 instead of ring 1."""
 
     def size(self, seed: int) -> int:
         """Return the number of nodes of a seed."""
@@ -63,6 +64,10 @@ class Tally(Struct, kw_only=True):
 def run_one(order: Order, seed: int, *, keep: bool = False) -> Result:
     """Run one seed of an order in this process."""
     with broken(order.broken):
+        if order.stack:
+            from bargetrio.simulator.stack import seed as stack
+
+            return stack.run(seed, order.size(seed), order.allowed, keep=keep)
         return run(seed, order.size(seed), order.allowed, keep=keep)
 
 
@@ -84,8 +89,9 @@ def run_all(order: Order, jobs: int, on_done: Callable[[Tally], None], *, keep_g
 
 def _results(order: Order, jobs: int) -> Iterator[list[Result]]:
     last = order.first + order.count
-    pieces = (range(start, min(start + A_PIECE, last)) for start in range(order.first, last, A_PIECE))
-    if jobs == 1 or order.count <= A_PIECE:
+    size = 1 if order.stack else A_PIECE
+    pieces = (range(start, min(start + size, last)) for start in range(order.first, last, size))
+    if jobs == 1 or order.count <= size:
         for piece in pieces:
             yield _run_piece(order, piece)
         return
@@ -109,15 +115,14 @@ def _run_piece(order: Order, piece: range) -> list[Result]:
 def shrink(order: Order, result: Result) -> Result:
     """Return the same seed with as few kinds of fault as still break the same rule."""
     assert result.failure is not None
-    for kind in KINDS:
-        if kind not in result.plan.kinds:
-            continue
+    for kind in result.kinds:
         fewer = Order(
             first=result.seed,
             count=1,
-            nodes=result.plan.nodes,
-            allowed=frozenset(result.plan.kinds) - {kind},
+            nodes=result.nodes,
+            allowed=frozenset(result.kinds) - {kind},
             broken=order.broken,
+            stack=order.stack,
         )
         again = run_one(fewer, result.seed)
         if again.failure is not None and again.failure.rule == result.failure.rule:
@@ -127,17 +132,9 @@ def shrink(order: Order, result: Result) -> Result:
 
 def replay_line(order: Order, result: Result) -> str:
     """Return the command that runs this very seed again."""
-    parts = [f"bargetrio simulate --seed {result.seed} --nodes {result.plan.nodes}"]
-    if order.allowed is not None or set(result.plan.kinds) != set(run_kinds(order, result.seed)):
-        parts.append(f"--faults {','.join(result.plan.kinds) or 'none'}")
+    parts = [f"bargetrio simulate{' --stack' if order.stack else ''} --seed {result.seed} --nodes {result.nodes}"]
+    if order.allowed is not None or result.kinds != result.drawn:
+        parts.append(f"--faults {','.join(result.kinds) or 'none'}")
     if order.broken is not None:
         parts.append(f"--break {order.broken}")
     return " ".join(parts)
-
-
-def run_kinds(order: Order, seed: int) -> tuple[str, ...]:
-    """Return the kinds of fault that the seed itself draws."""
-    from bargetrio.simulator.plan import draw
-    from bargetrio.simulator.world import World
-
-    return draw(World(seed).random("plan"), order.size(seed), order.allowed).kinds

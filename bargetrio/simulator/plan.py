@@ -29,10 +29,18 @@ KINDS: Final[dict[Kind, str]] = {
 }
 
 
+STACK_KINDS: Final = (
+    *("loss", "delay", "one_way_cuts", "partitions", "broken_connections", "crashes", "kills", "disks", "restart_all"),
+)
+"""The kinds of ring 2; a connection keeps its order, so nothing is repeated or overtaken inside one."""
+
+
 class Plan(Struct, frozen=True, kw_only=True):
     """The faults of one seed; all moments are seconds of simulated time."""
 
     nodes: int
+    drawn: tuple[Kind, ...]
+    """The kinds that the seed draws by itself; `kinds` are those of them that are allowed."""
     kinds: tuple[Kind, ...]
     loss: float
     duplication: float
@@ -53,6 +61,7 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
     slow = random.uniform(0.005, 0.2)
     return Plan(
         nodes=nodes,
+        drawn=tuple(on),
         kinds=kinds,
         loss=loss if "loss" in kinds else 0.0,
         duplication=duplication if "duplication" in kinds else 0.0,

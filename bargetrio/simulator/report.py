@@ -15,7 +15,9 @@ SHOWN_ON_PAGE = 20_000
 
 
 def events_of(result: Result) -> list[Event]:
-    """Return the events of a run that kept its facts."""
+    """Return the events of a run that kept them."""
+    if result.events:
+        return result.events
     now = [0.0]
     size = len(result.told) + 1
     recorder = Recorder(f"seed-{result.seed}", wall_clock=lambda: now[0], capacity=size, heartbeats=size)
@@ -49,7 +51,7 @@ def write_page(path: Path, result: Result, events: Sequence[Event]) -> None:
             states[event.node] = (str(event.detail.get("role", state)), event.term if event.term is not None else term)
     columns = [
         Column(node_id=node_id, state=states.get(node_id, ("follower", None))[0], term=states.get(node_id, ("", None))[1])
-        for node_id in range(result.plan.nodes)
+        for node_id in range(result.nodes)
     ]
     view = LogView(
         cluster=f"seed {result.seed}" if result.failure is None else f"seed {result.seed}: {result.failure.text}",

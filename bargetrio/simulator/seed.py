@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from bargetrio.eventlog.event import DriverFact
+from bargetrio.eventlog.event import DriverFact, Event
 from bargetrio.protocol.requests import Put
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
@@ -25,7 +25,7 @@ from bargetrio.simulator.invariants import Broken, Invariants
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.network import Network
-from bargetrio.simulator.plan import Plan, draw
+from bargetrio.simulator.plan import draw
 from bargetrio.simulator.server import Server, Ticket
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog
@@ -46,10 +46,15 @@ class Failure(Struct, frozen=True, kw_only=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What a seed came to. `trace` is the hash of everything that happened; `told` is there if it was asked for."""
+    """What a seed came to. `trace` is the hash of everything that happened; facts and history are there if they were asked for.
+
+    `drawn` are the kinds of fault that the seed draws by itself, `kinds` those of them that were allowed.
+    """
 
     seed: int
-    plan: Plan
+    nodes: int
+    drawn: tuple[str, ...]
+    kinds: tuple[str, ...]
     failure: Failure | None
     trace: str
     simulated_s: float
@@ -58,7 +63,9 @@ class Result(Struct, frozen=True, kw_only=True):
     unknown: int
     committed: int
     goals: dict[str, int]
-    told: list[Any] = []
+    told: list[Told] = []
+    events: list[Event] = []
+    """Ring 2 has its events from the recorder itself."""
     history: list[Operation] = []
 
 
@@ -235,7 +242,9 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
     goals: Counter[str] = referee.goals.counts
     return Result(
         seed=seed,
-        plan=cluster.plan,
+        nodes=nodes,
+        drawn=cluster.plan.drawn,
+        kinds=cluster.plan.kinds,
         failure=failure,
         trace=referee.trace,
         simulated_s=cluster.world.now,
@@ -245,7 +254,7 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
         committed=len(referee.invariants.committed) - 1,
         goals=dict(sorted(goals.items())),
         told=referee.told,
-        history=cluster.history,
+        history=cluster.history if keep else [],
     )
 
 

@@ -33,7 +33,7 @@ class Acceptor:
         self._serve = serve
         self._on_error = on_error
         self._strangers: dict[Connection, None] = {}
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}
 
     async def run(self) -> None:
         """Accept and serve until the listener is closed or this is cancelled."""
@@ -43,7 +43,7 @@ class Acceptor:
                     connection = await self._listener.accept()
                 except Broken:
                     return
-                self._connections.add(connection)
+                self._connections[connection] = None
                 nursery.start_soon(self._one, connection)
 
     def abort(self) -> None:
@@ -66,7 +66,7 @@ class Acceptor:
         except Refused:
             await leave(connection)
         finally:
-            self._connections.discard(connection)
+            self._connections.pop(connection, None)
             connection.close()
 
     async def _serve_contained(self, connection: Connection, greeted: Greeted) -> None:

@@ -1,0 +1,157 @@
+"""Clients of ring 2: half of them ask by REST, half through the forwarder; what is certainly not applied is asked again."""
+
+import json
+from random import Random
+
+import trio
+
+from bargetrio.cluster.supervisor import Supervisor
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, Put, PutAnswer
+from bargetrio.simulator.linearizability import Operation
+from bargetrio.simulator.stack.http import HttpAnswer, ask
+from bargetrio.web.guard import App
+
+KEYS = ("k0", "k1", "k2")
+CLIENTS = 6
+PAUSE_S = 0.25
+
+JSON = {"content-type": "application/json"}
+
+
+class Told:
+    """What an answer says: `effect` None if it certainly had none and may be asked again."""
+
+    def __init__(
+        self, effect: str | None, value: str | None = None, index: int | None = None, deleted: bool | None = None
+    ) -> None:
+        self.effect = effect
+        self.value = value
+        self.index = index
+        self.deleted = deleted
+
+
+class Client:
+    """One client; one request at a time."""
+
+    def __init__(self, number: int, supervisor: Supervisor, app: App, random: Random, history: list[Operation]) -> None:
+        self._number = number
+        self._process = number
+        self._supervisor = supervisor
+        self._app = app
+        self._random = random
+        self._history = history
+        self._known: dict[str, int] = {}
+        self._writes = 0
+
+    async def run(self, until: float) -> None:
+        """Ask until that time."""
+        while trio.current_time() < until:
+            await trio.sleep(self._random.expovariate(1 / PAUSE_S))
+            await self.ask(self._random.choice(KEYS), self._random.random())
+
+    async def ask(self, key: str, what: float) -> Operation | None:
+        """Ask, again if it had no effect, until it is told or 3 s are over; below 0.4 `what` means a read."""
+        request = self._request(key, what)
+        called = trio.current_time()
+        told = Told(None)
+        while told.effect is None and trio.current_time() < called + 3:
+            told = await (self._by_rest(request) if self._number % 2 else self._directly(request))
+            if told.effect is None:
+                await trio.sleep(self._random.uniform(0.01, 0.1))
+        if told.effect is None or (told.effect == "unknown" and isinstance(request, Get)):
+            return None
+        return self._note(request, called, told)
+
+    def _request(self, key: str, what: float) -> Put | Get | Delete:
+        if what < 0.4:
+            return Get(id=0, key=key)
+        self._writes += 1
+        value = f"{self._number}.{self._writes}"
+        last = self._known.get(key, 0)
+        if what < 0.7:
+            return Put(id=0, key=key, value=value)
+        if what < 0.88:
+            return Put(id=0, key=key, value=value, if_index=last)
+        if what < 0.93:
+            return Put(id=0, key=key, value=value, if_absent=True)
+        return Delete(id=0, key=key, if_index=last if what > 0.97 and last else None)
+
+    def _note(self, request: Put | Get | Delete, called: float, told: Told) -> Operation:
+        if told.effect == "applied":
+            self._known[request.key] = 0 if isinstance(request, Delete) else told.index or 0
+        operation = Operation(
+            process=self._process,
+            kind="get" if isinstance(request, Get) else "put" if isinstance(request, Put) else "delete",
+            key=request.key,
+            called=called,
+            ended=None if told.effect == "unknown" else trio.current_time(),
+            effect=told.effect,  # type: ignore[arg-type]  # one of the three
+            value=request.value if isinstance(request, Put) else told.value,
+            index=told.index,
+            if_index=None if isinstance(request, Get) else request.if_index,
+            if_absent=isinstance(request, Put) and request.if_absent,
+            deleted=told.deleted,
+        )
+        if told.effect == "unknown":
+            self._process += CLIENTS
+        self._history.append(operation)
+        return operation
+
+    async def _directly(self, request: Put | Get | Delete) -> Told:
+        try:
+            answer = await self._supervisor.execute(request)
+        except BargeError as error:
+            if error.code == "precondition_failed":
+                return Told("refused")
+            return Told("unknown" if error.applied is None else None)
+        match answer:
+            case PutAnswer():
+                return Told("applied", index=answer.index)
+            case GetAnswer():
+                return Told("applied", value=answer.value, index=answer.index)
+            case DeleteAnswer():
+                return Told("applied", index=answer.index, deleted=answer.deleted)
+            case _:
+                raise AssertionError(answer)
+
+    async def _by_rest(self, request: Put | Get | Delete) -> Told:
+        path = f"/keys/{request.key}"
+        match request:
+            case Get():
+                return _told_of_get(await ask(self._app, "GET", path))
+            case Put():
+                headers = dict(JSON)
+                if request.if_index is not None:
+                    headers["if-match"] = f'"{request.if_index}"'
+                if request.if_absent:
+                    headers["if-none-match"] = "*"
+                body = json.dumps({"value": request.value}).encode()
+                return _told_of_write(await ask(self._app, "PUT", path, body, headers))
+            case Delete():
+                headers = {} if request.if_index is None else {"if-match": f'"{request.if_index}"'}
+                return _told_of_write(await ask(self._app, "DELETE", path, b"", headers))
+
+
+def _told_of_get(answer: HttpAnswer) -> Told:
+    if answer.status == 200:
+        return Told("applied", value=answer.json["value"], index=answer.json["index"])
+    if answer.status == 404:
+        return Told("applied", index=0)
+    return Told(None)
+
+
+def _told_of_write(answer: HttpAnswer) -> Told:
+    if answer.status in (200, 201):
+        return Told("applied", index=answer.json["index"])
+    if answer.status == 204:
+        return Told("applied", index=int(answer.headers["barge-index"]), deleted=True)
+    problem = answer.json
+    if answer.status == 404 and problem["error"] == "not_found":
+        return Told("applied", deleted=False)
+    if answer.status == 412:
+        return Told("refused")
+    if problem["applied"] is None:
+        return Told("unknown")
+    assert answer.status == 503, problem
+    return Told(None)

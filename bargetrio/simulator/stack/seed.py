@@ -1,0 +1,367 @@
+"""One seed of ring 2: a daemon's whole inside in virtual time, faults for 8 virtual seconds, healing, and a judgement.
+
+What must hold: the clients' history is linearizable, no acknowledged write is lost, the recorded events pass the audit, every
+node comes back and has applied the same, and nothing hangs.
+"""
+
+import gc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from random import Random
+from typing import Any, Final
+
+import msgspec
+import trio
+import trio.testing
+
+from bargetrio.cluster.daemons import Daemons
+from bargetrio.cluster.disk_faults import DiskFaults
+from bargetrio.cluster.forward import Forwarder
+from bargetrio.cluster.port import Faults, LinkFault
+from bargetrio.cluster.supervisor import Supervisor
+from bargetrio.eventlog.event import Event
+from bargetrio.eventlog.recorder import Recorder
+from bargetrio.node.port import NodeSettings
+from bargetrio.node.server import Node
+from bargetrio.protocol.errors import BargeError
+from bargetrio.simulator import linearizability
+from bargetrio.simulator.audit import Audit
+from bargetrio.simulator.disk import SimulatedDisk
+from bargetrio.simulator.linearizability import Operation
+from bargetrio.simulator.plan import STACK_KINDS
+from bargetrio.simulator.seed import Failure, Result
+from bargetrio.simulator.stack.clients import CLIENTS, KEYS, Client
+from bargetrio.simulator.stack.disk_work import VirtualWork
+from bargetrio.simulator.stack.http import ask
+from bargetrio.simulator.stack.network import MemoryNetwork
+from bargetrio.transport.faults import LinkFaults
+from bargetrio.web.app import make_app
+from bargetrio.web.guard import App
+
+FAULTS_S: Final = 8.0
+HEAL_S: Final = 10.0
+MOST_STEPS: Final = 3_000_000
+EIO: Final = 5
+
+
+class StackFailure(Exception):
+    """A promise was broken: `rule` is its name, the text says how."""
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(f"{rule}: {text}")
+        self.rule = rule
+
+
+class _Steps(trio.abc.Instrument):
+    """Counts task steps, and ends a run that goes round in circles."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.scope = trio.CancelScope()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        """Count."""
+        self.count += 1
+        if self.count == MOST_STEPS:
+            self.scope.cancel()
+
+
+class Stack:
+    """Everything of one seed."""
+
+    def __init__(self, seed: int, nodes: int, allowed: frozenset[str] | None) -> None:
+        self.seed = seed
+        self.nodes = nodes
+        draw = self.random("plan")
+        self.drawn = tuple(kind for kind in STACK_KINDS if draw.random() < 0.5)
+        self.kinds = tuple(kind for kind in self.drawn if allowed is None or kind in allowed)
+        self.history: list[Operation] = []
+        self.made: Counter[str] = Counter()
+        self.addresses = {node_id: f"node-{node_id}:1" for node_id in range(nodes)}
+        self.recorder = Recorder("stack", wall_clock=trio.current_time, capacity=1_000_000, heartbeats=1_000_000)
+        self.network = MemoryNetwork(self.random("network"))
+        self.disks = {node_id: SimulatedDisk(self.random(f"disk {node_id}")) for node_id in range(nodes)}
+        self.work = {node_id: VirtualWork(self.disks[node_id], self.random(f"work {node_id}")) for node_id in range(nodes)}
+        self.link_faults = LinkFaults(seed)
+        self._lives: Counter[int] = Counter()
+        self.ended_at = 0.0
+        self.supervisor = Supervisor(
+            cluster="stack",
+            addresses=self.addresses,
+            apis=dict.fromkeys(self.addresses, "simulated:1"),
+            local_ids=list(self.addresses),
+            make_node=self._make_node,
+            recorder=self.recorder,
+            link_faults=self.link_faults,
+            disk_faults=DiskFaults(),
+            daemons=Daemons({}, None),
+        )
+
+    def random(self, name: str) -> Random:
+        """Return a source of randomness of its own."""
+        return Random(f"{self.seed}/stack/{name}")
+
+    def _make_node(self, node_id: int) -> Node:
+        self._lives[node_id] += 1
+        tokens = self.random(f"tokens {node_id} {self._lives[node_id]}")
+        settings = NodeSettings(
+            cluster="stack",
+            node_id=node_id,
+            listen=self.addresses[node_id],
+            addresses=self.addresses,
+            heartbeat_s=0.05,
+            election_s=(0.3, 0.6),
+            request_timeout_s=1.5,
+            peer_secret=b"between us" if self.seed % 2 else None,
+            seed=tokens.getrandbits(64),
+        )
+        return Node(
+            settings,
+            disk=self.disks[node_id],
+            sink=self.recorder,
+            link_faults=self.link_faults,
+            network=self.network,
+            disk_work=self.work[node_id],
+            make_token=lambda: f"{tokens.getrandbits(128):032x}",
+        )
+
+    # -- the run ---------------------------------------------------------------------------------------------------------
+
+    async def run(self, steps: _Steps) -> None:
+        """Run and judge; raise StackFailure."""
+        with steps.scope:
+            with trio.move_on_after(FAULTS_S + HEAL_S + 30) as watchdog:
+                async with trio.open_nursery() as nursery:
+                    began = trio.current_time()
+                    try:
+                        await self._inside(nursery)
+                    finally:
+                        self.ended_at = trio.current_time() - began
+                        self.supervisor.stop()
+                    nursery.cancel_scope.cancel()
+            if watchdog.cancelled_caught:
+                raise StackFailure("it ends", "the run did not end in time")
+        if steps.scope.cancelled_caught:
+            raise StackFailure("it ends", f"{MOST_STEPS:,} steps and no end")
+        self._judge()
+
+    async def _inside(self, nursery: trio.Nursery) -> None:
+        nursery.start_soon(self.network.run)
+        supervisor = self.supervisor
+        forwarder = Forwarder(
+            cluster="stack",
+            addresses=self.addresses,
+            request_timeout_s=1.5,
+            leader_hint=supervisor.leader_hint,
+            local_ids=supervisor.running_ids,
+            can_lead=supervisor.can_lead,
+            network=self.network,
+            nursery=nursery,
+        )
+        problems = await supervisor.start(nursery, forwarder)
+        if problems:
+            raise StackFailure("it starts", f"{problems}")
+        app = make_app(supervisor, hosts=frozenset({"simulated:1"}), token=None)
+        clients = [Client(number, supervisor, app, self.random(f"client {number}"), self.history) for number in range(CLIENTS)]
+        end = trio.current_time() + FAULTS_S
+        async with trio.open_nursery() as working:
+            for client in clients:
+                working.start_soon(client.run, end + 1)
+            working.start_soon(self._make_faults, app, end)
+        await self._come_to_rest(clients[0])
+
+    async def _make_faults(self, app: App, end: float) -> None:
+        random = self.random("faults")
+        happen: dict[str, Callable[[Random, App], Any]] = {
+            "crashes": self._crash,
+            "kills": self._kill,
+            "disks": self._disk,
+            "restart_all": self._restart_all,
+            "broken_connections": self._break_connections,
+        }
+        links = [kind for kind in self.kinds if kind in ("loss", "delay", "one_way_cuts", "partitions")]
+        others = [kind for kind in self.kinds if kind in happen]
+        while trio.current_time() < end and (links or others):
+            await trio.sleep(random.uniform(0.05, 0.6))
+            kind = random.choice([*links, *others])
+            self.made[kind] += 1
+            if kind in links:
+                await self.supervisor.set_faults(self._link_faults(random, kind))
+            else:
+                await happen[kind](random, app)
+        await self.supervisor.set_faults(Faults())
+
+    async def _come_to_rest(self, client: Client) -> None:
+        """Everybody back, a new write, the same everywhere, a last read of every key."""
+        for node_id in self.addresses:
+            self.disks[node_id].fail_at.clear()
+            self.work[node_id].latency_s = (0.0002, 0.002)
+            await self._revive(node_id)
+        end = trio.current_time() + HEAL_S
+        written = None
+        while trio.current_time() < end:
+            if written is None or written.effect != "applied":
+                written = await client.ask(KEYS[0], 0.5)
+            elif self._is_whole():
+                for key in KEYS:
+                    if await client.ask(key, 0.0) is None:
+                        raise StackFailure("it heals", f"{key} can't be read after all has healed")
+                return
+            await trio.sleep(0.05)
+        views = [
+            (view.id, view.state, view.role, view.term, view.last_log_index, view.last_applied)
+            for view in self.supervisor.local_views()
+        ]
+        raise StackFailure("it heals", f"not whole within {HEAL_S:.0f} s: {views}")
+
+    def _is_whole(self) -> bool:
+        views = self.supervisor.local_views()
+        applied = {view.last_applied for view in views}
+        return all(view.state == "running" for view in views) and applied == {max(view.last_log_index or 0 for view in views)}
+
+    def _judge(self) -> None:
+        verdict = linearizability.check(self.history)
+        if not verdict.ok:
+            raise StackFailure("linearizability", verdict.reason)
+        finding = Audit().take_all(self.events())
+        if finding is not None:
+            raise StackFailure(finding.rule, finding.told())
+
+    def events(self) -> list[Event]:
+        """Return all that was recorded."""
+        page = self.recorder.page(0, heartbeats=True, limit=2_000_000)
+        return [self.recorder.event(kept) for kept in page.events]
+
+    # -- faults ----------------------------------------------------------------------------------------------------------
+
+    def _link_faults(self, random: Random, kind: str) -> Faults:
+        ids = list(self.addresses)
+        links = [(source, target) for source in ids for target in ids if source != target]
+        if random.random() < 0.3 or not links:
+            return Faults()
+        if kind == "partitions":
+            groups: list[list[int]] = [[], []]
+            for node_id in ids:
+                groups[random.randrange(2)].append(node_id)
+            return Faults(groups=[group for group in groups if group])
+        chosen = random.sample(links, random.randint(1, len(links)))
+        if kind == "loss":
+            return Faults(links=[LinkFault(source=a, target=b, drop=random.uniform(0, 0.3)) for a, b in chosen])
+        if kind == "delay":
+            return Faults(links=[LinkFault(source=a, target=b, delay_ms=random.uniform(1, 300)) for a, b in chosen])
+        return Faults(links=[LinkFault(source=a, target=b, cut=True) for a, b in chosen[: max(1, len(links) // 3)]])
+
+    async def _end(self, node_id: int, *, power: bool, app: App | None = None) -> None:
+        """Crash a node: its disk takes nothing more from the moment of the kill, and forgets with the power."""
+        if app is None:
+            await self.supervisor.kill(node_id)
+        else:
+            answer = await ask(app, "POST", f"/nodes/{node_id}/kill")
+            if answer.status != 200:
+                raise StackFailure("kill and revive", f"kill answers {answer.status}: {answer.body!r}")
+        if power:
+            self.disks[node_id].crash()
+        else:
+            self.disks[node_id].end_process()
+
+    async def _revive(self, node_id: int) -> None:
+        if self.supervisor.local_views()[node_id].state != "running":
+            self.disks[node_id].end_process()
+        try:
+            await self.supervisor.revive(node_id)
+        except BargeError as error:
+            if "damaged" in error.detail:
+                raise StackFailure("disk remembers", error.detail) from None
+
+    async def _crash(self, random: Random, app: App) -> None:
+        node_id = random.choice(list(self.addresses))
+        await self._end(node_id, power=True)
+        await trio.sleep(random.uniform(0.0, 1.0))
+        await self._revive(node_id)
+
+    async def _kill(self, random: Random, app: App) -> None:
+        node_id = random.choice(list(self.addresses))
+        await self._end(node_id, power=False, app=app)
+        await trio.sleep(random.uniform(0.0, 1.0))
+        answer = await ask(app, "POST", f"/nodes/{node_id}/revive")
+        if answer.status not in (200, 503):
+            raise StackFailure("kill and revive", f"revive answers {answer.status}: {answer.body!r}")
+
+    async def _restart_all(self, random: Random, app: App) -> None:
+        for node_id in self.addresses:
+            await self._end(node_id, power=random.random() < 0.5)
+        await trio.sleep(random.uniform(0.0, 0.3))
+        for node_id in self.addresses:
+            await self._revive(node_id)
+
+    async def _disk(self, random: Random, app: App) -> None:
+        """A disk fails at one of its next calls, or is slow for a while; a node that stopped is revived."""
+        node_id = random.choice(list(self.addresses))
+        if random.random() < 0.5:
+            self.disks[node_id].fail_at[self.disks[node_id].calls + random.randint(1, 8)] = EIO
+        else:
+            self.work[node_id].latency_s = (0.01, random.uniform(0.02, 0.3))
+        await trio.sleep(random.uniform(0.1, 1.0))
+        self.work[node_id].latency_s = (0.0002, 0.002)
+        await self._revive(node_id)
+
+    async def _break_connections(self, random: Random, app: App) -> None:
+        for _ in range(random.randint(1, 4)):
+            self.network.cut_one()
+
+
+@contextmanager
+def _deterministic(seed: int) -> Iterator[None]:
+    """Let trio's scheduler draw from the seed, in a fixed order; and no garbage collection at moments of its own."""
+    runner: Any = trio._core._run
+    state, allowed = runner._r.getstate(), runner._ALLOW_DETERMINISTIC_SCHEDULING
+    was_on = gc.isenabled()
+    runner._ALLOW_DETERMINISTIC_SCHEDULING = True
+    runner._r.seed(seed)
+    gc.disable()
+    try:
+        yield
+    finally:
+        runner._ALLOW_DETERMINISTIC_SCHEDULING = allowed
+        runner._r.setstate(state)
+        if was_on:
+            gc.enable()
+
+
+def _innermost(problem: BaseException) -> BaseException:
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    return problem
+
+
+def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: bool = False) -> Result:
+    """Run one seed; with `keep` the result holds events and history."""
+    stack = Stack(seed, nodes, allowed)
+    steps = _Steps()
+    failure: Failure | None = None
+    with _deterministic(seed):
+        try:
+            trio.run(stack.run, steps, clock=trio.testing.MockClock(rate=0.0, autojump_threshold=0), instruments=[steps])
+        except* StackFailure as group:
+            problem = _innermost(group)
+            assert isinstance(problem, StackFailure)
+            failure = Failure(rule=problem.rule, text=str(problem), at=stack.ended_at)
+    events = stack.events()
+    return Result(
+        seed=seed,
+        nodes=nodes,
+        drawn=stack.drawn,
+        kinds=stack.kinds,
+        failure=failure,
+        trace=blake2b(msgspec.json.encode((events, stack.history)), digest_size=8).hexdigest(),
+        simulated_s=stack.ended_at,
+        steps=steps.count,
+        operations=len(stack.history),
+        unknown=sum(operation.effect == "unknown" for operation in stack.history),
+        committed=max((event.index or 0 for event in events if event.kind == "commit_advanced"), default=0),
+        goals={},
+        events=events if keep else [],
+        history=stack.history if keep else [],
+    )
