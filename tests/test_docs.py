@@ -9,13 +9,14 @@ from bargetrio.config import NODE_KEYS, TIMING_KEYS, TOP_KEYS
 from bargetrio.eventlog.event import KINDS
 from bargetrio.protocol.errors import APPLIED
 from bargetrio.raft import core, durability, election, log, reads, replication
+from bargetrio.simulator.breaks import BREAKS
 from bargetrio.web.routes import ROUTES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = (
     *("tour", "a_write", "architecture", "raft", "wire_format", "storage_format", "rest", "events"),
-    *("configuration", "operations", "performance", "bugs", "changelog", "client"),
+    *("configuration", "operations", "performance", "testing", "bugs", "changelog", "client"),
 )
 
 
@@ -70,9 +71,16 @@ def test_every_key_is_in_configuration() -> None:
         assert f"| `{name}` |" in text, name
 
 
+def test_every_planted_bug_is_told() -> None:
+    """With the rule it takes away."""
+    text = text_of("testing")
+    for name, planted in BREAKS.items():
+        assert f"| `{name}` | {planted.rule} | {planted.source} |" in text, name
+
+
 def test_every_command_is_told() -> None:
     """Of the command line, and of the interactive client."""
-    text = text_of("client") + text_of("operations")
+    text = text_of("client") + text_of("operations") + text_of("testing")
     for name, command in cli.commands.items():
         assert f"bargetrio {name}" in text, name
         for parameter in command.params:

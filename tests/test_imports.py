@@ -50,7 +50,8 @@ def imports(path: Path) -> list[tuple[str, bool]]:
 
 
 def room_files(room: str) -> list[Path]:
-    return sorted((PACKAGE / room).rglob("*.py"))
+    """Return the files of a room; `simulator/stack/`, ring 2, runs the whole stack and may import everything."""
+    return sorted(path for path in (PACKAGE / room).rglob("*.py") if path.parent != PACKAGE / "simulator" / "stack")
 
 
 def test_every_room_is_in_the_table() -> None:

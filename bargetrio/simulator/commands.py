@@ -1,7 +1,6 @@
 """`bargetrio simulate` and `bargetrio check`: exit code 0 if every rule held, 1 if one was broken, 2 for a wrong command line."""
 
 import io
-import logging
 import os
 import sys
 from pathlib import Path
@@ -72,7 +71,6 @@ def simulate(
         raise click.BadParameter(f"there is no rule {broken!r}; --list names them", param_hint="--break")
     count = seeds if seeds is not None else 1 if seed is not None else 100
     order = Order(first=seed or 0, count=count, nodes=nodes, allowed=_kinds(faults, stack=stack), broken=broken, stack=stack)
-    logging.disable(logging.CRITICAL)  # a node whose disk was made to fail says so; here that is no news
     shown = [0]
     quiet = None if sys.stderr.isatty() else io.StringIO()
     with click.progressbar(length=count, label="seeds", file=quiet or sys.stderr) as bar:

@@ -5,6 +5,7 @@ node comes back and has applied the same, and nothing hangs.
 """
 
 import gc
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -147,7 +148,8 @@ class Stack:
             raise StackFailure("it ends", f"{MOST_STEPS:,} steps and no end")
         self._judge()
 
-    async def _inside(self, nursery: trio.Nursery) -> None:
+    async def start(self, nursery: trio.Nursery) -> App:
+        """Start everything in `nursery`; return the web application."""
         nursery.start_soon(self.network.run)
         supervisor = self.supervisor
         forwarder = Forwarder(
@@ -163,8 +165,13 @@ class Stack:
         problems = await supervisor.start(nursery, forwarder)
         if problems:
             raise StackFailure("it starts", f"{problems}")
-        app = make_app(supervisor, hosts=frozenset({"simulated:1"}), token=None)
-        clients = [Client(number, supervisor, app, self.random(f"client {number}"), self.history) for number in range(CLIENTS)]
+        return make_app(supervisor, hosts=frozenset({"simulated:1"}), token=None)
+
+    async def _inside(self, nursery: trio.Nursery) -> None:
+        app = await self.start(nursery)
+        clients = [
+            Client(number, self.supervisor, app, self.random(f"client {number}"), self.history) for number in range(CLIENTS)
+        ]
         end = trio.current_time() + FAULTS_S
         async with trio.open_nursery() as working:
             for client in clients:
@@ -313,7 +320,7 @@ class Stack:
 
 
 @contextmanager
-def _deterministic(seed: int) -> Iterator[None]:
+def deterministic(seed: int) -> Iterator[None]:
     """Let trio's scheduler draw from the seed, in a fixed order; and no garbage collection at moments of its own."""
     runner: Any = trio._core._run
     state, allowed = runner._r.getstate(), runner._ALLOW_DETERMINISTIC_SCHEDULING
@@ -341,13 +348,17 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
     stack = Stack(seed, nodes, allowed)
     steps = _Steps()
     failure: Failure | None = None
-    with _deterministic(seed):
+    level = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)  # a node whose disk was made to fail says so; here that is no news
+    with deterministic(seed):
         try:
             trio.run(stack.run, steps, clock=trio.testing.MockClock(rate=0.0, autojump_threshold=0), instruments=[steps])
         except* StackFailure as group:
             problem = _innermost(group)
             assert isinstance(problem, StackFailure)
             failure = Failure(rule=problem.rule, text=str(problem), at=stack.ended_at)
+        finally:
+            logging.disable(level)
     events = stack.events()
     return Result(
         seed=seed,
