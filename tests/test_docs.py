@@ -78,6 +78,14 @@ def test_every_planted_bug_is_told() -> None:
         assert f"| `{name}` | {planted.rule} | {planted.source} |" in text, name
 
 
+def test_planted_bugs_stand_beside_those_of_others() -> None:
+    """docs/bugs.md names them in the rows that they cite."""
+    rows = dict(re.findall(r"^\| (\d\d) \| (.*)$", text_of("bugs").partition("## Our own")[0], re.MULTILINE))
+    for name, planted in BREAKS.items():
+        for number in re.findall(r"BUG-(\d\d)", planted.source):
+            assert f"`{name}`" in rows[number], (name, number)
+
+
 def test_every_command_is_told() -> None:
     """Of the command line, and of the interactive client."""
     text = text_of("client") + text_of("operations") + text_of("testing")
