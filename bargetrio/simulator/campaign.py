@@ -1,5 +1,6 @@
 """Many seeds on several cores, and a failing one made smaller."""
 
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -95,7 +96,7 @@ def _results(order: Order, jobs: int) -> Iterator[list[Result]]:
         for piece in pieces:
             yield _run_piece(order, piece)
         return
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_leave_interrupts_to_the_parent) as pool:
         running: set[Future[list[Result]]] = {pool.submit(_run_piece, order, piece) for piece in islice(pieces, 2 * jobs)}
         try:
             while running:
@@ -106,6 +107,10 @@ def _results(order: Order, jobs: int) -> Iterator[list[Result]]:
                     yield future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _run_piece(order: Order, piece: range) -> list[Result]:

@@ -1,9 +1,13 @@
 """`bargetrio simulate` and `bargetrio check`, as they are typed."""
 
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -89,3 +93,17 @@ def test_the_list_names_everything() -> None:
     assert done.returncode == 0
     for name in ("one_way_cuts", "figure_8", "leader_crash_uncommitted"):
         assert name in done.stdout
+
+
+def test_an_interrupt_ends_everything_at_once() -> None:
+    """Ctrl-C goes to the whole process group: exit code 130, no traceback, nobody left behind."""
+    command = [sys.executable, "-m", "bargetrio", "simulate", "--seeds", "100000", "--jobs", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        time.sleep(2)
+        os.killpg(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=30)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, output, errors.strip()) == (130, "", "")

@@ -1,5 +1,6 @@
 """The judge is judged: histories known to be good or bad, and good ones with one answer changed."""
 
+from itertools import combinations, permutations
 from random import Random
 from typing import Any
 
@@ -191,3 +192,74 @@ def test_undecided_is_not_ok() -> None:
     verdict = check(made_up(Random(1), 100, keys=1, clients=5, unknown=0.0), steps=20)
     assert not verdict.ok
     assert "undecided" in verdict.reason
+
+
+def by_brute_force(history: list[Operation]) -> bool:
+    """Try every order of every choice of the unknown operations, with the meaning of the operations written down once more."""
+    known = [operation for operation in history if operation.effect != "unknown"]
+    maybe = [operation for operation in history if operation.effect == "unknown"]
+    for count in range(len(maybe) + 1):
+        for chosen in combinations(maybe, count):
+            for order in permutations([*known, *chosen]):
+                if in_time(order) and all_fit(order):
+                    return True
+    return False
+
+
+def in_time(order: tuple[Operation, ...]) -> bool:
+    """Return whether nobody stands before an operation that had been answered before it was called."""
+    return not any(
+        later.ended is not None and later.ended < earlier.called
+        for place, earlier in enumerate(order)
+        for later in order[place + 1 :]
+    )
+
+
+def all_fit(order: tuple[Operation, ...]) -> bool:
+    """Return whether a register would have answered so; every write in these histories tells its index, or nobody knows it."""
+    value, index = None, 0
+    for operation in order:
+        if operation.kind == "get":
+            if operation.value != value or (operation.index is not None and index >= 0 and operation.index != index):
+                return False
+            continue
+        holds = (not operation.if_absent or value is None) and (operation.if_index is None or operation.if_index == index)
+        if operation.effect == "refused":
+            if holds:
+                return False
+        elif not holds:
+            if operation.effect == "applied":
+                return False
+        elif operation.kind == "delete":
+            if operation.deleted is not None and operation.deleted != (value is not None):
+                return False
+            value, index = None, 0
+        else:
+            value, index = operation.value, -1 if operation.index is None else operation.index
+    return True
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_search_agrees_with_trying_everything(seed: int) -> None:
+    """Histories of up to six operations with answers drawn at random, good and bad."""
+    random = Random(seed)
+    verdicts = set()
+    for _ in range(250):
+        history: list[Operation] = []
+        for number in range(random.randint(1, 6)):
+            called = random.randint(0, 8)
+            ended = called + random.randint(1, 6)
+            match random.randrange(6):
+                case 0 | 1:
+                    history.append(get(random.choice([None, "v0", "v1", "v2"]), called, ended))
+                case 2 | 3:
+                    history.append(put(f"v{number}", called, ended if random.random() < 0.8 else None))
+                case 4:
+                    effect = random.choice(["applied", "refused"])
+                    history.append(put(f"v{number}", called, ended, if_absent=True, effect=effect))
+                case _:
+                    history.append(delete(called, ended, deleted=random.choice([True, False, None])))
+        expected = by_brute_force(history)
+        verdicts.add(expected)
+        assert check(history).ok == expected, history
+    assert verdicts == {True, False}
