@@ -6,7 +6,7 @@ program for one run and puts it back; nothing of it is in the program otherwise.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from msgspec import Struct, structs
 
@@ -77,6 +77,24 @@ def broken(name: str | None) -> Iterator[None]:
         patches.undo()
 
 
+Said = TypeVar("Said", VoteReply, AppendRequest, AppendReply)
+
+
+def _misreads(patches: Patches, module: Any, handler: str, misread: Callable[[Core, Said], Said]) -> None:
+    """The handler takes every message for what `misread` makes of it."""
+    old = module.__dict__[handler]
+
+    def handle(core: Core, message: Said, now: float) -> None:
+        old(core, misread(core, message), now)
+
+    patches.set(module, handler, handle)
+
+
+def _as_of_this_term(core: Core, message: Said) -> Said:
+    """An old term's message, taken for one of the present term."""
+    return structs.replace(message, term=max(message.term, core.current_term))
+
+
 # -- votes and terms -----------------------------------------------------------------------------------------------------
 
 
@@ -138,25 +156,17 @@ def logs_not_compared(patches: Patches) -> None:
 
 @_breaks("a vote counts in its own term only", "5.2; BUG-06")
 def old_votes_count(patches: Patches) -> None:
-    old = election.on_vote_reply
-
-    def on_vote_reply(core: Core, message: VoteReply, now: float) -> None:
-        old(core, structs.replace(message, term=max(message.term, core.current_term)), now)
-
-    patches.set(election, "on_vote_reply", on_vote_reply)
+    _misreads(patches, election, "on_vote_reply", _as_of_this_term)
 
 
 @_breaks("each voter counts once", "5.2; BUG-06")
 def repeated_votes_count(patches: Patches) -> None:
-    old = election.on_vote_reply
-
-    def on_vote_reply(core: Core, message: VoteReply, now: float) -> None:
+    def misread(core: Core, message: VoteReply) -> VoteReply:
         role = core.role
-        if isinstance(role, Candidate) and message.granted and message.voter_id in role.granted:
-            message = structs.replace(message, voter_id=1000 + len(role.granted))
-        old(core, message, now)
+        again = isinstance(role, Candidate) and message.granted and message.voter_id in role.granted
+        return structs.replace(message, voter_id=1000 + len(role.granted)) if again else message  # type: ignore[union-attr]
 
-    patches.set(election, "on_vote_reply", on_vote_reply)
+    _misreads(patches, election, "on_vote_reply", misread)
 
 
 # -- time ----------------------------------------------------------------------------------------------------------------
@@ -209,26 +219,20 @@ def append_answered_before_sync(patches: Patches) -> None:
 
 @_breaks("an append of an old term is rejected", "5.1")
 def old_term_append(patches: Patches) -> None:
-    old = replication.on_append_request
+    def misread(core: Core, message: AppendRequest) -> AppendRequest:
+        return message if isinstance(core.role, Leader) else _as_of_this_term(core, message)
 
-    def on_append_request(core: Core, message: AppendRequest, now: float) -> None:
-        if not isinstance(core.role, Leader):
-            message = structs.replace(message, term=max(message.term, core.current_term))
-        old(core, message, now)
-
-    patches.set(replication, "on_append_request", on_append_request)
+    _misreads(patches, replication, "on_append_request", misread)
 
 
 @_breaks("entries are appended only after an entry that both logs hold", "5.3")
 def previous_entry_unchecked(patches: Patches) -> None:
-    old = replication.on_append_request
+    def misread(core: Core, message: AppendRequest) -> AppendRequest:
+        if message.prev_log_index > core.log.last_index:
+            return message
+        return structs.replace(message, prev_log_term=core.log.term(message.prev_log_index))
 
-    def on_append_request(core: Core, message: AppendRequest, now: float) -> None:
-        if message.prev_log_index <= core.log.last_index:
-            message = structs.replace(message, prev_log_term=core.log.term(message.prev_log_index))
-        old(core, message, now)
-
-    patches.set(replication, "on_append_request", on_append_request)
+    _misreads(patches, replication, "on_append_request", misread)
 
 
 @_breaks("entries that conflict are deleted", "5.3; BUG-23")
@@ -366,14 +370,10 @@ def match_falls(patches: Patches) -> None:
 
 @_breaks("an answer to an earlier term's append proves nothing", "5.1; BUG-19")
 def old_append_reply_counts(patches: Patches) -> None:
-    old = replication.on_append_reply
+    def misread(core: Core, message: AppendReply) -> AppendReply:
+        return _as_of_this_term(core, message) if isinstance(core.role, Leader) else message
 
-    def on_append_reply(core: Core, message: AppendReply, now: float) -> None:
-        if isinstance(core.role, Leader):
-            message = structs.replace(message, term=max(message.term, core.current_term))
-        old(core, message, now)
-
-    patches.set(replication, "on_append_reply", on_append_reply)
+    _misreads(patches, replication, "on_append_reply", misread)
 
 
 # -- reads and answers ---------------------------------------------------------------------------------------------------
@@ -405,14 +405,10 @@ def read_without_quorum(patches: Patches) -> None:
 
 @_breaks("only answers to a later round confirm a read", "6.4; BUG-44")
 def any_answer_confirms_a_read(patches: Patches) -> None:
-    old = replication.on_append_reply
+    def misread(core: Core, message: AppendReply) -> AppendReply:
+        return structs.replace(message, round=core.role.round) if isinstance(core.role, Leader) else message
 
-    def on_append_reply(core: Core, message: AppendReply, now: float) -> None:
-        if isinstance(core.role, Leader):
-            message = structs.replace(message, round=core.role.round)
-        old(core, message, now)
-
-    patches.set(replication, "on_append_reply", on_append_reply)
+    _misreads(patches, replication, "on_append_reply", misread)
 
 
 @_breaks("an outcome that nobody knows is not called a refusal", "docs/architecture.md; BUG-47")

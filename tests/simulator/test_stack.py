@@ -16,6 +16,7 @@ from bargetrio.raft.records import Record
 from bargetrio.simulator.campaign import Order, run_all
 from bargetrio.simulator.stack.disk_work import VirtualPersister
 from bargetrio.simulator.stack.seed import run
+from tests.simulator.traces import traces
 
 SEEDS = 60
 MOST_SEEDS = 60
@@ -37,27 +38,9 @@ def test_no_promise_is_broken() -> None:
     assert tally.unknown < tally.operations / 10
 
 
-TRACES = (
-    "import logging; logging.disable(logging.CRITICAL)\n"
-    "from bargetrio.simulator.stack.seed import run\n"
-    "print([run(seed, 3).trace for seed in range(4)])"
-)
-
-
 def test_the_same_seed_does_the_same_whatever_the_hashes() -> None:
-    """In two processes that order sets and dicts of strings differently."""
-    traces = {
-        subprocess.run(
-            [sys.executable, "-c", TRACES],
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=120,
-        ).stdout
-        for hash_seed in ("1", "2")
-    }
-    assert len(traces) == 1
+    """In every process."""
+    assert traces("bargetrio.simulator.stack.seed", 3) == {f"{[run(seed, 3).trace for seed in range(4)]}\n"}
 
 
 def found() -> str:
