@@ -5,7 +5,7 @@ once, encoded once, synced once, and each client gets one send.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, assert_never
 
 import trio
@@ -49,6 +49,9 @@ MESSAGES_A_PASS: Final = 256
 TURN_S: Final = 1.0
 """The loop turns at least so often, whatever the timing: who does not turn hangs (the watchdog asks)."""
 
+Turnstile = Callable[[], Awaitable[None]]
+"""Waited for before each turn: how a simulation makes a process stand still. Really there is none."""
+
 Batch = list[tuple[Request, Raw | None]]
 
 
@@ -64,6 +67,7 @@ class Driver:
         post: Callable[[NodeId, Message], None],
         addresses: dict[NodeId, str],
         request_timeout_s: float,
+        turnstile: Turnstile | None = None,
     ) -> None:
         self.core = core
         self.store = store
@@ -73,6 +77,7 @@ class Driver:
         self._post = post
         self._addresses = addresses
         self._request_timeout_s = request_timeout_s
+        self._turnstile = turnstile
         self._messages: deque[Message] = deque()
         self._requests: deque[tuple[ClientSession, Batch]] = deque()
         self._then: dict[int, Persist] = {}
@@ -112,6 +117,8 @@ class Driver:
             else:
                 with trio.move_on_at(self._next_deadline()):
                     await self._bell.wait()
+            if self._turnstile is not None:
+                await self._turnstile()
             self._bell = trio.Event()
             self.last_turn = trio.current_time()
             self._pass(self.last_turn)

@@ -20,7 +20,7 @@ from bargetrio.eventlog.event import DiskFailed, LinkDown, LinkUp, NodeRecovered
 from bargetrio.kv.commands import check_commands
 from bargetrio.kv.store import Store
 from bargetrio.node.clients import ClientSession
-from bargetrio.node.driver import Driver
+from bargetrio.node.driver import Driver, Turnstile
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
 from bargetrio.node.port import NodeSettings, NodeStatus, PeerStatus, Sink
 from bargetrio.protocol.addresses import parse_address
@@ -53,6 +53,7 @@ class Node:
         network: Network | None = None,
         disk_work: DiskWork | None = None,
         make_token: Callable[[], str] = lambda: secrets.token_hex(16),
+        turnstile: Turnstile | None = None,
     ) -> None:
         self._started_at = trio.current_time()
         self._settings = settings
@@ -62,6 +63,7 @@ class Node:
         self._network = SocketNetwork() if network is None else network
         self._disk_work = ThreadWork() if disk_work is None else disk_work
         self._make_token = make_token
+        self._turnstile = turnstile
         self._random = random.Random(settings.seed)
         self._fenced = False
         self._driver: Driver | None = None
@@ -173,6 +175,7 @@ class Node:
             post=self._post,
             addresses=self._settings.addresses,
             request_timeout_s=self._settings.request_timeout_s,
+            turnstile=self._turnstile,
         )
 
     def _identity(self, folder: OpenFolder) -> Identity:

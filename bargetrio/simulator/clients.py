@@ -18,8 +18,8 @@ from bargetrio.simulator.world import World
 
 KEYS: Final = ("k0", "k1", "k2", "k3", "k4")
 CLIENTS: Final = 4
-PAUSE_S: Final = 0.35
-"""Mean time between a client's requests: four of them make about ten operations a second."""
+PAUSE_S: Final = 0.2
+"""Mean time between a client's requests: faults and all, four of them make about ten operations a second."""
 GIVE_UP_S: Final = 1.5
 PATIENCE_S: Final = 0.4
 """After so long without an answer a read is asked of another node; a write is not."""

@@ -30,7 +30,7 @@ KINDS: Final[dict[Kind, str]] = {
 
 
 STACK_KINDS: Final = (
-    *("loss", "delay", "one_way_cuts", "partitions", "broken_connections", "crashes", "kills", "disks", "restart_all"),
+    *("loss", "delay", "one_way_cuts", "partitions", "broken_connections", "crashes", "kills", "disks", "restart_all", "pauses"),
 )
 """The kinds of ring 2; a connection keeps its order, so nothing is repeated or overtaken inside one."""
 

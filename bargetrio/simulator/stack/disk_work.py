@@ -19,6 +19,8 @@ class VirtualWork:
 
     def __init__(self, disk: SimulatedDisk, random: Random) -> None:
         self.latency_s = (0.0002, 0.002)
+        self.still_until = 0.0
+        """The process stands still until then, and its threads with it."""
         self._disk = disk
         self._random = random
 
@@ -26,6 +28,11 @@ class VirtualWork:
         """Run it after a moment."""
         await trio.sleep(self._random.uniform(*self.latency_s))
         return work()
+
+    async def stand_still(self) -> None:
+        """Wait while the process stands still."""
+        while trio.current_time() < self.still_until:
+            await trio.sleep_until(self.still_until)
 
     def persister(self, log: Log, on_done: OnDone, name: str) -> Persister:
         """Return the virtual one."""
@@ -67,6 +74,7 @@ class VirtualPersister:
 
     async def _write(self, number: int, records: Sequence[Record]) -> None:
         await trio.sleep(self._random.uniform(*self._work.latency_s))
+        await self._work.stand_still()
         if self._fenced:
             return
         failure: OSError | None = None

@@ -126,6 +126,7 @@ class Stack:
             network=self.network,
             disk_work=self.work[node_id],
             make_token=lambda: f"{tokens.getrandbits(128):032x}",
+            turnstile=self.work[node_id].stand_still,
         )
 
     # -- the run ---------------------------------------------------------------------------------------------------------
@@ -186,6 +187,7 @@ class Stack:
             "kills": self._kill,
             "disks": self._disk,
             "restart_all": self._restart_all,
+            "pauses": self._pause,
             "broken_connections": self._break_connections,
         }
         links = [kind for kind in self.kinds if kind in ("loss", "delay", "one_way_cuts", "partitions")]
@@ -205,6 +207,7 @@ class Stack:
         for node_id in self.addresses:
             self.disks[node_id].fail_at.clear()
             self.work[node_id].latency_s = (0.0002, 0.002)
+            self.work[node_id].still_until = 0.0
             await self._revive(node_id)
         end = trio.current_time() + HEAL_S
         written = None
@@ -313,6 +316,12 @@ class Stack:
         await trio.sleep(random.uniform(0.1, 1.0))
         self.work[node_id].latency_s = (0.0002, 0.002)
         await self._revive(node_id)
+
+    async def _pause(self, random: Random, app: App) -> None:
+        """A node stands still: its timers fire late, and what comes meanwhile is there all at once."""
+        until = trio.current_time() + random.uniform(0.1, 2.0)
+        for node_id in list(self.addresses) if random.random() < 0.1 else [random.choice(list(self.addresses))]:
+            self.work[node_id].still_until = until
 
     async def _break_connections(self, random: Random, app: App) -> None:
         for _ in range(random.randint(1, 4)):
