@@ -1,6 +1,6 @@
 """Makes the faults of a plan happen, at moments drawn from the seed, until all heals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
@@ -16,11 +16,14 @@ EVERY_S: Final = 4.0
 class Nemesis:
     """Plans everything at the beginning; each fault plans its own end."""
 
-    def __init__(self, plan: Plan, world: World, network: Network, servers: Sequence[Server]) -> None:
+    def __init__(
+        self, plan: Plan, world: World, network: Network, servers: Sequence[Server], tell: Callable[[str], None]
+    ) -> None:
         self._plan = plan
         self._world = world
         self._network = network
         self._servers = servers
+        self._tell = tell
         happen = {
             "slow_links": self._slow_link,
             "one_way_cuts": self._cut_one_way,
@@ -53,21 +56,27 @@ class Nemesis:
 
     def _for_a_while(self, random: Random, cut: set[tuple[int, int]]) -> None:
         """Cut these links for up to 3 s; what other faults have cut meanwhile may heal with them."""
+        if not cut:
+            return
+        self._tell(f"cut: {_listed(cut)}")
         self._network.cut |= cut
         self._world.after(random.uniform(0.2, 3), self._mend, cut)
 
     def _mend(self, cut: set[tuple[int, int]]) -> None:
+        self._tell(f"mended: {_listed(cut)}")
         self._network.cut -= cut
 
     def _slow_link(self, random: Random) -> None:
         links = self._links()
         if links:
             link = random.choice(links)
-            self._network.slow[link] = random.uniform(0.05, 1.5)
+            seconds = self._network.slow[link] = random.uniform(0.05, 1.5)
+            self._tell(f"link {_listed({link})} is {seconds * 1000:.0f} ms slower")
             self._world.after(random.uniform(0.5, 3), self._speed_up, link)
 
     def _speed_up(self, link: tuple[int, int]) -> None:
         self._network.slow.pop(link, None)
+        self._tell(f"link {_listed({link})} is as fast as before")
 
     def _cut_one_way(self, random: Random) -> None:
         links = self._links()
@@ -118,7 +127,9 @@ class Nemesis:
         self._world.after(random.choice((0.02, 0.3, 1.0, 3.0, 8.0)), self.revive, server)
 
     def _lose_for_good(self, random: Random) -> None:
-        self._any(random).lose_for_good()
+        server = self._any(random)
+        self._tell(f"node {server.node_id} is lost for good")
+        server.lose_for_good()
 
     def revive(self, server: Server) -> None:
         """Start the server if it is down; again a little later if its disk does not let it."""
@@ -128,21 +139,25 @@ class Nemesis:
     def _pause(self, random: Random) -> None:
         seconds = random.uniform(0.02, 2)
         for server in self._servers if random.random() < 0.1 else [self._any(random)]:
+            self._tell(f"node {server.node_id} stands still for {seconds * 1000:.0f} ms")
             server.pause(seconds)
 
     # -- disks -----------------------------------------------------------------------------------------------------------
 
     def _fail_disk(self, random: Random) -> None:
         server = self._any(random)
+        self._tell(f"disk of node {server.node_id}: one of its next calls fails")
         server.disk.fail_at[server.disk.calls + random.randint(1, 12)] = EIO
         self._world.after(random.uniform(0.5, 2), self.revive, server)
 
     def _fill_disk(self, random: Random) -> None:
         server = self._any(random)
+        self._tell(f"disk of node {server.node_id} is full")
         server.disk.fill()
         self._world.after(random.uniform(0.5, 2), self._free_disk, server)
 
     def _free_disk(self, server: Server) -> None:
+        self._tell(f"disk of node {server.node_id} has space again")
         server.disk.free_space()
         self.revive(server)
 
@@ -150,6 +165,7 @@ class Nemesis:
 
     def _heal(self) -> None:
         """Mend everything and start everybody; clocks go on as they are."""
+        self._tell("all faults healed")
         self._network.heal()
         for server in self._servers:
             server.spare()
@@ -158,3 +174,7 @@ class Nemesis:
             server.disk_s = (0.0002, 0.002)
             server.paused_until = min(server.paused_until, self._world.now)
             self.revive(server)
+
+
+def _listed(links: set[tuple[int, int]]) -> str:
+    return ", ".join(f"{source} → {target}" for source, target in sorted(links))

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from bargetrio.eventlog.event import DriverFact, Event
+from bargetrio.eventlog.event import DriverFact, Event, FaultsChanged
 from bargetrio.protocol.requests import Put
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
@@ -96,6 +96,12 @@ class Referee:
         self.goals.fact(server, fact)
         self.invariants.fact(server, fact)
 
+    def fault(self, text: str) -> None:
+        """Take what the nemesis does to links, processes and disks."""
+        self._hash.update(text.encode())
+        if self._keep:
+            self.told.append((self._world.now, None, FaultsChanged(faults={}, text=text)))
+
     def sent(self, server: Server, to: NodeId, message: Message) -> None:
         """Take a message that has left."""
         self.invariants.sent(server, to, message)
@@ -152,7 +158,7 @@ class Seed:
         self.network = Network(self.world, self.plan, self._deliver)
         self.servers = [Server(node_id, self.plan, self.world, self.network.post, self.referee) for node_id in range(nodes)]
         self.referee.invariants.servers.update({server.node_id: server for server in self.servers})
-        self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers)
+        self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, self.referee.fault)
         for server in self.servers:
             self.nemesis.revive(server)
         self.clients = [
