@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice
+from multiprocessing import get_context
 from typing import Final
 
 from msgspec import Struct
@@ -96,7 +97,8 @@ def _results(order: Order, jobs: int) -> Iterator[list[Result]]:
         for piece in pieces:
             yield _run_piece(order, piece)
         return
-    with ProcessPoolExecutor(jobs, initializer=_leave_interrupts_to_the_parent) as pool:
+    spawned = get_context("spawn")  # a fork would copy whatever threads the caller has
+    with ProcessPoolExecutor(jobs, spawned, _leave_interrupts_to_the_parent) as pool:
         running: set[Future[list[Result]]] = {pool.submit(_run_piece, order, piece) for piece in islice(pieces, 2 * jobs)}
         try:
             while running:
