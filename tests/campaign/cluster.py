@@ -52,8 +52,8 @@ class Cluster:
             if daemon.process is None or daemon.process.poll() is not None:
                 self.start(daemon)
         for daemon in self.daemons:
-            daemon.wait_for(daemon._is_live, "the API to answer", 20)
-        self.daemons[0].wait_for(self.daemons[0]._leader, "a leader", 20)
+            daemon.wait_until_live()
+        self.daemons[0].leader()
 
     def end(self) -> None:
         """End everything, whatever happened."""
@@ -149,7 +149,7 @@ class Faults:
 
     def kill_node(self) -> None:
         """A node is killed and revived by REST."""
-        node_id, daemon = self._random.randrange(SIZE), self._cluster.daemons[0]
+        node_id, daemon = self._random.randrange(SIZE), self._cluster.daemons[0].wait_until_live()
         daemon.kill_node(node_id)
         self._wait(0.1, 1.5)
         daemon.revive_node(node_id)
@@ -164,7 +164,7 @@ class Faults:
         self._cluster.daemons[0].revive_node(node_id)
 
     def _disk(self, fault: dict[str, object]) -> int:
-        node_id, daemon = self._random.randrange(SIZE), self._cluster.daemons[0]
+        node_id, daemon = self._random.randrange(SIZE), self._cluster.daemons[0].wait_until_live()
         daemon.http("PUT", "/faults", json.dumps({"disks": [{"node": node_id, **fault}]}), {"Content-Type": "application/json"})
         self._wait(0.3, 1.5)
         with contextlib.suppress(OSError):

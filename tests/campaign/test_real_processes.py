@@ -60,6 +60,8 @@ def test_what_clients_saw_is_linearizable_whatever_happened(apart: bool, tmp_pat
     assert verdict.ok, verdict.reason
     audit = Audit()
     for path in cluster.events_files:
+        if not path.exists():
+            continue  # that life was killed before it began
         audit.begin_file()
         finding = audit.take_all(read_events(path, audit.missed))
         assert finding is None, f"{path.name}: {finding.told()}"

@@ -9,7 +9,7 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.simulator.linearizability import Operation
 
 KEYS = tuple(f"k{number}" for number in range(10))
-PAUSE_S = 0.03
+PAUSE_S = 0.02
 
 
 class Worker(threading.Thread):

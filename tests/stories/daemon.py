@@ -83,6 +83,11 @@ class Daemon:
             self.wait_for(self._is_live, "the API to answer", 10)
         return self
 
+    def wait_until_live(self, timeout: float = 20) -> "Daemon":
+        """Return once its API answers."""
+        self.wait_for(self._is_live, "the API to answer", timeout)
+        return self
+
     def stop(self, signal_number: int = signal.SIGTERM) -> float:
         """Ask it to stop; return how many seconds that took."""
         assert self.process is not None
