@@ -26,7 +26,7 @@ PATIENCE_S: Final = 0.4
 
 
 class Call:
-    """One request until its answer; implements server.Ticket."""
+    """One request until its answer; implements port.Ticket."""
 
     def __init__(self, client: "Client", request: Put | Delete | None, key: str, called: float) -> None:
         self.client = client

@@ -14,7 +14,8 @@ from bargetrio.raft.facts import CommitAdvanced, Fact, LogTruncated, PreVoteRequ
 from bargetrio.raft.messages import AppendReply, AppendRequest, Index, Message, NodeId, Term, VoteReply, VoteRequest
 from bargetrio.raft.records import Append, HardState, Record
 from bargetrio.raft.roles import Follower, Leader
-from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server, Ticket
+from bargetrio.simulator.port import Ticket
+from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
 
 
 class Broken(Exception):

@@ -26,7 +26,8 @@ from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.network import Network
 from bargetrio.simulator.plan import draw
-from bargetrio.simulator.server import Server, Ticket
+from bargetrio.simulator.port import Ticket
+from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog
 
@@ -70,7 +71,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 class Referee:
-    """Looks on for everybody: invariants, goals, trace; implements server.Watcher."""
+    """Looks on for everybody: invariants, goals, trace; implements port.Watcher."""
 
     def __init__(self, world: World, nodes: int, *, keep: bool) -> None:
         self.invariants = Invariants(nodes, lambda: world.now)

@@ -5,13 +5,13 @@ can come at any moment, also in the middle of a write; a paused process answers 
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from random import Random
-from typing import Any, Final, Protocol, assert_never
+from typing import Any, Final, assert_never
 
 from bargetrio.eventlog.event import DiskFailed, DriverFact, NodeCrashed, NodeKilled, NodeRecovered
-from bargetrio.kv.store import Outcome, Store
+from bargetrio.kv.store import Store
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import (
     Announce,
@@ -25,11 +25,11 @@ from bargetrio.raft.effects import (
 )
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Command, Message, NodeId, Term, sender
-from bargetrio.raft.records import Record
+from bargetrio.raft.messages import Command, Message, NodeId, sender
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.plan import Plan
+from bargetrio.simulator.port import Ticket, Watcher
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog, StorageError
 from bargetrio.storage.wal import OpenFolder, open_folder
@@ -37,74 +37,6 @@ from bargetrio.storage.wal import OpenFolder, open_folder
 HEARTBEAT_S: Final = 0.05
 ELECTION_S: Final = (0.3, 0.6)
 EIO: Final = 5
-
-
-class Ticket(Protocol):
-    """A client that waits for one answer; exactly one of these is called, unless the server dies first."""
-
-    def committed(self, outcome: Outcome, index: int, term: Term) -> None:
-        """The write was applied at `index`."""
-        ...
-
-    def read_at(self, store: Store) -> None:
-        """The read may be answered from `store`."""
-        ...
-
-    def refused(self, leader: NodeId | None) -> None:
-        """Nothing was done, and certainly so."""
-        ...
-
-    def unknown(self) -> None:
-        """Nobody can tell."""
-        ...
-
-
-class Watcher(Protocol):
-    """Who looks on: the invariants, the trace, the recorder."""
-
-    def fact(self, server: "Server", fact: Fact | DriverFact) -> None:
-        """Something happened."""
-        ...
-
-    def sent(self, server: "Server", to: NodeId, message: Message) -> None:
-        """A message has left."""
-        ...
-
-    def synced(self, server: "Server", records: Sequence[Record]) -> None:
-        """These records are on the disk for good."""
-        ...
-
-    def writing(self, server: "Server", records: Sequence[Record]) -> None:
-        """A write has begun: from now on the disk may hold these records, whole or not at all."""
-        ...
-
-    def recovered(self, server: "Server") -> None:
-        """The server has read its log."""
-        ...
-
-    def applied(self, server: "Server", first: int, last: int) -> None:
-        """The store has taken these entries."""
-        ...
-
-    def passed(self, server: "Server") -> None:
-        """A pass is over."""
-        ...
-
-    def crashing(self, server: "Server", *, writing: bool) -> None:
-        """The server is about to crash; `writing`: in the middle of a write."""
-        ...
-
-    def read_asked(self, ticket: Ticket) -> None:
-        """A read has reached a server."""
-        ...
-
-    def read_served(self, server: "Server", ticket: Ticket) -> None:
-        """It is answered from this server's store."""
-        ...
-
-    def gave_up(self, server: "Server", what: str) -> None:
-        """A leader lost its office with "reads" or "writes" waiting."""
-        ...
 
 
 class Server:

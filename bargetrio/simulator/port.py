@@ -1,0 +1,81 @@
+"""The border of a simulated server: who waits for its answers, and who looks on."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from bargetrio.eventlog.event import DriverFact
+from bargetrio.kv.store import Outcome, Store
+from bargetrio.raft.facts import Fact
+from bargetrio.raft.messages import Message, NodeId, Term
+from bargetrio.raft.records import Record
+
+if TYPE_CHECKING:
+    from bargetrio.simulator.server import Server
+
+
+class Ticket(Protocol):
+    """A client that waits for one answer; exactly one of these is called, unless the server dies first."""
+
+    def committed(self, outcome: Outcome, index: int, term: Term) -> None:
+        """The write was applied at `index`."""
+        ...
+
+    def read_at(self, store: Store) -> None:
+        """The read may be answered from `store`."""
+        ...
+
+    def refused(self, leader: NodeId | None) -> None:
+        """Nothing was done, and certainly so."""
+        ...
+
+    def unknown(self) -> None:
+        """Nobody can tell."""
+        ...
+
+
+class Watcher(Protocol):
+    """Who looks on: the invariants, the trace, the recorder."""
+
+    def fact(self, server: "Server", fact: Fact | DriverFact) -> None:
+        """Something happened."""
+        ...
+
+    def sent(self, server: "Server", to: NodeId, message: Message) -> None:
+        """A message has left."""
+        ...
+
+    def synced(self, server: "Server", records: Sequence[Record]) -> None:
+        """These records are on the disk for good."""
+        ...
+
+    def writing(self, server: "Server", records: Sequence[Record]) -> None:
+        """A write has begun: from now on the disk may hold these records, whole or not at all."""
+        ...
+
+    def recovered(self, server: "Server") -> None:
+        """The server has read its log."""
+        ...
+
+    def applied(self, server: "Server", first: int, last: int) -> None:
+        """The store has taken these entries."""
+        ...
+
+    def passed(self, server: "Server") -> None:
+        """A pass is over."""
+        ...
+
+    def crashing(self, server: "Server", *, writing: bool) -> None:
+        """The server is about to crash; `writing`: in the middle of a write."""
+        ...
+
+    def read_asked(self, ticket: Ticket) -> None:
+        """A read has reached a server."""
+        ...
+
+    def read_served(self, server: "Server", ticket: Ticket) -> None:
+        """It is answered from this server's store."""
+        ...
+
+    def gave_up(self, server: "Server", what: str) -> None:
+        """A leader lost its office with "reads" or "writes" waiting."""
+        ...
