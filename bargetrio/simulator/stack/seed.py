@@ -7,7 +7,7 @@ node comes back and has applied the same, and nothing hangs.
 import gc
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from random import Random
@@ -20,13 +20,11 @@ import trio.testing
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.forward import Forwarder
-from bargetrio.cluster.port import Faults, LinkFault
 from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
-from bargetrio.protocol.errors import BargeError
 from bargetrio.simulator import linearizability
 from bargetrio.simulator.audit import Audit
 from bargetrio.simulator.disk import SimulatedDisk
@@ -35,7 +33,7 @@ from bargetrio.simulator.plan import STACK_KINDS
 from bargetrio.simulator.seed import Failure, Result
 from bargetrio.simulator.stack.clients import CLIENTS, KEYS, Client
 from bargetrio.simulator.stack.disk_work import VirtualWork
-from bargetrio.simulator.stack.http import ask
+from bargetrio.simulator.stack.nemesis import Nemesis, StackFailure
 from bargetrio.simulator.stack.network import MemoryNetwork
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.web.app import make_app
@@ -44,15 +42,6 @@ from bargetrio.web.guard import App
 FAULTS_S: Final = 8.0
 HEAL_S: Final = 10.0
 MOST_STEPS: Final = 3_000_000
-EIO: Final = 5
-
-
-class StackFailure(Exception):
-    """A promise was broken: `rule` is its name, the text says how."""
-
-    def __init__(self, rule: str, text: str) -> None:
-        super().__init__(f"{rule}: {text}")
-        self.rule = rule
 
 
 class _Steps(trio.abc.Instrument):
@@ -170,6 +159,7 @@ class Stack:
 
     async def _inside(self, nursery: trio.Nursery) -> None:
         app = await self.start(nursery)
+        nemesis = Nemesis(self)
         clients = [
             Client(number, self.supervisor, app, self.random(f"client {number}"), self.history) for number in range(CLIENTS)
         ]
@@ -177,38 +167,16 @@ class Stack:
         async with trio.open_nursery() as working:
             for client in clients:
                 working.start_soon(client.run, end + 1)
-            working.start_soon(self._make_faults, app, end)
-        await self._come_to_rest(clients[0])
+            working.start_soon(nemesis.make_faults, app, end)
+        await self._come_to_rest(clients[0], nemesis)
 
-    async def _make_faults(self, app: App, end: float) -> None:
-        random = self.random("faults")
-        happen: dict[str, Callable[[Random, App], Any]] = {
-            "crashes": self._crash,
-            "kills": self._kill,
-            "disks": self._disk,
-            "restart_all": self._restart_all,
-            "pauses": self._pause,
-            "broken_connections": self._break_connections,
-        }
-        links = [kind for kind in self.kinds if kind in ("loss", "delay", "one_way_cuts", "partitions")]
-        others = [kind for kind in self.kinds if kind in happen]
-        while trio.current_time() < end and (links or others):
-            await trio.sleep(random.uniform(0.05, 0.6))
-            kind = random.choice([*links, *others])
-            self.made[kind] += 1
-            if kind in links:
-                await self.supervisor.set_faults(self._link_faults(random, kind))
-            else:
-                await happen[kind](random, app)
-        await self.supervisor.set_faults(Faults())
-
-    async def _come_to_rest(self, client: Client) -> None:
+    async def _come_to_rest(self, client: Client, nemesis: Nemesis) -> None:
         """Everybody back, a new write, the same everywhere, a last read of every key."""
         for node_id in self.addresses:
             self.disks[node_id].fail_at.clear()
             self.work[node_id].latency_s = (0.0002, 0.002)
             self.work[node_id].still_until = 0.0
-            await self._revive(node_id)
+            await nemesis.revive(node_id)
         end = trio.current_time() + HEAL_S
         written = None
         while trio.current_time() < end:
@@ -243,89 +211,6 @@ class Stack:
         """Return all that was recorded."""
         page = self.recorder.page(0, heartbeats=True, limit=2_000_000)
         return [self.recorder.event(kept) for kept in page.events]
-
-    # -- faults ----------------------------------------------------------------------------------------------------------
-
-    def _link_faults(self, random: Random, kind: str) -> Faults:
-        ids = list(self.addresses)
-        links = [(source, target) for source in ids for target in ids if source != target]
-        if random.random() < 0.3 or not links:
-            return Faults()
-        if kind == "partitions":
-            groups: list[list[int]] = [[], []]
-            for node_id in ids:
-                groups[random.randrange(2)].append(node_id)
-            return Faults(groups=[group for group in groups if group])
-        chosen = random.sample(links, random.randint(1, len(links)))
-        if kind == "loss":
-            return Faults(links=[LinkFault(source=a, target=b, drop=random.uniform(0, 0.3)) for a, b in chosen])
-        if kind == "delay":
-            return Faults(links=[LinkFault(source=a, target=b, delay_ms=random.uniform(1, 300)) for a, b in chosen])
-        return Faults(links=[LinkFault(source=a, target=b, cut=True) for a, b in chosen[: max(1, len(links) // 3)]])
-
-    async def _end(self, node_id: int, *, power: bool, app: App | None = None) -> None:
-        """Crash a node: its disk takes nothing more from the moment of the kill, and forgets with the power."""
-        if app is None:
-            await self.supervisor.kill(node_id)
-        else:
-            answer = await ask(app, "POST", f"/nodes/{node_id}/kill")
-            if answer.status != 200:
-                raise StackFailure("kill and revive", f"kill answers {answer.status}: {answer.body!r}")
-        if power:
-            self.disks[node_id].crash()
-        else:
-            self.disks[node_id].end_process()
-
-    async def _revive(self, node_id: int) -> None:
-        if self.supervisor.local_views()[node_id].state != "running":
-            self.disks[node_id].end_process()
-        try:
-            await self.supervisor.revive(node_id)
-        except BargeError as error:
-            if "damaged" in error.detail:
-                raise StackFailure("disk remembers", error.detail) from None
-
-    async def _crash(self, random: Random, app: App) -> None:
-        node_id = random.choice(list(self.addresses))
-        await self._end(node_id, power=True)
-        await trio.sleep(random.uniform(0.0, 1.0))
-        await self._revive(node_id)
-
-    async def _kill(self, random: Random, app: App) -> None:
-        node_id = random.choice(list(self.addresses))
-        await self._end(node_id, power=False, app=app)
-        await trio.sleep(random.uniform(0.0, 1.0))
-        answer = await ask(app, "POST", f"/nodes/{node_id}/revive")
-        if answer.status not in (200, 503):
-            raise StackFailure("kill and revive", f"revive answers {answer.status}: {answer.body!r}")
-
-    async def _restart_all(self, random: Random, app: App) -> None:
-        for node_id in self.addresses:
-            await self._end(node_id, power=random.random() < 0.5)
-        await trio.sleep(random.uniform(0.0, 0.3))
-        for node_id in self.addresses:
-            await self._revive(node_id)
-
-    async def _disk(self, random: Random, app: App) -> None:
-        """A disk fails at one of its next calls, or is slow for a while; a node that stopped is revived."""
-        node_id = random.choice(list(self.addresses))
-        if random.random() < 0.5:
-            self.disks[node_id].fail_at[self.disks[node_id].calls + random.randint(1, 8)] = EIO
-        else:
-            self.work[node_id].latency_s = (0.01, random.uniform(0.02, 0.3))
-        await trio.sleep(random.uniform(0.1, 1.0))
-        self.work[node_id].latency_s = (0.0002, 0.002)
-        await self._revive(node_id)
-
-    async def _pause(self, random: Random, app: App) -> None:
-        """A node stands still: its timers fire late, and what comes meanwhile is there all at once."""
-        until = trio.current_time() + random.uniform(0.1, 2.0)
-        for node_id in list(self.addresses) if random.random() < 0.1 else [random.choice(list(self.addresses))]:
-            self.work[node_id].still_until = until
-
-    async def _break_connections(self, random: Random, app: App) -> None:
-        for _ in range(random.randint(1, 4)):
-            self.network.cut_one()
 
 
 @contextmanager
