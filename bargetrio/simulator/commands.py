@@ -84,15 +84,21 @@ def simulate(
     for result in tally.failures[: 10 if keep_going else 1]:
         click.echo(_told(order, result))
     told = tally.failures[0].seed if tally.failures else order.first if count == 1 else None
-    if told is not None and (events_file or history_file or html_file):
+    if told is None and (events_file or history_file or html_file):
+        click.echo("nothing failed, so no file was written; --seed N alone writes that run", err=True)
+    elif told is not None and (events_file or history_file or html_file):
         again = run_one(order, told, keep=True)
         events = report.events_of(again)
-        if events_file is not None:
-            report.write_events(Path(events_file), events)
-        if history_file is not None:
-            report.write_history(Path(history_file), again.history)
-        if html_file is not None:
-            report.write_page(Path(html_file), again, events)
+        try:
+            if events_file is not None:
+                report.write_events(Path(events_file), events)
+            if history_file is not None:
+                report.write_history(Path(history_file), again.history)
+            if html_file is not None:
+                report.write_page(Path(html_file), again, events)
+        except OSError as problem:
+            click.echo(f"{problem.filename}: {problem.strerror}", err=True)
+            sys.exit(2)
     sys.exit(1 if tally.failures else 0)
 
 

@@ -87,6 +87,14 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
         assert "bad.jsonl:1: this is not an" in done.stderr
 
 
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """And where nothing failed there is nothing to write."""
+    done = barge("simulate", "--seed", "1", "--nodes", "3", "--html", tmp_path / "none" / "log.html")
+    assert (done.returncode, "No such file or directory" in done.stderr) == (2, True)
+    done = barge("simulate", "--seeds", "2", "--nodes", "3", "--html", tmp_path / "log.html")
+    assert (done.returncode, "no file was written" in done.stderr) == (0, True)
+
+
 def test_the_list_names_everything() -> None:
     """Faults, rules, situations."""
     done = barge("simulate", "--list")
