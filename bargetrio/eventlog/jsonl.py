@@ -1,5 +1,6 @@
 """events.jsonl: one event a line, as `serve --events FILE` records them and as later tools read them again."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
@@ -12,6 +13,8 @@ from bargetrio.eventlog.recorder import Recorder
 
 AT_ONCE: Final = 250
 PAUSE_S: Final = 0.2
+LONGEST_LINE: Final = 1 << 20
+"""No event is longer: keys and values are cut."""
 
 
 class EventFile:
@@ -19,7 +22,8 @@ class EventFile:
 
     def __init__(self, path: Path, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._file: IO[bytes] = path.open("ab")
+        self._file: IO[bytes] = path.open("a+b")
+        _cut_half_a_line(self._file)
         self._seq = 0
         self._dropped = 0
 
@@ -48,6 +52,17 @@ class EventFile:
         while self._write_some():
             pass
         self._file.close()
+
+
+def _cut_half_a_line(file: IO[bytes]) -> None:
+    """A life that was killed may have left its last line unfinished: what follows must not be glued to it."""
+    size = file.seek(0, os.SEEK_END)
+    start = max(0, size - LONGEST_LINE)
+    file.seek(start)
+    tail = file.read()
+    if tail and not tail.endswith(b"\n"):
+        file.truncate(start + tail.rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)
 
 
 def read_events(path: Path, on_dropped: Callable[[], None] = lambda: None) -> Iterator[Event]:

@@ -64,9 +64,10 @@ class Audit:
         self._lives = {}
 
     def missed(self) -> None:
-        """Some events were not recorded: what each node was doing is forgotten, what was committed is not."""
-        for life in self._lives.values():
-            life.commit_index = life.applied_index = None
+        """Some events were not recorded: what each node was doing is forgotten; what was committed, and who elected, is not."""
+        for place in [place for place in self._votes if place[1] in self._lives and place not in self._counted]:
+            del self._votes[place]
+        self._lives = {}
 
     def take(self, event: Event) -> None:
         """Take one."""
@@ -140,6 +141,8 @@ class Audit:
     def _vote(self, event: Event, node: int, candidate: int | None) -> None:
         if candidate is None or event.term is None:
             return
+        if self._forgotten.get((event.term, node)) == candidate:
+            del self._forgotten[event.term, node]  # given again, in a later life
         earlier = self._votes.setdefault((event.term, node), candidate)
         if earlier != candidate:
             self._broken(

@@ -11,7 +11,18 @@ from zlib import crc32
 from bargetrio.eventlog.event import DriverFact
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import CommitAdvanced, Fact, LogTruncated, PreVoteRequested, RoleChanged, VoteGranted
-from bargetrio.raft.messages import AppendReply, AppendRequest, Index, Message, NodeId, Term, VoteReply, VoteRequest
+from bargetrio.raft.messages import (
+    AppendReply,
+    AppendRequest,
+    Index,
+    Message,
+    NodeId,
+    PreVoteReply,
+    PreVoteRequest,
+    Term,
+    VoteReply,
+    VoteRequest,
+)
 from bargetrio.raft.records import Append, HardState, Record
 from bargetrio.raft.roles import Follower, Leader
 from bargetrio.simulator.port import Ticket
@@ -113,6 +124,10 @@ class Invariants:
             case VoteReply(granted=True):
                 self._note_vote(message.term, server.node_id, to)
                 self._check_promise(server, message.term, to)
+            case VoteReply() | PreVoteReply(granted=False):
+                self._check_promise(server, message.term, None)
+            case PreVoteRequest():
+                self._check_promise(server, message.term - 1, None)
             case VoteRequest():
                 self._note_vote(message.term, server.node_id, server.node_id)
                 self._check_promise(server, message.term, server.node_id)

@@ -112,6 +112,26 @@ def test_a_changed_event_is_named(rule: str) -> None:
     assert event.id in finding.told()
 
 
+@pytest.mark.parametrize("seed", range(1000, 1400, 4))
+def test_a_vote_that_was_forgotten_and_given_again_breaks_nothing(seed: int) -> None:
+    """A candidate dies before its own vote is synced, and stands and wins in the same term in its next life."""
+    result = run(seed, 3, frozenset({"crashes", "kills", "slow_disks", "restart_all", "fsync_errors"}), keep=True)
+    assert result.failure is None
+    assert audit(tuple(events_of(result))) is None
+
+
+def test_a_gap_may_hold_a_whole_life() -> None:
+    """A leader that steps down, dies and comes back while nothing is recorded."""
+    leader = leaders(recorded())[0]
+    place = recorded().index(leader) + 1
+    gap = Audit()
+    assert gap.take_all(recorded()[:place]) is None
+    gap.missed()
+    cut = structs.replace(next(e for e in recorded() if e.kind == "log_truncated"), node=leader.node)
+    back = structs.replace(next(e for e in recorded() if e.kind == "term_changed"), node=leader.node, term=1)
+    assert gap.take_all((cut, back)) is None
+
+
 def test_what_was_not_recorded_breaks_nothing() -> None:
     """A file that begins in the middle, and one that says that events were dropped."""
     assert audit(recorded()[len(recorded()) // 2 :]) is None

@@ -93,6 +93,17 @@ BAD = {
     ],
     "a read tells another index": [put("a", 0, 1, index=1), get("a", 2, 3, index=2)],
     "a later write has a lower index": [put("a", 0, 1, index=5), put("b", 2, 3, index=4)],
+    "a read sees what is older than what was acknowledged": [
+        put("a", 1, 2, index=10),
+        put("b", 0.5, None),
+        get("b", 3, 4, index=3),
+    ],
+    "a read sees what was before a delete": [
+        put("a", 0, 1, index=5),
+        put("b", 0, None),
+        delete(2, 3, deleted=True, index=9),
+        get("b", 4, 5, index=7),
+    ],
     "on another key, too": [put("a", 0, 1, index=5), put("b", 2, 3, index=4, key="other")],
 }
 
@@ -185,6 +196,17 @@ def test_five_thousand_operations_on_ten_keys_are_judged_in_time() -> None:
     history = made_up(Random(7), 5000, keys=10, clients=8, unknown=0.02)
     verdict = check(history)
     assert verdict.ok, verdict.reason
+
+
+@pytest.mark.parametrize("unknown", [8, 14, 18])
+def test_many_unknown_writes_and_a_late_effect_are_decided(unknown: int) -> None:
+    """An outage on one key: each unknown write may have happened anywhere after it, or never."""
+    history = [put(f"u{number}", 0, None, process=number) for number in range(unknown)]
+    for number in range(20):
+        at = 10.0 * (number + 1)
+        history += [put(f"w{number}", at, at + 1), get(f"w{number}", at + 2, at + 3)]
+    assert check([*history, get("u0", 300, 301)]).ok
+    assert not check([*history, get("nobody's", 300, 301)], steps=200_000).ok
 
 
 def test_undecided_is_not_ok() -> None:
