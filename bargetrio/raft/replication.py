@@ -161,15 +161,13 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
     """Reject old terms, check the previous entry, cut the conflict, append, move the commit (Figure 2, AppendEntries)."""
     if message.term < core.current_term:
         # The answer's higher term makes a deposed leader step down, or lets a node left behind catch up (BUG-10).
-        reason = f"term {message.term} is old, ours is {core.current_term}"
-        _reject(core, message, 0, 0, reason)
+        _reject(core, message, f"term {message.term} is old, ours is {core.current_term}")
         return
     follower = _follow(core, message, now)
     prev_log_index = message.prev_log_index
     if prev_log_index > core.log.last_index or core.log.term(prev_log_index) != message.prev_log_term:
-        hint_index = core.log.last_index_within(prev_log_index, message.prev_log_term)
         where = f"no entry {prev_log_index} of term {message.prev_log_term}"
-        _reject(core, message, hint_index, core.log.term(hint_index), f"{where}: the log ends at {core.log.last_index}")
+        _reject(core, message, f"{where}: the log ends at {core.log.last_index}")
         return
     assert follower.leader_id == message.leader_id
     known = core.log.first_conflict(prev_log_index, message.entries)
@@ -235,7 +233,9 @@ def _take_entries(core: "Core", message: AppendRequest, known: int) -> None:
     core.durability.remember_entries(first_new, list(new))
 
 
-def _reject(core: "Core", message: AppendRequest, hint_index: Index, hint_term: int, reason: str) -> None:
+def _reject(core: "Core", message: AppendRequest, reason: str) -> None:
+    """Say where the logs may agree, even to an old term: the same leader may read the answer in its next one, as a probe's."""
+    hint_index = core.log.last_index_within(message.prev_log_index, message.prev_log_term)
     core.announce(AppendRejected(peer=message.leader_id, term=core.current_term, index=message.prev_log_index, reason=reason))
     core.send(
         message.leader_id,
@@ -245,7 +245,7 @@ def _reject(core: "Core", message: AppendRequest, hint_index: Index, hint_term: 
             success=False,
             prev_log_index=message.prev_log_index,
             hint_index=hint_index,
-            hint_term=hint_term,
+            hint_term=core.log.term(hint_index),
             # Rounds are counted anew in every term: an old term's says nothing to the same leader in this one (OWN-11).
             round=message.round if message.term == core.current_term else 0,
         ),

@@ -4,6 +4,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from itertools import islice
 from multiprocessing import get_context
 from typing import Final
@@ -98,9 +99,11 @@ def _results(order: Order, jobs: int) -> Iterator[list[Result]]:
             yield _run_piece(order, piece)
         return
     spawned = get_context("spawn")  # a fork would copy whatever threads the caller has
-    with ProcessPoolExecutor(jobs, spawned, _leave_interrupts_to_the_parent) as pool:
-        running: set[Future[list[Result]]] = {pool.submit(_run_piece, order, piece) for piece in islice(pieces, 2 * jobs)}
+    with ProcessPoolExecutor(jobs, spawned) as pool:
+        running: set[Future[list[Result]]] = set()
         try:
+            with _children_miss_interrupts():  # the first submissions start them all
+                running |= {pool.submit(_run_piece, order, piece) for piece in islice(pieces, 2 * jobs)}
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 for piece in islice(pieces, len(done)):
@@ -111,8 +114,14 @@ def _results(order: Order, jobs: int) -> Iterator[list[Result]]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+@contextmanager
+def _children_miss_interrupts() -> Iterator[None]:
+    """Processes started here leave Ctrl-C to their parent from their first instruction on: what is blocked is inherited."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # one that came meanwhile is heard now
 
 
 def _run_piece(order: Order, piece: range) -> list[Result]:

@@ -38,6 +38,12 @@ def test_an_append_of_an_old_term_is_refused() -> None:
     assert terms(node.core.log) == [1]
 
 
+def test_a_refusal_of_an_old_term_still_says_where_to_look() -> None:
+    """The same leader, elected again, takes it for an answer to its new probe: a hint of 0 would have it send the whole log."""
+    reply = reply_of(follower(log="1 1 2", term=3).step(append(term=2, prev=(5, 2), log="")))
+    assert (reply.term, reply.hint_index, reply.hint_term) == (3, 3, 2)
+
+
 def test_an_append_after_an_entry_that_is_not_there_is_refused() -> None:
     """Figure 2, AppendEntries 2: too short, or another term at that place."""
     short, other = follower(log="1 1"), follower(log="1 2")

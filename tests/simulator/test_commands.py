@@ -108,7 +108,9 @@ def test_an_interrupt_ends_everything_at_once() -> None:
     command = [sys.executable, "-m", "bargetrio", "simulate", "--seeds", "100000", "--jobs", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        time.sleep(2)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not children.read_text().split():
+            time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
         output, errors = process.communicate(timeout=30)
     finally:
