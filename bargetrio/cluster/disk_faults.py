@@ -102,6 +102,10 @@ class FaultyDisk:
         """Read."""
         return self._disk.read(path)
 
+    def read_part(self, path: str, offset: int, size: int) -> bytes:
+        """Read a part."""
+        return self._disk.read_part(path, offset, size)
+
     def exists(self, path: str) -> bool:
         """Look."""
         return self._disk.exists(path)

@@ -2,16 +2,19 @@
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Final
 
+import msgspec
 from msgspec import Raw, Struct
 from sortedcontainers import SortedDict
 
 from bargetrio.kv.commands import DeleteCommand, PutCommand, decode_command
+from bargetrio.kv.scan import SLICE_KEYS, Scan
 from bargetrio.protocol.requests import Item
 
 
-class Stored(Struct, frozen=True, gc=False):
-    """A key's value and the index of its last change; `is_b64` where the value is not text."""
+class Stored(Struct, frozen=True, array_like=True, gc=False):
+    """A key's value and the index of its last change; `is_b64` where the value is not text. So it stands in snapshots, too."""
 
     value: str
     index: int
@@ -45,6 +48,8 @@ class Unusable(Struct, frozen=True, gc=False):
     detail: str
 
 
+_decode_slice: Final = msgspec.json.Decoder(dict[str, Stored]).decode
+
 Outcome = Written | Removed | Refused | Unusable | None
 
 
@@ -53,6 +58,7 @@ class Store:
 
     def __init__(self) -> None:
         self._keys: SortedDict[str, Stored] = SortedDict()
+        self._scans: list[Scan] = []
         self.last_index = 0
         """The index of the last applied entry."""
 
@@ -90,6 +96,33 @@ class Store:
             found.append(_item(key, self._keys[key], keys_only))
         return found, None
 
+    # -- snapshots -------------------------------------------------------------------------------------------------------
+
+    def scan(self, slice_keys: int = SLICE_KEYS) -> Scan:
+        """Return a walk over the keys as they are now, whatever is applied while it goes on."""
+        scan = Scan(self, slice_keys)
+        self._scans.append(scan)
+        return scan
+
+    def end_scan(self, scan: Scan) -> None:
+        """Forget a walk."""
+        self._scans.remove(scan)
+
+    def keys_after(self, after: str | None) -> Iterator[str]:
+        """Return the keys behind `after` in order, all for None."""
+        return iter(self._keys.irange(after, inclusive=(False, True)) if after is not None else self._keys.irange())
+
+    def stored(self, key: str) -> Stored:
+        """Return what is stored under a key that is there."""
+        stored: Stored = self._keys[key]
+        return stored
+
+    def load(self, payload: bytes) -> int:
+        """Add a slice of a snapshot, in order; return how many keys. Raise ValueError if it is none."""
+        found = _decode_slice(payload)
+        self._keys.update(found)
+        return len(found)
+
     def _from(self, prefix: str, after: str) -> Iterator[str]:
         if after >= prefix:
             return iter(self._keys.irange(after, inclusive=(False, True)) if after else self._keys.irange())
@@ -102,6 +135,8 @@ class Store:
             return Refused(key, f"the key exists, last changed at index {old.index}")
         if command.if_index is not None and (why := _mismatch(command.if_index, old)):
             return Refused(key, why)
+        if self._scans:
+            self._note(key, old)
         if command.value is not None:
             self._keys[key] = Stored(command.value, index)
         else:
@@ -113,8 +148,14 @@ class Store:
         if command.if_index is not None and (why := _mismatch(command.if_index, old)):
             return Refused(command.key, why)
         if old is not None:
+            if self._scans:
+                self._note(command.key, old)
             del self._keys[command.key]
         return Removed(command.key, old is not None)
+
+    def _note(self, key: str, old: Stored | None) -> None:
+        for scan in self._scans:
+            scan.note(key, old)
 
 
 def _mismatch(if_index: int, old: Stored | None) -> str:

@@ -16,6 +16,7 @@ from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
 from bargetrio.node.clients import ClientSession, Ticket
 from bargetrio.node.persister import Persister, StorageFailed
 from bargetrio.node.port import Sink
+from bargetrio.node.snapshots import Snapshots, Then
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import (
     Delete,
@@ -33,12 +34,17 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.effects import (
     Announce,
     Apply,
+    Compact,
+    LoadSnapshot,
     Persist,
     ProposalRefused,
     ProposalsUnknown,
     ReadFailed,
     ReadReady,
     Send,
+    SendChunk,
+    StoreChunk,
+    TakeSnapshot,
 )
 from bargetrio.raft.effects import Ticket as AnyTicket
 from bargetrio.raft.messages import Message, NodeId
@@ -73,6 +79,7 @@ class Driver:
         self.store = store
         self.last_turn = trio.current_time()
         self.persister: Persister | None = None
+        self.snapshots: Snapshots | None = None
         self._sink = sink
         self._post = post
         self._addresses = addresses
@@ -82,6 +89,8 @@ class Driver:
         self._requests: deque[tuple[ClientSession, Batch]] = deque()
         self._then: dict[int, Persist] = {}
         self._written: deque[tuple[int, OSError | None]] = deque()
+        self._ended: deque[Then] = deque()
+        self._failure: OSError | None = None
         self._waiting: deque[Ticket] = deque()
         self._dirty: list[ClientSession] = []
         self._bell = trio.Event()
@@ -103,6 +112,20 @@ class Driver:
         self._written.append((number, failure))
         self._bell.set()
 
+    def snapshot_step_done(self, then: Then) -> None:
+        """Something of a snapshot has ended, and the core is to know."""
+        self._ended.append(then)
+        self._bell.set()
+
+    def disk_failed(self, failure: OSError) -> None:
+        """A snapshot could not be written or read: this disk is not to be trusted any more."""
+        self._failure = failure
+        self._bell.set()
+
+    def replace_store(self, store: Store) -> None:
+        """A leader's snapshot is loaded: this is the state now."""
+        self.store = store
+
     def session_has_answers(self, session: ClientSession) -> None:
         """A session wants to be flushed at the end of this pass."""
         self._dirty.append(session)
@@ -112,7 +135,7 @@ class Driver:
     async def run(self) -> None:
         """Drive until cancelled; raises StorageFailed or ConsensusViolation, after which this server must not go on."""
         while True:
-            if self._messages or self._requests or self._written:
+            if self._messages or self._requests or self._written or self._ended or self._failure:
                 await trio.lowlevel.checkpoint()
             else:
                 with trio.move_on_at(self._next_deadline()):
@@ -137,8 +160,12 @@ class Driver:
 
     def _pass(self, now: float) -> None:
         core = self.core
+        if self._failure is not None:
+            raise StorageFailed(self._failure.strerror or str(self._failure)) from self._failure
         while self._written:
             self._finish_write(*self._written.popleft(), now)
+        while self._ended:
+            self._ended.popleft()(core, now)
         for _ in range(min(len(self._messages), MESSAGES_A_PASS)):
             core.step(self._messages.popleft(), now)
         self._take_requests(now)
@@ -167,6 +194,8 @@ class Driver:
                     self.persister.begin(effect.number, effect.records)
                 case Apply():
                     self._apply(effect)
+                case TakeSnapshot() | Compact() | SendChunk() | StoreChunk() | LoadSnapshot():
+                    self._perform_for_snapshots(effect)
                 case ReadReady():
                     for ticket in effect.tickets:
                         _ours(ticket).answer(self._look_up(_ours(ticket).request))
@@ -183,6 +212,23 @@ class Driver:
                     self._tell_answered(len(effect.tickets), "write", error.code)
                 case _:
                     assert_never(effect)
+
+    def _perform_for_snapshots(self, effect: TakeSnapshot | Compact | SendChunk | StoreChunk | LoadSnapshot) -> None:
+        snapshots = self.snapshots
+        assert snapshots is not None
+        match effect:
+            case TakeSnapshot():
+                snapshots.take(effect, self.store)
+            case Compact():
+                snapshots.compact(effect)
+            case SendChunk():
+                snapshots.send_chunk(effect)
+            case StoreChunk():
+                snapshots.store_chunk(effect)
+            case LoadSnapshot():
+                snapshots.load(effect)
+            case _:
+                assert_never(effect)
 
     # -- requests --------------------------------------------------------------------------------------------------------
 

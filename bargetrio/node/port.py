@@ -12,6 +12,7 @@ from trio import TaskStatus
 from bargetrio.eventlog.event import DriverFact
 from bargetrio.raft.facts import Fact, RoleName
 from bargetrio.raft.messages import NodeId
+from bargetrio.raft.snapshots import SnapshotPolicy
 
 
 class Sink(Protocol):
@@ -34,6 +35,11 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     request_timeout_s: float
     peer_secret: bytes | None = None
     seed: int | None = None
+    snapshot_policy: SnapshotPolicy = SnapshotPolicy()
+    chunk_bytes: int = 256 * 1024
+    """What one message carries of a snapshot."""
+    slice_keys: int = 500
+    """How many keys are saved at once."""
 
 
 class PeerStatus(Struct, frozen=True, kw_only=True):
@@ -58,6 +64,8 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     last_applied: int
     last_log_index: int
     last_log_term: int
+    log_start: int
+    snapshot_index: int
     keys: int
     peers: list[PeerStatus]
 

@@ -23,6 +23,7 @@ from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver, Turnstile
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
 from bargetrio.node.port import NodeSettings, NodeStatus, PeerStatus, Sink
+from bargetrio.node.snapshots import Snapshots
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.lines import LineTooLong
@@ -78,8 +79,8 @@ class Node:
         settings = self._settings
         listener: Listener | None = None
         try:
-            folder, core = await self._open_folder()
-            driver = self._driver = self._make_driver(core)
+            folder, core, store = await self._open_folder()
+            driver = self._driver = self._make_driver(core, store)
             listener = await self._network.listen(*parse_address(settings.listen))
             persister = self._persister = self._disk_work.persister(folder, driver.write_done, f"node {settings.node_id} disk")
             driver.persister = persister
@@ -105,6 +106,8 @@ class Node:
                 await self._persister.aclose()
             if self._folder is not None:
                 self._folder.close()
+            if self._driver is not None and self._driver.snapshots is not None:
+                self._driver.snapshots.close()
 
     @property
     def last_turn(self) -> float:
@@ -137,19 +140,25 @@ class Node:
             last_applied=core.last_applied,
             last_log_index=core.log.last_index,
             last_log_term=core.log.last_term,
+            log_start=core.log.start_index,
+            snapshot_index=0 if core.snapshot is None else core.snapshot.last_index,
             keys=len(self._driver.store),
             peers=[self._peer_status(core, peer) for peer in core.peers],
         )
 
     # -- beginning -------------------------------------------------------------------------------------------------------
 
-    async def _open_folder(self) -> tuple[OpenFolder, Core]:
+    async def _open_folder(self) -> tuple[OpenFolder, Core, Store]:
         """Recover in a thread: a long log must not hold the loop. It can't be cancelled, lest the folder stays half open."""
         settings = self._settings
         now = trio.current_time()
 
-        def work() -> tuple[OpenFolder, Core]:
-            folder = open_folder(self._disk, settings.cluster, settings.node_id, self._make_token)
+        def work() -> tuple[OpenFolder, Core, Store]:
+            store = Store()
+            members = tuple(settings.addresses)
+            folder = open_folder(
+                self._disk, settings.cluster, settings.node_id, self._make_token, members=members, load=store.load
+            )
             core = Core(
                 node_id=settings.node_id,
                 node_ids=tuple(sorted(settings.addresses)),
@@ -158,24 +167,43 @@ class Node:
                 election_s=settings.election_s,
                 random=self._random,
                 now=now,
+                snapshot_policy=settings.snapshot_policy,
             )
-            return folder, core
+            folder.forget_remembered()
+            store.last_index = core.last_applied
+            return folder, core, store
 
         with trio.CancelScope(shield=True):
-            folder, core = await self._disk_work.call(work)
+            folder, core, store = await self._disk_work.call(work)
             self._folder = folder
         await trio.lowlevel.checkpoint()
-        return folder, core
+        return folder, core, store
 
-    def _make_driver(self, core: Core) -> Driver:
+    def _make_driver(self, core: Core, store: Store) -> Driver:
         return Driver(
             core=core,
-            store=Store(),
+            store=store,
             sink=self._sink,
             post=self._post,
             addresses=self._settings.addresses,
             request_timeout_s=self._settings.request_timeout_s,
             turnstile=self._turnstile,
+        )
+
+    def _make_snapshots(self, driver: Driver, nursery: trio.Nursery) -> Snapshots:
+        assert self._folder is not None
+        return Snapshots(
+            nursery=nursery,
+            disk=self._disk,
+            folder=self._folder,
+            work=self._disk_work,
+            cluster=self._settings.cluster,
+            post=self._post,
+            tell=driver.snapshot_step_done,
+            fail=driver.disk_failed,
+            replace_store=driver.replace_store,
+            chunk_bytes=self._settings.chunk_bytes,
+            slice_keys=self._settings.slice_keys,
         )
 
     def _identity(self, folder: OpenFolder) -> Identity:
@@ -208,6 +236,7 @@ class Node:
         assert self._acceptor is not None
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
+            driver.snapshots = self._make_snapshots(driver, nursery)
             nursery.start_soon(self._acceptor.run)
             for link in self._links.values():
                 nursery.start_soon(link.run)

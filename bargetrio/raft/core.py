@@ -7,7 +7,7 @@ term and role that everything shares. The rules themselves stand in election.py,
 from random import Random
 from typing import Final, assert_never
 
-from bargetrio.raft import election, reads, replication
+from bargetrio.raft import election, reads, replication, snapshots
 from bargetrio.raft.durability import Durability
 from bargetrio.raft.effects import (
     Announce,
@@ -33,12 +33,16 @@ from bargetrio.raft.messages import (
     NodeId,
     PreVoteReply,
     PreVoteRequest,
+    SnapshotMeta,
+    SnapshotReply,
+    SnapshotRequest,
     Term,
     VoteReply,
     VoteRequest,
 )
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.roles import TRANSITIONS, Candidate, Follower, Leader, PreCandidate, Progress, Role
+from bargetrio.raft.snapshots import Receiving, SnapshotPolicy
 
 APPLY_SLICE: Final = 1000
 """Entries of one Apply: no pass may hold the loop for long."""
@@ -60,9 +64,11 @@ class Core:
         election_s: tuple[float, float],
         random: Random,
         now: float,
+        snapshot_policy: SnapshotPolicy | None = None,
     ) -> None:
         assert node_id in node_ids
         self.node_id = node_id
+        self.members = tuple(sorted(node_ids))
         self.peers = tuple(sorted(set(node_ids) - {node_id}))
         self.majority = len(node_ids) // 2 + 1
         self.heartbeat_s = heartbeat_s
@@ -71,11 +77,21 @@ class Core:
         # Persistent state (Figure 2): on the disk before any answer depends on it.
         self.current_term: Term = remembered.hard_state.term
         self.voted_for: NodeId | None = remembered.hard_state.voted_for
-        self.log = Log(remembered.entries)
+        self.log = Log(remembered.entries, remembered.start)
         self.durability = Durability(self.log.last_index)
+        self.snapshot: SnapshotMeta | None = remembered.snapshot
+        """The newest snapshot on this disk; the driver has loaded it before it made this core."""
         # Volatile state.
-        self.commit_index: Index = 0
-        self.last_applied: Index = 0
+        self.commit_index: Index = 0 if self.snapshot is None else self.snapshot.last_index
+        self.last_applied: Index = self.commit_index
+        self.snapshot_policy = SnapshotPolicy() if snapshot_policy is None else snapshot_policy
+        self.is_taking = False
+        self.is_snapshot_asked = False
+        self.compact_to: Index = 0
+        self.receiving: Receiving | None = None
+        self.installing: SnapshotMeta | None = None
+        """A received snapshot on its way into the place of state and log; nothing is applied meanwhile."""
+        self.installing_from: NodeId = node_id
         self.role: Role = Follower(self.new_election_deadline(now))
         self._effects: list[Effect] = []
 
@@ -96,6 +112,10 @@ class Core:
                 election.on_pre_vote_request(self, message, now)
             case PreVoteReply():
                 election.on_pre_vote_reply(self, message, now)
+            case SnapshotRequest():
+                snapshots.on_snapshot_request(self, message, now)
+            case SnapshotReply():
+                snapshots.on_snapshot_reply(self, message, now)
             case _:
                 assert_never(message)
 
@@ -138,6 +158,7 @@ class Core:
         """Note that the write of Persist(number) is synced, and its `then` has left."""
         for send in self.durability.persisted(number):
             self._effects.append(send)
+        snapshots.maybe_load(self)
         match self.role:
             case Leader():
                 replication.advance_commit(self, self.role)
@@ -145,6 +166,22 @@ class Core:
                 election.count_own_vote(self, self.role, now)
             case _:
                 pass
+
+    def take_snapshot(self) -> None:
+        """Ask for a snapshot although it is not time: TakeSnapshot follows as soon as none is under way."""
+        self.is_snapshot_asked = True
+
+    def snapshot_taken(self, snapshot: SnapshotMeta, now: float) -> None:
+        """Note that what TakeSnapshot asked for is on the disk, under its name."""
+        snapshots.taken(self, snapshot, now)
+
+    def chunk_stored(self, snapshot: SnapshotMeta, bytes_stored: int, now: float) -> None:
+        """Note that StoreChunk is done: the received file has `bytes_stored` synced bytes, all and right ones if it is whole."""
+        snapshots.chunk_stored(self, snapshot, bytes_stored, now)
+
+    def snapshot_loaded(self, snapshot: SnapshotMeta) -> None:
+        """Note that the state machine is what LoadSnapshot asked for."""
+        snapshots.loaded(self, snapshot)
 
     # -- the way out -----------------------------------------------------------------------------------------------------
 
@@ -156,7 +193,7 @@ class Core:
     @property
     def has_more_to_apply(self) -> bool:
         """Whether another Apply waits for the next `take_effects`."""
-        return self.last_applied < self.commit_index
+        return self.last_applied < self.commit_index and self.installing is None
 
     def take_effects(self) -> list[Effect]:
         """Return what must be done, in order; call it after every batch of input."""
@@ -168,6 +205,8 @@ class Core:
             self._effects.append(persist)
         if self.has_more_to_apply:
             self._apply()
+        snapshots.maybe_take(self)
+        snapshots.compact(self)
         if isinstance(self.role, Leader):
             reads.release(self, self.role)
         effects, self._effects = self._effects, []
@@ -315,7 +354,7 @@ class Core:
 
     def _append_own(self, entry: Entry) -> None:
         self.log.append((entry,))
-        self.durability.remember_entries(self.log.last_index, [entry])
+        self.durability.remember_entries(self.log.last_index, [entry], self.log.digest(self.log.last_index))
 
     def _apply(self) -> None:
         first = self.last_applied + 1

@@ -10,8 +10,8 @@ holds back every message of that term. Nothing else waits, so heartbeats never w
 from dataclasses import dataclass
 
 from bargetrio.raft.effects import Persist, Send
-from bargetrio.raft.messages import AppendReply, Entry, Index
-from bargetrio.raft.records import Append, HardState, Record, Truncate
+from bargetrio.raft.messages import AppendReply, Entry, Index, SnapshotMeta
+from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
 
 
 @dataclass(slots=True)
@@ -20,6 +20,15 @@ class InFlight:
 
     number: int
     covers: Index
+
+
+@dataclass(slots=True)
+class _Tail:
+    """Entries that wait for their write; a later batch joins them."""
+
+    first_index: Index
+    entries: list[Entry]
+    digest: int
 
 
 class Durability:
@@ -33,7 +42,7 @@ class Durability:
         self._in_flight: InFlight | None = None
         self._hard_state: HardState | None = None
         self._hard_state_number = 0
-        self._log_records: list[Truncate | tuple[Index, list[Entry]]] = []
+        self._log_records: list[Truncate | Install | _Tail] = []
         self._queued_covers = durable_index
         self._then: list[Send] = []
         self._held: list[Send] = []
@@ -48,24 +57,33 @@ class Durability:
         self._hard_state = hard_state
         self._hard_state_number = self._queued_number
 
-    def remember_entries(self, first_index: Index, entries: list[Entry]) -> None:
-        """Queue entries for the log's end; `first_index` follows what was queued or written before."""
-        if self._log_records and isinstance(tail := self._log_records[-1], tuple):
-            tail[1].extend(entries)
+    def remember_entries(self, first_index: Index, entries: list[Entry], digest: int) -> None:
+        """Queue entries for the log's end, which then has `digest`; `first_index` follows what was queued or written before."""
+        if self._log_records and isinstance(tail := self._log_records[-1], _Tail):
+            tail.entries.extend(entries)
+            tail.digest = digest
         else:
-            self._log_records.append((first_index, list(entries)))
+            self._log_records.append(_Tail(first_index, list(entries), digest))
         self._queued_covers = first_index + len(entries) - 1
 
-    def remember_truncation(self, from_index: Index) -> None:
-        """Queue the end of the log before `from_index`.
+    def remember_truncation(self, from_index: Index, last_term: int, digest: int) -> None:
+        """Queue the end of the log before `from_index`; `last_term` and `digest` are those of its new end.
 
         What a write in flight holds from there on is no longer what the log says, so its end proves nothing (BUG-26).
         """
-        self._log_records.append(Truncate(from_index=from_index))
+        self._log_records.append(Truncate(from_index=from_index, last_term=last_term, digest=digest))
         self._queued_covers = from_index - 1
         self.durable_index = min(self.durable_index, from_index - 1)
         if self._in_flight is not None:
             self._in_flight.covers = min(self._in_flight.covers, from_index - 1)
+
+    def remember_install(self, snapshot: SnapshotMeta) -> None:
+        """Queue a snapshot in the place of the whole log: nothing of what was written or queued of the log counts any more."""
+        self._log_records = [Install(snapshot=snapshot)]
+        self._queued_covers = snapshot.last_index
+        self.durable_index = 0
+        if self._in_flight is not None:
+            self._in_flight.covers = 0
 
     def write_that_covers(self, index: Index) -> int:
         """Return the number of the write after which `index` is durable; 0 if it is."""
@@ -96,8 +114,8 @@ class Durability:
             return None
         records: list[Record] = [] if self._hard_state is None else [self._hard_state]
         for record in self._log_records:
-            if isinstance(record, tuple):
-                records.append(Append(first_index=record[0], entries=tuple(record[1])))
+            if isinstance(record, _Tail):
+                records.append(Append(first_index=record.first_index, digest=record.digest, entries=tuple(record.entries)))
             else:
                 records.append(record)
         persist = Persist(self._queued_number, tuple(records), tuple(self._then))

@@ -6,7 +6,7 @@ from typing import Literal
 from msgspec import Struct
 
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Index, Message, NodeId
+from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta, SnapshotRequest, Term
 from bargetrio.raft.records import Record
 
 Ticket = object
@@ -77,10 +77,70 @@ class ProposalsUnknown(Struct, frozen=True):
     leader: NodeId | None
 
 
+class TakeSnapshot(Struct, frozen=True):
+    """Save the state machine as it is at this moment, when it has applied exactly `last_index`, beside everything else.
+
+    When the file lasts, call `core.snapshot_taken(meta, now)`. At most one is under way.
+    """
+
+    last_index: Index
+    last_term: Term
+    digest: int
+    members: tuple[NodeId, ...]
+
+
+class Compact(Struct, frozen=True):
+    """The log's entries before `first_index` are not needed any more: their files may go.
+
+    Of the snapshots only those whose last index is in `keep` are needed.
+    """
+
+    first_index: Index
+    keep: frozenset[Index]
+
+
+class SendChunk(Struct, frozen=True):
+    """Read a piece of that snapshot's file from `message.offset` on, put it in the message, send it; it may also be lost."""
+
+    to: NodeId
+    message: SnapshotRequest
+
+
+class StoreChunk(Struct, frozen=True):
+    """Write and sync a piece of a snapshot that a leader sends; offset 0 begins a new file. Then call `core.chunk_stored`.
+
+    With the last piece the whole file is checked; if it is not what `snapshot` says, 0 bytes are stored.
+    """
+
+    snapshot: SnapshotMeta
+    offset: int
+    data: bytes
+
+
+class LoadSnapshot(Struct, frozen=True):
+    """Put that snapshot in the place of the state machine, then call `core.snapshot_loaded`; no Apply comes before that."""
+
+    snapshot: SnapshotMeta
+
+
 class Announce(Struct, frozen=True, gc=False):
     """A fact for the event log."""
 
     fact: Fact
 
 
-Effect = Send | Persist | Apply | ReadReady | ReadFailed | ProposalRefused | ProposalsUnknown | Announce
+Effect = (
+    Send
+    | Persist
+    | Apply
+    | ReadReady
+    | ReadFailed
+    | ProposalRefused
+    | ProposalsUnknown
+    | TakeSnapshot
+    | Compact
+    | SendChunk
+    | StoreChunk
+    | LoadSnapshot
+    | Announce
+)

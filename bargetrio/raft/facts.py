@@ -164,6 +164,39 @@ class ReadServed(Struct, frozen=True, kw_only=True, gc=False):
     round: int
 
 
+class SnapshotTaken(Struct, frozen=True, kw_only=True, gc=False):
+    """This node has saved its state up to `index`; its log now begins after `log_start`."""
+
+    kind: ClassVar[str] = "snapshot_taken"
+    term: Term
+    index: Index
+    digest: int
+    size: int
+    log_start: Index
+
+
+class SnapshotSent(Struct, frozen=True, kw_only=True, gc=False):
+    """The leader sends `peer` its snapshot: from the beginning, and when the follower has it whole (`done`)."""
+
+    kind: ClassVar[str] = "snapshot_sent"
+    peer: NodeId
+    term: Term
+    index: Index
+    size: int
+    done: bool
+
+
+class SnapshotInstalled(Struct, frozen=True, kw_only=True, gc=False):
+    """This node has put a leader's snapshot in the place of its state; its log begins after `index`."""
+
+    kind: ClassVar[str] = "snapshot_installed"
+    peer: NodeId
+    term: Term
+    index: Index
+    digest: int
+    size: int
+
+
 Fact = (
     RoleChanged
     | TermChanged
@@ -180,4 +213,7 @@ Fact = (
     | CommitAdvanced
     | Applied
     | ReadServed
+    | SnapshotTaken
+    | SnapshotSent
+    | SnapshotInstalled
 )

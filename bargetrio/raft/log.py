@@ -1,61 +1,78 @@
-"""The log in memory: entries, their terms, and a running digest of it up to every index."""
+"""The log in memory: the entries that no snapshot has replaced, their terms, and a running digest of it up to every index."""
 
-from bisect import bisect_left, bisect_right
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterable
 from zlib import crc32
 
 from bargetrio.raft.messages import Command, Entry, Index, Term
+from bargetrio.raft.records import LogStart
 
 
 class Log:
-    """Entries 1 to `last_index`; index 0, term 0 stand for "before the log".
+    """Entries `start_index` + 1 to `last_index`; what is before them is committed, applied, and held by a snapshot.
 
     ```
-    index   1   2   3   4
-    term    1   1   2   2      last_index 4, last_term 2
+    index   (3)  4   5   6   7      start_index 3: index and term are known, the entry is not there any more
+    term    (1)  1   1   2   2      last_index 7, last_term 2
     ```
+    A log that was never compacted starts at index 0, term 0: "before the log".
     """
 
-    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+    def __init__(self, entries: Iterable[Entry] = (), start: LogStart | None = None) -> None:
+        start = LogStart() if start is None else start
+        self._start_index, self._start_term = start.index, start.term
         self._entries: list[Entry] = []
-        self._digests: list[int] = [0]
-        self._bytes: list[int] = [0]
+        self._digests = array("I", [start.digest])
+        self._bytes = array("Q", [0])
         self.append(entries)
 
     @property
+    def start_index(self) -> Index:
+        """The index before the first entry that is here."""
+        return self._start_index
+
+    @property
     def last_index(self) -> Index:
-        """The index of the last entry, 0 if there is none."""
-        return len(self._entries)
+        """The index of the last entry, `start_index` if there is none."""
+        return self._start_index + len(self._entries)
 
     @property
     def last_term(self) -> Term:
-        """The term of the last entry, 0 if there is none."""
-        return self._entries[-1].term if self._entries else 0
+        """The term of the last entry."""
+        return self._entries[-1].term if self._entries else self._start_term
 
     def term(self, index: Index) -> Term:
-        """Return the term of the entry at `index`; 0 for index 0."""
-        return self._entries[index - 1].term if index else 0
+        """Return the term of the entry at `index`, from `start_index` on; 0 for index 0."""
+        place = index - self._start_index
+        assert place >= 0, f"entry {index} was compacted"
+        return self._entries[place - 1].term if place else self._start_term
 
     def entry(self, index: Index) -> Entry:
         """Return the entry at `index`."""
-        assert index > 0
-        return self._entries[index - 1]
+        assert index > self._start_index
+        return self._entries[index - self._start_index - 1]
 
     def slice(self, first: Index, last: Index) -> tuple[Entry, ...]:
-        """Return entries `first` to `last`, both included."""
-        return tuple(self._entries[first - 1 : last])
+        """Return entries `first` to `last`, both included; none if there are none between."""
+        if first > last:
+            return ()
+        assert first > self._start_index
+        return tuple(self._entries[first - self._start_index - 1 : last - self._start_index])
 
     def commands(self, first: Index, last: Index, most: int = 3) -> tuple[Command, ...]:
-        """Return the first few commands from `first` to `last`."""
-        return tuple(entry.command for entry in self._entries[first - 1 : min(last, first - 1 + most)])
+        """Return the first few commands from `first` to `last`, of those that are here."""
+        begin = max(first - self._start_index - 1, 0)
+        return tuple(entry.command for entry in self._entries[begin : min(last - self._start_index, begin + most)])
 
     def digest(self, index: Index) -> int:
-        """Return the running digest of everything up to `index`: equal logs have equal digests."""
-        return self._digests[index]
+        """Return the running digest of everything up to `index`: equal logs have equal digests; 0 before `start_index`."""
+        place = index - self._start_index
+        return self._digests[place] if place >= 0 else 0
 
     def bytes_between(self, after: Index, last: Index) -> int:
-        """Return the size of the commands after `after` up to `last`."""
-        return self._bytes[last] - self._bytes[after]
+        """Return the size of the commands after `after` up to `last`, of those that are here."""
+        return self._bytes[last - self._start_index] - self._bytes[max(after - self._start_index, 0)]
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Add entries at the end."""
@@ -71,40 +88,63 @@ class Log:
 
     def truncate(self, from_index: Index) -> None:
         """Delete the entries from `from_index` on."""
-        assert from_index > 0
-        del self._entries[from_index - 1 :]
-        del self._digests[from_index:]
-        del self._bytes[from_index:]
+        place = from_index - self._start_index
+        assert place > 0
+        del self._entries[place - 1 :]
+        del self._digests[place:]
+        del self._bytes[place:]
+
+    def compact(self, to_index: Index) -> None:
+        """Forget the entries up to `to_index`; its term and digest stay known."""
+        place = to_index - self._start_index
+        assert 0 <= place <= len(self._entries)
+        self._start_term = self.term(to_index)
+        self._start_index = to_index
+        del self._entries[:place]
+        del self._digests[:place]
+        del self._bytes[:place]
+
+    def reset(self, start: LogStart) -> None:
+        """Forget everything: the log goes on after `start`, which a snapshot holds."""
+        self._start_index, self._start_term = start.index, start.term
+        self._entries.clear()
+        self._digests = array("I", [start.digest])
+        self._bytes = array("Q", [0])
 
     def batch_end(self, first: Index, most_entries: int, most_bytes: int) -> Index:
         """Return the last index of a batch from `first`: within both limits, but at least one entry."""
-        by_size = bisect_right(self._bytes, self._bytes[first - 1] + most_bytes, first) - 1
-        return max(first, min(first + most_entries - 1, by_size, self.last_index))
+        place = first - self._start_index
+        by_size = bisect_right(self._bytes, self._bytes[place - 1] + most_bytes, place) - 1
+        return max(first, min(first + most_entries - 1, by_size + self._start_index, self.last_index))
 
     def is_behind(self, last_log_index: Index, last_log_term: Term) -> bool:
         """Return whether the given log end is at least as up to date as ours (5.4.1)."""
         return (last_log_term, last_log_index) >= (self.last_term, self.last_index)
 
-    def first_conflict(self, prev_log_index: Index, entries: tuple[Entry, ...]) -> int:
-        """Return how many of `entries`, which follow `prev_log_index`, are in this log already (5.3).
+    def holds(self, index: Index, term: Term) -> bool:
+        """Return whether the entry at `index` has `term` here (5.3); what was compacted is committed, so every leader has it."""
+        if index < self._start_index:
+            return True
+        return index <= self.last_index and self.term(index) == term
 
-        The next one is either beyond the end or in conflict; what stands after a match is kept (BUG-22).
+    def first_conflict(self, prev_log_index: Index, entries: tuple[Entry, ...]) -> int:
+        """Return how many of `entries`, which follow `prev_log_index`, are in this log already (5.3), compacted ones included.
+
+        The next one is either beyond the end or in conflict; what stands after a match is kept (BUG-22, BUG-21).
         """
-        start = prev_log_index
-        both = min(len(entries), self.last_index - start)
-        for count in range(both):
+        start = prev_log_index - self._start_index
+        both = min(len(entries), self.last_index - prev_log_index)
+        for count in range(max(-start, 0), both):
             if entries[count].term != self._entries[start + count].term:
                 return count
         return max(both, 0)
 
     def last_index_within(self, index: Index, term: Term) -> Index:
-        """Return the largest index up to `index` whose entry's term is at most `term`; 0 if there is none.
+        """Return the largest index up to `index` whose entry's term is at most `term`; 0 if there is none that is still here.
 
         Terms never fall along a log, so both sides can skip a whole term a probe (5.3, the end).
         """
         top = min(index, self.last_index)
-        return bisect_right(self._entries, term, 0, top, key=lambda entry: entry.term)
-
-    def first_index_of_term(self, term: Term) -> Index:
-        """Return the first index whose term is at least `term`, `last_index` + 1 if there is none."""
-        return bisect_left(self._entries, term, key=lambda entry: entry.term) + 1
+        if top < self._start_index or self._start_term > term:
+            return 0
+        return self._start_index + bisect_right(self._entries, term, 0, top - self._start_index, key=lambda entry: entry.term)

@@ -96,7 +96,45 @@ class AppendReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="appe
     round: Natural
 
 
-Message = PreVoteRequest | PreVoteReply | VoteRequest | VoteReply | AppendRequest | AppendReply
+class SnapshotMeta(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which state a snapshot holds, and what its file must be: the same for two nodes only if the files are the same.
+
+    `digest` is the log's up to `last_index`; `size` is in bytes; `checksum` is the CRC-32 of the file.
+    """
+
+    last_index: Index
+    last_term: Term
+    digest: Natural
+    members: tuple[NodeId, ...]
+    size: Natural
+    checksum: Natural
+
+
+class SnapshotRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="snapshot_request", forbid_unknown_fields=True):
+    """InstallSnapshot: bytes of a snapshot's file from `offset` on, base64 on the wire (section 7, Figure 13)."""
+
+    term: Term
+    leader_id: NodeId
+    snapshot: SnapshotMeta
+    offset: Natural
+    data: bytes
+
+
+class SnapshotReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="snapshot_reply", forbid_unknown_fields=True):
+    """How many bytes of that snapshot the follower's disk holds, or that it needs no more of it.
+
+    `installed`: the disk holds the whole state up to `last_index`, by this snapshot or by entries. The leader goes on at
+    `bytes_stored`; a follower that was restarted says 0.
+    """
+
+    term: Term
+    follower_id: NodeId
+    last_index: Index
+    bytes_stored: Natural
+    installed: bool
+
+
+Message = PreVoteRequest | PreVoteReply | VoteRequest | VoteReply | AppendRequest | AppendReply | SnapshotRequest | SnapshotReply
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
@@ -109,9 +147,9 @@ def sender(message: Message) -> NodeId:
             return message.candidate_id
         case PreVoteReply() | VoteReply():
             return message.voter_id
-        case AppendRequest():
+        case AppendRequest() | SnapshotRequest():
             return message.leader_id
-        case AppendReply():
+        case AppendReply() | SnapshotReply():
             return message.follower_id
 
 

@@ -1,11 +1,11 @@
-"""What a node must remember: hard state, entries and truncations, as records of one log (Figure 2, "persistent state").
+"""What a node must remember: hard state, entries, truncations and snapshots (Figure 2, "persistent state"; section 7).
 
-The core hands records to its driver inside a Persist effect; storage turns them into lines and back.
+The core hands records to its driver inside a Persist effect; storage turns them into lines and files, and back.
 """
 
 from msgspec import Struct
 
-from bargetrio.raft.messages import Entry, Index, NodeId, Term
+from bargetrio.raft.messages import Entry, Index, Natural, NodeId, SnapshotMeta, Term
 
 
 class HardState(Struct, frozen=True, kw_only=True, tag_field="record", tag="hard_state", forbid_unknown_fields=True):
@@ -16,23 +16,45 @@ class HardState(Struct, frozen=True, kw_only=True, tag_field="record", tag="hard
 
 
 class Append(Struct, frozen=True, kw_only=True, tag_field="record", tag="append", forbid_unknown_fields=True):
-    """Entries from `first_index` on, directly after the log's last entry."""
+    """Entries from `first_index` on, directly after the log's last entry; `digest` is the log's, up to the last of them."""
 
     first_index: Index
+    digest: Natural
     entries: tuple[Entry, ...]
 
 
 class Truncate(Struct, frozen=True, kw_only=True, tag_field="record", tag="truncate", forbid_unknown_fields=True):
-    """The log ends before `from_index`: a leader's log said otherwise from there on (5.3)."""
+    """The log ends before `from_index`: a leader's log said otherwise from there on (5.3).
+
+    `last_term` and `digest` are those of the log's new end.
+    """
 
     from_index: Index
+    last_term: Term
+    digest: Natural
 
 
-Record = HardState | Append | Truncate
+class Install(Struct, frozen=True, kw_only=True, tag_field="record", tag="install", forbid_unknown_fields=True):
+    """The snapshot that was received whole takes the place of the state and of the whole log (section 7)."""
+
+    snapshot: SnapshotMeta
+
+
+Record = HardState | Append | Truncate | Install
+
+
+class LogStart(Struct, frozen=True, kw_only=True):
+    """Where a log begins: behind an entry that a snapshot holds, of which index, term and digest are known."""
+
+    index: Index = 0
+    term: Term = 0
+    digest: Natural = 0
 
 
 class Remembered(Struct, frozen=True, kw_only=True):
-    """What a node's disk says when it starts: the input of a new core."""
+    """What a node's disk says when it starts: the input of a new core. The log reaches up to `snapshot` at least."""
 
     hard_state: HardState = HardState()
+    snapshot: SnapshotMeta | None = None
+    start: LogStart = LogStart()
     entries: tuple[Entry, ...] = ()

@@ -6,9 +6,10 @@ majority of disks holds is committed, and everything before it.
 
 from typing import TYPE_CHECKING, Final
 
+from bargetrio.raft import snapshots
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import AppendAccepted, AppendRejected, AppendSent, LogTruncated
-from bargetrio.raft.messages import AppendReply, AppendRequest, Index, NodeId
+from bargetrio.raft.messages import AppendReply, AppendRequest, Index, NodeId, Term
 from bargetrio.raft.roles import Follower, Leader, Progress
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def on_heartbeat_deadline(core: "Core", leader: Leader, now: float) -> None:
     leader.heartbeat_deadline = now + core.heartbeat_s
     for peer, progress in leader.progress.items():
         send_empty(core, leader, peer, progress)
+        if progress.transfer is not None:
+            snapshots.wait_for_reply(core, progress.transfer)
 
 
 def heard_from_quorum(core: "Core", leader: Leader, now: float, within_s: float) -> bool:
@@ -43,15 +46,21 @@ def heard_from_quorum(core: "Core", leader: Leader, now: float, within_s: float)
 
 
 def send_empty(core: "Core", leader: Leader, peer: NodeId, progress: Progress) -> None:
-    """Send a heartbeat; in probe state it is also the probe."""
+    """Send a heartbeat; in probe state it is also the probe. Where the log begins too late for one, it is about nothing."""
     progress.probe_sent = True
-    _send_append(core, leader, peer, progress.next_index - 1, progress.next_index - 1)
+    prev_log_index = progress.next_index - 1 if progress.next_index > core.log.start_index else 0
+    _send_append(core, leader, peer, prev_log_index, prev_log_index)
 
 
 def send_entries(core: "Core", leader: Leader) -> None:
     """Send every follower what it lacks, as far as its window allows; probe those whose log we don't know yet."""
     last_index = core.log.last_index
     for peer, progress in leader.progress.items():
+        if progress.state != "snapshot" and progress.next_index <= core.log.start_index:
+            snapshots.begin_transfer(core, peer, progress)
+        if progress.state == "snapshot":
+            snapshots.send_chunk(core, peer, progress)
+            continue
         if progress.state == "probe":
             if not progress.probe_sent:
                 send_empty(core, leader, peer, progress)
@@ -105,18 +114,30 @@ def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
     progress.match_index = max(progress.match_index, message.match_index)  # it only rises (BUG-18)
     while progress.in_flight and progress.in_flight[0][0] <= progress.match_index:
         progress.in_flight_bytes -= progress.in_flight.popleft()[1]
-    if progress.state == "probe":
-        progress.state = "replicate"
-        progress.forget_in_flight()
-        progress.next_index = max(progress.match_index, min(message.prev_log_index, core.log.last_index)) + 1
-    else:
-        progress.next_index = max(progress.next_index, progress.match_index + 1)
+    match progress.state:
+        case "probe":
+            progress.state = "replicate"
+            progress.forget_in_flight()
+            progress.next_index = max(progress.match_index, min(message.prev_log_index, core.log.last_index)) + 1
+        case "replicate":
+            progress.next_index = max(progress.next_index, progress.match_index + 1)
+        case "snapshot":
+            if progress.match_index >= core.log.start_index:  # entries that were on their way were enough
+                resume(core, progress, progress.match_index)
+
+
+def resume(core: "Core", progress: Progress, match_index: Index) -> None:
+    """Go on with entries: the follower's disk holds all that ours holds up to `match_index`."""
+    progress.match_index = max(progress.match_index, match_index)
+    progress.state, progress.transfer = "replicate", None
+    progress.forget_in_flight()
+    progress.next_index = progress.match_index + 1
 
 
 def _on_refusal(core: "Core", progress: Progress, message: AppendReply) -> None:
     """Go back to where the logs may agree: at most one probe per term (5.3, the end)."""
-    if message.prev_log_index <= progress.match_index:
-        return  # an old refusal, overtaken by an acceptance
+    if message.prev_log_index <= progress.match_index or progress.state == "snapshot":
+        return  # an old refusal, overtaken by an acceptance or by a snapshot
     if progress.state == "probe" and message.prev_log_index != progress.next_index - 1:
         return  # not an answer to the present probe
     agree = core.log.last_index_within(min(message.hint_index, message.prev_log_index - 1), message.hint_term)
@@ -146,7 +167,7 @@ def _send_append(core: "Core", leader: Leader, peer: NodeId, prev_log_index: Ind
             term=core.current_term,
             leader_id=core.node_id,
             prev_log_index=prev_log_index,
-            prev_log_term=core.log.term(prev_log_index),
+            prev_log_term=core.log.term(prev_log_index) if prev_log_index else 0,
             entries=core.log.slice(first, last),
             leader_commit=core.commit_index,
             round=leader.round,
@@ -163,9 +184,9 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
         # The answer's higher term makes a deposed leader step down, or lets a node left behind catch up (BUG-10).
         _reject(core, message, f"term {message.term} is old, ours is {core.current_term}")
         return
-    follower = _follow(core, message, now)
+    follower = follow(core, message.term, message.leader_id, now)
     prev_log_index = message.prev_log_index
-    if prev_log_index > core.log.last_index or core.log.term(prev_log_index) != message.prev_log_term:
+    if not core.log.holds(prev_log_index, message.prev_log_term):
         where = f"no entry {prev_log_index} of term {message.prev_log_term}"
         _reject(core, message, f"{where}: the log ends at {core.log.last_index}")
         return
@@ -203,14 +224,13 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
     )
 
 
-def _follow(core: "Core", message: AppendRequest, now: float) -> Follower:
+def follow(core: "Core", term: Term, leader_id: NodeId, now: float) -> Follower:
     """Obey the leader of this term, and put off our own election, even if the log check fails (BUG-09)."""
     role = core.role
-    if isinstance(role, Leader) and message.term == core.current_term:
-        raise ConsensusViolation(f"node {message.leader_id} claims to lead term {message.term}, which this node leads")
-    if message.term > core.current_term or not isinstance(role, Follower) or role.leader_id != message.leader_id:
-        reason = f"node {message.leader_id} leads term {message.term}"
-        core.become_follower(now, term=message.term, leader_id=message.leader_id, reason=reason)
+    if isinstance(role, Leader) and term == core.current_term:
+        raise ConsensusViolation(f"node {leader_id} claims to lead term {term}, which this node leads")
+    if term > core.current_term or not isinstance(role, Follower) or role.leader_id != leader_id:
+        core.become_follower(now, term=term, leader_id=leader_id, reason=f"node {leader_id} leads term {term}")
     assert isinstance(core.role, Follower)
     core.role.heard_leader_at = now
     core.role.election_deadline = core.new_election_deadline(now)
@@ -227,10 +247,10 @@ def _take_entries(core: "Core", message: AppendRequest, known: int) -> None:
             )
         core.announce(LogTruncated(term=core.current_term, index=first_new, last_index=core.log.last_index))
         core.log.truncate(first_new)
-        core.durability.remember_truncation(first_new)
+        core.durability.remember_truncation(first_new, core.log.last_term, core.log.digest(first_new - 1))
     new = message.entries[known:]
     core.log.append(new)
-    core.durability.remember_entries(first_new, list(new))
+    core.durability.remember_entries(first_new, list(new), core.log.digest(core.log.last_index))
 
 
 def _reject(core: "Core", message: AppendRequest, reason: str) -> None:
@@ -245,7 +265,7 @@ def _reject(core: "Core", message: AppendRequest, reason: str) -> None:
             success=False,
             prev_log_index=message.prev_log_index,
             hint_index=hint_index,
-            hint_term=core.log.term(hint_index),
+            hint_term=core.log.term(hint_index) if hint_index else 0,
             # Rounds are counted anew in every term: an old term's says nothing to the same leader in this one (OWN-11).
             round=message.round if message.term == core.current_term else 0,
         ),

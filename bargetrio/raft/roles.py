@@ -9,9 +9,9 @@ from typing import Final, Literal
 
 from bargetrio.raft.effects import Ticket
 from bargetrio.raft.facts import RoleName
-from bargetrio.raft.messages import Index, NodeId
+from bargetrio.raft.messages import Index, NodeId, SnapshotMeta
 
-ProgressState = Literal["probe", "replicate"]
+ProgressState = Literal["probe", "replicate", "snapshot"]
 
 
 @dataclass(slots=True)
@@ -47,7 +47,7 @@ class Progress:
     """A leader's view of one follower (Figure 2; dissertation 10.2.2).
 
     probe: one empty append at a time looks for where the logs agree. replicate: entries are sent ahead of the answers, as far
-    as the window of unanswered ones allows.
+    as the window of unanswered ones allows. snapshot: the log here begins too late for it; `transfer` says what it is sent.
     """
 
     next_index: Index
@@ -58,11 +58,22 @@ class Progress:
     in_flight: deque[tuple[Index, int]] = field(default_factory=deque)
     in_flight_bytes: int = 0
     acknowledged_round: int = 0
+    transfer: "Transfer | None" = None
 
     def forget_in_flight(self) -> None:
         """What was sent may be lost: nothing of it is waited for."""
         self.in_flight.clear()
         self.in_flight_bytes = 0
+
+
+@dataclass(slots=True)
+class Transfer:
+    """A snapshot on its way to one follower, a piece at a time; a piece that is not answered in time is sent again."""
+
+    snapshot: SnapshotMeta
+    offset: int = 0
+    is_due: bool = True
+    heartbeats_waited: int = 0
 
 
 @dataclass(slots=True)

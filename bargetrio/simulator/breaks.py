@@ -174,16 +174,16 @@ def repeated_votes_count(patches: Patches) -> None:
 
 @_breaks("hearing the leader puts off the own election", "5.2")
 def timer_not_reset_by_append(patches: Patches) -> None:
-    old = replication._follow
+    old = replication.follow
 
-    def follow(core: Core, message: AppendRequest, now: float) -> Follower:
+    def follow(core: Core, term: int, leader_id: int, now: float) -> Follower:
         deadline = core._timer
-        follower = old(core, message, now)
+        follower = old(core, term, leader_id, now)
         if deadline < follower.election_deadline:
             follower.election_deadline = max(deadline, now)
         return follower
 
-    patches.set(replication, "_follow", follow)
+    patches.set(replication, "follow", follow)
 
 
 @_breaks("a granted vote puts off the own election", "5.2; BUG-09")
@@ -252,8 +252,8 @@ def unconditional_truncation(patches: Patches) -> None:
 def truncation_not_written(patches: Patches) -> None:
     old = Durability.remember_truncation
 
-    def remember_truncation(self: Durability, from_index: int) -> None:
-        old(self, from_index)
+    def remember_truncation(self: Durability, from_index: int, last_term: int, digest: int) -> None:
+        old(self, from_index, last_term, digest)
         self._log_records.pop()
 
     patches.set(Durability, "remember_truncation", remember_truncation)
@@ -261,8 +261,8 @@ def truncation_not_written(patches: Patches) -> None:
 
 @_breaks("a write proves nothing about entries that were truncated while it ran", "BUG-26")
 def truncation_during_write(patches: Patches) -> None:
-    def remember_truncation(self: Durability, from_index: int) -> None:
-        self._log_records.append(Truncate(from_index=from_index))
+    def remember_truncation(self: Durability, from_index: int, last_term: int, digest: int) -> None:
+        self._log_records.append(Truncate(from_index=from_index, last_term=last_term, digest=digest))
         self._queued_covers = from_index - 1
 
     patches.set(Durability, "remember_truncation", remember_truncation)
@@ -480,7 +480,7 @@ def tail_not_rewritten(patches: Patches) -> None:
     def renew(self: OpenFolder, recovered: Recovered) -> Any:
         if not recovered.last_segment:
             return old(self, recovered)
-        name = segment_name(recovered.sequence)
+        name = segment_name(recovered.segments[-1][0])
         file = self._disk.open(name)
         self._file = file
         self._offset = len(recovered.last_segment)

@@ -124,6 +124,11 @@ class SimulatedDisk:
         self.call(self.life)
         return bytes(self._inode(path).seen)
 
+    def read_part(self, path: str, offset: int, size: int) -> bytes:
+        """Return a part of what the program would see."""
+        self.call(self.life)
+        return bytes(self._inode(path).seen[offset : offset + size])
+
     def exists(self, path: str) -> bool:
         """Return whether there is such a name."""
         return path in self._names or path in self._folders
@@ -188,6 +193,10 @@ class SimulatedDisk:
         """Return what a file is on the disk, and what of it is only in the air; `lasting`: the one that the synced name means."""
         inode = self._synced_names[name] if lasting else self._names[name]
         return Unsynced(bytes(inode.synced), len(inode.seen), list(inode.pending))
+
+    def peek(self, path: str) -> bytes:
+        """Return a file's content without touching the disk: for who looks on."""
+        return bytes(self._inode(path).seen)
 
     def names(self) -> tuple[str, ...]:
         """Return all names without touching the disk: for who looks on."""

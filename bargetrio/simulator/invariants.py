@@ -8,9 +8,20 @@ from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 from zlib import crc32
 
+import msgspec
+
 from bargetrio.eventlog.event import DriverFact
+from bargetrio.kv.store import Store
 from bargetrio.raft.core import Core
-from bargetrio.raft.facts import CommitAdvanced, Fact, LogTruncated, PreVoteRequested, RoleChanged, VoteGranted
+from bargetrio.raft.facts import (
+    CommitAdvanced,
+    Fact,
+    LogTruncated,
+    PreVoteRequested,
+    RoleChanged,
+    SnapshotInstalled,
+    VoteGranted,
+)
 from bargetrio.raft.messages import (
     AppendReply,
     AppendRequest,
@@ -19,14 +30,18 @@ from bargetrio.raft.messages import (
     NodeId,
     PreVoteReply,
     PreVoteRequest,
+    SnapshotMeta,
+    SnapshotReply,
+    SnapshotRequest,
     Term,
     VoteReply,
     VoteRequest,
 )
-from bargetrio.raft.records import Append, HardState, Record
+from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
 from bargetrio.raft.roles import Follower, Leader
 from bargetrio.simulator.port import Ticket
 from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
+from bargetrio.storage.snapshots import read_snapshot, snapshot_name
 
 
 class Broken(Exception):
@@ -81,6 +96,8 @@ class _Memory:
         """By leader and term."""
         self.disk = _DiskState(0, None, [0])
         self.disk_if_written: _DiskState | None = None
+        self.disk_between: list[_DiskState] = []
+        """Of a write that puts a snapshot in place: where a crash may leave it half-way."""
 
 
 class Invariants:
@@ -89,6 +106,9 @@ class Invariants:
     def __init__(self, nodes: int, clock: Callable[[], float]) -> None:
         self.committed: list[Committed] = [Committed(0, 0, 0)]
         """By index, whatever became of those who said so."""
+        self.states: list[int] = [_content(Store())]
+        """What all keys hold after each committed entry, as a checksum: of a store that nothing happens to."""
+        self._reference = Store()
         self.quorum = nodes // 2 + 1
         self.servers: dict[NodeId, Server] = {}
         self._memory = {node_id: _Memory() for node_id in range(nodes)}
@@ -115,6 +135,8 @@ class Invariants:
                 self._check_silence(server)
             case VoteGranted():
                 self._check_patience(server, fact)
+            case SnapshotInstalled():
+                self._check_installed(server, fact)
             case _:
                 pass
 
@@ -134,38 +156,52 @@ class Invariants:
             case AppendReply():
                 self._check_promise(server, message.term, None)
                 self._note_told(server, to, message)
-            case AppendRequest():
+            case SnapshotReply():
+                self._check_promise(server, message.term, None)
+                if message.installed:
+                    self._note_match(server, to, message.term, message.last_index)
+            case AppendRequest() | SnapshotRequest():
                 self._check_promise(server, message.term, None)
             case _:
                 pass
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
-        """From now on two states of the disk are possible."""
+        """From now on two states of the disk are possible, or a few more if a snapshot is put in place."""
         memory = self._memory[server.node_id]
-        memory.disk_if_written = _after(memory.disk, records)
+        memory.disk_between = []
+        for place, record in enumerate(records):
+            if isinstance(record, Install):
+                before = self._after(memory.disk, records[:place])
+                memory.disk_between = [before, self._after(before, [record])]
+        memory.disk_if_written = self._after(memory.disk, records)
 
     def synced(self, server: Server, records: Sequence[Record]) -> None:
         """Now only the later state is possible."""
         memory = self._memory[server.node_id]
-        memory.disk = memory.disk_if_written or _after(memory.disk, records)
-        memory.disk_if_written = None
+        memory.disk = memory.disk_if_written or self._after(memory.disk, records)
+        memory.disk_if_written, memory.disk_between = None, []
 
     def recovered(self, server: Server) -> Literal["nothing in flight", "kept", "lost", "vote lost"]:
         """The disk gave back all that was synced, and of the write that was in flight all or nothing; return which."""
         memory, core = self._memory[server.node_id], _core(server)
-        digests = [core.log.digest(index) for index in range(core.log.last_index + 1)]
+        start = core.log.start_index
+        self._check_start(server, core)
+        digests = [self.committed[index].digest for index in range(start)]
+        digests += [core.log.digest(index) for index in range(start, core.log.last_index + 1)]
         found = _DiskState(core.current_term, core.voted_for, digests)
-        possible = [memory.disk, *([memory.disk_if_written] if memory.disk_if_written is not None else [])]
+        written = [memory.disk_if_written] if memory.disk_if_written is not None else []
+        possible = [memory.disk, *memory.disk_between, *written]
         if not any((state.term, state.voted_for, list(state.digests)) == found for state in possible):
             had = f"term {memory.disk.term}, vote {memory.disk.voted_for}, {len(memory.disk.digests) - 1} entries"
             got = f"term {found.term}, vote {found.voted_for}, {len(digests) - 1} entries"
             raise Broken("disk remembers", f"node {server.node_id} had synced {had} and recovered {got}")
         fate = _fate(memory, found)
-        memory.disk, memory.disk_if_written = found, None
+        memory.disk, memory.disk_if_written, memory.disk_between = found, None, []
         memory.digests = [0]
         memory.last_digest = (0, 0)
         memory.term, memory.voted_for = core.current_term, core.voted_for
-        memory.commit_index = memory.applied_index = 0
+        memory.commit_index = memory.applied_index = core.last_applied
+        self._check_state(server, core.last_applied)
         memory.led = None
         memory.leads = False
         memory.heard_at = -1e9
@@ -182,6 +218,20 @@ class Invariants:
             raise Broken("state machine safety", f"node {server.node_id} applied entry {last}, which is not what was committed")
         if server.store.last_index != last:
             raise Broken("applied once, in order", f"node {server.node_id}'s store is at {server.store.last_index}, not {last}")
+        self._check_state(server, last)
+
+    def snapshot_saved(self, server: Server, snapshot: SnapshotMeta) -> None:
+        """A file holds exactly the state that its label names (BUG-29), the term, and the members (BUG-36)."""
+        index = snapshot.last_index
+        what = f"node {server.node_id} saves a snapshot up to entry {index}"
+        if index >= len(self.committed) or (snapshot.last_term, snapshot.digest) != self.committed[index][:2]:
+            raise Broken("a snapshot is what its label says", f"{what}, which is not what was committed")
+        if snapshot.members != server.node_ids:
+            raise Broken("a snapshot is what its label says", f"{what} with members {snapshot.members}")
+        store, path = Store(), snapshot_name(index, snapshot.last_term)
+        read_snapshot(_Bytes(server.disk.peek(path)), path, store.load)
+        if _content(store) != self.states[index]:
+            raise Broken("a snapshot is what its label says", f"{what} that holds another state")
 
     def read_asked(self, ticket: Ticket) -> None:
         """From now on the read must see all that anybody has called committed by now."""
@@ -230,6 +280,25 @@ class Invariants:
 
     # -- the rules -------------------------------------------------------------------------------------------------------
 
+    def _check_state(self, server: Server, index: Index) -> None:
+        """Equal logs make equal keys: after each slice, after loading, after recovery (5.4.3; BUG-48)."""
+        if _content(server.store) != self.states[index]:
+            raise Broken("equal states", f"node {server.node_id}'s keys after entry {index} are not what the log makes of them")
+
+    def _check_start(self, server: Server, core: Core) -> None:
+        """What a log no longer holds was committed, and is what was committed."""
+        start, log = core.log.start_index, core.log
+        if start >= len(self.committed) or (log.term(start), log.digest(start)) != self.committed[start][:2]:
+            raise Broken("a snapshot is what its label says", f"node {server.node_id}'s log begins after another entry {start}")
+
+    def _check_installed(self, server: Server, fact: SnapshotInstalled) -> None:
+        memory = self._memory[server.node_id]
+        if fact.index < memory.applied_index:
+            text = f"node {server.node_id} had applied {memory.applied_index} and installs {fact.index}"
+            raise Broken("snapshots go forward", text)
+        memory.applied_index = fact.index
+        self._check_state(server, fact.index)
+
     def _check_new_leader(self, server: Server, term: Term) -> None:
         node_id, core = server.node_id, _core(server)
         if term in self._leaders:
@@ -245,7 +314,8 @@ class Invariants:
         index = len(self.committed) - 1
         while index and self.committed[index].in_term >= term:
             index -= 1
-        if index and (core.log.last_index < index or core.log.digest(index) != self.committed[index].digest):
+        held = core.log.last_index >= index and self._digest(core, index) == self.committed[index].digest
+        if not held:
             raise Broken("leader completeness", f"node {node_id} leads term {term} without the committed entry {index}")
 
     def _check_truncation(self, server: Server, fact: LogTruncated) -> None:
@@ -267,6 +337,8 @@ class Invariants:
                     )
             else:
                 self.committed.append(entry)
+                self._reference.apply(core.log.entry(index).command, index)
+                self.states.append(_content(self._reference))
         if self._memory[server.node_id].leads:
             if core.log.term(fact.index) != fact.term:
                 text = f"node {server.node_id} commits entry {fact.index} of term {core.log.term(fact.index)} by counting"
@@ -297,7 +369,7 @@ class Invariants:
         last = core.log.last_index
         if memory.led is not None and memory.led[0] == core.current_term:
             _, index, digest = memory.led
-            if last < index or core.log.digest(index) != digest:
+            if last < index or self._digest(core, index) != digest:
                 raise Broken("leader append-only", f"node {server.node_id} changed its log before entry {index}")
         memory.led = (core.current_term, last, core.log.digest(last))
         now = server.local_now
@@ -317,7 +389,8 @@ class Invariants:
     def _check_match(self, server: Server, core: Core, peer: NodeId, index: Index) -> None:
         """What a leader believes of a follower's disk is so, unless the follower has gone on to a later term."""
         disk = self._memory[peer].disk
-        if disk.term == core.current_term and (index >= len(disk.digests) or disk.digests[index] != core.log.digest(index)):
+        digest = self._digest(core, index)
+        if disk.term == core.current_term and (index >= len(disk.digests) or disk.digests[index] != digest):
             raise Broken("match_index is true", f"node {server.node_id} takes node {peer} to hold its log up to {index}")
         told = self._memory[peer].told.get((server.node_id, core.current_term))
         if told is None or told.match_index < index:
@@ -328,6 +401,14 @@ class Invariants:
         disk = self._memory[server.node_id].disk
         if disk.term < term or (voted_for is not None and disk.term == term and disk.voted_for != voted_for):
             raise Broken("durable before told", f"node {server.node_id} speaks in term {term}, its disk knows {disk.term}")
+
+    def _note_match(self, server: Server, to: NodeId, term: Term, index: Index) -> None:
+        """What a follower says it has of the leader's log, by a snapshot: no word about reads."""
+        memory, core = self._memory[server.node_id], server.core
+        if core is not None and term == core.current_term and index >= len(memory.disk.digests):
+            raise Broken("durable before told", f"node {server.node_id} says that it has installed {index}, its disk has not")
+        told = memory.told.get((to, term), _Told(0, -1e9))
+        memory.told[to, term] = _Told(max(told.match_index, index), told.at)
 
     def _note_told(self, server: Server, to: NodeId, message: AppendReply) -> None:
         memory, core = self._memory[server.node_id], server.core
@@ -345,8 +426,11 @@ class Invariants:
     def _note_log(self, node_id: NodeId, core: Core) -> None:
         """Log matching: one digest for each (index, term), whoever holds it, whenever."""
         memory, log = self._memory[node_id], core.log
-        mirror = memory.digests
+        mirror, start = memory.digests, log.start_index
         del mirror[log.last_index + 1 :]
+        if len(mirror) <= start or mirror[start] != log.digest(start):
+            self._check_start(self.servers[node_id], core)
+            mirror[:] = [committed.digest for committed in self.committed[: start + 1]]
         while mirror[-1] != log.digest(len(mirror) - 1):
             mirror.pop()
         for index in range(len(mirror), log.last_index + 1):
@@ -355,6 +439,43 @@ class Invariants:
                 raise Broken("log matching", f"node {node_id}'s log up to entry {index} differs from another with the same term")
             mirror.append(digest)
         memory.last_digest = (log.last_index, mirror[-1])
+
+    def _digest(self, core: Core, index: Index) -> int:
+        """Return the digest of a log at `index`, also where it is compacted."""
+        return core.log.digest(index) if index >= core.log.start_index else self.committed[index].digest
+
+    def _after(self, state: _DiskState, records: Sequence[Record]) -> _DiskState:
+        """Return what a disk holds after `records`; digests as Log makes them."""
+        term, voted_for, digests = state
+        digests = list(digests)
+        for record in records:
+            match record:
+                case HardState():
+                    term, voted_for = record.term, record.voted_for
+                case Append():
+                    digests.extend(_digests(digests[-1], record))
+                case Truncate():
+                    del digests[record.from_index :]
+                case Install():
+                    last = record.snapshot.last_index
+                    if last >= len(self.committed) or self.committed[last].digest != record.snapshot.digest:
+                        raise Broken("a snapshot is what its label says", f"entry {last} of an installed snapshot is another one")
+                    digests = [committed.digest for committed in self.committed[: last + 1]]
+        return _DiskState(term, voted_for, digests)
+
+
+class _Bytes:
+    """A file that is in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read_part(self, offset: int, size: int) -> bytes:
+        return self._data[offset : offset + size]
+
+
+def _content(store: Store) -> int:
+    return crc32(msgspec.json.encode(store.items("", "", 1000)[0]))
 
 
 def _core(server: Server) -> Core:
@@ -369,21 +490,6 @@ def _fate(memory: _Memory, found: _DiskState) -> Literal["nothing in flight", "k
     if (meant.term, meant.voted_for, list(meant.digests)) == found:
         return "kept"
     return "vote lost" if meant.voted_for is not None and meant[:2] != memory.disk[:2] else "lost"
-
-
-def _after(state: _DiskState, records: Sequence[Record]) -> _DiskState:
-    """Return what a disk holds after `records`; digests as Log makes them."""
-    term, voted_for, digests = state
-    digests = list(digests)
-    for record in records:
-        match record:
-            case HardState():
-                term, voted_for = record.term, record.voted_for
-            case Append():
-                digests.extend(_digests(digests[-1], record))
-            case _:
-                del digests[record.from_index :]
-    return _DiskState(term, voted_for, digests)
 
 
 def _digests(digest: int, record: Append) -> list[int]:

@@ -5,6 +5,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from bargetrio.raft.snapshots import SnapshotPolicy
+
 Kind = str
 
 KINDS: Final[dict[Kind, str]] = {
@@ -47,6 +49,9 @@ class Plan(Struct, frozen=True, kw_only=True):
     late: float
     disk_s: tuple[float, float]
     clock_rates: tuple[float, ...]
+    snapshot_policy: SnapshotPolicy
+    """Half of the seeds take one every 5 to 50 entries, the others hardly ever."""
+    chunk_bytes: int
     heal_at: float = 20.0
     clients_until: float = 24.0
     end_at: float = 30.0
@@ -59,6 +64,8 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
     loss, duplication, late = random.uniform(0, 0.3), random.uniform(0, 0.5), random.uniform(0, 0.2)
     rates = tuple(random.uniform(0.9, 1.1) for _ in range(nodes))
     slow = random.uniform(0.005, 0.2)
+    entries, trailing, chunk_bytes = random.randint(5, 50), random.choice((0, 0, 1, 5, 20)), random.choice((100, 500, 3000))
+    often = random.random() < 0.5
     return Plan(
         nodes=nodes,
         drawn=tuple(on),
@@ -67,5 +74,7 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
         duplication=duplication if "duplication" in kinds else 0.0,
         late=late if "delays" in kinds else 0.0,
         disk_s=(0.0002, slow if "slow_disks" in kinds else 0.002),
+        snapshot_policy=SnapshotPolicy(entries=entries if often else 400, bytes=20_000 if often else 1 << 30, trailing=trailing),
+        chunk_bytes=chunk_bytes,
         clock_rates=rates if "clocks" in kinds else (1.0,) * nodes,
     )

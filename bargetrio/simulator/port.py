@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 from bargetrio.eventlog.event import DriverFact
 from bargetrio.kv.store import Outcome, Store
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Message, NodeId, Term
+from bargetrio.raft.messages import Message, NodeId, SnapshotMeta, Term
 from bargetrio.raft.records import Record
 
 if TYPE_CHECKING:
@@ -54,6 +54,10 @@ class Watcher(Protocol):
 
     def recovered(self, server: "Server") -> None:
         """The server has read its log."""
+        ...
+
+    def snapshot_saved(self, server: "Server", snapshot: SnapshotMeta) -> None:
+        """A snapshot of the server's own has its name."""
         ...
 
     def applied(self, server: "Server", first: int, last: int) -> None:

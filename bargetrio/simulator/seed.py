@@ -15,7 +15,7 @@ from bargetrio.eventlog.event import DriverFact, Event, FaultsChanged
 from bargetrio.protocol.requests import Put
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Index, Message, NodeId
+from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta
 from bargetrio.raft.records import Record
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator import linearizability
@@ -29,7 +29,7 @@ from bargetrio.simulator.plan import draw
 from bargetrio.simulator.port import Ticket
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
-from bargetrio.storage.errors import DamagedLog
+from bargetrio.storage.errors import DamagedLog, DamagedSnapshot
 
 MOST_STEPS: Final = 2_000_000
 """A seed that needs more goes round in circles."""
@@ -126,6 +126,10 @@ class Referee:
     def applied(self, server: Server, first: Index, last: Index) -> None:
         """The store has taken entries."""
         self.invariants.applied(server, first, last)
+
+    def snapshot_saved(self, server: Server, snapshot: SnapshotMeta) -> None:
+        """A snapshot has its name."""
+        self.invariants.snapshot_saved(server, snapshot)
 
     def passed(self, server: Server) -> None:
         """A pass is over."""
@@ -243,7 +247,7 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
         failure = Failure(rule="the core's own checks", text=str(problem), at=cluster.world.now)
     except AssertionError as problem:
         failure = Failure(rule="the core's own checks", text=f"assertion: {problem}", at=cluster.world.now)
-    except DamagedLog as problem:
+    except (DamagedLog, DamagedSnapshot) as problem:
         failure = Failure(rule="disk remembers", text=str(problem), at=cluster.world.now)
     referee = cluster.referee
     goals: Counter[str] = referee.goals.counts

@@ -16,22 +16,28 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.effects import (
     Announce,
     Apply,
+    Compact,
+    LoadSnapshot,
     Persist,
     ProposalRefused,
     ProposalsUnknown,
     ReadFailed,
     ReadReady,
     Send,
+    SendChunk,
+    StoreChunk,
+    TakeSnapshot,
 )
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Command, Message, NodeId, sender
+from bargetrio.raft.messages import Command, Message, NodeId, SnapshotMeta, sender
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.port import Ticket, Watcher
+from bargetrio.simulator.snapshots import CLUSTER, Snapshots
 from bargetrio.simulator.world import World
-from bargetrio.storage.errors import DamagedLog, StorageError
+from bargetrio.storage.errors import DamagedLog, DamagedSnapshot, StorageError
 from bargetrio.storage.wal import OpenFolder, open_folder
 
 HEARTBEAT_S: Final = 0.05
@@ -69,16 +75,25 @@ class Server:
         self._rate = plan.clock_rates[node_id]
         self._offset = self._random.uniform(0, 1000)
         self._segment_bytes = self._random.choice((2048, 8192, 32768))
+        self._policy = plan.snapshot_policy
+        self._chunk_bytes = plan.chunk_bytes
+        self._snapshots: Snapshots | None = None
         self._log: OpenFolder | None = None
         self._messages: deque[Message] = deque()
         self._requests: deque[tuple[Ticket, Command | None]] = deque()
         self._ended: deque[tuple[Persist, OSError | None]] = deque()
+        self._steps_done: deque[Callable[[Core, float], None]] = deque()
         self._in_flight: Persist | None = None
         self._wake_planned = False
         self._led = False
         self._is_spared = False
         self._doom: tuple[bool, Callable[[Server], None]] | None = None
         self._timer_at = float("inf")
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether a snapshot is being saved."""
+        return self._snapshots is not None and self._snapshots.is_saving
 
     @property
     def local_now(self) -> float:
@@ -90,18 +105,25 @@ class Server:
     def start(self) -> bool:
         """Recover and begin; return False if the disk does not let us, to be tried again later."""
         assert self.core is None and not self.is_lost
+        store = Store()
         try:
             log = open_folder(
-                self.disk, "simulated", self.node_id, lambda: f"store-{self.node_id}", segment_bytes=self._segment_bytes
+                self.disk,
+                CLUSTER,
+                self.node_id,
+                lambda: f"store-{self.node_id}",
+                members=self.node_ids,
+                load=store.load,
+                segment_bytes=self._segment_bytes,
             )
-        except DamagedLog as problem:
+        except (DamagedLog, DamagedSnapshot) as problem:
             self.was_damaged = str(problem)
             raise
         except StorageError:
             return False
         self.lives += 1
         self._log = log
-        self.store = Store()
+        self.store = store
         core = Core(
             node_id=self.node_id,
             node_ids=self.node_ids,
@@ -110,8 +132,11 @@ class Server:
             election_s=ELECTION_S,
             random=self._random,
             now=self.local_now,
+            snapshot_policy=self._policy,
         )
+        store.last_index = core.last_applied
         self.core = core
+        self._snapshots = Snapshots(self, self._world, log, self._random, self._chunk_bytes)
         self._watcher.recovered(self)
         voted_for = core.voted_for
         self._tell(
@@ -168,6 +193,8 @@ class Server:
     def _die(self, *, power: bool) -> None:
         if self._in_flight is not None and self._log is not None:
             self._break_off(self._log, self._in_flight)
+        elif self._snapshots is not None:
+            self._snapshots.break_off()
         if power:
             self.disk.crash()
         else:
@@ -175,8 +202,9 @@ class Server:
         self.core = None
         self._log = None
         self._in_flight = None
+        self._snapshots = None
         self.paused_until = 0.0
-        for queue in (self._messages, self._requests, self._ended):
+        for queue in (self._messages, self._requests, self._ended, self._steps_done):
             queue.clear()
 
     def _break_off(self, log: OpenFolder, persist: Persist) -> None:
@@ -212,6 +240,25 @@ class Server:
             self._requests.append((ticket, command))
             self._wake()
 
+    # -- what its snapshots say ------------------------------------------------------------------------------------------
+
+    def post(self, to: NodeId, message: Message) -> None:
+        """Say this to a peer."""
+        self._send(Send(to, message))
+
+    def snapshot_lasts(self, snapshot: SnapshotMeta) -> None:
+        """A snapshot of our own is on the disk."""
+        self._watcher.snapshot_saved(self, snapshot)
+
+    def replace_store(self, store: Store) -> None:
+        """A leader's snapshot is loaded."""
+        self.store = store
+
+    def step_done(self, then: Callable[[Core, float], None]) -> None:
+        """Something of a snapshot has ended, and the core is to know."""
+        self._steps_done.append(then)
+        self._wake()
+
     # -- the loop --------------------------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
@@ -240,11 +287,13 @@ class Server:
             while self._ended:
                 persist, failure = self._ended.popleft()
                 if failure is not None:
-                    self._disk_failed(failure)
+                    self.disk_failed(failure)
                     return
                 for send in persist.then:
                     self._send(send)
                 core.persisted(persist.number, now)
+            while self._steps_done:
+                self._steps_done.popleft()(core, now)
             while self._messages:
                 core.step(self._messages.popleft(), now)
             while self._requests:
@@ -279,6 +328,9 @@ class Server:
                     self._begin_write(effect)
                 case Apply():
                     self._apply(core, effect)
+                case TakeSnapshot() | Compact() | SendChunk() | StoreChunk() | LoadSnapshot():
+                    assert self._snapshots is not None
+                    self._snapshots.begin(effect)
                 case ReadReady():
                     for ticket in effect.tickets:
                         self._watcher.read_served(self, _ours(ticket))
@@ -345,7 +397,7 @@ class Server:
         self._ended.append((persist, failure))
         self._wake()
 
-    def _disk_failed(self, failure: OSError) -> None:
+    def disk_failed(self, failure: OSError) -> None:
         """Stop serving at once; nothing is retried (BUG-51)."""
         self._die(power=False)
         self._tell(DiskFailed(reason=failure.strerror or str(failure)))

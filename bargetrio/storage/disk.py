@@ -42,6 +42,10 @@ class Disk(Protocol):
         """Return the whole file; raise FileNotFoundError if there is none."""
         ...
 
+    def read_part(self, path: str, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset` on, fewer only at the file's end; raise FileNotFoundError."""
+        ...
+
     def exists(self, path: str) -> bool:
         """Return whether there is such a file or folder."""
         ...

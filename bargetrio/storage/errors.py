@@ -15,3 +15,7 @@ class WrongFolder(StorageError):
 
 class DamagedLog(StorageError):
     """The log holds bytes that no crash explains; names file, offset and index (BUG-54)."""
+
+
+class DamagedSnapshot(StorageError):
+    """A snapshot's file is not what its writer made; names file and offset."""

@@ -9,7 +9,7 @@ from msgspec import Struct
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.errors import StorageError, WrongFolder
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 class Meta(Struct, frozen=True, kw_only=True):
@@ -78,6 +78,8 @@ def _read_meta(disk: Disk) -> Meta | None:
         version = msgspec.json.decode(data, type=_Format).format
         if version > FORMAT:
             raise WrongFolder(f"the folder has format {version}; this program knows {FORMAT}: a newer Barge wrote it")
+        if version < FORMAT:
+            raise WrongFolder(f"the folder has format {version}, from before there were snapshots; this program knows {FORMAT}")
         return msgspec.json.decode(data, type=Meta)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise StorageError(f"the file meta is damaged: {problem}") from None

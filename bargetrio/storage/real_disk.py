@@ -62,6 +62,16 @@ class RealDisk:
         with os.fdopen(os.open(path, os.O_RDONLY | _OPEN, dir_fd=self._folder()), "rb") as file:
             return file.read()
 
+    def read_part(self, path: str, offset: int, size: int) -> bytes:
+        """Return a part of the file."""
+        with os.fdopen(os.open(path, os.O_RDONLY | _OPEN, dir_fd=self._folder()), "rb", buffering=0) as file:
+            file.seek(offset)
+            parts: list[bytes] = []
+            while size and (part := file.read(size)):
+                parts.append(part)
+                size -= len(part)
+            return b"".join(parts)
+
     def exists(self, path: str) -> bool:
         """Return whether there is such a name."""
         try:

@@ -9,31 +9,55 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from bargetrio.raft.messages import Entry
-from bargetrio.raft.records import Append, HardState, Record, Remembered, Truncate
+from bargetrio.raft.messages import Entry, SnapshotMeta
+from bargetrio.raft.records import Append, HardState, LogStart, Remembered, Truncate
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.errors import DamagedLog
 from bargetrio.storage.lines import HEADER, BadLine, decode_line, find_line, looks_torn
 
 
-class SegmentStart(Struct, frozen=True, kw_only=True, tag_field="record", tag="segment", forbid_unknown_fields=True):
-    """A segment's first line: which one it is, and the state before it, so that a missing one is noticed."""
+class SegmentStart(
+    Struct, frozen=True, kw_only=True, tag_field="record", tag="segment", forbid_unknown_fields=True, omit_defaults=True
+):
+    """A segment's first line: which one it is, and the state before it, so that a missing one is noticed.
+
+    `last_term` and `digest` are those of entry `next_index` - 1. `after_snapshot`: what stands in earlier segments was replaced
+    by a leader's snapshot up to that entry.
+    """
 
     sequence: int
     next_index: int
+    last_term: int
+    digest: int
     hard_state: HardState
+    after_snapshot: bool = False
+
+
+class LogEnd(Struct, frozen=True, kw_only=True):
+    """Where a log ends: its last entry's index and term, and its digest."""
+
+    index: int = 0
+    term: int = 0
+    digest: int = 0
 
 
 class Recovered(Struct, frozen=True, kw_only=True):
-    """What the log says; `last_segment` is the good part of the last segment, to be written again."""
+    """What the log says; `last_segment` is the good part of the last segment, to be written again.
+
+    `segments` are the numbers of all segments, each with the index that its first entry would have. `is_superseded`: the snapshot
+    has taken the log's place, and the log was not yet begun anew; `end` is where the log on the disk ends, all the same.
+    """
 
     remembered: Remembered
-    sequence: int
+    segments: list[tuple[int, int]]
+    end: LogEnd
     last_segment: bytes
     repaired: str
+    is_superseded: bool
 
 
-_decoder: Final[msgspec.json.Decoder[list[SegmentStart | Record]]] = msgspec.json.Decoder(list[SegmentStart | Record])
+LineRecord = SegmentStart | HardState | Append | Truncate
+_decoder: Final[msgspec.json.Decoder[list[LineRecord]]] = msgspec.json.Decoder(list[LineRecord])
 
 
 def segment_name(sequence: int) -> str:
@@ -41,8 +65,8 @@ def segment_name(sequence: int) -> str:
     return f"wal/{sequence:016d}.log"
 
 
-def recover(disk: Disk) -> Recovered:
-    """Read all segments in order; raise DamagedLog. Does not change the disk."""
+def recover(disk: Disk, snapshot: SnapshotMeta | None = None) -> Recovered:
+    """Read all segments in order, to go on after `snapshot`; raise DamagedLog. Does not change the disk."""
     disk.make_dir("wal")
     sequences = sorted(int(name[:16]) for name in disk.list("wal") if name.endswith(".log") and name[:16].isdigit())
     state = _State()
@@ -54,9 +78,29 @@ def recover(disk: Disk) -> Recovered:
         end, torn = _read_segment(state, name, sequence, data, is_last)
         if is_last:
             last_segment, repaired = data[:end], torn
-    sequence = sequences[-1] if sequences else 1
-    remembered = Remembered(hard_state=state.hard_state, entries=tuple(state.entries))
-    return Recovered(remembered=remembered, sequence=sequence, last_segment=last_segment, repaired=repaired)
+    if snapshot is None and state.start.index:
+        raise DamagedLog(f"the log begins after entry {state.start.index}, and there is no snapshot of what was before")
+    if snapshot is not None and snapshot.last_index < state.start.index:
+        where = f"the log begins after entry {state.start.index}"
+        raise DamagedLog(f"{where}, and the newest snapshot ends at entry {snapshot.last_index}: what is between is missing")
+    if last_segment == b"":
+        state.segments.append((sequences[-1] if sequences else 1, state.last_index + 1))
+    log_end = LogEnd(index=state.last_index, term=state.last_term, digest=state.digest)
+    is_superseded = snapshot is not None and not state.holds(snapshot)
+    return Recovered(
+        remembered=_after_snapshot(state, snapshot) if is_superseded and snapshot is not None else state.remembered(snapshot),
+        segments=state.segments,
+        end=log_end,
+        last_segment=last_segment,
+        repaired=repaired,
+        is_superseded=is_superseded,
+    )
+
+
+def _after_snapshot(state: "_State", snapshot: SnapshotMeta) -> Remembered:
+    """A crash came after a snapshot was installed and before the log was begun anew: what is in the log is older (5.1.2)."""
+    start = LogStart(index=snapshot.last_index, term=snapshot.last_term, digest=snapshot.digest)
+    return Remembered(hard_state=state.hard_state, snapshot=snapshot, start=start)
 
 
 class _State:
@@ -64,10 +108,29 @@ class _State:
 
     def __init__(self) -> None:
         self.hard_state = HardState()
+        self.start = LogStart()
         self.entries: list[Entry] = []
-        self.sequence: int | None = None
+        self.last_term = 0
+        self.digest = 0
+        self.segments: list[tuple[int, int]] = []
 
-    def take(self, record: SegmentStart | Record, is_first: bool) -> str:
+    @property
+    def last_index(self) -> int:
+        """The index of the last entry."""
+        return self.start.index + len(self.entries)
+
+    def holds(self, snapshot: SnapshotMeta) -> bool:
+        """Return whether the log knows the snapshot's last entry: then what follows it is good (Figure 13, 6)."""
+        place = snapshot.last_index - self.start.index
+        if place > len(self.entries):
+            return False
+        return snapshot.last_term == (self.entries[place - 1].term if place else self.start.term)
+
+    def remembered(self, snapshot: SnapshotMeta | None) -> Remembered:
+        """Return it all."""
+        return Remembered(hard_state=self.hard_state, snapshot=snapshot, start=self.start, entries=tuple(self.entries))
+
+    def take(self, record: LineRecord, is_first: bool) -> str:
         """Apply a record; return what is wrong with it, "" if nothing."""
         if is_first != isinstance(record, SegmentStart):
             return "a segment begins with its start record, and only there"
@@ -79,23 +142,35 @@ class _State:
                     return f"the term falls from {self.hard_state.term} to {record.term}"
                 self.hard_state = record
             case Append():
-                if record.first_index != len(self.entries) + 1:
-                    return f"entries from {record.first_index} follow entry {len(self.entries)}"
+                if record.first_index != self.last_index + 1:
+                    return f"entries from {record.first_index} follow entry {self.last_index}"
                 self.entries.extend(record.entries)
+                if record.entries:
+                    self.last_term, self.digest = record.entries[-1].term, record.digest
             case Truncate():
-                if not 1 <= record.from_index <= len(self.entries):
-                    return f"a truncation from {record.from_index} in a log of {len(self.entries)} entries"
-                del self.entries[record.from_index - 1 :]
+                if not 1 <= record.from_index <= self.last_index:
+                    return f"a truncation from {record.from_index} in a log that ends at {self.last_index}"
+                self._truncate(record)
         return ""
 
+    def _truncate(self, record: Truncate) -> None:
+        kept = record.from_index - 1 - self.start.index
+        if kept < 0:  # what it cut was in segments that are gone
+            self.start = LogStart(index=record.from_index - 1, term=record.last_term, digest=record.digest)
+        del self.entries[max(kept, 0) :]
+        self.last_term, self.digest = record.last_term, record.digest
+
     def _start(self, start: SegmentStart) -> str:
-        if self.sequence is None and (start.sequence, start.next_index) != (1, 1):
-            return f"the log's first segment is missing: this is number {start.sequence}"
-        if self.sequence is not None and start.sequence != self.sequence + 1:
-            return f"segment {start.sequence} follows segment {self.sequence}"
-        if start.next_index != len(self.entries) + 1 or start.hard_state != self.hard_state:
-            return f"it continues at index {start.next_index}, what is before it ends at {len(self.entries)}"
-        self.sequence = start.sequence
+        before = (self.last_index + 1, self.last_term, self.digest, self.hard_state)
+        if self.segments and start.sequence != self.segments[-1][0] + 1:
+            return f"segment {start.sequence} follows segment {self.segments[-1][0]}"
+        if not self.segments or start.after_snapshot:
+            self.start = LogStart(index=start.next_index - 1, term=start.last_term, digest=start.digest)
+            self.entries.clear()
+            self.last_term, self.digest, self.hard_state = start.last_term, start.digest, start.hard_state
+        elif (start.next_index, start.last_term, start.digest, start.hard_state) != before:
+            return f"it continues at index {start.next_index}, what is before it ends at {self.last_index}"
+        self.segments.append((start.sequence, start.next_index))
         return ""
 
 
@@ -141,9 +216,9 @@ def _judge_tail(state: _State, name: str, data: bytes, offset: int, is_last: boo
         raise _damage(state, name, offset, f"{bad}, and a good one follows at {follows}")
     if not bad.torn:
         raise _damage(state, name, offset, str(bad))
-    return f"cut a torn record at byte {offset} of {name}, after index {len(state.entries)}"
+    return f"cut a torn record at byte {offset} of {name}, after index {state.last_index}"
 
 
 def _damage(state: _State, name: str, offset: int, reason: str) -> DamagedLog:
-    text = f"{name} is damaged at byte {offset}, after index {len(state.entries)}: {reason}"
+    text = f"{name} is damaged at byte {offset}, after index {state.last_index}: {reason}"
     return DamagedLog(f"{text}. Nothing was changed; docs/operations.md says what to do")

@@ -8,18 +8,31 @@ wal/0000000000000002.log   the last one: preallocated, zeros behind its end
 which writes the last segment anew (BUG-51).
 """
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Final
 
 import msgspec
 
-from bargetrio.raft.records import Append, HardState, Record, Remembered, Truncate
+from bargetrio.raft.messages import Index, NodeId, SnapshotMeta
+from bargetrio.raft.records import Append, HardState, Install, Record, Remembered, Truncate
 from bargetrio.storage.disk import Disk, DiskFile
-from bargetrio.storage.errors import StorageError
+from bargetrio.storage.errors import StorageError, WrongFolder
 from bargetrio.storage.folder import Folder
 from bargetrio.storage.lines import encode_line
-from bargetrio.storage.recovery import Recovered, SegmentStart, recover, segment_name
+from bargetrio.storage.recovery import LogEnd, Recovered, SegmentStart, recover, segment_name
+from bargetrio.storage.snapshots import (
+    RECEIVING,
+    TAKING,
+    FileOf,
+    Take,
+    install,
+    read_snapshot,
+    remove_snapshots,
+    snapshot_labels,
+    snapshot_name,
+)
 
 SEGMENT_BYTES: Final = 16 * 1024 * 1024
 
@@ -38,27 +51,51 @@ class OpenFolder:
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._hard_state: HardState = recovered.remembered.hard_state
-        self._next_index = len(recovered.remembered.entries) + 1
-        self._sequence = recovered.sequence
+        self._end = recovered.end
+        self._segments = recovered.segments
+        self._guard = threading.Lock()
+        """`trim` comes from another thread than `write`."""
         self._offset = 0
         self._size = 0
         self._failed = ""
         self._file: DiskFile = self._renew_last_segment(recovered)
+        if recovered.is_superseded and self.remembered.snapshot is not None:
+            self._begin_anew_after(self.remembered.snapshot)
+
+    def forget_remembered(self) -> None:
+        """Give back what was read: the core has it now."""
+        self.remembered = Remembered(hard_state=self.remembered.hard_state)
 
     def write(self, records: Sequence[Record]) -> None:
-        """Write and sync; raises OSError, and from then on always."""
+        """Write and sync; raises OSError, and from then on always.
+
+        All of it or nothing lasts over a crash; around an `Install`, which changes files, what stands before it, then the
+        snapshot, then what follows.
+        """
         if self._failed:
             raise OSError(f"the log failed before: {self._failed}")
         try:
-            line = encode_line(_encode(records))
-            if self._offset + len(line) > self._size:
-                self._roll(len(line))
-            self._write_all(line)
-            self._file.sync()
+            for place, record in enumerate(records):
+                if isinstance(record, Install):
+                    self._write_line(records[:place])
+                    self._install(record.snapshot)
+                    records = records[place + 1 :]
+                    break
+            self._write_line(records)
         except OSError as problem:
             self._failed = problem.strerror or str(problem)
             raise
-        self._note(records)
+
+    def trim(self, first_index: Index, keep: Collection[Index]) -> None:
+        """Delete the segments that hold nothing from `first_index` on, and all older snapshots but those in `keep`.
+
+        May be called beside `write`, in another thread; raises OSError.
+        """
+        with self._guard:
+            while len(self._segments) > 1 and self._segments[1][1] <= first_index:
+                self._disk.remove(segment_name(self._segments[0][0]))
+                del self._segments[0]
+        remove_snapshots(self._disk, keep)
 
     def known_stores(self) -> dict[int, str]:
         """Return the store id of each peer that was ever met."""
@@ -74,15 +111,40 @@ class OpenFolder:
             self._file.close()
         self._disk.unlock()
 
+    def _write_line(self, records: Sequence[Record]) -> None:
+        if records:
+            line = encode_line(_encode(records))
+            if self._offset + len(line) > self._size:
+                self._roll(len(line))
+            self._write_all(line)
+            self._file.sync()
+            self._note(records)
+
     def _note(self, records: Sequence[Record]) -> None:
         for record in records:
             match record:
                 case HardState():
                     self._hard_state = record
                 case Append():
-                    self._next_index = record.first_index + len(record.entries)
+                    last = record.first_index + len(record.entries) - 1
+                    self._end = LogEnd(index=last, term=record.entries[-1].term, digest=record.digest)
                 case Truncate():
-                    self._next_index = record.from_index
+                    self._end = LogEnd(index=record.from_index - 1, term=record.last_term, digest=record.digest)
+                case Install():
+                    raise AssertionError("an installation is no line")
+
+    def _install(self, snapshot: SnapshotMeta) -> None:
+        """Put the received snapshot in place, then begin the log anew; a crash in between is mended by recovery."""
+        install(self._disk, snapshot)
+        self._begin_anew_after(snapshot)
+
+    def _begin_anew_after(self, snapshot: SnapshotMeta) -> None:
+        self._end = LogEnd(index=snapshot.last_index, term=snapshot.last_term, digest=snapshot.digest)
+        self._roll(0, after_snapshot=True)
+        with self._guard:
+            while len(self._segments) > 1:
+                self._disk.remove(segment_name(self._segments[0][0]))
+                del self._segments[0]
 
     def _write_all(self, data: bytes) -> None:
         """Write everything at the end; a short write is continued, the error after it stops."""
@@ -93,19 +155,28 @@ class OpenFolder:
             self._offset += written
             data = data[written:]
 
-    def _roll(self, needed: int) -> None:
+    def _roll(self, needed: int, *, after_snapshot: bool = False) -> None:
         """Trim and sync the full segment, then begin the next one; its name is on the disk before its first record."""
         self._file.truncate(self._offset)
         self._file.sync()
         self._file.close()
-        self._sequence += 1
-        self._file = self._disk.open(segment_name(self._sequence), create=True)
-        self._begin(self._file, needed)
+        with self._guard:
+            self._segments.append((self._segments[-1][0] + 1, self._end.index + 1))
+        self._file = self._disk.open(segment_name(self._segments[-1][0]), create=True)
+        self._begin(self._file, needed, after_snapshot=after_snapshot)
         self._file.sync()
         self._disk.sync_dir("wal")
 
-    def _begin(self, file: DiskFile, needed: int) -> None:
-        start = SegmentStart(sequence=self._sequence, next_index=self._next_index, hard_state=self._hard_state)
+    def _begin(self, file: DiskFile, needed: int, *, after_snapshot: bool = False) -> None:
+        end = self._end
+        start = SegmentStart(
+            sequence=self._segments[-1][0],
+            next_index=end.index + 1,
+            last_term=end.term,
+            digest=end.digest,
+            hard_state=self._hard_state,
+            after_snapshot=after_snapshot,
+        )
         line = encode_line(_encode([start]))
         self._size = max(self._segment_bytes, len(line) + needed)
         self._offset = 0
@@ -115,7 +186,7 @@ class OpenFolder:
 
     def _renew_last_segment(self, recovered: Recovered) -> DiskFile:
         """Write the last segment again: bytes read after a crash, or after a failed sync, need not be on the disk."""
-        name, temporary = segment_name(recovered.sequence), "wal/new"
+        name, temporary = segment_name(recovered.segments[-1][0]), "wal/new"
         if self._disk.exists(temporary):
             self._disk.remove(temporary)
         file = self._disk.open(temporary, create=True)
@@ -139,18 +210,46 @@ def open_folder(
     node_id: int,
     make_store_id: Callable[[], str],
     *,
+    members: tuple[NodeId, ...] | None = None,
+    load: Take = lambda payload: None,
     segment_bytes: int = SEGMENT_BYTES,
 ) -> OpenFolder:
-    """Lock the folder, check whose it is, recover the log, and return it; raise StorageError or OSError.
+    """Lock the folder, check whose it is, recover snapshot and log, and return it; raise StorageError or OSError.
+
+    `load` gets the lines of the newest snapshot's state, if there is one; its members must be `members`.
 
     Nothing is answered from what it remembers before everything of it is synced: when this returns, it is.
     """
     disk.lock()
     try:
         folder = Folder(disk, cluster, node_id, make_store_id)
-        return OpenFolder(disk, folder, recover(disk), segment_bytes)
+        snapshot = _read_newest(disk, cluster, members, load)
+        return OpenFolder(disk, folder, recover(disk, snapshot), segment_bytes)
     except BaseException as problem:
         disk.unlock()
         if isinstance(problem, OSError):
             raise StorageError(f"the folder of node {node_id} can't be used: {problem.strerror or problem}") from problem
         raise
+
+
+def _read_newest(disk: Disk, cluster: str, members: tuple[NodeId, ...] | None, load: Take) -> SnapshotMeta | None:
+    """Load the newest snapshot; older ones, and what was not finished, are deleted. A damaged one is not passed over (BUG-34)."""
+    for name in (TAKING, RECEIVING):
+        if disk.exists(name):
+            disk.remove(name)
+    labels = snapshot_labels(disk)
+    if not labels:
+        return None
+    name = snapshot_name(*labels[-1])
+    start, snapshot = read_snapshot(FileOf(disk, name), name, load)
+    if start.cluster != cluster:
+        raise WrongFolder(f"{name} belongs to cluster {start.cluster!r}, not {cluster!r}")
+    if members is not None and start.members != tuple(sorted(members)):
+        had, has = _listed(start.members), _listed(tuple(sorted(members)))
+        raise WrongFolder(f"{name} is the state of a cluster of nodes {had}; the configuration names nodes {has}")
+    remove_snapshots(disk, {snapshot.last_index})
+    return snapshot
+
+
+def _listed(members: tuple[NodeId, ...]) -> str:
+    return ", ".join(str(member) for member in members)

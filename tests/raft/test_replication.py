@@ -6,6 +6,7 @@ import pytest
 
 from bargetrio.raft.durability import Durability
 from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.log import Log
 from bargetrio.raft.messages import AppendReply, AppendRequest
 from bargetrio.raft.records import Append, Truncate
 from bargetrio.raft.replication import BATCH_ENTRIES, WINDOW_APPENDS
@@ -57,7 +58,11 @@ def test_a_conflict_and_all_after_it_is_deleted() -> None:
     node = follower(log="1 2 2 2")
     node.step(append(term=3, prev=(1, 1), log="3"))
     assert terms(node.core.log) == [1, 3]
-    assert node.writes[0].records[1:] == (Truncate(from_index=2), Append(first_index=2, entries=entries("1 3")[1:]))
+    before, after = Log(entries("1")).digest(1), Log(entries("1 3")).digest(2)
+    assert node.writes[0].records[1:] == (
+        Truncate(from_index=2, last_term=1, digest=before),
+        Append(first_index=2, digest=after, entries=entries("1 3")[1:]),
+    )
 
 
 def test_a_follower_keeps_a_tail_the_leader_agrees_with() -> None:
@@ -129,11 +134,11 @@ def test_an_older_write_does_not_vouch_for_what_replaced_it() -> None:
 def test_a_write_in_flight_makes_nothing_durable_that_was_cut_meanwhile() -> None:
     """BUG-26, at the bookkeeping itself."""
     durability = Durability(0)
-    durability.remember_entries(1, list(entries("1 1")))
+    durability.remember_entries(1, list(entries("1 1")), 11)
     write = durability.next_write()
     assert write is not None
-    durability.remember_truncation(1)
-    durability.remember_entries(1, list(entries("2")))
+    durability.remember_truncation(1, 0, 0)
+    durability.remember_entries(1, list(entries("2")), 2)
     durability.persisted(write.number)
     assert durability.durable_index == 0
 

@@ -6,13 +6,14 @@ from random import Random
 
 import pytest
 
+from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import Append, HardState, Record, Remembered, Truncate
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.storage.errors import DamagedLog, FolderInUse, StorageError, WrongFolder
 from bargetrio.storage.lines import HEADER, encode_line
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.wal import open_folder
-from tests.storage.logs import entry, history, open_log
+from tests.storage.logs import append, digest, entry, history, open_log
 
 
 def reopened(disk: SimulatedDisk) -> Remembered:
@@ -37,12 +38,13 @@ def test_a_new_folder_remembers_nothing(tmp_path: Path) -> None:
 def test_the_log_is_text(tmp_path: Path) -> None:
     """A person can read it with less."""
     folder = open_log(RealDisk(tmp_path))
-    folder.write([HardState(term=3, voted_for=1), Append(first_index=1, entries=(entry(3, "Some Value"),))])
+    folder.write([HardState(term=3, voted_for=1), append([], entry(3, "Some Value"))])
     folder.close()
     lines = (tmp_path / "wal" / f"{1:016d}.log").read_bytes().rstrip(b"\0").decode().splitlines()
     assert [line[HEADER:] for line in lines] == [
-        '[{"record":"segment","sequence":1,"next_index":1,"hard_state":{"record":"hard_state","term":0,"voted_for":null}}]',
-        '[{"record":"hard_state","term":3,"voted_for":1},{"record":"append","first_index":1,"entries":[[3,"Some Value"]]}]',
+        '[{"record":"segment","sequence":1,"next_index":1,"last_term":0,"digest":0,"hard_state":{"record":"hard_state","term":0,"voted_for":null}}]',
+        '[{"record":"hard_state","term":3,"voted_for":1},'
+        f'{{"record":"append","first_index":1,"digest":{digest([entry(3, "Some Value")])},"entries":[[3,"Some Value"]]}}]',
     ]
 
 
@@ -131,7 +133,7 @@ def test_a_wrong_byte_among_the_zeros_is_found() -> None:
     """Behind the end there is nothing; one stray byte is no torn write."""
     disk = SimulatedDisk(Random(1))
     folder = open_log(disk, segment_bytes=4096)
-    folder.write([Append(first_index=1, entries=(entry(1, "a"),))])
+    folder.write([append([], entry(1, "a"))])
     folder.close()
     name = "wal/" + disk.list("wal")[-1]
     data = disk.read(name)
@@ -218,14 +220,15 @@ def test_a_disk_that_is_full_stops_the_log_and_space_lets_it_go_on() -> None:
     """BUG-55: no zeros or half records are left that would keep the node from starting."""
     disk = SimulatedDisk(Random(3), capacity=40_000)
     folder = open_log(disk, segment_bytes=4096)
-    index = 0
+    written: list[Entry] = []
     with pytest.raises(OSError):
-        for index in range(1, 1000):
-            folder.write([Append(first_index=index, entries=(entry(1, "x" * 500),))])
+        for _ in range(1000):
+            folder.write([append(written, entry(1, "x" * 500))])
+            written.append(entry(1, "x" * 500))
     folder.close()
     disk._free += 20_000
     folder = open_log(disk, segment_bytes=4096)
-    assert len(folder.remembered.entries) in (index - 1, index)
+    assert len(folder.remembered.entries) in (len(written), len(written) + 1)
 
 
 def test_vote_and_term_are_one_record() -> None:
@@ -242,8 +245,8 @@ def test_a_record_larger_than_a_segment_has_one_of_its_own() -> None:
     disk = SimulatedDisk(Random(1))
     folder = open_log(disk)
     big = entry(1, "x" * 5000)
-    folder.write([Append(first_index=1, entries=(big,))])
-    folder.write([Append(first_index=2, entries=(entry(1, "small"),))])
+    folder.write([append([], big)])
+    folder.write([append([big], entry(1, "small"))])
     folder.close()
     assert reopened(disk).entries == (big, entry(1, "small"))
 
@@ -251,8 +254,8 @@ def test_a_record_larger_than_a_segment_has_one_of_its_own() -> None:
 def test_records_that_contradict_each_other_are_damage() -> None:
     """A gap, a truncation of nothing, a falling term: right checksums do not make a right log."""
     for records in (
-        [Append(first_index=2, entries=(entry(1, "a"),))],
-        [Truncate(from_index=1)],
+        [Append(first_index=2, digest=0, entries=(entry(1, "a"),))],
+        [Truncate(from_index=1, last_term=0, digest=0)],
         [HardState(term=2), HardState(term=1)],
     ):
         disk = SimulatedDisk(Random(1))
@@ -269,7 +272,10 @@ def test_another_cluster_node_or_format_is_refused(tmp_path: Path) -> None:
     for cluster, node_id, says in (("other", 0, "cluster 'barge'"), ("barge", 1, "node 0")):
         with pytest.raises(WrongFolder, match=says):
             open_folder(RealDisk(tmp_path), cluster, node_id, lambda: "s")
-    (tmp_path / "meta").write_text('{"format":2,"cluster":"barge","node":0,"store":"s","more":1}')
+    (tmp_path / "meta").write_text('{"format":1,"cluster":"barge","node":0,"store":"s"}')
+    with pytest.raises(WrongFolder, match="from before there were snapshots"):
+        open_folder(RealDisk(tmp_path), "barge", 0, lambda: "s")
+    (tmp_path / "meta").write_text('{"format":3,"cluster":"barge","node":0,"store":"s","more":1}')
     with pytest.raises(WrongFolder, match="newer Barge"):
         open_folder(RealDisk(tmp_path), "barge", 0, lambda: "s")
     (tmp_path / "meta").write_text("nonsense")

@@ -1,0 +1,194 @@
+"""What a node does for its snapshots, beside its loop: save, send, receive, load, tidy up.
+
+Walking and loading the keys happens in the loop, in slices that take a small share of its time; files are written and read in
+threads. Every end goes back to the core through the driver's inbox.
+"""
+
+import errno
+from collections.abc import Callable
+from itertools import islice
+from typing import Final
+
+import trio
+from msgspec import structs
+
+from bargetrio.kv.scan import Scan
+from bargetrio.kv.store import Store
+from bargetrio.node.persister import DiskWork
+from bargetrio.raft.core import Core
+from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
+from bargetrio.raft.messages import Message, NodeId
+from bargetrio.storage.disk import Disk
+from bargetrio.storage.errors import DamagedSnapshot
+from bargetrio.storage.snapshots import (
+    FileOf,
+    SnapshotReader,
+    SnapshotReceiver,
+    SnapshotStart,
+    SnapshotWriter,
+    snapshot_name,
+)
+from bargetrio.storage.wal import OpenFolder
+
+SAVING_SHARE: Final = 0.05
+LOADING_SHARE: Final = 0.25
+"""How much of the loop's time a snapshot may take: one process may run several nodes, and all of them may save at once."""
+WRITE_BYTES: Final = 256 * 1024
+"""Slices are collected to so much before a thread is asked to write them."""
+LINES_A_LOAD: Final = 4
+
+Then = Callable[[Core, float], None]
+"""What the core is told when something has ended; the float is now."""
+
+
+class Snapshots:
+    """One life's. Methods return at once; what they begin ends with a call of `tell`, or of `fail` if the disk did."""
+
+    def __init__(
+        self,
+        *,
+        nursery: trio.Nursery,
+        disk: Disk,
+        folder: OpenFolder,
+        work: DiskWork,
+        cluster: str,
+        post: Callable[[NodeId, Message], None],
+        tell: Callable[[Then], None],
+        fail: Callable[[OSError], None],
+        replace_store: Callable[[Store], None],
+        chunk_bytes: int,
+        slice_keys: int,
+    ) -> None:
+        self._nursery = nursery
+        self._disk = disk
+        self._folder = folder
+        self._work = work
+        self._cluster = cluster
+        self._post = post
+        self._tell = tell
+        self._fail = fail
+        self._replace_store = replace_store
+        self._chunk_bytes = chunk_bytes
+        self._slice_keys = slice_keys
+        self._receiver = SnapshotReceiver(disk, cluster)
+        self._tidying = trio.Lock()
+
+    def take(self, effect: TakeSnapshot, store: Store) -> None:
+        """Save `store` as it is now."""
+        assert store.last_index == effect.last_index, "the label says what the store holds"
+        self._nursery.start_soon(self._take, effect, store.scan(self._slice_keys))
+
+    def compact(self, effect: Compact) -> None:
+        """Delete the files that nobody needs."""
+        self._nursery.start_soon(self._compact, effect)
+
+    def send_chunk(self, effect: SendChunk) -> None:
+        """Send a piece of a file."""
+        self._nursery.start_soon(self._send_chunk, effect)
+
+    def store_chunk(self, effect: StoreChunk) -> None:
+        """Store a piece of a file."""
+        self._nursery.start_soon(self._store_chunk, effect)
+
+    def load(self, effect: LoadSnapshot) -> None:
+        """Replace the store."""
+        self._nursery.start_soon(self._load, effect)
+
+    def close(self) -> None:
+        """Give descriptors back."""
+        self._receiver.close()
+
+    async def _take(self, effect: TakeSnapshot, scan: Scan) -> None:
+        start = SnapshotStart(
+            cluster=self._cluster,
+            members=effect.members,
+            last_index=effect.last_index,
+            last_term=effect.last_term,
+            digest=effect.digest,
+        )
+        try:
+            writer = await self._work.call(lambda: SnapshotWriter(self._disk, start))
+            try:
+                while lines := await self._next_lines(scan):
+                    await self._work.call(lambda lines=lines: _add_all(writer, lines))  # type: ignore[misc]
+                snapshot = await self._work.call(writer.finish)
+            finally:
+                scan.close()
+                writer.abandon()
+        except OSError as problem:
+            self._fail(problem)
+            return
+        self._tell(lambda core, now: core.snapshot_taken(snapshot, now))
+
+    async def _next_lines(self, scan: Scan) -> list[bytes]:
+        lines: list[bytes] = []
+        size = 0
+        while size < WRITE_BYTES:
+            began = trio.current_time()
+            line = scan.next_slice()
+            await _rest(began, SAVING_SHARE)
+            if line is None:
+                break
+            lines.append(line)
+            size += len(line)
+        return lines
+
+    async def _compact(self, effect: Compact) -> None:
+        async with self._tidying:
+            try:
+                await self._work.call(lambda: self._folder.trim(effect.first_index, effect.keep))
+            except OSError as problem:
+                self._fail(problem)
+
+    async def _send_chunk(self, effect: SendChunk) -> None:
+        message = effect.message
+        snapshot = message.snapshot
+        path = snapshot_name(snapshot.last_index, snapshot.last_term)
+        try:
+            data = await self._work.call(lambda: self._disk.read_part(path, message.offset, self._chunk_bytes))
+        except OSError as problem:
+            self._fail(problem)
+            return
+        self._post(effect.to, structs.replace(message, data=data))
+
+    async def _store_chunk(self, effect: StoreChunk) -> None:
+        snapshot = effect.snapshot
+        try:
+            stored = await self._work.call(lambda: self._receiver.store(snapshot, effect.offset, effect.data))
+        except OSError as problem:
+            self._fail(problem)
+            return
+        self._tell(lambda core, now: core.chunk_stored(snapshot, stored, now))
+
+    async def _load(self, effect: LoadSnapshot) -> None:
+        snapshot = effect.snapshot
+        path = snapshot_name(snapshot.last_index, snapshot.last_term)
+        store = Store()
+        try:
+            reader = await self._work.call(lambda: SnapshotReader(FileOf(self._disk, path), path))
+            lines = iter(reader)
+            while some := await self._work.call(lambda: list(islice(lines, LINES_A_LOAD))):
+                for line in some:
+                    began = trio.current_time()
+                    store.load(line)
+                    await _rest(began, LOADING_SHARE)
+        except OSError as problem:
+            self._fail(problem)
+            return
+        except (DamagedSnapshot, ValueError) as problem:  # it was whole when it came
+            self._fail(OSError(errno.EIO, str(problem)))
+            return
+        store.last_index = snapshot.last_index
+        self._replace_store(store)
+        self._tell(lambda core, now: core.snapshot_loaded(snapshot))
+
+
+async def _rest(began: float, share: float) -> None:
+    """Leave the loop to others, so that what began at `began` takes no more than `share` of it."""
+    spent = trio.current_time() - began
+    await trio.sleep(spent * (1 / share - 1))
+
+
+def _add_all(writer: SnapshotWriter, lines: list[bytes]) -> None:
+    for line in lines:
+        writer.add(line)

@@ -1,0 +1,278 @@
+"""How the log stays short, and how a follower that is too far behind catches up (section 7, Figure 13; dissertation 5.1).
+
+```
+taking     TakeSnapshot -> (the driver saves) -> snapshot_taken -> the log forgets what it holds, but for some trailing entries
+sending    SendChunk -> SnapshotRequest -> SnapshotReply says how much is stored -> the next piece, or entries again
+receiving  SnapshotRequest -> StoreChunk -> chunk_stored -> ... -> Persist(Install) -> LoadSnapshot -> snapshot_loaded
+```
+A snapshot holds only what is committed, so nothing in it can be wrong; what can go wrong is its label, its order in time, and
+what becomes of the log around it.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct
+
+from bargetrio.raft import replication
+from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
+from bargetrio.raft.facts import SnapshotInstalled, SnapshotSent, SnapshotTaken
+from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, SnapshotReply, SnapshotRequest
+from bargetrio.raft.records import LogStart
+from bargetrio.raft.roles import Leader, Progress, Transfer
+
+if TYPE_CHECKING:
+    from bargetrio.raft.core import Core
+
+ENTRY_BYTES: Final = 64
+"""What an entry costs in memory beside its command."""
+COMPACTION_SLICE: Final = 10_000
+"""Entries that the log forgets in one pass: giving a million back at once would hold the loop."""
+
+
+class SnapshotPolicy(Struct, frozen=True, kw_only=True):
+    """When a snapshot is taken: the log since the last one has so many entries, or so many bytes of commands.
+
+    In either case it also outweighs the last snapshot, so that saving costs no more than writing did. `trailing` entries before
+    it stay in the log, for followers that are a little behind.
+    """
+
+    entries: int = 100_000
+    bytes: int = 64 * 1024 * 1024
+    trailing: int = 10_000
+
+
+@dataclass(slots=True)
+class Receiving:
+    """A snapshot that a leader sends us; `is_busy` while a piece is being written."""
+
+    snapshot: SnapshotMeta
+    leader_id: NodeId
+    bytes_stored: int = 0
+    is_busy: bool = False
+
+
+# -- taking --------------------------------------------------------------------------------------------------------------
+
+
+def maybe_take(core: "Core") -> None:
+    """Ask for a snapshot when it is time, or when somebody asked for one."""
+    if core.is_taking or core.installing is not None or not (core.is_snapshot_asked or _is_time(core)):
+        return
+    index = core.last_applied
+    # Only what this disk holds by itself: a crash must not find a snapshot that is ahead of its own log.
+    if index == 0 or index > core.durability.durable_index:
+        return
+    core.is_taking, core.is_snapshot_asked = True, False
+    core.emit(TakeSnapshot(index, core.log.term(index), core.log.digest(index), core.members))
+
+
+def _is_time(core: "Core") -> bool:
+    policy, snapshot = core.snapshot_policy, core.snapshot
+    last = 0 if snapshot is None else snapshot.last_index
+    entries = core.last_applied - last
+    size = core.log.bytes_between(last, core.last_applied)
+    if entries < policy.entries and size < policy.bytes:
+        return False
+    return snapshot is None or size + entries * ENTRY_BYTES >= snapshot.size
+
+
+def taken(core: "Core", snapshot: SnapshotMeta, now: float) -> None:
+    """Note that the snapshot lasts; from now on it stands for the log before it, but never for an older one (BUG-31)."""
+    core.is_taking = False
+    if core.installing is not None or (core.snapshot is not None and snapshot.last_index <= core.snapshot.last_index):
+        return
+    core.snapshot = snapshot
+    trailing = core.snapshot_policy.trailing
+    core.compact_to = max(core.log.start_index, min(snapshot.last_index - trailing, _needed_by_transfers(core, now)))
+    core.announce(
+        SnapshotTaken(
+            term=core.current_term,
+            index=snapshot.last_index,
+            digest=snapshot.digest,
+            size=snapshot.size,
+            log_start=core.compact_to,
+        )
+    )
+    core.emit(Compact(core.compact_to + 1, _kept(core)))
+
+
+def compact(core: "Core") -> None:
+    """Forget a slice of what a snapshot holds."""
+    start = core.log.start_index
+    if start < core.compact_to:
+        core.log.compact(min(core.compact_to, start + COMPACTION_SLICE))
+
+
+def _needed_by_transfers(core: "Core", now: float) -> Index:
+    """Return the index after which entries are needed by followers who are being sent a snapshot, and answer."""
+    needed = core.log.last_index
+    if isinstance(core.role, Leader):
+        for progress in core.role.progress.values():
+            if progress.transfer is not None and now - progress.heard_at < core.election_max_s:
+                needed = min(needed, progress.transfer.snapshot.last_index)
+    return needed
+
+
+def _kept(core: "Core") -> frozenset[Index]:
+    """Return the last indices of the snapshots that must stay on the disk."""
+    assert core.snapshot is not None
+    kept = {core.snapshot.last_index}
+    if isinstance(core.role, Leader):
+        kept |= {each.transfer.snapshot.last_index for each in core.role.progress.values() if each.transfer is not None}
+    return frozenset(kept)
+
+
+# -- sending -------------------------------------------------------------------------------------------------------------
+
+
+def begin_transfer(core: "Core", peer: NodeId, progress: Progress) -> None:
+    """Send the newest snapshot to a follower whose next entry is not in the log any more."""
+    assert core.snapshot is not None and core.snapshot.last_index >= core.log.start_index
+    progress.state = "snapshot"
+    progress.transfer = Transfer(core.snapshot)
+    progress.forget_in_flight()
+    _tell_sent(core, peer, core.snapshot, done=False)
+
+
+def send_chunk(core: "Core", peer: NodeId, progress: Progress) -> None:
+    """Send the piece that is due: one at a time to each follower, and none waits for another's."""
+    transfer = progress.transfer
+    assert transfer is not None
+    if transfer.is_due:
+        transfer.is_due, transfer.heartbeats_waited = False, 0
+        request = SnapshotRequest(
+            term=core.current_term, leader_id=core.node_id, snapshot=transfer.snapshot, offset=transfer.offset, data=b""
+        )
+        core.emit(SendChunk(peer, request))
+
+
+def wait_for_reply(core: "Core", transfer: Transfer) -> None:
+    """Count a heartbeat of waiting; after a shortest election timeout the piece, or its answer, counts as lost."""
+    transfer.heartbeats_waited += 1
+    if transfer.heartbeats_waited * core.heartbeat_s >= core.election_min_s:
+        transfer.is_due = True
+
+
+def on_snapshot_reply(core: "Core", message: SnapshotReply, now: float) -> None:
+    """Go on where the follower's disk ends; back to entries when it holds the whole state."""
+    if message.term > core.current_term:
+        core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.follower_id} has a higher term")
+        return
+    leader = core.role
+    if not isinstance(leader, Leader) or message.term < core.current_term or message.follower_id not in leader.progress:
+        return
+    progress = leader.progress[message.follower_id]
+    progress.heard_at = now
+    transfer = progress.transfer
+    if transfer is None or transfer.snapshot.last_index != message.last_index:
+        return  # about another snapshot, or about one that it has
+    if message.installed:
+        _tell_sent(core, message.follower_id, transfer.snapshot, done=True)
+        replication.resume(core, progress, message.last_index)
+        replication.advance_commit(core, leader)
+    elif message.bytes_stored != transfer.offset and message.bytes_stored <= transfer.snapshot.size:
+        # An answer that says what was known before is an old one: the piece that follows it is under way.
+        transfer.offset, transfer.is_due = message.bytes_stored, True
+
+
+def _tell_sent(core: "Core", peer: NodeId, snapshot: SnapshotMeta, *, done: bool) -> None:
+    core.announce(SnapshotSent(peer=peer, term=core.current_term, index=snapshot.last_index, size=snapshot.size, done=done))
+
+
+# -- receiving -----------------------------------------------------------------------------------------------------------
+
+
+def on_snapshot_request(core: "Core", message: SnapshotRequest, now: float) -> None:
+    """Take a piece of the leader's snapshot if it is the next one, and say how much is stored (Figure 13)."""
+    if message.term < core.current_term:
+        _reply(core, message.leader_id, message.snapshot, 0)
+        return
+    replication.follow(core, message.term, message.leader_id, now)
+    snapshot = message.snapshot
+    if snapshot.last_index <= core.commit_index or core.log.holds(snapshot.last_index, snapshot.last_term):
+        _decline(core, message)
+        return
+    if core.installing is not None:
+        return  # the one before it is being put in place: the leader will ask again
+    receiving = core.receiving
+    if receiving is not None and (receiving.is_busy or _is_older(receiving, message)):
+        return
+    if receiving is None or receiving.snapshot != snapshot:
+        receiving = core.receiving = Receiving(snapshot, message.leader_id)
+    receiving.leader_id = message.leader_id
+    if message.offset != receiving.bytes_stored or not message.data:
+        _reply(core, message.leader_id, snapshot, receiving.bytes_stored)
+        return
+    receiving.is_busy = True
+    core.emit(StoreChunk(snapshot, message.offset, message.data))
+
+
+def _is_older(receiving: Receiving, message: SnapshotRequest) -> bool:
+    """Return whether this leader has begun to send a newer one: the message was long on its way."""
+    return receiving.leader_id == message.leader_id and message.snapshot.last_index < receiving.snapshot.last_index
+
+
+def _decline(core: "Core", message: SnapshotRequest) -> None:
+    """What it holds is here: its state, or its last entry and so all before it. What follows in the log stays (BUG-32)."""
+    core.receiving = None
+    core.advance_commit_to(message.snapshot.last_index)
+    _reply(core, message.leader_id, message.snapshot, 0, installed=True)
+
+
+def chunk_stored(core: "Core", snapshot: SnapshotMeta, bytes_stored: int, now: float) -> None:
+    """Note that the file holds so much; when it is whole, put it in the place of state and log."""
+    receiving = core.receiving
+    if receiving is None or receiving.snapshot != snapshot:
+        return
+    receiving.bytes_stored, receiving.is_busy = bytes_stored, False
+    if bytes_stored < snapshot.size:
+        _reply(core, receiving.leader_id, snapshot, bytes_stored)
+        return
+    core.receiving = None
+    if snapshot.last_index <= core.commit_index:
+        return  # entries were faster: what is here is newer (BUG-32)
+    core.installing = snapshot
+    core.installing_from = receiving.leader_id
+    # An entry of another term at its last index, and all around it, is not the leader's (BUG-33): the whole log goes.
+    core.log.reset(LogStart(index=snapshot.last_index, term=snapshot.last_term, digest=snapshot.digest))
+    core.compact_to = 0
+    core.commit_index = snapshot.last_index
+    core.durability.remember_install(snapshot)
+    _reply(core, receiving.leader_id, snapshot, snapshot.size, installed=True)
+
+
+def maybe_load(core: "Core") -> None:
+    """Once the disk has the snapshot in place, the state machine may be replaced."""
+    snapshot = core.installing
+    if snapshot is not None and core.snapshot != snapshot and core.durability.durable_index >= snapshot.last_index:
+        core.snapshot = snapshot
+        core.emit(LoadSnapshot(snapshot))
+
+
+def loaded(core: "Core", snapshot: SnapshotMeta) -> None:
+    """Go on applying after it."""
+    assert core.installing == snapshot
+    core.installing = None
+    core.last_applied = snapshot.last_index
+    core.announce(
+        SnapshotInstalled(
+            peer=core.installing_from,
+            term=core.current_term,
+            index=snapshot.last_index,
+            digest=snapshot.digest,
+            size=snapshot.size,
+        )
+    )
+    core.emit(Compact(core.log.start_index + 1, _kept(core)))
+
+
+def _reply(core: "Core", to: NodeId, snapshot: SnapshotMeta, bytes_stored: int, *, installed: bool = False) -> None:
+    reply = SnapshotReply(
+        term=core.current_term,
+        follower_id=core.node_id,
+        last_index=snapshot.last_index,
+        bytes_stored=bytes_stored,
+        installed=installed,
+    )
+    core.send(to, reply, durable_to=snapshot.last_index if installed else 0)

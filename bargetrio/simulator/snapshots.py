@@ -1,0 +1,143 @@
+"""A simulated server's snapshots: saved slice by slice while it goes on, sent, stored and loaded after a moment each.
+
+What node/snapshots.py does with tasks and threads, step by step on the world's clock; a crash may come between any two.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from random import Random
+from typing import TYPE_CHECKING, Final, assert_never
+
+from msgspec import structs
+
+from bargetrio.kv.scan import Scan
+from bargetrio.kv.store import Store
+from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
+from bargetrio.simulator.world import World
+from bargetrio.storage.snapshots import (
+    FileOf,
+    SnapshotReader,
+    SnapshotReceiver,
+    SnapshotStart,
+    SnapshotWriter,
+    snapshot_name,
+)
+from bargetrio.storage.wal import OpenFolder
+
+if TYPE_CHECKING:
+    from bargetrio.simulator.server import Server
+
+CLUSTER: Final = "simulated"
+SLICE_KEYS: Final = 2
+STEP_S: Final = (0.0002, 0.02)
+"""How long a slice, a piece, or tidying up takes."""
+
+
+class Snapshots:
+    """One life's."""
+
+    def __init__(self, server: "Server", world: World, folder: OpenFolder, random: Random, chunk_bytes: int) -> None:
+        self._server = server
+        self._world = world
+        self._folder = folder
+        self._random = random
+        self._chunk_bytes = chunk_bytes
+        self._life = server.lives
+        self._receiver = SnapshotReceiver(server.disk, CLUSTER)
+        self._under_way: list[Callable[[], None]] = []
+        """Steps that will change files."""
+        self.is_saving = False
+
+    def break_off(self) -> None:
+        """The process ends here, perhaps in the middle of a step, between two calls of the disk."""
+        if self._under_way and self._random.random() < 0.7:
+            disk = self._server.disk
+            disk.unplugged_at = disk.calls + self._random.randint(1, 5)
+            with suppress(OSError):
+                self._random.choice(self._under_way)()
+
+    def begin(self, effect: TakeSnapshot | Compact | SendChunk | StoreChunk | LoadSnapshot) -> None:
+        """Begin what the core asks for."""
+        match effect:
+            case TakeSnapshot():
+                self._take(effect)
+            case Compact():
+                self._later(lambda: self._folder.trim(effect.first_index, effect.keep), changes=True)
+            case SendChunk():
+                self._later(lambda: self._send_chunk(effect))
+            case StoreChunk():
+                self._later(lambda: self._store_chunk(effect), changes=True)
+            case LoadSnapshot():
+                self._later(lambda: self._load(effect))
+            case _:
+                assert_never(effect)
+
+    def _later(self, step: Callable[[], None], *, changes: bool = False) -> None:
+        if changes:
+            self._under_way.append(step)
+        self._world.after(self._random.uniform(*STEP_S), self._do, step)
+
+    def _do(self, step: Callable[[], None]) -> None:
+        server = self._server
+        if server.lives != self._life or server.core is None:
+            return
+        if self._world.now < server.paused_until:
+            self._world.at(server.paused_until, self._do, step)
+            return
+        if step in self._under_way:
+            self._under_way.remove(step)
+        try:
+            step()
+        except OSError as problem:
+            server.disk_failed(problem)
+
+    def _take(self, effect: TakeSnapshot) -> None:
+        store = self._server.store
+        assert store.last_index == effect.last_index, "the label says what the store holds"
+        start = SnapshotStart(
+            cluster=CLUSTER,
+            members=effect.members,
+            last_index=effect.last_index,
+            last_term=effect.last_term,
+            digest=effect.digest,
+        )
+        scan = store.scan(SLICE_KEYS)
+        self.is_saving = True
+        self._later(lambda: self._save(SnapshotWriter(self._server.disk, start), scan), changes=True)
+
+    def _save(self, writer: SnapshotWriter, scan: Scan) -> None:
+        line = scan.next_slice()
+        if line is not None:
+            writer.add(line)
+            self._later(lambda: self._save(writer, scan), changes=True)
+            return
+        snapshot = writer.finish()
+        self.is_saving = False
+        self._server.snapshot_lasts(snapshot)
+        self._server.step_done(lambda core, now: core.snapshot_taken(snapshot, now))
+
+    def _send_chunk(self, effect: SendChunk) -> None:
+        snapshot = effect.message.snapshot
+        path = snapshot_name(snapshot.last_index, snapshot.last_term)
+        data = self._server.disk.read_part(path, effect.message.offset, self._chunk_bytes)
+        self._server.post(effect.to, structs.replace(effect.message, data=data))
+
+    def _store_chunk(self, effect: StoreChunk) -> None:
+        snapshot = effect.snapshot
+        stored = self._receiver.store(snapshot, effect.offset, effect.data)
+        self._server.step_done(lambda core, now: core.chunk_stored(snapshot, stored, now))
+
+    def _load(self, effect: LoadSnapshot) -> None:
+        snapshot = effect.snapshot
+        path = snapshot_name(snapshot.last_index, snapshot.last_term)
+        self._load_line(effect, iter(SnapshotReader(FileOf(self._server.disk, path), path)), Store())
+
+    def _load_line(self, effect: LoadSnapshot, lines: Iterator[bytes], store: Store) -> None:
+        line = next(lines, None)
+        if line is not None:
+            store.load(line)
+            self._later(lambda: self._load_line(effect, lines, store))
+            return
+        store.last_index = effect.snapshot.last_index
+        self._server.replace_store(store)
+        self._server.step_done(lambda core, now: core.snapshot_loaded(effect.snapshot))
