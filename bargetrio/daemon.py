@@ -32,6 +32,7 @@ from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
 from bargetrio.notify import Notifier, watchdog_interval_s
 from bargetrio.protocol.addresses import parse_address
+from bargetrio.raft.snapshots import SnapshotPolicy
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.stream import SocketNetwork
@@ -167,6 +168,7 @@ class Daemon:
     def _make_node(self, node_id: int) -> Node:
         configuration = self._configuration
         timing = configuration.timing
+        snapshots = configuration.snapshots
         settings = NodeSettings(
             cluster=configuration.cluster,
             node_id=node_id,
@@ -176,6 +178,9 @@ class Daemon:
             election_s=(timing.election_ms[0] / 1000, timing.election_ms[1] / 1000),
             request_timeout_s=timing.request_timeout_ms / 1000,
             peer_secret=configuration.peer_secret,
+            snapshot_policy=SnapshotPolicy(
+                entries=snapshots.entries, bytes=snapshots.mib * 1024 * 1024, trailing=snapshots.trailing_entries
+            ),
         )
         disk = FaultyDisk(RealDisk(configuration.data_dir / f"node-{node_id}"), node_id, self._disk_faults)
         return Node(settings, disk=disk, sink=self._recorder, link_faults=self._link_faults, network=self._network)

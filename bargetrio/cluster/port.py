@@ -39,6 +39,9 @@ class NodeView(Struct, frozen=True, kw_only=True):
     last_applied: int | None = None
     last_log_index: int | None = None
     last_log_term: int | None = None
+    log_start: int | None = None
+    """The index before the log's first entry: up to it, a snapshot holds what there was."""
+    snapshot_index: int | None = None
     peers: list[PeerView] = []
 
 

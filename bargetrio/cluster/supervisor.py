@@ -309,6 +309,8 @@ class Supervisor:
             last_applied=status.last_applied,
             last_log_index=status.last_log_index,
             last_log_term=status.last_log_term,
+            log_start=status.log_start,
+            snapshot_index=status.snapshot_index,
             peers=[msgspec.convert(msgspec.structs.asdict(peer), PeerView) for peer in status.peers],
         )
 

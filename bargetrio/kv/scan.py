@@ -47,10 +47,11 @@ class Scan:
         return None
 
     def close(self) -> None:
-        """Give up; the store goes on as if nobody had looked."""
-        self.is_open = False
-        self._images.clear()
-        self._store.end_scan(self)
+        """Give up, or note the end; the store goes on as if nobody had looked."""
+        if self.is_open:
+            self.is_open = False
+            self._images.clear()
+            self._store.end_scan(self)
 
     def _next(self) -> "dict[str, Stored]":
         store, images = self._store, self._images

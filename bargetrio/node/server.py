@@ -114,6 +114,12 @@ class Node:
         """When the driver's loop last turned."""
         return self._started_at if self._driver is None else self._driver.last_turn
 
+    @property
+    def store(self) -> Store:
+        """The keys of a node that has started, for who looks on."""
+        assert self._driver is not None, "asked before it started"
+        return self._driver.store
+
     def fence(self) -> None:
         """Cut disk and network at once."""
         if self._fenced:
