@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from bargetrio import __version__
+from bargetrio.backup import snapshot
 from bargetrio.client.client import Client
 from bargetrio.client.repl import EXIT_CODES, Repl, status_lines, told
 from bargetrio.config import Configuration, ConfigurationError, load
@@ -160,6 +161,7 @@ def revive(config_path: str, node_id: int) -> None:
 
 cli.add_command(simulate)
 cli.add_command(check)
+cli.add_command(snapshot)
 
 
 def main() -> None:

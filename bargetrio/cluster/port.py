@@ -3,12 +3,16 @@
 `supervisor.Supervisor` is the real thing, and web is tried with it; only what must fail on purpose is a fake.
 """
 
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol
 
 from msgspec import Meta, Struct
 
 from bargetrio.eventlog.event import Event
+from bargetrio.node.port import BackupFile as BackupFile  # web knows only this border
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
+
+BACKUP_WAIT_S: Final = 120.0
+"""So long a backup waits for a snapshot to be taken; a million keys take some 8 s."""
 
 NodeState = Literal["running", "killed", "crashed", "unreachable"]
 
@@ -132,6 +136,14 @@ class Cluster(Protocol):
 
     async def revive(self, node_id: int, *, local: bool = False) -> NodeAnswer:
         """Start the node again; return once it has recovered and listens, or raise why it can't."""
+        ...
+
+    async def backup(self) -> BackupFile:
+        """Return a snapshot of all that was committed when this was asked, from a node of this daemon.
+
+        Raises BargeError: no_leader where nobody can say what is committed; storage_failed where no own node lives, or none has
+        caught up in BACKUP_WAIT_S.
+        """
         ...
 
     async def faults(self) -> Faults:

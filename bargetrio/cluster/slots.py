@@ -14,7 +14,7 @@ from trio import TaskStatus
 from bargetrio.cluster.port import NodeState
 from bargetrio.eventlog.event import NodeCrashed, NodeKilled, NodeRevived
 from bargetrio.node.persister import StorageFailed
-from bargetrio.node.port import NodeStatus, RunningNode, Sink
+from bargetrio.node.port import BackupFile, NodeStatus, RunningNode, Sink
 from bargetrio.protocol.errors import BargeError
 from bargetrio.storage.errors import StorageError
 
@@ -44,6 +44,11 @@ class Slot:
     def status(self) -> NodeStatus | None:
         """Return the living node's status, None if there is none."""
         return self._node.status() if self.state == "running" and self._node is not None else None
+
+    async def backup(self, index: int) -> BackupFile:
+        """Return a snapshot of the living node; it must live."""
+        assert self._node is not None
+        return await self._node.backup(index)
 
     def hangs(self, now: float) -> bool:
         """Return whether the node lives and its loop does not turn."""

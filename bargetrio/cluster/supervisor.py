@@ -15,13 +15,13 @@ from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.fault_plan import FaultPlan, listed
 from bargetrio.cluster.forward import Forwarder, GoodAnswer
 from bargetrio.cluster.merge import Part, events_query, merge
-from bargetrio.cluster.port import EventPage, Faults, LeaderView, NodeAnswer, NodeView, PeerView
+from bargetrio.cluster.port import BACKUP_WAIT_S, EventPage, Faults, LeaderView, NodeAnswer, NodeView, PeerView
 from bargetrio.cluster.slots import Slot
 from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
-from bargetrio.node.port import NodeStatus, RunningNode
+from bargetrio.node.port import BackupFile, NodeStatus, RunningNode
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.requests import Request
+from bargetrio.protocol.requests import List, ListAnswer, Request
 from bargetrio.transport.faults import LinkFaults
 
 T = TypeVar("T")
@@ -29,6 +29,8 @@ T = TypeVar("T")
 CAUGHT_UP_ENTRIES: Final = 1000
 """A node that has not applied so many committed entries is still catching up."""
 EVENTS_A_SLICE: Final = 500
+BACKUP_LOOK_S: Final = 2.0
+"""So often a backup looks whether the node it waits for still lives."""
 
 
 class Supervisor:
@@ -90,6 +92,18 @@ class Supervisor:
         """Carry the request to the leader."""
         assert self.forwarder is not None
         return await self.forwarder.execute(request)
+
+    async def backup(self) -> BackupFile:
+        """Ask the leader what is committed, then an own node for a snapshot that reaches so far; the leader's if it is here."""
+        answer = await self.execute(List(id=0, limit=1, keys_only=True))
+        assert isinstance(answer, ListAnswer)
+        with trio.move_on_after(BACKUP_WAIT_S):
+            while running := self.running_ids():
+                leader = self.leader_hint()
+                slot = self._slots[leader if leader in running else running[0]]
+                with trio.move_on_after(BACKUP_LOOK_S):
+                    return await slot.backup(answer.index)
+        raise BargeError("storage_failed", "no node of this daemon has all that is committed; ask another daemon, or later")
 
     # -- who leads -------------------------------------------------------------------------------------------------------
 

@@ -48,7 +48,8 @@ class Unusable(Struct, frozen=True, gc=False):
     detail: str
 
 
-_decode_slice: Final = msgspec.json.Decoder(dict[str, Stored]).decode
+decode_slice: Final = msgspec.json.Decoder(dict[str, Stored]).decode
+"""Reads a line of a snapshot."""
 
 Outcome = Written | Removed | Refused | Unusable | None
 
@@ -119,7 +120,7 @@ class Store:
 
     def load(self, payload: bytes) -> int:
         """Add a slice of a snapshot, in order; return how many keys. Raise ValueError if it is none."""
-        found = _decode_slice(payload)
+        found = decode_slice(payload)
         self._keys.update(found)
         return len(found)
 

@@ -117,6 +117,12 @@ class Driver:
         self._ended.append(then)
         self._bell.set()
 
+    def ask_for_snapshot(self) -> None:
+        """Somebody wants one, now or as soon as the one under way is done."""
+        if not self.core.is_snapshot_asked and not self.core.is_taking:
+            self.core.take_snapshot()
+            self._bell.set()
+
     def disk_failed(self, failure: OSError) -> None:
         """A snapshot could not be written or read: this disk is not to be trusted any more."""
         self._failure = failure

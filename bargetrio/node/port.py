@@ -70,6 +70,23 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     peers: list[PeerStatus]
 
 
+class BackupFile(Protocol):
+    """A snapshot of a running node, to be read once from its beginning to its end; `checksum` is the file's CRC-32."""
+
+    index: int
+    term: int
+    size: int
+    checksum: int
+
+    async def read(self) -> bytes:
+        """Return the next piece, b"" at the end; raise OSError."""
+        ...
+
+    def close(self) -> None:
+        """Let the file go; must be called."""
+        ...
+
+
 class RunningNode(Protocol):
     """A node from the supervisor's side. One object is one life: revive builds a new one."""
 
@@ -92,4 +109,8 @@ class RunningNode(Protocol):
 
     def status(self) -> NodeStatus:
         """Return the node's state, from memory."""
+        ...
+
+    async def backup(self, index: int) -> BackupFile:
+        """Return a snapshot that holds at least everything up to `index`, taking one if need be; waits until there is one."""
         ...

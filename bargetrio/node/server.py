@@ -12,6 +12,7 @@ import random
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 import trio
 from trio import TaskStatus
@@ -22,7 +23,7 @@ from bargetrio.kv.store import Store
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver, Turnstile
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
-from bargetrio.node.port import NodeSettings, NodeStatus, PeerStatus, Sink
+from bargetrio.node.port import BackupFile, NodeSettings, NodeStatus, PeerStatus, Sink
 from bargetrio.node.snapshots import Snapshots
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
@@ -39,6 +40,8 @@ from bargetrio.transport.peer_link import PeerLink
 from bargetrio.transport.stream import Connection, Listener, Network, SocketNetwork
 
 log = logging.getLogger(__name__)
+
+BACKUP_LOOK_S: Final = 0.02
 
 
 class Node:
@@ -113,6 +116,16 @@ class Node:
     def last_turn(self) -> float:
         """When the driver's loop last turned."""
         return self._started_at if self._driver is None else self._driver.last_turn
+
+    async def backup(self, index: int) -> BackupFile:
+        """Wait until `index` is applied, have a snapshot taken unless there is one that reaches so far, and open it."""
+        driver = self._driver
+        assert driver is not None and driver.snapshots is not None, "asked before it started"
+        while driver.core.snapshot is None or driver.core.snapshot.last_index < index:
+            if driver.core.last_applied >= index:
+                driver.ask_for_snapshot()
+            await trio.sleep(BACKUP_LOOK_S)
+        return driver.snapshots.backup(driver.core.snapshot)
 
     @property
     def store(self) -> Store:

@@ -5,6 +5,7 @@ threads. Every end goes back to the core through the driver's inbox.
 """
 
 import errno
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from typing import Final
@@ -17,7 +18,7 @@ from bargetrio.kv.store import Store
 from bargetrio.node.persister import DiskWork
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
-from bargetrio.raft.messages import Message, NodeId
+from bargetrio.raft.messages import Message, NodeId, SnapshotMeta
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.errors import DamagedSnapshot
 from bargetrio.storage.snapshots import (
@@ -72,6 +73,8 @@ class Snapshots:
         self._slice_keys = slice_keys
         self._receiver = SnapshotReceiver(disk, cluster)
         self._tidying = trio.Lock()
+        self._pins: Counter[int] = Counter()
+        """Last indices of the snapshots that are being read here: they stay until that is over."""
 
     def take(self, effect: TakeSnapshot, store: Store) -> None:
         """Save `store` as it is now."""
@@ -93,6 +96,10 @@ class Snapshots:
     def load(self, effect: LoadSnapshot) -> None:
         """Replace the store."""
         self._nursery.start_soon(self._load, effect)
+
+    def backup(self, snapshot: SnapshotMeta) -> "Backup":
+        """Return a snapshot of this disk to be read; it stays until that is closed."""
+        return Backup(snapshot, self._disk, self._work, self._pins)
 
     def close(self) -> None:
         """Give descriptors back."""
@@ -136,7 +143,8 @@ class Snapshots:
     async def _compact(self, effect: Compact) -> None:
         async with self._tidying:
             try:
-                await self._work.call(lambda: self._folder.trim(effect.first_index, effect.keep))
+                keep = effect.keep | frozenset(self._pins)
+                await self._work.call(lambda: self._folder.trim(effect.first_index, keep))
             except OSError as problem:
                 self._fail(problem)
 
@@ -181,6 +189,32 @@ class Snapshots:
         store.last_index = snapshot.last_index
         self._replace_store(store)
         self._tell(lambda core, now: core.snapshot_loaded(snapshot))
+
+
+class Backup:
+    """A snapshot that is read to be kept elsewhere; implements `port.BackupFile`."""
+
+    def __init__(self, snapshot: SnapshotMeta, disk: Disk, work: DiskWork, pins: "Counter[int]") -> None:
+        self.index, self.term = snapshot.last_index, snapshot.last_term
+        self.size, self.checksum = snapshot.size, snapshot.checksum
+        self._disk = disk
+        self._work = work
+        self._pins = pins
+        self._offset = 0
+        pins[self.index] += 1
+
+    async def read(self) -> bytes:
+        """Return the next piece, b"" at the end."""
+        path = snapshot_name(self.index, self.term)
+        data = await self._work.call(lambda: self._disk.read_part(path, self._offset, WRITE_BYTES))
+        self._offset += len(data)
+        return data
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._pins[self.index] -= 1
+        if self._pins[self.index] <= 0:
+            del self._pins[self.index]
 
 
 async def _rest(began: float, share: float) -> None:

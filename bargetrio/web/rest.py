@@ -10,7 +10,7 @@ import trio
 from quart import Response, request
 
 from bargetrio import __version__
-from bargetrio.cluster.port import Cluster, Faults, NodeView
+from bargetrio.cluster.port import BackupFile, Cluster, Faults, NodeView
 from bargetrio.eventlog.event import KINDS
 from bargetrio.eventlog.render import Column, LogView, log_html, log_page
 from bargetrio.protocol.errors import BargeError
@@ -112,6 +112,22 @@ class Rest:
         status = 201 if answer.created is True else 200
         body = WriteAnswer(key=answer.key, index=answer.index, term=answer.term)
         return Response(json_body(body), status, headers, content_type=JSON)
+
+    # -- backup ----------------------------------------------------------------------------------------------------------
+
+    async def snapshot(self) -> Response:
+        """GET /snapshot."""
+        Query(_pairs())
+        backup = await self._cluster.backup()
+        headers = {
+            "Barge-Index": str(backup.index),
+            "Barge-Checksum": f"{backup.checksum:08x}",
+            "Content-Length": str(backup.size),
+            "Content-Disposition": f'attachment; filename="barge-{backup.index}.snap"',
+        }
+        response = Response(_pieces(backup), 200, headers, content_type="text/plain; charset=utf-8")
+        response.timeout = None
+        return response
 
     # -- nodes -----------------------------------------------------------------------------------------------------------
 
@@ -315,6 +331,14 @@ async def _no_body() -> None:
 
 def _json(value: Any) -> Response:
     return Response(json_body(value), content_type=JSON)
+
+
+async def _pieces(backup: BackupFile) -> AsyncIterator[bytes]:
+    try:
+        while piece := await backup.read():
+            yield piece
+    finally:
+        backup.close()
 
 
 async def _stream(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

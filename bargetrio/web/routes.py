@@ -117,6 +117,14 @@ ROUTES: Final = (
     ),
     Route(
         method="GET",
+        path="/snapshot",
+        name="snapshot",
+        summary="A backup: everything that is committed now, at the index that Barge-Index tells.",
+        codes=(200,),
+        answer_type="text/plain",
+    ),
+    Route(
+        method="GET",
         path="/leader",
         name="leader",
         summary="Who leads, by the highest term with a quorum.",
