@@ -30,6 +30,7 @@ from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import LogView
 from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
+from bargetrio.node.snapshots import Turns
 from bargetrio.notify import Notifier, watchdog_interval_s
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.raft.snapshots import SnapshotPolicy
@@ -85,6 +86,7 @@ class Daemon:
         self._api = configuration.api_of(node_ids)
         self._recorder = Recorder(secrets.token_hex(4), wall_clock=time.time)
         self._link_faults = LinkFaults()
+        self._turns = Turns()
         self._disk_faults = DiskFaults()
         self._network = SocketNetwork()
         self._notifier = Notifier()
@@ -183,7 +185,9 @@ class Daemon:
             ),
         )
         disk = FaultyDisk(RealDisk(configuration.data_dir / f"node-{node_id}"), node_id, self._disk_faults)
-        return Node(settings, disk=disk, sink=self._recorder, link_faults=self._link_faults, network=self._network)
+        return Node(
+            settings, disk=disk, sink=self._recorder, link_faults=self._link_faults, network=self._network, turns=self._turns
+        )
 
     def _make_forwarder(self, nursery: trio.Nursery) -> Forwarder:
         supervisor = self._supervisor

@@ -109,14 +109,11 @@ class Store:
         """Forget a walk."""
         self._scans.remove(scan)
 
-    def keys_after(self, after: str | None) -> Iterator[str]:
-        """Return the keys behind `after` in order, all for None."""
-        return iter(self._keys.irange(after, inclusive=(False, True)) if after is not None else self._keys.irange())
-
-    def stored(self, key: str) -> Stored:
-        """Return what is stored under a key that is there."""
-        stored: Stored = self._keys[key]
-        return stored
+    def slice_after(self, after: str | None, count: int) -> dict[str, Stored]:
+        """Return up to `count` keys behind `after` in order, from the first one for None, with what is stored under them."""
+        everything = self._keys
+        keys = list(islice(everything.irange(after, inclusive=(False, True)) if after is not None else everything, count))
+        return dict(zip(keys, map(everything.__getitem__, keys), strict=True))
 
     def load(self, payload: bytes) -> int:
         """Add a slice of a snapshot, in order; return how many keys. Raise ValueError if it is none."""
@@ -138,10 +135,11 @@ class Store:
             return Refused(key, why)
         if self._scans:
             self._note(key, old)
-        if command.value is not None:
-            self._keys[key] = Stored(command.value, index)
+        value, is_b64 = (command.value, False) if command.value is not None else (command.value_b64 or "", True)
+        if old is None:
+            self._keys[key] = Stored(value, index, is_b64)
         else:
-            self._keys[key] = Stored(command.value_b64 or "", index, True)
+            dict.__setitem__(self._keys, key, Stored(value, index, is_b64))  # its place in the order stays: half the time
         return Written(key, old is None)
 
     def _delete(self, command: DeleteCommand) -> Outcome:
@@ -150,13 +148,13 @@ class Store:
             return Refused(command.key, why)
         if old is not None:
             if self._scans:
-                self._note(command.key, old)
+                self._note(command.key, old, removed=True)
             del self._keys[command.key]
         return Removed(command.key, old is not None)
 
-    def _note(self, key: str, old: Stored | None) -> None:
+    def _note(self, key: str, old: Stored | None, *, removed: bool = False) -> None:
         for scan in self._scans:
-            scan.note(key, old)
+            scan.note(key, old, removed=removed)
 
 
 def _mismatch(if_index: int, old: Stored | None) -> str:

@@ -47,10 +47,11 @@ from bargetrio.raft.effects import (
     TakeSnapshot,
 )
 from bargetrio.raft.effects import Ticket as AnyTicket
-from bargetrio.raft.messages import Message, NodeId
+from bargetrio.raft.messages import AppendRequest, Message, NodeId
 
 REQUESTS_A_PASS: Final = 2000
 MESSAGES_A_PASS: Final = 256
+ENTRIES_A_PASS: Final = 1000
 """No pass holds the loop for long; what is left waits for the next one, after everybody else had a turn."""
 TURN_S: Final = 1.0
 """The loop turns at least so often, whatever the timing: who does not turn hangs (the watchdog asks)."""
@@ -172,13 +173,24 @@ class Driver:
             self._finish_write(*self._written.popleft(), now)
         while self._ended:
             self._ended.popleft()(core, now)
-        for _ in range(min(len(self._messages), MESSAGES_A_PASS)):
-            core.step(self._messages.popleft(), now)
+        self._take_messages(now)
         self._take_requests(now)
         core.tick(now)
+        core.must_not_take = self.snapshots is not None and self.snapshots.must_wait
         self._perform()
         self._expire(now)
         self._flush()
+
+    def _take_messages(self, now: float) -> None:
+        messages = self._messages
+        entries = 0
+        for _ in range(min(len(messages), MESSAGES_A_PASS)):
+            message = messages.popleft()
+            self.core.step(message, now)
+            if isinstance(message, AppendRequest):
+                entries += len(message.entries)
+                if entries >= ENTRIES_A_PASS:
+                    break
 
     def _finish_write(self, number: int, failure: OSError | None, now: float) -> None:
         if failure is not None:

@@ -24,7 +24,7 @@ from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver, Turnstile
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
 from bargetrio.node.port import BackupFile, NodeSettings, NodeStatus, PeerStatus, Sink
-from bargetrio.node.snapshots import Snapshots
+from bargetrio.node.snapshots import Snapshots, Turns
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.lines import LineTooLong
@@ -58,6 +58,7 @@ class Node:
         disk_work: DiskWork | None = None,
         make_token: Callable[[], str] = lambda: secrets.token_hex(16),
         turnstile: Turnstile | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self._started_at = trio.current_time()
         self._settings = settings
@@ -68,6 +69,7 @@ class Node:
         self._disk_work = ThreadWork() if disk_work is None else disk_work
         self._make_token = make_token
         self._turnstile = turnstile
+        self._turns = Turns() if turns is None else turns
         self._random = random.Random(settings.seed)
         self._fenced = False
         self._driver: Driver | None = None
@@ -223,6 +225,7 @@ class Node:
             replace_store=driver.replace_store,
             chunk_bytes=self._settings.chunk_bytes,
             slice_keys=self._settings.slice_keys,
+            turns=self._turns,
         )
 
     def _identity(self, folder: OpenFolder) -> Identity:

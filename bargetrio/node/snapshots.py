@@ -31,15 +31,37 @@ from bargetrio.storage.snapshots import (
 )
 from bargetrio.storage.wal import OpenFolder
 
-SAVING_SHARE: Final = 0.05
+SAVING_SHARE: Final = 0.15
 LOADING_SHARE: Final = 0.25
-"""How much of the loop's time a snapshot may take: one process may run several nodes, and all of them may save at once."""
+"""How much of the loop's time a snapshot may take; the nodes of one process save one after another."""
+BURST_S: Final = 0.003
+"""So long at most at a stretch: a batch of writes takes as much."""
 WRITE_BYTES: Final = 256 * 1024
 """Slices are collected to so much before a thread is asked to write them."""
 LINES_A_LOAD: Final = 4
 
 Then = Callable[[Core, float], None]
 """What the core is told when something has ended; the float is now."""
+
+
+class Turns:
+    """Whose turn it is to save its state: of the nodes of one process one at a time, so that each is done sooner."""
+
+    def __init__(self) -> None:
+        self._holder: object | None = None
+
+    def is_taken(self, by: object) -> bool:
+        """Return whether somebody else is saving."""
+        return self._holder is not None and self._holder is not by
+
+    def take(self, by: object) -> None:
+        """Begin."""
+        self._holder = by
+
+    def give_back(self, by: object) -> None:
+        """End."""
+        if self._holder is by:
+            self._holder = None
 
 
 class Snapshots:
@@ -59,6 +81,7 @@ class Snapshots:
         replace_store: Callable[[Store], None],
         chunk_bytes: int,
         slice_keys: int,
+        turns: Turns,
     ) -> None:
         self._nursery = nursery
         self._disk = disk
@@ -71,14 +94,21 @@ class Snapshots:
         self._replace_store = replace_store
         self._chunk_bytes = chunk_bytes
         self._slice_keys = slice_keys
+        self._turns = turns
         self._receiver = SnapshotReceiver(disk, cluster)
         self._tidying = trio.Lock()
         self._pins: Counter[int] = Counter()
         """Last indices of the snapshots that are being read here: they stay until that is over."""
 
+    @property
+    def must_wait(self) -> bool:
+        """Whether another node of this process is saving its state."""
+        return self._turns.is_taken(self)
+
     def take(self, effect: TakeSnapshot, store: Store) -> None:
         """Save `store` as it is now."""
         assert store.last_index == effect.last_index, "the label says what the store holds"
+        self._turns.take(self)
         self._nursery.start_soon(self._take, effect, store.scan(self._slice_keys))
 
     def compact(self, effect: Compact) -> None:
@@ -104,6 +134,7 @@ class Snapshots:
     def close(self) -> None:
         """Give descriptors back."""
         self._receiver.close()
+        self._turns.give_back(self)
 
     async def _take(self, effect: TakeSnapshot, scan: Scan) -> None:
         start = SnapshotStart(
@@ -115,25 +146,28 @@ class Snapshots:
         )
         try:
             writer = await self._work.call(lambda: SnapshotWriter(self._disk, start))
+            pace = _Pace(SAVING_SHARE)
             try:
-                while lines := await self._next_lines(scan):
+                while lines := await self._next_lines(scan, pace):
                     await self._work.call(lambda lines=lines: _add_all(writer, lines))  # type: ignore[misc]
                 snapshot = await self._work.call(writer.finish)
             finally:
-                scan.close()
                 writer.abandon()
         except OSError as problem:
             self._fail(problem)
             return
+        finally:
+            scan.close()
+            self._turns.give_back(self)
         self._tell(lambda core, now: core.snapshot_taken(snapshot, now))
 
-    async def _next_lines(self, scan: Scan) -> list[bytes]:
+    async def _next_lines(self, scan: Scan, pace: "_Pace") -> list[bytes]:
         lines: list[bytes] = []
         size = 0
         while size < WRITE_BYTES:
-            began = trio.current_time()
-            line = scan.next_slice()
-            await _rest(began, SAVING_SHARE)
+            with pace:
+                line = scan.next_slice()
+            await pace.rest()
             if line is None:
                 break
             lines.append(line)
@@ -172,14 +206,15 @@ class Snapshots:
         snapshot = effect.snapshot
         path = snapshot_name(snapshot.last_index, snapshot.last_term)
         store = Store()
+        pace = _Pace(LOADING_SHARE)
         try:
             reader = await self._work.call(lambda: SnapshotReader(FileOf(self._disk, path), path))
             lines = iter(reader)
             while some := await self._work.call(lambda: list(islice(lines, LINES_A_LOAD))):
                 for line in some:
-                    began = trio.current_time()
-                    store.load(line)
-                    await _rest(began, LOADING_SHARE)
+                    with pace:
+                        store.load(line)
+                    await pace.rest()
         except OSError as problem:
             self._fail(problem)
             return
@@ -217,10 +252,31 @@ class Backup:
             del self._pins[self.index]
 
 
-async def _rest(began: float, share: float) -> None:
-    """Leave the loop to others, so that what began at `began` takes no more than `share` of it."""
-    spent = trio.current_time() - began
-    await trio.sleep(spent * (1 / share - 1))
+class _Pace:
+    """Keeps a long work in the loop to a share of its time, in bursts: a busy loop comes back late, and then more is due."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._began = trio.current_time()
+        self._entered = self._spent = self._burst = 0.0
+
+    def __enter__(self) -> None:
+        self._entered = trio.current_time()
+
+    def __exit__(self, *problem: object) -> None:
+        spent = trio.current_time() - self._entered
+        self._spent += spent
+        self._burst += spent
+
+    async def rest(self) -> None:
+        """Let others run after each burst, and until the share is kept."""
+        due = self._began + self._spent / self._share
+        if due > trio.current_time():
+            self._burst = 0.0
+            await trio.sleep_until(due)
+        elif self._burst >= BURST_S:
+            self._burst = 0.0
+            await trio.lowlevel.checkpoint()
 
 
 def _add_all(writer: SnapshotWriter, lines: list[bytes]) -> None:

@@ -86,6 +86,8 @@ class Core:
         self.last_applied: Index = self.commit_index
         self.snapshot_policy = SnapshotPolicy() if snapshot_policy is None else snapshot_policy
         self.is_taking = False
+        self.must_not_take = False
+        """The driver says that this is no moment for a snapshot: somebody else in the process takes one."""
         self.is_snapshot_asked = False
         self.compact_to: Index = 0
         self.receiving: Receiving | None = None

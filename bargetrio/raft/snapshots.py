@@ -57,7 +57,7 @@ class Receiving:
 
 def maybe_take(core: "Core") -> None:
     """Ask for a snapshot when it is time, or when somebody asked for one."""
-    if core.is_taking or core.installing is not None or not (core.is_snapshot_asked or _is_time(core)):
+    if core.is_taking or core.must_not_take or core.installing is not None or not (core.is_snapshot_asked or _is_time(core)):
         return
     index = core.last_applied
     # Only what this disk holds by itself: a crash must not find a snapshot that is ahead of its own log.

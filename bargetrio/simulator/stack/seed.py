@@ -26,6 +26,7 @@ from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
+from bargetrio.node.snapshots import Turns
 from bargetrio.raft.snapshots import SnapshotPolicy
 from bargetrio.simulator import linearizability
 from bargetrio.simulator.audit import Audit
@@ -84,6 +85,7 @@ class Stack:
         self.disks = {node_id: SimulatedDisk(self.random(f"disk {node_id}")) for node_id in range(nodes)}
         self.work = {node_id: VirtualWork(self.disks[node_id], self.random(f"work {node_id}")) for node_id in range(nodes)}
         self.link_faults = LinkFaults(seed)
+        self.turns = Turns()
         self._lives: Counter[int] = Counter()
         self.living: dict[int, Node] = {}
         """Each node's present life."""
@@ -130,6 +132,7 @@ class Stack:
             disk_work=self.work[node_id],
             make_token=lambda: f"{tokens.getrandbits(128):032x}",
             turnstile=self.work[node_id].stand_still,
+            turns=self.turns,
         )
         return node
 
