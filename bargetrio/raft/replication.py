@@ -21,6 +21,10 @@ BATCH_BYTES: Final = 1024 * 1024
 WINDOW_APPENDS: Final = 64
 WINDOW_BYTES: Final = 8 * 1024 * 1024
 """Appends sent to a follower and not yet answered; heartbeats go on when it is full (BUG-27)."""
+FAR_BEHIND: Final = 50_000
+CATCH_UP_ENTRIES: Final = 1000
+"""A follower that lacks more than `FAR_BEHIND` entries gets them one append of so many at a time: what it does with them must not
+crowd out the writes that go on, least of all where its process is ours (docs/decisions/catching_up.md)."""
 
 
 # -- the leader's side ---------------------------------------------------------------------------------------------------
@@ -65,13 +69,11 @@ def send_entries(core: "Core", leader: Leader) -> None:
             if not progress.probe_sent:
                 send_empty(core, leader, peer, progress)
             continue
-        while (
-            progress.next_index <= last_index
-            and len(progress.in_flight) < WINDOW_APPENDS
-            and progress.in_flight_bytes < WINDOW_BYTES
-        ):
+        is_far_behind = last_index - progress.match_index > FAR_BEHIND
+        window, most = (1, CATCH_UP_ENTRIES) if is_far_behind else (WINDOW_APPENDS, BATCH_ENTRIES)
+        while progress.next_index <= last_index and len(progress.in_flight) < window and progress.in_flight_bytes < WINDOW_BYTES:
             prev_log_index = progress.next_index - 1
-            last = core.log.batch_end(progress.next_index, BATCH_ENTRIES, BATCH_BYTES)
+            last = core.log.batch_end(progress.next_index, most, BATCH_BYTES)
             size = core.log.bytes_between(prev_log_index, last)
             progress.in_flight.append((last, size))
             progress.in_flight_bytes += size
