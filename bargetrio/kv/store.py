@@ -1,6 +1,6 @@
 """The keys: what all committed commands, applied in order, amount to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 from sortedcontainers import SortedDict
 
-from bargetrio.kv.commands import DeleteCommand, PutCommand, decode_command
+from bargetrio.kv.commands import Command, DeleteCommand, PutCommand, decode_command, decode_commands
 from bargetrio.kv.scan import SLICE_KEYS, Scan
 from bargetrio.protocol.requests import Item
 
@@ -73,6 +73,25 @@ class Store:
             command = decode_command(raw)
         except (ValueError, RecursionError) as problem:
             return Unusable(f"entry {index} holds no command: {problem}")
+        return self._do(command, index)
+
+    def apply_all(self, raws: Sequence[Raw], first_index: int) -> None:
+        """Apply entries in order, the first one at `first_index`, where nobody waits for an outcome. Never raises."""
+        try:
+            commands = decode_commands(raws)
+        except (ValueError, RecursionError):  # one of them is none: each by itself
+            for index, raw in enumerate(raws, first_index):
+                self.apply(raw, index)
+            return
+        keys, scans = self._keys, self._scans
+        for index, command in enumerate(commands, first_index):
+            if isinstance(command, PutCommand) and command.is_plain and command.key in keys and not scans:
+                dict.__setitem__(keys, command.key, Stored(command.value or "", index))  # the usual case, in short
+            else:
+                self._do(command, index)
+        self.last_index = first_index + len(raws) - 1
+
+    def _do(self, command: Command | None, index: int) -> Outcome:
         match command:
             case PutCommand():
                 return self._put(command, index)
@@ -115,11 +134,17 @@ class Store:
         keys = list(islice(everything.irange(after, inclusive=(False, True)) if after is not None else everything, count))
         return dict(zip(keys, map(everything.__getitem__, keys), strict=True))
 
-    def load(self, payload: bytes) -> int:
-        """Add a slice of a snapshot, in order; return how many keys. Raise ValueError if it is none."""
-        found = decode_slice(payload)
-        self._keys.update(found)
-        return len(found)
+    def load(self, payload: bytes) -> None:
+        """Add a slice of a snapshot; raise ValueError if it is none."""
+        self._keys.update(decode_slice(payload))
+
+    @classmethod
+    def of(cls, found: dict[str, Stored], last_index: int) -> "Store":
+        """Return a store with these keys, made in one go: half the time of `load`, for who holds nobody up."""
+        store = cls()
+        store._keys = SortedDict(found)
+        store.last_index = last_index
+        return store
 
     def _from(self, prefix: str, after: str) -> Iterator[str]:
         if after >= prefix:

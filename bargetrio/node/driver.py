@@ -293,13 +293,12 @@ class Driver:
         """Apply committed entries and answer who waits; the core has paired its tickets with its own entries."""
         log, store, tickets = self.core.log, self.store, effect.tickets
         first_ticket = effect.last - len(tickets) + 1
+        if effect.first < first_ticket:
+            store.apply_all([entry.command for entry in log.slice(effect.first, first_ticket - 1)], effect.first)
         answered = 0
-        for index in range(effect.first, effect.last + 1):
+        for index, ticket in enumerate(tickets, first_ticket):
             entry = log.entry(index)
             outcome = store.apply(entry.command, index)
-            if index < first_ticket:
-                continue
-            ticket = tickets[index - first_ticket]
             if ticket is None or (ours := _ours(ticket)).done:
                 continue
             answered += 1

@@ -19,7 +19,7 @@ from trio import TaskStatus
 
 from bargetrio.eventlog.event import DiskFailed, LinkDown, LinkUp, NodeRecovered
 from bargetrio.kv.commands import check_commands
-from bargetrio.kv.store import Store
+from bargetrio.kv.store import Store, Stored, decode_slice
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver, Turnstile
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
@@ -175,10 +175,14 @@ class Node:
         now = trio.current_time()
 
         def work() -> tuple[OpenFolder, Core, Store]:
-            store = Store()
-            members = tuple(settings.addresses)
+            found: dict[str, Stored] = {}
             folder = open_folder(
-                self._disk, settings.cluster, settings.node_id, self._make_token, members=members, load=store.load
+                self._disk,
+                settings.cluster,
+                settings.node_id,
+                self._make_token,
+                members=tuple(settings.addresses),
+                load=lambda line: found.update(decode_slice(line)),
             )
             core = Core(
                 node_id=settings.node_id,
@@ -191,8 +195,7 @@ class Node:
                 snapshot_policy=settings.snapshot_policy,
             )
             folder.forget_remembered()
-            store.last_index = core.last_applied
-            return folder, core, store
+            return folder, core, Store.of(found, core.last_applied)
 
         with trio.CancelScope(shield=True):
             folder, core, store = await self._disk_work.call(work)
