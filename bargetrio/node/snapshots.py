@@ -31,7 +31,7 @@ from bargetrio.storage.snapshots import (
 )
 from bargetrio.storage.wal import OpenFolder
 
-SAVING_SHARE: Final = 0.15
+SAVING_SHARE: Final = 0.18
 LOADING_SHARE: Final = 0.25
 """How much of the loop's time a snapshot may take; the nodes of one process save one after another."""
 BURST_S: Final = 0.003

@@ -89,6 +89,9 @@ class Core:
         self.must_not_take = False
         """The driver says that this is no moment for a snapshot: somebody else in the process takes one."""
         self.is_snapshot_asked = False
+        self.quiet_since = now
+        self.quiet_index = self.last_applied
+        """Since then nothing was applied, and this is the last index that was."""
         self.compact_to: Index = 0
         self.receiving: Receiving | None = None
         self.installing: SnapshotMeta | None = None
@@ -123,6 +126,7 @@ class Core:
 
     def tick(self, now: float) -> None:
         """Do what time asks for. A timer that fires more than a heartbeat late means that this process stood still."""
+        snapshots.watch_for_quiet(self, now)
         deadline = self._timer
         if now < deadline:
             return

@@ -21,7 +21,7 @@ BATCH_BYTES: Final = 1024 * 1024
 WINDOW_APPENDS: Final = 64
 WINDOW_BYTES: Final = 8 * 1024 * 1024
 """Appends sent to a follower and not yet answered; heartbeats go on when it is full (BUG-27)."""
-FAR_BEHIND: Final = 50_000
+FAR_BEHIND: Final = 10_000
 CATCH_UP_ENTRIES: Final = 1000
 """A follower that lacks more than `FAR_BEHIND` entries gets them one append of so many at a time: what it does with them must not
 crowd out the writes that go on, least of all where its process is ours (docs/decisions/catching_up.md)."""
