@@ -3,11 +3,13 @@
 `supervisor.Supervisor` is the real thing, and web is tried with it; only what must fail on purpose is a fake.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol
 
 from msgspec import Meta, Struct
 
 from bargetrio.eventlog.event import Event
+from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
 
 NodeState = Literal["running", "killed", "crashed", "unreachable"]
@@ -109,6 +111,10 @@ class Cluster(Protocol):
 
         Waits at most request_timeout; then no_leader if it was never proposed, outcome_unknown if it may have been.
         """
+        ...
+
+    async def execute_many(self, requests: Sequence[Put]) -> list[PutAnswer | GetAnswer | DeleteAnswer | ListAnswer | BargeError]:
+        """Carry many writes to the leader together; return what became of each, in their order, as `execute` would tell it."""
         ...
 
     async def leader(self, *, local: bool = False) -> LeaderView:

@@ -4,7 +4,7 @@ Own nodes are slots; requests go to the leader through the forwarder; what other
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -13,15 +13,16 @@ import trio
 from bargetrio.cluster.daemons import REVIVE_TIMEOUT_S, Daemons, Unreachable
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.fault_plan import FaultPlan, listed
-from bargetrio.cluster.forward import Forwarder, GoodAnswer
+from bargetrio.cluster.forward import Forwarder, Outcome
 from bargetrio.cluster.merge import Part, events_query, merge
+from bargetrio.cluster.node_link import GoodAnswer
 from bargetrio.cluster.port import EventPage, Faults, LeaderView, NodeAnswer, NodeView, PeerView
 from bargetrio.cluster.slots import Slot
 from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.node.port import NodeStatus, RunningNode
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.requests import Request
+from bargetrio.protocol.requests import Put, Request
 from bargetrio.transport.faults import LinkFaults
 
 T = TypeVar("T")
@@ -90,6 +91,11 @@ class Supervisor:
         """Carry the request to the leader."""
         assert self.forwarder is not None
         return await self.forwarder.execute(request)
+
+    async def execute_many(self, requests: Sequence[Put]) -> list[Outcome]:
+        """Carry the writes to the leader together."""
+        assert self.forwarder is not None
+        return await self.forwarder.execute_many(requests)
 
     # -- who leads -------------------------------------------------------------------------------------------------------
 
