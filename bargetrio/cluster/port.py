@@ -9,6 +9,9 @@ from typing import Annotated, Any, Literal, Protocol
 from msgspec import Meta, Struct
 
 from bargetrio.eventlog.event import Event
+from bargetrio.node.figures import Histogram as Histogram  # web knows only this border
+from bargetrio.node.figures import NodeFigures as NodeFigures
+from bargetrio.node.figures import NodeGauges as NodeGauges
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
 
@@ -105,6 +108,7 @@ class Cluster(Protocol):
     cluster_name: str
     node_ids: list[int]
     local_ids: list[int]
+    loop_lag: Histogram
 
     async def execute(self, request: Put | Get | Delete | List) -> PutAnswer | GetAnswer | DeleteAnswer | ListAnswer:
         """Carry one request to the leader (stale reads to a local node), through an election if need be.
@@ -164,6 +168,14 @@ class Cluster(Protocol):
 
     def event_counts(self) -> dict[tuple[int | None, str], int]:
         """Return how many events of each (node, kind) this daemon has recorded since it began."""
+        ...
+
+    def figures(self) -> dict[int, NodeFigures]:
+        """Return what each own node has counted since the daemon began, over all its lives."""
+        ...
+
+    def gauges(self) -> dict[int, NodeGauges]:
+        """Return the sizes of own nodes that live."""
         ...
 
     def ready(self) -> str:

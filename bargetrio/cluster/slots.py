@@ -13,6 +13,7 @@ from trio import TaskStatus
 
 from bargetrio.cluster.port import NodeState
 from bargetrio.eventlog.event import NodeCrashed, NodeKilled, NodeRevived
+from bargetrio.node.figures import NodeGauges
 from bargetrio.node.persister import StorageFailed
 from bargetrio.node.port import NodeStatus, RunningNode, Sink
 from bargetrio.protocol.errors import BargeError
@@ -44,6 +45,10 @@ class Slot:
     def status(self) -> NodeStatus | None:
         """Return the living node's status, None if there is none."""
         return self._node.status() if self.state == "running" and self._node is not None else None
+
+    def gauges(self) -> NodeGauges | None:
+        """Return the living node's sizes, None if there is none."""
+        return self._node.gauges() if self.state == "running" and self._node is not None else None
 
     def hangs(self, now: float) -> bool:
         """Return whether the node lives and its loop does not turn."""

@@ -20,6 +20,7 @@ from bargetrio.cluster.port import EventPage, Faults, LeaderView, NodeAnswer, No
 from bargetrio.cluster.slots import Slot
 from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
+from bargetrio.node.figures import Histogram, NodeFigures, NodeGauges
 from bargetrio.node.port import NodeStatus, RunningNode
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Put, Request
@@ -53,10 +54,12 @@ class Supervisor:
         self.local_ids = sorted(local_ids)
         self.recorder = recorder
         self.forwarder: Forwarder | None = None
+        self.loop_lag = Histogram()
         self._addresses = addresses
         self._apis = apis
         self._own_apis = {apis[node_id] for node_id in local_ids}
         self._slots = {node_id: Slot(node_id, make_node, recorder) for node_id in self.local_ids}
+        self._figures = {node_id: NodeFigures() for node_id in self.local_ids}
         self._disk_faults = disk_faults
         self._fault_plan = FaultPlan(self.node_ids, link_faults, disk_faults, recorder)
         self._daemons = daemons
@@ -254,6 +257,15 @@ class Supervisor:
     def event_counts(self) -> dict[tuple[int | None, str], int]:
         """Return how many events there were."""
         return dict(self.recorder.counts)
+
+    def figures(self) -> dict[int, NodeFigures]:
+        """Return the counters; a node that is built gets its own of them, whichever life it is."""
+        return self._figures
+
+    def gauges(self) -> dict[int, NodeGauges]:
+        """Return the sizes."""
+        found = {node_id: slot.gauges() for node_id, slot in self._slots.items()}
+        return {node_id: gauges for node_id, gauges in found.items() if gauges is not None}
 
     # -- health ----------------------------------------------------------------------------------------------------------
 

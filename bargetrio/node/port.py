@@ -10,6 +10,7 @@ from msgspec import Struct
 from trio import TaskStatus
 
 from bargetrio.eventlog.event import DriverFact
+from bargetrio.node.figures import NodeGauges
 from bargetrio.raft.facts import Fact, RoleName
 from bargetrio.raft.messages import NodeId
 
@@ -84,4 +85,8 @@ class RunningNode(Protocol):
 
     def status(self) -> NodeStatus:
         """Return the node's state, from memory."""
+        ...
+
+    def gauges(self) -> NodeGauges:
+        """Return the node's sizes, from memory."""
         ...

@@ -18,6 +18,7 @@ from bargetrio.protocol.lines import LineReader, LineTooLong
 from bargetrio.protocol.requests import Put, PutAnswer
 from bargetrio.web.bodies import put_of_key_body
 from bargetrio.web.guard import Receive, Scope, Send
+from bargetrio.web.metrics import Figures
 
 PARCELS: Final = 16
 PARCEL_LINES: Final = 500
@@ -39,8 +40,9 @@ def is_bulk(scope: Scope) -> bool:
 class Bulk:
     """One bulk write."""
 
-    def __init__(self, cluster: Cluster, receive: Receive, send: Send) -> None:
+    def __init__(self, cluster: Cluster, figures: Figures, receive: Receive, send: Send) -> None:
         self._cluster = cluster
+        self._figures = figures
         self._receive = receive
         self._send = send
         self._room = trio.Semaphore(PARCELS)
@@ -48,6 +50,7 @@ class Bulk:
 
     async def run(self) -> None:
         """Answer every line; the connection's end cancels what still waits (its outcome is then unknown to the client)."""
+        self._figures.count("POST", "/keys", 200)
         headers = [(b"content-type", b"application/x-ndjson")]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         async with trio.open_nursery() as nursery:
@@ -71,7 +74,7 @@ class Bulk:
                 lines = reader.feed(data if more else data + b"\n")
             except LineTooLong as problem:
                 error = BargeError("bad_request", str(problem), status=413)
-                carrying.start_soon(self._answered.send, [_problem(next_line, error)])
+                carrying.start_soon(self._answered.send, [self._problem(next_line, error)])
                 return True
             for start in range(0, len(lines), PARCEL_LINES):
                 await self._room.acquire()
@@ -92,10 +95,10 @@ class Bulk:
                     puts.append(put_of_key_body(line))
                     numbers.append(number)
                 except BargeError as error:
-                    answers.append(_problem(number, error))
+                    answers.append(self._problem(number, error))
             if puts:
                 outcomes = await self._cluster.execute_many(puts)
-                answers += [_told(number, outcome) for number, outcome in zip(numbers, outcomes, strict=True)]
+                answers += [self._told(number, outcome) for number, outcome in zip(numbers, outcomes, strict=True)]
             await self._answered.send(answers)
         finally:
             self._room.release()
@@ -110,13 +113,13 @@ class Bulk:
             if body:
                 await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
+    def _told(self, number: int, outcome: object) -> bytes:
+        if isinstance(outcome, BargeError):
+            return self._problem(number, outcome)
+        assert isinstance(outcome, PutAnswer)
+        self._figures.bulk_lines["ok"] += 1
+        return _encode({"line": number, "ok": True, "key": outcome.key, "index": outcome.index, "term": outcome.term})
 
-def _told(number: int, outcome: object) -> bytes:
-    if isinstance(outcome, BargeError):
-        return _problem(number, outcome)
-    assert isinstance(outcome, PutAnswer)
-    return _encode({"line": number, "ok": True, "key": outcome.key, "index": outcome.index, "term": outcome.term})
-
-
-def _problem(number: int, error: BargeError) -> bytes:
-    return _encode({"line": number, "ok": False, "error": error.code, "detail": error.detail, "applied": error.applied})
+    def _problem(self, number: int, error: BargeError) -> bytes:
+        self._figures.bulk_lines[error.code] += 1
+        return _encode({"line": number, "ok": False, "error": error.code, "detail": error.detail, "applied": error.applied})
