@@ -47,6 +47,7 @@ log = logging.getLogger("bargetrio")
 END_S: Final = 0.7
 """What is not done so long after the stop began ends with the process."""
 STATUS_S: Final = 1.0
+LAG_S: Final = 0.1
 AGAIN_S: Final = 2.0
 OPEN_FILES: Final = 65_536
 
@@ -121,6 +122,7 @@ class Daemon:
         nursery.start_soon(caged, "the API", self._web(app, sock))
         nursery.start_soon(caged, "the word to systemd", self._tell_systemd)
         nursery.start_soon(caged, "the word about leaders", self._print_leader)
+        nursery.start_soon(caged, "the loop's lag", self._watch_lag)
         if self._debug_log is not None:
             nursery.start_soon(caged, "log.html", self._debug_log.run)
         if self._event_file is not None:
@@ -186,7 +188,13 @@ class Daemon:
         )
         disk = FaultyDisk(RealDisk(configuration.data_dir / f"node-{node_id}"), node_id, self._disk_faults)
         return Node(
-            settings, disk=disk, sink=self._recorder, link_faults=self._link_faults, network=self._network, turns=self._turns
+            settings,
+            disk=disk,
+            sink=self._recorder,
+            link_faults=self._link_faults,
+            network=self._network,
+            figures=self._supervisor.figures()[node_id],
+            turns=self._turns,
         )
 
     def _make_forwarder(self, nursery: trio.Nursery) -> Forwarder:
@@ -207,7 +215,9 @@ class Daemon:
         sockets = [sock]
 
         async def run() -> None:
-            await WebServer(app, sockets.pop() if sockets else bind(*parse_address(self._api))).run()
+            server = WebServer(app, sockets.pop() if sockets else bind(*parse_address(self._api)))
+            app.connections = server.connections
+            await server.run()
 
         return run
 
@@ -267,6 +277,13 @@ class Daemon:
             else:
                 self._notifier.tell(*(() if interval is None else ("WATCHDOG=1",)), f"STATUS={status}")
             await trio.sleep(pause)
+
+    async def _watch_lag(self) -> None:
+        """Wake ten times a second, and count how late that was: so late is everything else, heartbeats too."""
+        while True:
+            due = trio.current_time() + LAG_S
+            await trio.sleep_until(due)
+            self._supervisor.loop_lag.observe(trio.current_time() - due)
 
     def _look(self) -> Callable[[], LogView]:
         """Take what log.html will show; the view itself is made in a thread."""

@@ -3,12 +3,17 @@
 `supervisor.Supervisor` is the real thing, and web is tried with it; only what must fail on purpose is a fake.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal, Protocol
 
 from msgspec import Meta, Struct
 
 from bargetrio.eventlog.event import Event
+from bargetrio.node.figures import Histogram as Histogram  # web knows only this border
+from bargetrio.node.figures import NodeFigures as NodeFigures
+from bargetrio.node.figures import NodeGauges as NodeGauges
 from bargetrio.node.port import BackupFile as BackupFile  # web knows only this border
+from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
 
 BACKUP_WAIT_S: Final = 120.0
@@ -110,12 +115,17 @@ class Cluster(Protocol):
     cluster_name: str
     node_ids: list[int]
     local_ids: list[int]
+    loop_lag: Histogram
 
     async def execute(self, request: Put | Get | Delete | List) -> PutAnswer | GetAnswer | DeleteAnswer | ListAnswer:
         """Carry one request to the leader (stale reads to a local node), through an election if need be.
 
         Waits at most request_timeout; then no_leader if it was never proposed, outcome_unknown if it may have been.
         """
+        ...
+
+    async def execute_many(self, requests: Sequence[Put]) -> list[PutAnswer | GetAnswer | DeleteAnswer | ListAnswer | BargeError]:
+        """Carry many writes to the leader together; return what became of each, in their order, as `execute` would tell it."""
         ...
 
     async def leader(self, *, local: bool = False) -> LeaderView:
@@ -173,6 +183,14 @@ class Cluster(Protocol):
 
     def event_counts(self) -> dict[tuple[int | None, str], int]:
         """Return how many events of each (node, kind) this daemon has recorded since it began."""
+        ...
+
+    def figures(self) -> dict[int, NodeFigures]:
+        """Return what each own node has counted since the daemon began, over all its lives."""
+        ...
+
+    def gauges(self) -> dict[int, NodeGauges]:
+        """Return the sizes of own nodes that live."""
         ...
 
     def ready(self) -> str:

@@ -13,6 +13,7 @@ from trio import TaskStatus
 
 from bargetrio.cluster.port import NodeState
 from bargetrio.eventlog.event import NodeCrashed, NodeKilled, NodeRevived
+from bargetrio.node.figures import NodeGauges
 from bargetrio.node.persister import StorageFailed
 from bargetrio.node.port import BackupFile, NodeStatus, RunningNode, Sink
 from bargetrio.protocol.errors import BargeError
@@ -49,6 +50,10 @@ class Slot:
         """Return a snapshot of the living node; it must live."""
         assert self._node is not None
         return await self._node.backup(index)
+
+    def gauges(self) -> NodeGauges | None:
+        """Return the living node's sizes, None if there is none."""
+        return self._node.gauges() if self.state == "running" and self._node is not None else None
 
     def hangs(self, now: float) -> bool:
         """Return whether the node lives and its loop does not turn."""

@@ -4,7 +4,7 @@ Own nodes are slots; requests go to the leader through the forwarder; what other
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -13,15 +13,17 @@ import trio
 from bargetrio.cluster.daemons import REVIVE_TIMEOUT_S, Daemons, Unreachable
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.fault_plan import FaultPlan, listed
-from bargetrio.cluster.forward import Forwarder, GoodAnswer
+from bargetrio.cluster.forward import Forwarder, Outcome
 from bargetrio.cluster.merge import Part, events_query, merge
+from bargetrio.cluster.node_link import GoodAnswer
 from bargetrio.cluster.port import BACKUP_WAIT_S, EventPage, Faults, LeaderView, NodeAnswer, NodeView, PeerView
 from bargetrio.cluster.slots import Slot
 from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
+from bargetrio.node.figures import Histogram, NodeFigures, NodeGauges
 from bargetrio.node.port import BackupFile, NodeStatus, RunningNode
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.requests import List, ListAnswer, Request
+from bargetrio.protocol.requests import List, ListAnswer, Put, Request
 from bargetrio.transport.faults import LinkFaults
 
 T = TypeVar("T")
@@ -54,10 +56,12 @@ class Supervisor:
         self.local_ids = sorted(local_ids)
         self.recorder = recorder
         self.forwarder: Forwarder | None = None
+        self.loop_lag = Histogram()
         self._addresses = addresses
         self._apis = apis
         self._own_apis = {apis[node_id] for node_id in local_ids}
         self._slots = {node_id: Slot(node_id, make_node, recorder) for node_id in self.local_ids}
+        self._figures = {node_id: NodeFigures() for node_id in self.local_ids}
         self._disk_faults = disk_faults
         self._fault_plan = FaultPlan(self.node_ids, link_faults, disk_faults, recorder)
         self._daemons = daemons
@@ -104,6 +108,11 @@ class Supervisor:
                 with trio.move_on_after(BACKUP_LOOK_S):
                     return await slot.backup(answer.index)
         raise BargeError("storage_failed", "no node of this daemon has all that is committed; ask another daemon, or later")
+
+    async def execute_many(self, requests: Sequence[Put]) -> list[Outcome]:
+        """Carry the writes to the leader together."""
+        assert self.forwarder is not None
+        return await self.forwarder.execute_many(requests)
 
     # -- who leads -------------------------------------------------------------------------------------------------------
 
@@ -262,6 +271,15 @@ class Supervisor:
     def event_counts(self) -> dict[tuple[int | None, str], int]:
         """Return how many events there were."""
         return dict(self.recorder.counts)
+
+    def figures(self) -> dict[int, NodeFigures]:
+        """Return the counters; a node that is built gets its own of them, whichever life it is."""
+        return self._figures
+
+    def gauges(self) -> dict[int, NodeGauges]:
+        """Return the sizes."""
+        found = {node_id: slot.gauges() for node_id, slot in self._slots.items()}
+        return {node_id: gauges for node_id, gauges in found.items() if gauges is not None}
 
     # -- health ----------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from msgspec import Raw
 from bargetrio.eventlog.event import RequestAnswered, RequestReceived
 from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
 from bargetrio.node.clients import ClientSession, Ticket
+from bargetrio.node.figures import NodeFigures
 from bargetrio.node.persister import Persister, StorageFailed
 from bargetrio.node.port import Sink
 from bargetrio.node.snapshots import Snapshots, Then
@@ -75,6 +76,7 @@ class Driver:
         addresses: dict[NodeId, str],
         request_timeout_s: float,
         turnstile: Turnstile | None = None,
+        figures: NodeFigures | None = None,
     ) -> None:
         self.core = core
         self.store = store
@@ -86,6 +88,7 @@ class Driver:
         self._addresses = addresses
         self._request_timeout_s = request_timeout_s
         self._turnstile = turnstile
+        self._figures = NodeFigures() if figures is None else figures
         self._messages: deque[Message] = deque()
         self._requests: deque[tuple[ClientSession, Batch]] = deque()
         self._then: dict[int, Persist] = {}
@@ -157,6 +160,7 @@ class Driver:
         """Tell every waiting client the same: this server ends."""
         for ticket in self._waiting:
             if not ticket.done:
+                self._count_failure(ticket, error.code)
                 ticket.answer(ErrorAnswer.of(ticket.request.id, error))
         self._waiting.clear()
         self._flush()
@@ -178,6 +182,7 @@ class Driver:
         core.tick(now)
         core.must_not_take = self.snapshots is not None and self.snapshots.must_wait
         self._perform()
+        self._figures.see_leader(core.leader_id, core.current_term)
         self._expire(now)
         self._flush()
 
@@ -204,6 +209,7 @@ class Driver:
             match effect:
                 case Announce():
                     self._sink.record(self.core.node_id, effect.fact)
+                    self._figures.note(effect.fact)
                 case Send():
                     self._post(effect.to, effect.message)
                 case Persist():
@@ -221,11 +227,13 @@ class Driver:
                     for ticket in effect.tickets:
                         self._answer_error(ticket, self._refusal(effect.reason, effect.leader))
                 case ProposalRefused():
+                    self._figures.proposals_failed[effect.reason] += 1
                     self._answer_error(effect.ticket, self._refusal(effect.reason, effect.leader))
                 case ProposalsUnknown():
                     detail = "this node lost its office before the write was committed; it may still be, by another leader"
                     error = BargeError("outcome_unknown", detail, leader=effect.leader)
                     for ticket in effect.tickets:
+                        self._count_failure(_ours(ticket), error.code)
                         self._answer_error(ticket, error)
                     self._tell_answered(len(effect.tickets), "write", error.code)
                 case _:
@@ -295,12 +303,14 @@ class Driver:
         first_ticket = effect.last - len(tickets) + 1
         if effect.first < first_ticket:
             store.apply_all([entry.command for entry in log.slice(effect.first, first_ticket - 1)], effect.first)
-        answered = 0
+        answered, proposed_at = 0, 0.0
         for index, ticket in enumerate(tickets, first_ticket):
             entry = log.entry(index)
             outcome = store.apply(entry.command, index)
             if ticket is None or (ours := _ours(ticket)).done:
                 continue
+            if not answered:
+                proposed_at = ours.deadline - self._request_timeout_s
             answered += 1
             request = ours.request
             match outcome:
@@ -322,6 +332,8 @@ class Driver:
                     assert_never(outcome)
             ours.answer(answer)
         if answered:
+            self._figures.proposals_committed += answered
+            self._figures.commit.observe(trio.current_time() - proposed_at)
             self._tell_answered(answered, "write", "")
 
     def _refusal(self, reason: str, leader: NodeId | None) -> BargeError:
@@ -347,8 +359,13 @@ class Driver:
                 error = BargeError("outcome_unknown", "not committed in time; the write may still be applied later")
             else:
                 error = BargeError("no_leader", "no majority confirmed the read in time")
+            self._count_failure(ticket, error.code)
             ticket.answer(ErrorAnswer.of(ticket.request.id, error))
             self._tell_answered(1, "write" if isinstance(ticket.request, (Put, Delete)) else "read", error.code)
+
+    def _count_failure(self, ticket: Ticket, code: str) -> None:
+        if not ticket.done and isinstance(ticket.request, (Put, Delete)):
+            self._figures.proposals_failed[code] += 1
 
     def _flush(self) -> None:
         if self._dirty:

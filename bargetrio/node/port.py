@@ -10,6 +10,7 @@ from msgspec import Struct
 from trio import TaskStatus
 
 from bargetrio.eventlog.event import DriverFact
+from bargetrio.node.figures import NodeGauges
 from bargetrio.raft.facts import Fact, RoleName
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.snapshots import SnapshotPolicy
@@ -113,4 +114,8 @@ class RunningNode(Protocol):
 
     async def backup(self, index: int) -> BackupFile:
         """Return a snapshot that holds at least everything up to `index`, taking one if need be; waits until there is one."""
+        ...
+
+    def gauges(self) -> NodeGauges:
+        """Return the node's sizes, from memory."""
         ...

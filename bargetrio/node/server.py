@@ -22,6 +22,7 @@ from bargetrio.kv.commands import check_commands
 from bargetrio.kv.store import Store, Stored, decode_slice
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver, Turnstile
+from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
 from bargetrio.node.port import BackupFile, NodeSettings, NodeStatus, PeerStatus, Sink
 from bargetrio.node.snapshots import Snapshots, Turns
@@ -29,7 +30,7 @@ from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.lines import LineTooLong
 from bargetrio.raft.core import Core
-from bargetrio.raft.messages import AppendRequest, Message, NodeId, decode_message, sender
+from bargetrio.raft.messages import AppendReply, AppendRequest, Message, NodeId, decode_message, sender
 from bargetrio.raft.roles import Leader
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.wal import OpenFolder, open_folder
@@ -59,6 +60,7 @@ class Node:
         make_token: Callable[[], str] = lambda: secrets.token_hex(16),
         turnstile: Turnstile | None = None,
         turns: Turns | None = None,
+        figures: NodeFigures | None = None,
     ) -> None:
         self._started_at = trio.current_time()
         self._settings = settings
@@ -70,6 +72,9 @@ class Node:
         self._make_token = make_token
         self._turnstile = turnstile
         self._turns = Turns() if turns is None else turns
+        self._figures = NodeFigures() if figures is None else figures
+        self._client_connections = 0
+        self._peer_connections = 0
         self._random = random.Random(settings.seed)
         self._fenced = False
         self._driver: Driver | None = None
@@ -87,7 +92,8 @@ class Node:
             folder, core, store = await self._open_folder()
             driver = self._driver = self._make_driver(core, store)
             listener = await self._network.listen(*parse_address(settings.listen))
-            persister = self._persister = self._disk_work.persister(folder, driver.write_done, f"node {settings.node_id} disk")
+            timed = TimedLog(folder.write, self._figures.fsync)
+            persister = self._persister = self._disk_work.persister(timed, driver.write_done, f"node {settings.node_id} disk")
             driver.persister = persister
             identity = self._identity(folder)
             self._acceptor = Acceptor(listener, identity, self._serve, self._on_connection_error)
@@ -167,6 +173,19 @@ class Node:
             peers=[self._peer_status(core, peer) for peer in core.peers],
         )
 
+    def gauges(self) -> NodeGauges:
+        """Return the node's sizes, from memory."""
+        assert self._driver is not None, "asked before it started"
+        core = self._driver.core
+        return NodeGauges(
+            keys=len(self._driver.store),
+            log_entries=core.log.last_index - core.log.start_index,
+            log_bytes=core.log.bytes_between(core.log.start_index, core.log.last_index),
+            proposals_pending=len(core.role.tickets) if isinstance(core.role, Leader) else 0,
+            client_connections=self._client_connections,
+            peer_connections=self._peer_connections,
+        )
+
     # -- beginning -------------------------------------------------------------------------------------------------------
 
     async def _open_folder(self) -> tuple[OpenFolder, Core, Store]:
@@ -212,6 +231,7 @@ class Node:
             addresses=self._settings.addresses,
             request_timeout_s=self._settings.request_timeout_s,
             turnstile=self._turnstile,
+            figures=self._figures,
         )
 
     def _make_snapshots(self, driver: Driver, nursery: trio.Nursery) -> Snapshots:
@@ -229,6 +249,7 @@ class Node:
             chunk_bytes=self._settings.chunk_bytes,
             slice_keys=self._settings.slice_keys,
             turns=self._turns,
+            figures=self._figures,
         )
 
     def _identity(self, folder: OpenFolder) -> Identity:
@@ -253,6 +274,7 @@ class Node:
             random=self._random,
             on_up=self._on_link_up,
             on_down=self._on_link_down,
+            figures=self._figures.peer(peer_id),
         )
 
     # -- living ----------------------------------------------------------------------------------------------------------
@@ -284,14 +306,23 @@ class Node:
         assert self._driver is not None
         if greeted.peer_id is None:
             session = ClientSession(connection, self._driver.session_has_answers)
-            await session.serve(greeted, self._driver.take_requests)
+            self._client_connections += 1
+            try:
+                await session.serve(greeted, self._driver.take_requests)
+            finally:
+                self._client_connections -= 1
         else:
             await self._remember_store(greeted.peer_id, greeted.store_id)
-            await self._read_peer(connection, greeted, greeted.peer_id)
+            self._peer_connections += 1
+            try:
+                await self._read_peer(connection, greeted, greeted.peer_id)
+            finally:
+                self._peer_connections -= 1
 
     async def _read_peer(self, connection: Connection, greeted: Greeted, peer_id: NodeId) -> None:
         """Take a peer's messages; the first line that is none, or is another's, ends the link."""
         assert self._driver is not None
+        figures = self._figures.peer(peer_id)
         lines = greeted.lines
         while True:
             for line in lines:
@@ -304,8 +335,11 @@ class Node:
                 except (ValueError, RecursionError, BargeError) as problem:
                     self._on_link_down(peer_id, f"closed its link: {problem}")
                     return
+                if isinstance(message, AppendReply):
+                    figures.append_answered(message, trio.current_time())
                 self._driver.take_message(message)
             data = await connection.receive()
+            figures.received_bytes += len(data)
             if not data:
                 return
             try:
@@ -316,6 +350,8 @@ class Node:
 
     def _post(self, to: NodeId, message: Message) -> None:
         if not self._fenced:
+            if isinstance(message, AppendRequest):
+                self._figures.peer(to).append_sent(message, trio.current_time())
             self._links[to].post(message)
 
     def _peer_status(self, core: Core, peer: NodeId) -> PeerStatus:
@@ -334,6 +370,7 @@ class Node:
     # -- what happens around the loop ------------------------------------------------------------------------------------
 
     def _on_link_up(self, peer_id: NodeId, store_id: str) -> None:
+        self._figures.peer(peer_id).link_changed()
         self._sink.record(self._settings.node_id, LinkUp(peer=peer_id))
 
     def _on_link_down(self, peer_id: NodeId, reason: str) -> None:

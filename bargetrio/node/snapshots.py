@@ -15,6 +15,7 @@ from msgspec import structs
 
 from bargetrio.kv.scan import Scan
 from bargetrio.kv.store import Store
+from bargetrio.node.figures import NodeFigures
 from bargetrio.node.persister import DiskWork
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
@@ -82,6 +83,7 @@ class Snapshots:
         chunk_bytes: int,
         slice_keys: int,
         turns: Turns,
+        figures: NodeFigures,
     ) -> None:
         self._nursery = nursery
         self._disk = disk
@@ -95,6 +97,7 @@ class Snapshots:
         self._chunk_bytes = chunk_bytes
         self._slice_keys = slice_keys
         self._turns = turns
+        self._figures = figures
         self._receiver = SnapshotReceiver(disk, cluster)
         self._tidying = trio.Lock()
         self._pins: Counter[int] = Counter()
@@ -145,6 +148,7 @@ class Snapshots:
             digest=effect.digest,
         )
         try:
+            began = trio.current_time()
             writer = await self._work.call(lambda: SnapshotWriter(self._disk, start))
             pace = _Pace(SAVING_SHARE)
             try:
@@ -159,6 +163,9 @@ class Snapshots:
         finally:
             scan.close()
             self._turns.give_back(self)
+        self._figures.snapshots_taken += 1
+        self._figures.snapshot_seconds += trio.current_time() - began
+        self._figures.snapshot_bytes += snapshot.size
         self._tell(lambda core, now: core.snapshot_taken(snapshot, now))
 
     async def _next_lines(self, scan: Scan, pace: "_Pace") -> list[bytes]:
@@ -191,6 +198,8 @@ class Snapshots:
         except OSError as problem:
             self._fail(problem)
             return
+        self._figures.snapshot_bytes_sent += len(data)
+        self._figures.snapshots_sent += message.offset + len(data) >= snapshot.size
         self._post(effect.to, structs.replace(message, data=data))
 
     async def _store_chunk(self, effect: StoreChunk) -> None:
@@ -222,6 +231,7 @@ class Snapshots:
             self._fail(OSError(errno.EIO, str(problem)))
             return
         store.last_index = snapshot.last_index
+        self._figures.snapshots_installed += 1
         self._replace_store(store)
         self._tell(lambda core, now: core.snapshot_loaded(snapshot))
 

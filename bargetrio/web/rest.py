@@ -19,7 +19,7 @@ from bargetrio.protocol.validation import check_key, decode_value_b64
 from bargetrio.web import bodies, openapi
 from bargetrio.web.bodies import Query
 from bargetrio.web.guard import Guard
-from bargetrio.web.metrics import Figures, text_of
+from bargetrio.web.metrics import Figures, WebGauges, text_of
 from bargetrio.web.problems import JSON, json_body
 from bargetrio.web.routes import KeyAnswer, WriteAnswer
 from bargetrio.web.stream import frames
@@ -264,10 +264,10 @@ class Rest:
 
     async def metrics(self) -> Response:
         """GET /metrics."""
-        in_flight = 0 if self.guard is None else self.guard.in_flight
-        nodes = await self._cluster.nodes(local=True)
-        keys = int(self._cluster.status()["keys"])
-        text = text_of(nodes, self._cluster.event_counts(), self.figures, keys, in_flight)
+        guard = self.guard
+        assert guard is not None
+        web = WebGauges(in_flight=guard.in_flight, streams=guard.streams, connections=guard.connections())
+        text = text_of(self._cluster, await self._cluster.nodes(local=True), self.figures, web)
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def version(self) -> Response:
