@@ -92,7 +92,10 @@ class NodeCrashed(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class NodeRecovered(Struct, frozen=True, kw_only=True, gc=False):
-    """This node read its log, synced it, and listens."""
+    """This node read its snapshot, if there is one, and its log, synced them, and listens.
+
+    `index` is its log's last; `snapshot` is where applying begins: the last index that its snapshot holds, 0 without one.
+    """
 
     kind: ClassVar[str] = "node_recovered"
     term: int
@@ -100,6 +103,7 @@ class NodeRecovered(Struct, frozen=True, kw_only=True, gc=False):
     voted_for: int | None
     seconds: float
     repaired: str = ""
+    snapshot: int = 0
 
 
 class FaultsChanged(Struct, frozen=True, kw_only=True, gc=False):

@@ -59,7 +59,28 @@ def _commit(event: Event, detail: dict[str, Any]) -> str:
 def _recovered(event: Event, detail: dict[str, Any]) -> str:
     voted = "" if detail["voted_for"] is None else f", its vote went to node {detail['voted_for']}"
     repaired = f"; {detail['repaired']}" if detail["repaired"] else ""
-    return f"recovered in {detail['seconds']:.3f} s: log up to {event.index}, term {event.term}{voted}{repaired}"
+    snapshot = f"snapshot up to {detail['snapshot']}, " if detail.get("snapshot") else ""
+    return f"recovered in {detail['seconds']:.3f} s: {snapshot}log up to {event.index}, term {event.term}{voted}{repaired}"
+
+
+def _snapshot_taken(event: Event, detail: dict[str, Any]) -> str:
+    return f"has saved its state up to entry {event.index} ({detail['size']:,} bytes); {_log_begins(int(detail['log_start']))}"
+
+
+def _snapshot_sent(event: Event, detail: dict[str, Any]) -> str:
+    if detail["done"]:
+        return f"node {event.peer} has the state up to entry {event.index}: on with entries (term {event.term})"
+    size = f"{detail['size']:,} bytes"
+    return f"sends node {event.peer} the state up to entry {event.index} ({size}): its next entry is gone (term {event.term})"
+
+
+def _snapshot_installed(event: Event, detail: dict[str, Any]) -> str:
+    what = f"takes node {event.peer}'s state up to entry {event.index} ({detail['size']:,} bytes) for its own"
+    return f"{what}; {_log_begins(event.index or 0)} (term {event.term})"
+
+
+def _log_begins(start: int) -> str:
+    return f"its log begins after entry {start}" if start else "its log is kept whole"
 
 
 def _answered(event: Event, detail: dict[str, Any]) -> str:
@@ -97,6 +118,9 @@ _TELL: Final[dict[str, Callable[[Event, dict[str, Any]], str]]] = {
     "request_received": _received,
     "request_answered": _answered,
     "read_served": lambda e, d: f"serves {_count(d['count'], 'read')} at index {e.index}, confirmed by a majority",
+    "snapshot_taken": _snapshot_taken,
+    "snapshot_sent": _snapshot_sent,
+    "snapshot_installed": _snapshot_installed,
     "node_killed": lambda e, d: "killed",
     "node_revived": lambda e, d: "revived: recovering",
     "node_crashed": lambda e, d: f"crashed: {d['reason']}",

@@ -106,6 +106,7 @@ class Node:
                     voted_for=core.voted_for,
                     seconds=round(trio.current_time() - self._started_at, 4),
                     repaired=folder.repaired,
+                    snapshot=core.last_applied,
                 ),
             )
             await self._live(driver, task_status)

@@ -203,8 +203,8 @@ def on_snapshot_request(core: "Core", message: SnapshotRequest, now: float) -> N
         return
     replication.follow(core, message.term, message.leader_id, now)
     snapshot = message.snapshot
-    if snapshot.last_index <= core.commit_index or core.log.holds(snapshot.last_index, snapshot.last_term):
-        _decline(core, message)
+    if _is_here(core, snapshot):
+        _decline(core, message.leader_id, snapshot)
         return
     if core.installing is not None:
         return  # the one before it is being put in place: the leader will ask again
@@ -226,25 +226,33 @@ def _is_older(receiving: Receiving, message: SnapshotRequest) -> bool:
     return receiving.leader_id == message.leader_id and message.snapshot.last_index < receiving.snapshot.last_index
 
 
-def _decline(core: "Core", message: SnapshotRequest) -> None:
-    """What it holds is here: its state, or its last entry and so all before it. What follows in the log stays (BUG-32)."""
-    core.receiving = None
-    core.advance_commit_to(message.snapshot.last_index)
-    _reply(core, message.leader_id, message.snapshot, 0, installed=True)
+def _is_here(core: "Core", snapshot: SnapshotMeta) -> bool:
+    """Return whether what it holds is here already: its state, or its last entry and so all before it."""
+    return snapshot.last_index <= core.commit_index or core.log.holds(snapshot.last_index, snapshot.last_term)
+
+
+def _decline(core: "Core", leader_id: NodeId, snapshot: SnapshotMeta) -> None:
+    """Entries were faster: what follows in the log stays, for it may be acknowledged (BUG-32; Figure 13, 6)."""
+    receiving = core.receiving
+    # A piece that is being written is waited for: another file begun beside it would mix the two (OWN-16).
+    if receiving is not None and receiving.snapshot == snapshot and not receiving.is_busy:
+        core.receiving = None
+    core.advance_commit_to(snapshot.last_index)
+    _reply(core, leader_id, snapshot, 0, installed=True)
 
 
 def chunk_stored(core: "Core", snapshot: SnapshotMeta, bytes_stored: int, now: float) -> None:
     """Note that the file holds so much; when it is whole, put it in the place of state and log."""
     receiving = core.receiving
-    if receiving is None or receiving.snapshot != snapshot:
-        return
+    assert receiving is not None and receiving.snapshot == snapshot and receiving.is_busy, "one piece is written at a time"
     receiving.bytes_stored, receiving.is_busy = bytes_stored, False
     if bytes_stored < snapshot.size:
         _reply(core, receiving.leader_id, snapshot, bytes_stored)
         return
+    if _is_here(core, snapshot):  # since the last piece came (OWN-15)
+        _decline(core, receiving.leader_id, snapshot)
+        return
     core.receiving = None
-    if snapshot.last_index <= core.commit_index:
-        return  # entries were faster: what is here is newer (BUG-32)
     core.installing = snapshot
     core.installing_from = receiving.leader_id
     # An entry of another term at its last index, and all around it, is not the leader's (BUG-33): the whole log goes.

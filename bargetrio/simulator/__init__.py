@@ -6,7 +6,7 @@ plan.py       draws the faults of a seed            world.py     the event heap 
 nemesis.py    makes them happen                     server.py    a core, a store and a log on a simulated disk
 clients.py    write, read, and remember it          network.py   loses, repeats, delays, cuts
 invariants.py what must hold after every step       goals.py     rare situations, counted
-linearizability.py  judges what the clients saw     breaks.py    planted bugs, each of which must be found
+linearizability.py  judges what the clients saw     breaks/      planted bugs, each of which must be found
 seed.py       runs one seed                         campaign.py  runs many
 ```
 May import protocol, raft, kv, storage, eventlog's rendering; no trio, no clock, no global randomness. Start at seed.py.

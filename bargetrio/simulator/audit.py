@@ -92,6 +92,10 @@ class Audit:
                 self._applied(event, life)
             case "log_truncated":
                 self._truncated(event, life)
+            case "snapshot_taken":
+                self._snapshot_taken(event, life)
+            case "snapshot_installed":
+                self._snapshot_installed(event, life)
             case _:
                 pass
 
@@ -101,7 +105,8 @@ class Audit:
 
     def _recovered(self, event: Event, node: int, life: _Life) -> None:
         """What the disk says holds now: a vote that was meant and not synced has never left, unless it has elected somebody."""
-        life.term, life.commit_index, life.applied_index = event.term or 0, 0, 0
+        life.term = event.term or 0
+        life.commit_index = life.applied_index = int(event.detail.get("snapshot", 0))
         voted_for = event.detail.get("voted_for")
         for (term, voter), candidate in list(self._votes.items()):
             if voter == node and (term > life.term or (term == life.term and candidate != voted_for)):
@@ -171,6 +176,27 @@ class Audit:
             self._broken(
                 event, "state machine safety", f"node {event.node}'s log up to entry {index} is not what another node committed"
             )
+
+    def _snapshot_taken(self, event: Event, life: _Life) -> None:
+        """It holds what was applied, and nothing of the log goes that it does not hold."""
+        index, log_start = event.index or 0, int(event.detail.get("log_start", 0))
+        if life.applied_index is not None and index > life.applied_index:
+            text = f"node {event.node} saves its state up to {index}, applied is {life.applied_index}"
+            self._broken(event, "a snapshot holds what was applied", text)
+        if log_start > index:
+            text = f"node {event.node} forgets its log up to {log_start}, and has saved its state up to {index}"
+            self._broken(event, "no gap behind a snapshot", text)
+        self._digest(event, index)
+
+    def _snapshot_installed(self, event: Event, life: _Life) -> None:
+        """Another node's state takes the place of this one's, which was older; applying goes on behind it."""
+        index = event.index or 0
+        if life.applied_index is not None and index <= life.applied_index:
+            text = f"node {event.node} had applied {life.applied_index} and takes a state up to {index} for its own"
+            self._broken(event, "snapshots go forward", text)
+        life.applied_index = index
+        life.commit_index = index if life.commit_index is None else max(life.commit_index, index)
+        self._digest(event, index)
 
     def _truncated(self, event: Event, life: _Life) -> None:
         index = event.index or 0

@@ -217,12 +217,12 @@ class SimulatedDisk:
         self._locked = False
         for inode in {id(inode): inode for inode in (*self._names.values(), *self._synced_names.values())}.values():
             self._lose(inode)
-        survivors = dict(self._synced_names)
-        for name, inode in sorted(self._names.items()):
-            if name not in survivors and self._random.random() < 0.5:
-                survivors[name] = inode
-        self._names = survivors
+        self._names = survivors = self._names_that_last()
         self._synced_names = dict(survivors)
+
+    def reseed(self, seed: int) -> None:
+        """From here on chance has it otherwise."""
+        self._random = Random(seed)
 
     def flip(self, path: str, offset: int, value: int) -> None:
         """Damage one byte."""
@@ -258,6 +258,21 @@ class SimulatedDisk:
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "no such file", path) from None
 
+    def _names_that_last(self) -> dict[str, _Inode]:
+        """Each creation, renaming and removal that was not synced has reached the disk or not, in no order."""
+        survivors = dict(self._synced_names)
+        for name, inode in sorted(self._names.items()):
+            if survivors.get(name) is not inode and self._random.random() < 0.5:
+                survivors[name] = inode
+        lasting = {id(inode) for inode in self._names.values()}
+        there = {id(survivors[name]) for name in survivors if name in self._names}
+        for name, inode in sorted(self._synced_names.items()):
+            # What was renamed has its old name as long as it has not its new one.
+            is_lost = id(inode) in lasting and id(inode) not in there
+            if name not in self._names and not is_lost and self._random.random() < 0.5:
+                del survivors[name]
+        return survivors
+
     def _lose(self, inode: _Inode) -> None:
         disk = inode.synced
         if len(inode.seen) != len(disk) and self._random.random() < 0.5:
@@ -267,8 +282,11 @@ class SimulatedDisk:
         for offset, data in inode.pending:
             for start, piece in _sectors(offset, data):
                 touched.setdefault(start // SECTOR, []).append((start, piece))
-        for pieces in touched.values():
-            for start, piece in pieces[: self._random.randint(0, len(pieces))]:
+        # Now and then all but one sector are there: a hole in the middle looks most like a whole record.
+        hole = self._random.choice(list(touched)) if touched and self._random.random() < 0.3 else None
+        for sector, pieces in touched.items():
+            kept = len(pieces) - (sector == hole) if hole is not None else self._random.randint(0, len(pieces))
+            for start, piece in pieces[:kept]:
                 disk.extend(bytes(max(0, start + len(piece) - len(disk))))
                 disk[start : start + len(piece)] = piece
         inode.pending.clear()

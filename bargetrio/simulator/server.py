@@ -138,10 +138,14 @@ class Server:
         self.core = core
         self._snapshots = Snapshots(self, self._world, log, self._random, self._chunk_bytes)
         self._watcher.recovered(self)
-        voted_for = core.voted_for
         self._tell(
             NodeRecovered(
-                term=core.current_term, index=core.log.last_index, voted_for=voted_for, seconds=0.0, repaired=log.repaired
+                term=core.current_term,
+                index=core.log.last_index,
+                voted_for=core.voted_for,
+                seconds=0.0,
+                repaired=log.repaired,
+                snapshot=core.last_applied,
             )
         )
         self._wake()

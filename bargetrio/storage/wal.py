@@ -47,6 +47,8 @@ class OpenFolder:
         self.remembered: Remembered = recovered.remembered
         self.repaired = recovered.repaired
         """What recovery cut off, in words; "" if nothing."""
+        self.was_superseded = recovered.is_superseded
+        """Whether a crash came after a leader's snapshot had got its name and before the log was begun anew."""
         self._disk = disk
         self._folder = folder
         self._segment_bytes = segment_bytes
@@ -91,10 +93,8 @@ class OpenFolder:
 
         May be called beside `write`, in another thread; raises OSError.
         """
-        with self._guard:
-            while len(self._segments) > 1 and self._segments[1][1] <= first_index:
-                self._disk.remove(segment_name(self._segments[0][0]))
-                del self._segments[0]
+        while self._drop_first_segment(first_index):
+            pass
         remove_snapshots(self._disk, keep)
 
     def known_stores(self) -> dict[int, str]:
@@ -141,10 +141,21 @@ class OpenFolder:
     def _begin_anew_after(self, snapshot: SnapshotMeta) -> None:
         self._end = LogEnd(index=snapshot.last_index, term=snapshot.last_term, digest=snapshot.digest)
         self._roll(0, after_snapshot=True)
+        while self._drop_first_segment(snapshot.last_index + 1):
+            pass
+
+    def _drop_first_segment(self, first_index: Index) -> bool:
+        """Delete the oldest segment if it holds nothing from `first_index` on; return whether it was deleted.
+
+        Each removal is on the disk before the next one: else a crash may leave a gap between what is there (OWN-18).
+        """
         with self._guard:
-            while len(self._segments) > 1:
-                self._disk.remove(segment_name(self._segments[0][0]))
-                del self._segments[0]
+            if len(self._segments) < 2 or self._segments[1][1] > first_index:
+                return False
+            sequence, _ = self._segments.pop(0)
+        self._disk.remove(segment_name(sequence))
+        self._disk.sync_dir("wal")
+        return True
 
     def _write_all(self, data: bytes) -> None:
         """Write everything at the end; a short write is continued, the error after it stops."""
@@ -240,6 +251,9 @@ def _read_newest(disk: Disk, cluster: str, members: tuple[NodeId, ...] | None, l
     labels = snapshot_labels(disk)
     if not labels:
         return None
+    # The log may be cut for what is read here, so its name must last: its giver may have died before the sync (OWN-17).
+    disk.sync_dir("snapshots")
+    disk.sync_dir("")
     name = snapshot_name(*labels[-1])
     start, snapshot = read_snapshot(FileOf(disk, name), name, load)
     if start.cluster != cluster:

@@ -9,18 +9,24 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.effects import (
     Announce,
     Apply,
+    Compact,
     Effect,
+    LoadSnapshot,
     Persist,
     ProposalRefused,
     ProposalsUnknown,
     ReadFailed,
     ReadReady,
     Send,
+    SendChunk,
+    StoreChunk,
+    TakeSnapshot,
 )
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.log import Log
-from bargetrio.raft.messages import AppendReply, AppendRequest, Entry, Message, VoteReply
-from bargetrio.raft.records import HardState, Remembered
+from bargetrio.raft.messages import AppendReply, AppendRequest, Entry, Message, SnapshotMeta, SnapshotRequest, VoteReply
+from bargetrio.raft.records import HardState, LogStart, Remembered
+from bargetrio.raft.snapshots import SnapshotPolicy
 
 HEARTBEAT_S = 0.05
 ELECTION_S = (0.3, 0.6)
@@ -36,25 +42,56 @@ def entries(log: str) -> tuple[Entry, ...]:
 
 
 def terms(log: Log) -> list[int]:
-    """Return the terms of a log's entries."""
-    return [log.term(index) for index in range(1, log.last_index + 1)]
+    """Return the terms of a log's entries, of those that are here."""
+    return [log.term(index) for index in range(log.start_index + 1, log.last_index + 1)]
+
+
+def snapshot(log: str, *, size: int = 100, checksum: int = 7, nodes: tuple[int, ...] = THREE) -> SnapshotMeta:
+    """Return what a snapshot of a whole log of these terms is."""
+    whole = Log(entries(log))
+    return SnapshotMeta(
+        last_index=whole.last_index,
+        last_term=whole.last_term,
+        digest=whole.digest(whole.last_index),
+        members=nodes,
+        size=size,
+        checksum=checksum,
+    )
 
 
 class Bench:
     """One core, with its effects sorted by kind; a write is synced when `sync` is called."""
 
     def __init__(
-        self, node_id: int = 0, *, nodes: tuple[int, ...] = THREE, log: str = "", term: int = 0, voted_for: int | None = None
+        self,
+        node_id: int = 0,
+        *,
+        nodes: tuple[int, ...] = THREE,
+        log: str = "",
+        term: int = 0,
+        voted_for: int | None = None,
+        saved: int = 0,
+        compacted: int = 0,
+        policy: SnapshotPolicy | None = None,
     ) -> None:
+        """Of `log` the first `saved` entries are in a snapshot, and the first `compacted` of those not in the log any more."""
         least = max([int(text) for text in log.split()], default=0)
+        whole = Log(entries(log))
+        remembered = Remembered(
+            hard_state=HardState(term=max(term, least), voted_for=voted_for),
+            snapshot=snapshot(" ".join(log.split()[:saved]), nodes=nodes) if saved else None,
+            start=LogStart(index=compacted, term=whole.term(compacted), digest=whole.digest(compacted)),
+            entries=entries(log)[compacted:],
+        )
         self.core = Core(
             node_id=node_id,
             node_ids=nodes,
-            remembered=Remembered(hard_state=HardState(term=max(term, least), voted_for=voted_for), entries=entries(log)),
+            remembered=remembered,
             heartbeat_s=HEARTBEAT_S,
             election_s=ELECTION_S,
             random=Random(node_id),
             now=0.0,
+            snapshot_policy=policy,
         )
         self.now = 0.0
         self.sent: list[tuple[int, Message]] = []
@@ -62,6 +99,12 @@ class Bench:
         self.on_fact: Callable[[int, Fact], None] = lambda node_id, fact: None
         self.writes: list[Persist] = []
         self.applied: list[Apply] = []
+        self.taking: list[TakeSnapshot] = []
+        self.compacted: list[Compact] = []
+        self.pieces: list[tuple[int, SnapshotRequest]] = []
+        """Pieces of snapshots that are to be sent, without their data."""
+        self.storing: list[StoreChunk] = []
+        self.loading: list[LoadSnapshot] = []
         self.ended: dict[object, str] = {}
 
     def step(self, message: Message) -> "Bench":
@@ -94,6 +137,16 @@ class Bench:
             self.perform()
         return self
 
+    def take_pieces(self) -> list[tuple[int, int]]:
+        """Return (receiver, offset) of the pieces to be sent, and forget them."""
+        pieces, self.pieces = self.pieces, []
+        return [(to, request.offset) for to, request in pieces]
+
+    def stored(self, bytes_stored: int) -> "Bench":
+        """Say that the piece under way is on the disk."""
+        self.core.chunk_stored(self.storing.pop().snapshot, bytes_stored, self.now)
+        return self.perform()
+
     def take_sent(self) -> list[tuple[int, Message]]:
         """Return what was sent, and forget it."""
         sent, self.sent = self.sent, []
@@ -121,6 +174,16 @@ class Bench:
                 for ticket in effect.tickets:
                     if ticket is not None:
                         self._end(ticket, "applied")
+            case TakeSnapshot():
+                self.taking.append(effect)
+            case Compact():
+                self.compacted.append(effect)
+            case SendChunk():
+                self.pieces.append((effect.to, effect.message))
+            case StoreChunk():
+                self.storing.append(effect)
+            case LoadSnapshot():
+                self.loading.append(effect)
             case ReadReady():
                 for ticket in effect.tickets:
                     self._end(ticket, f"read at {effect.index}")

@@ -15,11 +15,12 @@ from bargetrio.simulator.seed import run
 
 @cache
 def recorded() -> tuple[Event, ...]:
-    """Return a run with elections, truncations and crashes."""
-    for seed in range(200):
+    """Return a run with elections, truncations, crashes, and snapshots taken, installed and recovered from."""
+    for seed in range(300):
         events = tuple(events_of(run(seed, 5, keep=True)))
         kinds = {event.kind for event in events}
-        if {"log_truncated", "node_killed", "vote_granted"} <= kinds and len(leaders(events)) >= 3:
+        rare = {"log_truncated", "node_killed", "vote_granted", "snapshot_taken", "snapshot_installed"}
+        if rare <= kinds and len(leaders(events)) >= 3 and any(event.detail.get("snapshot") for event in events):
             return events
     raise AssertionError("no seed has it all")
 
@@ -98,6 +99,9 @@ CHANGES: dict[str, tuple[str, Callable[[Event], Event]]] = {
     "terms never fall": ("term_changed", lambda event: structs.replace(event, term=0)),
     "applied once, in order": ("applied", lambda event: detail(event, first_index=int(event.detail["first_index"]) + 1)),
     "committed for ever": ("log_truncated", lambda event: structs.replace(event, index=1)),
+    "snapshots go forward": ("snapshot_installed", lambda event: structs.replace(event, index=1)),
+    "a snapshot holds what was applied": ("snapshot_taken", lambda event: structs.replace(event, index=9_999)),
+    "no gap behind a snapshot": ("snapshot_taken", lambda event: detail(event, log_start=(event.index or 0) + 1)),
 }
 
 
@@ -110,6 +114,26 @@ def test_a_changed_event_is_named(rule: str) -> None:
     assert finding is not None
     assert (finding.rule, finding.event) == (rule, event)
     assert event.id in finding.told()
+
+
+@pytest.mark.parametrize("kind", ["snapshot_taken", "snapshot_installed"])
+def test_a_snapshot_of_something_else(kind: str) -> None:
+    """Its digest is not what was committed up to its index."""
+    events, event = changed(lambda e: e.kind == kind, lambda e: detail(e, digest=1))
+    finding = audit(events)
+    assert finding is not None
+    assert (finding.rule, finding.event) == ("state machine safety", event)
+
+
+def test_applying_goes_on_behind_the_snapshot_that_a_node_began_with() -> None:
+    """A node that applies again what its snapshot holds would apply it twice."""
+    events, event = changed(
+        lambda e: e.kind == "node_recovered" and bool(e.detail["snapshot"]), lambda e: detail(e, snapshot=0), which=0
+    )
+    finding = audit(events)
+    assert finding is not None
+    assert finding.rule == "applied once, in order"
+    assert finding.event.node == event.node
 
 
 @pytest.mark.parametrize("seed", range(1000, 1400, 4))

@@ -5,10 +5,14 @@ from random import Random
 from msgspec import Raw
 
 from bargetrio.raft.log import Log
-from bargetrio.raft.messages import Entry
+from bargetrio.raft.messages import Entry, SnapshotMeta
 from bargetrio.raft.records import Append, HardState, Record, Remembered, Truncate
+from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.storage.disk import Disk
+from bargetrio.storage.snapshots import SnapshotReceiver, SnapshotStart, SnapshotWriter, Take, snapshot_name
 from bargetrio.storage.wal import OpenFolder, open_folder
+
+MEMBERS = (0, 1, 2)
 
 
 def entry(term: int, text: str) -> Entry:
@@ -32,9 +36,43 @@ def truncate(entries: list[Entry], from_index: int) -> Truncate:
     return Truncate(from_index=from_index, last_term=kept[-1].term if kept else 0, digest=digest(kept))
 
 
-def open_log(disk: Disk, segment_bytes: int = 1024) -> OpenFolder:
-    """Open the folder of node 0 with small segments."""
-    return open_folder(disk, "barge", 0, lambda: "store-0", segment_bytes=segment_bytes)
+def open_log(disk: Disk, segment_bytes: int = 1024, load: Take = lambda payload: None) -> OpenFolder:
+    """Open the folder of node 0 with small segments; `load` gets the state that its snapshot holds."""
+    return open_folder(disk, "barge", 0, lambda: "store-0", members=MEMBERS, load=load, segment_bytes=segment_bytes)
+
+
+def start_of(last_index: int, last_term: int, digest: int = 0) -> SnapshotStart:
+    """The label of a snapshot."""
+    return SnapshotStart(cluster="barge", members=MEMBERS, last_index=last_index, last_term=last_term, digest=digest)
+
+
+def save(disk: Disk, entries: list[Entry], size: int = 3) -> SnapshotMeta:
+    """Save the state after these entries, which says their number; `size` lines of it."""
+    last_term = entries[-1].term
+    writer = SnapshotWriter(disk, start_of(len(entries), last_term, digest(entries)))
+    for _ in range(size):
+        writer.add(state_after(len(entries)))
+    return writer.finish()
+
+
+def state_after(index: int) -> bytes:
+    """A line of the state after that many entries."""
+    return b'{"state":%d}' % index
+
+
+def send(receiver: SnapshotReceiver, data: bytes, snapshot: SnapshotMeta, piece: int = 100) -> int:
+    """Store a whole file, piece by piece; return what the last one says is stored."""
+    stored = 0
+    for offset in range(0, len(data), piece):
+        stored = receiver.store(snapshot, offset, data[offset : offset + piece])
+    return stored
+
+
+def file_of(entries: list[Entry], size: int = 3) -> tuple[SnapshotMeta, bytes]:
+    """Another node's snapshot of these entries, and the bytes of its file."""
+    disk = SimulatedDisk(Random(0))
+    snapshot = save(disk, entries, size)
+    return snapshot, disk.peek(snapshot_name(snapshot.last_index, snapshot.last_term))
 
 
 def history(random: Random, writes: int) -> list[tuple[list[Record], Remembered]]:

@@ -38,7 +38,7 @@ def test_what_is_written_is_read(make_disk: MakeDisk, tmp_path: Path) -> None:
 
 @disks
 def test_a_file_that_is_closed_twice_closes_no_other(make_disk: MakeDisk, tmp_path: Path) -> None:
-    """The number of a closed descriptor may belong to another file a moment later (OWN-15)."""
+    """The number of a closed descriptor may belong to another file a moment later (OWN-19)."""
     disk = make_disk(tmp_path)
     first = disk.open("a", create=True)
     first.close()

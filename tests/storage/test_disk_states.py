@@ -7,11 +7,13 @@ import os
 from collections import Counter
 from copy import deepcopy
 from random import Random
+from threading import Lock
 
 from bargetrio.raft.records import Remembered
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.disk_states import crash_states
 from bargetrio.storage.errors import DamagedLog
+from bargetrio.storage.wal import OpenFolder
 from tests.storage.logs import history, open_log
 
 STATES = int(os.environ.get("BARGE_DISK_STATES", "5000"))
@@ -36,7 +38,7 @@ def _try_run(seed: int, tried: Counter[str]) -> None:
     remembered = Remembered()
     for records, after in history(random, 12):
         for call in range(1, 13):
-            there, writer = deepcopy((disk, folder))
+            there, writer = _copied(disk, folder)
             there.unplugged_at = there.calls + call
             try:
                 writer.write(records)
@@ -48,6 +50,10 @@ def _try_run(seed: int, tried: Counter[str]) -> None:
             break
         folder.write(records)
         remembered = after
+
+
+def _copied(disk: SimulatedDisk, folder: OpenFolder) -> tuple[SimulatedDisk, OpenFolder]:
+    return deepcopy((disk, folder), {id(folder._guard): Lock()})  # a lock can't be copied
 
 
 def _check(disk: SimulatedDisk, what: str, before: Remembered, after: Remembered) -> None:

@@ -1,0 +1,31 @@
+"""Planted bugs: each takes one rule away, and the simulator must find it (`bargetrio simulate --break NAME`).
+
+They show what a rule is for, and prove that the simulator would notice its loss. A break replaces a function of the running
+program for one run and puts it back; nothing of it is in the program otherwise. registry.py says how, the other files what.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from bargetrio.simulator.breaks import commit, disk, log, reads, votes
+from bargetrio.simulator.breaks.registry import PLANTED, Break, Patches
+
+BREAKS: Final[dict[str, Break]] = {
+    name: planted
+    for file in (votes, log, commit, reads, disk)
+    for name, planted in PLANTED.items()
+    if planted.apply.__module__ == file.__name__
+}
+
+
+@contextmanager
+def broken(name: str | None) -> Iterator[None]:
+    """Run with one rule taken away; None takes none. Raise KeyError for an unknown name."""
+    patches = Patches()
+    if name is not None:
+        BREAKS[name].apply(patches)
+    try:
+        yield
+    finally:
+        patches.undo()
