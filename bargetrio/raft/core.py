@@ -20,6 +20,7 @@ from bargetrio.raft.effects import (
     Send,
     Ticket,
 )
+from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Applied, CommitAdvanced, Fact, RoleChanged, TermChanged
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import (
@@ -78,6 +79,8 @@ class Core:
         self.current_term: Term = remembered.hard_state.term
         self.voted_for: NodeId | None = remembered.hard_state.voted_for
         self.log = Log(remembered.entries, remembered.start)
+        if self.log.last_term > self.current_term:
+            raise ConsensusViolation(f"the log ends in term {self.log.last_term}, the disk remembers term {self.current_term}")
         self.durability = Durability(self.log.last_index)
         self.snapshot: SnapshotMeta | None = remembered.snapshot
         """The newest snapshot on this disk; the driver has loaded it before it made this core."""

@@ -83,8 +83,6 @@ def recover(disk: Disk, snapshot: SnapshotMeta | None = None) -> Recovered:
     if snapshot is not None and snapshot.last_index < state.start.index:
         where = f"the log begins after entry {state.start.index}"
         raise DamagedLog(f"{where}, and the newest snapshot ends at entry {snapshot.last_index}: what is between is missing")
-    if state.hard_state.term < max(state.last_term, 0 if snapshot is None else snapshot.last_term):
-        raise DamagedLog(f"the log ends in term {state.last_term}, and the node's own term is {state.hard_state.term}")
     if last_segment == b"":
         state.segments.append((sequences[-1] if sequences else 1, state.last_index + 1))
     log_end = LogEnd(index=state.last_index, term=state.last_term, digest=state.digest)
