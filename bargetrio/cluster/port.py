@@ -156,6 +156,13 @@ class Cluster(Protocol):
         """
         ...
 
+    async def readmit(self, node_id: int, *, local: bool = False) -> NodeAnswer:
+        """Take in a node whose disk was lost and replaced: it abstains until it has caught up, and the others let it in.
+
+        The node must run. bad_request where it does not; outcome_unknown where some daemon could not be told: say it again.
+        """
+        ...
+
     async def faults(self) -> Faults:
         """Return the faults in force."""
         ...

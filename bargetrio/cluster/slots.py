@@ -46,6 +46,18 @@ class Slot:
         """Return the living node's status, None if there is none."""
         return self._node.status() if self.state == "running" and self._node is not None else None
 
+    async def readmit(self, node_id: int) -> None:
+        """Let `node_id` come back with another disk; itself, it abstains from elections until it has caught up."""
+        if self.state != "running" or self._node is None:
+            return
+        try:
+            if node_id == self.node_id:
+                await self._node.rejoin()
+            else:
+                await self._node.forget_store(node_id)
+        except OSError as problem:
+            raise BargeError("storage_failed", f"node {self.node_id}: {problem.strerror or problem}") from None
+
     async def backup(self, index: int) -> BackupFile:
         """Return a snapshot of the living node; it must live."""
         assert self._node is not None

@@ -192,6 +192,29 @@ class Supervisor:
         changed = await slot.revive(self._nursery)
         return NodeAnswer(id=node_id, state=slot.state, changed=changed)
 
+    async def readmit(self, node_id: int, *, local: bool = False) -> NodeAnswer:
+        """First the node itself learns that it must abstain; only then do the others let it in."""
+        self._check_known(node_id)
+        slot = self._slots.get(node_id)
+        if slot is not None:
+            if slot.state != "running":
+                raise BargeError("bad_request", f"node {node_id} does not run; start it with its new disk first")
+            await slot.readmit(node_id)
+            answer = NodeAnswer(id=node_id, state=slot.state, changed=True)
+        elif not local:
+            answer = await self._elsewhere(node_id, "readmit", local=False)
+        else:
+            answer = NodeAnswer(id=node_id, state="unreachable", changed=True)
+        for other in self._slots.values():
+            if other.node_id != node_id:
+                await other.readmit(node_id)
+        if not local:
+            answers = await self._ask_others("POST", f"/nodes/{node_id}/readmit?local=1")
+            silent = sorted(api for api, other_answer in answers.items() if isinstance(other_answer, Exception))
+            if silent:
+                raise BargeError("outcome_unknown", f"let in here and everywhere but at {', '.join(silent)}; say it again later")
+        return answer
+
     # -- faults ----------------------------------------------------------------------------------------------------------
 
     async def faults(self) -> Faults:

@@ -112,6 +112,14 @@ class RunningNode(Protocol):
         """Return the node's state, from memory."""
         ...
 
+    async def rejoin(self) -> None:
+        """Remember that this node's disk is new, and abstain from elections until it has caught up; raise OSError."""
+        ...
+
+    async def forget_store(self, peer_id: NodeId) -> None:
+        """Let that peer come back with another disk; raise OSError."""
+        ...
+
     async def backup(self, index: int) -> BackupFile:
         """Return a snapshot that holds at least everything up to `index`, taking one if need be; waits until there is one."""
         ...

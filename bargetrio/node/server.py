@@ -43,6 +43,7 @@ from bargetrio.transport.stream import Connection, Listener, Network, SocketNetw
 log = logging.getLogger(__name__)
 
 BACKUP_LOOK_S: Final = 0.02
+REJOINED_LOOK_S: Final = 0.2
 
 
 class Node:
@@ -83,6 +84,7 @@ class Node:
         self._folder: OpenFolder | None = None
         self._links: dict[NodeId, PeerLink] = {}
         self._remembering = trio.Lock()
+        self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; see `port.RunningNode.run`."""
@@ -125,6 +127,24 @@ class Node:
     def last_turn(self) -> float:
         """When the driver's loop last turned."""
         return self._started_at if self._driver is None else self._driver.last_turn
+
+    async def rejoin(self) -> None:
+        """Remember it first, so that no crash makes this node vote too early."""
+        folder, driver = self._folder, self._driver
+        assert folder is not None and driver is not None, "asked before it started"
+        async with self._remembering:
+            await self._disk_work.call(lambda: folder.note_rejoining(rejoining=True))
+        driver.snapshot_step_done(lambda core, now: core.rejoin(now))
+        if self._nursery is not None:
+            self._nursery.start_soon(self._forget_rejoining, driver)
+
+    async def forget_store(self, peer_id: NodeId) -> None:
+        """One file, one writer at a time; what a leader knows of that peer's log goes first."""
+        folder, driver = self._folder, self._driver
+        assert folder is not None and driver is not None, "asked before it started"
+        driver.snapshot_step_done(lambda core, now: core.forget_match(peer_id, now))
+        async with self._remembering:
+            await self._disk_work.call(lambda: folder.forget_store(peer_id))
 
     async def backup(self, index: int) -> BackupFile:
         """Wait until `index` is applied, have a snapshot taken unless there is one that reaches so far, and open it."""
@@ -213,6 +233,7 @@ class Node:
                 random=self._random,
                 now=now,
                 snapshot_policy=settings.snapshot_policy,
+                is_rejoining=folder.is_rejoining,
             )
             folder.forget_remembered()
             return folder, core, Store.of(found, core.last_applied)
@@ -285,6 +306,9 @@ class Node:
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             driver.snapshots = self._make_snapshots(driver, nursery)
+            self._nursery = nursery
+            if driver.core.is_rejoining:
+                nursery.start_soon(self._forget_rejoining, driver)
             nursery.start_soon(self._acceptor.run)
             for link in self._links.values():
                 nursery.start_soon(link.run)
@@ -297,6 +321,17 @@ class Node:
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    async def _forget_rejoining(self, driver: Driver) -> None:
+        """Once the core has caught up, the mark on the disk may go."""
+        folder = self._folder
+        assert folder is not None
+        await trio.sleep(REJOINED_LOOK_S)
+        while driver.core.is_rejoining:
+            await trio.sleep(REJOINED_LOOK_S)
+        async with self._remembering:
+            with suppress(OSError):  # it goes the next time
+                await self._disk_work.call(lambda: folder.note_rejoining(rejoining=False))
 
     def _tell_why(self, driver: Driver, problem: Exception) -> None:
         if isinstance(problem, StorageFailed):

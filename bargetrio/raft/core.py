@@ -21,7 +21,7 @@ from bargetrio.raft.effects import (
     Ticket,
 )
 from bargetrio.raft.errors import ConsensusViolation
-from bargetrio.raft.facts import Applied, CommitAdvanced, Fact, RoleChanged, TermChanged
+from bargetrio.raft.facts import Applied, CommitAdvanced, Fact, MemberChanged, RoleChanged, TermChanged
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import (
     NO_OP,
@@ -66,6 +66,7 @@ class Core:
         random: Random,
         now: float,
         snapshot_policy: SnapshotPolicy | None = None,
+        is_rejoining: bool = False,
     ) -> None:
         assert node_id in node_ids
         self.node_id = node_id
@@ -100,6 +101,8 @@ class Core:
         self.installing: SnapshotMeta | None = None
         """A received snapshot on its way into the place of state and log; nothing is applied meanwhile."""
         self.installing_from: NodeId = node_id
+        self.is_rejoining = is_rejoining
+        """This disk is new to a cluster that is not: what it had promised is forgotten, so it abstains until it has caught up."""
         self.role: Role = Follower(self.new_election_deadline(now))
         self._effects: list[Effect] = []
 
@@ -179,6 +182,22 @@ class Core:
     def take_snapshot(self) -> None:
         """Ask for a snapshot although it is not time: TakeSnapshot follows as soon as none is under way."""
         self.is_snapshot_asked = True
+
+    def rejoin(self, now: float) -> None:
+        """Abstain from elections until this node holds all that was committed: its disk was lost and replaced."""
+        self.is_rejoining = True
+        self.announce(
+            MemberChanged(
+                term=self.current_term, index=self.log.last_index, may_vote=False, reason="its disk was replaced: it abstains"
+            )
+        )
+        if not isinstance(self.role, Follower):
+            self.become_follower(now, term=self.current_term, leader_id=None, reason="its disk was replaced")
+
+    def forget_match(self, peer: NodeId, now: float) -> None:
+        """What this leader knows of the peer's log was true of a disk that is gone: begin anew with it."""
+        if isinstance(self.role, Leader):
+            self.role.progress[peer] = Progress(next_index=self.log.last_index + 1, heard_at=now)
 
     def snapshot_taken(self, snapshot: SnapshotMeta, now: float) -> None:
         """Note that what TakeSnapshot asked for is on the disk, under its name."""

@@ -6,7 +6,7 @@ majority of disks holds is committed, and everything before it.
 
 from typing import TYPE_CHECKING, Final
 
-from bargetrio.raft import snapshots
+from bargetrio.raft import election, snapshots
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import AppendAccepted, AppendRejected, AppendSent, LogTruncated
 from bargetrio.raft.messages import AppendReply, AppendRequest, Index, NodeId, Term
@@ -210,6 +210,8 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
     )
     # Only what this append covers is known to be the leader's log (BUG-17), and its commit may be ahead of it (BUG-28).
     core.advance_commit_to(min(message.leader_commit, covered))
+    if core.is_rejoining:
+        election.end_rejoining(core, message.leader_id)
     # A heartbeat is answered at once, for what the disk holds by now; entries when the disk holds them.
     match_index = covered if message.entries else min(covered, core.durability.durable_index)
     core.send(

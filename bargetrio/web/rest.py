@@ -158,6 +158,12 @@ class Rest:
         await _no_body()
         return _json(await self._cluster.revive(self._known(id), local=local))
 
+    async def readmit(self, id: str) -> Response:
+        """POST /nodes/<id>/readmit."""
+        local = Query(_pairs(), "local").flag("local")
+        await _no_body()
+        return _json(await self._cluster.readmit(self._known(id), local=local))
+
     def _known(self, text: str) -> int:
         ids = self._cluster.node_ids
         if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) in ids):

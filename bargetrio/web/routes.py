@@ -160,6 +160,15 @@ ROUTES: Final = (
         query=("local",),
         answer=NodeAnswer,
     ),
+    Route(
+        method="POST",
+        path="/nodes/<id>/readmit",
+        name="readmit",
+        summary="Take in a node whose disk was lost and replaced: it abstains from elections until it has caught up.",
+        codes=(200, 404, 504),
+        query=("local",),
+        answer=NodeAnswer,
+    ),
     Route(method="GET", path="/faults", name="get_faults", summary="The faults in force.", codes=(200,), answer=Faults),
     Route(
         method="PUT",
