@@ -132,9 +132,10 @@ class Driver:
         self._failure = failure
         self._bell.set()
 
-    def replace_store(self, store: Store) -> None:
-        """A leader's snapshot is loaded: this is the state now."""
-        self.store = store
+    def replace_store(self, store: Store) -> Store:
+        """A leader's snapshot is loaded: this is the state now; return the old one."""
+        old, self.store = self.store, store
+        return old
 
     def session_has_answers(self, session: ClientSession) -> None:
         """A session wants to be flushed at the end of this pass."""

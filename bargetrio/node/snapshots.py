@@ -79,7 +79,7 @@ class Snapshots:
         post: Callable[[NodeId, Message], None],
         tell: Callable[[Then], None],
         fail: Callable[[OSError], None],
-        replace_store: Callable[[Store], None],
+        replace_store: Callable[[Store], Store],
         chunk_bytes: int,
         slice_keys: int,
         turns: Turns,
@@ -232,8 +232,13 @@ class Snapshots:
             return
         store.last_index = snapshot.last_index
         self._figures.snapshots_installed += 1
-        self._replace_store(store)
+        old = self._replace_store(store)
         self._tell(lambda core, now: core.snapshot_loaded(snapshot))
+        is_more = True
+        while is_more:
+            with pace:
+                is_more = old.drop(500)
+            await pace.rest()
 
 
 class Backup:
