@@ -1,0 +1,1 @@
+"""A long run in small: nothing grows that should not."""
