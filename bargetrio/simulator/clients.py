@@ -21,8 +21,14 @@ CLIENTS: Final = 4
 PAUSE_S: Final = 0.2
 """Mean time between a client's requests: faults and all, four of them make about ten operations a second."""
 GIVE_UP_S: Final = 1.5
+BURST: Final = 0.01
+"""How often a client asks for many things at once: a leader that is cut off then has a long tail that nobody else has."""
 PATIENCE_S: Final = 0.4
 """After so long without an answer a read is asked of another node; a write is not."""
+
+
+Quiet = Sequence[tuple[float, float]]
+"""Stretches of time in which nobody asks."""
 
 
 class Call:
@@ -59,7 +65,15 @@ class Call:
 class Client:
     """One client; `history` is shared by all."""
 
-    def __init__(self, number: int, world: World, servers: Sequence[Server], history: list[Operation], until: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        world: World,
+        servers: Sequence[Server],
+        history: list[Operation],
+        until: float,
+        quiet: Quiet = (),
+    ) -> None:
         self.acknowledged = 0
         self._number = number
         self._process = number
@@ -67,6 +81,7 @@ class Client:
         self._servers = servers
         self._history = history
         self._until = until
+        self._quiet = quiet
         self._random: Random = world.random(f"client {number}")
         self._stray = 0.7 if number == CLIENTS - 1 else 0.1
         self._target = self._random.randrange(len(servers))
@@ -77,14 +92,19 @@ class Client:
     # -- asking ----------------------------------------------------------------------------------------------------------
 
     def _pause(self) -> None:
-        self._world.after(self._random.expovariate(1 / PAUSE_S), self._ask)
+        moment = self._world.now + self._random.expovariate(1 / PAUSE_S)
+        for start, end in self._quiet:
+            if start <= moment < end:
+                moment = end
+        self._world.at(moment, self._ask)
 
     def _ask(self) -> None:
         if self._world.now < self._until:
             if self._random.random() < self._stray / 2:
                 self._target = self._random.randrange(len(self._servers))
-            key = self._random.choice(KEYS)
-            self.call(self._request(key), key)
+            for _ in range(self._random.randint(5, 30) if self._random.random() < BURST else 1):
+                key = self._random.choice(KEYS)
+                self.call(self._request(key), key)
 
     def _request(self, key: str) -> Put | Delete | None:
         """Draw what to do with `key`; None is a read."""

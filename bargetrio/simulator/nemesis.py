@@ -172,6 +172,7 @@ class Nemesis:
             server.disk.fail_at.clear()
             server.disk.free_space()
             server.disk_s = (0.0002, 0.002)
+            server.save_s = server.piece_s = (0.0002, 0.02)
             server.paused_until = min(server.paused_until, self._world.now)
             self.revive(server)
 

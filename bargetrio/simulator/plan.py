@@ -28,6 +28,9 @@ KINDS: Final[dict[Kind, str]] = {
     "full_disks": "no space is left for a while",
     "restart_all": "all nodes crash at once",
     "lost_for_good": "one node, at most a minority, never comes back",
+    "slow_saves": "saving or loading a slice of a snapshot takes up to 2 s",
+    "slow_pieces": "storing a piece of a snapshot takes up to 2 s",
+    "damaged_pieces": "up to a tenth of the pieces of snapshots arrive with a wrong byte",
 }
 
 
@@ -49,9 +52,16 @@ class Plan(Struct, frozen=True, kw_only=True):
     late: float
     disk_s: tuple[float, float]
     clock_rates: tuple[float, ...]
-    snapshot_policy: SnapshotPolicy
-    """Half of the seeds take one every 5 to 50 entries, the others hardly ever."""
+    snapshot_policies: tuple[SnapshotPolicy, ...]
+    """One for each node: in three of five seeds most take one every 5 to 50 entries, else hardly anybody does."""
     chunk_bytes: int
+    save_s: tuple[float, float]
+    """How long saving or loading a slice takes."""
+    piece_s: tuple[float, float]
+    """How long storing a piece takes."""
+    damage: float
+    quiet: tuple[tuple[float, float], ...]
+    """When all clients are silent: what is wrong by then is not put right by the next write."""
     heal_at: float = 20.0
     clients_until: float = 24.0
     end_at: float = 30.0
@@ -64,8 +74,13 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
     loss, duplication, late = random.uniform(0, 0.3), random.uniform(0, 0.5), random.uniform(0, 0.2)
     rates = tuple(random.uniform(0.9, 1.1) for _ in range(nodes))
     slow = random.uniform(0.005, 0.2)
-    entries, trailing, chunk_bytes = random.randint(5, 50), random.choice((0, 0, 1, 5, 20)), random.choice((100, 500, 3000))
-    often = random.random() < 0.5
+    often, damage = random.random() < 0.6, random.uniform(0, 0.1)
+    slow_save, slow_piece = random.uniform(0.1, 2), random.uniform(0.1, 2)
+    policies = tuple(_policy(random, often=often and random.random() < 0.8) for _ in range(nodes))
+    chunk_bytes = random.choice((100, 500, 3000))
+    quiet = tuple(
+        (start, start + random.uniform(0.5, 3)) for start in (random.uniform(0, 20) for _ in range(random.randint(0, 4)))
+    )
     return Plan(
         nodes=nodes,
         drawn=tuple(on),
@@ -74,7 +89,16 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
         duplication=duplication if "duplication" in kinds else 0.0,
         late=late if "delays" in kinds else 0.0,
         disk_s=(0.0002, slow if "slow_disks" in kinds else 0.002),
-        snapshot_policy=SnapshotPolicy(entries=entries if often else 400, bytes=20_000 if often else 1 << 30, trailing=trailing),
+        snapshot_policies=policies,
+        quiet=quiet,
         chunk_bytes=chunk_bytes,
+        save_s=(0.0002, slow_save if "slow_saves" in kinds else 0.02),
+        piece_s=(0.0002, slow_piece if "slow_pieces" in kinds else 0.02),
+        damage=damage if "damaged_pieces" in kinds else 0.0,
         clock_rates=rates if "clocks" in kinds else (1.0,) * nodes,
     )
+
+
+def _policy(random: Random, *, often: bool) -> SnapshotPolicy:
+    entries, trailing = random.choice((2, 4, 8, 16, 32, 50)), random.choice((0, 0, 0, 1, 5))
+    return SnapshotPolicy(entries=entries if often else 400, bytes=20_000 if often else 1 << 30, trailing=trailing)

@@ -16,7 +16,7 @@ from bargetrio.protocol.requests import Put
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta
-from bargetrio.raft.records import Record
+from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator import linearizability
 from bargetrio.simulator.clients import CLIENTS, KEYS, Call, Client
@@ -105,10 +105,13 @@ class Referee:
 
     def sent(self, server: Server, to: NodeId, message: Message) -> None:
         """Take a message that has left."""
+        self.goals.sent(server, to, message)
         self.invariants.sent(server, to, message)
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
         """A write began."""
+        if any(isinstance(record, Install) for record in records):
+            self.goals.installs(drops_entries=self.invariants.holds_uncommitted(server))
         self.invariants.writing(server, records)
 
     def synced(self, server: Server, records: Sequence[Record]) -> None:
@@ -167,7 +170,8 @@ class Seed:
         for server in self.servers:
             self.nemesis.revive(server)
         self.clients = [
-            Client(number, self.world, self.servers, self.history, self.plan.clients_until) for number in range(CLIENTS)
+            Client(number, self.world, self.servers, self.history, self.plan.clients_until, self.plan.quiet)
+            for number in range(CLIENTS)
         ]
         rates = self.plan.clock_rates
         if max(rates) - min(rates) > 0.1:
