@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from bargetrio import __version__
+from bargetrio.backup import snapshot
 from bargetrio.client.client import Client
 from bargetrio.client.repl import EXIT_CODES, Repl, status_lines, told
 from bargetrio.config import Configuration, ConfigurationError, load
@@ -158,8 +159,23 @@ def revive(config_path: str, node_id: int) -> None:
     _once(config_path, work)
 
 
+@cli.command()
+@_config_option
+@click.argument("node_id", type=int)
+@click.confirmation_option(prompt="Do the other nodes run, all of them, and is the old disk gone for good?")
+def readmit(config_path: str, node_id: int) -> None:
+    """Take in a node whose disk was lost and replaced by an empty one; it runs already, and its peers refuse it."""
+
+    def work(barge: Client) -> None:
+        barge.readmit(node_id)
+        click.echo(f"node {node_id} may come back; it votes again when it has caught up")
+
+    _once(config_path, work)
+
+
 cli.add_command(simulate)
 cli.add_command(check)
+cli.add_command(snapshot)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import yaml
 from msgspec import Struct
 
@@ -27,6 +28,14 @@ class Timing(Struct, frozen=True, kw_only=True):
     request_timeout_ms: int = 5000
 
 
+class Snapshots(Struct, frozen=True, kw_only=True):
+    """When a node saves its state and forgets its log, as in the file."""
+
+    entries: int = 100_000
+    mib: int = 64
+    trailing_entries: int = 10_000
+
+
 class NodeConfiguration(Struct, frozen=True, kw_only=True):
     """One node: `address` is what others dial, `listen` what it binds (the same unless given), `api` its own daemon's REST."""
 
@@ -44,6 +53,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     api: str
     data_dir: Path
     timing: Timing
+    snapshots: Snapshots
     nodes: tuple[NodeConfiguration, ...]
     allowed_hosts: tuple[str, ...] = ()
     api_token: bytes | None = None
@@ -79,8 +89,11 @@ class Configuration(Struct, frozen=True, kw_only=True):
             raise ConfigurationError("--node names the same node twice")
 
 
-TOP_KEYS: Final = ("cluster", "api", "data_dir", "timing", "nodes", "allowed_hosts", "api_token_file", "peer_secret_file")
+TOP_KEYS: Final = (
+    *("cluster", "api", "data_dir", "timing", "snapshots", "nodes", "allowed_hosts", "api_token_file", "peer_secret_file"),
+)
 TIMING_KEYS: Final = ("heartbeat_ms", "election_ms", "request_timeout_ms")
+SNAPSHOT_KEYS: Final = ("entries", "mib", "trailing_entries")
 NODE_KEYS: Final = ("id", "address", "listen", "api")
 MOST_BYTES: Final = 256 * 1024
 
@@ -125,6 +138,7 @@ class _Reader:
         api = self._api(fields.get("api"), root, nodes)
         data_dir = self._text_of(fields.get("data_dir"), root, "data_dir", _not_empty) or "."
         timing = self._timing(fields.get("timing"))
+        snapshots = self._snapshots(fields.get("snapshots"))
         hosts = self._hosts(fields.get("allowed_hosts"))
         token = self._secret(fields.get("api_token_file"), "api_token_file")
         secret = None if self._for_client else self._secret(fields.get("peer_secret_file"), "peer_secret_file")
@@ -139,6 +153,7 @@ class _Reader:
             api=api,
             data_dir=Path(folder) if folder else (self._path.parent / data_dir).absolute(),
             timing=timing,
+            snapshots=snapshots,
             nodes=nodes,
             allowed_hosts=hosts,
             api_token=token,
@@ -234,6 +249,21 @@ class _Reader:
             mark = (fields.get("election_ms") or fields.get("heartbeat_ms") or node).start_mark
             self._complain(mark, f"election_ms begins at {election[0]}; at least twice heartbeat_ms ({heartbeat}) is needed")
         return Timing(heartbeat_ms=heartbeat, election_ms=election, request_timeout_ms=timeout)
+
+    def _snapshots(self, node: Any) -> Snapshots:
+        default = Snapshots()
+        if node is None:
+            return default
+        if not isinstance(node, yaml.MappingNode):
+            self._complain(node.start_mark, "snapshots is a mapping: {entries: 100000, mib: 64, trailing_entries: 10000}")
+            return default
+        fields = self._fields(node, SNAPSHOT_KEYS)
+        lowest = {"entries": 10, "mib": 1, "trailing_entries": 0}
+        found = {
+            name: self._int_of(fields[name], node, name, lowest[name], 1_000_000_000) for name in SNAPSHOT_KEYS if name in fields
+        }
+        given = {name: value for name, value in found.items() if value is not None}
+        return msgspec.structs.replace(default, **given)
 
     def _election(self, node: Any) -> tuple[int, int] | None:
         if not isinstance(node, yaml.SequenceNode) or len(node.value) != 2:

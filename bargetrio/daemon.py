@@ -30,8 +30,10 @@ from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import LogView
 from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
+from bargetrio.node.snapshots import Turns
 from bargetrio.notify import Notifier, watchdog_interval_s
 from bargetrio.protocol.addresses import parse_address
+from bargetrio.raft.snapshots import SnapshotPolicy
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.stream import SocketNetwork
@@ -45,6 +47,7 @@ log = logging.getLogger("bargetrio")
 END_S: Final = 0.7
 """What is not done so long after the stop began ends with the process."""
 STATUS_S: Final = 1.0
+LAG_S: Final = 0.1
 AGAIN_S: Final = 2.0
 OPEN_FILES: Final = 65_536
 
@@ -84,6 +87,7 @@ class Daemon:
         self._api = configuration.api_of(node_ids)
         self._recorder = Recorder(secrets.token_hex(4), wall_clock=time.time)
         self._link_faults = LinkFaults()
+        self._turns = Turns()
         self._disk_faults = DiskFaults()
         self._network = SocketNetwork()
         self._notifier = Notifier()
@@ -118,6 +122,7 @@ class Daemon:
         nursery.start_soon(caged, "the API", self._web(app, sock))
         nursery.start_soon(caged, "the word to systemd", self._tell_systemd)
         nursery.start_soon(caged, "the word about leaders", self._print_leader)
+        nursery.start_soon(caged, "the loop's lag", self._watch_lag)
         if self._debug_log is not None:
             nursery.start_soon(caged, "log.html", self._debug_log.run)
         if self._event_file is not None:
@@ -167,6 +172,7 @@ class Daemon:
     def _make_node(self, node_id: int) -> Node:
         configuration = self._configuration
         timing = configuration.timing
+        snapshots = configuration.snapshots
         settings = NodeSettings(
             cluster=configuration.cluster,
             node_id=node_id,
@@ -176,9 +182,20 @@ class Daemon:
             election_s=(timing.election_ms[0] / 1000, timing.election_ms[1] / 1000),
             request_timeout_s=timing.request_timeout_ms / 1000,
             peer_secret=configuration.peer_secret,
+            snapshot_policy=SnapshotPolicy(
+                entries=snapshots.entries, bytes=snapshots.mib * 1024 * 1024, trailing=snapshots.trailing_entries
+            ),
         )
         disk = FaultyDisk(RealDisk(configuration.data_dir / f"node-{node_id}"), node_id, self._disk_faults)
-        return Node(settings, disk=disk, sink=self._recorder, link_faults=self._link_faults, network=self._network)
+        return Node(
+            settings,
+            disk=disk,
+            sink=self._recorder,
+            link_faults=self._link_faults,
+            network=self._network,
+            figures=self._supervisor.figures()[node_id],
+            turns=self._turns,
+        )
 
     def _make_forwarder(self, nursery: trio.Nursery) -> Forwarder:
         supervisor = self._supervisor
@@ -198,7 +215,9 @@ class Daemon:
         sockets = [sock]
 
         async def run() -> None:
-            await WebServer(app, sockets.pop() if sockets else bind(*parse_address(self._api))).run()
+            server = WebServer(app, sockets.pop() if sockets else bind(*parse_address(self._api)))
+            app.connections = server.connections
+            await server.run()
 
         return run
 
@@ -258,6 +277,13 @@ class Daemon:
             else:
                 self._notifier.tell(*(() if interval is None else ("WATCHDOG=1",)), f"STATUS={status}")
             await trio.sleep(pause)
+
+    async def _watch_lag(self) -> None:
+        """Wake ten times a second, and count how late that was: so late is everything else, heartbeats too."""
+        while True:
+            due = trio.current_time() + LAG_S
+            await trio.sleep_until(due)
+            self._supervisor.loop_lag.observe(trio.current_time() - due)
 
     def _look(self) -> Callable[[], LogView]:
         """Take what log.html will show; the view itself is made in a thread."""

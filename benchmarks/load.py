@@ -13,6 +13,7 @@ import socket
 import sys
 import time
 from array import array
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,54 @@ def run(address: str, cluster: str, shape: str, seconds: float, warm_up: float, 
         p50_ms=round(1000 * ordered[len(ordered) // 2], 3) if ordered else 0.0,
         p99_ms=round(1000 * ordered[len(ordered) * 99 // 100], 3) if ordered else 0.0,
     )
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a short stretch of a long run gave: when it ended (perf_counter), answers, errors, and their sorted latencies in s."""
+
+    ended: float
+    seconds: float
+    answers: int
+    errors: int
+    latencies: "list[float]"
+
+
+def windows(address: str, cluster: str, shape: str, lines: Lines, window_s: float, rate: float = 0.0) -> Iterator[Window]:
+    """Load the leader until the caller has enough; with `rate`, no more than so many requests a second."""
+    connections, outstanding = (int(part) for part in shape.split("x"))
+    selector = selectors.EpollSelector()
+    everybody = [Connection(address, cluster, lines) for _ in range(connections)]
+    for connection in everybody:
+        connection.read_hello()
+        selector.register(connection.socket, selectors.EVENT_READ, connection)
+    idle: list[tuple[Connection, int]] = [(connection, outstanding) for connection in everybody]
+    began = opened = time.perf_counter()
+    fired = answers = errors = 0
+    latencies = array("d")
+    try:
+        while True:
+            now = time.perf_counter()
+            allowed = int((now - began) * rate) - fired if rate else sum(count for _, count in idle)
+            waiting, idle = idle, []
+            for connection, count in waiting:
+                share = max(0, min(count, allowed))
+                if share:
+                    connection.fire(share, now)
+                    fired, allowed = fired + share, allowed - share
+                if count > share:
+                    idle.append((connection, count - share))
+            for key, _ in selector.select(0.001 if idle else 1):
+                taken, failed = key.data.take(time.perf_counter(), latencies)
+                answers, errors = answers + taken, errors + failed
+                idle.append((key.data, taken))
+            now = time.perf_counter()
+            if now - opened >= window_s:
+                yield Window(now, now - opened, answers, errors, sorted(latencies))
+                opened, answers, errors, latencies = now, 0, 0, array("d")
+    finally:
+        for connection in everybody:
+            connection.socket.close()
 
 
 def addresses_of(path: Path) -> tuple[str, list[str]]:

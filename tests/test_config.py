@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bargetrio.config import Configuration, ConfigurationError, NodeConfiguration, Timing, load
+from bargetrio.config import Configuration, ConfigurationError, NodeConfiguration, Snapshots, Timing, load
 
 GOOD = """\
 cluster: barge
@@ -36,6 +36,16 @@ def test_the_shipped_file_is_good() -> None:
     configuration = load(Path(__file__).parent.parent / "configuration.yml")
     assert [node.id for node in configuration.nodes] == [0, 1, 2]
     assert configuration.timing == Timing()
+
+
+def test_snapshots_are_taken_as_told(tmp_path: Path) -> None:
+    """All, some, or none of it; and every mistake with its place."""
+    assert loaded(tmp_path, GOOD).snapshots == Snapshots()
+    some = loaded(tmp_path, GOOD + "snapshots: {entries: 500, trailing_entries: 0}\n")
+    assert some.snapshots == Snapshots(entries=500, mib=64, trailing_entries=0)
+    assert "snapshots is a mapping" in told(tmp_path, GOOD + "snapshots: often\n")
+    wrong = told(tmp_path, GOOD + "snapshots: {entries: 3, mib: many, entrys: 1}\n")
+    assert "entries is 3; from 10" in wrong and "mib is a whole number" in wrong and "did you mean entries?" in wrong
 
 
 def test_a_good_file_is_taken_whole(tmp_path: Path) -> None:

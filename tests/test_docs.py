@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bargetrio.cli import cli
 from bargetrio.client.repl import HELP
-from bargetrio.config import NODE_KEYS, TIMING_KEYS, TOP_KEYS
+from bargetrio.config import NODE_KEYS, SNAPSHOT_KEYS, TIMING_KEYS, TOP_KEYS
 from bargetrio.eventlog.event import KINDS
 from bargetrio.protocol.errors import APPLIED
 from bargetrio.raft import core, durability, election, log, reads, replication
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = (
     *("tour", "a_write", "architecture", "raft", "wire_format", "storage_format", "rest", "events"),
-    *("configuration", "operations", "performance", "testing", "bugs", "changelog", "client"),
+    *("configuration", "operations", "performance", "testing", "bugs", "changelog", "client", "metrics"),
 )
 
 
@@ -67,6 +67,7 @@ def test_every_key_is_in_configuration() -> None:
     """Top level, timing, nodes."""
     text = text_of("configuration")
     names = [*TOP_KEYS, *(f"timing.{key}" for key in TIMING_KEYS), *(f"nodes[].{key}" for key in NODE_KEYS)]
+    names += [f"snapshots.{key}" for key in SNAPSHOT_KEYS]
     for name in names:
         assert f"| `{name}` |" in text, name
 

@@ -1,11 +1,14 @@
 """The cluster's REST, asked of the first daemon that answers."""
 
 import http.client
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
 from bargetrio.protocol.errors import BargeError, ErrorCode
+
+PIECE_BYTES: Final = 256 * 1024
 
 
 class _Problem(msgspec.Struct):
@@ -41,6 +44,36 @@ class Admin:
             self._apis.remove(api)
             self._apis.insert(0, api)
             return self._decoded(response.status, data, api)
+        raise BargeError("no_leader", "no daemon answers" + "".join(f"\n  {failure}" for failure in failures))
+
+    def download(self, path: str, take: Callable[[bytes], None], *, timeout_s: float) -> dict[str, str]:
+        """Give the answer to `take`, piece by piece; return its headers, names in lower case. Raise BargeError.
+
+        Daemons that can't be reached, or that are not able to answer, are passed over; one that breaks off is not.
+        """
+        failures: list[str] = []
+        for api in self._apis:
+            connection = http.client.HTTPConnection(api, timeout=timeout_s)
+            try:
+                connection.request("GET", path, headers=self._headers)
+                response = connection.getresponse()
+                if response.status == 503:
+                    failures.append(f"{api}: {response.read()[:500].decode(errors='replace')}")
+                    continue
+                if response.status >= 400:
+                    self._decoded(response.status, response.read(), api)
+            except (OSError, http.client.HTTPException) as problem:
+                failures.append(f"{api}: {problem}")
+                connection.close()
+                continue
+            try:
+                while piece := response.read(PIECE_BYTES):
+                    take(piece)
+            except (OSError, http.client.HTTPException) as problem:
+                raise BargeError("storage_failed", f"{api} broke off: {problem}") from None
+            finally:
+                connection.close()
+            return {name.lower(): value for name, value in response.getheaders()}
         raise BargeError("no_leader", "no daemon answers" + "".join(f"\n  {failure}" for failure in failures))
 
     @staticmethod

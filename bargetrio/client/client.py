@@ -102,6 +102,10 @@ class Client:
         """Start a node again; return whether that was needed."""
         return bool(self.admin.ask("POST", f"/nodes/{node_id}/revive", timeout_s=60)["changed"])
 
+    def readmit(self, node_id: int) -> None:
+        """Take in a node whose disk was lost and replaced."""
+        self.admin.ask("POST", f"/nodes/{node_id}/readmit", timeout_s=30)
+
     # -- finding the leader ----------------------------------------------------------------------------------------------
 
     def _execute(self, request: Request, answer_type: type[A]) -> A:

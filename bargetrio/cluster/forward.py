@@ -1,23 +1,17 @@
 """Requests of this daemon's own clients, carried to the leader over the client protocol and through elections.
 
 A write is sent again only if it is certain that it was never proposed. Once its line has left and the connection is cut, nobody
-knows (BUG-47): the caller is told so.
+knows (BUG-47): the caller is told so. Many requests may travel together; each has its own outcome.
 """
 
-import logging
-from collections.abc import Callable
-from typing import Any, Final, overload
+from collections.abc import Callable, Sequence
+from typing import Final, overload
 
-import msgspec
 import trio
 
-from bargetrio.protocol.addresses import parse_address
+from bargetrio.cluster.node_link import Cut, GoodAnswer, NodeLink, NotSent, Parcel
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.hello import ClientHello, NodeHello, answer_decoder
-from bargetrio.protocol.limits import LINE_BYTES, PROTOCOL_VERSION
-from bargetrio.protocol.lines import LineReader, LineTooLong
 from bargetrio.protocol.requests import (
-    Answer,
     Delete,
     DeleteAnswer,
     ErrorAnswer,
@@ -29,13 +23,10 @@ from bargetrio.protocol.requests import (
     PutAnswer,
     Request,
 )
-from bargetrio.transport.stream import Broken, Connection, Network
+from bargetrio.transport.stream import Network
 
-log = logging.getLogger(__name__)
+Outcome = GoodAnswer | BargeError
 
-GoodAnswer = PutAnswer | GetAnswer | DeleteAnswer | ListAnswer
-
-DIAL_S: Final = 1.0
 PAUSE_S: Final = 0.02
 """How long to wait before looking for the leader again."""
 GRACE_S: Final = 0.25
@@ -46,123 +37,38 @@ WRITE_GRACE_S: Final = 1.0
 READ_GRACE_S: Final = 0.2
 """How long a node that was asked may still answer after somebody else leads: it may be deposed, or stand still."""
 
-_encode: Final = msgspec.json.Encoder().encode
-_decode_envelope: Final = msgspec.json.Decoder(Answer).decode
-_decode_error: Final = msgspec.json.Decoder(ErrorAnswer).decode
-_DECODE: Final[dict[type[Request], Callable[[bytes], Any]]] = {
-    Put: msgspec.json.Decoder(PutAnswer).decode,
-    Get: msgspec.json.Decoder(GetAnswer).decode,
-    Delete: msgspec.json.Decoder(DeleteAnswer).decode,
-    List: msgspec.json.Decoder(ListAnswer).decode,
-}
 
+class _Errand:
+    """Requests to be carried, and what became of each; `left` are the places of those that are still to be carried."""
 
-class Cut(Exception):
-    """The connection ended after the request had left."""
+    def __init__(self, requests: Sequence[Request]) -> None:
+        self.requests = requests
+        self.outcomes: dict[int, Outcome] = {}
+        self.left = list(range(len(requests)))
+        self.why = "no node answers"
 
+    def parcel(self) -> Parcel:
+        """Return what is left."""
+        return Parcel([self.requests[place] for place in self.left])
 
-class NotSent(Exception):
-    """There is no connection: the request has not left."""
-
-
-class NodeLink:
-    """A connection to one node as its client, dialled when first needed; requests are pipelined."""
-
-    def __init__(self, address: str, cluster: str, network: Network, nursery: trio.Nursery) -> None:
-        self._address = address
-        self._cluster = cluster
-        self._network = network
-        self._nursery = nursery
-        self._connection: Connection | None = None
-        self._dialling = trio.Lock()
-        self._waiting: dict[int, _Waiter] = {}
-        self._last_id = 0
-
-    async def ask(self, request: Request) -> GoodAnswer | ErrorAnswer:
-        """Send and wait for the answer; raise NotSent or Cut. Cancelled, the request may still take effect."""
-        connection = await self._connected()
-        self._last_id += 1
-        number = self._last_id
-        waiter = self._waiting[number] = _Waiter()
-        try:
-            connection.post(_encode(msgspec.structs.replace(request, id=number)) + b"\n")
-            await waiter.event.wait()
-        finally:
-            self._waiting.pop(number, None)
-        if waiter.line is None:
-            raise Cut("the connection was cut")
-        if _decode_envelope(waiter.line).ok:
-            answer: GoodAnswer = _DECODE[type(request)](waiter.line)
-            return answer
-        return _decode_error(waiter.line)
-
-    async def _connected(self) -> Connection:
-        async with self._dialling:
-            if self._connection is None:
-                try:
-                    with trio.fail_after(DIAL_S):
-                        connection, reader, lines = await self._dial()
-                except (OSError, Broken, trio.TooSlowError, LineTooLong, msgspec.DecodeError) as problem:
-                    raise NotSent(f"{self._address}: {problem}") from None
-                self._connection = connection
-                self._nursery.start_soon(self._serve, connection, reader, lines)
-            return self._connection
-
-    async def _dial(self) -> tuple[Connection, LineReader, list[bytes]]:
-        connection = await self._network.connect(*parse_address(self._address))
-        try:
-            connection.post(_encode(ClientHello(protocol=PROTOCOL_VERSION, cluster=self._cluster)) + b"\n")
-            reader = LineReader(LINE_BYTES)
-            lines: list[bytes] = []
-            while not lines:
-                data = await connection.receive()
-                if not data:
-                    raise Broken("closed before its hello")
-                lines = reader.feed(data)
-            hello = answer_decoder.decode(lines[0])
-            if not isinstance(hello, NodeHello):
-                raise Broken(f"refused: {hello.detail}")
-            return connection, reader, lines[1:]
-        except BaseException:
-            connection.close()
-            raise
-
-    async def _serve(self, connection: Connection, reader: LineReader, lines: list[bytes]) -> None:
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(connection.write)
-                await self._read(connection, reader, lines)
-                nursery.cancel_scope.cancel()
-        except Exception as problem:  # one connection's bug is not the daemon's end
-            log.error("the connection to %s ended by an error", self._address, exc_info=problem)
-        finally:
-            connection.close()
-            self._connection = None
-            for waiter in self._waiting.values():
-                waiter.event.set()
-
-    async def _read(self, connection: Connection, reader: LineReader, lines: list[bytes]) -> None:
-        try:
-            while True:
-                for line in lines:
-                    waiter = self._waiting.get(_decode_envelope(line).id)
-                    if waiter is not None:
-                        waiter.line = line
-                        waiter.event.set()
-                data = await connection.receive()
-                if not data:
-                    return
-                lines = reader.feed(data)
-        except (Broken, LineTooLong, msgspec.DecodeError):
-            return  # an answer without id is the node's goodbye: this side sent what it does not take
-
-
-class _Waiter:
-    __slots__ = ("event", "line")
-
-    def __init__(self) -> None:
-        self.event = trio.Event()
-        self.line: bytes | None = None
+    def settle(self, parcel: Parcel, silence: str) -> None:
+        """Take the parcel's answers; what was certainly not done stays left. `silence` says why the others have no answer."""
+        left: list[int] = []
+        for place, request, answer in zip(self.left, parcel.requests, parcel.answers, strict=True):
+            if answer is None:
+                self.why = silence
+                if _may_have_effect(parcel, request):
+                    self.outcomes[place] = BargeError("outcome_unknown", silence)
+                else:
+                    left.append(place)
+            elif not isinstance(answer, ErrorAnswer):
+                self.outcomes[place] = answer
+            elif _may_be_sent_again(answer, request):
+                self.why = answer.detail
+                left.append(place)
+            else:
+                self.outcomes[place] = answer.as_error()
+        self.left = left
 
 
 class _Ask:
@@ -215,48 +121,53 @@ class Forwarder:
     async def execute(self, request: Request) -> GoodAnswer: ...
     async def execute(self, request: Request) -> GoodAnswer:
         """Return the good answer; raise BargeError. Waits at most the request time-out."""
-        is_write = isinstance(request, (Put, Delete))
-        sent = False
-        why = "no node answers"
-        with trio.move_on_after(self._request_timeout_s + GRACE_S) as scope:
-            end = trio.current_time() + self._request_timeout_s
-            while trio.current_time() < end:
-                node_id = self._next_node(request)
-                if node_id is None:
-                    why = "no leader is known"
-                    await trio.sleep(PAUSE_S)
-                    continue
-                try:
-                    sent = is_write
-                    answer = await self._ask(node_id, request, WRITE_GRACE_S if is_write else READ_GRACE_S)
-                except NotSent as problem:
-                    sent, why = False, str(problem)
-                    self._forget(node_id)
-                except Cut as problem:
-                    self._forget(node_id)
-                    if is_write:
-                        raise _unknown(f"no answer of node {node_id}: {problem}") from problem
-                    why = f"no answer of node {node_id}: {problem}"
-                else:
-                    sent = False
-                    if not isinstance(answer, ErrorAnswer):
-                        if not _is_stale(request):
-                            self._told_leader = node_id
-                        return answer
-                    self._consider(answer, is_write)
-                    why = answer.detail
-                await trio.sleep(PAUSE_S)
-        if scope.cancelled_caught and sent:
-            raise _unknown("no answer in time; the write may still be applied")
-        raise BargeError("no_leader", f"no leader within {self._request_timeout_s:g} s: {why}")
+        (outcome,) = await self.execute_many([request])
+        if isinstance(outcome, BargeError):
+            raise outcome
+        return outcome
 
-    async def _ask(self, node_id: int, request: Request, grace_s: float) -> GoodAnswer | ErrorAnswer:
+    async def execute_many(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Return what became of each, in the requests' order; they travel together, so all write, or all read at one level."""
+        errand = _Errand(requests)
+        with trio.move_on_after(self._request_timeout_s + GRACE_S):
+            end = trio.current_time() + self._request_timeout_s
+            while errand.left and trio.current_time() < end:
+                node_id = self._next_node(requests[0])
+                if node_id is None:
+                    errand.why = "no leader is known"
+                else:
+                    await self._carry(node_id, errand)
+                if errand.left:
+                    await trio.sleep(PAUSE_S)
+        for place in errand.left:
+            detail = f"no leader within {self._request_timeout_s:g} s: {errand.why}"
+            errand.outcomes[place] = BargeError("no_leader", detail)
+        return [errand.outcomes[place] for place in range(len(requests))]
+
+    async def _carry(self, node_id: int, errand: _Errand) -> None:
+        """Carry what is left to one node, and settle what it answered, even if the time ends meanwhile."""
+        parcel = errand.parcel()
+        silence = "no answer in time; a write may still be applied"
+        try:
+            await self._ask(node_id, parcel)
+        except NotSent as problem:
+            silence = str(problem)
+            self._forget(node_id)
+        except Cut as problem:
+            silence = f"no answer of node {node_id}: {problem}"
+            self._forget(node_id)
+        finally:
+            self._learn(node_id, parcel)
+            errand.settle(parcel, silence)
+
+    async def _ask(self, node_id: int, parcel: Parcel) -> None:
         """Ask one node; raise Cut, too, when another leads and this one has been silent since."""
-        ask = _Ask(node_id, grace_s)
+        ask = _Ask(node_id, WRITE_GRACE_S if _is_write(parcel.requests[0]) else READ_GRACE_S)
         self._asks[ask] = None
         try:
             with ask.scope:
-                return await self._links[node_id].ask(request)
+                await self._links[node_id].ask(parcel)
+                return
         finally:
             self._asks.pop(ask, None)
         raise Cut("it does not answer, and another node leads now")
@@ -274,15 +185,16 @@ class Forwarder:
                 elif now - ask.moved_at > ask.grace_s:
                     ask.scope.cancel()
 
-    def _consider(self, answer: ErrorAnswer, is_write: bool) -> None:
-        """Raise what ends the request; return if the leader must be looked for again."""
-        if answer.error == "not_leader":
-            self._told_leader = answer.leader
-            return
-        if answer.error == "no_leader" or (answer.error == "storage_failed" and not is_write):
-            self._told_leader = None
-            return
-        raise answer.as_error()
+    def _learn(self, node_id: int, parcel: Parcel) -> None:
+        """Learn from the last answer who leads: who answers leads, who refuses may know."""
+        answer = next((answer for answer in reversed(parcel.answers) if answer is not None), None)
+        if isinstance(answer, ErrorAnswer):
+            if answer.error == "not_leader":
+                self._told_leader = answer.leader
+            elif answer.error in ("no_leader", "storage_failed"):
+                self._told_leader = None
+        elif answer is not None and not _is_stale(parcel.requests[0]):
+            self._told_leader = node_id
 
     def _next_node(self, request: Request) -> int | None:
         if _is_stale(request):
@@ -310,5 +222,15 @@ def _is_stale(request: Request) -> bool:
     return isinstance(request, (Get, List)) and request.read == "stale"
 
 
-def _unknown(detail: str) -> BargeError:
-    return BargeError("outcome_unknown", detail)
+def _is_write(request: Request) -> bool:
+    return isinstance(request, (Put, Delete))
+
+
+def _may_have_effect(parcel: Parcel, request: Request) -> bool:
+    """A write that has left and was not answered may be applied, now or later (BUG-47)."""
+    return parcel.sent and _is_write(request)
+
+
+def _may_be_sent_again(answer: ErrorAnswer, request: Request) -> bool:
+    """Refused before it was proposed, for a reason that another node, or a moment, may mend."""
+    return answer.error in ("not_leader", "no_leader") or (answer.error == "storage_failed" and not _is_write(request))

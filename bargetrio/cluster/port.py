@@ -3,12 +3,21 @@
 `supervisor.Supervisor` is the real thing, and web is tried with it; only what must fail on purpose is a fake.
 """
 
-from typing import Annotated, Any, Literal, Protocol
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, Literal, Protocol
 
 from msgspec import Meta, Struct
 
 from bargetrio.eventlog.event import Event
+from bargetrio.node.figures import Histogram as Histogram  # web knows only this border
+from bargetrio.node.figures import NodeFigures as NodeFigures
+from bargetrio.node.figures import NodeGauges as NodeGauges
+from bargetrio.node.port import BackupFile as BackupFile  # web knows only this border
+from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
+
+BACKUP_WAIT_S: Final = 120.0
+"""So long a backup waits for a snapshot to be taken; a million keys take some 8 s."""
 
 NodeState = Literal["running", "killed", "crashed", "unreachable"]
 
@@ -39,6 +48,9 @@ class NodeView(Struct, frozen=True, kw_only=True):
     last_applied: int | None = None
     last_log_index: int | None = None
     last_log_term: int | None = None
+    log_start: int | None = None
+    """The index before the log's first entry: up to it, a snapshot holds what there was."""
+    snapshot_index: int | None = None
     peers: list[PeerView] = []
 
 
@@ -103,12 +115,17 @@ class Cluster(Protocol):
     cluster_name: str
     node_ids: list[int]
     local_ids: list[int]
+    loop_lag: Histogram
 
     async def execute(self, request: Put | Get | Delete | List) -> PutAnswer | GetAnswer | DeleteAnswer | ListAnswer:
         """Carry one request to the leader (stale reads to a local node), through an election if need be.
 
         Waits at most request_timeout; then no_leader if it was never proposed, outcome_unknown if it may have been.
         """
+        ...
+
+    async def execute_many(self, requests: Sequence[Put]) -> list[PutAnswer | GetAnswer | DeleteAnswer | ListAnswer | BargeError]:
+        """Carry many writes to the leader together; return what became of each, in their order, as `execute` would tell it."""
         ...
 
     async def leader(self, *, local: bool = False) -> LeaderView:
@@ -129,6 +146,21 @@ class Cluster(Protocol):
 
     async def revive(self, node_id: int, *, local: bool = False) -> NodeAnswer:
         """Start the node again; return once it has recovered and listens, or raise why it can't."""
+        ...
+
+    async def backup(self) -> BackupFile:
+        """Return a snapshot of all that was committed when this was asked, from a node of this daemon.
+
+        Raises BargeError: no_leader where nobody can say what is committed; storage_failed where no own node lives, or none has
+        caught up in BACKUP_WAIT_S.
+        """
+        ...
+
+    async def readmit(self, node_id: int, *, local: bool = False) -> NodeAnswer:
+        """Take in a node whose disk was lost and replaced: it abstains until it has caught up, and the others let it in.
+
+        The node must run. bad_request where it does not; outcome_unknown where some daemon could not be told: say it again.
+        """
         ...
 
     async def faults(self) -> Faults:
@@ -158,6 +190,14 @@ class Cluster(Protocol):
 
     def event_counts(self) -> dict[tuple[int | None, str], int]:
         """Return how many events of each (node, kind) this daemon has recorded since it began."""
+        ...
+
+    def figures(self) -> dict[int, NodeFigures]:
+        """Return what each own node has counted since the daemon began, over all its lives."""
+        ...
+
+    def gauges(self) -> dict[int, NodeGauges]:
+        """Return the sizes of own nodes that live."""
         ...
 
     def ready(self) -> str:

@@ -13,8 +13,9 @@ from trio import TaskStatus
 
 from bargetrio.cluster.port import NodeState
 from bargetrio.eventlog.event import NodeCrashed, NodeKilled, NodeRevived
+from bargetrio.node.figures import NodeGauges
 from bargetrio.node.persister import StorageFailed
-from bargetrio.node.port import NodeStatus, RunningNode, Sink
+from bargetrio.node.port import BackupFile, NodeStatus, RunningNode, Sink
 from bargetrio.protocol.errors import BargeError
 from bargetrio.storage.errors import StorageError
 
@@ -44,6 +45,27 @@ class Slot:
     def status(self) -> NodeStatus | None:
         """Return the living node's status, None if there is none."""
         return self._node.status() if self.state == "running" and self._node is not None else None
+
+    async def readmit(self, node_id: int) -> None:
+        """Let `node_id` come back with another disk; itself, it abstains from elections until it has caught up."""
+        if self.state != "running" or self._node is None:
+            return
+        try:
+            if node_id == self.node_id:
+                await self._node.rejoin()
+            else:
+                await self._node.forget_store(node_id)
+        except OSError as problem:
+            raise BargeError("storage_failed", f"node {self.node_id}: {problem.strerror or problem}") from None
+
+    async def backup(self, index: int) -> BackupFile:
+        """Return a snapshot of the living node; it must live."""
+        assert self._node is not None
+        return await self._node.backup(index)
+
+    def gauges(self) -> NodeGauges | None:
+        """Return the living node's sizes, None if there is none."""
+        return self._node.gauges() if self.state == "running" and self._node is not None else None
 
     def hangs(self, now: float) -> bool:
         """Return whether the node lives and its loop does not turn."""

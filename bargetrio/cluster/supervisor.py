@@ -4,7 +4,7 @@ Own nodes are slots; requests go to the leader through the forwarder; what other
 """
 
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -13,15 +13,17 @@ import trio
 from bargetrio.cluster.daemons import REVIVE_TIMEOUT_S, Daemons, Unreachable
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.fault_plan import FaultPlan, listed
-from bargetrio.cluster.forward import Forwarder, GoodAnswer
+from bargetrio.cluster.forward import Forwarder, Outcome
 from bargetrio.cluster.merge import Part, events_query, merge
-from bargetrio.cluster.port import EventPage, Faults, LeaderView, NodeAnswer, NodeView, PeerView
+from bargetrio.cluster.node_link import GoodAnswer
+from bargetrio.cluster.port import BACKUP_WAIT_S, EventPage, Faults, LeaderView, NodeAnswer, NodeView, PeerView
 from bargetrio.cluster.slots import Slot
 from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
-from bargetrio.node.port import NodeStatus, RunningNode
+from bargetrio.node.figures import Histogram, NodeFigures, NodeGauges
+from bargetrio.node.port import BackupFile, NodeStatus, RunningNode
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.requests import Request
+from bargetrio.protocol.requests import List, ListAnswer, Put, Request
 from bargetrio.transport.faults import LinkFaults
 
 T = TypeVar("T")
@@ -29,6 +31,8 @@ T = TypeVar("T")
 CAUGHT_UP_ENTRIES: Final = 1000
 """A node that has not applied so many committed entries is still catching up."""
 EVENTS_A_SLICE: Final = 500
+BACKUP_LOOK_S: Final = 2.0
+"""So often a backup looks whether the node it waits for still lives."""
 
 
 class Supervisor:
@@ -52,10 +56,12 @@ class Supervisor:
         self.local_ids = sorted(local_ids)
         self.recorder = recorder
         self.forwarder: Forwarder | None = None
+        self.loop_lag = Histogram()
         self._addresses = addresses
         self._apis = apis
         self._own_apis = {apis[node_id] for node_id in local_ids}
         self._slots = {node_id: Slot(node_id, make_node, recorder) for node_id in self.local_ids}
+        self._figures = {node_id: NodeFigures() for node_id in self.local_ids}
         self._disk_faults = disk_faults
         self._fault_plan = FaultPlan(self.node_ids, link_faults, disk_faults, recorder)
         self._daemons = daemons
@@ -90,6 +96,23 @@ class Supervisor:
         """Carry the request to the leader."""
         assert self.forwarder is not None
         return await self.forwarder.execute(request)
+
+    async def backup(self) -> BackupFile:
+        """Ask the leader what is committed, then an own node for a snapshot that reaches so far; the leader's if it is here."""
+        answer = await self.execute(List(id=0, limit=1, keys_only=True))
+        assert isinstance(answer, ListAnswer)
+        with trio.move_on_after(BACKUP_WAIT_S):
+            while running := self.running_ids():
+                leader = self.leader_hint()
+                slot = self._slots[leader if leader in running else running[0]]
+                with trio.move_on_after(BACKUP_LOOK_S):
+                    return await slot.backup(answer.index)
+        raise BargeError("storage_failed", "no node of this daemon has all that is committed; ask another daemon, or later")
+
+    async def execute_many(self, requests: Sequence[Put]) -> list[Outcome]:
+        """Carry the writes to the leader together."""
+        assert self.forwarder is not None
+        return await self.forwarder.execute_many(requests)
 
     # -- who leads -------------------------------------------------------------------------------------------------------
 
@@ -168,6 +191,29 @@ class Supervisor:
         assert self._nursery is not None
         changed = await slot.revive(self._nursery)
         return NodeAnswer(id=node_id, state=slot.state, changed=changed)
+
+    async def readmit(self, node_id: int, *, local: bool = False) -> NodeAnswer:
+        """First the node itself learns that it must abstain; only then do the others let it in."""
+        self._check_known(node_id)
+        slot = self._slots.get(node_id)
+        if slot is not None:
+            if slot.state != "running":
+                raise BargeError("bad_request", f"node {node_id} does not run; start it with its new disk first")
+            await slot.readmit(node_id)
+            answer = NodeAnswer(id=node_id, state=slot.state, changed=True)
+        elif not local:
+            answer = await self._elsewhere(node_id, "readmit", local=False)
+        else:
+            answer = NodeAnswer(id=node_id, state="unreachable", changed=True)
+        for other in self._slots.values():
+            if other.node_id != node_id:
+                await other.readmit(node_id)
+        if not local:
+            answers = await self._ask_others("POST", f"/nodes/{node_id}/readmit?local=1")
+            silent = sorted(api for api, other_answer in answers.items() if isinstance(other_answer, Exception))
+            if silent:
+                raise BargeError("outcome_unknown", f"let in here and everywhere but at {', '.join(silent)}; say it again later")
+        return answer
 
     # -- faults ----------------------------------------------------------------------------------------------------------
 
@@ -249,6 +295,15 @@ class Supervisor:
         """Return how many events there were."""
         return dict(self.recorder.counts)
 
+    def figures(self) -> dict[int, NodeFigures]:
+        """Return the counters; a node that is built gets its own of them, whichever life it is."""
+        return self._figures
+
+    def gauges(self) -> dict[int, NodeGauges]:
+        """Return the sizes."""
+        found = {node_id: slot.gauges() for node_id, slot in self._slots.items()}
+        return {node_id: gauges for node_id, gauges in found.items() if gauges is not None}
+
     # -- health ----------------------------------------------------------------------------------------------------------
 
     def ready(self) -> str:
@@ -309,6 +364,8 @@ class Supervisor:
             last_applied=status.last_applied,
             last_log_index=status.last_log_index,
             last_log_term=status.last_log_term,
+            log_start=status.log_start,
+            snapshot_index=status.snapshot_index,
             peers=[msgspec.convert(msgspec.structs.asdict(peer), PeerView) for peer in status.peers],
         )
 

@@ -121,6 +121,7 @@ _TELL: Final[dict[str, Callable[[Event, dict[str, Any]], str]]] = {
     "snapshot_taken": _snapshot_taken,
     "snapshot_sent": _snapshot_sent,
     "snapshot_installed": _snapshot_installed,
+    "member_changed": lambda event, detail: str(detail["reason"]),
     "node_killed": lambda e, d: "killed",
     "node_revived": lambda e, d: "revived: recovering",
     "node_crashed": lambda e, d: f"crashed: {d['reason']}",

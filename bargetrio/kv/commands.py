@@ -1,5 +1,7 @@
 """What stands in the log: one JSON object a command, encoded once at the border and raw from there to its application."""
 
+from collections.abc import Sequence
+
 import msgspec
 from msgspec import Raw, Struct
 
@@ -16,6 +18,11 @@ class PutCommand(Struct, frozen=True, tag_field="op", tag="put", omit_defaults=T
     if_index: Index | None = None
     if_absent: bool = False
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it writes text, whatever was there."""
+        return self.value is not None and self.if_index is None and not self.if_absent
+
 
 class DeleteCommand(Struct, frozen=True, tag_field="op", tag="delete", omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Remove a key, if the condition holds when it is applied."""
@@ -28,6 +35,7 @@ Command = PutCommand | DeleteCommand
 
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Command | None] = msgspec.json.Decoder(Command | None)
+_many: msgspec.json.Decoder[list[Command | None]] = msgspec.json.Decoder(list[Command | None])
 
 
 def encode_command(request: Put | Delete) -> Raw:
@@ -43,6 +51,11 @@ def encode_command(request: Put | Delete) -> Raw:
 def decode_command(raw: Raw) -> Command | None:
     """Return the command, None for the entry that begins a term; raise ValueError or RecursionError if it is neither."""
     return _decoder.decode(raw)
+
+
+def decode_commands(raws: Sequence[Raw]) -> list[Command | None]:
+    """Return all the commands at once, which takes half the time; raise ValueError or RecursionError if one is none."""
+    return _many.decode(b"[" + b",".join(raws) + b"]")
 
 
 def check_commands(raws: list[Raw]) -> None:

@@ -1,6 +1,6 @@
 """The keys: what all committed commands, applied in order, amount to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Final
 
@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 from sortedcontainers import SortedDict
 
-from bargetrio.kv.commands import DeleteCommand, PutCommand, decode_command
+from bargetrio.kv.commands import Command, DeleteCommand, PutCommand, decode_command, decode_commands
 from bargetrio.kv.scan import SLICE_KEYS, Scan
 from bargetrio.protocol.requests import Item
 
@@ -48,7 +48,8 @@ class Unusable(Struct, frozen=True, gc=False):
     detail: str
 
 
-_decode_slice: Final = msgspec.json.Decoder(dict[str, Stored]).decode
+decode_slice: Final = msgspec.json.Decoder(dict[str, Stored]).decode
+"""Reads a line of a snapshot."""
 
 Outcome = Written | Removed | Refused | Unusable | None
 
@@ -72,6 +73,25 @@ class Store:
             command = decode_command(raw)
         except (ValueError, RecursionError) as problem:
             return Unusable(f"entry {index} holds no command: {problem}")
+        return self._do(command, index)
+
+    def apply_all(self, raws: Sequence[Raw], first_index: int) -> None:
+        """Apply entries in order, the first one at `first_index`, where nobody waits for an outcome. Never raises."""
+        try:
+            commands = decode_commands(raws)
+        except (ValueError, RecursionError):  # one of them is none: each by itself
+            for index, raw in enumerate(raws, first_index):
+                self.apply(raw, index)
+            return
+        keys, scans = self._keys, self._scans
+        for index, command in enumerate(commands, first_index):
+            if isinstance(command, PutCommand) and command.is_plain and command.key in keys and not scans:
+                dict.__setitem__(keys, command.key, Stored(command.value or "", index))  # the usual case, in short
+            else:
+                self._do(command, index)
+        self.last_index = first_index + len(raws) - 1
+
+    def _do(self, command: Command | None, index: int) -> Outcome:
         match command:
             case PutCommand():
                 return self._put(command, index)
@@ -108,20 +128,30 @@ class Store:
         """Forget a walk."""
         self._scans.remove(scan)
 
-    def keys_after(self, after: str | None) -> Iterator[str]:
-        """Return the keys behind `after` in order, all for None."""
-        return iter(self._keys.irange(after, inclusive=(False, True)) if after is not None else self._keys.irange())
+    def slice_after(self, after: str | None, count: int) -> dict[str, Stored]:
+        """Return up to `count` keys behind `after` in order, from the first one for None, with what is stored under them."""
+        everything = self._keys
+        keys = list(islice(everything.irange(after, inclusive=(False, True)) if after is not None else everything, count))
+        return dict(zip(keys, map(everything.__getitem__, keys), strict=True))
 
-    def stored(self, key: str) -> Stored:
-        """Return what is stored under a key that is there."""
-        stored: Stored = self._keys[key]
-        return stored
+    def load(self, payload: bytes) -> None:
+        """Add a slice of a snapshot; raise ValueError if it is none."""
+        self._keys.update(decode_slice(payload))
 
-    def load(self, payload: bytes) -> int:
-        """Add a slice of a snapshot, in order; return how many keys. Raise ValueError if it is none."""
-        found = _decode_slice(payload)
-        self._keys.update(found)
-        return len(found)
+    def drop(self, count: int) -> bool:
+        """Forget some keys of a store that nobody needs; return whether there are more. A million at once would take 0.1 s."""
+        keys = self._keys
+        for _ in range(min(count, len(keys))):
+            keys.popitem()
+        return bool(keys)
+
+    @classmethod
+    def of(cls, found: dict[str, Stored], last_index: int) -> "Store":
+        """Return a store with these keys, made in one go: half the time of `load`, for who holds nobody up."""
+        store = cls()
+        store._keys = SortedDict(found)
+        store.last_index = last_index
+        return store
 
     def _from(self, prefix: str, after: str) -> Iterator[str]:
         if after >= prefix:
@@ -137,10 +167,11 @@ class Store:
             return Refused(key, why)
         if self._scans:
             self._note(key, old)
-        if command.value is not None:
-            self._keys[key] = Stored(command.value, index)
+        value, is_b64 = (command.value, False) if command.value is not None else (command.value_b64 or "", True)
+        if old is None:
+            self._keys[key] = Stored(value, index, is_b64)
         else:
-            self._keys[key] = Stored(command.value_b64 or "", index, True)
+            dict.__setitem__(self._keys, key, Stored(value, index, is_b64))  # its place in the order stays: half the time
         return Written(key, old is None)
 
     def _delete(self, command: DeleteCommand) -> Outcome:
@@ -149,13 +180,13 @@ class Store:
             return Refused(command.key, why)
         if old is not None:
             if self._scans:
-                self._note(command.key, old)
+                self._note(command.key, old, removed=True)
             del self._keys[command.key]
         return Removed(command.key, old is not None)
 
-    def _note(self, key: str, old: Stored | None) -> None:
+    def _note(self, key: str, old: Stored | None, *, removed: bool = False) -> None:
         for scan in self._scans:
-            scan.note(key, old)
+            scan.note(key, old, removed=removed)
 
 
 def _mismatch(if_index: int, old: Stored | None) -> str:

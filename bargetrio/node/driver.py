@@ -14,6 +14,7 @@ from msgspec import Raw
 from bargetrio.eventlog.event import RequestAnswered, RequestReceived
 from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
 from bargetrio.node.clients import ClientSession, Ticket
+from bargetrio.node.figures import NodeFigures
 from bargetrio.node.persister import Persister, StorageFailed
 from bargetrio.node.port import Sink
 from bargetrio.node.snapshots import Snapshots, Then
@@ -47,10 +48,11 @@ from bargetrio.raft.effects import (
     TakeSnapshot,
 )
 from bargetrio.raft.effects import Ticket as AnyTicket
-from bargetrio.raft.messages import Message, NodeId
+from bargetrio.raft.messages import AppendRequest, Message, NodeId
 
 REQUESTS_A_PASS: Final = 2000
 MESSAGES_A_PASS: Final = 256
+ENTRIES_A_PASS: Final = 1000
 """No pass holds the loop for long; what is left waits for the next one, after everybody else had a turn."""
 TURN_S: Final = 1.0
 """The loop turns at least so often, whatever the timing: who does not turn hangs (the watchdog asks)."""
@@ -74,6 +76,7 @@ class Driver:
         addresses: dict[NodeId, str],
         request_timeout_s: float,
         turnstile: Turnstile | None = None,
+        figures: NodeFigures | None = None,
     ) -> None:
         self.core = core
         self.store = store
@@ -85,6 +88,7 @@ class Driver:
         self._addresses = addresses
         self._request_timeout_s = request_timeout_s
         self._turnstile = turnstile
+        self._figures = NodeFigures() if figures is None else figures
         self._messages: deque[Message] = deque()
         self._requests: deque[tuple[ClientSession, Batch]] = deque()
         self._then: dict[int, Persist] = {}
@@ -117,14 +121,21 @@ class Driver:
         self._ended.append(then)
         self._bell.set()
 
+    def ask_for_snapshot(self) -> None:
+        """Somebody wants one, now or as soon as the one under way is done."""
+        if not self.core.is_snapshot_asked and not self.core.is_taking:
+            self.core.take_snapshot()
+            self._bell.set()
+
     def disk_failed(self, failure: OSError) -> None:
         """A snapshot could not be written or read: this disk is not to be trusted any more."""
         self._failure = failure
         self._bell.set()
 
-    def replace_store(self, store: Store) -> None:
-        """A leader's snapshot is loaded: this is the state now."""
-        self.store = store
+    def replace_store(self, store: Store) -> Store:
+        """A leader's snapshot is loaded: this is the state now; return the old one."""
+        old, self.store = self.store, store
+        return old
 
     def session_has_answers(self, session: ClientSession) -> None:
         """A session wants to be flushed at the end of this pass."""
@@ -150,6 +161,7 @@ class Driver:
         """Tell every waiting client the same: this server ends."""
         for ticket in self._waiting:
             if not ticket.done:
+                self._count_failure(ticket, error.code)
                 ticket.answer(ErrorAnswer.of(ticket.request.id, error))
         self._waiting.clear()
         self._flush()
@@ -166,13 +178,25 @@ class Driver:
             self._finish_write(*self._written.popleft(), now)
         while self._ended:
             self._ended.popleft()(core, now)
-        for _ in range(min(len(self._messages), MESSAGES_A_PASS)):
-            core.step(self._messages.popleft(), now)
+        self._take_messages(now)
         self._take_requests(now)
         core.tick(now)
+        core.must_not_take = self.snapshots is not None and self.snapshots.must_wait
         self._perform()
+        self._figures.see_leader(core.leader_id, core.current_term)
         self._expire(now)
         self._flush()
+
+    def _take_messages(self, now: float) -> None:
+        messages = self._messages
+        entries = 0
+        for _ in range(min(len(messages), MESSAGES_A_PASS)):
+            message = messages.popleft()
+            self.core.step(message, now)
+            if isinstance(message, AppendRequest):
+                entries += len(message.entries)
+                if entries >= ENTRIES_A_PASS:
+                    break
 
     def _finish_write(self, number: int, failure: OSError | None, now: float) -> None:
         if failure is not None:
@@ -186,6 +210,7 @@ class Driver:
             match effect:
                 case Announce():
                     self._sink.record(self.core.node_id, effect.fact)
+                    self._figures.note(effect.fact)
                 case Send():
                     self._post(effect.to, effect.message)
                 case Persist():
@@ -203,11 +228,13 @@ class Driver:
                     for ticket in effect.tickets:
                         self._answer_error(ticket, self._refusal(effect.reason, effect.leader))
                 case ProposalRefused():
+                    self._figures.proposals_failed[effect.reason] += 1
                     self._answer_error(effect.ticket, self._refusal(effect.reason, effect.leader))
                 case ProposalsUnknown():
                     detail = "this node lost its office before the write was committed; it may still be, by another leader"
                     error = BargeError("outcome_unknown", detail, leader=effect.leader)
                     for ticket in effect.tickets:
+                        self._count_failure(_ours(ticket), error.code)
                         self._answer_error(ticket, error)
                     self._tell_answered(len(effect.tickets), "write", error.code)
                 case _:
@@ -275,15 +302,16 @@ class Driver:
         """Apply committed entries and answer who waits; the core has paired its tickets with its own entries."""
         log, store, tickets = self.core.log, self.store, effect.tickets
         first_ticket = effect.last - len(tickets) + 1
-        answered = 0
-        for index in range(effect.first, effect.last + 1):
+        if effect.first < first_ticket:
+            store.apply_all([entry.command for entry in log.slice(effect.first, first_ticket - 1)], effect.first)
+        answered, proposed_at = 0, 0.0
+        for index, ticket in enumerate(tickets, first_ticket):
             entry = log.entry(index)
             outcome = store.apply(entry.command, index)
-            if index < first_ticket:
-                continue
-            ticket = tickets[index - first_ticket]
             if ticket is None or (ours := _ours(ticket)).done:
                 continue
+            if not answered:
+                proposed_at = ours.deadline - self._request_timeout_s
             answered += 1
             request = ours.request
             match outcome:
@@ -305,6 +333,8 @@ class Driver:
                     assert_never(outcome)
             ours.answer(answer)
         if answered:
+            self._figures.proposals_committed += answered
+            self._figures.commit.observe(trio.current_time() - proposed_at)
             self._tell_answered(answered, "write", "")
 
     def _refusal(self, reason: str, leader: NodeId | None) -> BargeError:
@@ -330,8 +360,13 @@ class Driver:
                 error = BargeError("outcome_unknown", "not committed in time; the write may still be applied later")
             else:
                 error = BargeError("no_leader", "no majority confirmed the read in time")
+            self._count_failure(ticket, error.code)
             ticket.answer(ErrorAnswer.of(ticket.request.id, error))
             self._tell_answered(1, "write" if isinstance(ticket.request, (Put, Delete)) else "read", error.code)
+
+    def _count_failure(self, ticket: Ticket, code: str) -> None:
+        if not ticket.done and isinstance(ticket.request, (Put, Delete)):
+            self._figures.proposals_failed[code] += 1
 
     def _flush(self) -> None:
         if self._dirty:

@@ -10,6 +10,7 @@ from msgspec import Struct
 from trio import TaskStatus
 
 from bargetrio.eventlog.event import DriverFact
+from bargetrio.node.figures import NodeGauges
 from bargetrio.raft.facts import Fact, RoleName
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.snapshots import SnapshotPolicy
@@ -70,6 +71,23 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     peers: list[PeerStatus]
 
 
+class BackupFile(Protocol):
+    """A snapshot of a running node, to be read once from its beginning to its end; `checksum` is the file's CRC-32."""
+
+    index: int
+    term: int
+    size: int
+    checksum: int
+
+    async def read(self) -> bytes:
+        """Return the next piece, b"" at the end; raise OSError."""
+        ...
+
+    def close(self) -> None:
+        """Let the file go; must be called."""
+        ...
+
+
 class RunningNode(Protocol):
     """A node from the supervisor's side. One object is one life: revive builds a new one."""
 
@@ -92,4 +110,20 @@ class RunningNode(Protocol):
 
     def status(self) -> NodeStatus:
         """Return the node's state, from memory."""
+        ...
+
+    async def rejoin(self) -> None:
+        """Remember that this node's disk is new, and abstain from elections until it has caught up; raise OSError."""
+        ...
+
+    async def forget_store(self, peer_id: NodeId) -> None:
+        """Let that peer come back with another disk; raise OSError."""
+        ...
+
+    async def backup(self, index: int) -> BackupFile:
+        """Return a snapshot that holds at least everything up to `index`, taking one if need be; waits until there is one."""
+        ...
+
+    def gauges(self) -> NodeGauges:
+        """Return the node's sizes, from memory."""
         ...

@@ -12,23 +12,25 @@ import random
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 import trio
 from trio import TaskStatus
 
 from bargetrio.eventlog.event import DiskFailed, LinkDown, LinkUp, NodeRecovered
 from bargetrio.kv.commands import check_commands
-from bargetrio.kv.store import Store
+from bargetrio.kv.store import Store, Stored, decode_slice
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver, Turnstile
+from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
-from bargetrio.node.port import NodeSettings, NodeStatus, PeerStatus, Sink
-from bargetrio.node.snapshots import Snapshots
+from bargetrio.node.port import BackupFile, NodeSettings, NodeStatus, PeerStatus, Sink
+from bargetrio.node.snapshots import Snapshots, Turns
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.lines import LineTooLong
 from bargetrio.raft.core import Core
-from bargetrio.raft.messages import AppendRequest, Message, NodeId, decode_message, sender
+from bargetrio.raft.messages import AppendReply, AppendRequest, Message, NodeId, decode_message, sender
 from bargetrio.raft.roles import Leader
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.wal import OpenFolder, open_folder
@@ -39,6 +41,9 @@ from bargetrio.transport.peer_link import PeerLink
 from bargetrio.transport.stream import Connection, Listener, Network, SocketNetwork
 
 log = logging.getLogger(__name__)
+
+BACKUP_LOOK_S: Final = 0.02
+REJOINED_LOOK_S: Final = 0.2
 
 
 class Node:
@@ -55,6 +60,8 @@ class Node:
         disk_work: DiskWork | None = None,
         make_token: Callable[[], str] = lambda: secrets.token_hex(16),
         turnstile: Turnstile | None = None,
+        turns: Turns | None = None,
+        figures: NodeFigures | None = None,
     ) -> None:
         self._started_at = trio.current_time()
         self._settings = settings
@@ -65,6 +72,10 @@ class Node:
         self._disk_work = ThreadWork() if disk_work is None else disk_work
         self._make_token = make_token
         self._turnstile = turnstile
+        self._turns = Turns() if turns is None else turns
+        self._figures = NodeFigures() if figures is None else figures
+        self._client_connections = 0
+        self._peer_connections = 0
         self._random = random.Random(settings.seed)
         self._fenced = False
         self._driver: Driver | None = None
@@ -73,6 +84,7 @@ class Node:
         self._folder: OpenFolder | None = None
         self._links: dict[NodeId, PeerLink] = {}
         self._remembering = trio.Lock()
+        self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; see `port.RunningNode.run`."""
@@ -82,7 +94,8 @@ class Node:
             folder, core, store = await self._open_folder()
             driver = self._driver = self._make_driver(core, store)
             listener = await self._network.listen(*parse_address(settings.listen))
-            persister = self._persister = self._disk_work.persister(folder, driver.write_done, f"node {settings.node_id} disk")
+            timed = TimedLog(folder.write, self._figures.fsync)
+            persister = self._persister = self._disk_work.persister(timed, driver.write_done, f"node {settings.node_id} disk")
             driver.persister = persister
             identity = self._identity(folder)
             self._acceptor = Acceptor(listener, identity, self._serve, self._on_connection_error)
@@ -114,6 +127,40 @@ class Node:
     def last_turn(self) -> float:
         """When the driver's loop last turned."""
         return self._started_at if self._driver is None else self._driver.last_turn
+
+    async def rejoin(self) -> None:
+        """Remember it first, so that no crash makes this node vote too early."""
+        folder, driver = self._folder, self._driver
+        assert folder is not None and driver is not None, "asked before it started"
+        async with self._remembering:
+            await self._disk_work.call(lambda: folder.note_rejoining(rejoining=True))
+        driver.snapshot_step_done(lambda core, now: core.rejoin(now))
+        if self._nursery is not None:
+            self._nursery.start_soon(self._forget_rejoining, driver)
+
+    async def forget_store(self, peer_id: NodeId) -> None:
+        """One file, one writer at a time; what a leader knows of that peer's log goes first."""
+        folder, driver = self._folder, self._driver
+        assert folder is not None and driver is not None, "asked before it started"
+        driver.snapshot_step_done(lambda core, now: core.forget_match(peer_id, now))
+        async with self._remembering:
+            await self._disk_work.call(lambda: folder.forget_store(peer_id))
+
+    async def backup(self, index: int) -> BackupFile:
+        """Wait until `index` is applied, have a snapshot taken unless there is one that reaches so far, and open it."""
+        driver = self._driver
+        assert driver is not None and driver.snapshots is not None, "asked before it started"
+        while driver.core.snapshot is None or driver.core.snapshot.last_index < index:
+            if driver.core.last_applied >= index:
+                driver.ask_for_snapshot()
+            await trio.sleep(BACKUP_LOOK_S)
+        return driver.snapshots.backup(driver.core.snapshot)
+
+    @property
+    def store(self) -> Store:
+        """The keys of a node that has started, for who looks on."""
+        assert self._driver is not None, "asked before it started"
+        return self._driver.store
 
     def fence(self) -> None:
         """Cut disk and network at once."""
@@ -147,6 +194,19 @@ class Node:
             peers=[self._peer_status(core, peer) for peer in core.peers],
         )
 
+    def gauges(self) -> NodeGauges:
+        """Return the node's sizes, from memory."""
+        assert self._driver is not None, "asked before it started"
+        core = self._driver.core
+        return NodeGauges(
+            keys=len(self._driver.store),
+            log_entries=core.log.last_index - core.log.start_index,
+            log_bytes=core.log.bytes_between(core.log.start_index, core.log.last_index),
+            proposals_pending=len(core.role.tickets) if isinstance(core.role, Leader) else 0,
+            client_connections=self._client_connections,
+            peer_connections=self._peer_connections,
+        )
+
     # -- beginning -------------------------------------------------------------------------------------------------------
 
     async def _open_folder(self) -> tuple[OpenFolder, Core, Store]:
@@ -155,10 +215,14 @@ class Node:
         now = trio.current_time()
 
         def work() -> tuple[OpenFolder, Core, Store]:
-            store = Store()
-            members = tuple(settings.addresses)
+            found: dict[str, Stored] = {}
             folder = open_folder(
-                self._disk, settings.cluster, settings.node_id, self._make_token, members=members, load=store.load
+                self._disk,
+                settings.cluster,
+                settings.node_id,
+                self._make_token,
+                members=tuple(settings.addresses),
+                load=lambda line: found.update(decode_slice(line)),
             )
             core = Core(
                 node_id=settings.node_id,
@@ -169,10 +233,10 @@ class Node:
                 random=self._random,
                 now=now,
                 snapshot_policy=settings.snapshot_policy,
+                is_rejoining=folder.is_rejoining,
             )
             folder.forget_remembered()
-            store.last_index = core.last_applied
-            return folder, core, store
+            return folder, core, Store.of(found, core.last_applied)
 
         with trio.CancelScope(shield=True):
             folder, core, store = await self._disk_work.call(work)
@@ -189,6 +253,7 @@ class Node:
             addresses=self._settings.addresses,
             request_timeout_s=self._settings.request_timeout_s,
             turnstile=self._turnstile,
+            figures=self._figures,
         )
 
     def _make_snapshots(self, driver: Driver, nursery: trio.Nursery) -> Snapshots:
@@ -205,6 +270,8 @@ class Node:
             replace_store=driver.replace_store,
             chunk_bytes=self._settings.chunk_bytes,
             slice_keys=self._settings.slice_keys,
+            turns=self._turns,
+            figures=self._figures,
         )
 
     def _identity(self, folder: OpenFolder) -> Identity:
@@ -229,6 +296,7 @@ class Node:
             random=self._random,
             on_up=self._on_link_up,
             on_down=self._on_link_down,
+            figures=self._figures.peer(peer_id),
         )
 
     # -- living ----------------------------------------------------------------------------------------------------------
@@ -238,6 +306,9 @@ class Node:
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             driver.snapshots = self._make_snapshots(driver, nursery)
+            self._nursery = nursery
+            if driver.core.is_rejoining:
+                nursery.start_soon(self._forget_rejoining, driver)
             nursery.start_soon(self._acceptor.run)
             for link in self._links.values():
                 nursery.start_soon(link.run)
@@ -251,6 +322,17 @@ class Node:
         if failure is not None:
             raise failure
 
+    async def _forget_rejoining(self, driver: Driver) -> None:
+        """Once the core has caught up, the mark on the disk may go."""
+        folder = self._folder
+        assert folder is not None
+        await trio.sleep(REJOINED_LOOK_S)
+        while driver.core.is_rejoining:
+            await trio.sleep(REJOINED_LOOK_S)
+        async with self._remembering:
+            with suppress(OSError):  # it goes the next time
+                await self._disk_work.call(lambda: folder.note_rejoining(rejoining=False))
+
     def _tell_why(self, driver: Driver, problem: Exception) -> None:
         if isinstance(problem, StorageFailed):
             self._sink.record(self._settings.node_id, DiskFailed(reason=str(problem)))
@@ -260,14 +342,23 @@ class Node:
         assert self._driver is not None
         if greeted.peer_id is None:
             session = ClientSession(connection, self._driver.session_has_answers)
-            await session.serve(greeted, self._driver.take_requests)
+            self._client_connections += 1
+            try:
+                await session.serve(greeted, self._driver.take_requests)
+            finally:
+                self._client_connections -= 1
         else:
             await self._remember_store(greeted.peer_id, greeted.store_id)
-            await self._read_peer(connection, greeted, greeted.peer_id)
+            self._peer_connections += 1
+            try:
+                await self._read_peer(connection, greeted, greeted.peer_id)
+            finally:
+                self._peer_connections -= 1
 
     async def _read_peer(self, connection: Connection, greeted: Greeted, peer_id: NodeId) -> None:
         """Take a peer's messages; the first line that is none, or is another's, ends the link."""
         assert self._driver is not None
+        figures = self._figures.peer(peer_id)
         lines = greeted.lines
         while True:
             for line in lines:
@@ -280,8 +371,11 @@ class Node:
                 except (ValueError, RecursionError, BargeError) as problem:
                     self._on_link_down(peer_id, f"closed its link: {problem}")
                     return
+                if isinstance(message, AppendReply):
+                    figures.append_answered(message, trio.current_time())
                 self._driver.take_message(message)
             data = await connection.receive()
+            figures.received_bytes += len(data)
             if not data:
                 return
             try:
@@ -292,6 +386,8 @@ class Node:
 
     def _post(self, to: NodeId, message: Message) -> None:
         if not self._fenced:
+            if isinstance(message, AppendRequest):
+                self._figures.peer(to).append_sent(message, trio.current_time())
             self._links[to].post(message)
 
     def _peer_status(self, core: Core, peer: NodeId) -> PeerStatus:
@@ -310,6 +406,7 @@ class Node:
     # -- what happens around the loop ------------------------------------------------------------------------------------
 
     def _on_link_up(self, peer_id: NodeId, store_id: str) -> None:
+        self._figures.peer(peer_id).link_changed()
         self._sink.record(self._settings.node_id, LinkUp(peer=peer_id))
 
     def _on_link_down(self, peer_id: NodeId, reason: str) -> None:

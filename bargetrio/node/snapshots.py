@@ -5,6 +5,7 @@ threads. Every end goes back to the core through the driver's inbox.
 """
 
 import errno
+from collections import Counter
 from collections.abc import Callable
 from itertools import islice
 from typing import Final
@@ -14,10 +15,11 @@ from msgspec import structs
 
 from bargetrio.kv.scan import Scan
 from bargetrio.kv.store import Store
+from bargetrio.node.figures import NodeFigures
 from bargetrio.node.persister import DiskWork
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
-from bargetrio.raft.messages import Message, NodeId
+from bargetrio.raft.messages import Message, NodeId, SnapshotMeta
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.errors import DamagedSnapshot
 from bargetrio.storage.snapshots import (
@@ -26,19 +28,42 @@ from bargetrio.storage.snapshots import (
     SnapshotReceiver,
     SnapshotStart,
     SnapshotWriter,
+    read_piece,
     snapshot_name,
 )
 from bargetrio.storage.wal import OpenFolder
 
-SAVING_SHARE: Final = 0.05
+SAVING_SHARE: Final = 0.18
 LOADING_SHARE: Final = 0.25
-"""How much of the loop's time a snapshot may take: one process may run several nodes, and all of them may save at once."""
+"""How much of the loop's time a snapshot may take; the nodes of one process save one after another."""
+BURST_S: Final = 0.003
+"""So long at most at a stretch: a batch of writes takes as much."""
 WRITE_BYTES: Final = 256 * 1024
 """Slices are collected to so much before a thread is asked to write them."""
 LINES_A_LOAD: Final = 4
 
 Then = Callable[[Core, float], None]
 """What the core is told when something has ended; the float is now."""
+
+
+class Turns:
+    """Whose turn it is to save its state: of the nodes of one process one at a time, so that each is done sooner."""
+
+    def __init__(self) -> None:
+        self._holder: object | None = None
+
+    def is_taken(self, by: object) -> bool:
+        """Return whether somebody else is saving."""
+        return self._holder is not None and self._holder is not by
+
+    def take(self, by: object) -> None:
+        """Begin."""
+        self._holder = by
+
+    def give_back(self, by: object) -> None:
+        """End."""
+        if self._holder is by:
+            self._holder = None
 
 
 class Snapshots:
@@ -55,9 +80,11 @@ class Snapshots:
         post: Callable[[NodeId, Message], None],
         tell: Callable[[Then], None],
         fail: Callable[[OSError], None],
-        replace_store: Callable[[Store], None],
+        replace_store: Callable[[Store], Store],
         chunk_bytes: int,
         slice_keys: int,
+        turns: Turns,
+        figures: NodeFigures,
     ) -> None:
         self._nursery = nursery
         self._disk = disk
@@ -70,12 +97,22 @@ class Snapshots:
         self._replace_store = replace_store
         self._chunk_bytes = chunk_bytes
         self._slice_keys = slice_keys
+        self._turns = turns
+        self._figures = figures
         self._receiver = SnapshotReceiver(disk, cluster)
         self._tidying = trio.Lock()
+        self._pins: Counter[int] = Counter()
+        """Last indices of the snapshots that are being read here: they stay until that is over."""
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether another node of this process is saving its state."""
+        return self._turns.is_taken(self)
 
     def take(self, effect: TakeSnapshot, store: Store) -> None:
         """Save `store` as it is now."""
         assert store.last_index == effect.last_index, "the label says what the store holds"
+        self._turns.take(self)
         self._nursery.start_soon(self._take, effect, store.scan(self._slice_keys))
 
     def compact(self, effect: Compact) -> None:
@@ -94,9 +131,14 @@ class Snapshots:
         """Replace the store."""
         self._nursery.start_soon(self._load, effect)
 
+    def backup(self, snapshot: SnapshotMeta) -> "Backup":
+        """Return a snapshot of this disk to be read; it stays until that is closed."""
+        return Backup(snapshot, self._disk, self._work, self._pins)
+
     def close(self) -> None:
         """Give descriptors back."""
         self._receiver.close()
+        self._turns.give_back(self)
 
     async def _take(self, effect: TakeSnapshot, scan: Scan) -> None:
         start = SnapshotStart(
@@ -107,26 +149,33 @@ class Snapshots:
             digest=effect.digest,
         )
         try:
+            began = trio.current_time()
             writer = await self._work.call(lambda: SnapshotWriter(self._disk, start))
+            pace = _Pace(SAVING_SHARE)
             try:
-                while lines := await self._next_lines(scan):
+                while lines := await self._next_lines(scan, pace):
                     await self._work.call(lambda lines=lines: _add_all(writer, lines))  # type: ignore[misc]
                 snapshot = await self._work.call(writer.finish)
             finally:
-                scan.close()
                 writer.abandon()
         except OSError as problem:
             self._fail(problem)
             return
+        finally:
+            scan.close()
+            self._turns.give_back(self)
+        self._figures.snapshots_taken += 1
+        self._figures.snapshot_seconds += trio.current_time() - began
+        self._figures.snapshot_bytes += snapshot.size
         self._tell(lambda core, now: core.snapshot_taken(snapshot, now))
 
-    async def _next_lines(self, scan: Scan) -> list[bytes]:
+    async def _next_lines(self, scan: Scan, pace: "_Pace") -> list[bytes]:
         lines: list[bytes] = []
         size = 0
         while size < WRITE_BYTES:
-            began = trio.current_time()
-            line = scan.next_slice()
-            await _rest(began, SAVING_SHARE)
+            with pace:
+                line = scan.next_slice()
+            await pace.rest()
             if line is None:
                 break
             lines.append(line)
@@ -136,19 +185,23 @@ class Snapshots:
     async def _compact(self, effect: Compact) -> None:
         async with self._tidying:
             try:
-                await self._work.call(lambda: self._folder.trim(effect.first_index, effect.keep))
+                keep = effect.keep | frozenset(self._pins)
+                await self._work.call(lambda: self._folder.trim(effect.first_index, keep))
             except OSError as problem:
                 self._fail(problem)
 
     async def _send_chunk(self, effect: SendChunk) -> None:
         message = effect.message
         snapshot = message.snapshot
-        path = snapshot_name(snapshot.last_index, snapshot.last_term)
         try:
-            data = await self._work.call(lambda: self._disk.read_part(path, message.offset, self._chunk_bytes))
+            data = await self._work.call(lambda: read_piece(self._disk, snapshot, message.offset, self._chunk_bytes))
         except OSError as problem:
             self._fail(problem)
             return
+        if data is None:
+            return
+        self._figures.snapshot_bytes_sent += len(data)
+        self._figures.snapshots_sent += message.offset + len(data) >= snapshot.size
         self._post(effect.to, structs.replace(message, data=data))
 
     async def _store_chunk(self, effect: StoreChunk) -> None:
@@ -164,14 +217,15 @@ class Snapshots:
         snapshot = effect.snapshot
         path = snapshot_name(snapshot.last_index, snapshot.last_term)
         store = Store()
+        pace = _Pace(LOADING_SHARE)
         try:
             reader = await self._work.call(lambda: SnapshotReader(FileOf(self._disk, path), path))
             lines = iter(reader)
             while some := await self._work.call(lambda: list(islice(lines, LINES_A_LOAD))):
                 for line in some:
-                    began = trio.current_time()
-                    store.load(line)
-                    await _rest(began, LOADING_SHARE)
+                    with pace:
+                        store.load(line)
+                    await pace.rest()
         except OSError as problem:
             self._fail(problem)
             return
@@ -179,14 +233,67 @@ class Snapshots:
             self._fail(OSError(errno.EIO, str(problem)))
             return
         store.last_index = snapshot.last_index
-        self._replace_store(store)
+        self._figures.snapshots_installed += 1
+        old = self._replace_store(store)
         self._tell(lambda core, now: core.snapshot_loaded(snapshot))
+        is_more = True
+        while is_more:
+            with pace:
+                is_more = old.drop(500)
+            await pace.rest()
 
 
-async def _rest(began: float, share: float) -> None:
-    """Leave the loop to others, so that what began at `began` takes no more than `share` of it."""
-    spent = trio.current_time() - began
-    await trio.sleep(spent * (1 / share - 1))
+class Backup:
+    """A snapshot that is read to be kept elsewhere; implements `port.BackupFile`."""
+
+    def __init__(self, snapshot: SnapshotMeta, disk: Disk, work: DiskWork, pins: "Counter[int]") -> None:
+        self.index, self.term = snapshot.last_index, snapshot.last_term
+        self.size, self.checksum = snapshot.size, snapshot.checksum
+        self._disk = disk
+        self._work = work
+        self._pins = pins
+        self._offset = 0
+        pins[self.index] += 1
+
+    async def read(self) -> bytes:
+        """Return the next piece, b"" at the end."""
+        path = snapshot_name(self.index, self.term)
+        data = await self._work.call(lambda: self._disk.read_part(path, self._offset, WRITE_BYTES))
+        self._offset += len(data)
+        return data
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._pins[self.index] -= 1
+        if self._pins[self.index] <= 0:
+            del self._pins[self.index]
+
+
+class _Pace:
+    """Keeps a long work in the loop to a share of its time, in bursts: a busy loop comes back late, and then more is due."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._began = trio.current_time()
+        self._entered = self._spent = self._burst = 0.0
+
+    def __enter__(self) -> None:
+        self._entered = trio.current_time()
+
+    def __exit__(self, *problem: object) -> None:
+        spent = trio.current_time() - self._entered
+        self._spent += spent
+        self._burst += spent
+
+    async def rest(self) -> None:
+        """Let others run after each burst, and until the share is kept."""
+        due = self._began + self._spent / self._share
+        if due > trio.current_time():
+            self._burst = 0.0
+            await trio.sleep_until(due)
+        elif self._burst >= BURST_S:
+            self._burst = 0.0
+            await trio.lowlevel.checkpoint()
 
 
 def _add_all(writer: SnapshotWriter, lines: list[bytes]) -> None:

@@ -20,7 +20,8 @@ from bargetrio.raft.effects import (
     Send,
     Ticket,
 )
-from bargetrio.raft.facts import Applied, CommitAdvanced, Fact, RoleChanged, TermChanged
+from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.facts import Applied, CommitAdvanced, Fact, MemberChanged, RoleChanged, TermChanged
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import (
     NO_OP,
@@ -65,6 +66,7 @@ class Core:
         random: Random,
         now: float,
         snapshot_policy: SnapshotPolicy | None = None,
+        is_rejoining: bool = False,
     ) -> None:
         assert node_id in node_ids
         self.node_id = node_id
@@ -78,6 +80,8 @@ class Core:
         self.current_term: Term = remembered.hard_state.term
         self.voted_for: NodeId | None = remembered.hard_state.voted_for
         self.log = Log(remembered.entries, remembered.start)
+        if self.log.last_term > self.current_term:
+            raise ConsensusViolation(f"the log ends in term {self.log.last_term}, the disk remembers term {self.current_term}")
         self.durability = Durability(self.log.last_index)
         self.snapshot: SnapshotMeta | None = remembered.snapshot
         """The newest snapshot on this disk; the driver has loaded it before it made this core."""
@@ -86,12 +90,19 @@ class Core:
         self.last_applied: Index = self.commit_index
         self.snapshot_policy = SnapshotPolicy() if snapshot_policy is None else snapshot_policy
         self.is_taking = False
+        self.must_not_take = False
+        """The driver says that this is no moment for a snapshot: somebody else in the process takes one."""
         self.is_snapshot_asked = False
+        self.quiet_since = now
+        self.quiet_index = self.last_applied
+        """Since then nothing was applied, and this is the last index that was."""
         self.compact_to: Index = 0
         self.receiving: Receiving | None = None
         self.installing: SnapshotMeta | None = None
         """A received snapshot on its way into the place of state and log; nothing is applied meanwhile."""
         self.installing_from: NodeId = node_id
+        self.is_rejoining = is_rejoining
+        """This disk is new to a cluster that is not: what it had promised is forgotten, so it abstains until it has caught up."""
         self.role: Role = Follower(self.new_election_deadline(now))
         self._effects: list[Effect] = []
 
@@ -121,6 +132,7 @@ class Core:
 
     def tick(self, now: float) -> None:
         """Do what time asks for. A timer that fires more than a heartbeat late means that this process stood still."""
+        snapshots.watch_for_quiet(self, now)
         deadline = self._timer
         if now < deadline:
             return
@@ -170,6 +182,22 @@ class Core:
     def take_snapshot(self) -> None:
         """Ask for a snapshot although it is not time: TakeSnapshot follows as soon as none is under way."""
         self.is_snapshot_asked = True
+
+    def rejoin(self, now: float) -> None:
+        """Abstain from elections until this node holds all that was committed: its disk was lost and replaced."""
+        self.is_rejoining = True
+        self.announce(
+            MemberChanged(
+                term=self.current_term, index=self.log.last_index, may_vote=False, reason="its disk was replaced: it abstains"
+            )
+        )
+        if not isinstance(self.role, Follower):
+            self.become_follower(now, term=self.current_term, leader_id=None, reason="its disk was replaced")
+
+    def forget_match(self, peer: NodeId, now: float) -> None:
+        """What this leader knows of the peer's log was true of a disk that is gone: begin anew with it."""
+        if isinstance(self.role, Leader):
+            self.role.progress[peer] = Progress(next_index=self.log.last_index + 1, heard_at=now)
 
     def snapshot_taken(self, snapshot: SnapshotMeta, now: float) -> None:
         """Note that what TakeSnapshot asked for is on the disk, under its name."""

@@ -7,6 +7,7 @@ voter's own term, so that a node left behind learns it and can win later (BUG-10
 from typing import TYPE_CHECKING
 
 from bargetrio.raft.facts import (
+    MemberChanged,
     PreVoteGranted,
     PreVoteRefused,
     PreVoteRequested,
@@ -14,7 +15,7 @@ from bargetrio.raft.facts import (
     VoteRefused,
     VoteRequested,
 )
-from bargetrio.raft.messages import PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
+from bargetrio.raft.messages import NodeId, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
 from bargetrio.raft.roles import Candidate, Follower, PreCandidate
 
 if TYPE_CHECKING:
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
 
 def start_pre_vote(core: "Core", now: float) -> None:
-    """Ask everybody whether they would vote for us in the next term (9.6)."""
+    """Ask everybody whether they would vote for us in the next term (9.6); a node whose disk was replaced does not."""
+    if core.is_rejoining:
+        assert isinstance(core.role, Follower)
+        core.role.election_deadline = core.new_election_deadline(now)
+        return
     reason = {
         "follower": "heard no leader in time",
         "pre_candidate": "too few answers, asks again",
@@ -134,7 +139,7 @@ def _maybe_take_office(core: "Core", role: Candidate, now: float) -> None:
 def _why_no_pre_vote(core: "Core", message: PreVoteRequest, now: float) -> str:
     if message.term <= core.current_term:
         return f"term {message.term} is not above ours, {core.current_term}"
-    return _leader_is_alive(core, now) or _log_is_behind(core, message)
+    return _abstains(core) or _leader_is_alive(core, now) or _log_is_behind(core, message)
 
 
 def _why_no_vote(core: "Core", message: VoteRequest, now: float) -> str:
@@ -144,7 +149,25 @@ def _why_no_vote(core: "Core", message: VoteRequest, now: float) -> str:
         return _leader_is_alive(core, now)
     if core.voted_for not in (None, message.candidate_id):
         return f"already voted for node {core.voted_for}"
-    return _log_is_behind(core, message)
+    return _abstains(core) or _log_is_behind(core, message)
+
+
+def end_rejoining(core: "Core", leader_id: NodeId) -> None:
+    """Vote again once an entry of the leader's own term is committed here: all that was committed before is, too.
+
+    In this very term the node may have voted before it lost its disk: its vote goes to the leader, who has the term already.
+    """
+    if core.commit_index and core.log.term(core.commit_index) == core.current_term:
+        core.is_rejoining = False
+        if core.voted_for is None:
+            core.set_term(core.current_term, leader_id, "")
+        core.announce(
+            MemberChanged(term=core.current_term, index=core.commit_index, may_vote=True, reason="has caught up: it votes again")
+        )
+
+
+def _abstains(core: "Core") -> str:
+    return "abstains: its disk was replaced, and it has not caught up" if core.is_rejoining else ""
 
 
 def _leader_is_alive(core: "Core", now: float) -> str:

@@ -197,6 +197,16 @@ class SnapshotInstalled(Struct, frozen=True, kw_only=True, gc=False):
     size: int
 
 
+class MemberChanged(Struct, frozen=True, kw_only=True, gc=False):
+    """This node begins to abstain from elections, because its disk was replaced, or has caught up and votes again."""
+
+    kind: ClassVar[str] = "member_changed"
+    term: Term
+    index: Index
+    may_vote: bool
+    reason: str
+
+
 Fact = (
     RoleChanged
     | TermChanged
@@ -216,4 +226,5 @@ Fact = (
     | SnapshotTaken
     | SnapshotSent
     | SnapshotInstalled
+    | MemberChanged
 )

@@ -63,7 +63,8 @@ class Log:
     def commands(self, first: Index, last: Index, most: int = 3) -> tuple[Command, ...]:
         """Return the first few commands from `first` to `last`, of those that are here."""
         begin = max(first - self._start_index - 1, 0)
-        return tuple(entry.command for entry in self._entries[begin : min(last - self._start_index, begin + most)])
+        end = min(last - self._start_index, begin + most)
+        return tuple(entry.command for entry in self._entries[begin : max(begin, end)])
 
     def digest(self, index: Index) -> int:
         """Return the running digest of everything up to `index`: equal logs have equal digests; 0 before `start_index`."""

@@ -6,7 +6,7 @@ majority of disks holds is committed, and everything before it.
 
 from typing import TYPE_CHECKING, Final
 
-from bargetrio.raft import snapshots
+from bargetrio.raft import election, snapshots
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import AppendAccepted, AppendRejected, AppendSent, LogTruncated
 from bargetrio.raft.messages import AppendReply, AppendRequest, Index, NodeId, Term
@@ -21,6 +21,10 @@ BATCH_BYTES: Final = 1024 * 1024
 WINDOW_APPENDS: Final = 64
 WINDOW_BYTES: Final = 8 * 1024 * 1024
 """Appends sent to a follower and not yet answered; heartbeats go on when it is full (BUG-27)."""
+FAR_BEHIND: Final = 10_000
+CATCH_UP_ENTRIES: Final = 1000
+"""A follower that lacks more than `FAR_BEHIND` entries gets them one append of so many at a time: what it does with them must not
+crowd out the writes that go on, least of all where its process is ours (docs/decisions/catching_up.md)."""
 
 
 # -- the leader's side ---------------------------------------------------------------------------------------------------
@@ -65,13 +69,11 @@ def send_entries(core: "Core", leader: Leader) -> None:
             if not progress.probe_sent:
                 send_empty(core, leader, peer, progress)
             continue
-        while (
-            progress.next_index <= last_index
-            and len(progress.in_flight) < WINDOW_APPENDS
-            and progress.in_flight_bytes < WINDOW_BYTES
-        ):
+        is_far_behind = last_index - progress.match_index > FAR_BEHIND
+        window, most = (1, CATCH_UP_ENTRIES) if is_far_behind else (WINDOW_APPENDS, BATCH_ENTRIES)
+        while progress.next_index <= last_index and len(progress.in_flight) < window and progress.in_flight_bytes < WINDOW_BYTES:
             prev_log_index = progress.next_index - 1
-            last = core.log.batch_end(progress.next_index, BATCH_ENTRIES, BATCH_BYTES)
+            last = core.log.batch_end(progress.next_index, most, BATCH_BYTES)
             size = core.log.bytes_between(prev_log_index, last)
             progress.in_flight.append((last, size))
             progress.in_flight_bytes += size
@@ -208,6 +210,8 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
     )
     # Only what this append covers is known to be the leader's log (BUG-17), and its commit may be ahead of it (BUG-28).
     core.advance_commit_to(min(message.leader_commit, covered))
+    if core.is_rejoining:
+        election.end_rejoining(core, message.leader_id)
     # A heartbeat is answered at once, for what the disk holds by now; entries when the disk holds them.
     match_index = covered if message.entries else min(covered, core.durability.durable_index)
     core.send(

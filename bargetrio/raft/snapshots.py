@@ -40,6 +40,8 @@ class SnapshotPolicy(Struct, frozen=True, kw_only=True):
     entries: int = 100_000
     bytes: int = 64 * 1024 * 1024
     trailing: int = 10_000
+    quiet_s: float = 10.0
+    """When nothing was applied for so long, less is enough, if it is more than `trailing`: a restart is quick then."""
 
 
 @dataclass(slots=True)
@@ -57,7 +59,7 @@ class Receiving:
 
 def maybe_take(core: "Core") -> None:
     """Ask for a snapshot when it is time, or when somebody asked for one."""
-    if core.is_taking or core.installing is not None or not (core.is_snapshot_asked or _is_time(core)):
+    if core.is_taking or core.must_not_take or core.installing is not None or not (core.is_snapshot_asked or _is_time(core)):
         return
     index = core.last_applied
     # Only what this disk holds by itself: a crash must not find a snapshot that is ahead of its own log.
@@ -65,6 +67,17 @@ def maybe_take(core: "Core") -> None:
         return
     core.is_taking, core.is_snapshot_asked = True, False
     core.emit(TakeSnapshot(index, core.log.term(index), core.log.digest(index), core.members))
+
+
+def watch_for_quiet(core: "Core", now: float) -> None:
+    """Notice that nothing happens: it is a good moment."""
+    if core.last_applied != core.quiet_index:
+        core.quiet_index, core.quiet_since = core.last_applied, now
+    elif now - core.quiet_since > core.snapshot_policy.quiet_s:
+        core.quiet_since = now
+        last = 0 if core.snapshot is None else core.snapshot.last_index
+        if core.last_applied - last > core.snapshot_policy.trailing:
+            core.is_snapshot_asked = True
 
 
 def _is_time(core: "Core") -> bool:

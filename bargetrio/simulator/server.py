@@ -369,13 +369,13 @@ class Server:
     def _apply(self, core: Core, effect: Apply) -> None:
         tickets = effect.tickets
         first_ticket = effect.last - len(tickets) + 1
-        for index in range(effect.first, effect.last + 1):
+        if effect.first < first_ticket:
+            self.store.apply_all([entry.command for entry in core.log.slice(effect.first, first_ticket - 1)], effect.first)
+        for index, ticket in enumerate(tickets, first_ticket):
             entry = core.log.entry(index)
             outcome = self.store.apply(entry.command, index)
-            if index >= first_ticket:
-                ticket = tickets[index - first_ticket]
-                if ticket is not None:
-                    _ours(ticket).committed(outcome, index, entry.term)
+            if ticket is not None:
+                _ours(ticket).committed(outcome, index, entry.term)
         self._watcher.applied(self, effect.first, effect.last)
 
     def _tell(self, fact: Fact | DriverFact) -> None:

@@ -27,7 +27,7 @@ class DiskFile(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the descriptor back; promises nothing about the data."""
+        """Give the descriptor back, once however often it is called; promises nothing about the data."""
         ...
 
 

@@ -49,6 +49,26 @@ class Folder:
         replace_file(self._disk, "peers", msgspec.json.encode(known) + b"\n")
         self.known_stores = known
 
+    def forget_store(self, peer_id: int) -> None:
+        """Let the peer come back with another disk: the operator has said so."""
+        if peer_id in self.known_stores:
+            known = {peer: store for peer, store in self.known_stores.items() if peer != peer_id}
+            replace_file(self._disk, "peers", msgspec.json.encode(known) + b"\n")
+            self.known_stores = known
+
+    @property
+    def is_rejoining(self) -> bool:
+        """Whether this disk is new to a cluster that is not, and has not caught up."""
+        return self._disk.exists("rejoining")
+
+    def note_rejoining(self, *, rejoining: bool) -> None:
+        """Remember it, or that it is over."""
+        if rejoining:
+            replace_file(self._disk, "rejoining", b"{}\n")
+        elif self.is_rejoining:
+            self._disk.remove("rejoining")
+            self._disk.sync_dir("")
+
 
 def replace_file(disk: Disk, path: str, data: bytes) -> None:
     """Put a small file in place as a whole: after a crash there is the old one or the new one (BUG-52)."""

@@ -105,6 +105,19 @@ class OpenFolder:
         """Keep the store id of a peer met for the first time; raises OSError."""
         self._folder.remember_store(peer_id, store_id)
 
+    def forget_store(self, peer_id: int) -> None:
+        """Let the peer come back with another disk; raises OSError."""
+        self._folder.forget_store(peer_id)
+
+    @property
+    def is_rejoining(self) -> bool:
+        """Whether this disk is new to a cluster that is not, and has not caught up."""
+        return self._folder.is_rejoining
+
+    def note_rejoining(self, *, rejoining: bool) -> None:
+        """Remember it, or that it is over; raises OSError."""
+        self._folder.note_rejoining(rejoining=rejoining)
+
     def close(self) -> None:
         """Give file and lock back; writes nothing."""
         with suppress(OSError):

@@ -6,6 +6,7 @@ A link carries only the dialler's messages; the answers come over the peer's own
 import random
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Protocol
 
 import trio
 
@@ -23,6 +24,15 @@ REDIAL_REFUSED_S = (0.5, 1.0)
 """How long to wait after the peer refused us in words: that does not mend itself."""
 
 
+class Traffic(Protocol):
+    """Where a link counts; the node has one for each peer."""
+
+    sent_messages: int
+    sent_bytes: int
+    lost_messages: int
+    link_failures: int
+
+
 class PeerLink:
     """One direction to one peer. `post` never waits; what can't be sent is lost, as on any network."""
 
@@ -37,6 +47,7 @@ class PeerLink:
         random: random.Random,
         on_up: Callable[[NodeId, str], None],
         on_down: Callable[[NodeId, str], None],
+        figures: Traffic,
     ) -> None:
         self.peer_id = peer_id
         self.connected = False
@@ -47,6 +58,7 @@ class PeerLink:
         self._random = random
         self._on_up = on_up
         self._on_down = on_down
+        self._figures = figures
         self._connection: Connection | None = None
         self._nursery: trio.Nursery | None = None
 
@@ -54,14 +66,19 @@ class PeerLink:
         """Send the message now, later if a fault delays it, or never."""
         connection = self._connection
         if connection is None or connection.unsent_bytes > UNSENT_BYTES:
+            self._figures.lost_messages += 1
             return
         delay_s = self._faults.verdict(self._identity.node_id, self.peer_id)
         if delay_s is None:
+            self._figures.lost_messages += 1
             return
+        line = encode_message(message)
+        self._figures.sent_messages += 1
+        self._figures.sent_bytes += len(line)
         if delay_s and self._nursery is not None:
-            self._nursery.start_soon(self._post_later, connection, encode_message(message), delay_s)
+            self._nursery.start_soon(self._post_later, connection, line, delay_s)
         else:
-            connection.post(encode_message(message))
+            connection.post(line)
 
     async def run(self) -> None:
         """Keep the link up until cancelled."""
@@ -79,6 +96,7 @@ class PeerLink:
                 reason = "the connection broke"
             if self.connected or reason != last_reason:
                 self._on_down(self.peer_id, reason or "the connection ended")
+            self._figures.link_failures += 1
             last_reason, self.connected, self._connection = reason, False, None
             await trio.sleep(self._random.uniform(*pause))
 

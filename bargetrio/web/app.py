@@ -46,7 +46,7 @@ def make_app(cluster: Cluster, *, hosts: frozenset[str], token: bytes | None) ->
 
     async def with_bulk(scope: Scope, receive: Receive, send: Send) -> None:
         if is_bulk(scope):
-            await Bulk(cluster, receive, send).run()
+            await Bulk(cluster, rest.figures, receive, send).run()
         else:
             await app(scope, receive, send)
 
@@ -88,7 +88,8 @@ def _tell_problems(quart: QuartTrio, cluster: Cluster, rest: Rest) -> None:
             response.headers["Barge-Leader"] = str(known.leader)
             response.headers["Barge-Term"] = str(known.term)
         rule = request.url_rule
-        rest.figures.count(request.method, rule.rule if rule is not None else "none", response.status_code)
+        route = "none" if rule is None else rule.rule.replace("<key:key>", "<key>")
+        rest.figures.count(request.method, route, response.status_code)
         return response
 
 

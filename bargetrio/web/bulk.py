@@ -1,10 +1,12 @@
-"""`POST /keys` with application/x-ndjson: a line in, a line out, streamed both ways, so many at a time.
+"""`POST /keys` with application/x-ndjson: a line in, a line out, streamed both ways, so many lines at a time.
 
 Plain ASGI beside the framework, because a stream needs back-pressure: the framework's request body takes whatever comes, while
-here a client that sends faster than the cluster commits waits at its socket. A bad line is answered and spoils no other.
+here a client that sends faster than the cluster commits waits at its socket. What came together travels together: a parcel of
+lines goes to the leader in one piece, and its answers come back in one. A bad line is answered and spoils no other.
 """
 
-from typing import Any, Final
+from contextlib import suppress
+from typing import Final
 
 import msgspec
 import trio
@@ -13,12 +15,16 @@ from bargetrio.cluster.port import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineReader, LineTooLong
-from bargetrio.protocol.requests import PutAnswer
+from bargetrio.protocol.requests import Put, PutAnswer
 from bargetrio.web.bodies import put_of_key_body
 from bargetrio.web.guard import Receive, Scope, Send
+from bargetrio.web.metrics import Figures
 
-IN_FLIGHT: Final = 256
-"""Lines of one request that wait for their answer."""
+PARCELS: Final = 16
+PARCEL_LINES: Final = 500
+"""So many lines travel together, and so many such parcels of one request wait for their answers: then the client waits, too."""
+ANSWERED_PARCELS: Final = 512
+"""So many answered parcels wait for a client that sends first and reads later; then it has to read, or is cut after a while."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -34,73 +40,86 @@ def is_bulk(scope: Scope) -> bool:
 class Bulk:
     """One bulk write."""
 
-    def __init__(self, cluster: Cluster, receive: Receive, send: Send) -> None:
+    def __init__(self, cluster: Cluster, figures: Figures, receive: Receive, send: Send) -> None:
         self._cluster = cluster
+        self._figures = figures
         self._receive = receive
         self._send = send
-        self._room = trio.Semaphore(IN_FLIGHT)
-        self._sending = trio.Lock()
-        self._answers: list[bytes] = []
-        self._last_line = 0
+        self._room = trio.Semaphore(PARCELS)
+        self._answered, self._answers = trio.open_memory_channel[list[bytes]](ANSWERED_PARCELS)
 
     async def run(self) -> None:
         """Answer every line; the connection's end cancels what still waits (its outcome is then unknown to the client)."""
+        self._figures.count("POST", "/keys", 200)
         headers = [(b"content-type", b"application/x-ndjson")]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         async with trio.open_nursery() as nursery:
-            await self._read(nursery)
+            nursery.start_soon(self._send_answers)
+            async with self._answered, trio.open_nursery() as carrying:
+                if not await self._read(carrying):
+                    nursery.cancel_scope.cancel()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _read(self, nursery: trio.Nursery) -> None:
-        """Begin every line of the body, to its end, to the client's end, or to a line that is too long."""
+    async def _read(self, carrying: trio.Nursery) -> bool:
+        """Begin every line of the body, to its end or to a line that is too long; return False if the client is gone."""
         reader = LineReader(LINE_BYTES)
-        while True:
+        next_line = 1
+        more = True
+        while more:
             message = await self._receive()
             if message["type"] != "http.request":
-                nursery.cancel_scope.cancel()
-                return
+                return False
             data, more = message.get("body", b""), message.get("more_body", False)
             try:
                 lines = reader.feed(data if more else data + b"\n")
             except LineTooLong as problem:
-                self._last_line += 1
                 error = BargeError("bad_request", str(problem), status=413)
-                nursery.start_soon(self._answer, {"line": self._last_line, **_problem(error)})
-                return
-            for line in lines:
-                await self._begin(nursery, line)
-            if not more:
-                return
+                carrying.start_soon(self._answered.send, [self._problem(next_line, error)])
+                return True
+            for start in range(0, len(lines), PARCEL_LINES):
+                await self._room.acquire()
+                carrying.start_soon(self._carry, next_line + start, lines[start : start + PARCEL_LINES])
+            next_line += len(lines)
+        return True
 
-    async def _begin(self, nursery: trio.Nursery, line: bytes) -> None:
-        self._last_line += 1
-        if not line.strip():
-            return
-        await self._room.acquire()
-        nursery.start_soon(self._one, self._last_line, line)
-
-    async def _one(self, number: int, line: bytes) -> None:
+    async def _carry(self, first_line: int, lines: list[bytes]) -> None:
+        """Carry a parcel of lines, and answer each; an empty line is none."""
         try:
-            try:
-                answer = await self._cluster.execute(put_of_key_body(line))
-                assert isinstance(answer, PutAnswer)
-                fields: dict[str, Any] = {"ok": True, "key": answer.key, "index": answer.index, "term": answer.term}
-            except BargeError as error:
-                fields = _problem(error)
-            await self._answer({"line": number, **fields})
+            numbers: list[int] = []
+            puts: list[Put] = []
+            answers: list[bytes] = []
+            for number, line in enumerate(lines, first_line):
+                if not line or line.isspace():
+                    continue
+                try:
+                    puts.append(put_of_key_body(line))
+                    numbers.append(number)
+                except BargeError as error:
+                    answers.append(self._problem(number, error))
+            if puts:
+                outcomes = await self._cluster.execute_many(puts)
+                answers += [self._told(number, outcome) for number, outcome in zip(numbers, outcomes, strict=True)]
+            await self._answered.send(answers)
         finally:
             self._room.release()
 
-    async def _answer(self, fields: dict[str, Any]) -> None:
-        """Send the answer, together with those that came while another was being sent."""
-        self._answers.append(_encode(fields))
-        async with self._sending:
-            if self._answers:
-                self._answers.append(b"")
-                body = b"\n".join(self._answers)
-                self._answers.clear()
+    async def _send_answers(self) -> None:
+        """Send the answers as they come, together with those that came while others were being sent."""
+        async for answers in self._answers:
+            with suppress(trio.WouldBlock, trio.EndOfChannel):
+                while True:
+                    answers += self._answers.receive_nowait()
+            body = b"".join([answer + b"\n" for answer in answers])
+            if body:
                 await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
+    def _told(self, number: int, outcome: object) -> bytes:
+        if isinstance(outcome, BargeError):
+            return self._problem(number, outcome)
+        assert isinstance(outcome, PutAnswer)
+        self._figures.bulk_lines["ok"] += 1
+        return _encode({"line": number, "ok": True, "key": outcome.key, "index": outcome.index, "term": outcome.term})
 
-def _problem(error: BargeError) -> dict[str, Any]:
-    return {"ok": False, "error": error.code, "detail": error.detail, "applied": error.applied}
+    def _problem(self, number: int, error: BargeError) -> bytes:
+        self._figures.bulk_lines[error.code] += 1
+        return _encode({"line": number, "ok": False, "error": error.code, "detail": error.detail, "applied": error.applied})

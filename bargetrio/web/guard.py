@@ -38,6 +38,8 @@ class Guard:
         self._token = token
         self.in_flight = 0
         self.streams = 0
+        self.connections: Callable[[], int] = lambda: 0
+        """How many connections the server holds; whoever has a server says how to ask it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""

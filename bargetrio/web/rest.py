@@ -10,7 +10,7 @@ import trio
 from quart import Response, request
 
 from bargetrio import __version__
-from bargetrio.cluster.port import Cluster, Faults, NodeView
+from bargetrio.cluster.port import BackupFile, Cluster, Faults, NodeView
 from bargetrio.eventlog.event import KINDS
 from bargetrio.eventlog.render import Column, LogView, log_html, log_page
 from bargetrio.protocol.errors import BargeError
@@ -19,7 +19,7 @@ from bargetrio.protocol.validation import check_key, decode_value_b64
 from bargetrio.web import bodies, openapi
 from bargetrio.web.bodies import Query
 from bargetrio.web.guard import Guard
-from bargetrio.web.metrics import Figures, text_of
+from bargetrio.web.metrics import Figures, WebGauges, text_of
 from bargetrio.web.problems import JSON, json_body
 from bargetrio.web.routes import KeyAnswer, WriteAnswer
 from bargetrio.web.stream import frames
@@ -113,6 +113,22 @@ class Rest:
         body = WriteAnswer(key=answer.key, index=answer.index, term=answer.term)
         return Response(json_body(body), status, headers, content_type=JSON)
 
+    # -- backup ----------------------------------------------------------------------------------------------------------
+
+    async def snapshot(self) -> Response:
+        """GET /snapshot."""
+        Query(_pairs())
+        backup = await self._cluster.backup()
+        headers = {
+            "Barge-Index": str(backup.index),
+            "Barge-Checksum": f"{backup.checksum:08x}",
+            "Content-Length": str(backup.size),
+            "Content-Disposition": f'attachment; filename="barge-{backup.index}.snap"',
+        }
+        response = Response(_pieces(backup), 200, headers, content_type="text/plain; charset=utf-8")
+        response.timeout = None
+        return response
+
     # -- nodes -----------------------------------------------------------------------------------------------------------
 
     async def leader(self) -> Response:
@@ -141,6 +157,12 @@ class Rest:
         local = Query(_pairs(), "local").flag("local")
         await _no_body()
         return _json(await self._cluster.revive(self._known(id), local=local))
+
+    async def readmit(self, id: str) -> Response:
+        """POST /nodes/<id>/readmit."""
+        local = Query(_pairs(), "local").flag("local")
+        await _no_body()
+        return _json(await self._cluster.readmit(self._known(id), local=local))
 
     def _known(self, text: str) -> int:
         ids = self._cluster.node_ids
@@ -248,10 +270,10 @@ class Rest:
 
     async def metrics(self) -> Response:
         """GET /metrics."""
-        in_flight = 0 if self.guard is None else self.guard.in_flight
-        nodes = await self._cluster.nodes(local=True)
-        keys = int(self._cluster.status()["keys"])
-        text = text_of(nodes, self._cluster.event_counts(), self.figures, keys, in_flight)
+        guard = self.guard
+        assert guard is not None
+        web = WebGauges(in_flight=guard.in_flight, streams=guard.streams, connections=guard.connections())
+        text = text_of(self._cluster, await self._cluster.nodes(local=True), self.figures, web)
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def version(self) -> Response:
@@ -315,6 +337,14 @@ async def _no_body() -> None:
 
 def _json(value: Any) -> Response:
     return Response(json_body(value), content_type=JSON)
+
+
+async def _pieces(backup: BackupFile) -> AsyncIterator[bytes]:
+    try:
+        while piece := await backup.read():
+            yield piece
+    finally:
+        backup.close()
 
 
 async def _stream(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -79,6 +79,10 @@ class WebServer:
         self._socket = sock
         self._streams: set[trio.SocketStream] = set()
 
+    def connections(self) -> int:
+        """Return how many connections are open."""
+        return len(self._streams)
+
     async def run(self) -> None:
         """Accept and serve until cancelled; then answers in flight get a moment, and every connection is closed."""
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._socket))

@@ -37,6 +37,29 @@ def test_what_is_written_is_read(make_disk: MakeDisk, tmp_path: Path) -> None:
 
 
 @disks
+def test_a_file_that_is_closed_twice_closes_no_other(make_disk: MakeDisk, tmp_path: Path) -> None:
+    """The number of a closed descriptor may belong to another file a moment later (OWN-19)."""
+    disk = make_disk(tmp_path)
+    first = disk.open("a", create=True)
+    first.close()
+    second = disk.open("b", create=True)
+    first.close()
+    assert second.write_at(0, b"mine") == 4
+    second.sync()
+    assert disk.read("b") == b"mine"
+
+
+@disks
+def test_a_part_of_a_file_is_read(make_disk: MakeDisk, tmp_path: Path) -> None:
+    """Fewer bytes only at the end."""
+    disk = make_disk(tmp_path)
+    disk.open("a", create=True).write_at(0, b"abcdef")
+    assert [disk.read_part("a", *place) for place in ((0, 2), (4, 9), (6, 1), (7, 1))] == [b"ab", b"ef", b"", b""]
+    with pytest.raises(FileNotFoundError):
+        disk.read_part("b", 0, 1)
+
+
+@disks
 def test_names_change_as_told(make_disk: MakeDisk, tmp_path: Path) -> None:
     """Rename replaces; create demands a new name; what is not there is not found."""
     disk = make_disk(tmp_path)

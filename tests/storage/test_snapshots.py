@@ -144,7 +144,7 @@ def test_a_state_can_be_put_under_another_label() -> None:
 
 
 def test_a_piece_of_a_file_that_went_meanwhile_is_none() -> None:
-    """A leader that was deposed still reads a piece, and its file is not needed any more: no fault of the disk (OWN-19)."""
+    """A leader that was deposed still reads a piece, and its file is not needed any more: no fault of the disk (OWN-20)."""
     disk = SimulatedDisk(Random(1))
     snapshot, newer = save(disk, LOG[:4]), save(disk, LOG)
     assert read_piece(disk, snapshot, 10, 5) == disk.peek(name_of(snapshot))[10:15]

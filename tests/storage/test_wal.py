@@ -220,6 +220,7 @@ def test_a_disk_that_is_full_stops_the_log_and_space_lets_it_go_on() -> None:
     """BUG-55: no zeros or half records are left that would keep the node from starting."""
     disk = SimulatedDisk(Random(3), capacity=40_000)
     folder = open_log(disk, segment_bytes=4096)
+    folder.write([HardState(term=1)])
     written: list[Entry] = []
     with pytest.raises(OSError):
         for _ in range(1000):
@@ -245,7 +246,7 @@ def test_a_record_larger_than_a_segment_has_one_of_its_own() -> None:
     disk = SimulatedDisk(Random(1))
     folder = open_log(disk)
     big = entry(1, "x" * 5000)
-    folder.write([append([], big)])
+    folder.write([HardState(term=1), append([], big)])
     folder.write([append([big], entry(1, "small"))])
     folder.close()
     assert reopened(disk).entries == (big, entry(1, "small"))

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from bargetrio.eventlog.jsonl import read_events
+from bargetrio.storage.folder import FORMAT
 from tests.stories.daemon import Daemon, free_ports, running, write_configuration
 
 
@@ -116,7 +117,7 @@ def test_a_folder_in_use_another_nodes_and_a_newer_format_are_refused(tmp_path: 
     for change, words in (
         ({"cluster": "other"}, "belongs to cluster 'other'"),
         ({"node": 0}, "belongs to node 0"),
-        ({"format": 2}, "newer Barge"),
+        ({"format": FORMAT + 1}, "newer Barge"),
     ):
         meta.write_bytes(json.dumps({**settings, **change}).encode())
         assert words in refused(daemon.configuration)

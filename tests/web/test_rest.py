@@ -260,7 +260,7 @@ def test_metrics_in_prometheus_form(daemon: Daemon) -> None:
     for name in ("barge_term", "barge_commit_index", "barge_events_total", "barge_http_requests_total", "barge_keys"):
         assert f"# TYPE {name.removesuffix('_total')}" in text
         assert f"\n{name}" in text
-    assert 'route="/keys/<key:key>"' in text
+    assert 'route="/keys/<key>"' in text
 
 
 def test_openapi_is_the_table_of_routes(daemon: Daemon) -> None:

@@ -6,6 +6,7 @@ node comes back and has applied the same, and nothing hangs.
 
 import gc
 import logging
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
+from bargetrio.node.snapshots import Turns
+from bargetrio.raft.snapshots import SnapshotPolicy
 from bargetrio.simulator import linearizability
 from bargetrio.simulator.audit import Audit
 from bargetrio.simulator.disk import SimulatedDisk
@@ -42,6 +45,8 @@ from bargetrio.web.guard import App
 FAULTS_S: Final = 8.0
 HEAL_S: Final = 10.0
 MOST_STEPS: Final = 3_000_000
+BUG: Final = re.compile(r"[A-Z]\w+: ")
+"""What ends a node begins with an exception's name if it is a bug (cluster/slots.py)."""
 
 
 class _Steps(trio.abc.Instrument):
@@ -67,6 +72,11 @@ class Stack:
         draw = self.random("plan")
         self.drawn = tuple(kind for kind in STACK_KINDS if draw.random() < 0.5)
         self.kinds = tuple(kind for kind in self.drawn if allowed is None or kind in allowed)
+        often = draw.random() < 0.5
+        self.snapshot_policy = SnapshotPolicy(
+            entries=draw.randint(5, 50) if often else 10_000, bytes=1 << 30, trailing=draw.choice((0, 0, 1, 5, 20))
+        )
+        self.chunk_bytes = draw.choice((100, 500, 3000))
         self.history: list[Operation] = []
         self.made: Counter[str] = Counter()
         self.addresses = {node_id: f"node-{node_id}:1" for node_id in range(nodes)}
@@ -75,7 +85,10 @@ class Stack:
         self.disks = {node_id: SimulatedDisk(self.random(f"disk {node_id}")) for node_id in range(nodes)}
         self.work = {node_id: VirtualWork(self.disks[node_id], self.random(f"work {node_id}")) for node_id in range(nodes)}
         self.link_faults = LinkFaults(seed)
+        self.turns = Turns()
         self._lives: Counter[int] = Counter()
+        self.living: dict[int, Node] = {}
+        """Each node's present life."""
         self.ended_at = 0.0
         self.supervisor = Supervisor(
             cluster="stack",
@@ -106,8 +119,11 @@ class Stack:
             request_timeout_s=1.5,
             peer_secret=b"between us" if self.seed % 2 else None,
             seed=tokens.getrandbits(64),
+            snapshot_policy=self.snapshot_policy,
+            chunk_bytes=self.chunk_bytes,
+            slice_keys=1,
         )
-        return Node(
+        node = self.living[node_id] = Node(
             settings,
             disk=self.disks[node_id],
             sink=self.recorder,
@@ -116,7 +132,9 @@ class Stack:
             disk_work=self.work[node_id],
             make_token=lambda: f"{tokens.getrandbits(128):032x}",
             turnstile=self.work[node_id].stand_still,
+            turns=self.turns,
         )
+        return node
 
     # -- the run ---------------------------------------------------------------------------------------------------------
 
@@ -203,6 +221,12 @@ class Stack:
         verdict = linearizability.check(self.history)
         if not verdict.ok:
             raise StackFailure("linearizability", verdict.reason)
+        contents = {node_id: node.store.items("", "", 1000) for node_id, node in self.living.items()}
+        if len({msgspec.json.encode(content) for content in contents.values()}) > 1:
+            raise StackFailure("equal states", f"the nodes hold different keys: {contents}")
+        for event in self.events():
+            if event.kind == "node_crashed" and BUG.match(reason := str(event.detail["reason"])):
+                raise StackFailure("only a disk ends a node", f"node {event.node}: {reason}")
         finding = Audit().take_all(self.events())
         if finding is not None:
             raise StackFailure(finding.rule, finding.told())

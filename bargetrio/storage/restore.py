@@ -1,0 +1,81 @@
+"""A node's folder from a backup: a new cluster that begins with an old one's state.
+
+Every node of the new cluster is given the same file. The folder is made beside its place and gets its name last, so a restore
+that was broken off leaves nothing that could start.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from bargetrio.raft.messages import NodeId, SnapshotMeta
+from bargetrio.raft.records import HardState
+from bargetrio.storage.errors import StorageError
+from bargetrio.storage.real_disk import RealDisk
+from bargetrio.storage.snapshots import SnapshotReader, SnapshotStart, SnapshotWriter, Source
+from bargetrio.storage.wal import open_folder
+
+
+class FileOutside:
+    """A file anywhere; raises OSError."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read_part(self, offset: int, size: int) -> bytes:
+        """Read."""
+        with self._path.open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+
+def restore(
+    source: Source,
+    name: str,
+    folder: Path,
+    *,
+    cluster: str,
+    node_id: NodeId,
+    members: tuple[NodeId, ...],
+    make_store_id: Callable[[], str],
+) -> SnapshotMeta:
+    """Make the folder of `node_id` from a backup; raise StorageError where it exists or the file is damaged, or OSError.
+
+    The state is the backup's; cluster, members and store id are the new cluster's. The node begins in the backup's term.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise StorageError(f"{folder} is not empty: a backup is restored into a new cluster only")
+    beside = folder.with_name(folder.name + ".restoring")
+    shutil.rmtree(beside, ignore_errors=True)
+    reader = SnapshotReader(source, name)
+    label = reader.start
+    disk = RealDisk(beside)
+    log = open_folder(disk, cluster, node_id, make_store_id)
+    try:
+        log.write([HardState(term=label.last_term)])
+        start = SnapshotStart(
+            cluster=cluster,
+            members=tuple(sorted(members)),
+            last_index=label.last_index,
+            last_term=label.last_term,
+            digest=label.digest,
+        )
+        writer = SnapshotWriter(disk, start)
+        for line in reader:
+            writer.add(line)
+        snapshot = writer.finish()
+    except BaseException:
+        log.close()
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    log.close()
+    if folder.exists():
+        folder.rmdir()
+    beside.rename(folder)
+    parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(parent)
+    finally:
+        os.close(parent)
+    return snapshot

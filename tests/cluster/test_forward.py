@@ -1,0 +1,170 @@
+"""What becomes of requests that travel together when the node answers some, refuses some, and then is gone."""
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from bargetrio.cluster.forward import Forwarder, Outcome
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import Get, Put, PutAnswer
+from bargetrio.transport.stream import SocketNetwork
+
+Reply = Callable[[dict[str, Any], int], dict[str, Any] | None]
+"""What a node answers to a request that came over its n-th connection; None cuts the connection."""
+
+
+def ok(request: dict[str, Any], index: int = 1) -> dict[str, Any]:
+    """Committed."""
+    return {"id": request["id"], "ok": True, "key": request["key"], "index": index, "term": 1}
+
+
+def refused(request: dict[str, Any], error: str) -> dict[str, Any]:
+    """Certainly not proposed."""
+    return {"id": request["id"], "ok": False, "error": error, "detail": "", "leader": None, "address": None, "applied": False}
+
+
+class Scripted:
+    """A node that says what the test wants; `asked` are the keys it was asked for, by connection."""
+
+    def __init__(self, reply: Reply) -> None:
+        self.asked: list[list[str]] = []
+        self._reply = reply
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Serve one connection."""
+        number = len(self.asked)
+        self.asked.append([])
+        rest = b""
+        async with stream:
+            async for data in stream:
+                *lines, rest = (rest + data).split(b"\n")
+                answers: list[dict[str, Any] | None] = []
+                for line in lines:
+                    request = json.loads(line)
+                    if "hello" in request:
+                        answers.append({"hello": "node", "protocol": 1, "cluster": "barge", "node": 0})
+                        continue
+                    self.asked[number].append(request["key"])
+                    answers.append(self._reply(request, number))
+                good = [answer for answer in answers if answer is not None]
+                await stream.send_all(b"".join(json.dumps(answer).encode() + b"\n" for answer in good))
+                if None in answers:
+                    return
+
+
+@asynccontextmanager
+async def forwarding(reply: Reply, timeout_s: float = 5.0) -> AsyncIterator[tuple[Forwarder, Scripted]]:
+    """A forwarder whose only node is scripted."""
+    node = Scripted(reply)
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(
+            lambda task_status: trio.serve_tcp(node.serve, 0, host="127.0.0.1", task_status=task_status)
+        )
+        yield (
+            Forwarder(
+                cluster="barge",
+                addresses={0: f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"},
+                request_timeout_s=timeout_s,
+                leader_hint=lambda: 0,
+                local_ids=lambda: [0],
+                can_lead=lambda node_id: True,
+                network=SocketNetwork(),
+                nursery=nursery,
+            ),
+            node,
+        )
+        nursery.cancel_scope.cancel()
+
+
+def puts(*keys: str) -> list[Put]:
+    """A put of each."""
+    return [Put(id=0, key=key, value="x") for key in keys]
+
+
+def told(outcomes: list[Outcome]) -> list[str]:
+    """Return "ok" or the error of each."""
+    return [outcome.code if isinstance(outcome, BargeError) else "ok" for outcome in outcomes]
+
+
+async def test_answers_find_their_requests_in_any_order() -> None:
+    """They are tied by id, and told in the requests' order."""
+    async with forwarding(lambda request, _: ok(request, int(request["key"]))) as (forwarder, node):
+        outcomes = await forwarder.execute_many(puts("3", "1", "2"))
+        assert [outcome.index for outcome in outcomes if isinstance(outcome, PutAnswer)] == [3, 1, 2]
+        assert node.asked == [["3", "1", "2"]]
+
+
+async def test_a_cut_leaves_unknown_only_what_was_not_answered() -> None:
+    """BUG-47, by the request: nothing of it is sent again."""
+
+    def reply(request: dict[str, Any], connection: int) -> dict[str, Any] | None:
+        return ok(request) if request["key"] in "ab" else None
+
+    async with forwarding(reply) as (forwarder, node):
+        outcomes = await forwarder.execute_many(puts("a", "lost", "b", "also lost"))
+        assert told(outcomes) == ["ok", "outcome_unknown", "ok", "outcome_unknown"]
+        assert node.asked == [["a", "lost", "b", "also lost"]]
+
+
+async def test_only_what_was_refused_is_sent_again() -> None:
+    """In the middle of a change of leader: the rest is done, and would be done twice."""
+    refusals = {"b": "not_leader", "d": "no_leader"}
+
+    def reply(request: dict[str, Any], connection: int) -> dict[str, Any]:
+        error = refusals.pop(request["key"], None)
+        return ok(request) if error is None else refused(request, error)
+
+    async with forwarding(reply) as (forwarder, node):
+        assert told(await forwarder.execute_many(puts("a", "b", "c", "d"))) == ["ok"] * 4
+        assert node.asked == [["a", "b", "c", "d", "b", "d"]]
+
+
+async def test_an_error_of_one_is_no_error_of_another() -> None:
+    """A condition that fails is its own request's end."""
+
+    def reply(request: dict[str, Any], connection: int) -> dict[str, Any]:
+        return refused(request, "precondition_failed") if request["key"] == "b" else ok(request)
+
+    async with forwarding(reply) as (forwarder, _):
+        assert told(await forwarder.execute_many(puts("a", "b", "c"))) == ["ok", "precondition_failed", "ok"]
+
+
+async def test_silence_is_unknown_for_writes_that_have_left() -> None:
+    """The time ends; what was answered stays answered."""
+
+    def reply(request: dict[str, Any], connection: int) -> dict[str, Any]:
+        return ok(request) if request["key"] == "a" else {"id": 999, "ok": True}
+
+    async with forwarding(reply, timeout_s=0.2) as (forwarder, _):
+        assert told(await forwarder.execute_many(puts("a", "b"))) == ["ok", "outcome_unknown"]
+
+
+async def test_nobody_there_is_certain() -> None:
+    """Never sent, so never applied."""
+    async with trio.open_nursery() as nursery:
+        forwarder = Forwarder(
+            cluster="barge",
+            addresses={0: "127.0.0.1:1"},
+            request_timeout_s=0.2,
+            leader_hint=lambda: 0,
+            local_ids=lambda: [],
+            can_lead=lambda node_id: True,
+            network=SocketNetwork(),
+            nursery=nursery,
+        )
+        assert told(await forwarder.execute_many(puts("a", "b"))) == ["no_leader", "no_leader"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_read_is_asked_again_after_a_cut() -> None:
+    """It has no effect, so nobody needs to know."""
+
+    def reply(request: dict[str, Any], connection: int) -> dict[str, Any] | None:
+        return None if connection == 0 else {"id": request["id"], "ok": True, "key": "a", "index": 7, "value": "x"}
+
+    async with forwarding(reply) as (forwarder, node):
+        assert (await forwarder.execute(Get(id=0, key="a"))).index == 7
+        assert node.asked == [["a"], ["a"]]

@@ -1,0 +1,132 @@
+"""/metrics of a real daemon, docs/metrics.md and docs/alerts.yml: three that must agree."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.stories.daemon import Daemon, running
+
+DOCS = Path(__file__).parents[2] / "docs"
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    timing = "{heartbeat_ms: 50, election_ms: [300, 600], request_timeout_ms: 700}"
+    with running(tmp_path_factory.mktemp("metrics"), timing=timing) as daemon:
+        yield daemon
+
+
+def samples(daemon: Daemon) -> Samples:
+    """Return what /metrics says, by name and labels."""
+    text = daemon.http("GET", "/metrics").body.decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(found: Samples, name: str, **labels: object) -> float:
+    """Return one of them, 0 of what has not happened yet."""
+    return found.get((name, frozenset((label, str(is_)) for label, is_ in labels.items())), 0.0)
+
+
+def test_the_table_tells_every_metric_and_no_other(daemon: Daemon) -> None:
+    """Name, type, labels."""
+    daemon.http("POST", "/keys", b'{"key":"a","value":"1"}\n', {"Content-Type": "application/x-ndjson"})
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([\w, ]*)\|", (DOCS / "metrics.md").read_text(), re.MULTILINE)
+    told = {name: (kind, frozenset(filter(None, labels.replace(" ", "").split(",")))) for name, kind, labels in rows}
+    given: dict[str, tuple[str, frozenset[str]]] = {}
+    for family in text_string_to_metric_families(daemon.http("GET", "/metrics").body.decode()):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        assert family.samples, f"{name} has nothing to tell"
+        labels = {frozenset(sample.labels) - {"le"} for sample in family.samples}
+        assert len(labels) == 1, name
+        given[name] = family.type, labels.pop()
+    assert given == told
+
+
+def test_alerts_ask_only_for_what_there_is(daemon: Daemon) -> None:
+    """docs/alerts.yml is YAML of the right shape; its expressions name metrics that exist."""
+    document = yaml.safe_load((DOCS / "alerts.yml").read_text())
+    rules = [rule for group in document["groups"] for rule in group["rules"]]
+    assert len({rule["alert"] for rule in rules}) == len(rules) > 10
+    names = {name for name, _ in samples(daemon)} | {"up"}
+    for rule in rules:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}, rule["alert"]
+        assert rule["labels"]["severity"] in ("warning", "critical")
+        assert rule["annotations"]["summary"]
+        asked = set(re.findall(r"\b(?:barge|process)_\w+|\bup\b", rule["expr"]))
+        assert asked, rule["alert"]
+        assert asked <= names, rule["alert"]
+        assert rule["expr"].count("(") == rule["expr"].count(")")
+
+
+def test_a_write_is_counted_on_its_way(daemon: Daemon) -> None:
+    """Committed, timed, synced, sent and answered."""
+    leader = daemon.leader()
+    follower = (leader + 1) % 3
+    before = samples(daemon)
+    for number in range(20):
+        daemon.put(f"w{number}", "x")
+    after = samples(daemon)
+
+    def more(name: str, **labels: object) -> float:
+        return value(after, name, **labels) - value(before, name, **labels)
+
+    assert more("barge_proposals_committed_total", node=leader) == 20
+    assert more("barge_commit_seconds_count", node=leader) == 20
+    assert 0 < more("barge_commit_seconds_sum", node=leader) < 20
+    # One node may lag behind the other two, and then sync several writes as one: only both nodes of a majority together need 40.
+    assert sum(more("barge_fsync_seconds_count", node=node_id) for node_id in range(3)) >= 40
+    assert more("barge_fsync_seconds_count", node=follower) > 0
+    assert more("barge_peer_round_trip_seconds_count", node=leader, peer=follower) > 0
+    assert more("barge_peer_sent_bytes_total", node=leader, peer=follower) > 20 * 50
+    assert more("barge_peer_received_bytes_total", node=follower, peer=leader) > 0
+    assert more("barge_http_requests_total", method="PUT", route="/keys/<key>", status=201) == 20
+    assert value(after, "barge_keys", node=leader) >= 20
+    assert value(after, "barge_client_connections", node=leader) == 1
+    assert value(after, "barge_peer_connections", node=leader) == 2
+    assert value(after, "barge_http_connections") >= 1
+    assert value(after, "barge_event_loop_lag_seconds_count") > 0
+
+
+def test_bulk_lines_are_counted_by_their_outcome(daemon: Daemon) -> None:
+    """Good and bad ones."""
+    before = samples(daemon)
+    daemon.http(
+        "POST", "/keys", b'{"key":"b1","value":"x"}\ngarbage\n{"key":"b2","value":"x"}', {"Content-Type": "application/x-ndjson"}
+    )
+    after = samples(daemon)
+    assert value(after, "barge_bulk_lines_total", outcome="ok") - value(before, "barge_bulk_lines_total", outcome="ok") == 2
+    assert value(after, "barge_bulk_lines_total", outcome="bad_request") >= 1
+
+
+def test_counters_do_not_fall_when_nodes_die(daemon: Daemon) -> None:
+    """A write without a quorum fails as unknown; killed and revived, every node goes on counting where it was."""
+    leader = daemon.leader()
+    followers = [node_id for node_id in range(3) if node_id != leader]
+    before = samples(daemon)
+    for node_id in followers:
+        daemon.kill_node(node_id)
+    assert daemon.put("alone", "x").status == 504
+    dead = samples(daemon)
+    assert value(dead, "barge_proposals_failed_total", node=leader, error="outcome_unknown") >= 1
+    assert value(dead, "barge_node_state", node=followers[0], state="killed") == 1
+    assert ("barge_term", frozenset({("node", str(followers[0]))})) not in dead
+    daemon.kill_node(leader)
+    for node_id in range(3):
+        daemon.revive_node(node_id)
+    daemon.leader()
+    daemon.wait_for(daemon.caught_up, "the cluster to catch up")
+    after = samples(daemon)
+    for (name, labels), count in before.items():
+        if name.endswith(("_total", "_count", "_bucket")):
+            assert after[name, labels] >= count, (name, labels)
+    assert sum(value(after, "barge_elections_total", node=node_id) for node_id in range(3)) >= 2
+    assert value(after, "barge_leader_changes_total", node=leader) >= value(before, "barge_leader_changes_total", node=leader) + 1
