@@ -173,8 +173,16 @@ class Invariants:
         for place, record in enumerate(records):
             if isinstance(record, Install):
                 before = self._after(memory.disk, records[:place])
+                self._check_install(server, before, record)
                 memory.disk_between = [before, self._after(before, [record])]
         memory.disk_if_written = self._after(memory.disk, records)
+
+    def _check_install(self, server: Server, disk: _DiskState, record: Install) -> None:
+        """What follows a snapshot's last entry in a log may be acknowledged: it stays (Figure 13, 6; BUG-32)."""
+        last = record.snapshot.last_index
+        if len(disk.digests) > last + 1 and disk.digests[last] == record.snapshot.digest:
+            text = f"node {server.node_id} drops entries {last + 1} to {len(disk.digests) - 1}, and its log holds entry {last}"
+            raise Broken("what follows a snapshot stays", text)
 
     def holds_uncommitted(self, server: Server) -> bool:
         """Return whether the server's disk holds an entry that is not the committed one at its place."""

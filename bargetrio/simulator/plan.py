@@ -19,6 +19,7 @@ KINDS: Final[dict[Kind, str]] = {
     "bridge": "two halves see each other only through one node",
     "ring": "each node sees only its two neighbours",
     "partitions": "the nodes are split into groups",
+    "stranded_leader": "a leader is cut off just when many writes come",
     "crashes": "power failures: what was not synced is lost, torn or reordered",
     "kills": "processes end, their disks remember",
     "pauses": "processes stand still for up to 2 s",
@@ -28,8 +29,8 @@ KINDS: Final[dict[Kind, str]] = {
     "full_disks": "no space is left for a while",
     "restart_all": "all nodes crash at once",
     "lost_for_good": "one node, at most a minority, never comes back",
-    "slow_saves": "saving or loading a slice of a snapshot takes up to 2 s",
-    "slow_pieces": "storing a piece of a snapshot takes up to 2 s",
+    "slow_saves": "saving a slice of a snapshot takes up to 2 s, on some nodes",
+    "slow_pieces": "storing or loading a piece of a snapshot takes up to 2 s, on some nodes",
     "damaged_pieces": "up to a tenth of the pieces of snapshots arrive with a wrong byte",
 }
 
@@ -55,10 +56,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     snapshot_policies: tuple[SnapshotPolicy, ...]
     """One for each node: in three of five seeds most take one every 5 to 50 entries, else hardly anybody does."""
     chunk_bytes: int
-    save_s: tuple[float, float]
-    """How long saving or loading a slice takes."""
-    piece_s: tuple[float, float]
-    """How long storing a piece takes."""
+    save_s: tuple[tuple[float, float], ...]
+    """How long saving a slice takes, for each node: where one is slow, another is quick and leaves it behind."""
+    piece_s: tuple[tuple[float, float], ...]
+    """How long storing or loading a piece takes, for each node."""
     damage: float
     quiet: tuple[tuple[float, float], ...]
     """When all clients are silent: what is wrong by then is not put right by the next write."""
@@ -75,7 +76,8 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
     rates = tuple(random.uniform(0.9, 1.1) for _ in range(nodes))
     slow = random.uniform(0.005, 0.2)
     often, damage = random.random() < 0.6, random.uniform(0, 0.1)
-    slow_save, slow_piece = random.uniform(0.1, 2), random.uniform(0.1, 2)
+    slow_saves = tuple(random.choice((0.02, random.uniform(0.1, 2))) for _ in range(nodes))
+    slow_pieces = tuple(random.choice((0.02, random.uniform(0.1, 2))) for _ in range(nodes))
     policies = tuple(_policy(random, often=often and random.random() < 0.8) for _ in range(nodes))
     chunk_bytes = random.choice((100, 500, 3000))
     quiet = tuple(
@@ -92,8 +94,8 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
         snapshot_policies=policies,
         quiet=quiet,
         chunk_bytes=chunk_bytes,
-        save_s=(0.0002, slow_save if "slow_saves" in kinds else 0.02),
-        piece_s=(0.0002, slow_piece if "slow_pieces" in kinds else 0.02),
+        save_s=tuple((0.0002, slow if "slow_saves" in kinds else 0.02) for slow in slow_saves),
+        piece_s=tuple((0.0002, slow if "slow_pieces" in kinds else 0.02) for slow in slow_pieces),
         damage=damage if "damaged_pieces" in kinds else 0.0,
         clock_rates=rates if "clocks" in kinds else (1.0,) * nodes,
     )

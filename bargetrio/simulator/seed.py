@@ -166,7 +166,7 @@ class Seed:
         self.network = Network(self.world, self.plan, self._deliver)
         self.servers = [Server(node_id, self.plan, self.world, self.network.post, self.referee) for node_id in range(nodes)]
         self.referee.invariants.servers.update({server.node_id: server for server in self.servers})
-        self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, self.referee.fault)
+        self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, self.referee.fault, self._burst)
         for server in self.servers:
             self.nemesis.revive(server)
         self.clients = [
@@ -234,6 +234,9 @@ class Seed:
                 self.referee.goals.hit("write_refused_condition")
             elif operation.effect == "unknown" and operation.kind != "get":
                 self.referee.goals.hit("write_unknown_told")
+
+    def _burst(self, node_id: NodeId, count: int) -> None:
+        self.clients[0].burst(node_id, count)
 
     def _deliver(self, to: NodeId, message: Message) -> None:
         self.servers[to].take_message(message)

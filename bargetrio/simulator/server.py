@@ -68,7 +68,7 @@ class Server:
         self._first_turns: list[float] = []
         """When each peer's reader gets its first turn after the pause."""
         self.disk_s = plan.disk_s
-        self.save_s, self.piece_s = plan.save_s, plan.piece_s
+        self.save_s, self.piece_s = plan.save_s[node_id], plan.piece_s[node_id]
         self.was_damaged = ""
         self._world = world
         self._post = post

@@ -146,7 +146,7 @@ class Snapshots:
         line = next(lines, None)
         if line is not None:
             store.load(line)
-            self._later(lambda: self._load_line(effect, lines, store), self._server.save_s)
+            self._later(lambda: self._load_line(effect, lines, store), self._server.piece_s)
             return
         store.last_index = effect.snapshot.last_index
         self._server.replace_store(store)

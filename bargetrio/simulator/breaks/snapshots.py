@@ -51,7 +51,7 @@ def snapshot_newer_than_its_label(patches: Patches) -> None:
 
 @breaks("what changes while a state is saved is saved as it was", "5.1; BUG-29")
 def scan_without_images(patches: Patches) -> None:
-    patches.set(Scan, "note", lambda self, key, old: None)
+    patches.set(Scan, "note", lambda self, key, old, *, removed=False: None)
 
 
 @breaks("a snapshot has the term of its last entry", "7, Figure 13; BUG-36")
@@ -141,11 +141,6 @@ def sent_snapshot_deleted(patches: Patches) -> None:
 @breaks("an older snapshot never replaces newer state", "7; BUG-32")
 def older_snapshot_installed(patches: Patches) -> None:
     patches.set(snapshots, "_is_here", lambda core, snapshot: False)
-
-
-@breaks("a log that holds a snapshot's last entry keeps what follows", "Figure 13, 6; BUG-32")
-def entries_behind_snapshot_dropped(patches: Patches) -> None:
-    patches.set(snapshots, "_is_here", lambda core, snapshot: snapshot.last_index <= core.commit_index)
 
 
 @breaks("a log that conflicts with an installed snapshot goes", "Figure 13, 7; BUG-33")
