@@ -28,6 +28,7 @@ from bargetrio.storage.snapshots import (
     SnapshotReceiver,
     SnapshotStart,
     SnapshotWriter,
+    read_piece,
     snapshot_name,
 )
 from bargetrio.storage.wal import OpenFolder
@@ -192,11 +193,12 @@ class Snapshots:
     async def _send_chunk(self, effect: SendChunk) -> None:
         message = effect.message
         snapshot = message.snapshot
-        path = snapshot_name(snapshot.last_index, snapshot.last_term)
         try:
-            data = await self._work.call(lambda: self._disk.read_part(path, message.offset, self._chunk_bytes))
+            data = await self._work.call(lambda: read_piece(self._disk, snapshot, message.offset, self._chunk_bytes))
         except OSError as problem:
             self._fail(problem)
+            return
+        if data is None:
             return
         self._figures.snapshot_bytes_sent += len(data)
         self._figures.snapshots_sent += message.offset + len(data) >= snapshot.size

@@ -21,15 +21,22 @@ CLIENTS: Final = 4
 PAUSE_S: Final = 0.2
 """Mean time between a client's requests: faults and all, four of them make about ten operations a second."""
 GIVE_UP_S: Final = 1.5
+BURST_KEYS: Final = tuple(f"b{number}" for number in range(30))
+"""One for each write of a burst: many to one key, of which nobody knows whether they were done, are hard to judge."""
 PATIENCE_S: Final = 0.4
 """After so long without an answer a read is asked of another node; a write is not."""
+
+
+Quiet = Sequence[tuple[float, float]]
+"""Stretches of time in which nobody asks."""
 
 
 class Call:
     """One request until its answer; implements port.Ticket."""
 
-    def __init__(self, client: "Client", request: Put | Delete | None, key: str, called: float) -> None:
+    def __init__(self, client: "Client", process: int, request: Put | Delete | None, key: str, called: float) -> None:
         self.client = client
+        self.process = process
         self.request = request
         self.key = key
         self.called = called
@@ -59,7 +66,15 @@ class Call:
 class Client:
     """One client; `history` is shared by all."""
 
-    def __init__(self, number: int, world: World, servers: Sequence[Server], history: list[Operation], until: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        world: World,
+        servers: Sequence[Server],
+        history: list[Operation],
+        until: float,
+        quiet: Quiet = (),
+    ) -> None:
         self.acknowledged = 0
         self._number = number
         self._process = number
@@ -67,24 +82,39 @@ class Client:
         self._servers = servers
         self._history = history
         self._until = until
+        self._quiet = quiet
         self._random: Random = world.random(f"client {number}")
         self._stray = 0.7 if number == CLIENTS - 1 else 0.1
         self._target = self._random.randrange(len(servers))
         self._known: dict[str, tuple[str | None, int]] = {}
         self._writes = 0
+        self._present: Call | None = None
         self._pause()
 
     # -- asking ----------------------------------------------------------------------------------------------------------
 
     def _pause(self) -> None:
-        self._world.after(self._random.expovariate(1 / PAUSE_S), self._ask)
+        moment = self._world.now + self._random.expovariate(1 / PAUSE_S)
+        for start, end in self._quiet:
+            if start <= moment < end:
+                moment = end
+        self._world.at(moment, self._ask)
 
     def _ask(self) -> None:
         if self._world.now < self._until:
             if self._random.random() < self._stray / 2:
                 self._target = self._random.randrange(len(self._servers))
             key = self._random.choice(KEYS)
-            self.call(self._request(key), key)
+            self._present = self.call(self._request(key), key)
+
+    def burst(self, node_id: NodeId, count: int) -> None:
+        """Send many writes at once to this node, beside what is under way; each is a process of its own."""
+        self._target = node_id
+        for key in BURST_KEYS[:count]:
+            self._process += CLIENTS
+            self._writes += 1
+            self.call(Put(id=0, key=key, value=f"{self._number}.{self._writes}"), key)
+        self._process += CLIENTS
 
     def _request(self, key: str) -> Put | Delete | None:
         """Draw what to do with `key`; None is a read."""
@@ -107,7 +137,7 @@ class Client:
 
     def call(self, request: Put | Delete | None, key: str) -> Call:
         """Begin a request."""
-        call = Call(self, request, key, self._world.now)
+        call = Call(self, self._process, request, key, self._world.now)
         self._send(call)
         self._world.after(GIVE_UP_S, self.on_unknown, call)
         return call
@@ -183,7 +213,7 @@ class Client:
         self.acknowledged += effect != "unknown"
         self._history.append(
             Operation(
-                process=self._process,
+                process=call.process,
                 kind="get" if request is None else "put" if isinstance(request, Put) else "delete",
                 key=call.key,
                 called=call.called,
@@ -196,4 +226,5 @@ class Client:
                 deleted=deleted,
             )
         )
-        self._pause()
+        if call is self._present:
+            self._pause()

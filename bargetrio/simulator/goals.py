@@ -15,10 +15,14 @@ from bargetrio.raft.facts import (
     PreVoteRefused,
     ReadServed,
     RoleChanged,
+    SnapshotInstalled,
+    SnapshotSent,
+    SnapshotTaken,
     TermChanged,
     VoteRefused,
 )
-from bargetrio.raft.messages import NodeId
+from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, SnapshotRequest, Term
+from bargetrio.raft.roles import Leader
 from bargetrio.simulator.server import Server
 
 GOALS: Final[dict[str, str]] = {
@@ -61,6 +65,22 @@ GOALS: Final[dict[str, str]] = {
     "write_refused_condition": "a compare-and-set is refused",
     "write_unknown_told": "a client is told that nobody knows",
     "clock_apart": "clocks run at rates more than 10 % apart",
+    "snapshot_taken": "a snapshot is saved",
+    "snapshot_installed": "a leader's snapshot takes the place of a follower's state",
+    "snapshot_declined": "a follower says that it has what a snapshot holds",
+    "snapshot_twice": "a leader sends one follower two snapshots in one term",
+    "piece_sent_again": "a piece of a snapshot, not the first, is sent again",
+    "piece_damaged": "a snapshot that was received whole is not what was sent",
+    "sender_changed": "a follower that has some pieces of a snapshot is sent one by another leader",
+    "receiver_restarted": "a follower that had some pieces of a snapshot begins again after a restart",
+    "crash_saving": "a server crashes while it saves a snapshot",
+    "crash_sending": "a leader crashes while it sends a snapshot",
+    "crash_receiving": "a follower crashes while it receives a snapshot",
+    "crash_installing": "a follower crashes while it puts a snapshot in place of its state",
+    "log_superseded": "a crash came between an installed snapshot and the new log",
+    "recovered_snapshot_alone": "a server recovers from a snapshot with no entry behind it",
+    "recovered_snapshot_and_log": "a server recovers from a snapshot and entries behind it",
+    "install_drops_entries": "an installed snapshot drops entries that were never committed",
 }
 
 
@@ -73,6 +93,12 @@ class Goals:
         self._leading: dict[NodeId, int] = {}
         self._led: set[NodeId] = set()
         self._crashed: set[NodeId] = set()
+        self._transfers: Counter[tuple[NodeId, Term, NodeId]] = Counter()
+        self._pieces: set[tuple[NodeId, Term, NodeId, Index, int]] = set()
+        self._stored: dict[NodeId, tuple[NodeId, Index, int]] = {}
+        """Of each follower that has a part of a snapshot: who sent it, which, and how much."""
+        self._restarted: set[NodeId] = set()
+        """Followers that had a part of one when they crashed."""
 
     def hit(self, goal: str) -> None:
         """Count."""
@@ -99,12 +125,58 @@ class Goals:
                 self._commit(server, fact)
             case ReadServed():
                 self.hit("reads_share_a_round" if fact.count > 1 else "read_served")
+            case SnapshotTaken():
+                self.hit("snapshot_taken")
+            case SnapshotInstalled():
+                self.hit("snapshot_installed")
+            case SnapshotSent(done=False):
+                self._transfers[server.node_id, fact.term, fact.peer] += 1
+                if self._transfers[server.node_id, fact.term, fact.peer] == 2:
+                    self.hit("snapshot_twice")
             case NodeKilled() | DiskFailed():
                 self._down(server, fact)
             case NodeRecovered():
                 self._up(server, fact)
             case _:
                 pass
+
+    def sent(self, server: Server, to: NodeId, message: Message) -> None:
+        """Look at a message that has left."""
+        match message:
+            case SnapshotRequest(offset=offset):
+                piece = (server.node_id, message.term, to, message.snapshot.last_index, offset)
+                if offset and piece in self._pieces:
+                    self.hit("piece_sent_again")
+                self._pieces.add(piece)
+                sender, _, stored = self._stored.get(to, (server.node_id, 0, 0))
+                if stored and sender != server.node_id:
+                    self.hit("sender_changed")
+            case SnapshotReply():
+                self._reply(server, to, message)
+            case _:
+                pass
+
+    def _reply(self, server: Server, leader_id: NodeId, reply: SnapshotReply) -> None:
+        node_id = server.node_id
+        before = self._stored.get(node_id)
+        if reply.installed:
+            self._stored.pop(node_id, None)
+            if not reply.bytes_stored:
+                self.hit("snapshot_declined")
+            return
+        if server.core is None or server.core.leader_id != leader_id:
+            return  # to a deposed one
+        if reply.bytes_stored and node_id in self._restarted:
+            self._restarted.discard(node_id)
+            self.hit("receiver_restarted")
+        if not reply.bytes_stored and before is not None and before[:2] == (leader_id, reply.last_index) and before[2]:
+            self.hit("piece_damaged")
+        self._stored[node_id] = (leader_id, reply.last_index, reply.bytes_stored)
+
+    def installs(self, *, drops_entries: bool) -> None:
+        """A snapshot is put in the place of a log."""
+        if drops_entries:
+            self.hit("install_drops_entries")
 
     def _role(self, node_id: NodeId, fact: RoleChanged) -> None:
         self._leading.pop(node_id, None)
@@ -156,6 +228,16 @@ class Goals:
             self.hit("leader_crash_uncommitted")
         if writing:
             self.hit("crash_in_a_write")
+        if server.is_saving:
+            self.hit("crash_saving")
+        if isinstance(core.role, Leader) and any(each.transfer is not None for each in core.role.progress.values()):
+            self.hit("crash_sending")
+        if core.installing is not None:
+            self.hit("crash_installing")
+        if core.receiving is not None:
+            self.hit("crash_receiving")
+        if self._stored.pop(server.node_id, (0, 0, 0))[2]:
+            self._restarted.add(server.node_id)
 
     def _up(self, server: Server, fact: NodeRecovered) -> None:
         if fact.repaired:
@@ -163,5 +245,9 @@ class Goals:
         ahead = max((other.core.log.last_index for other in self._servers.values() if other.core is not None), default=0)
         if ahead - fact.index >= 50:
             self.hit("catch_up_50")
+        if server.was_superseded:
+            self.hit("log_superseded")
+        if fact.snapshot:
+            self.hit("recovered_snapshot_alone" if fact.snapshot == fact.index else "recovered_snapshot_and_log")
         if sum(name.endswith(".log") for name in server.disk.names()) > 1:
             self.hit("several_segments")

@@ -86,6 +86,7 @@ class _Memory:
         self.voted_for: NodeId | None = None
         self.commit_index = 0
         self.applied_index = 0
+        self.snapshot_index = 0
         self.led: tuple[Term, Index, int] | None = None
         self.match: dict[NodeId, Index] = {}
         self.leads = False
@@ -172,8 +173,21 @@ class Invariants:
         for place, record in enumerate(records):
             if isinstance(record, Install):
                 before = self._after(memory.disk, records[:place])
+                self._check_install(server, before, record)
                 memory.disk_between = [before, self._after(before, [record])]
         memory.disk_if_written = self._after(memory.disk, records)
+
+    def _check_install(self, server: Server, disk: _DiskState, record: Install) -> None:
+        """What follows a snapshot's last entry in a log may be acknowledged: it stays (Figure 13, 6; BUG-32)."""
+        last = record.snapshot.last_index
+        if len(disk.digests) > last + 1 and disk.digests[last] == record.snapshot.digest:
+            text = f"node {server.node_id} drops entries {last + 1} to {len(disk.digests) - 1}, and its log holds entry {last}"
+            raise Broken("what follows a snapshot stays", text)
+
+    def holds_uncommitted(self, server: Server) -> bool:
+        """Return whether the server's disk holds an entry that is not the committed one at its place."""
+        digests = self._memory[server.node_id].disk.digests
+        return len(digests) > len(self.committed) or digests[-1] != self.committed[len(digests) - 1].digest
 
     def synced(self, server: Server, records: Sequence[Record]) -> None:
         """Now only the later state is possible."""
@@ -201,6 +215,7 @@ class Invariants:
         memory.last_digest = (0, 0)
         memory.term, memory.voted_for = core.current_term, core.voted_for
         memory.commit_index = memory.applied_index = core.last_applied
+        memory.snapshot_index = 0 if core.snapshot is None else core.snapshot.last_index
         self._check_state(server, core.last_applied)
         memory.led = None
         memory.leads = False
@@ -267,6 +282,7 @@ class Invariants:
         if core.commit_index < memory.commit_index:
             raise Broken("commit never falls", f"node {server.node_id}: {memory.commit_index} to {core.commit_index}")
         memory.commit_index = core.commit_index
+        self._check_snapshot(server, core, memory)
         last = core.log.last_index
         if memory.last_digest != (last, core.log.digest(last)):
             self._note_log(server.node_id, core)
@@ -290,6 +306,17 @@ class Invariants:
         start, log = core.log.start_index, core.log
         if start >= len(self.committed) or (log.term(start), log.digest(start)) != self.committed[start][:2]:
             raise Broken("a snapshot is what its label says", f"node {server.node_id}'s log begins after another entry {start}")
+
+    def _check_snapshot(self, server: Server, core: Core, memory: _Memory) -> None:
+        """The snapshot that stands for the beginning of the log never gets older (BUG-31), and leaves no gap (BUG-30)."""
+        held = 0 if core.snapshot is None else core.snapshot.last_index
+        if held < memory.snapshot_index:
+            raise Broken("snapshots go forward", f"node {server.node_id}: {memory.snapshot_index} to {held}")
+        memory.snapshot_index = held
+        installing = 0 if core.installing is None else core.installing.last_index
+        if core.log.start_index > max(held, installing):
+            text = f"node {server.node_id}'s log begins after entry {core.log.start_index}, its snapshot ends at {held}"
+            raise Broken("no gap behind a snapshot", text)
 
     def _check_installed(self, server: Server, fact: SnapshotInstalled) -> None:
         memory = self._memory[server.node_id]

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
+from bargetrio.raft.messages import NodeId
+from bargetrio.raft.roles import Leader
 from bargetrio.simulator.network import Network
 from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.server import EIO, Server
@@ -17,19 +19,28 @@ class Nemesis:
     """Plans everything at the beginning; each fault plans its own end."""
 
     def __init__(
-        self, plan: Plan, world: World, network: Network, servers: Sequence[Server], tell: Callable[[str], None]
+        self,
+        plan: Plan,
+        world: World,
+        network: Network,
+        servers: Sequence[Server],
+        tell: Callable[[str], None],
+        burst: Callable[[NodeId, int], None],
     ) -> None:
         self._plan = plan
         self._world = world
         self._network = network
         self._servers = servers
         self._tell = tell
+        self._burst = burst
+        """Has a client send so many writes at once to a node."""
         happen = {
             "slow_links": self._slow_link,
             "one_way_cuts": self._cut_one_way,
             "bridge": self._bridge,
             "ring": self._ring,
             "partitions": self._partition,
+            "stranded_leader": self._strand,
             "crashes": self._crash,
             "kills": self._kill,
             "pauses": self._pause,
@@ -55,12 +66,14 @@ class Nemesis:
         return [(source, target) for source in ids for target in ids if source != target]
 
     def _for_a_while(self, random: Random, cut: set[tuple[int, int]]) -> None:
-        """Cut these links for up to 3 s; what other faults have cut meanwhile may heal with them."""
-        if not cut:
-            return
+        if cut:
+            self._cut(cut, random.uniform(0.2, 3))
+
+    def _cut(self, cut: set[tuple[int, int]], seconds: float) -> None:
+        """Cut these links for a while; what other faults have cut meanwhile may heal with them."""
         self._tell(f"cut: {_listed(cut)}")
         self._network.cut |= cut
-        self._world.after(random.uniform(0.2, 3), self._mend, cut)
+        self._world.after(seconds, self._mend, cut)
 
     def _mend(self, cut: set[tuple[int, int]]) -> None:
         self._tell(f"mended: {_listed(cut)}")
@@ -86,6 +99,15 @@ class Nemesis:
     def _partition(self, random: Random) -> None:
         groups = [random.randrange(1 + random.randint(1, 2)) for _ in self._servers]
         self._for_a_while(random, {link for link in self._links() if groups[link[0]] != groups[link[1]]})
+
+    def _strand(self, random: Random) -> None:
+        count, seconds = random.randint(5, 30), random.uniform(1, 5)
+        leaders = [server for server in self._servers if server.core is not None and isinstance(server.core.role, Leader)]
+        if leaders:
+            node_id = max(leaders, key=lambda server: server.core.current_term if server.core else 0).node_id
+            self._tell(f"node {node_id} is cut off when {count} writes come")
+            self._burst(node_id, count)
+            self._cut({link for link in self._links() if node_id in link}, seconds)
 
     def _bridge(self, random: Random) -> None:
         ids = [server.node_id for server in self._servers]
@@ -172,6 +194,7 @@ class Nemesis:
             server.disk.fail_at.clear()
             server.disk.free_space()
             server.disk_s = (0.0002, 0.002)
+            server.save_s = server.piece_s = (0.0002, 0.02)
             server.paused_until = min(server.paused_until, self._world.now)
             self.revive(server)
 

@@ -6,7 +6,9 @@ Without "reordering" a link keeps the order, as a connection does; what is in th
 from collections.abc import Callable
 from random import Random
 
-from bargetrio.raft.messages import Message, NodeId
+from msgspec import structs
+
+from bargetrio.raft.messages import Message, NodeId, SnapshotRequest
 from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.world import World
 
@@ -25,14 +27,14 @@ class Network:
         self._random: Random = world.random("network")
         self._deliver = deliver
         self._keeps_order = "reordering" not in plan.kinds
-        self._loss, self._duplication, self._late = plan.loss, plan.duplication, plan.late
+        self._loss, self._duplication, self._late, self._damage = plan.loss, plan.duplication, plan.late, plan.damage
         self._last: dict[Link, float] = {}
 
     def heal(self) -> None:
         """From now on every message arrives, once, soon, and in order."""
         self.cut.clear()
         self.slow.clear()
-        self._loss = self._duplication = self._late = 0.0
+        self._loss = self._duplication = self._late = self._damage = 0.0
         self._keeps_order = True
 
     def post(self, source: NodeId, target: NodeId, message: Message) -> None:
@@ -41,10 +43,19 @@ class Network:
         if link in self.cut or (self._loss and self._random.random() < self._loss):
             self.lost += 1
             return
+        if self._damage and isinstance(message, SnapshotRequest) and self._random.random() < self._damage:
+            message = self._damaged(message)
         self._fly(link, message)
         if self._duplication and self._random.random() < self._duplication:
             self.repeated += 1
             self._fly(link, message)
+
+    def _damaged(self, message: SnapshotRequest) -> SnapshotRequest:
+        """A byte of a piece is wrong: a bad sector, bad memory; only the check of the whole file can tell."""
+        data = bytearray(message.data)
+        if data:
+            data[self._random.randrange(len(data))] ^= 1 << self._random.randrange(8)
+        return structs.replace(message, data=bytes(data))
 
     def _fly(self, link: Link, message: Message) -> None:
         delay = 0.0002 + self._random.random() * 0.002

@@ -19,6 +19,7 @@ KINDS: Final[dict[Kind, str]] = {
     "bridge": "two halves see each other only through one node",
     "ring": "each node sees only its two neighbours",
     "partitions": "the nodes are split into groups",
+    "stranded_leader": "a leader is cut off just when many writes come",
     "crashes": "power failures: what was not synced is lost, torn or reordered",
     "kills": "processes end, their disks remember",
     "pauses": "processes stand still for up to 2 s",
@@ -28,6 +29,9 @@ KINDS: Final[dict[Kind, str]] = {
     "full_disks": "no space is left for a while",
     "restart_all": "all nodes crash at once",
     "lost_for_good": "one node, at most a minority, never comes back",
+    "slow_saves": "saving a slice of a snapshot takes up to 2 s, on some nodes",
+    "slow_pieces": "storing or loading a piece of a snapshot takes up to 2 s, on some nodes",
+    "damaged_pieces": "up to a tenth of the pieces of snapshots arrive with a wrong byte",
 }
 
 
@@ -49,9 +53,16 @@ class Plan(Struct, frozen=True, kw_only=True):
     late: float
     disk_s: tuple[float, float]
     clock_rates: tuple[float, ...]
-    snapshot_policy: SnapshotPolicy
-    """Half of the seeds take one every 5 to 50 entries, the others hardly ever."""
+    snapshot_policies: tuple[SnapshotPolicy, ...]
+    """One for each node: in three of five seeds most take one every 5 to 50 entries, else hardly anybody does."""
     chunk_bytes: int
+    save_s: tuple[tuple[float, float], ...]
+    """How long saving a slice takes, for each node: where one is slow, another is quick and leaves it behind."""
+    piece_s: tuple[tuple[float, float], ...]
+    """How long storing or loading a piece takes, for each node."""
+    damage: float
+    quiet: tuple[tuple[float, float], ...]
+    """When all clients are silent: what is wrong by then is not put right by the next write."""
     heal_at: float = 20.0
     clients_until: float = 24.0
     end_at: float = 30.0
@@ -64,8 +75,14 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
     loss, duplication, late = random.uniform(0, 0.3), random.uniform(0, 0.5), random.uniform(0, 0.2)
     rates = tuple(random.uniform(0.9, 1.1) for _ in range(nodes))
     slow = random.uniform(0.005, 0.2)
-    entries, trailing, chunk_bytes = random.randint(5, 50), random.choice((0, 0, 1, 5, 20)), random.choice((100, 500, 3000))
-    often = random.random() < 0.5
+    often, damage = random.random() < 0.6, random.uniform(0, 0.1)
+    slow_saves = tuple(random.choice((0.02, random.uniform(0.1, 2))) for _ in range(nodes))
+    slow_pieces = tuple(random.choice((0.02, random.uniform(0.1, 2))) for _ in range(nodes))
+    policies = tuple(_policy(random, often=often and random.random() < 0.8) for _ in range(nodes))
+    chunk_bytes = random.choice((100, 500, 3000))
+    quiet = tuple(
+        (start, start + random.uniform(0.5, 3)) for start in (random.uniform(0, 20) for _ in range(random.randint(0, 4)))
+    )
     return Plan(
         nodes=nodes,
         drawn=tuple(on),
@@ -74,7 +91,16 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
         duplication=duplication if "duplication" in kinds else 0.0,
         late=late if "delays" in kinds else 0.0,
         disk_s=(0.0002, slow if "slow_disks" in kinds else 0.002),
-        snapshot_policy=SnapshotPolicy(entries=entries if often else 400, bytes=20_000 if often else 1 << 30, trailing=trailing),
+        snapshot_policies=policies,
+        quiet=quiet,
         chunk_bytes=chunk_bytes,
+        save_s=tuple((0.0002, slow if "slow_saves" in kinds else 0.02) for slow in slow_saves),
+        piece_s=tuple((0.0002, slow if "slow_pieces" in kinds else 0.02) for slow in slow_pieces),
+        damage=damage if "damaged_pieces" in kinds else 0.0,
         clock_rates=rates if "clocks" in kinds else (1.0,) * nodes,
     )
+
+
+def _policy(random: Random, *, often: bool) -> SnapshotPolicy:
+    entries, trailing = random.choice((2, 4, 8, 16, 32, 50)), random.choice((0, 0, 0, 1, 5))
+    return SnapshotPolicy(entries=entries if often else 400, bytes=20_000 if often else 1 << 30, trailing=trailing)

@@ -16,7 +16,7 @@ from bargetrio.protocol.requests import Put
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta
-from bargetrio.raft.records import Record
+from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator import linearizability
 from bargetrio.simulator.clients import CLIENTS, KEYS, Call, Client
@@ -105,10 +105,13 @@ class Referee:
 
     def sent(self, server: Server, to: NodeId, message: Message) -> None:
         """Take a message that has left."""
+        self.goals.sent(server, to, message)
         self.invariants.sent(server, to, message)
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
         """A write began."""
+        if any(isinstance(record, Install) for record in records):
+            self.goals.installs(drops_entries=self.invariants.holds_uncommitted(server))
         self.invariants.writing(server, records)
 
     def synced(self, server: Server, records: Sequence[Record]) -> None:
@@ -163,11 +166,12 @@ class Seed:
         self.network = Network(self.world, self.plan, self._deliver)
         self.servers = [Server(node_id, self.plan, self.world, self.network.post, self.referee) for node_id in range(nodes)]
         self.referee.invariants.servers.update({server.node_id: server for server in self.servers})
-        self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, self.referee.fault)
+        self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, self.referee.fault, self._burst)
         for server in self.servers:
             self.nemesis.revive(server)
         self.clients = [
-            Client(number, self.world, self.servers, self.history, self.plan.clients_until) for number in range(CLIENTS)
+            Client(number, self.world, self.servers, self.history, self.plan.clients_until, self.plan.quiet)
+            for number in range(CLIENTS)
         ]
         rates = self.plan.clock_rates
         if max(rates) - min(rates) > 0.1:
@@ -230,6 +234,9 @@ class Seed:
                 self.referee.goals.hit("write_refused_condition")
             elif operation.effect == "unknown" and operation.kind != "get":
                 self.referee.goals.hit("write_unknown_told")
+
+    def _burst(self, node_id: NodeId, count: int) -> None:
+        self.clients[0].burst(node_id, count)
 
     def _deliver(self, to: NodeId, message: Message) -> None:
         self.servers[to].take_message(message)

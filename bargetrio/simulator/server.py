@@ -31,6 +31,7 @@ from bargetrio.raft.effects import (
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Command, Message, NodeId, SnapshotMeta, sender
+from bargetrio.raft.records import Install
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.plan import Plan
@@ -67,6 +68,7 @@ class Server:
         self._first_turns: list[float] = []
         """When each peer's reader gets its first turn after the pause."""
         self.disk_s = plan.disk_s
+        self.save_s, self.piece_s = plan.save_s[node_id], plan.piece_s[node_id]
         self.was_damaged = ""
         self._world = world
         self._post = post
@@ -75,7 +77,7 @@ class Server:
         self._rate = plan.clock_rates[node_id]
         self._offset = self._random.uniform(0, 1000)
         self._segment_bytes = self._random.choice((2048, 8192, 32768))
-        self._policy = plan.snapshot_policy
+        self._policy = plan.snapshot_policies[node_id]
         self._chunk_bytes = plan.chunk_bytes
         self._snapshots: Snapshots | None = None
         self._log: OpenFolder | None = None
@@ -89,6 +91,11 @@ class Server:
         self._is_spared = False
         self._doom: tuple[bool, Callable[[Server], None]] | None = None
         self._timer_at = float("inf")
+
+    @property
+    def was_superseded(self) -> bool:
+        """Whether this life began with a snapshot newer than the log."""
+        return self._log is not None and self._log.was_superseded
 
     @property
     def is_saving(self) -> bool:
@@ -213,7 +220,9 @@ class Server:
 
     def _break_off(self, log: OpenFolder, persist: Persist) -> None:
         """Let the write in flight get as far as chance has it: not begun, between two calls, or done and not yet told."""
-        self.disk.unplugged_at = self.disk.calls + self._random.choice((1, 2, 2, 2, 3, 4))
+        installs = any(isinstance(record, Install) for record in persist.records)
+        calls = self._random.randint(1, 18) if installs else self._random.choice((1, 2, 2, 2, 3, 4))
+        self.disk.unplugged_at = self.disk.calls + calls
         with suppress(OSError):
             log.write(persist.records)
 
@@ -402,7 +411,8 @@ class Server:
         self._wake()
 
     def disk_failed(self, failure: OSError) -> None:
-        """Stop serving at once; nothing is retried (BUG-51)."""
+        """Stop serving at once; nothing is retried (BUG-51). A fault makes a disk fail, a file that is not there does not."""
+        assert not isinstance(failure, FileNotFoundError), f"node {self.node_id} misses a file: {failure}"
         self._die(power=False)
         self._tell(DiskFailed(reason=failure.strerror or str(failure)))
 

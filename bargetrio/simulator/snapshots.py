@@ -13,6 +13,7 @@ from msgspec import structs
 from bargetrio.kv.scan import Scan
 from bargetrio.kv.store import Store
 from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
+from bargetrio.raft.roles import Leader
 from bargetrio.simulator.world import World
 from bargetrio.storage.snapshots import (
     FileOf,
@@ -20,6 +21,7 @@ from bargetrio.storage.snapshots import (
     SnapshotReceiver,
     SnapshotStart,
     SnapshotWriter,
+    read_piece,
     snapshot_name,
 )
 from bargetrio.storage.wal import OpenFolder
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
 CLUSTER: Final = "simulated"
 SLICE_KEYS: Final = 2
 STEP_S: Final = (0.0002, 0.02)
-"""How long a slice, a piece, or tidying up takes."""
+"""How long reading a piece to send, or loading a slice, takes."""
+TRIM_S: Final = (0.0002, 0.5)
+"""How long deleting files takes."""
 
 
 class Snapshots:
@@ -62,27 +66,27 @@ class Snapshots:
             case TakeSnapshot():
                 self._take(effect)
             case Compact():
-                self._later(lambda: self._folder.trim(effect.first_index, effect.keep), changes=True)
+                self._later(lambda: self._folder.trim(effect.first_index, effect.keep), TRIM_S, changes=True)
             case SendChunk():
                 self._later(lambda: self._send_chunk(effect))
             case StoreChunk():
-                self._later(lambda: self._store_chunk(effect), changes=True)
+                self._later(lambda: self._store_chunk(effect), self._server.piece_s, changes=True)
             case LoadSnapshot():
                 self._later(lambda: self._load(effect))
             case _:
                 assert_never(effect)
 
-    def _later(self, step: Callable[[], None], *, changes: bool = False) -> None:
+    def _later(self, step: Callable[[], None], takes_s: tuple[float, float] = STEP_S, *, changes: bool = False) -> None:
         if changes:
             self._under_way.append(step)
-        self._world.after(self._random.uniform(*STEP_S), self._do, step)
+        self._world.after(self._random.uniform(*takes_s), self._do, step)
 
     def _do(self, step: Callable[[], None]) -> None:
         server = self._server
         if server.lives != self._life or server.core is None:
             return
         if self._world.now < server.paused_until:
-            self._world.at(server.paused_until, self._do, step)
+            self._world.at(server.paused_until + self._random.random() * 0.003, self._do, step)
             return
         if step in self._under_way:
             self._under_way.remove(step)
@@ -103,13 +107,13 @@ class Snapshots:
         )
         scan = store.scan(SLICE_KEYS)
         self.is_saving = True
-        self._later(lambda: self._save(SnapshotWriter(self._server.disk, start), scan), changes=True)
+        self._later(lambda: self._save(SnapshotWriter(self._server.disk, start), scan), self._server.save_s, changes=True)
 
     def _save(self, writer: SnapshotWriter, scan: Scan) -> None:
         line = scan.next_slice()
         if line is not None:
             writer.add(line)
-            self._later(lambda: self._save(writer, scan), changes=True)
+            self._later(lambda: self._save(writer, scan), self._server.save_s, changes=True)
             return
         snapshot = writer.finish()
         self.is_saving = False
@@ -118,9 +122,15 @@ class Snapshots:
 
     def _send_chunk(self, effect: SendChunk) -> None:
         snapshot = effect.message.snapshot
-        path = snapshot_name(snapshot.last_index, snapshot.last_term)
-        data = self._server.disk.read_part(path, effect.message.offset, self._chunk_bytes)
-        self._server.post(effect.to, structs.replace(effect.message, data=data))
+        data = read_piece(self._server.disk, snapshot, effect.message.offset, self._chunk_bytes)
+        if data is not None:
+            self._server.post(effect.to, structs.replace(effect.message, data=data))
+            return
+        core = self._server.core
+        if core is not None and isinstance(core.role, Leader):
+            transfer = core.role.progress[effect.to].transfer
+            is_sent = transfer is not None and transfer.snapshot == snapshot
+            assert not is_sent, f"snapshot {snapshot.last_index} was deleted while it is sent"
 
     def _store_chunk(self, effect: StoreChunk) -> None:
         snapshot = effect.snapshot
@@ -136,7 +146,7 @@ class Snapshots:
         line = next(lines, None)
         if line is not None:
             store.load(line)
-            self._later(lambda: self._load_line(effect, lines, store))
+            self._later(lambda: self._load_line(effect, lines, store), self._server.piece_s)
             return
         store.last_index = effect.snapshot.last_index
         self._server.replace_store(store)

@@ -84,6 +84,14 @@ def snapshot_labels(disk: Disk) -> list[tuple[Index, Term]]:
     return sorted((int(index), int(term)) for index, term in stems)
 
 
+def read_piece(disk: Disk, snapshot: SnapshotMeta, offset: int, size: int) -> bytes | None:
+    """Return a piece of a snapshot's file; None if the file went meanwhile, as it may once nobody is to be sent it."""
+    try:
+        return disk.read_part(snapshot_name(snapshot.last_index, snapshot.last_term), offset, size)
+    except FileNotFoundError:
+        return None
+
+
 def remove_snapshots(disk: Disk, keep: Collection[Index]) -> None:
     """Delete the snapshots that are older than the newest of `keep`, but those in it; never a newer one."""
     for last_index, last_term in snapshot_labels(disk):

@@ -21,6 +21,7 @@ from bargetrio.storage.snapshots import (
     SnapshotReceiver,
     SnapshotWriter,
     copy_snapshot,
+    read_piece,
     read_snapshot,
     remove_snapshots,
     snapshot_labels,
@@ -140,6 +141,15 @@ def test_a_state_can_be_put_under_another_label() -> None:
     copied = copy_snapshot(FileOf(disk, name_of(snapshot)), "s", SnapshotWriter(disk, start_of(1, 1)))
     assert (copied.last_index, copied.digest) == (1, 0)
     assert snapshot_labels(disk) == [(1, 1), (8, 1)]
+
+
+def test_a_piece_of_a_file_that_went_meanwhile_is_none() -> None:
+    """A leader that was deposed still reads a piece, and its file is not needed any more: no fault of the disk (OWN-20)."""
+    disk = SimulatedDisk(Random(1))
+    snapshot, newer = save(disk, LOG[:4]), save(disk, LOG)
+    assert read_piece(disk, snapshot, 10, 5) == disk.peek(name_of(snapshot))[10:15]
+    remove_snapshots(disk, {newer.last_index})
+    assert read_piece(disk, snapshot, 10, 5) is None
 
 
 def test_only_what_is_older_and_not_needed_goes() -> None:
