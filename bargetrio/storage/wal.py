@@ -184,17 +184,18 @@ class OpenFolder:
         self._file.truncate(self._offset)
         self._file.sync()
         self._file.close()
-        with self._guard:
-            self._segments.append((self._segments[-1][0] + 1, self._end.index + 1))
-        self._file = self._disk.open(segment_name(self._segments[-1][0]), create=True)
-        self._begin(self._file, needed, after_snapshot=after_snapshot)
+        sequence = self._segments[-1][0] + 1
+        self._file = self._disk.open(segment_name(sequence), create=True)
+        self._begin(self._file, sequence, needed, after_snapshot=after_snapshot)
         self._file.sync()
         self._disk.sync_dir("wal")
+        with self._guard:  # only now: `trim` may take the one before away, and term and vote with it (OWN-21)
+            self._segments.append((sequence, self._end.index + 1))
 
-    def _begin(self, file: DiskFile, needed: int, *, after_snapshot: bool = False) -> None:
+    def _begin(self, file: DiskFile, sequence: int, needed: int, *, after_snapshot: bool = False) -> None:
         end = self._end
         start = SegmentStart(
-            sequence=self._segments[-1][0],
+            sequence=sequence,
             next_index=end.index + 1,
             last_term=end.term,
             digest=end.digest,
@@ -220,7 +221,7 @@ class OpenFolder:
         if recovered.last_segment:
             self._write_all(recovered.last_segment)
         else:
-            self._begin(file, 0)
+            self._begin(file, recovered.segments[-1][0], 0)
         file.sync()
         self._disk.rename(temporary, name)
         self._disk.sync_dir("wal")

@@ -1,6 +1,8 @@
 """Snapshots as files: whole or not there, checked to the last byte, and never apart from the log (docs/storage_format.md)."""
 
+import errno
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from random import Random
 
@@ -406,6 +408,22 @@ def test_a_crash_while_trimming_leaves_no_gap() -> None:
         assert remembered.entries == tuple(LOG[remembered.start.index :])
 
     assert crashes(make, work, check) > 3
+
+
+def test_trimming_beside_a_segment_that_is_not_begun_yet() -> None:
+    """The disk fails in the middle of beginning a segment, and a snapshot lets go of all before it (OWN-21)."""
+    for call in range(1, 12):
+        disk, folder = with_log(LOG)
+        save(disk, LOG)
+        disk.fail_at[disk.calls + call] = errno.EIO
+        with suppress(OSError):
+            folder.write([append(LOG, entry(1, "x" * 1000))])
+        folder.trim(9, {8})
+        for ended in (disk.end_process, disk.crash):
+            ended()
+            remembered, _ = loaded(disk)
+            assert remembered.hard_state == HardState(term=1, voted_for=1), f"term and vote went with call {call}"
+            assert remembered.start.index + len(remembered.entries) >= 8
 
 
 def test_a_snapshots_name_lasts_before_the_log_is_begun_anew_for_it() -> None:
