@@ -418,7 +418,8 @@ def test_trimming_beside_a_segment_that_is_not_begun_yet() -> None:
         disk.fail_at[disk.calls + call] = errno.EIO
         with suppress(OSError):
             folder.write([append(LOG, entry(1, "x" * 1000))])
-        folder.trim(9, {8})
+        with suppress(OSError):
+            folder.trim(9, {8})
         for ended in (disk.end_process, disk.crash):
             ended()
             remembered, _ = loaded(disk)
