@@ -30,7 +30,7 @@ from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import LogView
 from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
-from bargetrio.node.snapshots import Turns
+from bargetrio.node.turns import Turns
 from bargetrio.notify import Notifier, watchdog_interval_s
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.raft.snapshots import SnapshotPolicy

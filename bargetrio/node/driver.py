@@ -18,6 +18,7 @@ from bargetrio.node.figures import NodeFigures
 from bargetrio.node.persister import Persister, StorageFailed
 from bargetrio.node.port import Sink
 from bargetrio.node.snapshots import Snapshots, Then
+from bargetrio.node.turns import Turns
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import (
     Delete,
@@ -49,11 +50,14 @@ from bargetrio.raft.effects import (
 )
 from bargetrio.raft.effects import Ticket as AnyTicket
 from bargetrio.raft.messages import AppendRequest, Message, NodeId
+from bargetrio.raft.roles import Leader
 
 REQUESTS_A_PASS: Final = 2000
 MESSAGES_A_PASS: Final = 256
 ENTRIES_A_PASS: Final = 1000
 """No pass holds the loop for long; what is left waits for the next one, after everybody else had a turn."""
+LONG_BACKLOG: Final = 10_000
+"""Committed entries that are not applied yet: with so many a node is busy for a while, after a restart most often."""
 TURN_S: Final = 1.0
 """The loop turns at least so often, whatever the timing: who does not turn hangs (the watchdog asks)."""
 
@@ -76,6 +80,7 @@ class Driver:
         addresses: dict[NodeId, str],
         request_timeout_s: float,
         turnstile: Turnstile | None = None,
+        turns: Turns | None = None,
         figures: NodeFigures | None = None,
     ) -> None:
         self.core = core
@@ -88,6 +93,7 @@ class Driver:
         self._addresses = addresses
         self._request_timeout_s = request_timeout_s
         self._turnstile = turnstile
+        self._turns = Turns() if turns is None else turns
         self._figures = NodeFigures() if figures is None else figures
         self._messages: deque[Message] = deque()
         self._requests: deque[tuple[ClientSession, Batch]] = deque()
@@ -145,17 +151,20 @@ class Driver:
 
     async def run(self) -> None:
         """Drive until cancelled; raises StorageFailed or ConsensusViolation, after which this server must not go on."""
-        while True:
-            if self._messages or self._requests or self._written or self._ended or self._failure:
-                await trio.lowlevel.checkpoint()
-            else:
-                with trio.move_on_at(self._next_deadline()):
-                    await self._bell.wait()
-            if self._turnstile is not None:
-                await self._turnstile()
-            self._bell = trio.Event()
-            self.last_turn = trio.current_time()
-            self._pass(self.last_turn)
+        try:
+            while True:
+                if self._messages or self._requests or self._written or self._ended or self._failure:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    with trio.move_on_at(self._next_deadline()):
+                        await self._bell.wait()
+                if self._turnstile is not None:
+                    await self._turnstile()
+                self._bell = trio.Event()
+                self.last_turn = trio.current_time()
+                self._pass(self.last_turn)
+        finally:
+            self._turns.hurry(self, hurries=False)
 
     def fail_waiting(self, error: BargeError) -> None:
         """Tell every waiting client the same: this server ends."""
@@ -181,11 +190,19 @@ class Driver:
         self._take_messages(now)
         self._take_requests(now)
         core.tick(now)
-        core.must_not_take = self.snapshots is not None and self.snapshots.must_wait
+        self._let_others_go_first()
         self._perform()
         self._figures.see_leader(core.leader_id, core.current_term)
         self._expire(now)
         self._flush()
+
+    def _let_others_go_first(self) -> None:
+        """Say what waits here for another node of this process."""
+        core, turns = self.core, self._turns
+        is_behind = core.commit_index - core.last_applied > LONG_BACKLOG
+        turns.hurry(self, hurries=is_behind and isinstance(core.role, Leader))
+        core.must_not_apply = is_behind and not turns.may_apply(self)
+        core.must_not_take = self.snapshots is not None and self.snapshots.must_wait
 
     def _take_messages(self, now: float) -> None:
         messages = self._messages

@@ -25,7 +25,8 @@ from bargetrio.node.driver import Driver, Turnstile
 from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
 from bargetrio.node.port import BackupFile, NodeSettings, NodeStatus, PeerStatus, Sink
-from bargetrio.node.snapshots import Snapshots, Turns
+from bargetrio.node.snapshots import Snapshots
+from bargetrio.node.turns import Turns
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.lines import LineTooLong
@@ -253,6 +254,7 @@ class Node:
             addresses=self._settings.addresses,
             request_timeout_s=self._settings.request_timeout_s,
             turnstile=self._turnstile,
+            turns=self._turns,
             figures=self._figures,
         )
 

@@ -17,6 +17,7 @@ from bargetrio.kv.scan import Scan
 from bargetrio.kv.store import Store
 from bargetrio.node.figures import NodeFigures
 from bargetrio.node.persister import DiskWork
+from bargetrio.node.turns import Turns
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
 from bargetrio.raft.messages import Message, NodeId, SnapshotMeta
@@ -44,26 +45,6 @@ LINES_A_LOAD: Final = 4
 
 Then = Callable[[Core, float], None]
 """What the core is told when something has ended; the float is now."""
-
-
-class Turns:
-    """Whose turn it is to save its state: of the nodes of one process one at a time, so that each is done sooner."""
-
-    def __init__(self) -> None:
-        self._holder: object | None = None
-
-    def is_taken(self, by: object) -> bool:
-        """Return whether somebody else is saving."""
-        return self._holder is not None and self._holder is not by
-
-    def take(self, by: object) -> None:
-        """Begin."""
-        self._holder = by
-
-    def give_back(self, by: object) -> None:
-        """End."""
-        if self._holder is by:
-            self._holder = None
 
 
 class Snapshots:
@@ -107,12 +88,12 @@ class Snapshots:
     @property
     def must_wait(self) -> bool:
         """Whether another node of this process is saving its state."""
-        return self._turns.is_taken(self)
+        return not self._turns.may_save(self)
 
     def take(self, effect: TakeSnapshot, store: Store) -> None:
         """Save `store` as it is now."""
         assert store.last_index == effect.last_index, "the label says what the store holds"
-        self._turns.take(self)
+        self._turns.begin_saving(self)
         self._nursery.start_soon(self._take, effect, store.scan(self._slice_keys))
 
     def compact(self, effect: Compact) -> None:
@@ -138,7 +119,7 @@ class Snapshots:
     def close(self) -> None:
         """Give descriptors back."""
         self._receiver.close()
-        self._turns.give_back(self)
+        self._turns.end_saving(self)
 
     async def _take(self, effect: TakeSnapshot, scan: Scan) -> None:
         start = SnapshotStart(
@@ -163,7 +144,7 @@ class Snapshots:
             return
         finally:
             scan.close()
-            self._turns.give_back(self)
+            self._turns.end_saving(self)
         self._figures.snapshots_taken += 1
         self._figures.snapshot_seconds += trio.current_time() - began
         self._figures.snapshot_bytes += snapshot.size

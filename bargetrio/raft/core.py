@@ -92,6 +92,8 @@ class Core:
         self.is_taking = False
         self.must_not_take = False
         """The driver says that this is no moment for a snapshot: somebody else in the process takes one."""
+        self.must_not_apply = False
+        """The driver says that a long backlog must wait: clients wait for another node of the process to apply its own."""
         self.is_snapshot_asked = False
         self.quiet_since = now
         self.quiet_index = self.last_applied
@@ -221,7 +223,7 @@ class Core:
     @property
     def has_more_to_apply(self) -> bool:
         """Whether another Apply waits for the next `take_effects`."""
-        return self.last_applied < self.commit_index and self.installing is None
+        return self.last_applied < self.commit_index and self.installing is None and not self.must_not_apply
 
     def take_effects(self) -> list[Effect]:
         """Return what must be done, in order; call it after every batch of input."""

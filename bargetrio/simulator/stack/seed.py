@@ -26,7 +26,7 @@ from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
-from bargetrio.node.snapshots import Turns
+from bargetrio.node.turns import Turns
 from bargetrio.raft.snapshots import SnapshotPolicy
 from bargetrio.simulator import linearizability
 from bargetrio.simulator.audit import Audit

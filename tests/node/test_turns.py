@@ -1,0 +1,128 @@
+"""Nodes of one process share a loop: one of them saves its state at a time, and a leader with much to apply goes first."""
+
+from collections.abc import Sequence
+from random import Random
+
+import trio
+from msgspec import Raw
+from trio.testing import MockClock
+
+from bargetrio.eventlog.event import DriverFact
+from bargetrio.kv.store import Store
+from bargetrio.node.driver import LONG_BACKLOG, Driver
+from bargetrio.node.turns import Turns
+from bargetrio.raft.core import Core
+from bargetrio.raft.facts import Applied, Fact
+from bargetrio.raft.messages import AppendRequest, Entry, NodeId
+from bargetrio.raft.records import HardState, Record, Remembered
+
+ENTRIES = 3 * LONG_BACKLOG
+LOG = tuple(Entry(1, Raw(b'{"op":"put","key":"k%d","value":"v"}' % (index % 100))) for index in range(1, ENTRIES + 1))
+
+
+class House:
+    """Two nodes of one process that know nothing of each other's cluster, and what they apply, in order."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.applied: list[tuple[NodeId, int]] = []
+        self.drivers: dict[NodeId, Driver] = {}
+
+    def add(self, node_id: NodeId, node_ids: tuple[NodeId, ...]) -> Driver:
+        """Add a node whose log is long and whose store is empty."""
+        core = Core(
+            node_id=node_id,
+            node_ids=node_ids,
+            remembered=Remembered(hard_state=HardState(term=1), entries=LOG),
+            heartbeat_s=0.05,
+            election_s=(0.3, 0.6),
+            random=Random(1),
+            now=trio.current_time(),
+        )
+        driver = self.drivers[node_id] = Driver(
+            core=core,
+            store=Store(),
+            sink=self,
+            post=lambda to, message: None,
+            addresses={},
+            request_timeout_s=5,
+            turns=self.turns,
+        )
+        driver.persister = AtOnce(driver)  # type: ignore[assignment]  # as much of one as is needed here
+        return driver
+
+    def record(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+        """Note what is applied; the follower learns what is committed when the leader begins."""
+        if isinstance(fact, Applied) and node_id is not None:
+            self.applied.append((node_id, fact.index))
+            if len(self.applied) == 1:
+                append = AppendRequest(
+                    term=1,
+                    leader_id=2,
+                    prev_log_index=ENTRIES,
+                    prev_log_term=1,
+                    entries=(),
+                    leader_commit=ENTRIES,
+                    round=0,
+                )
+                self.drivers[1].take_message(append)
+
+
+class AtOnce:
+    """A persister without a disk."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def begin(self, number: int, records: Sequence[Record]) -> None:
+        """It is written."""
+        self._driver.write_done(number, None)
+
+
+async def test_a_leader_with_much_to_apply_goes_first(autojump_clock: MockClock) -> None:
+    """After a restart of all nodes of a process clients wait for the leader, not for the others."""
+    house = House()
+    leader, follower = house.add(0, (0,)), house.add(1, (1, 2, 3))
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leader.run)
+            nursery.start_soon(follower.run)
+            while follower.core.last_applied < ENTRIES:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    begins = next(place for place, (node_id, _) in enumerate(house.applied) if node_id == 1)
+    node_id, index = house.applied[begins - 1]
+    assert node_id == 0
+    assert index > ENTRIES - LONG_BACKLOG
+    assert leader.core.last_applied > ENTRIES
+
+
+async def test_a_leader_that_ends_lets_the_others_go_on(autojump_clock: MockClock) -> None:
+    """Killed in the middle of its backlog."""
+    house = House()
+    leader, follower = house.add(0, (0,)), house.add(1, (1, 2, 3))
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(follower.run)
+            async with trio.open_nursery() as life:
+                life.start_soon(leader.run)
+                while len(house.applied) < 3:
+                    await trio.lowlevel.checkpoint()
+                    autojump_clock.jump(0.001)
+                life.cancel_scope.cancel()
+            while follower.core.last_applied < ENTRIES:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert leader.core.last_applied < ENTRIES - LONG_BACKLOG
+
+
+def test_one_saves_at_a_time() -> None:
+    """And only who began can end it."""
+    turns = Turns()
+    assert turns.may_save("a") and turns.may_save("b")
+    turns.begin_saving("a")
+    assert turns.may_save("a") and not turns.may_save("b")
+    turns.end_saving("b")
+    assert not turns.may_save("b")
+    turns.end_saving("a")
+    assert turns.may_save("b")
