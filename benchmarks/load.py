@@ -165,9 +165,11 @@ def run(address: str, cluster: str, shape: str, seconds: float, warm_up: float, 
 
 @dataclass(frozen=True)
 class Window:
-    """What a short stretch of a long run gave: when it ended (perf_counter), answers, errors, and their sorted latencies in s."""
+    """What a short stretch of a long run gave: when it ended (perf_counter, and since the run began), answers, errors, and their
+    sorted latencies in s."""
 
     ended: float
+    at: float
     seconds: float
     answers: int
     errors: int
@@ -204,7 +206,7 @@ def windows(address: str, cluster: str, shape: str, lines: Lines, window_s: floa
                 idle.append((key.data, taken))
             now = time.perf_counter()
             if now - opened >= window_s:
-                yield Window(now, now - opened, answers, errors, sorted(latencies))
+                yield Window(now, now - began, now - opened, answers, errors, sorted(latencies))
                 opened, answers, errors, latencies = now, 0, 0, array("d")
     finally:
         for connection in everybody:

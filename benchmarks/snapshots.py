@@ -8,9 +8,11 @@ docs/performance.md has one. Ends what it starts.
 
 import argparse
 import json
+import shutil
 import statistics
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
 from collections.abc import Callable
@@ -22,6 +24,8 @@ from load import Lines, Window, addresses_of, find_leader, windows
 
 SHAPE = "100x10"
 LOOK_S = 0.25
+QUIET_S = 25
+ASIDE_S = 4
 
 
 def ask(api: str, path: str, method: str = "GET") -> Any:
@@ -37,11 +41,15 @@ class Load:
         self._cluster, self._addresses = addresses_of(configuration)
         self._lines = Lines("put", keys, 64)
 
-    def until(self, is_enough: Callable[[Window], bool]) -> list[Window]:
+    def find_leader(self, timeout_s: float) -> str:
+        """Return the address of a leader that takes writes."""
+        return find_leader(self._addresses, self._cluster, timeout_s)
+
+    def until(self, is_enough: Callable[[Window], bool], shape: str = SHAPE) -> list[Window]:
         """Load until `is_enough` says so of a window; return all windows but the first, which warms up."""
-        leader = find_leader(self._addresses, self._cluster)
+        leader = self.find_leader(60)
         found: list[Window] = []
-        for window in windows(leader, self._cluster, SHAPE, self._lines, LOOK_S):
+        for window in windows(leader, self._cluster, shape, self._lines, LOOK_S):
             found.append(window)
             if is_enough(window):
                 break
@@ -83,7 +91,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--keys", type=int, default=1_000_000)
-    parser.add_argument("--seconds", type=float, default=60, help="how long to look at saving under load")
+    parser.add_argument("--rounds", type=int, default=5, help="how often to save under load")
     parser.add_argument("--away", type=int, default=1_000_000, help="entries that the follower misses")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -92,51 +100,98 @@ def main() -> None:
             pass
         command = [sys.executable, "-m", "bargetrio", "serve", "--config", str(configuration)]
         api = next(line.split()[1] for line in configuration.read_text().splitlines() if line.startswith("api:"))
+        shipped = configuration.read_text()
+
+        configuration.write_text(shipped + "snapshots: {entries: 1000000000, mib: 1000000}\n")  # only when it is asked for
+        load = Load(configuration, arguments.keys)
+        with started([command], folder):
+            fill(load, api, arguments.keys)
+            look_at_the_loop(load, api, folder)
+            look_at_saving(load, api, folder, arguments.rounds)
+
+        shutil.rmtree(folder / "data")
+        configuration.write_text(shipped)
         load = Load(configuration, arguments.keys)
         with started([command], folder) as (process,):
-            written = 0
-
-            def filled(window: Window) -> bool:
-                nonlocal written
-                written += window.answers
-                return written >= arguments.keys + 2000
-
-            load.until(filled)
-            print(f"- {ask(api, '/status')['keys']:,} keys; the daemon of three nodes takes {memory_mib(process.pid):,.0f} MiB")
-            look_at_saving(load, folder, arguments.seconds)
-            print(f"- memory now {memory_mib(process.pid):,.0f} MiB, disk {disk_mib(folder):,.0f} MiB for three nodes")
-            look_at_catching_up(load, api, arguments.away)
-            print(f"- memory now {memory_mib(process.pid):,.0f} MiB, disk {disk_mib(folder):,.0f} MiB for three nodes")
-        began = time.perf_counter()
+            fill(load, api, arguments.keys)
+        look_at_a_restart(command, folder, load, "when it was full")
         with started([command], folder) as (process,):
-            cluster, addresses = addresses_of(configuration)
-            find_leader(addresses, cluster, 60)
-            print(f"- killed and started again: the first write after {time.perf_counter() - began:.1f} s")
-            print(f"- {ask(api, '/status')['keys']:,} keys, {memory_mib(process.pid):,.0f} MiB")
+            load.until(lambda window: window.at >= 10)
+            print(f"- memory {memory_mib(process.pid):,.0f} MiB, disk {disk_mib(folder):,.0f} MiB for three nodes")
+            look_at_catching_up(load, api, arguments.away)
+            print(f"- memory {memory_mib(process.pid):,.0f} MiB, disk {disk_mib(folder):,.0f} MiB for three nodes")
+            time.sleep(QUIET_S)
+        look_at_a_restart(command, folder, load, f"after {QUIET_S} s without writes")
 
 
-def look_at_saving(load: Load, folder: Path, seconds: float) -> None:
-    """Compare windows in which nodes save their state with those in which none does."""
-    end = time.perf_counter() + seconds
-    busy: dict[float, int] = {}
+def fill(load: Load, api: str, keys: int) -> None:
+    """Write until about `keys` keys are there."""
+    written = 0
+
+    def is_full(window: Window) -> bool:
+        nonlocal written
+        written += window.answers
+        return written >= keys + 2000
+
+    load.until(is_full)
+    print(f"- {ask(api, '/status')['keys']:,} keys")
+
+
+def save(api: str) -> None:
+    """Have the leader save its state; what it would send is not read."""
+    with urllib.request.urlopen(f"http://{api}/snapshot", timeout=120) as answer:
+        answer.read(1)
+
+
+def while_saving(load: Load, api: str, folder: Path, shape: str) -> tuple[list[Window], list[Window]]:
+    """Load, and have a node save its state in the middle of it; return the windows before and after that, and meanwhile."""
+    asked = threading.Thread(target=save, args=[api])
+    others: list[Window] = []
+    began = ended = 0.0
 
     def look(window: Window) -> bool:
-        busy[window.ended] = saving(folder)
-        return window.ended >= end
+        nonlocal began, ended
+        if not began and window.at >= 1 + ASIDE_S:
+            began = window.ended
+            asked.start()
+        elif began and not ended:
+            others.append(window)
+            ended = window.ended if len(others) > 1 and not saving(folder) else 0.0
+        return ended > 0 and window.ended >= ended + ASIDE_S
 
-    found = load.until(look)
-    quiet = [window for window in found if busy[window.ended] == 0]
-    print(
-        f"- put/s while no node saves its state: {rate_of(quiet):,.0f}, slowest answer of {LOOK_S} s {worst_ms(quiet):.0f} ms, "
-        f"{len(quiet)} windows"
-    )
-    for nodes in (1, 2, 3):
-        some = [window for window in found if busy[window.ended] == nodes]
-        if some:
-            print(
-                f"- while {nodes} of 3 do: {rate_of(some):,.0f} ({rate_of(some) / (rate_of(quiet) or 1):.2f} ×), "
-                f"slowest {worst_ms(some):.0f} ms, {len(some)} windows"
-            )
+    found = load.until(look, shape)
+    asked.join()
+    return [window for window in found if window.at > 1 and window not in others], others[1:-1]  # not those in which it changed
+
+
+def look_at_the_loop(load: Load, api: str, folder: Path) -> None:
+    """One put after the other: the slowest one tells how long saving holds the loop."""
+    quiet, busy = while_saving(load, api, folder, "1x1")
+    slowest = [1000 * max(window.latencies[-1] for window in some) for some in (quiet, busy)]
+    count = sum(window.answers for window in busy)
+    print(f"- the slowest of single puts: {slowest[0]:.0f} ms, of {count:,} while a node saves its state: {slowest[1]:.0f} ms")
+
+
+def look_at_saving(load: Load, api: str, folder: Path, rounds: int) -> None:
+    """Compare the rates while a node saves its state, and before and after."""
+    ratios: list[float] = []
+    for number in range(rounds):
+        quiet, busy = while_saving(load, api, folder, SHAPE)
+        ratios.append(rate_of(busy) / rate_of(quiet))
+        print(
+            f"- round {number + 1}: {rate_of(quiet):,.0f} put/s, while a node saves its state {rate_of(busy):,.0f} "
+            f"({ratios[-1]:.2f} ×) for {LOOK_S * len(busy):.0f} s; "
+            f"slowest answers {worst_ms(quiet):.0f} and {worst_ms(busy):.0f} ms"
+        )
+    print(f"- median: {statistics.median(ratios):.2f} ×")
+
+
+def look_at_a_restart(command: list[str], folder: Path, load: Load, when: str) -> None:
+    """Start a daemon that was killed."""
+    began = time.perf_counter()
+    with started([command], folder):
+        load.find_leader(60)
+        print(f"- killed {when} and started again: the first write after {time.perf_counter() - began:.1f} s")
 
 
 def look_at_catching_up(load: Load, api: str, away: int) -> None:
