@@ -13,7 +13,7 @@ from sortedcontainers import SortedList
 if TYPE_CHECKING:
     from bargetrio.kv.store import Store, Stored
 
-SLICE_KEYS: Final = 500
+SLICE_KEYS: Final = 2000
 SLICE_BYTES: Final = 256 * 1024
 """A slice ends with the key that goes beyond either."""
 

@@ -10,6 +10,7 @@ from msgspec import Struct
 from trio import TaskStatus
 
 from bargetrio.eventlog.event import DriverFact
+from bargetrio.kv.scan import SLICE_KEYS
 from bargetrio.node.figures import NodeGauges
 from bargetrio.raft.facts import Fact, RoleName
 from bargetrio.raft.messages import NodeId
@@ -39,7 +40,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     snapshot_policy: SnapshotPolicy = SnapshotPolicy()
     chunk_bytes: int = 256 * 1024
     """What one message carries of a snapshot."""
-    slice_keys: int = 500
+    slice_keys: int = SLICE_KEYS
     """How many keys are saved at once."""
 
 

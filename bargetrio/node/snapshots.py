@@ -34,7 +34,7 @@ from bargetrio.storage.snapshots import (
 )
 from bargetrio.storage.wal import OpenFolder
 
-SAVING_SHARE: Final = 0.18
+SAVING_SHARE: Final = 0.14
 LOADING_SHARE: Final = 0.25
 """How much of the loop's time a snapshot may take; the nodes of one process save one after another."""
 BURST_S: Final = 0.003

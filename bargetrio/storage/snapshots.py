@@ -23,7 +23,7 @@ from bargetrio.storage.errors import DamagedSnapshot
 from bargetrio.storage.lines import HEADER, BadLine, decode_line, encode_line, line_length
 
 FORMAT: Final = 1
-SYNC_BYTES: Final = 1024 * 1024
+SYNC_BYTES: Final = 8 * 1024 * 1024
 """A long file is synced piece by piece, so that no sync of the log beside it waits for all of it."""
 READ_BYTES: Final = 1024 * 1024
 TAKING: Final = "snapshots/taking"
