@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 from msgspec import Raw, Struct
-from sortedcontainers import SortedDict
+from sortedcontainers import SortedList
 
 from bargetrio.kv.commands import Command, DeleteCommand, PutCommand, decode_command, decode_commands
 from bargetrio.kv.scan import SLICE_KEYS, Scan
@@ -58,13 +58,15 @@ class Store:
     """The state machine. `apply` is called once for every committed entry, in order."""
 
     def __init__(self) -> None:
-        self._keys: SortedDict[str, Stored] = SortedDict()
+        self._stored: dict[str, Stored] = {}
+        self._order: SortedList[str] = SortedList()
+        """The same keys, sorted: a write to a key that is there does not touch it."""
         self._scans: list[Scan] = []
         self.last_index = 0
         """The index of the last applied entry."""
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self._stored)
 
     def apply(self, raw: Raw, index: int) -> Outcome:
         """Apply the command of the entry at `index`; None for the entry that begins a term. Never raises."""
@@ -83,10 +85,12 @@ class Store:
             for index, raw in enumerate(raws, first_index):
                 self.apply(raw, index)
             return
-        keys, scans = self._keys, self._scans
+        stored, order, scans = self._stored, self._order, self._scans
         for index, command in enumerate(commands, first_index):
-            if isinstance(command, PutCommand) and command.is_plain and command.key in keys and not scans:
-                dict.__setitem__(keys, command.key, Stored(command.value or "", index))  # the usual case, in short
+            if isinstance(command, PutCommand) and command.is_plain and not scans:  # the usual case, in short
+                if command.key not in stored:
+                    order.add(command.key)
+                stored[command.key] = Stored(command.value or "", index)
             else:
                 self._do(command, index)
         self.last_index = first_index + len(raws) - 1
@@ -102,8 +106,7 @@ class Store:
 
     def get(self, key: str) -> Stored | None:
         """Return what is stored under `key`, None if there is nothing."""
-        stored: Stored | None = self._keys.get(key)
-        return stored
+        return self._stored.get(key)
 
     def items(self, prefix: str, after: str, limit: int, *, keys_only: bool = False) -> tuple[list[Item], str | None]:
         """Return up to `limit` keys in order and the key to go on after, None at the end."""
@@ -113,7 +116,7 @@ class Store:
                 break
             if len(found) == limit:
                 return found, found[-1].key
-            found.append(_item(key, self._keys[key], keys_only))
+            found.append(_item(key, self._stored[key], keys_only))
         return found, None
 
     # -- snapshots -------------------------------------------------------------------------------------------------------
@@ -130,63 +133,62 @@ class Store:
 
     def slice_after(self, after: str | None, count: int) -> dict[str, Stored]:
         """Return up to `count` keys behind `after` in order, from the first one for None, with what is stored under them."""
-        everything = self._keys
-        keys = list(islice(everything.irange(after, inclusive=(False, True)) if after is not None else everything, count))
-        return dict(zip(keys, map(everything.__getitem__, keys), strict=True))
+        order = self._order
+        keys = list(islice(order.irange(after, inclusive=(False, True)) if after is not None else order, count))
+        return dict(zip(keys, map(self._stored.__getitem__, keys), strict=True))
 
     def load(self, payload: bytes) -> None:
         """Add a slice of a snapshot; raise ValueError if it is none."""
-        self._keys.update(decode_slice(payload))
+        found = decode_slice(payload)
+        self._order.update(found.keys() - self._stored.keys())
+        self._stored.update(found)
 
     def drop(self, count: int) -> bool:
         """Forget some keys of a store that nobody needs; return whether there are more. A million at once would take 0.1 s."""
-        keys = self._keys
-        for _ in range(min(count, len(keys))):
-            keys.popitem()
-        return bool(keys)
+        stored, order = self._stored, self._order
+        for _ in range(min(count, len(stored))):
+            del stored[order.pop()]
+        return bool(stored)
 
     @classmethod
     def of(cls, found: dict[str, Stored], last_index: int) -> "Store":
         """Return a store with these keys, made in one go: half the time of `load`, for who holds nobody up."""
         store = cls()
-        store._keys = SortedDict(found)
+        store._stored = found
+        store._order = SortedList(found)
         store.last_index = last_index
         return store
 
     def _from(self, prefix: str, after: str) -> Iterator[str]:
         if after >= prefix:
-            return iter(self._keys.irange(after, inclusive=(False, True)) if after else self._keys.irange())
-        return iter(self._keys.irange(prefix))
+            return iter(self._order.irange(after, inclusive=(False, True)) if after else self._order)
+        return iter(self._order.irange(prefix))
 
     def _put(self, command: PutCommand, index: int) -> Outcome:
         key = command.key
-        old: Stored | None = self._keys.get(key)
+        old = self._stored.get(key)
         if command.if_absent and old is not None:
             return Refused(key, f"the key exists, last changed at index {old.index}")
         if command.if_index is not None and (why := _mismatch(command.if_index, old)):
             return Refused(key, why)
-        if self._scans:
-            self._note(key, old)
+        for scan in self._scans:
+            scan.note(key, old)
         value, is_b64 = (command.value, False) if command.value is not None else (command.value_b64 or "", True)
         if old is None:
-            self._keys[key] = Stored(value, index, is_b64)
-        else:
-            dict.__setitem__(self._keys, key, Stored(value, index, is_b64))  # its place in the order stays: half the time
+            self._order.add(key)
+        self._stored[key] = Stored(value, index, is_b64)
         return Written(key, old is None)
 
     def _delete(self, command: DeleteCommand) -> Outcome:
-        old: Stored | None = self._keys.get(command.key)
+        old = self._stored.get(command.key)
         if command.if_index is not None and (why := _mismatch(command.if_index, old)):
             return Refused(command.key, why)
         if old is not None:
-            if self._scans:
-                self._note(command.key, old, removed=True)
-            del self._keys[command.key]
+            for scan in self._scans:
+                scan.note(command.key, old, removed=True)
+            self._order.remove(command.key)
+            del self._stored[command.key]
         return Removed(command.key, old is not None)
-
-    def _note(self, key: str, old: Stored | None, *, removed: bool = False) -> None:
-        for scan in self._scans:
-            scan.note(key, old, removed=removed)
 
 
 def _mismatch(if_index: int, old: Stored | None) -> str:
