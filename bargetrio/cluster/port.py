@@ -44,6 +44,8 @@ class NodeView(Struct, frozen=True, kw_only=True):
     term: int | None = None
     voted_for: int | None = None
     leader: int | None = None
+    may_vote: bool | None = None
+    """False while it abstains from elections, because its disk was replaced."""
     commit_index: int | None = None
     last_applied: int | None = None
     last_log_index: int | None = None
@@ -159,7 +161,8 @@ class Cluster(Protocol):
     async def readmit(self, node_id: int, *, local: bool = False) -> NodeAnswer:
         """Take in a node whose disk was lost and replaced: it abstains until it has caught up, and the others let it in.
 
-        The node must run. bad_request where it does not; outcome_unknown where some daemon could not be told: say it again.
+        bad_request if it does not run, if it leads, or if the others are no majority that votes and follows one leader; no_leader
+        if there is none; outcome_unknown where some daemon could not be told: say it again.
         """
         ...
 

@@ -66,6 +66,7 @@ class Supervisor:
         self._fault_plan = FaultPlan(self.node_ids, link_faults, disk_faults, recorder)
         self._daemons = daemons
         self._nursery: trio.Nursery | None = None
+        self._readmitting = trio.Lock()
         self._started_at = time.monotonic()
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -199,7 +200,9 @@ class Supervisor:
         if slot is not None:
             if slot.state != "running":
                 raise BargeError("bad_request", f"node {node_id} does not run; start it with its new disk first")
-            await slot.readmit(node_id)
+            async with self._readmitting:
+                await self._check_can_do_without(node_id)
+                await slot.readmit(node_id)
             answer = NodeAnswer(id=node_id, state=slot.state, changed=True)
         elif not local:
             answer = await self._elsewhere(node_id, "readmit", local=False)
@@ -360,6 +363,7 @@ class Supervisor:
             term=status.term,
             voted_for=status.voted_for,
             leader=status.leader,
+            may_vote=status.may_vote,
             commit_index=status.commit_index,
             last_applied=status.last_applied,
             last_log_index=status.last_log_index,
@@ -394,6 +398,21 @@ class Supervisor:
                 if problem.code != "not_found":
                     raise
         raise BargeError("outcome_unknown", f"node {node_id} runs in no daemon that answers (asked {', '.join(others)})")
+
+    async def _check_can_do_without(self, node_id: int) -> None:
+        """Refuse what would leave no majority that may vote: nobody could ever lead again (OWN-22)."""
+        leader = (await self.leader()).leader
+        if leader == node_id:
+            raise BargeError("bad_request", f"node {node_id} leads: the others know its disk, there is nothing to let in")
+        others = [view for view in await self.nodes() if view.id != node_id]
+        voters = [view.id for view in others if view.may_vote and view.leader == leader]
+        majority = len(self.node_ids) // 2 + 1
+        if len(voters) < majority:
+            detail = (
+                f"without node {node_id}, {listed(voters) or 'nobody'} would run, vote and follow the leader, node {leader}:"
+                f" {majority} must; mend the others first, or restore a backup into a new cluster"
+            )
+            raise BargeError("bad_request", detail)
 
     def _other_apis(self) -> list[str]:
         return sorted({self._apis[node_id] for node_id in self.node_ids if node_id not in self._slots} - self._own_apis)

@@ -62,6 +62,8 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     voted_for: NodeId | None
     leader: NodeId | None
     has_quorum: bool
+    may_vote: bool
+    """False while it abstains from elections, because its disk was replaced."""
     commit_index: int
     last_applied: int
     last_log_index: int

@@ -85,6 +85,8 @@ class Node:
         self._folder: OpenFolder | None = None
         self._links: dict[NodeId, PeerLink] = {}
         self._remembering = trio.Lock()
+        self._asked_to_abstain = 0
+        """Calls of `rejoin` that the core has not heard of yet."""
         self._nursery: trio.Nursery | None = None
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -133,9 +135,19 @@ class Node:
         """Remember it first, so that no crash makes this node vote too early."""
         folder, driver = self._folder, self._driver
         assert folder is not None and driver is not None, "asked before it started"
-        async with self._remembering:
-            await self._disk_work.call(lambda: folder.note_rejoining(rejoining=True))
-        driver.snapshot_step_done(lambda core, now: core.rejoin(now))
+
+        def abstain(core: Core, now: float) -> None:
+            self._asked_to_abstain -= 1
+            core.rejoin(now)
+
+        self._asked_to_abstain += 1
+        try:
+            async with self._remembering:
+                await self._disk_work.call(lambda: folder.note_rejoining(rejoining=True))
+        except BaseException:
+            self._asked_to_abstain -= 1
+            raise
+        driver.snapshot_step_done(abstain)
         if self._nursery is not None:
             self._nursery.start_soon(self._forget_rejoining, driver)
 
@@ -185,6 +197,7 @@ class Node:
             voted_for=core.voted_for,
             leader=core.leader_id,
             has_quorum=core.has_quorum(trio.current_time()),
+            may_vote=not self._abstains(core),
             commit_index=core.commit_index,
             last_applied=core.last_applied,
             last_log_index=core.log.last_index,
@@ -328,12 +341,16 @@ class Node:
         """Once the core has caught up, the mark on the disk may go."""
         folder = self._folder
         assert folder is not None
-        await trio.sleep(REJOINED_LOOK_S)
-        while driver.core.is_rejoining:
+        while self._abstains(driver.core):
             await trio.sleep(REJOINED_LOOK_S)
         async with self._remembering:
+            if self._abstains(driver.core):
+                return  # asked anew meanwhile: that call has its own task to forget it
             with suppress(OSError):  # it goes the next time
                 await self._disk_work.call(lambda: folder.note_rejoining(rejoining=False))
+
+    def _abstains(self, core: Core) -> bool:
+        return core.is_rejoining or self._asked_to_abstain > 0
 
     def _tell_why(self, driver: Driver, problem: Exception) -> None:
         if isinstance(problem, StorageFailed):

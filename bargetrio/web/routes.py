@@ -165,7 +165,7 @@ ROUTES: Final = (
         path="/nodes/<id>/readmit",
         name="readmit",
         summary="Take in a node whose disk was lost and replaced: it abstains from elections until it has caught up.",
-        codes=(200, 404, 504),
+        codes=(200, 400, 404, 503, 504),
         query=("local",),
         answer=NodeAnswer,
     ),

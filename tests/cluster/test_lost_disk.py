@@ -1,6 +1,7 @@
 """A node whose folder is gone: refused at first, taken in on the operator's word, and without a vote until it has caught up."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,46 @@ async def test_a_node_that_rejoins_still_abstains_after_a_crash(tmp_path: Path) 
         await trio.sleep(2)
         assert house.supervisor.local_views()[lost].role == "follower"
         assert house.supervisor.known_leader() is None
+
+
+async def test_a_word_too_many_does_not_cost_the_cluster_its_majority(tmp_path: Path) -> None:
+    """OWN-22: whoever is taken in abstains; if too many did at once, nobody could ever lead again."""
+    async with SavingHouse(tmp_path).open() as house:
+        leader = await house.leader()
+        one, other = (node for node in range(3) if node != leader)
+        with pytest.raises(BargeError, match=f"node {leader} leads") as refused:
+            await house.supervisor.readmit(leader)
+        assert refused.value.code == "bad_request"
+        outcomes: list[str] = []
+
+        async def take_in(node: int, *, local: bool) -> None:
+            try:
+                await house.supervisor.readmit(node, local=local)
+                outcomes.append("abstains")
+            except BargeError as problem:
+                assert problem.code == "bad_request"
+                outcomes.append(problem.detail)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(take_in, one, local=False))
+            nursery.start_soon(partial(take_in, other, local=True))
+        assert sorted(outcomes)[0] == "abstains"
+        assert f"run, vote and follow the leader, node {leader}: 2 must" in sorted(outcomes)[1]
+        await house.put("k", "v")
+        await house.until(lambda: all(view.may_vote for view in house.supervisor.local_views()))
+        await house.supervisor.kill(leader)
+        await house.leader()
+        assert await house.get("k") == "v"
+
+
+async def test_without_a_leader_nobody_is_taken_in(tmp_path: Path) -> None:
+    """Nobody could say what the cluster has committed."""
+    async with SavingHouse(tmp_path).open() as house:
+        leader = await house.leader()
+        one, other = (node for node in range(3) if node != leader)
+        await house.supervisor.kill(leader)
+        await house.supervisor.kill(other)
+        await house.until(lambda: house.supervisor.known_leader() is None)
+        with pytest.raises(BargeError) as refused:
+            await house.supervisor.readmit(one)
+        assert refused.value.code == "no_leader"
