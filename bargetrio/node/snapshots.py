@@ -16,6 +16,7 @@ from msgspec import structs
 from bargetrio.kv.scan import Scan
 from bargetrio.kv.store import Store
 from bargetrio.node.figures import NodeFigures
+from bargetrio.node.pace import LOADING_SHARE, SAVING_SHARE, Pace
 from bargetrio.node.persister import DiskWork
 from bargetrio.node.turns import Turns
 from bargetrio.raft.core import Core
@@ -34,11 +35,6 @@ from bargetrio.storage.snapshots import (
 )
 from bargetrio.storage.wal import OpenFolder
 
-SAVING_SHARE: Final = 0.14
-LOADING_SHARE: Final = 0.25
-"""How much of the loop's time a snapshot may take; the nodes of one process save one after another."""
-BURST_S: Final = 0.003
-"""So long at most at a stretch: a batch of writes takes as much."""
 WRITE_BYTES: Final = 256 * 1024
 """Slices are collected to so much before a thread is asked to write them."""
 LINES_A_LOAD: Final = 4
@@ -94,7 +90,7 @@ class Snapshots:
         """Save `store` as it is now."""
         assert store.last_index == effect.last_index, "the label says what the store holds"
         self._turns.begin_saving(self)
-        self._nursery.start_soon(self._take, effect, store.scan(self._slice_keys))
+        self._nursery.start_soon(self._take, effect, store, store.scan(self._slice_keys))
 
     def compact(self, effect: Compact) -> None:
         """Delete the files that nobody needs."""
@@ -121,7 +117,7 @@ class Snapshots:
         self._receiver.close()
         self._turns.end_saving(self)
 
-    async def _take(self, effect: TakeSnapshot, scan: Scan) -> None:
+    async def _take(self, effect: TakeSnapshot, store: Store, scan: Scan) -> None:
         start = SnapshotStart(
             cluster=self._cluster,
             members=effect.members,
@@ -132,7 +128,7 @@ class Snapshots:
         try:
             began = trio.current_time()
             writer = await self._work.call(lambda: SnapshotWriter(self._disk, start))
-            pace = _Pace(SAVING_SHARE)
+            pace = Pace(SAVING_SHARE, store)
             try:
                 while lines := await self._next_lines(scan, pace):
                     await self._work.call(lambda lines=lines: _add_all(writer, lines))  # type: ignore[misc]
@@ -150,7 +146,7 @@ class Snapshots:
         self._figures.snapshot_bytes += snapshot.size
         self._tell(lambda core, now: core.snapshot_taken(snapshot, now))
 
-    async def _next_lines(self, scan: Scan, pace: "_Pace") -> list[bytes]:
+    async def _next_lines(self, scan: Scan, pace: "Pace") -> list[bytes]:
         lines: list[bytes] = []
         size = 0
         while size < WRITE_BYTES:
@@ -198,7 +194,7 @@ class Snapshots:
         snapshot = effect.snapshot
         path = snapshot_name(snapshot.last_index, snapshot.last_term)
         store = Store()
-        pace = _Pace(LOADING_SHARE)
+        pace = Pace(LOADING_SHARE)
         try:
             reader = await self._work.call(lambda: SnapshotReader(FileOf(self._disk, path), path))
             lines = iter(reader)
@@ -248,33 +244,6 @@ class Backup:
         self._pins[self.index] -= 1
         if self._pins[self.index] <= 0:
             del self._pins[self.index]
-
-
-class _Pace:
-    """Keeps a long work in the loop to a share of its time, in bursts: a busy loop comes back late, and then more is due."""
-
-    def __init__(self, share: float) -> None:
-        self._share = share
-        self._began = trio.current_time()
-        self._entered = self._spent = self._burst = 0.0
-
-    def __enter__(self) -> None:
-        self._entered = trio.current_time()
-
-    def __exit__(self, *problem: object) -> None:
-        spent = trio.current_time() - self._entered
-        self._spent += spent
-        self._burst += spent
-
-    async def rest(self) -> None:
-        """Let others run after each burst, and until the share is kept."""
-        due = self._began + self._spent / self._share
-        if due > trio.current_time():
-            self._burst = 0.0
-            await trio.sleep_until(due)
-        elif self._burst >= BURST_S:
-            self._burst = 0.0
-            await trio.lowlevel.checkpoint()
 
 
 def _add_all(writer: SnapshotWriter, lines: list[bytes]) -> None:

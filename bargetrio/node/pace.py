@@ -1,0 +1,59 @@
+"""How a long work in the loop (walking a million keys) leaves the loop to those who wait for it."""
+
+from typing import Final
+
+import trio
+
+from bargetrio.kv.store import Store
+
+SAVING_SHARE: Final = 0.10
+LOADING_SHARE: Final = 0.25
+"""How much of the loop's time a snapshot may take; the nodes of one process save one after another."""
+QUIET_SHARE: Final = 0.30
+QUIET_S: Final = 1.0
+"""Saving may take this share while nothing was written for so long: nobody's writes wait for it."""
+BURST_S: Final = 0.003
+"""So long at most at a stretch: a batch of writes takes as much."""
+
+
+class Pace:
+    """Keeps a long work in the loop to a share of its time, in bursts: a busy loop comes back late, and then more is due.
+
+    The share is larger while `watched`, a store, stays as it is: nobody's writes wait.
+
+        with pace:
+            ...a slice of the work...
+        await pace.rest()
+    """
+
+    def __init__(self, share: float, watched: Store | None = None) -> None:
+        self._share = share
+        self._watched = watched
+        self._seen_index = -1
+        self._seen_at = self._due = self._entered = trio.current_time()
+        self._burst = 0.0
+
+    def __enter__(self) -> None:
+        self._entered = trio.current_time()
+
+    def __exit__(self, *problem: object) -> None:
+        now = trio.current_time()
+        spent = now - self._entered
+        self._due += spent / self._share_at(now)
+        self._burst += spent
+
+    async def rest(self) -> None:
+        """Let others run after each burst, and until the share is kept."""
+        if self._due > trio.current_time():
+            self._burst = 0.0
+            await trio.sleep_until(self._due)
+        elif self._burst >= BURST_S:
+            self._burst = 0.0
+            await trio.lowlevel.checkpoint()
+
+    def _share_at(self, now: float) -> float:
+        if self._watched is None:
+            return self._share
+        if self._watched.last_index != self._seen_index:
+            self._seen_index, self._seen_at = self._watched.last_index, now
+        return QUIET_SHARE if now - self._seen_at >= QUIET_S else self._share
