@@ -87,10 +87,14 @@ class Store:
             return
         stored, order, scans = self._stored, self._order, self._scans
         for index, command in enumerate(commands, first_index):
-            if isinstance(command, PutCommand) and command.is_plain and not scans:  # the usual case, in short
-                if command.key not in stored:
-                    order.add(command.key)
-                stored[command.key] = Stored(command.value or "", index)
+            if isinstance(command, PutCommand) and command.is_plain:  # the usual case, in short
+                key = command.key
+                old = stored.get(key)
+                for scan in scans:
+                    scan.note(key, old)
+                if old is None:
+                    order.add(key)
+                stored[key] = Stored(command.value or "", index)
             else:
                 self._do(command, index)
         self.last_index = first_index + len(raws) - 1

@@ -202,7 +202,7 @@ class Driver:
         is_behind = core.commit_index - core.last_applied > LONG_BACKLOG
         turns.hurry(self, hurries=is_behind and isinstance(core.role, Leader))
         core.must_not_apply = is_behind and not turns.may_apply(self)
-        core.must_not_take = self.snapshots is not None and self.snapshots.must_wait
+        core.must_not_take = is_behind or (self.snapshots is not None and self.snapshots.must_wait)
 
     def _take_messages(self, now: float) -> None:
         messages = self._messages

@@ -77,15 +77,15 @@ class Log:
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Add entries at the end."""
-        digests, sizes, kept = self._digests, self._bytes, self._entries
-        digest, size = digests[-1], sizes[-1]
+        add_digest, add_size, keep = self._digests.append, self._bytes.append, self._entries.append
+        digest, size = self._digests[-1], self._bytes[-1]
         for entry in entries:
             command = entry.command
             digest = crc32(command, (digest + entry.term) & 0xFFFFFFFF)
             size += len(memoryview(command))
-            digests.append(digest)
-            sizes.append(size)
-            kept.append(entry)
+            add_digest(digest)
+            add_size(size)
+            keep(entry)
 
     def truncate(self, from_index: Index) -> None:
         """Delete the entries from `from_index` on."""

@@ -14,9 +14,13 @@ WRITES = st.lists(st.tuples(KEYS, st.booleans(), st.integers(0, 3)), max_size=40
 
 
 def write(store: Store, key: str, deletes: bool) -> None:
-    """Put something new, or delete."""
+    """Put something new, or delete; in turn as an entry that somebody waits for, and as one of a backlog."""
     index = store.last_index + 1
-    store.apply(encode_command(Delete(id=0, key=key) if deletes else Put(id=0, key=key, value=f"v{index}")), index)
+    command = encode_command(Delete(id=0, key=key) if deletes else Put(id=0, key=key, value=f"v{index}"))
+    if index % 2:
+        store.apply(command, index)
+    else:
+        store.apply_all([command], index)
 
 
 def content(store: Store) -> dict[str, Stored]:

@@ -12,9 +12,11 @@ from bargetrio.kv.store import Store
 from bargetrio.node.driver import LONG_BACKLOG, Driver
 from bargetrio.node.turns import Turns
 from bargetrio.raft.core import Core
+from bargetrio.raft.effects import TakeSnapshot
 from bargetrio.raft.facts import Applied, Fact
-from bargetrio.raft.messages import AppendRequest, Entry, NodeId
+from bargetrio.raft.messages import AppendRequest, Entry, Index, NodeId
 from bargetrio.raft.records import HardState, Record, Remembered
+from bargetrio.raft.snapshots import SnapshotPolicy
 
 ENTRIES = 3 * LONG_BACKLOG
 LOG = tuple(Entry(1, Raw(b'{"op":"put","key":"k%d","value":"v"}' % (index % 100))) for index in range(1, ENTRIES + 1))
@@ -27,6 +29,7 @@ class House:
         self.turns = Turns()
         self.applied: list[tuple[NodeId, int]] = []
         self.drivers: dict[NodeId, Driver] = {}
+        self.saved = Saved()
 
     def add(self, node_id: NodeId, node_ids: tuple[NodeId, ...]) -> Driver:
         """Add a node whose log is long and whose store is empty."""
@@ -38,6 +41,7 @@ class House:
             election_s=(0.3, 0.6),
             random=Random(1),
             now=trio.current_time(),
+            snapshot_policy=SnapshotPolicy(entries=LONG_BACKLOG // 2),
         )
         driver = self.drivers[node_id] = Driver(
             core=core,
@@ -49,13 +53,14 @@ class House:
             turns=self.turns,
         )
         driver.persister = AtOnce(driver)  # type: ignore[assignment]  # as much of one as is needed here
+        driver.snapshots = self.saved  # type: ignore[assignment]
         return driver
 
     def record(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
         """Note what is applied; the follower learns what is committed when the leader begins."""
         if isinstance(fact, Applied) and node_id is not None:
             self.applied.append((node_id, fact.index))
-            if len(self.applied) == 1:
+            if len(self.applied) == 1 and 1 in self.drivers:
                 append = AppendRequest(
                     term=1,
                     leader_id=2,
@@ -66,6 +71,18 @@ class House:
                     round=0,
                 )
                 self.drivers[1].take_message(append)
+
+
+class Saved:
+    """Notes what was to be saved, and never ends with it."""
+
+    def __init__(self) -> None:
+        self.indices: list[Index] = []
+        self.must_wait = False
+
+    def take(self, effect: TakeSnapshot, store: Store) -> None:
+        """Note it."""
+        self.indices.append(effect.last_index)
 
 
 class AtOnce:
@@ -114,6 +131,19 @@ async def test_a_leader_that_ends_lets_the_others_go_on(autojump_clock: MockCloc
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
     assert leader.core.last_applied < ENTRIES - LONG_BACKLOG
+
+
+async def test_a_node_with_much_to_apply_does_not_save_before(autojump_clock: MockClock) -> None:
+    """What it saved would be old by the time it has applied, and whoever waits for it would wait longer."""
+    house = House()
+    leader = house.add(0, (0,))
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(leader.run)
+            while not house.saved.indices:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+    assert house.saved.indices[0] >= ENTRIES - LONG_BACKLOG
 
 
 def test_one_saves_at_a_time() -> None:
