@@ -159,9 +159,11 @@ class SnapshotReceiver:
         self._file.sync()
         self._stored += len(data)
         self._checksum = crc32(data, self._checksum)
-        if self._stored >= snapshot.size and not self._is_whole(snapshot):
-            self._stored = 0
-        return self._stored
+        if self._stored < snapshot.size:
+            return self._stored
+        stored = self._stored if self._is_whole(snapshot) else 0
+        self.close()  # an open file takes its place on the disk though its name is gone
+        return stored
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -169,12 +171,12 @@ class SnapshotReceiver:
             with suppress(OSError):
                 self._file.close()
             self._file = None
+        self._stored = self._checksum = 0
 
     def _begin(self) -> None:
         self.close()
         self._disk.make_dir("snapshots")
         self._file = _create(self._disk, RECEIVING)
-        self._stored = self._checksum = 0
 
     def _is_whole(self, snapshot: SnapshotMeta) -> bool:
         if (self._stored, self._checksum) != (snapshot.size, snapshot.checksum):

@@ -57,6 +57,8 @@ class OpenFolder:
         self._segments = recovered.segments
         self._guard = threading.Lock()
         """`trim` comes from another thread than `write`."""
+        self._removing = threading.Lock()
+        """Both may remove segments: one after another, the oldest first."""
         self._offset = 0
         self._size = 0
         self._failed = ""
@@ -160,15 +162,17 @@ class OpenFolder:
     def _drop_first_segment(self, first_index: Index) -> bool:
         """Delete the oldest segment if it holds nothing from `first_index` on; return whether it was deleted.
 
-        Each removal is on the disk before the next one: else a crash may leave a gap between what is there (OWN-18).
+        Each removal is on the disk before the next one, another thread's too: else a crash may leave a gap between what is there
+        (OWN-18, OWN-23).
         """
-        with self._guard:
-            if len(self._segments) < 2 or self._segments[1][1] > first_index:
-                return False
-            sequence, _ = self._segments.pop(0)
-        self._disk.remove(segment_name(sequence))
-        self._disk.sync_dir("wal")
-        return True
+        with self._removing:
+            with self._guard:
+                if len(self._segments) < 2 or self._segments[1][1] > first_index:
+                    return False
+                sequence, _ = self._segments.pop(0)
+            self._disk.remove(segment_name(sequence))
+            self._disk.sync_dir("wal")
+            return True
 
     def _write_all(self, data: bytes) -> None:
         """Write everything at the end; a short write is continued, the error after it stops."""

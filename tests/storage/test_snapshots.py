@@ -1,9 +1,12 @@
 """Snapshots as files: whole or not there, checked to the last byte, and never apart from the log (docs/storage_format.md)."""
 
 import errno
+import os
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from copy import deepcopy
+from pathlib import Path
 from random import Random
 
 import msgspec
@@ -15,6 +18,7 @@ from bargetrio.raft.records import HardState, Install, LogStart, Record, Remembe
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot, WrongFolder
 from bargetrio.storage.lines import encode_line
+from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.recovery import segment_name
 from bargetrio.storage.snapshots import (
     RECEIVING,
@@ -362,6 +366,17 @@ def test_a_crash_while_saving_leaves_the_old_state_or_the_new_one() -> None:
     assert crashes(make, work, check) > 40
 
 
+def test_a_received_file_is_closed_when_it_is_whole(tmp_path: Path) -> None:
+    """Or the disk would keep its bytes after it was deleted."""
+    disk = RealDisk(tmp_path)
+    disk.make_dir("snapshots")
+    snapshot, data = file_of(LOG)
+    before = len(os.listdir("/proc/self/fd"))
+    assert send(SnapshotReceiver(disk, "barge"), data, snapshot) == snapshot.size
+    assert len(os.listdir("/proc/self/fd")) == before
+    disk.unlock()
+
+
 @pytest.mark.parametrize("log", [LOG[:3], [*LOG[:5], *(entry(2, f"other {number}") for number in range(6))]])
 def test_a_crash_while_receiving_and_installing_leaves_the_old_state_or_the_new_one(log: list[Entry]) -> None:
     """A shorter log, and one that conflicts: before it all of the old, then the snapshot, then what followed it."""
@@ -408,6 +423,52 @@ def test_a_crash_while_trimming_leaves_no_gap() -> None:
         assert remembered.entries == tuple(LOG[remembered.start.index :])
 
     assert crashes(make, work, check) > 3
+
+
+class SlowToRemove(SimulatedDisk):
+    """Its first removal takes long: another thread may go on meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__(Random(1))
+        self.has_begun = threading.Event()
+        self.may_end = threading.Event()
+        self.is_slow = False
+        self.removed: list[str] = []
+
+    def remove(self, path: str) -> None:
+        """Wait, the first time."""
+        if self.is_slow:
+            self.is_slow = False
+            self.has_begun.set()
+            self.may_end.wait(10)
+        super().remove(path)
+        self.removed.append(path)
+
+
+def test_segments_go_one_by_one_though_two_threads_remove_them() -> None:
+    """A snapshot is installed while another one's log is being trimmed: a crash must not find the second segment gone and the
+    first one there (OWN-23)."""
+    disk = SlowToRemove()
+    folder = open_log(disk, segment_bytes=300)
+    for index, new in enumerate(LOG):
+        folder.write([append(LOG[:index], new)])
+    segments = [segment_name(sequence) for sequence in range(1, 4)]
+    assert all(disk.exists(name) for name in segments)
+    save(disk, LOG[:6])
+    snapshot, data = file_of([*LOG, entry(1, "e9")])
+    send(SnapshotReceiver(disk, "barge"), data, snapshot)
+    disk.is_slow = True
+    trimming = threading.Thread(target=folder.trim, args=(7, {6}))
+    trimming.start()
+    assert disk.has_begun.wait(10)
+    installing = threading.Thread(target=folder.write, args=([Install(snapshot=snapshot)],))
+    installing.start()
+    installing.join(0.2)  # it can't end: it has segments to remove
+    disk.may_end.set()
+    trimming.join(10)
+    installing.join(10)
+    removed = [name for name in disk.removed if name in segments]
+    assert removed == sorted(removed), "the oldest first"
 
 
 def test_trimming_beside_a_segment_that_is_not_begun_yet() -> None:
