@@ -53,7 +53,7 @@ def _try_run(seed: int, tried: Counter[str]) -> None:
 
 
 def _copied(disk: SimulatedDisk, folder: OpenFolder) -> tuple[SimulatedDisk, OpenFolder]:
-    return deepcopy((disk, folder), {id(folder._guard): Lock()})  # a lock can't be copied
+    return deepcopy((disk, folder), {id(folder._guard): Lock(), id(folder._removing): Lock()})  # locks can't be copied
 
 
 def _check(disk: SimulatedDisk, what: str, before: Remembered, after: Remembered) -> None:
