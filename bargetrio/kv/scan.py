@@ -44,12 +44,16 @@ class Scan:
             self._removed.add(key)
 
     def next_slice(self) -> bytes | None:
-        """Return the next keys as one JSON object, `{key: [value, index, is_b64]}`; None at the end."""
-        while self.is_open:
-            found = self._next()
-            if found:
-                return _encode(found)
-        return None
+        """Return the next keys as one JSON object, `{key: [value, index, is_b64]}`; None at the end.
+
+        b"" where so many keys were added since that none of the old ones is among them: each call is short, and there is more.
+        """
+        if not self.is_open:
+            return None
+        found = self._next()
+        if found:
+            return _encode(found)
+        return b"" if self.is_open else None
 
     def close(self) -> None:
         """Give up, or note the end; the store goes on as if nobody had looked."""
@@ -60,36 +64,49 @@ class Scan:
 
     def _next(self) -> "dict[str, Stored]":
         found = self._store.slice_after(self._after, self._slice_keys)
-        is_last = len(found) < self._slice_keys
-        if sum(len(stored.value) for stored in found.values()) > SLICE_BYTES:
-            found, is_last = _begin_of(found), False
-        end = None if is_last else next(reversed(found))  # behind the last key there may be removed ones
-        self._put_back(found)
+        end = next(reversed(found)) if len(found) >= self._slice_keys else None  # behind the last key there may be removed ones
         if self._removed:
-            found = self._with_removed(found, end)
-        if is_last:
-            self.close()
-        self._after = end
-        return found
-
-    def _put_back(self, found: "dict[str, Stored]") -> None:
-        """Undo what has changed since, among the keys of this slice."""
+            found, end = self._with_removed(found, end)
         images = self._images
-        for key in images.keys() & found.keys():
-            old = images.pop(key)
+        changed = images.keys() & found.keys()
+        for key in changed:
+            old = images[key]
             if old is None:
                 del found[key]
             else:
                 found[key] = old
+        if sum(len(stored.value) for stored in found.values()) > SLICE_BYTES:  # of what was there, which may be longer
+            found = _begin_of(found)
+            end = next(reversed(found))
+        for key in changed:
+            if end is None or key <= end:
+                del images[key]
+        self._forget_removed(end)
+        if end is None:
+            self.close()
+        self._after = end
+        return found
 
-    def _with_removed(self, found: "dict[str, Stored]", end: str | None) -> "dict[str, Stored]":
-        """Add what was there up to `end` and is not any more, in order."""
-        for key in list(self._removed.irange(maximum=end) if end is not None else self._removed):
-            self._removed.remove(key)
-            old = self._images.pop(key, None)  # gone from the images: it came back, and the store had it
+    def _with_removed(self, found: "dict[str, Stored]", end: str | None) -> "tuple[dict[str, Stored], str | None]":
+        """Add the keys that were there up to `end` and are not any more, in order; return a nearer end if there are many."""
+        removed = list(islice(self._removed.irange(maximum=end), self._slice_keys))
+        if len(removed) == self._slice_keys:
+            end = removed[-1]
+            found = {key: stored for key, stored in found.items() if key <= end}
+        for key in removed:
+            old = self._images.get(key)  # None: it was added since, and removed again
             if old is not None:
                 found[key] = old
-        return dict(sorted(found.items()))
+        return dict(sorted(found.items())), end
+
+    def _forget_removed(self, end: str | None) -> None:
+        """Forget the keys that this slice has covered."""
+        removed = self._removed
+        if removed:
+            count = len(removed) if end is None else removed.bisect_right(end)
+            for key in removed[:count]:
+                self._images.pop(key, None)
+            del removed[:count]
 
 
 def _begin_of(found: "dict[str, Stored]") -> "dict[str, Stored]":

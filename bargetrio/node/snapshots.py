@@ -155,8 +155,9 @@ class Snapshots:
             await pace.rest()
             if line is None:
                 break
-            lines.append(line)
-            size += len(line)
+            if line:
+                lines.append(line)
+                size += len(line)
         return lines
 
     async def _compact(self, effect: Compact) -> None:

@@ -111,6 +111,8 @@ class Snapshots:
 
     def _save(self, writer: SnapshotWriter, scan: Scan) -> None:
         line = scan.next_slice()
+        while line == b"":  # here nobody waits
+            line = scan.next_slice()
         if line is not None:
             writer.add(line)
             self._later(lambda: self._save(writer, scan), self._server.save_s, changes=True)
