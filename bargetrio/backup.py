@@ -85,8 +85,10 @@ def inspect(show_keys: bool, file: str) -> None:
             keys += len(found)
             if show_keys:
                 sys.stdout.write("".join(line_of(key, stored).decode() + "\n" for key, stored in found.items()))
-    except (StorageError, OSError, msgspec.DecodeError) as problem:
+    except (StorageError, OSError) as problem:
         _fail(str(problem), 1)
+    except ValueError as problem:
+        _fail(f"{file} holds what is no keys: {problem}", 1)
     start, meta = reader.start, reader.meta
     nodes = ", ".join(str(member) for member in start.members)
     click.echo(
@@ -105,8 +107,9 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
 
     On several hosts the same FILE is restored on each, with --node.
     """
+    from bargetrio.kv.store import decode_slice
     from bargetrio.storage.errors import StorageError
-    from bargetrio.storage.restore import FileOutside
+    from bargetrio.storage.restore import FileOutside, is_taken
     from bargetrio.storage.restore import restore as make
 
     configuration = _load(config_path)
@@ -117,11 +120,11 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
         _fail(f"there is no node {unknown[0]} in {configuration.path}", 2)
     folders = {node_id: configuration.data_dir / f"node-{node_id}" for node_id in chosen}
     for folder in folders.values():
-        if folder.exists() and any(folder.iterdir()):
+        if is_taken(folder):
             _fail(f"{folder} is not empty: a backup is restored into a new cluster only; nothing was changed", 1)
     try:
-        for _ in _reader(file):  # all of it, before anything is made
-            pass
+        for line in _reader(file):  # all of it, before anything is made
+            decode_slice(line)
         for node_id, folder in folders.items():
             made = make(
                 FileOutside(Path(file)),
@@ -135,6 +138,8 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
             click.echo(f"{folder}: everything up to index {made.last_index}")
     except (StorageError, OSError) as problem:
         _fail(str(problem), 1)
+    except ValueError as problem:
+        _fail(f"{file} holds what is no keys: {problem}; nothing was changed", 1)
 
 
 def _reader(file: str) -> "SnapshotReader":

@@ -30,6 +30,11 @@ class FileOutside:
             return file.read(size)
 
 
+def is_taken(folder: Path) -> bool:
+    """Return whether something is there: a folder with anything in it, or no folder."""
+    return folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir())))
+
+
 def restore(
     source: Source,
     name: str,
@@ -44,7 +49,7 @@ def restore(
 
     The state is the backup's; cluster, members and store id are the new cluster's. The node begins in the backup's term.
     """
-    if folder.exists() and any(folder.iterdir()):
+    if is_taken(folder):
         raise StorageError(f"{folder} is not empty: a backup is restored into a new cluster only")
     beside = folder.with_name(folder.name + ".restoring")
     shutil.rmtree(beside, ignore_errors=True)

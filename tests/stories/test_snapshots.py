@@ -4,7 +4,10 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from random import Random
 
+from bargetrio.simulator.disk import SimulatedDisk
+from bargetrio.storage.snapshots import SnapshotStart, SnapshotWriter, snapshot_name
 from tests.stories.daemon import Daemon, running_apart, write_configuration
 
 OFTEN = "snapshots: {entries: 100, mib: 1, trailing_entries: 20}\n"
@@ -13,7 +16,7 @@ OFTEN = "snapshots: {entries: 100, mib: 1, trailing_entries: 20}\n"
 def barge(configuration: Path, *words: str, code: int = 0) -> str:
     """Run a command; return what it said."""
     result = subprocess.run(
-        [sys.executable, "-m", "bargetrio", *words, "--config", str(configuration)],
+        [sys.executable, "-m", "bargetrio", *words, *([] if "inspect" in words else ["--config", str(configuration)])],
         capture_output=True,
         text=True,
         timeout=60,
@@ -149,12 +152,28 @@ def test_what_is_no_backup_is_refused(tmp_path: Path) -> None:
         data[: len(data) // 2],
         data + b"x",
         *(flipped(data, place) for place in (0, 40, 900)),
+        whole_but_foreign(b"[1,2,3]"),
+        whole_but_foreign(b'{"a":["\xff",1]}'),
     ):
         bad.write_bytes(content)
         assert str(bad) in barge(configuration, "snapshot", "restore", str(bad), code=1)
+        assert str(bad) in barge(configuration, "snapshot", "inspect", str(bad), code=1)
     assert "No such file" in barge(configuration, "snapshot", "restore", str(tmp_path / "none"), code=1)
     assert not (tmp_path / "new" / "data").exists()
     assert "no node 7" in barge(configuration, "snapshot", "restore", "--node", "7", str(good), code=2)
+    (tmp_path / "new" / "data").mkdir()
+    (tmp_path / "new" / "data" / "node-0").write_bytes(b"a file where the folder should be")
+    assert "is not empty" in barge(configuration, "snapshot", "restore", str(good), code=1)
+
+
+def whole_but_foreign(line: bytes) -> bytes:
+    """A file whose every checksum is right, and whose state is none of keys."""
+    disk = SimulatedDisk(Random(1))
+    start = SnapshotStart(cluster="barge", members=(0,), last_index=5, last_term=1, digest=0)
+    writer = SnapshotWriter(disk, start)
+    writer.add(line)
+    snapshot = writer.finish()
+    return disk.peek(snapshot_name(snapshot.last_index, snapshot.last_term))
 
 
 def flipped(data: bytes, place: int) -> bytes:
