@@ -23,6 +23,7 @@ class Log:
         start = LogStart() if start is None else start
         self._start_index, self._start_term = start.index, start.term
         self._entries: list[Entry] = []
+        self._forgotten: list[Entry] = []
         self._digests = array("I", [start.digest])
         self._bytes = array("Q", [0])
         self.append(entries)
@@ -106,11 +107,17 @@ class Log:
         del self._bytes[:place]
 
     def reset(self, start: LogStart) -> None:
-        """Forget everything: the log goes on after `start`, which a snapshot holds."""
+        """Forget everything: the log goes on after `start`, which a snapshot holds. `drop` gives the memory back."""
         self._start_index, self._start_term = start.index, start.term
-        self._entries.clear()
+        self._forgotten += self._entries
+        self._entries = []
         self._digests = array("I", [start.digest])
         self._bytes = array("Q", [0])
+
+    def drop(self, count: int) -> bool:
+        """Give some of what `reset` forgot back; return whether there is more. A million entries at once would hold the loop."""
+        del self._forgotten[-count:]
+        return bool(self._forgotten)
 
     def batch_end(self, first: Index, most_entries: int, most_bytes: int) -> Index:
         """Return the last index of a batch from `first`: within both limits, but at least one entry."""

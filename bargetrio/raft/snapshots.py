@@ -112,6 +112,7 @@ def taken(core: "Core", snapshot: SnapshotMeta, now: float) -> None:
 
 def compact(core: "Core") -> None:
     """Forget a slice of what a snapshot holds."""
+    core.log.drop(COMPACTION_SLICE)
     start = core.log.start_index
     if start < core.compact_to:
         core.log.compact(min(core.compact_to, start + COMPACTION_SLICE))
@@ -184,6 +185,9 @@ def on_snapshot_reply(core: "Core", message: SnapshotReply, now: float) -> None:
         _tell_sent(core, message.follower_id, transfer.snapshot, done=True)
         replication.resume(core, progress, message.last_index)
         replication.advance_commit(core, leader)
+    elif message.bytes_stored == 0 and transfer.offset and transfer.snapshot != core.snapshot:
+        # From the beginning again, so the newest one: were our file damaged, it would be sent for ever, and the log kept for it.
+        begin_transfer(core, message.follower_id, progress)
     elif message.bytes_stored != transfer.offset and message.bytes_stored <= transfer.snapshot.size:
         # An answer that says what was known before is an old one: the piece that follows it is under way.
         transfer.offset, transfer.is_due = message.bytes_stored, True

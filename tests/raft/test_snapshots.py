@@ -308,6 +308,36 @@ def test_a_follower_that_was_restarted_is_sent_it_from_the_beginning() -> None:
     assert bench.take_pieces() == [(2, 0)]
 
 
+def test_what_must_be_sent_from_the_beginning_again_is_the_newest_one() -> None:
+    """A file that is damaged here is never whole there: the next snapshot ends that, and the log is not kept for it (OWN-25)."""
+    bench = lagging_leader()
+    old = bench.core.snapshot
+    assert old is not None
+    answer(bench, 2, old, 50)
+    bench.core.take_snapshot()
+    bench.perform()
+    new = saved(bench)
+    assert new.last_index > old.last_index
+    answer(bench, 2, old, 0)
+    transfer = progress(bench, 2).transfer
+    assert transfer is not None
+    assert (transfer.snapshot, transfer.offset) == (new, 0)
+
+
+def test_a_long_log_that_a_snapshot_replaces_is_given_back_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A million entries at once would hold the loop."""
+    log = Log(entries("1 " * 25))
+    log.reset(LogStart(index=30, term=2))
+    assert (log.start_index, log.last_index) == (30, 30)
+    assert [log.drop(10), log.drop(10), log.drop(10)] == [True, True, False]
+    monkeypatch.setattr(snapshots, "COMPACTION_SLICE", 1)
+    bench, meta = receiving(log="1 1 1")
+    bench.core.log.reset(LogStart(index=meta.last_index, term=meta.last_term))
+    for _ in range(3):
+        snapshots.compact(bench.core)
+    assert not bench.core.log.drop(1)
+
+
 def test_entries_follow_when_the_snapshot_is_installed() -> None:
     """From the one after it; and it counts as a copy of all before."""
     bench = lagging_leader()
