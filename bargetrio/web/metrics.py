@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 
 from bargetrio import __version__
 from bargetrio.cluster.port import Cluster, Histogram, NodeFigures, NodeGauges, NodeView
+from bargetrio.eventlog.event import KINDS
 
 ROLES: Final = ("follower", "pre_candidate", "candidate", "leader")
 STATES: Final = ("running", "killed", "crashed")
@@ -62,7 +63,9 @@ class _Snapshot(Collector):
         yield info
         yield _gauge("barge_cluster_nodes", "Nodes that the cluster has by its configuration.", len(self._cluster.node_ids))
         events = CounterMetricFamily("barge_events", "Events by node and kind, heartbeats included.", labels=("node", "kind"))
-        for (node, kind), count in sorted(self._cluster.event_counts().items(), key=str):
+        # What has not happened is told, too: Prometheus sees no increase in a counter that begins at 1.
+        counts: dict[tuple[int | None, str], int] = {(node, kind): 0 for node in self._cluster.local_ids for kind in KINDS}
+        for (node, kind), count in sorted((counts | self._cluster.event_counts()).items(), key=str):
             events.add_metric(("" if node is None else str(node), kind), count)
         yield events
         requests = CounterMetricFamily("barge_http_requests", "Answered requests.", labels=("method", "route", "status"))

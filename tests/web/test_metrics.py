@@ -67,6 +67,13 @@ def test_alerts_ask_only_for_what_there_is(daemon: Daemon) -> None:
         assert rule["expr"].count("(") == rule["expr"].count(")")
 
 
+def test_what_an_alert_waits_for_is_told_before_it_happens(daemon: Daemon) -> None:
+    """`increase` sees nothing in a counter that begins at 1: the first failed disk would raise no alarm."""
+    found = samples(daemon)
+    for kind in ("disk_failed", "node_crashed"):
+        assert found["barge_events_total", frozenset({("node", "0"), ("kind", kind)})] == 0
+
+
 def test_a_write_is_counted_on_its_way(daemon: Daemon) -> None:
     """Committed, timed, synced, sent and answered."""
     leader = daemon.leader()
