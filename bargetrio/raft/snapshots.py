@@ -189,6 +189,8 @@ def on_snapshot_reply(core: "Core", message: SnapshotReply, now: float) -> None:
         # From the beginning again, so the newest one: were our file damaged, it would be sent for ever, and the log kept for it.
         begin_transfer(core, message.follower_id, progress)
     elif message.bytes_stored != transfer.offset and message.bytes_stored <= transfer.snapshot.size:
+        if message.bytes_stored == 0 and core.last_applied > transfer.snapshot.last_index:
+            core.take_snapshot()  # for the same reason: where nobody writes, it would not be time for a newer one
         # An answer that says what was known before is an old one: the piece that follows it is under way.
         transfer.offset, transfer.is_due = message.bytes_stored, True
 
