@@ -19,6 +19,7 @@ from typing import Final
 
 import trio
 
+from bargetrio import garbage
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
 from bargetrio.cluster.forward import Forwarder
@@ -114,6 +115,7 @@ class Daemon:
             self._supervisor.stop()
             nursery.cancel_scope.cancel()
             raise CannotStart("\n".join(f"node {node_id} can't start: {why}" for node_id, why in sorted(problems.items())))
+        garbage.begin()
         app = make_app(
             self._supervisor,
             hosts=hosts_of(self._apis_of_hosts(), self._configuration.allowed_hosts),
@@ -123,6 +125,7 @@ class Daemon:
         nursery.start_soon(caged, "the word to systemd", self._tell_systemd)
         nursery.start_soon(caged, "the word about leaders", self._print_leader)
         nursery.start_soon(caged, "the loop's lag", self._watch_lag)
+        nursery.start_soon(caged, "the search for garbage", garbage.Collector(self._applied).run)
         if self._debug_log is not None:
             nursery.start_soon(caged, "log.html", self._debug_log.run)
         if self._event_file is not None:
@@ -284,6 +287,10 @@ class Daemon:
             due = trio.current_time() + LAG_S
             await trio.sleep_until(due)
             self._supervisor.loop_lag.observe(trio.current_time() - due)
+
+    def _applied(self) -> int:
+        """How much the own nodes have applied, all together."""
+        return sum(view.last_applied or 0 for view in self._supervisor.local_views())
 
     def _look(self) -> Callable[[], LogView]:
         """Take what log.html will show; the view itself is made in a thread."""
