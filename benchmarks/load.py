@@ -102,6 +102,8 @@ class Lines:
         key = b"key%09d" % (self._count * 7919 % self._keys)
         if self._op == "get":
             return b'{"id":%b,"op":"get","key":"%b"}\n' % (number, key)
+        if self._op == "stale":
+            return b'{"id":%b,"op":"get","key":"%b","read":"stale"}\n' % (number, key)
         return b'{"id":%b,"op":"put","key":"%b","value":"%b"}\n' % (number, key, self._value)
 
 
@@ -230,7 +232,7 @@ def main() -> None:
     parser.add_argument("--shape", action="append", default=[], help="connections x outstanding, as in 100x10 (may repeat)")
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--warm-up", type=float, default=1)
-    parser.add_argument("--op", choices=("put", "get"), default="put")
+    parser.add_argument("--op", choices=("put", "get", "stale"), default="put")
     parser.add_argument("--keys", type=int, default=10_000)
     parser.add_argument("--value-bytes", type=int, default=64)
     parser.add_argument("--json", action="store_true", help="a JSON object a shape")

@@ -37,9 +37,9 @@ def ask(api: str, path: str, method: str = "GET") -> Any:
 class Load:
     """Puts that go on while something is looked at."""
 
-    def __init__(self, configuration: Path, keys: int) -> None:
+    def __init__(self, configuration: Path, keys: int, op: str = "put") -> None:
         self._cluster, self._addresses = addresses_of(configuration)
-        self._lines = Lines("put", keys, 64)
+        self._lines = Lines(op, keys, 64)
 
     def find_leader(self, timeout_s: float) -> str:
         """Return the address of a leader that takes writes."""
@@ -106,7 +106,8 @@ def main() -> None:
         load = Load(configuration, arguments.keys)
         with started([command], folder):
             fill(load, api, arguments.keys)
-            look_at_the_loop(load, api, folder)
+            for op, tells in (("stale", "the loop alone"), ("put", "the loop and the disk")):
+                look_at_the_loop(Load(configuration, arguments.keys, op), api, folder, op, tells)
             look_at_saving(load, api, folder, arguments.rounds)
 
         shutil.rmtree(folder / "data")
@@ -164,12 +165,15 @@ def while_saving(load: Load, api: str, folder: Path, shape: str) -> tuple[list[W
     return [window for window in found if window.at > 1 and window not in others], others[1:-1]  # not those in which it changed
 
 
-def look_at_the_loop(load: Load, api: str, folder: Path) -> None:
-    """One put after the other: the slowest one tells how long saving holds the loop."""
+def look_at_the_loop(load: Load, api: str, folder: Path, op: str, tells: str) -> None:
+    """One request after the other: the slowest one tells how long saving holds the loop, and with puts the disk, too."""
     quiet, busy = while_saving(load, api, folder, "1x1")
     slowest = [1000 * max(window.latencies[-1] for window in some) for some in (quiet, busy)]
     count = sum(window.answers for window in busy)
-    print(f"- the slowest of single puts: {slowest[0]:.0f} ms, of {count:,} while a node saves its state: {slowest[1]:.0f} ms")
+    print(
+        f"- {op}, one at a time ({tells}): the slowest took {slowest[0]:.0f} ms, of {count:,} while a node saves its state "
+        f"{slowest[1]:.0f} ms"
+    )
 
 
 def look_at_saving(load: Load, api: str, folder: Path, rounds: int) -> None:

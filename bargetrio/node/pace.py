@@ -9,7 +9,7 @@ from bargetrio.kv.store import Store
 SAVING_SHARE: Final = 0.10
 LOADING_SHARE: Final = 0.25
 """How much of the loop's time a snapshot may take; the nodes of one process save one after another."""
-QUIET_SHARE: Final = 0.30
+QUIET_SHARE: Final = 0.60
 QUIET_S: Final = 1.0
 """Saving may take this share while nothing was written for so long: nobody's writes wait for it."""
 BURST_S: Final = 0.003

@@ -83,7 +83,7 @@ class Log:
         for entry in entries:
             command = entry.command
             digest = crc32(command, (digest + entry.term) & 0xFFFFFFFF)
-            size += len(memoryview(command))
+            size += len(command)
             add_digest(digest)
             add_size(size)
             keep(entry)
