@@ -21,6 +21,7 @@ from bargetrio.protocol.requests import (
     Request,
     decode_request,
 )
+from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.stream import Connection
 
@@ -64,21 +65,20 @@ class ClientSession:
         self._in_flight = 0
         self._room = trio.Event()
 
-    async def serve(self, greeted: Greeted, submit: Submit) -> None:
+    async def serve(self, greeted: Greeted, submit: Submit, arrivals: Arrivals) -> None:
         """Read requests until the client leaves; a line that is none ends the connection after one error line."""
         reader = greeted.reader
-        lines = greeted.lines
+
+        def take(data: bytes) -> trio.Event | None:
+            return self._take(reader.feed(data), submit)
+
         try:
-            while True:
-                if lines:
-                    self._take(lines, submit)
-                if self._in_flight > MOST_IN_FLIGHT:
-                    self._room = trio.Event()
-                    await self._room.wait()
-                data = await self._connection.receive()
-                if not data:
-                    return
-                lines = reader.feed(data)
+            if greeted.lines:
+                room = self._take(greeted.lines, submit)
+                arrivals.ring()
+                if room is not None:
+                    await room.wait()
+            await arrivals.read(self._connection, take)
         except (MalformedLine, LineTooLong) as problem:
             self.flush()
             error = BargeError("bad_request", str(problem))
@@ -102,8 +102,8 @@ class ClientSession:
         if self._in_flight <= MOST_IN_FLIGHT:
             self._room.set()
 
-    def _take(self, lines: list[bytes], submit: Submit) -> None:
-        """Hand over all good requests before the first bad line, then say what is bad."""
+    def _take(self, lines: list[bytes], submit: Submit) -> trio.Event | None:
+        """Hand over all good requests before the first bad line, then say what is bad; return what to wait for if it was much."""
         batch: list[tuple[Request, Raw | None]] = []
         malformed: MalformedLine | None = None
         for line in lines:
@@ -127,3 +127,7 @@ class ClientSession:
         self.flush()
         if malformed is not None:
             raise malformed
+        if self._in_flight <= MOST_IN_FLIGHT:
+            return None
+        self._room = trio.Event()
+        return self._room

@@ -51,6 +51,7 @@ from bargetrio.raft.effects import (
 from bargetrio.raft.effects import Ticket as AnyTicket
 from bargetrio.raft.messages import AppendRequest, Message, NodeId
 from bargetrio.raft.roles import Leader
+from bargetrio.transport.arrivals import NOW, Arrivals, TaskArrivals
 
 REQUESTS_A_PASS: Final = 2000
 MESSAGES_A_PASS: Final = 256
@@ -82,6 +83,7 @@ class Driver:
         turnstile: Turnstile | None = None,
         turns: Turns | None = None,
         figures: NodeFigures | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
         self.core = core
         self.store = store
@@ -103,40 +105,38 @@ class Driver:
         self._failure: OSError | None = None
         self._waiting: deque[Ticket] = deque()
         self._dirty: list[ClientSession] = []
-        self._bell = trio.Event()
+        self._arrivals = TaskArrivals() if arrivals is None else arrivals
 
     # -- the inbox -------------------------------------------------------------------------------------------------------
 
     def take_message(self, message: Message) -> None:
-        """A peer said this."""
+        """A peer said this: for the pass that follows; who is not called by `Arrivals.wait` rings."""
         self._messages.append(message)
-        self._bell.set()
 
     def take_requests(self, session: ClientSession, batch: Batch) -> None:
-        """A client asked this."""
+        """A client asked this: for the pass that follows; who is not called by `Arrivals.wait` rings."""
         self._requests.append((session, batch))
-        self._bell.set()
 
     def write_done(self, number: int, failure: OSError | None) -> None:
-        """The persister ended a write."""
+        """The persister ended a write; may be called from any thread."""
         self._written.append((number, failure))
-        self._bell.set()
+        self._arrivals.ring()
 
     def snapshot_step_done(self, then: Then) -> None:
         """Something of a snapshot has ended, and the core is to know."""
         self._ended.append(then)
-        self._bell.set()
+        self._arrivals.ring()
 
     def ask_for_snapshot(self) -> None:
         """Somebody wants one, now or as soon as the one under way is done."""
         if not self.core.is_snapshot_asked and not self.core.is_taking:
             self.core.take_snapshot()
-            self._bell.set()
+            self._arrivals.ring()
 
     def disk_failed(self, failure: OSError) -> None:
         """A snapshot could not be written or read: this disk is not to be trusted any more."""
         self._failure = failure
-        self._bell.set()
+        self._arrivals.ring()
 
     def replace_store(self, store: Store) -> Store:
         """A leader's snapshot is loaded: this is the state now; return the old one."""
@@ -153,14 +153,10 @@ class Driver:
         """Drive until cancelled; raises StorageFailed or ConsensusViolation, after which this server must not go on."""
         try:
             while True:
-                if self._messages or self._requests or self._written or self._ended or self._failure:
-                    await trio.lowlevel.checkpoint()
-                else:
-                    with trio.move_on_at(self._next_deadline()):
-                        await self._bell.wait()
+                has_more = self._messages or self._requests or self._written or self._ended or self._failure
+                await self._arrivals.wait(NOW if has_more else self._next_deadline())
                 if self._turnstile is not None:
                     await self._turnstile()
-                self._bell = trio.Event()
                 self.last_turn = trio.current_time()
                 self._pass(self.last_turn)
         finally:

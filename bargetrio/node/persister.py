@@ -29,7 +29,7 @@ class Log(Protocol):
 
 
 class Persister(Protocol):
-    """Writes in the background; ends each write with exactly one call of `on_done` in the node's loop, unless fenced."""
+    """Writes in the background; ends each write with exactly one call of `on_done`, in whichever thread, unless fenced."""
 
     def begin(self, number: int, records: Sequence[Record]) -> None:
         """Start write `number`; at most one is in flight."""
@@ -73,14 +73,13 @@ _Job = tuple[int, Sequence[Record]]
 
 
 class ThreadPersister:
-    """Writes in one worker thread; reports through trio's loop."""
+    """Writes in one worker thread, and reports from there."""
 
     def __init__(self, log: Log, on_done: OnDone, name: str) -> None:
         self._log = log
         self._on_done = on_done
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._fenced = False
-        self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
@@ -114,9 +113,6 @@ class ThreadPersister:
                 failure = OSError(f"{type(problem).__name__}: {problem}")
             if self._fenced:
                 return
-            try:
-                self._token.run_sync_soon(self._on_done, number, failure)
-            except trio.RunFinishedError:
-                return
+            self._on_done(number, failure)
             if failure is not None:
                 return

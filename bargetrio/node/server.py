@@ -36,6 +36,7 @@ from bargetrio.raft.roles import Leader
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.wal import OpenFolder, open_folder
 from bargetrio.transport.acceptor import Acceptor
+from bargetrio.transport.arrivals import Arrivals, make_arrivals
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Greeted, Identity
 from bargetrio.transport.peer_link import PeerLink
@@ -45,6 +46,10 @@ log = logging.getLogger(__name__)
 
 BACKUP_LOOK_S: Final = 0.02
 REJOINED_LOOK_S: Final = 0.2
+
+
+class BadMessage(Exception):
+    """A peer's line that is no message, or another node's: its link must be closed."""
 
 
 class Node:
@@ -59,6 +64,7 @@ class Node:
         link_faults: LinkFaults,
         network: Network | None = None,
         disk_work: DiskWork | None = None,
+        make_arrivals: Callable[[], Arrivals] = make_arrivals,
         make_token: Callable[[], str] = lambda: secrets.token_hex(16),
         turnstile: Turnstile | None = None,
         turns: Turns | None = None,
@@ -71,6 +77,7 @@ class Node:
         self._link_faults = link_faults
         self._network = SocketNetwork() if network is None else network
         self._disk_work = ThreadWork() if disk_work is None else disk_work
+        self._make_arrivals = make_arrivals
         self._make_token = make_token
         self._turnstile = turnstile
         self._turns = Turns() if turns is None else turns
@@ -88,6 +95,7 @@ class Node:
         self._asked_to_abstain = 0
         """Calls of `rejoin` that the core has not heard of yet."""
         self._nursery: trio.Nursery | None = None
+        self._arrivals: Arrivals | None = None
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; see `port.RunningNode.run`."""
@@ -95,6 +103,7 @@ class Node:
         listener: Listener | None = None
         try:
             folder, core, store = await self._open_folder()
+            self._arrivals = self._make_arrivals()
             driver = self._driver = self._make_driver(core, store)
             listener = await self._network.listen(*parse_address(settings.listen))
             timed = TimedLog(folder.write, self._figures.fsync)
@@ -125,6 +134,8 @@ class Node:
                 self._folder.close()
             if self._driver is not None and self._driver.snapshots is not None:
                 self._driver.snapshots.close()
+            if self._arrivals is not None:  # the disk's thread is gone, and rings no more
+                self._arrivals.close()
 
     @property
     def last_turn(self) -> float:
@@ -269,6 +280,7 @@ class Node:
             turnstile=self._turnstile,
             turns=self._turns,
             figures=self._figures,
+            arrivals=self._arrivals,
         )
 
     def _make_snapshots(self, driver: Driver, nursery: trio.Nursery) -> Snapshots:
@@ -358,12 +370,12 @@ class Node:
             driver.fail_waiting(BargeError("storage_failed", f"the disk of node {self._settings.node_id} failed: {problem}"))
 
     async def _serve(self, connection: Connection, greeted: Greeted) -> None:
-        assert self._driver is not None
+        assert self._driver is not None and self._arrivals is not None
         if greeted.peer_id is None:
             session = ClientSession(connection, self._driver.session_has_answers)
             self._client_connections += 1
             try:
-                await session.serve(greeted, self._driver.take_requests)
+                await session.serve(greeted, self._driver.take_requests, self._arrivals)
             finally:
                 self._client_connections -= 1
         else:
@@ -376,32 +388,35 @@ class Node:
 
     async def _read_peer(self, connection: Connection, greeted: Greeted, peer_id: NodeId) -> None:
         """Take a peer's messages; the first line that is none, or is another's, ends the link."""
-        assert self._driver is not None
+        assert self._arrivals is not None
         figures = self._figures.peer(peer_id)
-        lines = greeted.lines
-        while True:
-            for line in lines:
-                try:
-                    message = decode_message(line)
-                    if sender(message) != peer_id:
-                        raise ValueError(f"node {peer_id} sent a message of node {sender(message)}")
-                    if isinstance(message, AppendRequest) and message.entries:
-                        check_commands([entry.command for entry in message.entries])
-                except (ValueError, RecursionError, BargeError) as problem:
-                    self._on_link_down(peer_id, f"closed its link: {problem}")
-                    return
-                if isinstance(message, AppendReply):
-                    figures.append_answered(message, trio.current_time())
-                self._driver.take_message(message)
-            data = await connection.receive()
+
+        def take(data: bytes) -> None:
             figures.received_bytes += len(data)
-            if not data:
-                return
+            self._take_messages(greeted.reader.feed(data), peer_id)
+
+        try:
+            self._take_messages(greeted.lines, peer_id)
+            self._arrivals.ring()
+            await self._arrivals.read(connection, take)
+        except (BadMessage, LineTooLong) as problem:
+            self._on_link_down(peer_id, f"closed its link: {problem}")
+
+    def _take_messages(self, lines: list[bytes], peer_id: NodeId) -> None:
+        """Hand the messages of a peer to the driver; raise BadMessage at the first line that is none of its."""
+        assert self._driver is not None
+        for line in lines:
             try:
-                lines = greeted.reader.feed(data)
-            except LineTooLong as problem:
-                self._on_link_down(peer_id, f"closed its link: {problem}")
-                return
+                message = decode_message(line)
+                if sender(message) != peer_id:
+                    raise ValueError(f"node {peer_id} sent a message of node {sender(message)}")
+                if isinstance(message, AppendRequest) and message.entries:
+                    check_commands([entry.command for entry in message.entries])
+            except (ValueError, RecursionError, BargeError) as problem:
+                raise BadMessage(str(problem)) from None
+            if isinstance(message, AppendReply):
+                self._figures.peer(peer_id).append_answered(message, trio.current_time())
+            self._driver.take_message(message)
 
     def _post(self, to: NodeId, message: Message) -> None:
         if not self._fenced:

@@ -7,6 +7,7 @@ task. So the node's loop can answer many connections in one pass, and none of th
 import errno
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
@@ -90,6 +91,12 @@ class SocketConnection:
         self._unsent = bytearray()
         self._wake = trio.Event()
         self._closed = False
+        self.on_close: Callable[[], None] | None = None
+        """Called just before the socket is closed at this end, by whoever holds its descriptor (arrivals.py)."""
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, -1 once it is closed."""
+        return self._socket.fileno()
 
     @property
     def unsent_bytes(self) -> int:
@@ -128,6 +135,10 @@ class SocketConnection:
         except (OSError, trio.ClosedResourceError) as problem:
             raise Broken(str(problem)) from None
 
+    def receive_now(self) -> bytes:
+        """Return what is there, b"" at the end; raise BlockingIOError if nothing is, OSError if the connection is broken."""
+        return self._socket.recv(RECEIVE_BYTES)
+
     async def write(self) -> None:
         """Send what `post` left, whenever the kernel takes more."""
         while not self._closed:
@@ -155,6 +166,8 @@ class SocketConnection:
             self._closed = True
             self._unsent.clear()
             self._wake.set()
+            if self.on_close is not None:
+                self.on_close()
             trio.lowlevel.notify_closing(self._socket.fileno())
             self._socket.close()
 

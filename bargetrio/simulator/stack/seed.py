@@ -38,6 +38,7 @@ from bargetrio.simulator.stack.clients import CLIENTS, KEYS, Client
 from bargetrio.simulator.stack.disk_work import VirtualWork
 from bargetrio.simulator.stack.nemesis import Nemesis, StackFailure
 from bargetrio.simulator.stack.network import MemoryNetwork
+from bargetrio.transport.arrivals import TaskArrivals
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.web.app import make_app
 from bargetrio.web.guard import App
@@ -130,6 +131,7 @@ class Stack:
             link_faults=self.link_faults,
             network=self.network,
             disk_work=self.work[node_id],
+            make_arrivals=TaskArrivals,
             make_token=lambda: f"{tokens.getrandbits(128):032x}",
             turnstile=self.work[node_id].stand_still,
             turns=self.turns,
