@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Raw, Struct
 
-from bargetrio.protocol.requests import Delete, Index, Put
+from bargetrio.protocol.requests import SHORT_KEY, SHORT_VALUE, Delete, Index, Put
 from bargetrio.protocol.validation import check_key, check_value, decode_value_b64, text_or_b64
 
 
@@ -58,17 +58,22 @@ def decode_commands(raws: Sequence[Raw]) -> list[Command | None]:
     return _many.decode(b"[" + b",".join(raws) + b"]")
 
 
-def check_commands(raws: list[Raw]) -> None:
+def check_commands(raws: Sequence[Raw]) -> None:
     """Raise ValueError unless every command can be applied: a follower asks before it persists (BUG-58)."""
-    for raw in raws:
-        command = _decoder.decode(raw)
+    commands = decode_commands(raws)
+    if len(commands) != len(raws):
+        raise ValueError("something that is two commands, or none")
+    for command in commands:
         if command is None:
             continue
-        check_key(command.key)
+        key = command.key
+        if not 0 < len(key) <= SHORT_KEY or "\0" in key:
+            check_key(key)
         if isinstance(command, PutCommand):
             if (command.value is None) == (command.value_b64 is None):
                 raise ValueError("a put has either value or value_b64")
             if command.value is not None:
-                check_value(command.value)
+                if len(command.value) > SHORT_VALUE:
+                    check_value(command.value)
             elif command.value_b64 is not None:
                 decode_value_b64(command.value_b64)

@@ -79,9 +79,8 @@ class Store:
 
     def apply_all(self, raws: Sequence[Raw], first_index: int) -> None:
         """Apply entries in order, the first one at `first_index`, where nobody waits for an outcome. Never raises."""
-        try:
-            commands = decode_commands(raws)
-        except (ValueError, RecursionError):  # one of them is none: each by itself
+        commands = _decode_all(raws)
+        if commands is None:
             for index, raw in enumerate(raws, first_index):
                 self.apply(raw, index)
             return
@@ -98,6 +97,14 @@ class Store:
             else:
                 self._do(command, index)
         self.last_index = first_index + len(raws) - 1
+
+    def apply_each(self, raws: Sequence[Raw], first_index: int) -> list[Outcome]:
+        """Apply entries in order, the first one at `first_index`, and return what became of each. Never raises."""
+        commands = _decode_all(raws)
+        if commands is None:
+            return [self.apply(raw, index) for index, raw in enumerate(raws, first_index)]
+        self.last_index = first_index + len(raws) - 1
+        return [self._do(command, index) for index, command in enumerate(commands, first_index)]
 
     def _do(self, command: Command | None, index: int) -> Outcome:
         match command:
@@ -193,6 +200,14 @@ class Store:
             self._order.remove(command.key)
             del self._stored[command.key]
         return Removed(command.key, old is not None)
+
+
+def _decode_all(raws: Sequence[Raw]) -> list[Command | None] | None:
+    """Return the commands, None if one of them is none: each must be looked at by itself then."""
+    try:
+        return decode_commands(raws)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _mismatch(if_index: int, old: Stored | None) -> str:

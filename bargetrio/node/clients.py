@@ -1,7 +1,7 @@
 """A client's connection: lines become checked requests, answers become lines, and one slow reader waits alone."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 import trio
@@ -20,6 +20,7 @@ from bargetrio.protocol.requests import (
     Put,
     Request,
     decode_request,
+    decode_requests,
 )
 from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.handshake import Greeted
@@ -31,6 +32,7 @@ MOST_UNSENT_BYTES: Final = 16 * 1024 * 1024
 """Answers that a client doesn't fetch; beyond it the connection is cut."""
 
 _encode: Final = msgspec.json.Encoder().encode
+_encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
 class Ticket:
@@ -51,8 +53,16 @@ class Ticket:
             self.session.answer(answer)
 
 
-Submit = Callable[["ClientSession", list[tuple[Request, Raw | None]]], None]
-"""Takes decoded requests into the node's inbox; the Raw is the command of a write."""
+class Batch(NamedTuple):
+    """Checked requests that came together; `commands` are those of the writes."""
+
+    writes: list[Put | Delete]
+    commands: list[Raw]
+    reads: list[Get | List]
+
+
+Submit = Callable[["ClientSession", Batch], None]
+"""Takes requests into the node's inbox."""
 
 
 class ClientSession:
@@ -61,7 +71,7 @@ class ClientSession:
     def __init__(self, connection: Connection, on_answer: Callable[["ClientSession"], None]) -> None:
         self._connection = connection
         self._on_answer = on_answer
-        self._answers: list[bytes] = []
+        self._answers: list[Struct] = []
         self._in_flight = 0
         self._room = trio.Event()
 
@@ -88,46 +98,55 @@ class ClientSession:
         """Queue an answer for `flush`."""
         if not self._answers:
             self._on_answer(self)
-        self._answers.append(_encode(answer))
-        self._in_flight -= 1
+        self._answers.append(answer)
 
     def flush(self) -> None:
         """Send what is queued, in one piece."""
-        if self._answers:
-            self._answers.append(b"")
-            self._connection.post(b"\n".join(self._answers))
-            self._answers.clear()
+        answers = self._answers
+        if answers:
+            self._in_flight -= len(answers)
+            self._connection.post(_encode_lines(answers))
+            answers.clear()
             if self._connection.unsent_bytes > MOST_UNSENT_BYTES:
                 self._connection.abort()
         if self._in_flight <= MOST_IN_FLIGHT:
             self._room.set()
 
     def _take(self, lines: list[bytes], submit: Submit) -> trio.Event | None:
-        """Hand over all good requests before the first bad line, then say what is bad; return what to wait for if it was much."""
-        batch: list[tuple[Request, Raw | None]] = []
+        """Hand over the good requests before the first bad line, then say what is bad; return what to wait for if it was much."""
         malformed: MalformedLine | None = None
-        for line in lines:
-            try:
-                request = decode_request(line)
-            except BadRequest as bad:
-                self._in_flight += 1
-                self.answer(ErrorAnswer.of(bad.request_id, bad.error))
-                continue
-            except MalformedLine as problem:
-                malformed = problem
-                break
-            match request:
-                case Put() | Delete():
-                    batch.append((request, encode_command(request)))
-                case Get() | List():
-                    batch.append((request, None))
-        self._in_flight += len(batch)
-        if batch:
-            submit(self, batch)
-        self.flush()
+        requests = decode_requests(lines)
+        if requests is None:
+            requests, malformed = self._take_each(lines)
+        self._in_flight += len(requests)
+        writes: list[Put | Delete] = []
+        reads: list[Get | List] = []
+        for request in requests:
+            if isinstance(request, (Put, Delete)):
+                writes.append(request)
+            else:
+                reads.append(request)
+        if requests:
+            submit(self, Batch(writes, [encode_command(write) for write in writes], reads))
         if malformed is not None:
             raise malformed
         if self._in_flight <= MOST_IN_FLIGHT:
             return None
         self._room = trio.Event()
         return self._room
+
+    def _take_each(self, lines: list[bytes]) -> tuple[list[Request], MalformedLine | None]:
+        """Return the good requests up to the first line that is none, and what that one is; tell which requests are bad."""
+        good: list[Request] = []
+        malformed: MalformedLine | None = None
+        for line in lines:
+            try:
+                good.append(decode_request(line))
+            except BadRequest as bad:
+                self._in_flight += 1
+                self.answer(ErrorAnswer.of(bad.request_id, bad.error))
+            except MalformedLine as problem:
+                malformed = problem
+                break
+        self.flush()
+        return good, malformed

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable
 from typing import Final, assert_never
 
 import trio
-from msgspec import Raw
+from msgspec import Raw, Struct
 
 from bargetrio.eventlog.event import RequestAnswered, RequestReceived
 from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
-from bargetrio.node.clients import ClientSession, Ticket
+from bargetrio.node.clients import Batch, ClientSession, Ticket
 from bargetrio.node.figures import NodeFigures
 from bargetrio.node.persister import Persister, StorageFailed
 from bargetrio.node.port import Sink
@@ -64,8 +64,6 @@ TURN_S: Final = 1.0
 
 Turnstile = Callable[[], Awaitable[None]]
 """Waited for before each turn: how a simulation makes a process stand still. Really there is none."""
-
-Batch = list[tuple[Request, Raw | None]]
 
 
 class Driver:
@@ -273,24 +271,23 @@ class Driver:
     # -- requests --------------------------------------------------------------------------------------------------------
 
     def _take_requests(self, now: float) -> None:
-        count = writes = 0
-        first: list[Raw] = []
+        """Take what clients ask; all writes are proposed together."""
         deadline = now + self._request_timeout_s
+        count = 0
+        tickets: list[Ticket] = []
+        commands: list[Raw] = []
         while self._requests and count < REQUESTS_A_PASS:
             session, batch = self._requests.popleft()
-            count += len(batch)
-            for request, command in batch:
-                if command is not None:
-                    writes += 1
-                    if len(first) < 3:
-                        first.append(command)
-                    ticket = Ticket(session, request, deadline)
-                    self._waiting.append(ticket)
-                    self.core.propose(ticket, command, now)
-                elif isinstance(request, (Get, List)):
-                    self._take_read(session, request, deadline, now)
-        if writes:
-            self._sink.record(self.core.node_id, RequestReceived(count=writes, op="write", first_commands=tuple(first)))
+            count += len(batch.writes) + len(batch.reads)
+            tickets += [Ticket(session, write, deadline) for write in batch.writes]
+            commands += batch.commands
+            for read in batch.reads:
+                self._take_read(session, read, deadline, now)
+        if tickets:
+            self._waiting += tickets
+            self.core.propose_all(tickets, commands, now)
+            fact = RequestReceived(count=len(tickets), op="write", first_commands=tuple(commands[:3]))
+            self._sink.record(self.core.node_id, fact)
 
     def _take_read(self, session: ClientSession, request: Get | List, deadline: float, now: float) -> None:
         if request.read == "stale":
@@ -317,34 +314,18 @@ class Driver:
         first_ticket = effect.last - len(tickets) + 1
         if effect.first < first_ticket:
             store.apply_all([entry.command for entry in log.slice(effect.first, first_ticket - 1)], effect.first)
+        if not tickets:
+            return
+        entries = log.slice(first_ticket, effect.last)
+        outcomes = store.apply_each([entry.command for entry in entries], first_ticket)
         answered, proposed_at = 0, 0.0
-        for index, ticket in enumerate(tickets, first_ticket):
-            entry = log.entry(index)
-            outcome = store.apply(entry.command, index)
-            if ticket is None or (ours := _ours(ticket)).done:
+        for index, (ticket, entry, outcome) in enumerate(zip(tickets, entries, outcomes, strict=True), first_ticket):
+            if ticket is None or (ours := _ours(ticket)).done or outcome is None:
                 continue
             if not answered:
                 proposed_at = ours.deadline - self._request_timeout_s
             answered += 1
-            request = ours.request
-            match outcome:
-                case Written(created=True):
-                    answer: PutAnswer | DeleteAnswer | ErrorAnswer = PutAnswer(
-                        id=request.id, key=outcome.key, index=index, term=entry.term, created=True
-                    )
-                case Written():
-                    answer = PutAnswer(id=request.id, key=outcome.key, index=index, term=entry.term)
-                case Removed():
-                    answer = DeleteAnswer(id=request.id, key=outcome.key, index=index, term=entry.term, deleted=outcome.deleted)
-                case Refused():
-                    answer = ErrorAnswer.of(request.id, BargeError("precondition_failed", outcome.detail))
-                case Unusable():
-                    answer = ErrorAnswer.of(request.id, BargeError("bad_request", outcome.detail))
-                case None:
-                    continue
-                case _:
-                    assert_never(outcome)
-            ours.answer(answer)
+            ours.answer(_answer_of(outcome, ours.request.id, index, entry.term))
         if answered:
             self._figures.proposals_committed += answered
             self._figures.commit.observe(trio.current_time() - proposed_at)
@@ -389,6 +370,22 @@ class Driver:
 
     def _tell_answered(self, count: int, op: str, error: str) -> None:
         self._sink.record(self.core.node_id, RequestAnswered(count=count, op=op, error=error))
+
+
+def _answer_of(outcome: Written | Removed | Refused | Unusable, request_id: int, index: int, term: int) -> Struct:
+    match outcome:
+        case Written(created=False):
+            return PutAnswer(id=request_id, key=outcome.key, index=index, term=term)
+        case Written():
+            return PutAnswer(id=request_id, key=outcome.key, index=index, term=term, created=True)
+        case Removed():
+            return DeleteAnswer(id=request_id, key=outcome.key, index=index, term=term, deleted=outcome.deleted)
+        case Refused():
+            return ErrorAnswer.of(request_id, BargeError("precondition_failed", outcome.detail))
+        case Unusable():
+            return ErrorAnswer.of(request_id, BargeError("bad_request", outcome.detail))
+        case _:
+            assert_never(outcome)
 
 
 def _ours(ticket: AnyTicket) -> Ticket:

@@ -6,17 +6,21 @@
 Requests are pipelined, answers may come in any order, `id` ties them together.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from bargetrio.protocol.errors import APPLIED, BargeError, ErrorCode
-from bargetrio.protocol.limits import MAX_INT
+from bargetrio.protocol.limits import KEY_BYTES, MAX_INT, VALUE_BYTES
 from bargetrio.protocol.validation import check_key, check_value, decode_value_b64
 
 RequestId = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Index = Annotated[int, Meta(ge=0, le=MAX_INT)]
+SHORT_KEY: Final = KEY_BYTES // 4
+SHORT_VALUE: Final = VALUE_BYTES // 4
+"""So many characters are within the limits, whatever they are: none has more than four bytes."""
 ReadLevel = Literal["linearizable", "lease", "stale"]
 
 
@@ -187,6 +191,39 @@ def decode_request(line: bytes) -> Request:
     except BargeError as error:
         raise BadRequest(request.id, error) from None
     return request
+
+
+def decode_requests(lines: Sequence[bytes]) -> list[Request] | None:
+    """Return the requests of many lines, a third of the time for each; None if one is wrong: `decode_request` says which.
+
+    No object has another one in it, so a line that ends in a brace ends an object. As many of those as lines and as objects: one
+    each, and none that goes over two lines.
+    """
+    text = b"\n".join(lines)
+    try:
+        requests = _decoder.decode_lines(text)
+        if not len(requests) == len(lines) == text.count(b"}\n") + text.endswith(b"}"):
+            return None
+        for request in requests:
+            if not is_plain(request):
+                check_request(request)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, BargeError):
+        return None
+    return requests
+
+
+def is_plain(request: Request) -> bool:
+    """Return whether this is the usual case, which nothing can be wrong with: a put of a short text under a short key."""
+    return (
+        isinstance(request, Put)
+        and request.value is not None
+        and 0 < len(request.key) <= SHORT_KEY
+        and "\0" not in request.key
+        and len(request.value) <= SHORT_VALUE
+        and request.value_b64 is None
+        and request.if_index is None
+        and not request.if_absent
+    )
 
 
 def check_request(request: Request) -> None:

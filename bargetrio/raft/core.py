@@ -4,6 +4,7 @@ Here are its state, the way in (`step`, `tick`, `propose`, `read`, `persisted`),
 term and role that everything shares. The rules themselves stand in election.py, replication.py and reads.py.
 """
 
+from collections.abc import Sequence
 from random import Random
 from typing import Final, assert_never
 
@@ -158,8 +159,18 @@ class Core:
             if ticket is not None:
                 self._effects.append(ProposalRefused(ticket, "overloaded", self.node_id))
             return
-        self._append_own(Entry(self.current_term, command))
+        self._append_own([Entry(self.current_term, command)])
         leader.tickets.append(ticket)
+
+    def propose_all(self, tickets: Sequence[Ticket], commands: Sequence[Command], now: float) -> None:
+        """Propose many commands as `propose` would one after another, in one step if this node leads and has room for them."""
+        leader = self.role
+        if not isinstance(leader, Leader) or self._is_overloaded(len(commands), sum(map(len, commands))):
+            for ticket, command in zip(tickets, commands, strict=True):
+                self.propose(ticket, command, now)
+            return
+        self._append_own([Entry(self.current_term, command) for command in commands])
+        leader.tickets.extend(tickets)
 
     def read(self, ticket: Ticket, now: float) -> None:
         """Ask for a linearizable read; the ticket ends with ReadReady or ReadFailed (6.4)."""
@@ -336,7 +347,7 @@ class Core:
         progress = {peer: Progress(next_index=next_index, heard_at=now) for peer in self.peers}
         leader = Leader(next_index, now + self.heartbeat_s, progress)
         self._change_role(leader, reason)
-        self._append_own(Entry(self.current_term, NO_OP))
+        self._append_own([Entry(self.current_term, NO_OP)])
         leader.tickets.append(None)
         return leader
 
@@ -375,16 +386,17 @@ class Core:
     def _refusal(self) -> RefusalReason:
         return "no_leader" if self.leader_id is None else "not_leader"
 
-    def _is_overloaded(self) -> bool:
+    def _is_overloaded(self, more_entries: int = 0, more_bytes: int = 0) -> bool:
         last = self.log.last_index
         return (
-            last - self.commit_index >= UNCOMMITTED_ENTRIES
-            or self.log.bytes_between(self.commit_index, last) >= UNCOMMITTED_BYTES
+            last - self.commit_index + more_entries >= UNCOMMITTED_ENTRIES
+            or self.log.bytes_between(self.commit_index, last) + more_bytes >= UNCOMMITTED_BYTES
         )
 
-    def _append_own(self, entry: Entry) -> None:
-        self.log.append((entry,))
-        self.durability.remember_entries(self.log.last_index, [entry], self.log.digest(self.log.last_index))
+    def _append_own(self, entries: list[Entry]) -> None:
+        first_index = self.log.last_index + 1
+        self.log.append(entries)
+        self.durability.remember_entries(first_index, entries, self.log.digest(self.log.last_index))
 
     def _apply(self) -> None:
         first = self.last_applied + 1

@@ -116,3 +116,18 @@ def test_two_stores_that_apply_the_same_are_the_same() -> None:
     outcomes = [[store.apply(raw, index) for index, raw in enumerate(commands, 1)] for store in (first, second)]
     assert outcomes[0] == outcomes[1]
     assert first.items("", "", 10) == second.items("", "", 10)
+
+
+PUTS = [put("a", "1"), put("b", "2"), put("a", "3", if_index=1), put("c", "4", if_absent=True)]
+COMMANDS = st.sampled_from([*PUTS, delete("a"), delete("b", 2), Raw(b"null"), Raw(b'{"op":"none"}')])
+
+
+@given(st.lists(COMMANDS, max_size=8))
+def test_together_is_as_one_by_one(commands: list[Raw]) -> None:
+    """Who leads applies with outcomes, who follows without, a small batch or a large one: it must all be the same."""
+    one, each, everything = Store(), Store(), Store()
+    outcomes = [one.apply(command, index) for index, command in enumerate(commands, 1)]
+    assert each.apply_each(commands, 1) == outcomes
+    everything.apply_all(commands, 1)
+    assert one.items("", "", 100) == each.items("", "", 100) == everything.items("", "", 100)
+    assert one.last_index == each.last_index == everything.last_index == len(commands)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bargetrio.protocol.errors import APPLIED, HTTP_STATUS, TITLE, BargeError
 from bargetrio.protocol.limits import KEY_BYTES, VALUE_BYTES
-from bargetrio.protocol.requests import BadRequest, Delete, Get, MalformedLine, Put, decode_request
+from bargetrio.protocol.requests import BadRequest, Delete, Get, MalformedLine, Put, decode_request, decode_requests
 from bargetrio.protocol.validation import check_key, check_value, decode_value_b64, text_or_b64
 
 
@@ -131,3 +131,40 @@ def test_the_error_table_is_whole() -> None:
     """Each code has its status, its title, and says whether the write was applied."""
     assert APPLIED.keys() == HTTP_STATUS.keys() == TITLE.keys()
     assert {code for code, applied in APPLIED.items() if applied is None} == {"storage_failed", "outcome_unknown"}
+
+
+PIECES = st.sampled_from(
+    [
+        b'{"id":1,"op":"get","key":"a"}',
+        b'{"id":2,"op":"put","key":"b","value":"}"}',
+        b'{"id":3,"op":"delete","key":"c","if_index":4}',
+        b'{"id":4,"op":"get","key":""}',
+        b'{"id":5,"op":"put","key":"d"}',
+        b'{"id":6,',
+        b'"op":"get","key":"e"}',
+        b" ",
+        b"\r",
+        b"",
+        b",",
+        b"[",
+        b"}",
+    ]
+)
+
+
+@given(st.lists(st.lists(PIECES, max_size=3).map(b"".join), max_size=6))
+def test_many_lines_are_what_each_of_them_is(lines: list[bytes]) -> None:
+    """None as soon as one is wrong: never two requests of one line, nor one of two."""
+    try:
+        each = [decode_request(line) for line in lines]
+    except (BadRequest, MalformedLine):
+        assert decode_requests(lines) is None
+    else:
+        assert decode_requests(lines) in (each, None if any(line[-1:] != b"}" for line in lines) else each)
+
+
+def test_an_object_over_two_lines_beside_two_on_one_is_seen() -> None:
+    """As many objects as lines, and yet no line is one."""
+    whole = b'{"id":1,"op":"get","key":"a"}'
+    assert decode_requests([whole, whole, whole]) is not None
+    assert decode_requests([whole + whole, whole[:8], whole[8:]]) is None

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import pytest
+from msgspec import Raw
 
 from bargetrio.raft.durability import Durability
 from bargetrio.raft.errors import ConsensusViolation
@@ -377,3 +378,25 @@ def test_too_much_uncommitted_is_refused_before_it_is_proposed() -> None:
     propose(node, "one more")
     assert node.ended == {"one more": "overloaded"}
     assert node.core.log.last_index == last
+
+
+def test_proposals_together_are_as_one_after_another() -> None:
+    """The same log, the same record for the disk, the same tickets, and where there is no room the same refusals."""
+    from bargetrio.raft import core as module
+
+    commands = [Raw(b'"c%d"' % number) for number in range(5)]
+    for room in (5, 6, 3):
+        one, together = leader(), leader()
+        for node in (one, together):
+            propose(node, *range(module.UNCOMMITTED_ENTRIES - (node.core.log.last_index - node.core.commit_index) - room))
+            node.perform()
+        for number, command in enumerate(commands):
+            one.core.propose(f"t{number}", command, 0)
+        together.core.propose_all([f"t{number}" for number in range(5)], commands, 0)
+        first = module.UNCOMMITTED_ENTRIES - room - 5
+        assert together.core.log.slice(first, together.core.log.last_index) == one.core.log.slice(first, one.core.log.last_index)
+        assert together.core.log.digest(together.core.log.last_index) == one.core.log.digest(one.core.log.last_index)
+        one.perform()
+        together.perform()
+        assert together.ended == one.ended
+        assert [refused for refused in together.ended.values() if refused == "overloaded"] == ["overloaded"] * max(0, 5 - room)
