@@ -329,13 +329,14 @@ class Node:
     # -- living ----------------------------------------------------------------------------------------------------------
 
     async def _live(self, driver: Driver, task_status: TaskStatus[None]) -> None:
-        assert self._acceptor is not None
+        assert self._acceptor is not None and self._arrivals is not None
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
             driver.snapshots = self._make_snapshots(driver, nursery)
             self._nursery = nursery
             if driver.core.is_rejoining:
                 nursery.start_soon(self._forget_rejoining, driver)
+            nursery.start_soon(self._arrivals.run)
             nursery.start_soon(self._acceptor.run)
             for link in self._links.values():
                 nursery.start_soon(link.run)
