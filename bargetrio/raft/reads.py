@@ -5,7 +5,7 @@ answered that round: nobody else can have led, and committed, in between. The ro
 to an earlier round proves nothing (BUG-44).
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bargetrio.raft import replication
 from bargetrio.raft.effects import ReadReady
@@ -16,9 +16,16 @@ if TYPE_CHECKING:
     from bargetrio.raft.core import Core
 
 
+ROUNDS_UNDER_WAY: Final = 2
+"""Reads that come while so many rounds are not answered wait, and share the next one: under load a round serves hundreds."""
+
+
 def start_round(core: "Core", leader: Leader) -> None:
-    """Give all reads that wait one round of heartbeats; not before an entry of our own term is committed (BUG-42)."""
-    if not leader.new_reads or core.commit_index < leader.term_start:
+    """Give all reads that wait one round of heartbeats; not before an entry of our own term is committed (BUG-42).
+
+    If a round's heartbeats are lost, the next ordinary ones carry its number.
+    """
+    if not leader.new_reads or core.commit_index < leader.term_start or len(leader.rounds) >= ROUNDS_UNDER_WAY:
         return
     leader.round += 1
     leader.rounds.append(ReadRound(leader.round, core.commit_index, leader.new_reads))

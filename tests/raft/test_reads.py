@@ -60,6 +60,33 @@ def test_a_later_read_needs_a_later_round() -> None:
     assert list(node.ended) == ["first"]
 
 
+def test_reads_that_come_while_two_rounds_are_under_way_share_the_next_one() -> None:
+    """6.4: one round serves many reads; it begins after all of them came."""
+    node = leader()
+    second = [read(node, "first"), read(node, "second")][1]
+    assert [read(node, ticket) for ticket in ("third", "fourth")] == [0, 0]
+    acknowledge(node, 1, node.core.log.last_index, round=second)
+    assert list(node.ended) == ["first", "second"]
+    third = max(message.round for _, message in node.take_sent() if isinstance(message, AppendRequest))
+    assert third == second + 1
+    acknowledge(node, 1, node.core.log.last_index, round=third)
+    assert list(node.ended) == ["first", "second", "third", "fourth"]
+
+
+def test_a_round_whose_heartbeats_are_lost_is_confirmed_by_the_next_ones() -> None:
+    """No read waits for a message that is gone."""
+    node = leader()
+    for ticket in ("first", "second", "third"):
+        read(node, ticket)
+    node.now = node.core.next_deadline
+    node.core.tick(node.now)
+    node.perform()
+    number = max(message.round for _, message in node.take_sent() if isinstance(message, AppendRequest))
+    acknowledge(node, 2, node.core.log.last_index, round=number)
+    assert list(node.ended) == ["first", "second"]
+    assert max(message.round for _, message in node.take_sent() if isinstance(message, AppendRequest)) == number + 1
+
+
 def test_reads_fail_when_the_leader_steps_down() -> None:
     """BUG-46: a deposed leader answers nothing that it has not confirmed."""
     node = leader()
