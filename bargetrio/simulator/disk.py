@@ -243,8 +243,10 @@ class SimulatedDisk:
         failure = self.fail_at.get(self.calls)
         if failure is not None:
             raise OSError(failure, "injected")
+        if not self.short_writes:
+            return wants
         ends = [end - offset for end in range((offset // SECTOR + 1) * SECTOR, offset + wants, SECTOR)]
-        return self._random.choice([*ends, wants]) if self.short_writes else wants
+        return self._random.choice([*ends, wants])
 
     def take_space(self, size: int) -> None:
         """Use free space; raise ENOSPC."""

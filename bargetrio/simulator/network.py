@@ -16,16 +16,16 @@ Link = tuple[NodeId, NodeId]
 
 
 class Network:
-    """Carries messages; `deliver` is called with (receiver, message) when one arrives."""
+    """Carries messages; `inboxes[node_id]` is called with each that arrives."""
 
-    def __init__(self, world: World, plan: Plan, deliver: Callable[[NodeId, Message], None]) -> None:
+    def __init__(self, world: World, plan: Plan) -> None:
+        self.inboxes: list[Callable[[Message], None]] = []
         self.cut: set[Link] = set()
         self.slow: dict[Link, float] = {}
         self.lost = 0
         self.repeated = 0
         self._world = world
         self._random: Random = world.random("network")
-        self._deliver = deliver
         self._keeps_order = "reordering" not in plan.kinds
         self._loss, self._duplication, self._late, self._damage = plan.loss, plan.duplication, plan.late, plan.damage
         self._last: dict[Link, float] = {}
@@ -65,11 +65,12 @@ class Network:
             delay += self.slow.get(link, 0.0)
         moment = self._world.now + delay
         if self._keeps_order:
-            moment = self._last[link] = max(moment, self._last.get(link, 0.0))
+            before = self._last.get(link, 0.0)
+            moment = self._last[link] = moment if moment > before else before
         self._world.at(moment, self._arrive, link, message)
 
     def _arrive(self, link: Link, message: Message) -> None:
         if link in self.cut:
             self.lost += 1
             return
-        self._deliver(link[1], message)
+        self.inboxes[link[1]](message)

@@ -15,7 +15,7 @@ from bargetrio.eventlog.event import DriverFact, Event, FaultsChanged
 from bargetrio.protocol.requests import Put
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta
+from bargetrio.raft.messages import Message, NodeId
 from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator import linearizability
@@ -26,7 +26,6 @@ from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.network import Network
 from bargetrio.simulator.plan import draw
-from bargetrio.simulator.port import Ticket
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot
@@ -34,6 +33,9 @@ from bargetrio.storage.errors import DamagedLog, DamagedSnapshot
 MOST_STEPS: Final = 2_000_000
 """A seed that needs more goes round in circles."""
 LOOK_S: Final = 0.1
+HASH_BYTES: Final = 16 * 1024
+"""So much of the trace is hashed at once."""
+AT_THE_END: Final = -1
 
 Told = tuple[float, NodeId | None, Fact | DriverFact]
 
@@ -82,16 +84,30 @@ class Referee:
         self._hash = blake2b(digest_size=8)
         self._encoder = msgspec.json.Encoder()
         self._buffer = bytearray()
+        # Only the invariants look on here.
+        self.synced = self.invariants.synced
+        self.applied = self.invariants.applied
+        self.passed = self.invariants.passed
+        self.snapshot_saved = self.invariants.snapshot_saved
+        self.read_asked = self.invariants.read_asked
+        self.read_served = self.invariants.read_served
 
     @property
     def trace(self) -> str:
         """Return the hash of all facts so far."""
+        self._hash_what_waits()
         return self._hash.hexdigest()
+
+    def _hash_what_waits(self) -> None:
+        self._hash.update(self._buffer)
+        self._buffer.clear()
 
     def fact(self, server: Server, fact: Fact | DriverFact) -> None:
         """Take a fact."""
-        self._encoder.encode_into((self._world.now, server.node_id, fact.kind, fact), self._buffer)
-        self._hash.update(self._buffer)
+        buffer = self._buffer
+        self._encoder.encode_into((self._world.now, server.node_id, fact.kind, fact), buffer, AT_THE_END)
+        if len(buffer) > HASH_BYTES:
+            self._hash_what_waits()
         if self._keep:
             self.told.append((self._world.now, server.node_id, fact))
         self.goals.fact(server, fact)
@@ -99,7 +115,7 @@ class Referee:
 
     def fault(self, text: str) -> None:
         """Take what the nemesis does to links, processes and disks."""
-        self._hash.update(text.encode())
+        self._buffer += text.encode()
         if self._keep:
             self.told.append((self._world.now, None, FaultsChanged(faults={}, text=text)))
 
@@ -114,10 +130,6 @@ class Referee:
             self.goals.installs(drops_entries=self.invariants.holds_uncommitted(server))
         self.invariants.writing(server, records)
 
-    def synced(self, server: Server, records: Sequence[Record]) -> None:
-        """It is on the disk."""
-        self.invariants.synced(server, records)
-
     def recovered(self, server: Server) -> None:
         """A server is back."""
         fate = self.invariants.recovered(server)
@@ -126,29 +138,9 @@ class Referee:
         elif fate != "nothing in flight":
             self.goals.hit("vote_lost" if fate == "vote lost" else "write_in_flight_lost")
 
-    def applied(self, server: Server, first: Index, last: Index) -> None:
-        """The store has taken entries."""
-        self.invariants.applied(server, first, last)
-
-    def snapshot_saved(self, server: Server, snapshot: SnapshotMeta) -> None:
-        """A snapshot has its name."""
-        self.invariants.snapshot_saved(server, snapshot)
-
-    def passed(self, server: Server) -> None:
-        """A pass is over."""
-        self.invariants.passed(server)
-
     def crashing(self, server: Server, *, writing: bool) -> None:
         """A server is about to crash."""
         self.goals.before_crash(server, writing=writing)
-
-    def read_asked(self, ticket: Ticket) -> None:
-        """A read has reached a server."""
-        self.invariants.read_asked(ticket)
-
-    def read_served(self, server: Server, ticket: Ticket) -> None:
-        """It is answered."""
-        self.invariants.read_served(server, ticket)
 
     def gave_up(self, server: Server, what: str) -> None:
         """A leader lost its office with somebody waiting."""
@@ -163,8 +155,9 @@ class Seed:
         self.plan = draw(self.world.random("plan"), nodes, allowed)
         self.referee = Referee(self.world, nodes, keep=keep)
         self.history: list[Operation] = []
-        self.network = Network(self.world, self.plan, self._deliver)
+        self.network = Network(self.world, self.plan)
         self.servers = [Server(node_id, self.plan, self.world, self.network.post, self.referee) for node_id in range(nodes)]
+        self.network.inboxes = [server.take_message for server in self.servers]
         self.referee.invariants.servers.update({server.node_id: server for server in self.servers})
         self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, self.referee.fault, self._burst)
         for server in self.servers:
@@ -179,13 +172,13 @@ class Seed:
 
     def run(self) -> None:
         """Run to the end; raise Broken, ConsensusViolation or DamagedLog."""
-        world, plan = self.world, self.plan
-        while world.now < plan.clients_until:
-            world.step()
-            if world.steps > MOST_STEPS:
-                raise Broken("it ends", f"{MOST_STEPS:,} steps and no end")
+        self._go_on(self.plan.clients_until)
         self._come_to_rest()
         self._judge()
+
+    def _go_on(self, until: float) -> None:
+        if not self.world.run(until, MOST_STEPS):
+            raise Broken("it ends", f"{MOST_STEPS:,} steps and no end")
 
     def _come_to_rest(self) -> None:
         """After the healing: a leader, a new committed write, the same state everywhere, and a last read of every key."""
@@ -194,9 +187,7 @@ class Seed:
         last: Call | None = None
         reads: list[Call] = []
         while world.now < plan.end_at:
-            stop = world.now + LOOK_S
-            while world.now < stop:
-                world.step()
+            self._go_on(world.now + LOOK_S)
             if last is None or (last.done and not self._was_applied(last)):
                 key = KEYS[0]
                 last = reader.call(Put(id=0, key=key, value=f"last {world.now:.1f}"), key)
@@ -237,9 +228,6 @@ class Seed:
 
     def _burst(self, node_id: NodeId, count: int) -> None:
         self.clients[0].burst(node_id, count)
-
-    def _deliver(self, to: NodeId, message: Message) -> None:
-        self.servers[to].take_message(message)
 
 
 def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: bool = False) -> Result:

@@ -44,6 +44,8 @@ from bargetrio.storage.wal import OpenFolder, open_folder
 HEARTBEAT_S: Final = 0.05
 ELECTION_S: Final = (0.3, 0.6)
 EIO: Final = 5
+MORE_TO_DO: Final = float("-inf")
+"""A core's deadline while it has more to apply."""
 
 
 class Server:
@@ -234,7 +236,7 @@ class Server:
             self._world.at(self._first_turns[sender(message)], self.take_message, message)
         elif self.core is not None:
             self._messages.append(message)
-            self._wake()
+            self._wake_last()
 
     def take_request(self, ticket: Ticket, command: Command | None) -> bool:
         """Take a client's write, or its read (None); return False if nobody is here."""
@@ -251,7 +253,7 @@ class Server:
     def _queue_request(self, life: int, ticket: Ticket, command: Command | None) -> None:
         if life == self.lives and self.core is not None:
             self._requests.append((ticket, command))
-            self._wake()
+            self._wake_last()
 
     # -- what its snapshots say ------------------------------------------------------------------------------------------
 
@@ -279,6 +281,15 @@ class Server:
             self._wake_planned = True
             self._world.at(max(self._world.now, self.paused_until), self._turn)
 
+    def _wake_last(self) -> None:
+        """Wake, at the end of a step of the world."""
+        if self._wake_planned:
+            return
+        if self.core is not None and self._world.now >= self.paused_until and self._world.takes_next_step():
+            self._pass(self.core)
+        else:
+            self._wake()
+
     def _turn(self) -> None:
         self._wake_planned = False
         if self.core is None:
@@ -291,10 +302,10 @@ class Server:
     def _on_timer(self, moment: float) -> None:
         if moment == self._timer_at:
             self._timer_at = float("inf")
-            self._wake()
+            self._wake_last()
 
     def _pass(self, core: Core) -> None:
-        now = self.local_now
+        now = self._offset + self._rate * self._world.now
         self._led = isinstance(core.role, Leader)
         try:
             while self._ended:
@@ -322,21 +333,24 @@ class Server:
             self._tell(NodeCrashed(reason=str(problem)))
             raise
         self._watcher.passed(self)
-        if core.has_more_to_apply:
+        deadline = core.next_deadline
+        if deadline == MORE_TO_DO:
             self._wake()
             return
-        moment = (core.next_deadline - self._offset) / self._rate + 1e-6
+        moment = (deadline - self._offset) / self._rate + 1e-6
         if moment < self._timer_at:
             self._timer_at = moment
             self._world.at(moment, self._on_timer, moment)
 
     def _perform(self, core: Core) -> None:
+        watcher = self._watcher
         for effect in core.take_effects():
             match effect:
                 case Announce():
-                    self._tell(effect.fact)
+                    watcher.fact(self, effect.fact)
                 case Send():
-                    self._send(effect)
+                    watcher.sent(self, effect.to, effect.message)
+                    self._post(self.node_id, effect.to, effect.message)
                 case Persist():
                     self._begin_write(effect)
                 case Apply():
@@ -408,7 +422,7 @@ class Server:
         else:
             self._watcher.synced(self, persist.records)
         self._ended.append((persist, failure))
-        self._wake()
+        self._wake_last()
 
     def disk_failed(self, failure: OSError) -> None:
         """Stop serving at once; nothing is retried (BUG-51). A fault makes a disk fail, a file that is not there does not."""
