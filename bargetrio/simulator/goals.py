@@ -4,8 +4,7 @@ They are counted from facts and faults alone, so a goal can't be reached by bein
 """
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from bargetrio.eventlog.event import DiskFailed, DriverFact, NodeKilled, NodeRecovered
 from bargetrio.raft.facts import (
@@ -24,6 +23,7 @@ from bargetrio.raft.facts import (
 )
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, SnapshotRequest, Term
 from bargetrio.raft.roles import Leader
+from bargetrio.simulator.port import Look
 from bargetrio.simulator.server import Server
 
 GOALS: Final[dict[str, str]] = {
@@ -100,7 +100,7 @@ class Goals:
         """Of each follower that has a part of a snapshot: who sent it, which, and how much."""
         self._restarted: set[NodeId] = set()
         """Followers that had a part of one when they crashed."""
-        self._looks: Final[dict[type[Fact | DriverFact], Callable[[Server, Any], None]]] = {
+        self.looks: Final[dict[type[Fact | DriverFact], Look]] = {
             RoleChanged: self._role,
             TermChanged: self._term,
             PreVoteRefused: lambda server, fact: self._refusal("pre_vote_refused", fact.reason),
@@ -116,18 +116,12 @@ class Goals:
             DiskFailed: self._down,
             NodeRecovered: self._up,
         }
-        """By kind of fact; four of five facts are appends sent and accepted, which nobody looks at."""
+        """What is done with a fact, by its kind."""
 
     def hit(self, goal: str) -> None:
         """Count."""
         assert goal in GOALS, goal
         self.counts[goal] += 1
-
-    def fact(self, server: Server, fact: Fact | DriverFact) -> None:
-        """Look at one fact."""
-        look = self._looks.get(type(fact))
-        if look is not None:
-            look(server, fact)
 
     def sent(self, server: Server, to: NodeId, message: Message) -> None:
         """Look at a message that has left."""

@@ -6,7 +6,7 @@ only at what a pass has changed.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -40,9 +40,12 @@ from bargetrio.raft.messages import (
 )
 from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
 from bargetrio.raft.roles import Follower, Leader
-from bargetrio.simulator.port import Ticket
+from bargetrio.simulator.port import Look, Ticket
 from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
 from bargetrio.storage.snapshots import read_snapshot, snapshot_name
+
+
+_encode: Final = msgspec.json.Encoder().encode
 
 
 class Broken(Exception):
@@ -125,7 +128,7 @@ class Invariants:
         self._entries: dict[tuple[Index, Term], int] = {}
         self._asked: dict[Ticket, tuple[Index, float]] = {}
         self._clock = clock
-        self._checks: Final[dict[type[Fact | DriverFact], Callable[[Server, Any], None]]] = {
+        self.looks: Final[dict[type[Fact | DriverFact], Look]] = {
             RoleChanged: self._check_role,
             LogTruncated: self._check_truncation,
             CommitAdvanced: self._check_commit,
@@ -133,14 +136,9 @@ class Invariants:
             VoteGranted: self._check_patience,
             SnapshotInstalled: self._check_installed,
         }
+        """What a single fact can break, by its kind."""
 
     # -- what the server tells -------------------------------------------------------------------------------------------
-
-    def fact(self, server: Server, fact: Fact | DriverFact) -> None:
-        """Check what a single fact can break."""
-        check = self._checks.get(type(fact))
-        if check is not None:
-            check(server, fact)
 
     def sent(self, server: Server, to: NodeId, message: Message) -> None:
         """What has left can't be taken back: the disk must know the term, and a vote is given once, in all lives."""
@@ -529,7 +527,7 @@ class _Bytes:
 
 
 def _content(store: Store) -> int:
-    return crc32(msgspec.json.encode(store.items("", "", 1000)[0]))
+    return crc32(_encode(store.slice_after(None, 1000)))
 
 
 def _core(server: Server) -> Core:

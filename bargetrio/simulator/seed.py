@@ -15,7 +15,7 @@ from bargetrio.eventlog.event import DriverFact, Event, FaultsChanged
 from bargetrio.protocol.requests import Put
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Message, NodeId
+from bargetrio.raft.messages import Message, NodeId, SnapshotReply, SnapshotRequest
 from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator import linearizability
@@ -26,6 +26,7 @@ from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.network import Network
 from bargetrio.simulator.plan import draw
+from bargetrio.simulator.port import Look
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot
@@ -36,6 +37,9 @@ LOOK_S: Final = 0.1
 HASH_BYTES: Final = 16 * 1024
 """So much of the trace is hashed at once."""
 AT_THE_END: Final = -1
+NOBODY: Final[tuple[Look, ...]] = ()
+SNAPSHOT_MESSAGES: Final = (SnapshotRequest, SnapshotReply)
+"""The only ones that lead to a goal."""
 
 Told = tuple[float, NodeId | None, Fact | DriverFact]
 
@@ -84,6 +88,11 @@ class Referee:
         self._hash = blake2b(digest_size=8)
         self._encoder = msgspec.json.Encoder()
         self._buffer = bytearray()
+        self._looks: dict[type[Fact | DriverFact], tuple[Look, ...]] = {
+            kind: tuple(looks[kind] for looks in (self.goals.looks, self.invariants.looks) if kind in looks)
+            for kind in (*self.goals.looks, *self.invariants.looks)
+        }
+        """Who looks at which kind of fact; four of five are appends sent and accepted, which nobody looks at."""
         # Only the invariants look on here.
         self.synced = self.invariants.synced
         self.applied = self.invariants.applied
@@ -110,8 +119,8 @@ class Referee:
             self._hash_what_waits()
         if self._keep:
             self.told.append((self._world.now, server.node_id, fact))
-        self.goals.fact(server, fact)
-        self.invariants.fact(server, fact)
+        for look in self._looks.get(type(fact), NOBODY):
+            look(server, fact)
 
     def fault(self, text: str) -> None:
         """Take what the nemesis does to links, processes and disks."""
@@ -121,7 +130,8 @@ class Referee:
 
     def sent(self, server: Server, to: NodeId, message: Message) -> None:
         """Take a message that has left."""
-        self.goals.sent(server, to, message)
+        if type(message) in SNAPSHOT_MESSAGES:
+            self.goals.sent(server, to, message)
         self.invariants.sent(server, to, message)
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
