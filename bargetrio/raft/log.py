@@ -61,7 +61,7 @@ class Log:
             return ()
         begin = max(first - self.start_index - 1, 0)
         end = min(last - self.start_index, begin + most)
-        return tuple(entry.command for entry in self._entries[begin : max(begin, end)])
+        return tuple([entry.command for entry in self._entries[begin : max(begin, end)]])
 
     def digest(self, index: Index) -> int:
         """Return the running digest of everything up to `index`: equal logs have equal digests; 0 before `start_index`."""

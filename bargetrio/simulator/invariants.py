@@ -6,7 +6,7 @@ only at what a pass has changed.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -137,33 +137,43 @@ class Invariants:
             SnapshotInstalled: self._check_installed,
         }
         """What a single fact can break, by its kind."""
+        self.sent: Final[dict[type[Message], Callable[[Server, NodeId, Any], None]]] = {
+            VoteReply: self._vote_sent,
+            PreVoteReply: self._pre_vote_sent,
+            PreVoteRequest: self._question_sent,
+            VoteRequest: self._candidacy_sent,
+            AppendRequest: self._leadership_sent,
+            AppendReply: self._note_told,
+            SnapshotRequest: self._leadership_sent,
+            SnapshotReply: self._installation_sent,
+        }
+        """What has left can't be taken back: the disk must know the term, and a vote is given once, in all lives."""
 
     # -- what the server tells -------------------------------------------------------------------------------------------
 
-    def sent(self, server: Server, to: NodeId, message: Message) -> None:
-        """What has left can't be taken back: the disk must know the term, and a vote is given once, in all lives."""
-        match message:
-            case AppendRequest() | SnapshotRequest():
-                self._check_promise(server, message.term, None)
-            case AppendReply():
-                self._check_promise(server, message.term, None)
-                self._note_told(server, to, message)
-            case VoteReply(granted=True):
-                self._note_vote(message.term, server.node_id, to)
-                self._check_promise(server, message.term, to)
-            case VoteReply() | PreVoteReply(granted=False):
-                self._check_promise(server, message.term, None)
-            case PreVoteRequest():
-                self._check_promise(server, message.term - 1, None)
-            case VoteRequest():
-                self._note_vote(message.term, server.node_id, server.node_id)
-                self._check_promise(server, message.term, server.node_id)
-            case SnapshotReply():
-                self._check_promise(server, message.term, None)
-                if message.installed:
-                    self._note_match(server, to, message.term, message.last_index)
-            case _:
-                pass
+    def _vote_sent(self, server: Server, to: NodeId, message: VoteReply) -> None:
+        if message.granted:
+            self._note_vote(message.term, server.node_id, to)
+        self._check_promise(server, message.term, to if message.granted else None)
+
+    def _pre_vote_sent(self, server: Server, to: NodeId, message: PreVoteReply) -> None:
+        if not message.granted:
+            self._check_promise(server, message.term, None)
+
+    def _question_sent(self, server: Server, to: NodeId, message: PreVoteRequest) -> None:
+        self._check_promise(server, message.term - 1, None)
+
+    def _candidacy_sent(self, server: Server, to: NodeId, message: VoteRequest) -> None:
+        self._note_vote(message.term, server.node_id, server.node_id)
+        self._check_promise(server, message.term, server.node_id)
+
+    def _leadership_sent(self, server: Server, to: NodeId, message: AppendRequest | SnapshotRequest) -> None:
+        self._check_promise(server, message.term, None)
+
+    def _installation_sent(self, server: Server, to: NodeId, message: SnapshotReply) -> None:
+        self._check_promise(server, message.term, None)
+        if message.installed:
+            self._note_match(server, to, message.term, message.last_index)
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
         """From now on two states of the disk are possible, or a few more if a snapshot is put in place."""
@@ -459,6 +469,7 @@ class Invariants:
         told.match_index = max(told.match_index, index)
 
     def _note_told(self, server: Server, to: NodeId, message: AppendReply) -> None:
+        self._check_promise(server, message.term, None)
         memory, core = self._memory[server.node_id], server.core
         if core is not None and message.term == core.current_term and message.match_index >= len(memory.disk.digests):
             raise Broken("durable before told", f"node {server.node_id} says {message.match_index}, its disk less")

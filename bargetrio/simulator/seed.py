@@ -38,8 +38,6 @@ HASH_BYTES: Final = 16 * 1024
 """So much of the trace is hashed at once."""
 AT_THE_END: Final = -1
 NOBODY: Final[tuple[Look, ...]] = ()
-SNAPSHOT_MESSAGES: Final = (SnapshotRequest, SnapshotReply)
-"""The only ones that lead to a goal."""
 
 Told = tuple[float, NodeId | None, Fact | DriverFact]
 
@@ -130,9 +128,10 @@ class Referee:
 
     def sent(self, server: Server, to: NodeId, message: Message) -> None:
         """Take a message that has left."""
-        if type(message) in SNAPSHOT_MESSAGES:
+        kind = type(message)
+        if kind is SnapshotRequest or kind is SnapshotReply:  # no other leads to a goal
             self.goals.sent(server, to, message)
-        self.invariants.sent(server, to, message)
+        self.invariants.sent[kind](server, to, message)
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
         """A write began."""
