@@ -136,7 +136,8 @@ class Core:
 
     def tick(self, now: float) -> None:
         """Do what time asks for. A timer that fires more than a heartbeat late means that this process stood still."""
-        snapshots.watch_for_quiet(self, now)
+        if self.last_applied != self.quiet_index or now - self.quiet_since > self.snapshot_policy.quiet_s:
+            snapshots.watch_for_quiet(self, now)
         deadline = self._timer
         if now < deadline:
             return
@@ -230,7 +231,7 @@ class Core:
     def take_effects(self) -> list[Effect]:
         """Return what must be done, in order; call it after every batch of input."""
         role = self.role
-        if isinstance(role, Leader):
+        if type(role) is Leader:
             if role.new_reads:
                 reads.start_round(self, role)
             replication.send_entries(self, role)
@@ -243,7 +244,7 @@ class Core:
             snapshots.maybe_take(self)
         if self.compact_to > self.log.start_index:
             snapshots.compact(self)
-        if isinstance(role, Leader) and (role.rounds or role.confirmed):
+        if type(role) is Leader and (role.rounds or role.confirmed):
             reads.release(self, role)
         effects, self._effects = self._effects, []
         return effects

@@ -45,7 +45,7 @@ from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
 from bargetrio.storage.snapshots import read_snapshot, snapshot_name
 
 
-_encode: Final = msgspec.json.Encoder().encode
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Broken(Exception):
@@ -379,16 +379,17 @@ class Invariants:
     def _check_commit(self, server: Server, fact: CommitAdvanced) -> None:
         core = _core(server)
         for index in range(fact.old_index + 1, fact.index + 1):
-            entry = Committed(core.log.term(index), core.log.digest(index), fact.term)
+            term, digest = core.log.term(index), core.log.digest(index)
             if index < len(self.committed):
-                if self.committed[index][:2] != entry[:2]:
+                before = self.committed[index]
+                if before.digest != digest or before.term != term:
                     raise Broken(
                         "state machine safety",
-                        f"node {server.node_id} calls entry {index} of term {entry.term} committed, "
-                        f"which was committed with term {self.committed[index].term} before",
+                        f"node {server.node_id} calls entry {index} of term {term} committed, "
+                        f"which was committed with term {before.term} before",
                     )
             else:
-                self.committed.append(entry)
+                self.committed.append(Committed(term, digest, fact.term))
                 self._reference.apply(core.log.entry(index).command, index)
                 self.states.append(_content(self._reference))
         if self._memory[server.node_id].leads:
@@ -538,7 +539,7 @@ class _Bytes:
 
 
 def _content(store: Store) -> int:
-    return crc32(_encode(store.slice_after(None, 1000)))
+    return crc32(_encode(store.stored))
 
 
 def _core(server: Server) -> Core:

@@ -315,7 +315,7 @@ class Server:
 
     def _pass(self, core: Core) -> None:
         now = self._offset + self._rate * self._world.now
-        self._led = isinstance(core.role, Leader)
+        self._led = type(core.role) is Leader
         try:
             while self._ended:
                 persist, failure = self._ended.popleft()

@@ -48,10 +48,8 @@ class World:
         """
         heap = self._heap
         self._until = until
-        while self.now < until:
+        while self.now < until and self.steps <= most_steps:
             self.now, _, action, arguments = heappop(heap)
             self.steps += 1
             action(*arguments)
-            if self.steps > most_steps:
-                return False
-        return True
+        return self.steps <= most_steps
