@@ -125,9 +125,10 @@ class Log:
 
     def holds(self, index: Index, term: Term) -> bool:
         """Return whether the entry at `index` has `term` here (5.3); what was compacted is committed, so every leader has it."""
-        if index < self.start_index:
-            return True
-        return index <= self.last_index and self.term(index) == term
+        place = index - self.start_index
+        if place <= 0:
+            return place < 0 or self._start_term == term
+        return index <= self.last_index and self._entries[place - 1].term == term
 
     def first_conflict(self, prev_log_index: Index, entries: tuple[Entry, ...]) -> int:
         """Return how many of `entries`, which follow `prev_log_index`, are in this log already (5.3), compacted ones included.

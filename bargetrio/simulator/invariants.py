@@ -44,7 +44,6 @@ from bargetrio.simulator.port import Look, Ticket
 from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
 from bargetrio.storage.snapshots import read_snapshot, snapshot_name
 
-
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -362,7 +361,7 @@ class Invariants:
             raise Broken("elected by a majority", f"node {node_id} leads term {term} with the votes of {voters}")
         memory = self._memory[node_id]
         memory.quorum_at = server.local_now
-        memory.match = {}
+        memory.match = dict.fromkeys(self._memory, 0)
         index = len(self.committed) - 1
         while index and self.committed[index].in_term >= term:
             index -= 1
@@ -427,7 +426,7 @@ class Invariants:
         now, longest, match = server.local_now, ELECTION_S[1], memory.match
         heard = 1
         for peer, progress in leader.progress.items():
-            if progress.match_index != match.get(peer, 0):
+            if progress.match_index != match[peer]:
                 self._check_match(server, core, peer, progress.match_index)
                 match[peer] = progress.match_index
             if now - progress.heard_at < longest:
@@ -445,7 +444,7 @@ class Invariants:
 
     def _check_match(self, server: Server, core: Core, peer: NodeId, index: Index) -> None:
         """What a leader believes of a follower's disk only rises, and is so, unless the follower has gone on to a later term."""
-        if index < self._memory[server.node_id].match.get(peer, 0):
+        if index < self._memory[server.node_id].match[peer]:
             raise Broken("match_index only rises", f"node {server.node_id}'s for node {peer}")
         disk = self._memory[peer].disk
         digest = self._digest(core, index)
@@ -470,17 +469,18 @@ class Invariants:
         told.match_index = max(told.match_index, index)
 
     def _note_told(self, server: Server, to: NodeId, message: AppendReply) -> None:
-        self._check_promise(server, message.term, None)
-        memory, core = self._memory[server.node_id], server.core
-        if core is not None and message.term == core.current_term and message.match_index >= len(memory.disk.digests):
-            raise Broken("durable before told", f"node {server.node_id} says {message.match_index}, its disk less")
-        told = memory.told.get((to, message.term))
+        memory, core, term, index = self._memory[server.node_id], server.core, message.term, message.match_index
+        if memory.disk.term < term:
+            self._check_promise(server, term, None)
+        if core is not None and term == core.current_term and index >= len(memory.disk.digests):
+            raise Broken("durable before told", f"node {server.node_id} says {index}, its disk less")
+        told = memory.told.get((to, term))
         if told is None:
-            memory.told[to, message.term] = _Told(message.match_index, self._clock())
+            memory.told[to, term] = _Told(index, self._clock())
             return
         told.at = self._clock()
-        if message.match_index > told.match_index:
-            told.match_index = message.match_index
+        if index > told.match_index:
+            told.match_index = index
 
     def _note_vote(self, term: Term, voter: NodeId, candidate: NodeId) -> None:
         earlier = self._votes.setdefault((term, voter), candidate)

@@ -41,7 +41,7 @@ class Network:
     def post(self, source: NodeId, target: NodeId, message: Message) -> None:
         """Send; it may never arrive."""
         link = (source, target)
-        if link in self.cut or (self._loss and self._chance() < self._loss):
+        if (self.cut and link in self.cut) or (self._loss and self._chance() < self._loss):
             self.lost += 1
             return
         if self._damage and isinstance(message, SnapshotRequest) and self._chance() < self._damage:
@@ -71,7 +71,7 @@ class Network:
         self._world.at(moment, self._arrive, link, message)
 
     def _arrive(self, link: Link, message: Message) -> None:
-        if link in self.cut:
+        if self.cut and link in self.cut:
             self.lost += 1
             return
         self.inboxes[link[1]](message)
