@@ -44,9 +44,9 @@ class SimulatedFile:
         """Write, all or as much as an injected fault leaves."""
         data = data[: self._disk.call(self._life, offset, len(data))]
         seen = self._inode.seen
-        grown = max(0, offset + len(data) - len(seen))
-        self._disk.take_space(grown)
-        if grown:
+        grown = offset + len(data) - len(seen)
+        if grown > 0:
+            self._disk.take_space(grown)
             seen.extend(bytes(grown))
         seen[offset : offset + len(data)] = data
         self._inode.pending.append((offset, data))
@@ -77,8 +77,9 @@ class SimulatedFile:
             inode.pending.clear()
             raise
         synced, size = inode.synced, len(inode.seen)
-        del synced[size:]
-        synced.extend(bytes(size - len(synced)))
+        if len(synced) != size:
+            del synced[size:]
+            synced.extend(bytes(size - len(synced)))
         for offset, data in inode.pending:
             end = min(offset + len(data), size)
             if end > offset:

@@ -426,9 +426,10 @@ class Invariants:
         now, longest, match = server.local_now, ELECTION_S[1], memory.match
         heard = 1
         for peer, progress in leader.progress.items():
-            if progress.match_index != match[peer]:
-                self._check_match(server, core, peer, progress.match_index)
-                match[peer] = progress.match_index
+            index = progress.match_index
+            if index != match[peer]:
+                self._check_match(server, core, peer, index)
+                match[peer] = index
             if now - progress.heard_at < longest:
                 heard += 1
         if heard >= self.quorum:
@@ -514,10 +515,13 @@ class Invariants:
         digests = list(digests)
         for record in records:
             match record:
+                case Append():
+                    digest = digests[-1]
+                    for entry in record.entries:
+                        digest = crc32(entry.command, (digest + entry.term) & 0xFFFFFFFF)
+                        digests.append(digest)
                 case HardState():
                     term, voted_for = record.term, record.voted_for
-                case Append():
-                    digests.extend(_digests(digests[-1], record))
                 case Truncate():
                     del digests[record.from_index :]
                 case Install():
@@ -554,11 +558,3 @@ def _fate(memory: _Memory, found: _DiskState) -> Literal["nothing in flight", "k
     if (meant.term, meant.voted_for, list(meant.digests)) == found:
         return "kept"
     return "vote lost" if meant.voted_for is not None and meant[:2] != memory.disk[:2] else "lost"
-
-
-def _digests(digest: int, record: Append) -> list[int]:
-    found: list[int] = []
-    for entry in record.entries:
-        digest = crc32(entry.command, (digest + entry.term) & 0xFFFFFFFF)
-        found.append(digest)
-    return found

@@ -137,8 +137,9 @@ class Referee:
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
         """A write began."""
-        if any(isinstance(record, Install) for record in records):
-            self.goals.installs(drops_entries=self.invariants.holds_uncommitted(server))
+        for record in records:
+            if type(record) is Install:
+                self.goals.installs(drops_entries=self.invariants.holds_uncommitted(server))
         self.invariants.writing(server, records)
 
     def recovered(self, server: Server) -> None:
