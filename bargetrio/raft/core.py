@@ -221,7 +221,10 @@ class Core:
     @property
     def next_deadline(self) -> float:
         """When `tick` must be called at the latest; -inf while there is more to apply."""
-        return float("-inf") if self.last_applied < self.commit_index and self.has_more_to_apply else self._timer
+        if self.last_applied < self.commit_index and self.has_more_to_apply:
+            return float("-inf")
+        role = self.role
+        return role.heartbeat_deadline if isinstance(role, Leader) else role.election_deadline
 
     @property
     def has_more_to_apply(self) -> bool:

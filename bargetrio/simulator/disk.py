@@ -158,7 +158,7 @@ class SimulatedDisk:
         """The names of this folder are on the disk."""
         self.call(self.life)
         for names in (self._synced_names, self._names):
-            for name in [name for name in names if _folder_of(name) == folder]:
+            for name in [name for name in names if name.rpartition("/")[0] == folder]:
                 if name in self._names:
                     self._synced_names[name] = self._names[name]
                 else:
@@ -304,7 +304,3 @@ def _sectors(offset: int, data: bytes) -> list[tuple[int, bytes]]:
         pieces.append((place, data[place - offset : stop - offset]))
         place = stop
     return pieces
-
-
-def _folder_of(name: str) -> str:
-    return name.rpartition("/")[0]
