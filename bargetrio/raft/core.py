@@ -95,8 +95,6 @@ class Core:
         self.must_not_apply = False
         """The driver says that a long backlog must wait: clients wait for another node of the process to apply its own."""
         self.is_snapshot_asked = False
-        self.unripe_at: Index = -1
-        """What was applied when it was last found too early for a snapshot: it is asked once, not after every input."""
         self.quiet_since = now
         self.quiet_index = self.last_applied
         """Since then nothing was applied, and this is the last index that was."""
@@ -243,8 +241,7 @@ class Core:
             self._effects.append(persist)
         if self.last_applied < self.commit_index and self.has_more_to_apply:
             self._apply()
-        if self.last_applied != self.unripe_at or self.is_snapshot_asked:
-            snapshots.maybe_take(self)
+        snapshots.maybe_take(self)
         if self.compact_to > self.log.start_index:
             snapshots.compact(self)
         if type(role) is Leader and (role.rounds or role.confirmed):

@@ -19,7 +19,7 @@ class Log:
     A log that was never compacted starts at index 0, term 0: "before the log".
 
     `start_index` and `last_index` (equal if there is no entry) are for others to read only. They are attributes and not computed:
-    every step asks for them, a simulated step five times (docs/decisions/simulator_pace.md).
+    every step asks for them, a simulated pass eight times (docs/decisions/simulator_pace.md).
     """
 
     def __init__(self, entries: Iterable[Entry] = (), start: LogStart | None = None) -> None:

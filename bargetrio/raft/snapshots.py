@@ -59,10 +59,7 @@ class Receiving:
 
 def maybe_take(core: "Core") -> None:
     """Ask for a snapshot when it is time, or when somebody asked for one."""
-    if core.is_taking or core.must_not_take or core.installing is not None:
-        return
-    if not core.is_snapshot_asked and not _is_time(core):
-        core.unripe_at = core.last_applied
+    if core.is_taking or core.must_not_take or core.installing is not None or not (core.is_snapshot_asked or _is_time(core)):
         return
     index = core.last_applied
     # Only what this disk holds by itself: a crash must not find a snapshot that is ahead of its own log.
@@ -98,7 +95,7 @@ def taken(core: "Core", snapshot: SnapshotMeta, now: float) -> None:
     core.is_taking = False
     if core.installing is not None or (core.snapshot is not None and snapshot.last_index <= core.snapshot.last_index):
         return
-    core.snapshot, core.unripe_at = snapshot, -1
+    core.snapshot = snapshot
     trailing = core.snapshot_policy.trailing
     core.compact_to = max(core.log.start_index, min(snapshot.last_index - trailing, _needed_by_transfers(core, now)))
     core.announce(
@@ -270,7 +267,7 @@ def maybe_load(core: "Core") -> None:
     """Once the disk has the snapshot in place, the state machine may be replaced."""
     snapshot = core.installing
     if snapshot is not None and core.snapshot != snapshot and core.durability.durable_index >= snapshot.last_index:
-        core.snapshot, core.unripe_at = snapshot, -1
+        core.snapshot = snapshot
         core.emit(LoadSnapshot(snapshot))
 
 

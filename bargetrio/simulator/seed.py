@@ -107,7 +107,7 @@ class Referee:
         return self._hash.hexdigest()
 
     def _hash_what_waits(self) -> None:
-        # Encoding many facts at once takes half the time; a newline stands nowhere but between two.
+        # Encoding many facts at once is faster (docs/decisions/simulator_pace.md); a newline stands nowhere but between two.
         self._hash.update(self._encode_lines(self._unhashed).replace(b"\n", b""))
         self._unhashed.clear()
 
@@ -244,7 +244,7 @@ class Seed:
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """A seed makes many objects and hardly any cycles: looking for them took 3 % of its time. Afterwards it is as it was."""
+    """A seed makes many objects and hardly any cycles: looking for them took 2 % of its time. Afterwards it is as it was."""
     was_on = gc.isenabled()
     gc.disable()
     try:
