@@ -1,6 +1,6 @@
 """The keys: what all committed commands, applied in order, amount to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
 
@@ -64,6 +64,11 @@ class Store:
         self._scans: list[Scan] = []
         self.last_index = 0
         """The index of the last applied entry."""
+
+    @property
+    def stored(self) -> Mapping[str, Stored]:
+        """What is stored under each key, in no order: for who looks on."""
+        return self._stored
 
     def __len__(self) -> int:
         return len(self._stored)

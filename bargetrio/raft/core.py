@@ -135,7 +135,8 @@ class Core:
 
     def tick(self, now: float) -> None:
         """Do what time asks for. A timer that fires more than a heartbeat late means that this process stood still."""
-        snapshots.watch_for_quiet(self, now)
+        if self.last_applied != self.quiet_index or now - self.quiet_since > self.snapshot_policy.quiet_s:
+            snapshots.watch_for_quiet(self, now)
         deadline = self._timer
         if now < deadline:
             return
@@ -229,7 +230,10 @@ class Core:
     @property
     def next_deadline(self) -> float:
         """When `tick` must be called at the latest; -inf while there is more to apply."""
-        return float("-inf") if self.has_more_to_apply else self._timer
+        if self.last_applied < self.commit_index and self.has_more_to_apply:
+            return float("-inf")
+        role = self.role
+        return role.heartbeat_deadline if isinstance(role, Leader) else role.election_deadline
 
     @property
     def has_more_to_apply(self) -> bool:
@@ -238,18 +242,22 @@ class Core:
 
     def take_effects(self) -> list[Effect]:
         """Return what must be done, in order; call it after every batch of input."""
-        if isinstance(self.role, Leader):
-            reads.start_round(self, self.role)
-            replication.send_entries(self, self.role)
+        role = self.role
+        if type(role) is Leader:
+            if role.new_reads:
+                reads.confirm(self, role)  # what that frees is for the reads that wait
+                reads.start_round(self, role)
+            replication.send_entries(self, role)
         persist = self.durability.next_write()
         if persist is not None:
             self._effects.append(persist)
-        if self.has_more_to_apply:
+        if self.last_applied < self.commit_index and self.has_more_to_apply:
             self._apply()
         snapshots.maybe_take(self)
-        snapshots.compact(self)
-        if isinstance(self.role, Leader):
-            reads.release(self, self.role)
+        if self.compact_to > self.log.start_index:
+            snapshots.compact(self)
+        if type(role) is Leader and (role.rounds or role.confirmed):
+            reads.release(self, role)
         effects, self._effects = self._effects, []
         return effects
 
@@ -364,7 +372,8 @@ class Core:
 
     @property
     def _timer(self) -> float:
-        return self.role.heartbeat_deadline if isinstance(self.role, Leader) else self.role.election_deadline
+        role = self.role
+        return role.heartbeat_deadline if isinstance(role, Leader) else role.election_deadline
 
     def _change_role(self, role: Role, reason: str) -> None:
         assert (self.role.name, role.name) in TRANSITIONS, f"{self.role.name} to {role.name}"

@@ -95,7 +95,9 @@ class Durability:
 
     def hold(self, send: Send, index: Index = 0) -> bool:
         """Keep `send` until term, vote and the log up to `index` are durable; return False if they are already."""
-        number = max(self._hard_state_number, self.write_that_covers(index))
+        number = self._hard_state_number
+        if index > self.durable_index:
+            number = max(number, self.write_that_covers(index))
         if number <= self.synced_number:
             return False
         if number < self._queued_number:

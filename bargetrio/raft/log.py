@@ -17,26 +17,21 @@ class Log:
     term    (1)  1   1   2   2      last_index 7, last_term 2
     ```
     A log that was never compacted starts at index 0, term 0: "before the log".
+
+    `start_index` and `last_index` (equal if there is no entry) are for others to read only. They are attributes and not computed:
+    every step asks for them, a simulated pass eight times (docs/decisions/simulator_pace.md).
     """
 
     def __init__(self, entries: Iterable[Entry] = (), start: LogStart | None = None) -> None:
         start = LogStart() if start is None else start
-        self._start_index, self._start_term = start.index, start.term
+        self.start_index: Index = start.index
+        self.last_index: Index = start.index
+        self._start_term = start.term
         self._entries: list[Entry] = []
         self._forgotten: list[Entry] = []
         self._digests = array("I", [start.digest])
         self._bytes = array("Q", [0])
         self.append(entries)
-
-    @property
-    def start_index(self) -> Index:
-        """The index before the first entry that is here."""
-        return self._start_index
-
-    @property
-    def last_index(self) -> Index:
-        """The index of the last entry, `start_index` if there is none."""
-        return self._start_index + len(self._entries)
 
     @property
     def last_term(self) -> Term:
@@ -45,36 +40,39 @@ class Log:
 
     def term(self, index: Index) -> Term:
         """Return the term of the entry at `index`, from `start_index` on; 0 for index 0."""
-        place = index - self._start_index
+        place = index - self.start_index
         assert place >= 0, f"entry {index} was compacted"
         return self._entries[place - 1].term if place else self._start_term
 
     def entry(self, index: Index) -> Entry:
         """Return the entry at `index`."""
-        assert index > self._start_index
-        return self._entries[index - self._start_index - 1]
+        assert index > self.start_index
+        return self._entries[index - self.start_index - 1]
 
     def slice(self, first: Index, last: Index) -> tuple[Entry, ...]:
         """Return entries `first` to `last`, both included; none if there are none between."""
         if first > last:
             return ()
-        assert first > self._start_index
-        return tuple(self._entries[first - self._start_index - 1 : last - self._start_index])
+        assert first > self.start_index
+        return tuple(self._entries[first - self.start_index - 1 : last - self.start_index])
 
     def commands(self, first: Index, last: Index, most: int = 3) -> tuple[Command, ...]:
         """Return the first few commands from `first` to `last`, of those that are here."""
-        begin = max(first - self._start_index - 1, 0)
-        end = min(last - self._start_index, begin + most)
-        return tuple(entry.command for entry in self._entries[begin : max(begin, end)])
+        if first > last:
+            return ()
+        begin = max(first - self.start_index - 1, 0)
+        end = min(last - self.start_index, begin + most)
+        return tuple([entry.command for entry in self._entries[begin : max(begin, end)]])
 
     def digest(self, index: Index) -> int:
         """Return the running digest of everything up to `index`: equal logs have equal digests; 0 before `start_index`."""
-        place = index - self._start_index
+        place = index - self.start_index
         return self._digests[place] if place >= 0 else 0
 
     def bytes_between(self, after: Index, last: Index) -> int:
         """Return the size of the commands after `after` up to `last`, of those that are here."""
-        return self._bytes[last - self._start_index] - self._bytes[max(after - self._start_index, 0)]
+        start = self.start_index
+        return self._bytes[last - start] - self._bytes[after - start if after > start else 0]
 
     def append(self, entries: Iterable[Entry]) -> None:
         """Add entries at the end."""
@@ -87,28 +85,31 @@ class Log:
             add_digest(digest)
             add_size(size)
             keep(entry)
+        self.last_index = self.start_index + len(self._entries)
 
     def truncate(self, from_index: Index) -> None:
         """Delete the entries from `from_index` on."""
-        place = from_index - self._start_index
+        place = from_index - self.start_index
         assert place > 0
         del self._entries[place - 1 :]
         del self._digests[place:]
         del self._bytes[place:]
+        self.last_index = from_index - 1
 
     def compact(self, to_index: Index) -> None:
         """Forget the entries up to `to_index`; its term and digest stay known."""
-        place = to_index - self._start_index
+        place = to_index - self.start_index
         assert 0 <= place <= len(self._entries)
         self._start_term = self.term(to_index)
-        self._start_index = to_index
+        self.start_index = to_index
         del self._entries[:place]
         del self._digests[:place]
         del self._bytes[:place]
 
     def reset(self, start: LogStart) -> None:
         """Forget everything: the log goes on after `start`, which a snapshot holds. `drop` gives the memory back."""
-        self._start_index, self._start_term = start.index, start.term
+        self.start_index = self.last_index = start.index
+        self._start_term = start.term
         self._forgotten += self._entries
         self._entries = []
         self._digests = array("I", [start.digest])
@@ -121,9 +122,9 @@ class Log:
 
     def batch_end(self, first: Index, most_entries: int, most_bytes: int) -> Index:
         """Return the last index of a batch from `first`: within both limits, but at least one entry."""
-        place = first - self._start_index
+        place = first - self.start_index
         by_size = bisect_right(self._bytes, self._bytes[place - 1] + most_bytes, place) - 1
-        return max(first, min(first + most_entries - 1, by_size + self._start_index, self.last_index))
+        return max(first, min(first + most_entries - 1, by_size + self.start_index, self.last_index))
 
     def is_behind(self, last_log_index: Index, last_log_term: Term) -> bool:
         """Return whether the given log end is at least as up to date as ours (5.4.1)."""
@@ -131,16 +132,19 @@ class Log:
 
     def holds(self, index: Index, term: Term) -> bool:
         """Return whether the entry at `index` has `term` here (5.3); what was compacted is committed, so every leader has it."""
-        if index < self._start_index:
-            return True
-        return index <= self.last_index and self.term(index) == term
+        place = index - self.start_index
+        if place <= 0:
+            return place < 0 or self._start_term == term
+        return index <= self.last_index and self._entries[place - 1].term == term
 
     def first_conflict(self, prev_log_index: Index, entries: tuple[Entry, ...]) -> int:
         """Return how many of `entries`, which follow `prev_log_index`, are in this log already (5.3), compacted ones included.
 
         The next one is either beyond the end or in conflict; what stands after a match is kept (BUG-22, BUG-21).
         """
-        start = prev_log_index - self._start_index
+        if not entries:
+            return 0
+        start = prev_log_index - self.start_index
         both = min(len(entries), self.last_index - prev_log_index)
         for count in range(max(-start, 0), both):
             if entries[count].term != self._entries[start + count].term:
@@ -153,6 +157,6 @@ class Log:
         Terms never fall along a log, so both sides can skip a whole term a probe (5.3, the end).
         """
         top = min(index, self.last_index)
-        if top < self._start_index or self._start_term > term:
+        if top < self.start_index or self._start_term > term:
             return 0
-        return self._start_index + bisect_right(self._entries, term, 0, top - self._start_index, key=lambda entry: entry.term)
+        return self.start_index + bisect_right(self._entries, term, 0, top - self.start_index, key=lambda entry: entry.term)

@@ -34,12 +34,17 @@ def start_round(core: "Core", leader: Leader) -> None:
         replication.send_empty(core, leader, peer, progress)
 
 
-def release(core: "Core", leader: Leader) -> None:
-    """Answer the reads whose round a majority has acknowledged and whose index is applied."""
+def confirm(core: "Core", leader: Leader) -> None:
+    """Take the rounds that a majority has acknowledged out of those under way."""
     acknowledged = sorted((progress.acknowledged_round for progress in leader.progress.values()), reverse=True)
     confirmed = leader.round if core.majority == 1 else acknowledged[core.majority - 2]
     while leader.rounds and leader.rounds[0].number <= confirmed:
         leader.confirmed.append(leader.rounds.popleft())
+
+
+def release(core: "Core", leader: Leader) -> None:
+    """Answer the reads whose round a majority has acknowledged and whose index is applied."""
+    confirm(core, leader)
     while leader.confirmed and leader.confirmed[0].read_index <= core.last_applied:
         ready = leader.confirmed.popleft()
         core.announce(ReadServed(term=core.current_term, index=ready.read_index, count=len(ready.tickets), round=ready.number))

@@ -45,8 +45,8 @@ def on_heartbeat_deadline(core: "Core", leader: Leader, now: float) -> None:
 
 def heard_from_quorum(core: "Core", leader: Leader, now: float, within_s: float) -> bool:
     """Return whether a majority, ourselves included, answered within that time (check-quorum, 6.2)."""
-    heard = sum(1 for progress in leader.progress.values() if now - progress.heard_at < within_s)
-    return heard + 1 >= core.majority
+    heard = [progress for progress in leader.progress.values() if now - progress.heard_at < within_s]
+    return len(heard) + 1 >= core.majority
 
 
 def send_empty(core: "Core", leader: Leader, peer: NodeId, progress: Progress) -> None:
@@ -60,6 +60,8 @@ def send_entries(core: "Core", leader: Leader) -> None:
     """Send every follower what it lacks, as far as its window allows; probe those whose log we don't know yet."""
     last_index = core.log.last_index
     for peer, progress in leader.progress.items():
+        if progress.next_index > last_index and progress.state == "replicate":
+            continue  # the usual case: it lacks nothing
         if progress.state != "snapshot" and progress.next_index <= core.log.start_index:
             snapshots.begin_transfer(core, peer, progress)
         if progress.state == "snapshot":
@@ -91,20 +93,23 @@ def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
         return
     progress = leader.progress[message.follower_id]
     progress.heard_at = now
-    progress.acknowledged_round = max(progress.acknowledged_round, min(message.round, leader.round))
+    if message.round > progress.acknowledged_round:
+        progress.acknowledged_round = min(message.round, leader.round)
     if message.success:
+        known = progress.match_index
         _on_success(core, progress, message)
-        advance_commit(core, leader)
+        if progress.match_index != known:  # most answer heartbeats, and say nothing new
+            advance_commit(core, leader)
     else:
         _on_refusal(core, progress, message)
 
 
 def advance_commit(core: "Core", leader: Leader) -> None:
     """Commit what a majority of disks holds, if it is of our own term (5.3, 5.4.2)."""
-    matched = sorted(progress.match_index for progress in leader.progress.values())
+    matched = [progress.match_index for progress in leader.progress.values()]
     matched.append(core.durability.durable_index)
-    matched.sort(reverse=True)
-    index = matched[core.majority - 1]
+    matched.sort()
+    index = matched[-core.majority]
     # Counting copies commits only entries of our own term: Figure 8 shows an older one, on a majority, overwritten.
     if index >= leader.term_start:
         core.advance_commit_to(index)
@@ -113,7 +118,8 @@ def advance_commit(core: "Core", leader: Leader) -> None:
 def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
     if message.match_index > core.log.last_index:
         return  # a reply to nothing that we sent
-    progress.match_index = max(progress.match_index, message.match_index)  # it only rises (BUG-18)
+    if message.match_index > progress.match_index:  # it only rises (BUG-18)
+        progress.match_index = message.match_index
     while progress.in_flight and progress.in_flight[0][0] <= progress.match_index:
         progress.in_flight_bytes -= progress.in_flight.popleft()[1]
     match progress.state:
@@ -122,7 +128,8 @@ def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
             progress.forget_in_flight()
             progress.next_index = max(progress.match_index, min(message.prev_log_index, core.log.last_index)) + 1
         case "replicate":
-            progress.next_index = max(progress.next_index, progress.match_index + 1)
+            if progress.next_index <= progress.match_index:
+                progress.next_index = progress.match_index + 1
         case "snapshot":
             if progress.match_index >= core.log.start_index:  # entries that were on their way were enough
                 resume(core, progress, progress.match_index)
@@ -150,16 +157,16 @@ def _on_refusal(core: "Core", progress: Progress, message: AppendReply) -> None:
 
 
 def _send_append(core: "Core", leader: Leader, peer: NodeId, prev_log_index: Index, last: Index) -> None:
-    first = prev_log_index + 1
+    first, count = prev_log_index + 1, last - prev_log_index
     core.announce(
         AppendSent(
             peer=peer,
             term=core.current_term,
             index=last,
             first_index=first,
-            count=last - prev_log_index,
+            count=count,
             leader_commit=core.commit_index,
-            first_commands=core.log.commands(first, last),
+            first_commands=core.log.commands(first, last) if count else (),
             digest=core.log.digest(last),
         )
     )
@@ -170,7 +177,7 @@ def _send_append(core: "Core", leader: Leader, peer: NodeId, prev_log_index: Ind
             leader_id=core.node_id,
             prev_log_index=prev_log_index,
             prev_log_term=core.log.term(prev_log_index) if prev_log_index else 0,
-            entries=core.log.slice(first, last),
+            entries=core.log.slice(first, last) if count else (),
             leader_commit=core.commit_index,
             round=leader.round,
         ),
@@ -193,18 +200,20 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
         _reject(core, message, f"{where}: the log ends at {core.log.last_index}")
         return
     assert follower.leader_id == message.leader_id
-    known = core.log.first_conflict(prev_log_index, message.entries)
-    covered = prev_log_index + len(message.entries)
-    if known < len(message.entries):
-        _take_entries(core, message, known)
+    count = len(message.entries)
+    covered = prev_log_index + count
+    if count:
+        known = core.log.first_conflict(prev_log_index, message.entries)
+        if known < count:
+            _take_entries(core, message, known)
     core.announce(
         AppendAccepted(
             peer=message.leader_id,
             term=core.current_term,
             index=covered,
             first_index=prev_log_index + 1,
-            count=len(message.entries),
-            first_commands=core.log.commands(prev_log_index + 1, covered),
+            count=count,
+            first_commands=core.log.commands(prev_log_index + 1, covered) if count else (),
             digest=core.log.digest(covered),
         )
     )
@@ -213,7 +222,7 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
     if core.is_rejoining:
         election.end_rejoining(core, message.leader_id)
     # A heartbeat is answered at once, for what the disk holds by now; entries when the disk holds them.
-    match_index = covered if message.entries else min(covered, core.durability.durable_index)
+    match_index = covered if count else min(covered, core.durability.durable_index)
     core.send(
         message.leader_id,
         AppendReply(

@@ -44,9 +44,9 @@ class SimulatedFile:
         """Write, all or as much as an injected fault leaves."""
         data = data[: self._disk.call(self._life, offset, len(data))]
         seen = self._inode.seen
-        grown = max(0, offset + len(data) - len(seen))
-        self._disk.take_space(grown)
-        if grown:
+        grown = offset + len(data) - len(seen)
+        if grown > 0:
+            self._disk.take_space(grown)
             seen.extend(bytes(grown))
         seen[offset : offset + len(data)] = data
         self._inode.pending.append((offset, data))
@@ -77,8 +77,9 @@ class SimulatedFile:
             inode.pending.clear()
             raise
         synced, size = inode.synced, len(inode.seen)
-        del synced[size:]
-        synced.extend(bytes(size - len(synced)))
+        if len(synced) != size:
+            del synced[size:]
+            synced.extend(bytes(size - len(synced)))
         for offset, data in inode.pending:
             end = min(offset + len(data), size)
             if end > offset:
@@ -157,7 +158,7 @@ class SimulatedDisk:
         """The names of this folder are on the disk."""
         self.call(self.life)
         for names in (self._synced_names, self._names):
-            for name in [name for name in names if _folder_of(name) == folder]:
+            for name in [name for name in names if name.rpartition("/")[0] == folder]:
                 if name in self._names:
                     self._synced_names[name] = self._names[name]
                 else:
@@ -243,8 +244,10 @@ class SimulatedDisk:
         failure = self.fail_at.get(self.calls)
         if failure is not None:
             raise OSError(failure, "injected")
+        if not self.short_writes:
+            return wants
         ends = [end - offset for end in range((offset // SECTOR + 1) * SECTOR, offset + wants, SECTOR)]
-        return self._random.choice([*ends, wants]) if self.short_writes else wants
+        return self._random.choice([*ends, wants])
 
     def take_space(self, size: int) -> None:
         """Use free space; raise ENOSPC."""
@@ -301,7 +304,3 @@ def _sectors(offset: int, data: bytes) -> list[tuple[int, bytes]]:
         pieces.append((place, data[place - offset : stop - offset]))
         place = stop
     return pieces
-
-
-def _folder_of(name: str) -> str:
-    return name.rpartition("/")[0]

@@ -23,6 +23,7 @@ from bargetrio.raft.facts import (
 )
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, SnapshotRequest, Term
 from bargetrio.raft.roles import Leader
+from bargetrio.simulator.port import Look
 from bargetrio.simulator.server import Server
 
 GOALS: Final[dict[str, str]] = {
@@ -99,62 +100,45 @@ class Goals:
         """Of each follower that has a part of a snapshot: who sent it, which, and how much."""
         self._restarted: set[NodeId] = set()
         """Followers that had a part of one when they crashed."""
+        self.looks: Final[dict[type[Fact | DriverFact], Look]] = {
+            RoleChanged: self._role,
+            TermChanged: self._term,
+            PreVoteRefused: lambda server, fact: self._refusal("pre_vote_refused", fact.reason),
+            VoteRefused: lambda server, fact: self._refusal("vote_refused", fact.reason),
+            LogTruncated: lambda server, fact: self.hit("truncation" if fact.last_index == fact.index else "truncation_of_two"),
+            AppendRejected: self._rejected,
+            CommitAdvanced: self._commit,
+            ReadServed: lambda server, fact: self.hit("reads_share_a_round" if fact.count > 1 else "read_served"),
+            SnapshotTaken: lambda server, fact: self.hit("snapshot_taken"),
+            SnapshotInstalled: lambda server, fact: self.hit("snapshot_installed"),
+            SnapshotSent: self._transfer,
+            NodeKilled: self._down,
+            DiskFailed: self._down,
+            NodeRecovered: self._up,
+        }
+        """What is done with a fact, by its kind."""
 
     def hit(self, goal: str) -> None:
         """Count."""
         assert goal in GOALS, goal
         self.counts[goal] += 1
 
-    def fact(self, server: Server, fact: Fact | DriverFact) -> None:
-        """Look at one fact."""
-        match fact:
-            case RoleChanged():
-                self._role(server.node_id, fact)
-            case TermChanged():
-                if fact.term > 10:
-                    self.hit("term_above_10")
-            case PreVoteRefused():
-                self._refusal("pre_vote_refused", fact.reason)
-            case VoteRefused():
-                self._refusal("vote_refused", fact.reason)
-            case LogTruncated():
-                self.hit("truncation" if fact.last_index == fact.index else "truncation_of_two")
-            case AppendRejected():
-                self.hit("append_rejected_old_term" if "is old" in fact.reason else "append_rejected_gap")
-            case CommitAdvanced():
-                self._commit(server, fact)
-            case ReadServed():
-                self.hit("reads_share_a_round" if fact.count > 1 else "read_served")
-            case SnapshotTaken():
-                self.hit("snapshot_taken")
-            case SnapshotInstalled():
-                self.hit("snapshot_installed")
-            case SnapshotSent(done=False):
-                self._transfers[server.node_id, fact.term, fact.peer] += 1
-                if self._transfers[server.node_id, fact.term, fact.peer] == 2:
-                    self.hit("snapshot_twice")
-            case NodeKilled() | DiskFailed():
-                self._down(server, fact)
-            case NodeRecovered():
-                self._up(server, fact)
-            case _:
-                pass
-
     def sent(self, server: Server, to: NodeId, message: Message) -> None:
         """Look at a message that has left."""
-        match message:
-            case SnapshotRequest(offset=offset):
-                piece = (server.node_id, message.term, to, message.snapshot.last_index, offset)
-                if offset and piece in self._pieces:
-                    self.hit("piece_sent_again")
-                self._pieces.add(piece)
-                sender, _, stored = self._stored.get(to, (server.node_id, 0, 0))
-                if stored and sender != server.node_id:
-                    self.hit("sender_changed")
-            case SnapshotReply():
-                self._reply(server, to, message)
-            case _:
-                pass
+        if isinstance(message, SnapshotRequest):
+            self._piece(server.node_id, to, message)
+        elif isinstance(message, SnapshotReply):
+            self._reply(server, to, message)
+
+    def _piece(self, node_id: NodeId, to: NodeId, message: SnapshotRequest) -> None:
+        offset = message.offset
+        piece = (node_id, message.term, to, message.snapshot.last_index, offset)
+        if offset and piece in self._pieces:
+            self.hit("piece_sent_again")
+        self._pieces.add(piece)
+        sender, _, stored = self._stored.get(to, (node_id, 0, 0))
+        if stored and sender != node_id:
+            self.hit("sender_changed")
 
     def _reply(self, server: Server, leader_id: NodeId, reply: SnapshotReply) -> None:
         node_id = server.node_id
@@ -178,7 +162,21 @@ class Goals:
         if drops_entries:
             self.hit("install_drops_entries")
 
-    def _role(self, node_id: NodeId, fact: RoleChanged) -> None:
+    def _term(self, server: Server, fact: TermChanged) -> None:
+        if fact.term > 10:
+            self.hit("term_above_10")
+
+    def _rejected(self, server: Server, fact: AppendRejected) -> None:
+        self.hit("append_rejected_old_term" if "is old" in fact.reason else "append_rejected_gap")
+
+    def _transfer(self, server: Server, fact: SnapshotSent) -> None:
+        if not fact.done:
+            self._transfers[server.node_id, fact.term, fact.peer] += 1
+            if self._transfers[server.node_id, fact.term, fact.peer] == 2:
+                self.hit("snapshot_twice")
+
+    def _role(self, server: Server, fact: RoleChanged) -> None:
+        node_id = server.node_id
         self._leading.pop(node_id, None)
         if fact.new == "leader":
             self.hit("leader_re_elected" if node_id in self._led else "leader_elected")

@@ -5,7 +5,8 @@ only at what a pass has changed.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final, Literal, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -39,9 +40,11 @@ from bargetrio.raft.messages import (
 )
 from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
 from bargetrio.raft.roles import Follower, Leader
-from bargetrio.simulator.port import Ticket
+from bargetrio.simulator.port import Look, Ticket
 from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
 from bargetrio.storage.snapshots import read_snapshot, snapshot_name
+
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Broken(Exception):
@@ -60,7 +63,8 @@ class Committed(NamedTuple):
     in_term: Term
 
 
-class _Told(NamedTuple):
+@dataclass(slots=True)
+class _Told:
     """What a server told a leader in a term: its highest match, and when it last spoke."""
 
     match_index: Index
@@ -87,7 +91,12 @@ class _Memory:
         self.commit_index = 0
         self.applied_index = 0
         self.snapshot_index = 0
-        self.led: tuple[Term, Index, int] | None = None
+        self.start_index: Index | None = None
+        self.snapshot: SnapshotMeta | None = None
+        self.installing: SnapshotMeta | None = None
+        """As they were when `_check_snapshot` last looked; `start_index` is None where it has not in this life."""
+        self.led: tuple[Term, tuple[Index, int]] | None = None
+        """Of a leader: its term, and where its log ended after the last pass."""
         self.match: dict[NodeId, Index] = {}
         self.leads = False
         """As of the fact that is looked at; the core may be further."""
@@ -118,53 +127,52 @@ class Invariants:
         self._entries: dict[tuple[Index, Term], int] = {}
         self._asked: dict[Ticket, tuple[Index, float]] = {}
         self._clock = clock
+        self.looks: Final[dict[type[Fact | DriverFact], Look]] = {
+            RoleChanged: self._check_role,
+            LogTruncated: self._check_truncation,
+            CommitAdvanced: self._check_commit,
+            PreVoteRequested: self._check_silence,
+            VoteGranted: self._check_patience,
+            SnapshotInstalled: self._check_installed,
+        }
+        """What a single fact can break, by its kind."""
+        self.sent: Final[dict[type[Message], Callable[[Server, NodeId, Any], None]]] = {
+            VoteReply: self._vote_sent,
+            PreVoteReply: self._pre_vote_sent,
+            PreVoteRequest: self._question_sent,
+            VoteRequest: self._candidacy_sent,
+            AppendRequest: self._leadership_sent,
+            AppendReply: self._note_told,
+            SnapshotRequest: self._leadership_sent,
+            SnapshotReply: self._installation_sent,
+        }
+        """What has left can't be taken back: the disk must know the term, and a vote is given once, in all lives."""
 
     # -- what the server tells -------------------------------------------------------------------------------------------
 
-    def fact(self, server: Server, fact: Fact | DriverFact) -> None:
-        """Check what a single fact can break."""
-        match fact:
-            case RoleChanged():
-                self._memory[server.node_id].leads = fact.new == "leader"
-                if fact.new == "leader":
-                    self._check_new_leader(server, fact.term)
-            case LogTruncated():
-                self._check_truncation(server, fact)
-            case CommitAdvanced():
-                self._check_commit(server, fact)
-            case PreVoteRequested():
-                self._check_silence(server)
-            case VoteGranted():
-                self._check_patience(server, fact)
-            case SnapshotInstalled():
-                self._check_installed(server, fact)
-            case _:
-                pass
+    def _vote_sent(self, server: Server, to: NodeId, message: VoteReply) -> None:
+        if message.granted:
+            self._note_vote(message.term, server.node_id, to)
+        self._check_promise(server, message.term, to if message.granted else None)
 
-    def sent(self, server: Server, to: NodeId, message: Message) -> None:
-        """What has left can't be taken back: the disk must know the term, and a vote is given once, in all lives."""
-        match message:
-            case VoteReply(granted=True):
-                self._note_vote(message.term, server.node_id, to)
-                self._check_promise(server, message.term, to)
-            case VoteReply() | PreVoteReply(granted=False):
-                self._check_promise(server, message.term, None)
-            case PreVoteRequest():
-                self._check_promise(server, message.term - 1, None)
-            case VoteRequest():
-                self._note_vote(message.term, server.node_id, server.node_id)
-                self._check_promise(server, message.term, server.node_id)
-            case AppendReply():
-                self._check_promise(server, message.term, None)
-                self._note_told(server, to, message)
-            case SnapshotReply():
-                self._check_promise(server, message.term, None)
-                if message.installed:
-                    self._note_match(server, to, message.term, message.last_index)
-            case AppendRequest() | SnapshotRequest():
-                self._check_promise(server, message.term, None)
-            case _:
-                pass
+    def _pre_vote_sent(self, server: Server, to: NodeId, message: PreVoteReply) -> None:
+        if not message.granted:
+            self._check_promise(server, message.term, None)
+
+    def _question_sent(self, server: Server, to: NodeId, message: PreVoteRequest) -> None:
+        self._check_promise(server, message.term - 1, None)
+
+    def _candidacy_sent(self, server: Server, to: NodeId, message: VoteRequest) -> None:
+        self._note_vote(message.term, server.node_id, server.node_id)
+        self._check_promise(server, message.term, server.node_id)
+
+    def _leadership_sent(self, server: Server, to: NodeId, message: AppendRequest | SnapshotRequest) -> None:
+        self._check_promise(server, message.term, None)
+
+    def _installation_sent(self, server: Server, to: NodeId, message: SnapshotReply) -> None:
+        self._check_promise(server, message.term, None)
+        if message.installed:
+            self._note_match(server, to, message.term, message.last_index)
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
         """From now on two states of the disk are possible, or a few more if a snapshot is put in place."""
@@ -216,6 +224,7 @@ class Invariants:
         memory.term, memory.voted_for = core.current_term, core.voted_for
         memory.commit_index = memory.applied_index = core.last_applied
         memory.snapshot_index = 0 if core.snapshot is None else core.snapshot.last_index
+        memory.start_index = None
         self._check_state(server, core.last_applied)
         memory.led = None
         memory.leads = False
@@ -273,26 +282,28 @@ class Invariants:
         core = server.core
         if core is None:
             return
-        memory = self._memory[server.node_id]
-        if core.current_term < memory.term:
-            raise Broken("terms never fall", f"node {server.node_id}: {memory.term} to {core.current_term}")
-        if core.current_term == memory.term and memory.voted_for not in (None, core.voted_for):
-            raise Broken("one vote a term", f"node {server.node_id} takes back its vote of term {core.current_term}")
-        memory.term, memory.voted_for = core.current_term, core.voted_for
+        memory, log, role = self._memory[server.node_id], core.log, core.role
+        if core.current_term != memory.term or core.voted_for != memory.voted_for:
+            self._check_hard_state(server, core, memory)
         if core.commit_index < memory.commit_index:
             raise Broken("commit never falls", f"node {server.node_id}: {memory.commit_index} to {core.commit_index}")
         memory.commit_index = core.commit_index
-        self._check_snapshot(server, core, memory)
-        last = core.log.last_index
-        if memory.last_digest != (last, core.log.digest(last)):
+        # What a snapshot's label says never changes: the same object says the same.
+        if (
+            log.start_index != memory.start_index
+            or core.snapshot is not memory.snapshot
+            or core.installing is not memory.installing
+        ):
+            self._check_snapshot(server, core, memory)
+        end = (log.last_index, log.digest(log.last_index))
+        if memory.last_digest != end:
             self._note_log(server.node_id, core)
-        if isinstance(core.role, Leader):
-            self._check_office(server, core, core.role, memory)
+        if type(role) is Leader:
+            self._check_office(server, core, role, memory, end)
         else:
             memory.led = None
-            follower_heard = getattr(core.role, "heard_leader_at", None)
-            if follower_heard is not None:
-                memory.heard_at = follower_heard
+            if type(role) is Follower and role.heard_leader_at is not None:
+                memory.heard_at = role.heard_leader_at
 
     # -- the rules -------------------------------------------------------------------------------------------------------
 
@@ -307,6 +318,13 @@ class Invariants:
         if start >= len(self.committed) or (log.term(start), log.digest(start)) != self.committed[start][:2]:
             raise Broken("a snapshot is what its label says", f"node {server.node_id}'s log begins after another entry {start}")
 
+    def _check_hard_state(self, server: Server, core: Core, memory: _Memory) -> None:
+        if core.current_term < memory.term:
+            raise Broken("terms never fall", f"node {server.node_id}: {memory.term} to {core.current_term}")
+        if core.current_term == memory.term and memory.voted_for not in (None, core.voted_for):
+            raise Broken("one vote a term", f"node {server.node_id} takes back its vote of term {core.current_term}")
+        memory.term, memory.voted_for = core.current_term, core.voted_for
+
     def _check_snapshot(self, server: Server, core: Core, memory: _Memory) -> None:
         """The snapshot that stands for the beginning of the log never gets older (BUG-31), and leaves no gap (BUG-30)."""
         held = 0 if core.snapshot is None else core.snapshot.last_index
@@ -317,6 +335,7 @@ class Invariants:
         if core.log.start_index > max(held, installing):
             text = f"node {server.node_id}'s log begins after entry {core.log.start_index}, its snapshot ends at {held}"
             raise Broken("no gap behind a snapshot", text)
+        memory.start_index, memory.snapshot, memory.installing = core.log.start_index, core.snapshot, core.installing
 
     def _check_installed(self, server: Server, fact: SnapshotInstalled) -> None:
         memory = self._memory[server.node_id]
@@ -325,6 +344,11 @@ class Invariants:
             raise Broken("snapshots go forward", text)
         memory.applied_index = fact.index
         self._check_state(server, fact.index)
+
+    def _check_role(self, server: Server, fact: RoleChanged) -> None:
+        self._memory[server.node_id].leads = fact.new == "leader"
+        if fact.new == "leader":
+            self._check_new_leader(server, fact.term)
 
     def _check_new_leader(self, server: Server, term: Term) -> None:
         node_id, core = server.node_id, _core(server)
@@ -337,7 +361,7 @@ class Invariants:
             raise Broken("elected by a majority", f"node {node_id} leads term {term} with the votes of {voters}")
         memory = self._memory[node_id]
         memory.quorum_at = server.local_now
-        memory.match = {}
+        memory.match = dict.fromkeys(self._memory, 0)
         index = len(self.committed) - 1
         while index and self.committed[index].in_term >= term:
             index -= 1
@@ -354,16 +378,17 @@ class Invariants:
     def _check_commit(self, server: Server, fact: CommitAdvanced) -> None:
         core = _core(server)
         for index in range(fact.old_index + 1, fact.index + 1):
-            entry = Committed(core.log.term(index), core.log.digest(index), fact.term)
+            term, digest = core.log.term(index), core.log.digest(index)
             if index < len(self.committed):
-                if self.committed[index][:2] != entry[:2]:
+                before = self.committed[index]
+                if before.digest != digest or before.term != term:
                     raise Broken(
                         "state machine safety",
-                        f"node {server.node_id} calls entry {index} of term {entry.term} committed, "
-                        f"which was committed with term {self.committed[index].term} before",
+                        f"node {server.node_id} calls entry {index} of term {term} committed, "
+                        f"which was committed with term {before.term} before",
                     )
             else:
-                self.committed.append(entry)
+                self.committed.append(Committed(term, digest, fact.term))
                 self._reference.apply(core.log.entry(index).command, index)
                 self.states.append(_content(self._reference))
         if self._memory[server.node_id].leads:
@@ -378,7 +403,7 @@ class Invariants:
             if len(holders) < self.quorum:
                 raise Broken("a quorum has synced", f"entry {fact.index} is called committed and is on the disks of {holders}")
 
-    def _check_silence(self, server: Server) -> None:
+    def _check_silence(self, server: Server, fact: PreVoteRequested) -> None:
         """A follower that hears its leader disturbs nobody; one that stood still hears first."""
         silent = server.local_now - self._memory[server.node_id].heard_at
         if silent < ELECTION_S[0] - 1e-6:
@@ -392,29 +417,36 @@ class Invariants:
             if left < ELECTION_S[0] - 1e-6:
                 raise Broken("a vote gives time", f"node {server.node_id} stands for election itself in {left * 1000:.0f} ms")
 
-    def _check_office(self, server: Server, core: Core, leader: Leader, memory: _Memory) -> None:
-        last = core.log.last_index
-        if memory.led is not None and memory.led[0] == core.current_term:
-            _, index, digest = memory.led
-            if last < index or self._digest(core, index) != digest:
-                raise Broken("leader append-only", f"node {server.node_id} changed its log before entry {index}")
-        memory.led = (core.current_term, last, core.log.digest(last))
-        now = server.local_now
+    def _check_office(self, server: Server, core: Core, leader: Leader, memory: _Memory, end: tuple[Index, int]) -> None:
+        """Check what a leader may have done in a pass; `end` is the last index of its log and the digest there."""
+        led = (core.current_term, end)
+        if memory.led != led:
+            self._check_append_only(server, core, memory, end[0])
+            memory.led = led
+        now, longest, match = server.local_now, ELECTION_S[1], memory.match
         heard = 1
         for peer, progress in leader.progress.items():
-            if progress.match_index < memory.match.get(peer, 0):
-                raise Broken("match_index only rises", f"node {server.node_id}'s for node {peer}")
-            if progress.match_index > memory.match.get(peer, 0):
-                self._check_match(server, core, peer, progress.match_index)
-            memory.match[peer] = progress.match_index
-            heard += now - progress.heard_at < ELECTION_S[1]
+            index = progress.match_index
+            if index != match[peer]:
+                self._check_match(server, core, peer, index)
+                match[peer] = index
+            if now - progress.heard_at < longest:
+                heard += 1
         if heard >= self.quorum:
             memory.quorum_at = now
         elif now - memory.quorum_at > 2 * HEARTBEAT_S:
             raise Broken("no quorum, no office", f"node {server.node_id} leads and heard no majority for an election timeout")
 
+    def _check_append_only(self, server: Server, core: Core, memory: _Memory, last: Index) -> None:
+        if memory.led is not None and memory.led[0] == core.current_term:
+            _, (index, digest) = memory.led
+            if last < index or self._digest(core, index) != digest:
+                raise Broken("leader append-only", f"node {server.node_id} changed its log before entry {index}")
+
     def _check_match(self, server: Server, core: Core, peer: NodeId, index: Index) -> None:
-        """What a leader believes of a follower's disk is so, unless the follower has gone on to a later term."""
+        """What a leader believes of a follower's disk only rises, and is so, unless the follower has gone on to a later term."""
+        if index < self._memory[server.node_id].match[peer]:
+            raise Broken("match_index only rises", f"node {server.node_id}'s for node {peer}")
         disk = self._memory[peer].disk
         digest = self._digest(core, index)
         if disk.term == core.current_term and (index >= len(disk.digests) or disk.digests[index] != digest):
@@ -434,16 +466,22 @@ class Invariants:
         memory, core = self._memory[server.node_id], server.core
         if core is not None and term == core.current_term and index >= len(memory.disk.digests):
             raise Broken("durable before told", f"node {server.node_id} says that it has installed {index}, its disk has not")
-        told = memory.told.get((to, term), _Told(0, -1e9))
-        memory.told[to, term] = _Told(max(told.match_index, index), told.at)
+        told = memory.told.setdefault((to, term), _Told(0, -1e9))
+        told.match_index = max(told.match_index, index)
 
     def _note_told(self, server: Server, to: NodeId, message: AppendReply) -> None:
-        memory, core = self._memory[server.node_id], server.core
-        if core is not None and message.term == core.current_term and message.match_index >= len(memory.disk.digests):
-            raise Broken("durable before told", f"node {server.node_id} says {message.match_index}, its disk less")
-        told = memory.told.get((to, message.term))
-        match_index = message.match_index if told is None else max(message.match_index, told.match_index)
-        memory.told[to, message.term] = _Told(match_index, self._clock())
+        memory, core, term, index = self._memory[server.node_id], server.core, message.term, message.match_index
+        if memory.disk.term < term:
+            self._check_promise(server, term, None)
+        if core is not None and term == core.current_term and index >= len(memory.disk.digests):
+            raise Broken("durable before told", f"node {server.node_id} says {index}, its disk less")
+        told = memory.told.get((to, term))
+        if told is None:
+            memory.told[to, term] = _Told(index, self._clock())
+            return
+        told.at = self._clock()
+        if index > told.match_index:
+            told.match_index = index
 
     def _note_vote(self, term: Term, voter: NodeId, candidate: NodeId) -> None:
         earlier = self._votes.setdefault((term, voter), candidate)
@@ -477,10 +515,13 @@ class Invariants:
         digests = list(digests)
         for record in records:
             match record:
+                case Append():
+                    digest = digests[-1]
+                    for entry in record.entries:
+                        digest = crc32(entry.command, (digest + entry.term) & 0xFFFFFFFF)
+                        digests.append(digest)
                 case HardState():
                     term, voted_for = record.term, record.voted_for
-                case Append():
-                    digests.extend(_digests(digests[-1], record))
                 case Truncate():
                     del digests[record.from_index :]
                 case Install():
@@ -502,7 +543,7 @@ class _Bytes:
 
 
 def _content(store: Store) -> int:
-    return crc32(msgspec.json.encode(store.items("", "", 1000)[0]))
+    return crc32(_encode(store.stored))
 
 
 def _core(server: Server) -> Core:
@@ -517,11 +558,3 @@ def _fate(memory: _Memory, found: _DiskState) -> Literal["nothing in flight", "k
     if (meant.term, meant.voted_for, list(meant.digests)) == found:
         return "kept"
     return "vote lost" if meant.voted_for is not None and meant[:2] != memory.disk[:2] else "lost"
-
-
-def _digests(digest: int, record: Append) -> list[int]:
-    found: list[int] = []
-    for entry in record.entries:
-        digest = crc32(entry.command, (digest + entry.term) & 0xFFFFFFFF)
-        found.append(digest)
-    return found

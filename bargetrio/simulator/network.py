@@ -16,16 +16,17 @@ Link = tuple[NodeId, NodeId]
 
 
 class Network:
-    """Carries messages; `deliver` is called with (receiver, message) when one arrives."""
+    """Carries messages; `inboxes[node_id]` is called with each that arrives."""
 
-    def __init__(self, world: World, plan: Plan, deliver: Callable[[NodeId, Message], None]) -> None:
+    def __init__(self, world: World, plan: Plan) -> None:
+        self.inboxes: list[Callable[[Message], None]] = []
         self.cut: set[Link] = set()
         self.slow: dict[Link, float] = {}
         self.lost = 0
         self.repeated = 0
         self._world = world
         self._random: Random = world.random("network")
-        self._deliver = deliver
+        self._chance = self._random.random
         self._keeps_order = "reordering" not in plan.kinds
         self._loss, self._duplication, self._late, self._damage = plan.loss, plan.duplication, plan.late, plan.damage
         self._last: dict[Link, float] = {}
@@ -40,13 +41,13 @@ class Network:
     def post(self, source: NodeId, target: NodeId, message: Message) -> None:
         """Send; it may never arrive."""
         link = (source, target)
-        if link in self.cut or (self._loss and self._random.random() < self._loss):
+        if (self.cut and link in self.cut) or (self._loss and self._chance() < self._loss):
             self.lost += 1
             return
-        if self._damage and isinstance(message, SnapshotRequest) and self._random.random() < self._damage:
+        if self._damage and isinstance(message, SnapshotRequest) and self._chance() < self._damage:
             message = self._damaged(message)
         self._fly(link, message)
-        if self._duplication and self._random.random() < self._duplication:
+        if self._duplication and self._chance() < self._duplication:
             self.repeated += 1
             self._fly(link, message)
 
@@ -58,18 +59,19 @@ class Network:
         return structs.replace(message, data=bytes(data))
 
     def _fly(self, link: Link, message: Message) -> None:
-        delay = 0.0002 + self._random.random() * 0.002
-        if self._late and self._random.random() < self._late:
+        delay = 0.0002 + self._chance() * 0.002
+        if self._late and self._chance() < self._late:
             delay += min(5.0, self._random.expovariate(5))
         if self.slow:
             delay += self.slow.get(link, 0.0)
         moment = self._world.now + delay
         if self._keeps_order:
-            moment = self._last[link] = max(moment, self._last.get(link, 0.0))
+            before = self._last.get(link, 0.0)
+            moment = self._last[link] = moment if moment > before else before
         self._world.at(moment, self._arrive, link, message)
 
     def _arrive(self, link: Link, message: Message) -> None:
-        if link in self.cut:
+        if self.cut and link in self.cut:
             self.lost += 1
             return
-        self._deliver(link[1], message)
+        self.inboxes[link[1]](message)

@@ -1,7 +1,7 @@
 """The border of a simulated server: who waits for its answers, and who looks on."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from bargetrio.eventlog.event import DriverFact
 from bargetrio.kv.store import Outcome, Store
@@ -11,6 +11,10 @@ from bargetrio.raft.records import Record
 
 if TYPE_CHECKING:
     from bargetrio.simulator.server import Server
+
+
+Look = Callable[["Server", Any], None]
+"""What is done with a fact of one kind."""
 
 
 class Ticket(Protocol):

@@ -1,0 +1,81 @@
+"""Simulated time: what is planned happens in order, whatever a step does at once."""
+
+import gc
+
+import pytest
+
+from bargetrio.raft.messages import SnapshotMeta
+from bargetrio.raft.records import LogStart
+from bargetrio.simulator import seed
+from bargetrio.simulator.breaks import broken
+from bargetrio.simulator.invariants import Broken
+from bargetrio.simulator.seed import Seed
+from bargetrio.simulator.world import World
+
+
+def test_a_step_goes_on_only_with_what_comes_next() -> None:
+    """Something else at the same moment was planned earlier: it comes first."""
+    world, done = World(0), list[str]()
+
+    def step(name: str) -> None:
+        done.append(name)
+        if world.takes_next_step():
+            done.append(f"{name} goes on")
+        else:
+            world.at(world.now, done.append, f"{name} goes on later")
+
+    world.at(1.0, step, "first")
+    world.at(1.0, step, "second")
+    world.at(2.0, done.append, "the end")
+    assert world.run(1.5, 100)
+    assert done == ["first", "second", "first goes on later", "second goes on later", "the end"]
+
+
+def test_a_step_that_reaches_the_end_leaves_what_comes_next_to_the_following_run() -> None:
+    """Who looks between two runs sees the same, whether a step goes on or plans."""
+    world, went_on = World(0), list[bool]()
+    for moment in (1.0, 2.0, 3.0):
+        world.at(moment, lambda: went_on.append(world.takes_next_step()))
+    assert world.run(2.5, 100)
+    assert (world.now, went_on) == (3.0, [True, True, False])
+
+
+def test_a_run_ends_after_so_many_steps() -> None:
+    """A seed that goes round in circles is found."""
+    world = World(0)
+
+    def again() -> None:
+        world.at(world.now, again)
+
+    again()
+    assert not world.run(1.0, 50)
+    assert world.steps == 51
+
+
+def test_a_seed_leaves_the_collector_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that breaks a rule, and one that fails in an unknown way."""
+    assert gc.isenabled()
+    with broken("figure_8"):
+        assert seed.run(0, 3).failure is not None
+    assert gc.isenabled()
+    monkeypatch.setattr(Seed, "run", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        seed.run(0, 3)
+    assert gc.isenabled()
+
+
+def test_a_snapshot_that_is_given_up_leaves_a_gap() -> None:
+    """Nothing about log and snapshot changed in that pass, but the one that was to close the gap is gone."""
+    cluster = Seed(3, 3, frozenset(), keep=False)
+    cluster.world.run(10.0, 100_000)
+    invariants, server = cluster.referee.invariants, cluster.servers[0]
+    core = server.core
+    assert core is not None
+    last = core.last_applied
+    term, digest, _ = invariants.committed[last]
+    core.log.reset(LogStart(index=last, term=term, digest=digest))
+    core.installing = SnapshotMeta(last_index=last, last_term=term, digest=digest, members=(0, 1, 2), size=1, checksum=1)
+    invariants.passed(server)
+    core.installing = None
+    with pytest.raises(Broken, match="no gap behind a snapshot"):
+        invariants.passed(server)
