@@ -164,7 +164,7 @@ def columns(runs: list[Measured]) -> list[str]:
     """Return a system's figures under one load: medians over the rounds, errors of all."""
 
     def middle(field: str) -> float:
-        return statistics.median(getattr(run, field) for run in runs)
+        return statistics.median(float(getattr(run, field)) for run in runs)
 
     shares = [run.generator for run in runs if run.generator is not None]
     latencies = [f"{middle(field):.2f}" if middle(field) else "" for field in ("p50_ms", "p99_ms")]

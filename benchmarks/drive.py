@@ -137,9 +137,12 @@ def told(count: int, rate: float, p50_ms: float, p99_ms: float, errors: int, cos
 # -- our own generators --------------------------------------------------------------------------------------------------
 
 
-def by_load(address_or_configuration: list[str], pids: list[int], op: str, shape: str, seconds: float) -> Measured:
-    """Drive what speaks the client protocol, by load.py."""
-    command = [sys.executable, str(HERE / "load.py"), *address_or_configuration, "--json", "--op", op, "--keys", str(KEYS)]
+def by_load(
+    where: list[str], pids: list[int], op: str, shape: str, seconds: float, *, keys: int = KEYS, value_bytes: int = len(VALUE)
+) -> Measured:
+    """Drive what speaks the client protocol, by load.py; `where` is how that finds it."""
+    command = [sys.executable, str(HERE / "load.py"), *where, "--json", "--op", op]
+    command += ["--keys", str(keys), "--value-bytes", str(value_bytes)]
     command += ["--shape", shape, "--seconds", str(seconds), "--warm-up", "1"]
     command += [word for pid in pids for word in ("--watch", str(pid))]
     return _ours(json.loads(spent(command)[0]))

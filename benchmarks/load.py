@@ -60,7 +60,7 @@ class Lines:
         self._end = b'"}\n' if op == "get" else b'","value":"%b"}\n' % (b"v" * value_bytes)
         walk = (count * 7919 % keys for count in cycle(range(keys)))
         if keys * (len(self._end) + 70) <= PREBUILT_BYTES:
-            self._tails = cycle([self._tail(key) for key in islice(walk, keys)])
+            self._tails: Iterator[bytes] = cycle([self._tail(key) for key in islice(walk, keys)])
         else:
             self._tails = map(self._tail, walk)
 

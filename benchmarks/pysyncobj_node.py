@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from load import percentile_ms
-from pysyncobj import FAIL_REASON, SyncObj, SyncObjConf, replicated
+from pysyncobj import FAIL_REASON, SyncObj, SyncObjConf, replicated  # type: ignore[import-untyped]
 from usage import Meter
 
 KEYS = 10_000
@@ -99,6 +99,11 @@ class Load:
             self._store.doTick(0.001)
 
 
+def _listen(commands: "queue.SimpleQueue[str]") -> None:
+    for line in sys.stdin:
+        commands.put(line)
+
+
 def main() -> None:
     """Tick, and do what is asked."""
     folder, own, *partners = sys.argv[1:]
@@ -106,7 +111,7 @@ def main() -> None:
     batch = Path(folder).name.startswith("batch")
     store = Store(Path(folder), own, partners, batch=batch)
     commands: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=lambda: [commands.put(line) for line in sys.stdin], daemon=True).start()
+    threading.Thread(target=_listen, args=[commands], daemon=True).start()
     while True:
         store.doTick(0.005)
         try:
