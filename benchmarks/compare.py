@@ -245,8 +245,9 @@ def text_of(rounds: int, seconds: int, figures: Figures, works: tuple[Work, ...]
     return "\n\n".join(parts)
 
 
-def draw(folder: Path, figures: Figures, works: tuple[Work, ...]) -> None:
-    """Draw rates and latencies."""
+def draw(folder: Path, figures: Figures, works: tuple[Work, ...]) -> list[Path]:
+    """Draw rates and latencies; return the files."""
+    drawn = []
     for op in ("put", "get"):
         chosen = [work for work in works if work.op == op]
         systems = [system for system in SYSTEMS if any((work.name, system) in figures for work in chosen)]
@@ -261,7 +262,9 @@ def draw(folder: Path, figures: Figures, works: tuple[Work, ...]) -> None:
             }
             if chosen:
                 title = f"{unit}, 64-byte values, by connections x outstanding"
-                report.bars(folder / f"compare_{op}_{field}.svg", title, [work.shape for work in chosen], series, unit)
+                path = folder / f"compare_{op}_{field}.svg"
+                drawn.append(report.bars(path, title, [work.shape for work in chosen], series, unit))
+    return drawn
 
 
 def main() -> None:
@@ -295,7 +298,7 @@ def main() -> None:
         text = text_of(rounds, seconds, figures, works, Path(name), outstanding)
     print(text)
     if arguments.plot is not None:
-        draw(arguments.plot, figures, works)
+        text += report.images(draw(arguments.plot, figures, works))
     if arguments.write:
         report.write("compare", text)
     sys.exit(1 if "NOT VALID" in text else 0)

@@ -59,8 +59,8 @@ def _pyplot() -> Any:
     return pyplot
 
 
-def bars(path: Path, title: str, groups: Sequence[str], series: Mapping[str, Sequence[float | None]], unit: str) -> None:
-    """Draw groups of bars, one bar of each series in every group."""
+def bars(path: Path, title: str, groups: Sequence[str], series: Mapping[str, Sequence[float | None]], unit: str) -> Path:
+    """Draw groups of bars, one bar of each series in every group; return the path."""
     pyplot = _pyplot()
     figure, axis = pyplot.subplots(figsize=(9, 4))
     width = 0.8 / len(series)
@@ -73,13 +73,13 @@ def bars(path: Path, title: str, groups: Sequence[str], series: Mapping[str, Seq
     axis.set_title(title, fontsize=10)
     axis.legend(fontsize=8)
     axis.grid(axis="y", alpha=0.3)
-    _save(figure, path)
+    return _save(figure, path)
 
 
 def lines(
     path: Path, title: str, x: tuple[str, Sequence[float]], series: Mapping[str, Sequence[float]], unit: str, *, log: bool = False
-) -> None:
-    """Draw each series over x; with `log`, x grows by factors."""
+) -> Path:
+    """Draw each series over x, which with `log` grows by factors; return the path."""
     pyplot = _pyplot()
     figure, axis = pyplot.subplots(figsize=(6, 3.6))
     for name, values in series.items():
@@ -92,10 +92,17 @@ def lines(
     axis.set_title(title, fontsize=10)
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)
-    _save(figure, path)
+    return _save(figure, path)
 
 
-def _save(figure: Any, path: Path) -> None:
+def images(paths: Sequence[Path]) -> str:
+    """Return what shows the plots on the page; nothing of those that are not under docs/."""
+    inside = [path.resolve().relative_to(PAGE.parent) for path in paths if path.resolve().is_relative_to(PAGE.parent)]
+    return "".join(f"\n\n![{path.stem.replace('_', ' ')}]({path.as_posix()})" for path in inside)
+
+
+def _save(figure: Any, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
+    return path

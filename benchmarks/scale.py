@@ -43,7 +43,7 @@ class Part:
 
     text: str
     wrong: list[str] = field(default_factory=list)
-    plots: list[Callable[[Path], None]] = field(default_factory=list)
+    plots: list[Callable[[Path], Path]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ def over_nodes(folder: Path, size: Size) -> Part:
     head = ("nodes", "1x64 put/s", "p50 ms", "100x10 put/s", "p50 ms", "p99 ms", "100x10 beside three nodes")
     series = {shape: [middle(found[nodes, shape]) for nodes in NODES] for shape in shapes}
 
-    def draw(target: Path) -> None:
-        report.lines(target / "scale_nodes.svg", "put/s by nodes", ("nodes in one process", NODES), series, "put/s")
+    def draw(target: Path) -> Path:
+        return report.lines(target / "scale_nodes.svg", "put/s by nodes", ("nodes in one process", NODES), series, "put/s")
 
     return Part(report.table(head, rows), failed([run for runs in found.values() for run in runs]), [draw])
 
@@ -121,8 +121,8 @@ def over_values(folder: Path, size: Size) -> Part:
         rows.append([*row, f"{middle(runs, 'p50_ms'):.1f}", f"{middle(runs, 'p99_ms'):.1f}", f"{middle(runs, 'peak_mib'):,.0f}"])
     series = {"MiB/s": [middle(runs) * value / 2**20 for value, runs in found.items()]}
 
-    def draw(target: Path) -> None:
-        report.lines(target / "scale_values.svg", "written by value", ("bytes a value", SIZES), series, "MiB/s", log=True)
+    def draw(target: Path) -> Path:
+        return report.lines(target / "scale_values.svg", "written by value", ("bytes a value", SIZES), series, "MiB/s", log=True)
 
     head = ("bytes a value", "outstanding", "put/s", "MiB/s", "p50 ms", "p99 ms", "peak MiB")
     return Part(report.table(head, rows), failed([run for runs in found.values() for run in runs]), [draw])
@@ -158,8 +158,8 @@ def over_keys(folder: Path, size: Size) -> Part:
     text += f"\n\nA key of 12 bytes with a value of 64 costs {a_key:,.0f} bytes a node; the log and what saving needs are in it."
     series = {SATURATED: [middle(found[keys]) for keys in numbers]}
 
-    def draw(target: Path) -> None:
-        report.lines(target / "scale_keys.svg", "put/s by keys", ("keys", numbers), series, "put/s", log=True)
+    def draw(target: Path) -> Path:
+        return report.lines(target / "scale_keys.svg", "put/s by keys", ("keys", numbers), series, "put/s", log=True)
 
     return Part(text, wrong, [draw])
 
@@ -220,9 +220,9 @@ def over_load(folder: Path, size: Size) -> Part:
     text += f"\n\nThe saturation rate was {statistics.median(saturated):,.0f} put/s ({SATURATED})."
     series = {f"p{percent}": values for percent, values in percentiles.items()}
 
-    def draw(target: Path) -> None:
+    def draw(target: Path) -> Path:
         shares = [100 * share for share in SHARES]
-        report.lines(target / "scale_load.svg", "latency by load", ("% of the saturation rate", shares), series, "ms")
+        return report.lines(target / "scale_load.svg", "latency by load", ("% of the saturation rate", shares), series, "ms")
 
     return Part(text, wrong, [draw])
 
@@ -286,8 +286,7 @@ def main() -> None:
         print(f"## {name}\n\n{text}\n", flush=True)
         wrong += [f"{name}: {word}" for word in part.wrong]
         if arguments.plot is not None:
-            for draw in part.plots:
-                draw(arguments.plot)
+            text += report.images([draw(arguments.plot) for draw in part.plots])
         if arguments.write:
             report.write(f"scale {name}", text)
     for word in wrong:
