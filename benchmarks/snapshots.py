@@ -10,7 +10,6 @@ import argparse
 import json
 import shutil
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -19,8 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from etcd_compare import barge, started
 from load import Lines, Window, addresses_of, find_leader, windows
+from systems import apis_of, serve_command, started, write_configuration
+from usage import memory_mib
 
 SHAPE = "100x10"
 LOOK_S = 0.25
@@ -74,14 +74,6 @@ def saving(folder: Path) -> int:
     return sum((folder / "data" / f"node-{node}" / "snapshots" / "taking").exists() for node in range(3))
 
 
-def memory_mib(pid: int) -> float:
-    """Return a process's resident memory."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
-    return 0.0
-
-
 def disk_mib(folder: Path) -> float:
     """Return what the nodes' folders hold."""
     return sum(path.stat().st_blocks * 512 for path in (folder / "data").rglob("*") if path.is_file()) / 2**20
@@ -96,10 +88,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "barge"
-        with barge(folder, apart=False) as configuration:
-            pass
-        command = [sys.executable, "-m", "bargetrio", "serve", "--config", str(configuration)]
-        api = next(line.split()[1] for line in configuration.read_text().splitlines() if line.startswith("api:"))
+        configuration = write_configuration(folder)
+        command = serve_command(configuration)
+        (api,) = apis_of(configuration, apart=False)
         shipped = configuration.read_text()
 
         configuration.write_text(shipped + "snapshots: {entries: 1000000000, mib: 1000000}\n")  # only when it is asked for

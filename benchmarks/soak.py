@@ -22,8 +22,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from etcd_compare import barge, started
 from load import Lines, Window, addresses_of, find_leader, windows
+from systems import apis_of, serve_command, started, write_configuration
 
 SHAPE = "100x10"
 SHARE = 0.8
@@ -134,14 +134,13 @@ def soak(keys: int, seconds: float, snapshot_entries: int | None) -> tuple[float
     """Run; return the rate that saturates, how many puts failed, and the samples."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "barge"
-        with barge(folder, apart=False) as configuration:
-            pass
+        configuration = write_configuration(folder)
         if snapshot_entries is not None:
             often = f"snapshots: {{entries: {snapshot_entries}, trailing_entries: {snapshot_entries // 10}}}\n"
             configuration.write_text(configuration.read_text() + often)
-        api = next(line.split()[1] for line in configuration.read_text().splitlines() if line.startswith("api:"))
+        (api,) = apis_of(configuration, apart=False)
         cluster, addresses = addresses_of(configuration)
-        command = [sys.executable, "-m", "bargetrio", "serve", "--config", str(configuration)]
+        command = serve_command(configuration)
         lines = Lines("put", keys, 64)
         with started([command], folder) as (process,):
             leader = find_leader(addresses, cluster)

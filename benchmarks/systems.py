@@ -1,0 +1,166 @@
+"""Starts what is measured, on loopback and free ports, and ends every process it started.
+
+Each of these yields what is needed to reach the system and the ids of its processes. All keep what they are told in files under
+`folder`; docs/performance.md says what each of them syncs.
+"""
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Running:
+    """A system: the address to load (a leader's, where there is one), and its processes."""
+
+    address: str
+    pids: list[int]
+
+
+@dataclass(frozen=True)
+class Barge:
+    """A cluster of ours: its configuration, its processes (one, or one a node), and REST of each of them."""
+
+    configuration: Path
+    pids: list[int]
+    apis: list[str]
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody had a moment ago."""
+    sockets = [socket.socket() for _ in range(count)]
+    for sock in sockets:
+        sock.bind(("127.0.0.1", 0))
+    ports = [int(sock.getsockname()[1]) for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports
+
+
+@contextmanager
+def started(commands: list[list[str]], folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Run the commands; end them by id."""
+    log = (folder / "output.txt").open("ab")
+    processes = [subprocess.Popen(command, cwd=folder, stdout=log, stderr=log) for command in commands]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+        log.close()
+
+
+@contextmanager
+def etcd(folder: Path) -> Iterator[Running]:
+    """A three-node etcd; the address is its leader's for clients."""
+    folder.mkdir()
+    ports = free_ports(6)
+    peers = ",".join(f"n{number}=http://127.0.0.1:{ports[3 + number]}" for number in range(3))
+    commands = [
+        [
+            *("etcd", "--name", f"n{number}", "--data-dir", str(folder / f"n{number}"), "--log-level", "error"),
+            *("--listen-client-urls", f"http://127.0.0.1:{ports[number]}"),
+            *("--advertise-client-urls", f"http://127.0.0.1:{ports[number]}"),
+            *("--listen-peer-urls", f"http://127.0.0.1:{ports[3 + number]}"),
+            *("--initial-advertise-peer-urls", f"http://127.0.0.1:{ports[3 + number]}"),
+            *("--initial-cluster", peers),
+        ]
+        for number in range(3)
+    ]
+    with started(commands, folder) as processes:
+        yield Running(etcd_leader(ports[:3]), [process.pid for process in processes])
+
+
+def etcd_leader(ports: list[int]) -> str:
+    """Return the address of the member that leads."""
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        for port in ports:
+            try:
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+                connection.request("POST", "/v3/maintenance/status", "{}")
+                status = json.loads(connection.getresponse().read())
+                if status.get("leader") and status["leader"] == status["header"]["member_id"]:
+                    return f"127.0.0.1:{port}"
+            except (OSError, ValueError, http.client.HTTPException):
+                pass
+        time.sleep(0.1)
+    raise SystemExit("etcd did not elect a leader within 20 s")
+
+
+def write_configuration(folder: Path, *, nodes: int = 3, extra: str = "") -> Path:
+    """Make the folder, and in it a configuration with the shipped settings but for free ports and what `extra` says."""
+    folder.mkdir()
+    ports = free_ports(1 + 2 * nodes)
+    lines = ["cluster: barge", f"api: 127.0.0.1:{ports[0]}", "data_dir: data", "nodes:"]
+    for node in range(nodes):
+        lines.append(f"  - {{id: {node}, address: 127.0.0.1:{ports[1 + node]}, api: 127.0.0.1:{ports[1 + nodes + node]}}}")
+    configuration = folder / "configuration.yml"
+    configuration.write_text("\n".join(lines) + "\n" + extra)
+    return configuration
+
+
+def apis_of(configuration: Path, *, apart: bool) -> list[str]:
+    """Return where REST is: the one daemon's, or each node's."""
+    import yaml
+
+    settings = yaml.safe_load(configuration.read_text())
+    return [str(node["api"]) for node in settings["nodes"]] if apart else [str(settings["api"])]
+
+
+def serve_command(configuration: Path, node: int | None = None, *, program: tuple[str, ...] = ("-m", "bargetrio")) -> list[str]:
+    """Return what starts a daemon: of all nodes, or of one."""
+    alone = [] if node is None else ["--node", str(node)]
+    return [sys.executable, *program, "serve", "--config", str(configuration), *alone]
+
+
+@contextmanager
+def barge(folder: Path, *, apart: bool, nodes: int = 3, extra: str = "") -> Iterator[Barge]:
+    """Barge, in one process or in one process a node."""
+    configuration = write_configuration(folder, nodes=nodes, extra=extra)
+    with started([serve_command(configuration, node) for node in (range(nodes) if apart else (None,))], folder) as processes:
+        yield Barge(configuration, [process.pid for process in processes], apis_of(configuration, apart=apart))
+
+
+@contextmanager
+def redis(folder: Path) -> Iterator[Running]:
+    """One redis, no copies, that syncs before it answers."""
+    folder.mkdir()
+    (port,) = free_ports(1)
+    options = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", "", "--appendonly", "yes"]
+    with started([["redis-server", *options, "--appendfsync", "always"]], folder) as (process,):
+        wait_for_port(port)
+        yield Running(f"127.0.0.1:{port}", [process.pid])
+
+
+@contextmanager
+def python_server(folder: Path, script: str, *arguments: str) -> Iterator[Running]:
+    """One of the servers in this folder that take `--port`."""
+    folder.mkdir()
+    (port,) = free_ports(1)
+    command = [sys.executable, str(HERE / script), "--port", str(port), *arguments]
+    with started([command], folder) as (process,):
+        wait_for_port(port)
+        yield Running(f"127.0.0.1:{port}", [process.pid])
+
+
+def wait_for_port(port: int, timeout_s: float = 20) -> None:
+    """Return once somebody accepts there."""
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit(f"nobody listens on port {port}")

@@ -1,0 +1,1 @@
+"""Is Barge as fast as it was?"""

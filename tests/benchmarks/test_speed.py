@@ -1,0 +1,122 @@
+"""Barge is about as fast as it was: a slip to half fails, noise does not.
+
+Each figure is a ratio to a yardstick measured in the same run, in alternating rounds, and the median of the rounds counts.
+For put/s the yardstick is benchmarks/echo.py --work under the same load generator, always with 100 connections x 10: one
+process that decodes each request with msgspec, keeps it, writes and syncs once a pass, and encodes the answers; so what slows
+the machine (other work, a slow disk) slows both. Two things are asked: put/s, which sees time that is waited away, and the
+daemon's CPU seconds a put, which other work on the machine hardly moves. For the simulator it is a loop of plain Python and
+msgspec, both counted in CPU seconds.
+
+Measured on two cores that two other processes kept busy (2026-11-25, 2 to 6 runs each): put/s 0.13 to 0.31 (1x64) and 0.27 to
+0.41 (100x10) of the yardstick's, CPU a put 11.7 to 15.7 and 7.7 to 8.5 times as much, ring 1 5.7 to 6.5. With a driver that
+spins until the CPU a put has doubled: 0.05 to 0.06 and 0.11 to 0.19, 30 to 32 and 14 to 17; with 1.5 ms slept before each write
+(1x64): 0.09, 21. With ring 1 at half its pace: 3.0 to 3.1. Who makes Barge faster moves the limits.
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import pytest
+
+from bargetrio.simulator.seed import run
+from tests.stories.daemon import free_ports, running
+
+ROOT: Final = Path(__file__).parents[2]
+ROUNDS: Final = 6
+SECONDS: Final = 0.4
+LEAST_RATE: Final = {"1x64": 0.07, "100x10": 0.11}
+MOST_CPU: Final = {"1x64": 20.0, "100x10": 12.0}
+LEAST_SIMULATED: Final = 4.2
+SEEDS: Final = 5
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """What load.py tells of one round."""
+
+    rate: float
+    answers: int
+    cpu_s: float
+
+
+def load(address: str, shape: str, pid: int) -> Loaded:
+    """Load what listens there."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "load.py"), "--address", address, "--shape", shape, "--json"]
+    command += ["--seconds", str(SECONDS), "--warm-up", "0.2", "--watch", str(pid)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr
+    return msgspec.json.decode(result.stdout, type=Loaded)
+
+
+def cpu_a_put(rounds: list[Loaded]) -> float:
+    """Return the server's CPU seconds a put."""
+    return sum(loaded.cpu_s for loaded in rounds) / sum(loaded.answers for loaded in rounds)
+
+
+@pytest.mark.parametrize("shape", ["1x64", "100x10"])
+def test_puts_are_no_slower_beside_the_yardstick(tmp_path: Path, shape: str) -> None:
+    """Three durable nodes in one process, beside one durable copy without Raft: put/s, and CPU a put."""
+    (port,) = free_ports(1)
+    script = str(ROOT / "benchmarks" / "echo.py")
+    yardstick = subprocess.Popen([sys.executable, script, "--port", str(port), "--work", str(tmp_path / "yardstick")])
+    try:
+        with running(tmp_path) as daemon:
+            assert daemon.process is not None
+            leader = daemon.addresses[daemon.leader()]
+            ours, plain = [], []
+            for _ in range(ROUNDS):
+                ours.append(load(leader, shape, daemon.process.pid))
+                plain.append(load(f"127.0.0.1:{port}", "100x10", yardstick.pid))
+    finally:
+        yardstick.kill()
+        yardstick.wait()
+    rates = [mine.rate / other.rate for mine, other in zip(ours, plain, strict=True)]
+    rate, cpu = statistics.median(rates), cpu_a_put(ours) / cpu_a_put(plain)
+    print(f"{shape}: put/s {rate:.3f} of the yardstick ({min(rates):.3f} to {max(rates):.3f}), CPU a put {cpu:.1f} times as much")
+    assert rate >= LEAST_RATE[shape], rates
+    assert cpu <= MOST_CPU[shape], cpu
+
+
+def test_the_simulator_is_no_slower_beside_the_yardstick() -> None:
+    """Ring 1 with five nodes: simulated seconds a CPU second, times the CPU seconds of the yardstick."""
+    run(0, 5)  # everything is imported
+    ratios: list[float] = []
+    simulated: list[float] = []
+    for _ in range(3):
+        before = cpu_s(plain_work)
+        took = cpu_s(lambda: simulated.append(sum(run(seed, 5).simulated_s for seed in range(SEEDS))))
+        ratios.append(simulated[-1] / took * (before + cpu_s(plain_work)) / 2)
+    print(f"ring 1: {', '.join(f'{ratio:.1f}' for ratio in ratios)} simulated seconds in the time of the yardstick")
+    assert statistics.median(ratios) >= LEAST_SIMULATED, ratios
+
+
+def cpu_s(work: Callable[[], None]) -> float:
+    """Return the CPU seconds that the work takes."""
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """What the yardstick makes many of."""
+
+    term: int
+    command: str
+
+
+def plain_work() -> None:
+    """Objects, a deque, a dict, JSON: what a seed is made of, without a rule of Raft in it."""
+    queue: deque[Entry] = deque()
+    kept: dict[str, int] = {}
+    encode, decode = msgspec.json.Encoder().encode, msgspec.json.Decoder(Entry).decode
+    for number in range(60_000):
+        queue.append(Entry(term=number % 7, command=f"key{number % 500}"))
+        if len(queue) > 50:
+            entry = decode(encode(queue.popleft()))
+            kept[entry.command] = max(kept.get(entry.command, 0), entry.term)
