@@ -87,13 +87,33 @@ class NodeLink:
         self._dialling = trio.Lock()
         self._waiting: dict[int, tuple[Parcel, int]] = {}
         self._last_id = 0
+        self._departed = 0
+        """Single writes that have left and are not answered; those that come meanwhile wait for the gate."""
+        self._gate = trio.Event()
 
     async def ask(self, parcel: Parcel) -> None:
         """Send the parcel and wait until all of it is answered; raise NotSent or Cut.
 
         Whatever ends this, the answers that came are in the parcel. Cancelled, the others may still take effect.
+
+        Single writes gather: those that come while others are under way leave together when these are answered. The node would
+        let them wait for its disk in any case; here they cost it one batch, not one each. Reads never wait.
         """
-        connection = await self._connected()
+        if len(parcel.requests) > 1 or not isinstance(parcel.requests[0], (Put, Delete)):
+            return await self._ask(parcel)
+        if self._departed:
+            await self._gate.wait()
+        self._departed += 1
+        try:
+            await self._ask(parcel)
+        finally:
+            self._departed -= 1
+            if not self._departed:
+                self._gate.set()
+                self._gate = trio.Event()
+
+    async def _ask(self, parcel: Parcel) -> None:
+        connection = self._connection or await self._connected()
         first = self._last_id + 1
         self._last_id += len(parcel.requests)
         lines: list[bytes] = []

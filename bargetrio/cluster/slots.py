@@ -15,7 +15,7 @@ from bargetrio.cluster.port import NodeState
 from bargetrio.eventlog.event import NodeCrashed, NodeKilled, NodeRevived
 from bargetrio.node.figures import NodeGauges
 from bargetrio.node.persister import StorageFailed
-from bargetrio.node.port import BackupFile, NodeStatus, RunningNode, Sink
+from bargetrio.node.port import BackupFile, Belief, NodeStatus, RunningNode, Sink
 from bargetrio.protocol.errors import BargeError
 from bargetrio.storage.errors import StorageError
 
@@ -45,6 +45,10 @@ class Slot:
     def status(self) -> NodeStatus | None:
         """Return the living node's status, None if there is none."""
         return self._node.status() if self.state == "running" and self._node is not None else None
+
+    def belief(self) -> Belief | None:
+        """Return whom the living node believes to lead, None if there is none."""
+        return self._node.belief() if self.state == "running" and self._node is not None else None
 
     async def readmit(self, node_id: int) -> None:
         """Let `node_id` come back with another disk; itself, it abstains from elections until it has caught up."""

@@ -21,7 +21,7 @@ from bargetrio.cluster.slots import Slot
 from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.node.figures import Histogram, NodeFigures, NodeGauges
-from bargetrio.node.port import BackupFile, NodeStatus, RunningNode
+from bargetrio.node.port import BackupFile, Belief, NodeStatus, RunningNode
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import List, ListAnswer, Put, Request
 from bargetrio.transport.faults import LinkFaults
@@ -144,14 +144,14 @@ class Supervisor:
 
     def known_leader(self) -> LeaderView | None:
         """Return the leader of the highest term, as far as own nodes know; a leader of our own must say so itself."""
-        statuses = self._statuses()
+        beliefs = {node_id: slot.belief() for node_id, slot in self._slots.items()}
         best: tuple[int, int] | None = None
-        for status in statuses.values():
-            if not status.has_quorum or status.leader is None or (best is not None and status.term <= best[0]):
+        for belief in beliefs.values():
+            if belief is None or not belief.has_quorum or belief.leader is None or (best is not None and belief.term <= best[0]):
                 continue
-            if status.leader in self._slots and not _leads(statuses.get(status.leader), status.term):
+            if belief.leader in self._slots and not _leads(beliefs.get(belief.leader), belief.term):
                 continue
-            best = status.term, status.leader
+            best = belief.term, belief.leader
         if best is None:
             return None
         term, leader = best
@@ -440,5 +440,5 @@ async def _all(tasks: Iterable[Awaitable[None]]) -> None:
             nursery.start_soon(run, task)
 
 
-def _leads(status: NodeStatus | None, term: int) -> bool:
-    return status is not None and status.role == "leader" and status.term == term and status.has_quorum
+def _leads(belief: Belief | None, term: int) -> bool:
+    return belief is not None and belief.leads and belief.term == term and belief.has_quorum

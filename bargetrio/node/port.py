@@ -74,6 +74,15 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     peers: list[PeerStatus]
 
 
+class Belief(Struct, frozen=True, kw_only=True, gc=False):
+    """Whom a node believes to lead its term, whether it has heard of a majority lately, and whether it leads itself."""
+
+    term: int
+    leader: NodeId | None
+    has_quorum: bool
+    leads: bool
+
+
 class BackupFile(Protocol):
     """A snapshot of a running node, to be read once from its beginning to its end; `checksum` is the file's CRC-32."""
 
@@ -113,6 +122,10 @@ class RunningNode(Protocol):
 
     def status(self) -> NodeStatus:
         """Return the node's state, from memory."""
+        ...
+
+    def belief(self) -> Belief:
+        """Return what of `status` each request of REST asks for."""
         ...
 
     async def rejoin(self) -> None:

@@ -24,7 +24,7 @@ from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver, Turnstile
 from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
-from bargetrio.node.port import BackupFile, NodeSettings, NodeStatus, PeerStatus, Sink
+from bargetrio.node.port import BackupFile, Belief, NodeSettings, NodeStatus, PeerStatus, Sink
 from bargetrio.node.snapshots import Snapshots
 from bargetrio.node.turns import Turns
 from bargetrio.protocol.addresses import parse_address
@@ -197,6 +197,17 @@ class Node:
             self._acceptor.abort()
         for link in self._links.values():
             link.abort()
+
+    def belief(self) -> Belief:
+        """Return whom this node believes to lead."""
+        assert self._driver is not None, "asked before it started"
+        core = self._driver.core
+        return Belief(
+            term=core.current_term,
+            leader=core.leader_id,
+            has_quorum=core.has_quorum(trio.current_time()),
+            leads=isinstance(core.role, Leader),
+        )
 
     def status(self) -> NodeStatus:
         """Return the node's state, from memory."""

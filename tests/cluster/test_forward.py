@@ -31,6 +31,8 @@ class Scripted:
 
     def __init__(self, reply: Reply) -> None:
         self.asked: list[list[str]] = []
+        self.bursts: list[int] = []
+        """How many requests came in each piece."""
         self._reply = reply
 
     async def serve(self, stream: trio.SocketStream) -> None:
@@ -42,6 +44,7 @@ class Scripted:
             async for data in stream:
                 *lines, rest = (rest + data).split(b"\n")
                 answers: list[dict[str, Any] | None] = []
+                self.bursts += [len(lines)]
                 for line in lines:
                     request = json.loads(line)
                     if "hello" in request:
@@ -168,3 +171,38 @@ async def test_a_read_is_asked_again_after_a_cut() -> None:
     async with forwarding(reply) as (forwarder, node):
         assert (await forwarder.execute(Get(id=0, key="a"))).index == 7
         assert node.asked == [["a"], ["a"]]
+
+
+async def test_single_writes_that_come_while_others_are_under_way_leave_together() -> None:
+    """Sixty-four clients of REST cost the leader two batches, not sixty-four; a read does not wait for them."""
+    async with forwarding(ok) as (forwarder, node):
+        await forwarder.execute(Put(id=0, key="before", value="v"))
+        node.bursts.clear()
+        async with trio.open_nursery() as nursery:
+            for number in range(64):
+                nursery.start_soon(forwarder.execute, Put(id=0, key=f"k{number}", value="v"))
+    assert sum(node.bursts) == 64
+    assert node.bursts[0] == 1 and len(node.bursts) <= 4, node.bursts
+
+
+async def test_a_write_that_waits_for_others_is_not_lost_with_their_connection() -> None:
+    """What had left is unknown; what had not is sent over the next connection."""
+
+    def reply(request: dict[str, Any], connection: int) -> dict[str, Any] | None:
+        return ok(request) if connection or request["key"] == "before" else None
+
+    outcomes: dict[str, str] = {}
+    async with forwarding(reply) as (forwarder, _):
+        await forwarder.execute(Put(id=0, key="before", value="v"))
+
+        async def put(key: str) -> None:
+            try:
+                await forwarder.execute(Put(id=0, key=key, value="v"))
+                outcomes[key] = "ok"
+            except BargeError as error:
+                outcomes[key] = error.code
+
+        async with trio.open_nursery() as nursery:
+            for key in ("a", "b", "c"):
+                nursery.start_soon(put, key)
+    assert sorted(outcomes.values()) == ["ok", "ok", "outcome_unknown"]
