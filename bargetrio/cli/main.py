@@ -7,7 +7,7 @@ from contextlib import suppress
 import click
 
 from bargetrio import __version__
-from bargetrio.cli import completion, faults, keys, nodes, serving
+from bargetrio.cli import completion, faults, keys, nodes, serving, settings
 from bargetrio.cli.backup import snapshot
 from bargetrio.simulator.commands import check, simulate
 
@@ -25,7 +25,7 @@ for command in (
     *(keys.get, keys.put, keys.delete, keys.list_items, keys.list_keys),
     *(nodes.leader, nodes.status, nodes.kill, nodes.revive, nodes.readmit, nodes.log),
     *(faults.faults, faults.partition, faults.cut, faults.slow_link, faults.slow_disk, faults.fail_disk, faults.heal),
-    *(completion.completion, snapshot, simulate, check),
+    *(settings.config, completion.completion, snapshot, simulate, check),
 ):
     cli.add_command(command)
 
