@@ -21,7 +21,7 @@ def cli() -> None:
 
 
 for command in (
-    *(serving.serve, serving.client),
+    *(serving.serve, serving.demo, serving.client),
     *(keys.get, keys.put, keys.delete, keys.list_items, keys.list_keys),
     *(nodes.leader, nodes.status, nodes.kill, nodes.revive, nodes.readmit, nodes.log),
     *(faults.faults, faults.partition, faults.cut, faults.slow_link, faults.slow_disk, faults.fail_disk, faults.heal),

@@ -34,6 +34,16 @@ def serve(config_path: str, node_ids: tuple[int, ...], debug: bool, events_file:
 
 
 @click.command()
+@click.option("--nodes", type=click.IntRange(1, 9), default=3, show_default=True, help="How many.")
+@click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
+def demo(nodes: int, open_page: bool) -> None:
+    """Run a cluster to play with: free ports, and data that is gone at the end, until Ctrl-C."""
+    from bargetrio.cli.demo import run
+
+    sys.exit(run(nodes, open_page=open_page))
+
+
+@click.command()
 @place_options
 def client(place: Place) -> None:
     """Talk to the cluster: {key}={value}, get, del, kill, revive, leader, status. Piped input runs as a script."""
