@@ -1,8 +1,6 @@
 """Every command in one group, and how the process ends."""
 
-import os
 import sys
-from contextlib import suppress
 
 import click
 
@@ -33,13 +31,7 @@ for command in (
 def main() -> None:
     """Run the command line."""
     try:
-        cli(prog_name=PROGRAM, standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has gone. Python would complain once more when it closes it.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        cli(prog_name=PROGRAM, standalone_mode=False)  # a reader that has gone (EPIPE) ends us with 1: click does that
     except (click.exceptions.Abort, KeyboardInterrupt) as problem:
         from bargetrio.client.outcome import INTERRUPTED, told_interrupted
 

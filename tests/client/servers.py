@@ -9,12 +9,16 @@ HELLO = b'{"hello":"node","protocol":1,"cluster":"barge","node":0}\n'
 
 
 class BadServer:
-    """Speaks as a node or as a daemon, just enough to be asked something. `answer` empty: cut; None: silence."""
+    """Speaks as a node or as a daemon, just enough to be asked something. `answer` empty: cut; None: silence.
 
-    def __init__(self, kind: Literal["native", "rest"], answer: bytes | None) -> None:
+    `asked` holds what it was asked, with an HTTP request's headers and body; `first` are answers before that one.
+    """
+
+    def __init__(self, kind: Literal["native", "rest"], answer: bytes | None, *, first: tuple[bytes, ...] = ()) -> None:
         self.asked: list[bytes] = []
         self.heard = threading.Event()
         self._kind = kind
+        self._first = list(first)
         self._answer = answer
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
@@ -49,15 +53,17 @@ class BadServer:
             if self._kind == "rest":
                 length = 0
                 while (line := stream.readline()).strip():
+                    request += line
                     name, _, value = line.partition(b":")
                     length = int(value) if name.lower() == b"content-length" else length
                 request += stream.read(length)
             self.asked.append(request)
             self.heard.set()
-            if self._answer is None:
+            answer = self._first.pop(0) if self._first else self._answer
+            if answer is None:
                 stream.read()  # until the other side has had enough
                 return
-            stream.write(self._answer)
+            stream.write(answer)
             stream.flush()
             sock.shutdown(socket.SHUT_RDWR)
 
