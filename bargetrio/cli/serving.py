@@ -59,5 +59,5 @@ def client(place: Place) -> None:
         is_terminal = sys.stdout.isatty()
         colours = may_colour(is_terminal=is_terminal)
         repl = Repl(barge, click.echo, paint=Paint(colours=colours), fancy=is_terminal)
-        with reader(lambda: place.client(hurry_s=HELPER_S), colours=colours) as read:
+        with reader(lambda: place.client(hurry_s=HELPER_S), colours=colours, plain=not is_terminal) as read:
             sys.exit(repl.run_prompt(read, complain))

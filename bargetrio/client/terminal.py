@@ -85,9 +85,14 @@ class Helper:
 
 
 @contextmanager
-def reader(make_client: Callable[[], Barge], *, colours: bool) -> Iterator[Callable[[], str]]:
-    """Give a function that reads one line: with Tab, history and a live prompt if prompt-toolkit is here, by input() if not."""
+def reader(make_client: Callable[[], Barge], *, colours: bool, plain: bool = False) -> Iterator[Callable[[], str]]:
+    """Give a function that reads one line: with Tab, history and a live prompt if prompt-toolkit is here, by input() if not.
+
+    `plain` is for an output that is no terminal.
+    """
     try:
+        if plain:
+            raise _NoToolkit
         with _toolkit_reader(make_client, colours=colours) as read:
             yield read
     except _NoToolkit:
@@ -96,7 +101,7 @@ def reader(make_client: Callable[[], Barge], *, colours: bool) -> Iterator[Calla
 
 
 class _NoToolkit(Exception):
-    """prompt-toolkit is not installed."""
+    """prompt-toolkit is not installed, or not wanted."""
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`bargetrio client` in a real terminal, against a real cluster: prompt, Tab, history, colours, Ctrl-C, Ctrl-D."""
 
+import shlex
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.screen import Terminal, bargetrio, terminal
-from tests.client.servers import BadServer
+from tests.client.servers import BadServer, nobody
 from tests.stories.daemon import Daemon, running
 
 
@@ -219,6 +220,29 @@ def test_the_log_is_followed_in_a_terminal(daemon: Daemon) -> None:
         screen.until('{key: followed, value: "in a terminal"}')
         screen.process.send_signal(signal.SIGINT)
         assert screen.end() == 130
+
+
+def test_by_endpoints_the_first_of_which_is_dead(daemon: Daemon) -> None:
+    """Prompt, Tab and writes go to the next."""
+    with client(daemon, BARGE_ENDPOINTS=f"{nobody()},{daemon.api}") as screen:
+        assert screen.line == f"[node {daemon.leader()}, term {daemon.node(daemon.leader())['term']}] barge>"
+        screen.type("by-endpoint=1\n")
+        screen.until("by-endpoint=1  (index")
+        screen.type("get by-e\t")
+        screen.until(lambda: screen.line.endswith("barge> get by-endpoint"))
+
+
+def test_an_output_that_is_no_terminal_gets_a_plain_prompt(daemon: Daemon, tmp_path: Path) -> None:
+    """No escapes in a file."""
+    out = tmp_path / "out"
+    command = ["sh", "-c", f"exec {shlex.join(bargetrio('client'))} > {shlex.quote(str(out))}"]
+    with terminal(command, daemon.configuration.parent) as screen:
+        screen.until(lambda: out.exists() and "barge> " in out.read_text())
+        screen.type("leader\nget nothing\nquit\n")
+        assert screen.end() == 0
+        assert "not_found" in screen.text
+    assert "leads in term" in out.read_text()
+    assert "\x1b" not in out.read_text()
 
 
 def test_a_value_cannot_command_the_terminal(daemon: Daemon) -> None:
