@@ -20,9 +20,8 @@ from typing import Final
 
 import click
 
-from bargetrio.client.client import Client
-from bargetrio.protocol.errors import BargeError
-
+TIMING: Final = "timing: {heartbeat_ms: 50, election_ms: [200, 400]}"
+"""Nobody wants to wait for a first leader; within one process that is long enough."""
 FIRST_WRITE_S: Final = 20.0
 STOP_S: Final = 5.0
 OURS_ALONE: Final = ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
@@ -70,7 +69,7 @@ def _write_configuration(path: Path, nodes: int) -> tuple[str, list[str]]:
             sock.bind(("127.0.0.1", 0))
             places.append(f"127.0.0.1:{sock.getsockname()[1]}")
     api, *addresses = places
-    lines = ["cluster: demo", f"api: {api}", "data_dir: data", "nodes:"]
+    lines = ["cluster: demo", f"api: {api}", "data_dir: data", TIMING, "nodes:"]
     lines += [f"  - {{id: {node_id}, address: {address}}}" for node_id, address in enumerate(addresses)]
     path.write_text("\n".join(lines) + "\n")
     return api, addresses
@@ -95,6 +94,9 @@ def _die_with_parent() -> None:
 
 def _first_write(process: "subprocess.Popen[bytes]", api: str, addresses: list[str], began: float, *, open_page: bool) -> None:
     """Write a key as soon as somebody leads, and say so; a cluster that ended, or takes too long, is nothing to wait for."""
+    from bargetrio.client.client import Client  # while the cluster starts
+    from bargetrio.protocol.errors import BargeError
+
     with Client(addresses, cluster="demo", timeout_s=0.5) as barge:
         while process.poll() is None and time.monotonic() - began < FIRST_WRITE_S:
             with suppress(BargeError):

@@ -2,10 +2,10 @@
 
 ```
 port.py        what a client can do; the library and the tests' fake are both it
-client.py      the library: keys at the leader (native.py) or through a daemon (rest_keys.py), nodes through a daemon (admin.py)
+client.py      the library: keys at the leader (native.py, connection.py) or through a daemon (rest_keys.py), nodes by admin.py
 repl.py        understands one line at a time                 words.py     the lines it understands, and how Tab completes them
 terminal.py    prompt, history, Tab, with prompt-toolkit      tables.py    rows as text, with rich or without
-outcome.py     what an error means: exit code, and whether the write may have happened
+outcome.py     what an error means: exit code, certainty      faults.py    a partition, a cut link, a slow disk, put to the rest
 ```
 May import protocol only, nothing of the server: a one-shot command starts fast. Start at client.py.
 
