@@ -1,6 +1,7 @@
 """get, put, delete, list, keys."""
 
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,11 +9,15 @@ import click
 from bargetrio.cli.completion import known_keys
 from bargetrio.cli.shared import Output, asks, complain, json_line
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.limits import VALUE_BYTES
 
 if TYPE_CHECKING:
     from bargetrio.client.client import Client
-    from bargetrio.protocol.requests import Item, ReadLevel
+    from bargetrio.client.port import Barge
+    from bargetrio.protocol.requests import ListAnswer, ReadLevel
 
+_PAGE = 1000
+"""Keys of a page where all are wanted."""
 _read_option = click.option(
     "--read",
     type=click.Choice(["linearizable", "lease", "stale"]),
@@ -49,7 +54,7 @@ def get(barge: "Client", output: Output, key: str, read: "ReadLevel", raw: bool)
 @asks
 def put(barge: "Client", output: Output, key: str, value: str, if_index: int | None, if_absent: bool) -> None:
     """Write a key; VALUE - is read from standard input, every byte of it."""
-    data: str | bytes = sys.stdin.buffer.read() if value == "-" else value
+    data: str | bytes = sys.stdin.buffer.read(VALUE_BYTES + 1) if value == "-" else value
     answer = barge.put(key, data, if_index=if_index, if_absent=if_absent)
     fields: dict[str, Any] = {"key": answer.key, "index": answer.index, "term": answer.term}
     if isinstance(answer.created, bool):
@@ -88,43 +93,46 @@ def _paged(function: Any) -> Any:
 @click.command(name="list")
 @_paged
 @asks
-def list_items(barge: "Client", output: Output, prefix: str, after: str, limit: int, everything: bool, read: "ReadLevel") -> None:
+def list_items(barge: "Client", output: Output, everything: bool, **asked: Any) -> None:
     """Show keys and values in order. With --json a key a line."""
     from bargetrio.client.repl import ITEMS, item_rows
 
-    items, more = _collect(barge, prefix, after, limit, everything, read, keys_only=False)
-    if output.as_json:
-        for item in items:
-            click.echo(json_line(_item_fields(item.key, item.index, item.value, item.value_b64)))
-    else:
-        output.table(ITEMS, item_rows(items), None)
+    rows: list[list[str]] = []
+    more: str | None = None
+    for page in walk(barge, everything=everything, **asked):
+        more = page.next
+        if output.as_json:
+            for item in page.items:
+                click.echo(json_line(_item_fields(item.key, item.index, item.value, item.value_b64)))
+        else:
+            rows += item_rows(page.items)
+    if not output.as_json:
+        output.table(ITEMS, rows, None)
     _tell_more(more)
 
 
 @click.command(name="keys")
 @_paged
 @asks
-def list_keys(barge: "Client", output: Output, prefix: str, after: str, limit: int, everything: bool, read: "ReadLevel") -> None:
+def list_keys(barge: "Client", output: Output, everything: bool, **asked: Any) -> None:
     """Show keys alone, in order, one a line."""
-    items, more = _collect(barge, prefix, after, limit, everything, read, keys_only=True)
-    for item in items:
-        output.say(item.key, {"key": item.key, "index": item.index})
+    more: str | None = None
+    for page in walk(barge, everything=everything, keys_only=True, **asked):
+        more = page.next
+        for item in page.items:
+            output.say(item.key, {"key": item.key, "index": item.index})
     _tell_more(more)
 
 
-def _collect(
-    barge: "Client", prefix: str, after: str, limit: int, everything: bool, read: "ReadLevel", *, keys_only: bool
-) -> tuple[list["Item"], str | None]:
-    """Return the items, and behind which key there are more."""
-    items: list[Item] = []
+def walk(
+    barge: "Barge", prefix: str, after: str, limit: int, read: "ReadLevel", *, everything: bool, keys_only: bool = False
+) -> Iterator["ListAnswer"]:
+    """Yield one page, or all: each is shown before the next is asked for."""
     cursor: str | None = after
     while cursor is not None:
-        page = barge.items(prefix, after=cursor, limit=1000 if everything else limit, keys_only=keys_only, read=read)
-        items += page.items
-        cursor = page.next
-        if not everything:
-            break
-    return items, cursor
+        page = barge.items(prefix, after=cursor, limit=_PAGE if everything else limit, keys_only=keys_only, read=read)
+        yield page
+        cursor = page.next if everything else None
 
 
 def _tell_more(after: str | None) -> None:

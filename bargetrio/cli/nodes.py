@@ -109,7 +109,7 @@ def log(
     page = question.newest(barge, limit)
     for event in page.events:
         output.say(line_of(event), event)
-    if page.dropped:
+    if page.dropped and len(page.events) < limit:
         complain(f"{page.dropped:,} older events are no longer kept")
     if follow:
         for event in question.follow(barge, page.next, complain):

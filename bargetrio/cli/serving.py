@@ -1,5 +1,6 @@
 """serve, demo, and the interactive client."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -50,6 +51,8 @@ def client(place: Place) -> None:
     from bargetrio.client.repl import Repl
     from bargetrio.client.tables import may_colour
 
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is not UTF-8 is refused as a key or value, with its line
     with place.client() as barge:
         if not sys.stdin.isatty():
             sys.exit(Repl(barge, click.echo).run_script(sys.stdin, complain))

@@ -90,6 +90,20 @@ def test_a_script_stops_at_the_first_error(daemon: Daemon, line: str, code: int,
     assert daemon.get("never").status == 404
 
 
+def test_a_line_that_is_not_utf_8_is_refused_with_its_number(daemon: Daemon) -> None:
+    """Not a traceback; what comes before it is done."""
+    result = subprocess.run(
+        [sys.executable, "-m", "bargetrio", "client"],
+        input=b"utf-8=1\nbytes=\xff\n",
+        capture_output=True,
+        timeout=30,
+        check=False,
+        cwd=daemon.configuration.parent,
+    )
+    assert (result.returncode, b"utf-8=1  (index" in result.stdout) == (1, True)
+    assert result.stderr.startswith(b"line 2: bad_request: the value is not valid Unicode text")
+
+
 def test_the_library_follows_the_leader(daemon: Daemon) -> None:
     """Through kills of whoever leads; a write that was certainly not made is made elsewhere."""
     with library(daemon) as client:

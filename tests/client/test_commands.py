@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +70,15 @@ def test_a_value_from_standard_input_comes_back_to_the_byte(place: Place, value:
     assert (result.returncode, result.stdout) == (0, value)
 
 
+def test_an_endless_value_is_refused(daemon: Daemon) -> None:
+    """It is not read to its end."""
+    with open("/dev/zero", "rb") as zeros:
+        command = [sys.executable, "-m", "bargetrio", "put", "endless", "-"]
+        folder = daemon.configuration.parent
+        result = subprocess.run(command, stdin=zeros, capture_output=True, timeout=60, check=False, cwd=folder)
+    assert (result.returncode, b"at most 1048576 are allowed" in result.stderr) == (1, True)
+
+
 def test_keys_are_listed(place: Place) -> None:
     """A table, a page, all pages, keys alone, and as JSON lines."""
     for number in range(3):
@@ -79,6 +90,8 @@ def test_keys_are_listed(place: Place) -> None:
     assert lines[4].endswith("  base64 /w==")
     assert place.run("keys", "list-") == "list-0\nlist-1\nlist-2\nlist-3\n"
     assert place.run("keys", "list-", "--after", "list-1", "--all") == "list-2\nlist-3\n"
+    everything = place.run("keys", "--all").split("\n")
+    assert [key for key in everything if key.startswith("list-")] == [f"list-{number}" for number in range(4)]
     page = barge(place.daemon.configuration.parent, "keys", "list-", "--limit", "2")
     assert (page.stdout, b"--after 'list-1'" in page.stderr) == (b"list-0\nlist-1\n", True)
     items = [json.loads(line) for line in place.run("list", "list-", "--json").splitlines()]
