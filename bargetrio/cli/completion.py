@@ -36,18 +36,16 @@ def completion(context: click.Context, shell: str) -> None:
 
 
 def known_keys(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """Return the first keys that begin so, as far as any node knows."""
+    """Return the first keys that begin so."""
     from click.shell_completion import CompletionItem
 
-    from bargetrio.client.words import MOST_KEYS
-    from bargetrio.protocol.errors import BargeError
+    from bargetrio.client.terminal import offered_keys
 
     try:
         with _place(context).client(hurry_s=HURRY_S) as barge:
-            found = barge.items(incomplete, limit=MOST_KEYS, keys_only=True, read="stale")
-    except (BargeError, click.ClickException):
+            return [CompletionItem(key) for key in offered_keys(barge, incomplete)]
+    except click.ClickException:
         return []
-    return [CompletionItem(item.key) for item in found.items]
 
 
 def known_nodes(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":

@@ -42,7 +42,7 @@ def status(barge: "Client", output: Output, watch: bool, interval: float) -> Non
             if not watch:
                 raise
             problem, nodes = f"{error.code}: {error.detail}", []
-        redraws = watch and output.is_terminal and not output.as_json
+        redraws = watch and output.may_draw
         if redraws:
             click.echo(_REDRAW, nl=False)
         if redraws or (nodes, problem) != last:

@@ -49,7 +49,7 @@ def demo(nodes: int, open_page: bool) -> None:
 def client(place: Place) -> None:
     """Talk to the cluster: {key}={value}, get, del, kill, revive, leader, status. Piped input runs as a script."""
     from bargetrio.client.repl import Repl
-    from bargetrio.client.tables import may_colour
+    from bargetrio.client.tables import may_colour, may_draw
 
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # what is not UTF-8 is refused as a key or value, with its line
@@ -61,6 +61,7 @@ def client(place: Place) -> None:
 
         is_terminal = sys.stdout.isatty()
         colours = may_colour(is_terminal=is_terminal)
-        repl = Repl(barge, click.echo, paint=Paint(colours=colours), fancy=is_terminal)
-        with reader(lambda: place.client(hurry_s=HELPER_S), colours=colours, plain=not is_terminal) as read:
+        draws = may_draw(is_terminal=is_terminal)
+        repl = Repl(barge, click.echo, paint=Paint(colours=colours), fancy=draws)
+        with reader(lambda: place.client(hurry_s=HELPER_S), colours=colours, plain=not draws) as read:
             sys.exit(repl.run_prompt(read, complain))

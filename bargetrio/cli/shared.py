@@ -121,6 +121,13 @@ class Output:
         self.as_json = as_json
         self.is_terminal = sys.stdout.isatty()
 
+    @property
+    def may_draw(self) -> bool:
+        """Whether tables are drawn, and redrawn."""
+        from bargetrio.client.tables import may_draw
+
+        return may_draw(is_terminal=self.is_terminal) and not self.as_json
+
     def say(self, text: str, fields: Any) -> None:
         """Print the text, or the fields."""
         click.echo(json_line(fields) if self.as_json else self.safe(text))
@@ -132,7 +139,7 @@ class Output:
             return
         from bargetrio.client.tables import table
 
-        click.echo(table(columns, rows, fancy=self.is_terminal))
+        click.echo(table(columns, rows, fancy=self.may_draw))
 
     def safe(self, text: str) -> str:
         """Return the text, at a terminal without what would command it."""

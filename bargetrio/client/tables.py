@@ -55,9 +55,14 @@ def shortened(text: str) -> str:
     return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
 
 
+def may_draw(*, is_terminal: bool) -> bool:
+    """Return whether there is somewhere to draw: a terminal, and none that is dumb."""
+    return is_terminal and os.environ.get("TERM", "dumb") != "dumb"
+
+
 def may_colour(*, is_terminal: bool) -> bool:
-    """Return whether colours are welcome: at a terminal that knows them, unless NO_COLOR says otherwise."""
-    return is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "dumb") != "dumb"
+    """Return whether colours are welcome: where one may draw, unless NO_COLOR says otherwise."""
+    return may_draw(is_terminal=is_terminal) and not os.environ.get("NO_COLOR")
 
 
 def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:

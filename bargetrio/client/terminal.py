@@ -11,6 +11,7 @@ from bargetrio.client.port import Barge
 from bargetrio.client.repl import PROMPT
 from bargetrio.client.words import MOST_KEYS, Completions, complete
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import ReadLevel
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
@@ -57,6 +58,20 @@ class LeaderWatch:
                 self._changed()
 
 
+def offered_keys(client: Barge, prefix: str) -> list[str]:
+    """Return the first keys with that prefix; without a leader, as far as any node knows, and none if nobody answers.
+
+    Not at once as any node knows: a key that was written just now is missing at a follower until the next heartbeat.
+    """
+    levels: tuple[ReadLevel, ...] = ("linearizable", "stale")
+    for read in levels:
+        try:
+            return [item.key for item in client.items(prefix, limit=MOST_KEYS, keys_only=True, read=read).items]
+        except BargeError:
+            continue
+    return []
+
+
 class Helper:
     """What Tab offers, asked of a client of its own; a cluster that does not answer offers nothing."""
 
@@ -70,11 +85,8 @@ class Helper:
             return complete(line, self.keys, self.ids)
 
     def keys(self, prefix: str) -> list[str]:
-        """Return the first keys with that prefix, as far as any node knows."""
-        try:
-            return [item.key for item in self._client.items(prefix, limit=MOST_KEYS, keys_only=True, read="stale").items]
-        except BargeError:
-            return []
+        """Return the first keys with that prefix."""
+        return offered_keys(self._client, prefix)
 
     def ids(self) -> Sequence[int]:
         """Return the nodes' ids."""

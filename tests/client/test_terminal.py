@@ -21,6 +21,19 @@ def client(daemon: Daemon, *arguments: str, **more: str) -> Iterator[Terminal]:
         yield screen
 
 
+def at_prompt(screen: Terminal) -> None:
+    """Wait for an empty prompt: between prompts the terminal itself would echo what is typed, and act on control keys."""
+    screen.until(lambda: screen.line.endswith("barge>"))
+
+
+def say(screen: Terminal, line: str, words: str) -> None:
+    """Type a line at the prompt; wait for the words, and the next prompt."""
+    at_prompt(screen)
+    screen.type(f"{line}\n")
+    screen.until(words)
+    at_prompt(screen)
+
+
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
     """A folder that hides prompt-toolkit and rich from whoever has it on PYTHONPATH."""
@@ -36,15 +49,11 @@ def test_it_asks_answers_and_goes_on_after_an_error(daemon: Daemon) -> None:
     term = daemon.node(leader)["term"]
     with client(daemon) as screen:
         assert screen.line == f"[node {leader}, term {term}] barge>"
-        screen.type("get nothing\n")
-        screen.until("not_found: nothing is not there")
+        say(screen, "get nothing", "not_found: nothing is not there")
         assert screen.colour_of("not_found") == "red"
-        screen.type("tty=yes\n")
-        screen.until("tty=yes  (index")
+        say(screen, "tty=yes", "tty=yes  (index")
         assert screen.colour_of("tty=yes  (index") == "green"
-        screen.type("status\n")
-        screen.until("╭")
-        screen.until(lambda: "╰" in screen.text and screen.line.endswith("barge>"))
+        say(screen, "status", "╰")
         screen.type("quit\n")
         assert screen.end() == 0
 
@@ -64,13 +73,13 @@ def test_tab_completes_commands_keys_and_ids(daemon: Daemon) -> None:
         screen.until(lambda: screen.line.endswith("barge> get tab-two"))
         screen.type("\n")
         screen.until("2  (index")
+        at_prompt(screen)
         screen.type("tab-o\t")
         screen.until(lambda: screen.line.endswith("barge> tab-one="))
         screen.type("new\n")
         screen.until("tab-one=new  (index")
         screen.type("cut 0 \t")
         screen.until(lambda: [line.strip() for line in screen.text.splitlines()][-2:] == ["1", "2"])
-        screen.type("\x04\x15\x04")
     assert daemon.get("tab-one").json["value"] == "new"
 
 
@@ -78,10 +87,8 @@ def test_lines_are_remembered(daemon: Daemon, tmp_path: Path) -> None:
     """In this session and the next, in a file that nobody else may read."""
     history = tmp_path / "state" / "history"
     with client(daemon, BARGE_HISTORY=str(history)) as screen:
-        screen.type("remembered=1\n")
-        screen.until("remembered=1  (index")
-        screen.type("leader\n")
-        screen.until("leads in term")
+        say(screen, "remembered=1", "remembered=1  (index")
+        say(screen, "leader", "leads in term")
         screen.type("\x1b[A\x1b[A")
         screen.until(lambda: screen.line.endswith("barge> remembered=1"))
         screen.type("\x15\x04")
@@ -95,8 +102,7 @@ def test_lines_are_remembered(daemon: Daemon, tmp_path: Path) -> None:
 def test_a_history_that_cannot_be_written_is_none(daemon: Daemon) -> None:
     """The session goes on with what it remembers itself."""
     with client(daemon, BARGE_HISTORY="/proc/nowhere/history") as screen:
-        screen.type("leader\n")
-        screen.until("leads in term")
+        say(screen, "leader", "leads in term")
         screen.type("\x1b[A")
         screen.until(lambda: screen.line.endswith("barge> leader"))
 
@@ -110,8 +116,7 @@ def test_ctrl_c_gives_up_the_line_and_ctrl_d_leaves(daemon: Daemon, bare: Path, 
         screen.until(lambda: screen.line.endswith("never=1"))
         screen.type("\x03")
         screen.until(lambda: screen.line.endswith("barge>"))
-        screen.type("ctrl-c=1\n")
-        screen.until("ctrl-c=1  (index")
+        say(screen, "ctrl-c=1", "ctrl-c=1  (index")
         screen.until(lambda: screen.line.endswith("barge>"))
         screen.type("\x04")
         assert screen.end() == 0
@@ -122,13 +127,10 @@ def test_without_prompt_toolkit_and_rich_it_asks_plainly(daemon: Daemon, bare: P
     """The same commands, prompt and colours; tables without lines."""
     with client(daemon, PYTHONPATH=str(bare)) as screen:
         assert f"[node {daemon.leader()}, term " in screen.line
-        screen.type("plain=yes\n")
-        screen.until("plain=yes  (index")
-        screen.type("get nothing\n")
-        screen.until("not_found")
+        say(screen, "plain=yes", "plain=yes  (index")
+        say(screen, "get nothing", "not_found")
         assert screen.colour_of("not_found") == "red"
-        screen.type("status\n")
-        screen.until("node  state")
+        say(screen, "status", "node  state")
         assert "╭" not in screen.text
         screen.type("quit\n")
         assert screen.end() == 0
@@ -137,8 +139,7 @@ def test_without_prompt_toolkit_and_rich_it_asks_plainly(daemon: Daemon, bare: P
 def test_colours_can_be_unwelcome(daemon: Daemon) -> None:
     """NO_COLOR."""
     with client(daemon, NO_COLOR="1") as screen:
-        screen.type("get nothing\n")
-        screen.until("not_found")
+        say(screen, "get nothing", "not_found")
         assert screen.colour_of("not_found") == "default"
         assert b"\x1b[31m" not in screen.raw
 
@@ -163,8 +164,7 @@ def test_a_time_out_says_that_the_write_may_have_happened(daemon: Daemon) -> Non
     """Against a daemon that takes the write and says nothing; Ctrl-C does not wait; the session goes on."""
     with BadServer("rest", None) as server, client(daemon, "--endpoint", server.address, "--timeout", "1.5") as screen:
         assert screen.line == "[no leader] barge>"
-        screen.type("slow=1\n")
-        screen.until("outcome_unknown")
+        say(screen, "slow=1", "outcome_unknown")
         screen.until("the write may have happened: read the key before you repeat it")
         screen.until(lambda: screen.line.endswith("barge>"))
         server.heard.clear()
@@ -185,13 +185,11 @@ def test_a_cluster_that_stops_and_comes_back(tmp_path: Path) -> None:
         with client(daemon, "--timeout", "0.5") as screen:
             daemon.stop()
             screen.until("[no leader] barge>")
-            screen.type("get before\n")
-            screen.until("nothing was changed")
+            say(screen, "get before", "nothing was changed")
             daemon.start()
             daemon.leader()
             screen.until(lambda: screen.line.startswith("[node "))
-            screen.type("get before\n")
-            screen.until("1  (index")
+            say(screen, "get before", "1  (index")
 
 
 def test_status_is_redrawn_in_its_place(daemon: Daemon) -> None:
@@ -226,8 +224,7 @@ def test_by_endpoints_the_first_of_which_is_dead(daemon: Daemon) -> None:
     """Prompt, Tab and writes go to the next."""
     with client(daemon, BARGE_ENDPOINTS=f"{nobody()},{daemon.api}") as screen:
         assert screen.line == f"[node {daemon.leader()}, term {daemon.node(daemon.leader())['term']}] barge>"
-        screen.type("by-endpoint=1\n")
-        screen.until("by-endpoint=1  (index")
+        say(screen, "by-endpoint=1", "by-endpoint=1  (index")
         screen.type("get by-e\t")
         screen.until(lambda: screen.line.endswith("barge> get by-endpoint"))
 
@@ -243,6 +240,16 @@ def test_an_output_that_is_no_terminal_gets_a_plain_prompt(daemon: Daemon, tmp_p
         assert "not_found" in screen.text
     assert "leads in term" in out.read_text()
     assert "\x1b" not in out.read_text()
+
+
+def test_a_dumb_terminal_gets_plain_text(daemon: Daemon) -> None:
+    """No table is drawn there, and nothing is coloured."""
+    with client(daemon, TERM="dumb") as screen:
+        screen.type("status\nget nothing\nquit\n")
+        assert screen.end() == 0
+        assert "node  state" in screen.text
+        assert "not_found" in screen.text
+        assert b"\x1b" not in screen.raw
 
 
 def test_a_value_cannot_command_the_terminal(daemon: Daemon) -> None:

@@ -1,9 +1,14 @@
 """What Tab offers behind what is typed."""
 
+from typing import Any
+
 import pytest
 
 from bargetrio.client.repl import Repl
+from bargetrio.client.terminal import offered_keys
 from bargetrio.client.words import HELP, WORDS, complete
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import ListAnswer, ReadLevel
 from tests.client.fakes import FakeBarge
 
 KEYS = ["100", "a b", "a c", "kilo", "list"]
@@ -55,6 +60,28 @@ def test_the_cluster_is_not_asked_for_what_it_does_not_know() -> None:
 
     assert complete("", never, lambda: []).words == list(WORDS)
     assert complete("kill ", never, lambda: [1]).words == ["1"]
+
+
+def test_keys_are_offered_without_a_leader_too() -> None:
+    """As far as any node knows; and none where nobody answers."""
+
+    class Leaderless(FakeBarge):
+        asked: list[str]
+        dead = False
+
+        def items(self, prefix: str = "", *, read: ReadLevel = "linearizable", **rest: Any) -> ListAnswer:
+            self.asked.append(read)
+            if self.dead or read != "stale":
+                raise BargeError("no_leader", "nobody leads")
+            return super().items(prefix, read=read, **rest)
+
+    fake = Leaderless()
+    fake.asked = []
+    fake.put("a", "1")
+    assert offered_keys(fake, "") == ["a"]
+    assert fake.asked == ["linearizable", "stale"]
+    fake.dead = True
+    assert offered_keys(fake, "") == []
 
 
 def test_every_word_is_understood_and_in_the_help() -> None:
