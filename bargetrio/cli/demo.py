@@ -46,7 +46,7 @@ def run(nodes: int, *, open_page: bool) -> int:
             api, addresses = _write_configuration(folder / "configuration.yml", nodes)
             process = _start(folder / "configuration.yml")
             stack.callback(_end, process)
-            _first_write(process, api, addresses, began, open_page=open_page)
+            first_write(process, api, addresses, began, open_page=open_page)
             code = process.wait()
         except _Stop:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -92,7 +92,7 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _first_write(process: "subprocess.Popen[bytes]", api: str, addresses: list[str], began: float, *, open_page: bool) -> None:
+def first_write(process: "subprocess.Popen[bytes]", api: str, addresses: list[str], began: float, *, open_page: bool) -> None:
     """Write a key as soon as somebody leads, and say so; a cluster that ended, or takes too long, is nothing to wait for."""
     from bargetrio.client.client import Client  # while the cluster starts
     from bargetrio.protocol.errors import BargeError
@@ -100,7 +100,8 @@ def _first_write(process: "subprocess.Popen[bytes]", api: str, addresses: list[s
     with Client(addresses, cluster="demo", timeout_s=0.5) as barge:
         while process.poll() is None and time.monotonic() - began < FIRST_WRITE_S:
             with suppress(BargeError):
-                answer = barge.put("hello", "world", if_absent=True)
+                # Said again if nobody knows whether it was heard: the same words do no harm, and nobody else writes here yet.
+                answer = barge.put("hello", "world")
                 seconds = time.monotonic() - began
                 click.echo(f"hello=world  (index {answer.index}, term {answer.term}), {seconds:.1f} s after the start")
                 break

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from bargetrio.cli import demo as demo_room
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import PutAnswer
+from tests.client.fakes import FakeBarge
 from tests.client.run import popen
 from tests.client.screen import Terminal, bargetrio, terminal
 
@@ -51,6 +55,37 @@ def test_five_nodes_are_there_within_two_seconds_and_gone_within_one(tmp_path: P
     assert list((tmp_path / "tmp").iterdir()) == []
     with pytest.raises(OSError):
         http.client.HTTPConnection(api, timeout=1).connect()
+
+
+def test_a_first_write_that_nobody_answers_is_made_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a machine that is too busy, the first time may end with an outcome that nobody knows, and be applied."""
+    fake = FakeBarge()
+    unknown = BargeError("outcome_unknown", "no answer in time")
+
+    class Busy:
+        def __init__(self, addresses: list[str], **_: object) -> None:
+            self._is_first = True
+
+        def __enter__(self) -> "Busy":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def put(self, key: str, value: str, **conditions: bool) -> PutAnswer:
+            answer = fake.put(key, value, **conditions)
+            if self._is_first:
+                self._is_first = False
+                raise unknown
+            return answer
+
+    monkeypatch.setattr("bargetrio.client.client.Client", Busy)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        demo_room.first_write(process, "127.0.0.1:1", [], time.monotonic(), open_page=False)
+        process.kill()
+    assert "hello=world  (index 3, term 1)" in capsys.readouterr().out
 
 
 def test_the_page_is_opened(tmp_path: Path) -> None:
