@@ -18,6 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cluster": {"protocol", "raft", "storage", "transport", "node", "eventlog"},
     "web": {"protocol", "cluster", "eventlog"},
     "client": {"protocol"},
+    "cli": {"protocol", "client", "eventlog", "simulator", "config", "origins", "daemon", "kv", "storage"},
     "simulator": {"protocol", "raft", "kv", "storage", "eventlog"},
 }
 
@@ -28,6 +29,7 @@ NEVER: dict[str, set[str]] = {
     "storage": {"trio", "time", "random", "logging"},
     "simulator": {"trio", "time", "datetime", "logging", "secrets"},
     "client": {"trio", "quart", "hypercorn"},
+    "cli": {"trio", "quart", "hypercorn"},
 }
 
 

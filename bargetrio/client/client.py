@@ -4,12 +4,12 @@ A request is sent again, to whoever leads then, as long as it is certain that it
 caller is told `outcome_unknown`, and decides.
 """
 
-import time
 from types import TracebackType
 from typing import Any, TypeVar
 
 from bargetrio.client.admin import Admin
-from bargetrio.client.connection import Connection, Cut, NotSent
+from bargetrio.client.native import NativeKeys
+from bargetrio.client.rest_keys import RestKeys
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import (
     Delete,
@@ -27,11 +27,15 @@ from bargetrio.protocol.requests import (
 from bargetrio.protocol.validation import text_or_b64
 
 A = TypeVar("A")
-PAUSE_S = 0.05
 
 
 class Client:
-    """Talks to one cluster; not for several threads at once. Every call raises BargeError; `applied` tells what is certain."""
+    """Talks to one cluster; not for several threads at once. Every call raises BargeError; `applied` tells what is certain.
+
+    `addresses` are the nodes', `apis` the daemons' REST. Without addresses, keys go through the daemons too. Ctrl-C raises
+    Interrupted, a KeyboardInterrupt that knows whether a write may still happen. `timeout_s` is for keys, `nodes_timeout_s` for
+    one daemon's answer about nodes.
+    """
 
     def __init__(
         self,
@@ -41,14 +45,10 @@ class Client:
         apis: list[str] | None = None,
         token: bytes | None = None,
         timeout_s: float = 6.0,
+        nodes_timeout_s: float = 10.0,
     ) -> None:
-        self._addresses = list(addresses)
-        self._cluster = cluster
-        self._timeout_s = timeout_s
-        self._connection: Connection | None = None
-        self._leader_address = ""
-        self._turn = 0
-        self.admin = Admin(apis or [], token)
+        self.admin = Admin(apis or [], token, timeout_s=nodes_timeout_s)
+        self._keys = NativeKeys(addresses, cluster, timeout_s) if addresses else RestKeys(self.admin, timeout_s)
 
     def __enter__(self) -> "Client":
         return self
@@ -58,9 +58,7 @@ class Client:
 
     def close(self) -> None:
         """End the connection."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._keys.close()
 
     # -- keys ------------------------------------------------------------------------------------------------------------
 
@@ -78,9 +76,15 @@ class Client:
         """Remove a key; `deleted` is False if it was not there."""
         return self._execute(Delete(id=0, key=key, if_index=if_index), DeleteAnswer)
 
-    def items(self, prefix: str = "", *, after: str = "", limit: int = 100, keys_only: bool = False) -> ListAnswer:
+    def items(
+        self, prefix: str = "", *, after: str = "", limit: int = 100, keys_only: bool = False, read: ReadLevel = "linearizable"
+    ) -> ListAnswer:
         """Read keys in order."""
-        return self._execute(List(id=0, prefix=prefix, after=after, limit=limit, keys_only=keys_only), ListAnswer)
+        return self._execute(List(id=0, prefix=prefix, after=after, limit=limit, keys_only=keys_only, read=read), ListAnswer)
+
+    def _execute(self, request: Request, answer_type: type[A]) -> A:
+        check_request(request)
+        return self._keys.execute(request, answer_type)
 
     # -- nodes -----------------------------------------------------------------------------------------------------------
 
@@ -91,59 +95,35 @@ class Client:
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return what the cluster knows of each node."""
-        found: list[dict[str, Any]] = self.admin.ask("GET", "/nodes")["nodes"]
+        found: list[dict[str, Any]] = _field(self.admin.ask("GET", "/nodes"), "nodes")
         return found
 
     def kill(self, node_id: int) -> bool:
         """Crash a node; return whether it ran."""
-        return bool(self.admin.ask("POST", f"/nodes/{node_id}/kill")["changed"])
+        return bool(_field(self.admin.ask("POST", f"/nodes/{node_id}/kill"), "changed"))
 
     def revive(self, node_id: int) -> bool:
         """Start a node again; return whether that was needed."""
-        return bool(self.admin.ask("POST", f"/nodes/{node_id}/revive", timeout_s=60)["changed"])
+        return bool(_field(self.admin.ask("POST", f"/nodes/{node_id}/revive", timeout_s=60), "changed"))
 
     def readmit(self, node_id: int) -> None:
         """Take in a node whose disk was lost and replaced."""
         self.admin.ask("POST", f"/nodes/{node_id}/readmit", timeout_s=30)
 
-    # -- finding the leader ----------------------------------------------------------------------------------------------
+    # -- faults ----------------------------------------------------------------------------------------------------------
 
-    def _execute(self, request: Request, answer_type: type[A]) -> A:
-        check_request(request)
-        is_write = isinstance(request, (Put, Delete))
-        end = time.monotonic() + self._timeout_s
-        why = "no node answers"
-        while (left := end - time.monotonic()) > 0:
-            try:
-                return self._connected(left).ask(request, answer_type, left)
-            except NotSent as problem:
-                why = str(problem)
-                self._forget()
-            except Cut as problem:
-                self._forget()
-                if is_write:
-                    raise BargeError("outcome_unknown", f"{problem}; the write may still be applied") from None
-                why = str(problem)
-            except BargeError as error:
-                if error.code not in ("not_leader", "no_leader") and not (error.code == "storage_failed" and not is_write):
-                    raise
-                why = error.detail
-                self._forget()
-                self._leader_address = error.address or ""
-                if error.address:
-                    continue
-            time.sleep(min(PAUSE_S, max(0.0, end - time.monotonic())))
-        raise BargeError("no_leader", f"no leader within {self._timeout_s:g} s: {why}")
+    def faults(self) -> dict[str, Any]:
+        """Return the faults in force, as `GET /faults` tells them."""
+        found: dict[str, Any] = self.admin.ask("GET", "/faults")
+        return found
 
-    def _connected(self, timeout_s: float) -> Connection:
-        if self._connection is None:
-            address, self._leader_address = self._leader_address, ""
-            if not address:
-                address = self._addresses[self._turn % len(self._addresses)]
-                self._turn += 1
-            self._connection = Connection(address, self._cluster, min(timeout_s, 1.0))
-        return self._connection
+    def set_faults(self, faults: dict[str, Any]) -> dict[str, Any]:
+        """Put exactly these faults in force; an empty dictionary heals everything."""
+        found: dict[str, Any] = self.admin.ask("PUT", "/faults", body=faults) if faults else self.admin.ask("DELETE", "/faults")
+        return found
 
-    def _forget(self) -> None:
-        self.close()
-        self._leader_address = ""
+
+def _field(found: Any, name: str) -> Any:
+    if not isinstance(found, dict) or name not in found:
+        raise BargeError("bad_request", f"this is no Barge daemon: its answer has no {name!r}")
+    return found[name]

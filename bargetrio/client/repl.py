@@ -3,56 +3,72 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from bargetrio.client.client import Client
+from bargetrio.client import faults
+from bargetrio.client.outcome import INTERRUPTED, exit_code, told, told_interrupted
+from bargetrio.client.port import Barge
+from bargetrio.client.tables import NODES, Column, node_rows, printable, shortened, table
+from bargetrio.client.words import ALIASES, WORDS
+from bargetrio.client.words import HELP as HELP
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import Item
 
-HELP: Final = """\
-  {key}={value}   write a key
-  get {key}       read a key
-  del {key}       remove a key
-  leader          who leads
-  status          every node
-  kill {id}       crash a node
-  revive {id}     start it again
-  help            this
-  quit            leave"""
-
-EXIT_CODES: Final[dict[str, int]] = {
-    "not_found": 3,
-    "precondition_failed": 4,
-    "no_leader": 5,
-    "not_leader": 5,
-    "overloaded": 5,
-    "storage_failed": 6,
-    "outcome_unknown": 6,
-}
-"""What a command ends with; every other error is 1."""
+PROMPT: Final = "barge> "
+ITEMS: Final = (Column("key"), Column("index", True), Column("value"))
+_MOST_ITEMS: Final = 100
 
 
 class Quit(Exception):
     """The user wants to leave."""
 
 
-class Repl:
-    """Understands one line at a time; `write` takes what to show."""
+class Paint:
+    """How answers look; plain unless `colours`."""
 
-    def __init__(self, client: Client, write: Callable[[str], None]) -> None:
+    def __init__(self, *, colours: bool = False) -> None:
+        self.colours = colours
+
+    def answer(self, text: str, note: str = "") -> str:
+        """An answer, and what is told beside it."""
+        return self._in("32", text) + (self._in("2", f"  ({note})") if note else "")
+
+    def error(self, text: str) -> str:
+        """Something went wrong."""
+        return self._in("31", text)
+
+    def _in(self, code: str, text: str) -> str:
+        return f"\x1b[{code}m{text}\x1b[0m" if self.colours else text
+
+
+class Repl:
+    """Understands one line at a time; `write` takes what to show. `fancy` draws tables with rich, if it is there."""
+
+    def __init__(self, client: Barge, write: Callable[[str], None], *, paint: Paint | None = None, fancy: bool = False) -> None:
         self._client = client
         self._write = write
+        self._paint = paint or Paint()
+        self._fancy = fancy
         self._commands: dict[str, Callable[[str], None]] = {
             "get": self._get,
             "del": self._delete,
-            "kill": self._kill,
-            "revive": self._revive,
+            "list": self._list,
+            "keys": self._keys,
             "leader": self._leader,
             "status": self._status,
+            "kill": self._kill,
+            "revive": self._revive,
+            "partition": self._partition,
+            "cut": self._cut,
+            "slow-link": self._slow_link,
+            "slow-disk": self._slow_disk,
+            "faults": self._faults,
+            "heal": self._heal,
             "help": self._help,
             "quit": self._quit,
-            "exit": self._quit,
         }
+        assert self._commands.keys() == WORDS.keys()
 
     def run_script(self, lines: Iterable[str], complain: Callable[[str], None]) -> int:
-        """Run every line; stop at the first error and return its exit code, else 0."""
+        """Run every line; stop at the first error, or Ctrl-C, and return its exit code, else 0."""
         for number, line in enumerate(lines, 1):
             try:
                 self.do(line)
@@ -60,19 +76,34 @@ class Repl:
                 return 0
             except BargeError as error:
                 complain(f"line {number}: {told(error)}")
-                return EXIT_CODES.get(error.code, 1)
+                return exit_code(error)
+            except KeyboardInterrupt as problem:
+                complain(f"line {number}: {told_interrupted(problem)}")
+                return INTERRUPTED
         return 0
 
-    def run_prompt(self, read: Callable[[str], str], complain: Callable[[str], None]) -> int:
-        """Ask for lines until the user leaves; an error is shown and the next line asked for."""
+    def run_prompt(self, read: Callable[[], str], complain: Callable[[str], None]) -> int:
+        """Ask for lines until the user leaves; an error is shown and the next line asked for.
+
+        Ctrl-C gives up the line, or the wait for an answer; Ctrl-D (EOFError) leaves. What was pasted may be several lines.
+        """
         self._write("Barge. `help` lists what can be said here.")
         while True:
             try:
-                self.do(read("barge> "))
-            except (Quit, EOFError):
+                text = read()
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return 0
+            try:
+                for line in text.split("\n"):
+                    self.do(line)
+            except Quit:
                 return 0
             except BargeError as error:
-                complain(told(error))
+                complain(self._paint.error(printable_lines(told(error))))
+            except KeyboardInterrupt as problem:
+                complain(self._paint.error(told_interrupted(problem)))
 
     def do(self, line: str) -> None:
         """Do what the line says; raise BargeError or Quit."""
@@ -80,7 +111,7 @@ class Repl:
         if not line or line.startswith("#"):
             return
         word, _, rest = line.partition(" ")
-        command = self._commands.get(word)
+        command = self._commands.get(ALIASES.get(word, word))
         if command is not None:
             command(rest.strip())
         elif "=" in line:
@@ -89,38 +120,83 @@ class Repl:
         else:
             raise BargeError("bad_request", f"{word!r} is no command; {{key}}={{value}} writes a key, help lists the rest")
 
+    # -- keys ------------------------------------------------------------------------------------------------------------
+
     def _put(self, key: str, value: str) -> None:
         answer = self._client.put(key, value)
-        self._write(f"{key}={value}  (index {answer.index}, term {answer.term})")
+        self._say(f"{key}={value}", f"index {answer.index}, term {answer.term}")
 
     def _get(self, key: str) -> None:
         answer = self._client.get(key)
         if answer.index == 0:
             raise BargeError("not_found", f"{key} is not there")
         value = answer.value if answer.value is not None else f"base64 {answer.value_b64}"
-        self._write(f"{value}  (index {answer.index})")
+        self._say(value, f"index {answer.index}")
 
     def _delete(self, key: str) -> None:
         answer = self._client.delete(key)
         if not answer.deleted:
             raise BargeError("not_found", f"{key} is not there")
-        self._write(f"{key} is removed  (index {answer.index}, term {answer.term})")
+        self._say(f"{key} is removed", f"index {answer.index}, term {answer.term}")
+
+    def _list(self, prefix: str) -> None:
+        answer = self._client.items(prefix, limit=_MOST_ITEMS)
+        self._write(table(ITEMS, item_rows(answer.items), fancy=self._fancy))
+        self._tell_more(answer.next)
+
+    def _keys(self, prefix: str) -> None:
+        answer = self._client.items(prefix, limit=_MOST_ITEMS, keys_only=True)
+        for item in answer.items:
+            self._say(item.key)
+        self._tell_more(answer.next)
+
+    def _tell_more(self, after: str | None) -> None:
+        if after is not None:
+            self._write("... and more; `bargetrio list --all` shows everything")
+
+    # -- nodes -----------------------------------------------------------------------------------------------------------
 
     def _kill(self, text: str) -> None:
-        changed = self._client.kill(_node_id(text))
-        self._write(f"node {text} is killed" if changed else f"node {text} does not run")
+        changed = self._client.kill(node_id_of(text))
+        self._say(f"node {text} is killed" if changed else f"node {text} does not run")
 
     def _revive(self, text: str) -> None:
-        changed = self._client.revive(_node_id(text))
-        self._write(f"node {text} is revived" if changed else f"node {text} runs already")
+        changed = self._client.revive(node_id_of(text))
+        self._say(f"node {text} is revived" if changed else f"node {text} runs already")
 
     def _leader(self, _: str) -> None:
         found = self._client.leader()
-        self._write(f"node {found['leader']} leads in term {found['term']}, at {found['address']}")
+        self._say(f"node {found['leader']} leads in term {found['term']}, at {found['address']}")
 
     def _status(self, _: str) -> None:
-        for line in status_lines(self._client):
-            self._write(line)
+        self._write(table(NODES, node_rows(self._client.nodes()), fancy=self._fancy))
+
+    # -- faults ----------------------------------------------------------------------------------------------------------
+
+    def _partition(self, text: str) -> None:
+        self._tell_faults(faults.partition(self._client, [group_of(part) for part in text.split()]))
+
+    def _cut(self, text: str) -> None:
+        first, second = self._arguments("cut", text, 2)
+        self._tell_faults(faults.change_link(self._client, node_id_of(first), node_id_of(second), cut=True))
+
+    def _slow_link(self, text: str) -> None:
+        first, second, delay = self._arguments("slow-link", text, 3)
+        link = node_id_of(first), node_id_of(second)
+        self._tell_faults(faults.change_link(self._client, *link, delay_ms=milliseconds_of(delay)))
+
+    def _slow_disk(self, text: str) -> None:
+        node, delay = self._arguments("slow-disk", text, 2)
+        self._tell_faults(faults.change_disk(self._client, node_id_of(node), delay_ms=milliseconds_of(delay)))
+
+    def _faults(self, _: str) -> None:
+        self._tell_faults(self._client.faults())
+
+    def _heal(self, _: str) -> None:
+        self._client.set_faults({})
+        self._say("all faults are healed")
+
+    # -- helpers ---------------------------------------------------------------------------------------------------------
 
     def _help(self, _: str) -> None:
         self._write(HELP)
@@ -128,24 +204,49 @@ class Repl:
     def _quit(self, _: str) -> None:
         raise Quit
 
+    def _say(self, text: str, note: str = "") -> None:
+        self._write(self._paint.answer(printable_lines(text), note))
 
-def status_lines(client: Client) -> list[str]:
-    """Return a table of the nodes."""
-    lines = [f"{'node':>4}  {'state':<11}  {'role':<13}  {'term':>6}  {'commit':>9}  {'applied':>9}  address"]
-    for node in client.nodes():
-        cells = [node.get(name) for name in ("role", "term", "commit_index", "last_applied")]
-        role, term, commit, applied = ("-" if cell is None else str(cell) for cell in cells)
-        lines.append(f"{node['id']:>4}  {node['state']:<11}  {role:<13}  {term:>6}  {commit:>9}  {applied:>9}  {node['address']}")
-    return lines
+    def _tell_faults(self, found: faults.Faults) -> None:
+        for line in faults.told(found):
+            self._say(line)
 
-
-def told(error: BargeError) -> str:
-    """Return the error in a line: its code, its words, and what is certain about the write."""
-    certain = "" if error.applied is False else " (it is unknown whether it took effect)"
-    return f"{error.code}: {error.detail}{certain}"
+    @staticmethod
+    def _arguments(word: str, text: str, count: int) -> list[str]:
+        parts = text.split()
+        if len(parts) != count:
+            raise BargeError("bad_request", f"it is written {WORDS[word].usage}")
+        return parts
 
 
-def _node_id(text: str) -> int:
+def item_rows(items: Iterable[Item]) -> list[list[str]]:
+    """Return a row for each key; what is not text is told as base64."""
+    rows: list[list[str]] = []
+    for item in items:
+        value = item.value if item.value is not None else f"base64 {item.value_b64}"
+        rows.append([item.key, str(item.index), shortened(value)])
+    return rows
+
+
+def printable_lines(text: str) -> str:
+    """Return the text safe for a terminal; its lines stay lines, and tabs tabs."""
+    return "\n".join("\t".join(printable(part) for part in line.split("\t")) for line in text.split("\n"))
+
+
+def node_id_of(text: str) -> int:
+    """Return the node's id that a person wrote."""
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise BargeError("bad_request", f"a node's id is a number, not {text!r}")
     return int(text)
+
+
+def group_of(text: str) -> list[int]:
+    """Return the nodes of a group, written 0,1."""
+    return [node_id_of(part) for part in text.split(",")]
+
+
+def milliseconds_of(text: str) -> float:
+    """Return a delay that a person wrote; REST knows the limits."""
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise BargeError("bad_request", f"a delay is a number of milliseconds, not {text!r}")
+    return float(text)

@@ -1,23 +1,13 @@
-"""The client as people and scripts use it: the interactive one, piped; one-shot commands; the library."""
+"""The client as scripts use it: the interactive one, piped; and the library."""
 
-import os
-import pty
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 
 import pytest
 
 from bargetrio.client import BargeError, Client
-from bargetrio.client.repl import Quit, Repl
-from tests.stories.daemon import Daemon, running
-
-
-@pytest.fixture(scope="module")
-def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
-    with running(tmp_path_factory.mktemp("client")) as daemon:
-        yield daemon
+from tests.stories.daemon import Daemon
 
 
 def barge(daemon: Daemon, *arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
@@ -100,81 +90,18 @@ def test_a_script_stops_at_the_first_error(daemon: Daemon, line: str, code: int,
     assert daemon.get("never").status == 404
 
 
-def test_one_shot_commands(daemon: Daemon) -> None:
-    """put, get, delete, leader, status, kill, revive, each with its exit code."""
-    assert barge(daemon, "put", "one", "shot").returncode == 0
-    assert barge(daemon, "get", "one").stdout == "shot\n"
-    assert barge(daemon, "put", "one", "-", given="from stdin").returncode == 0
-    assert barge(daemon, "get", "one").stdout == "from stdin\n"
-    assert barge(daemon, "put", "one", "x", "--if-absent").returncode == 4
-    assert barge(daemon, "put", "one", "x", "--if-index", "1").returncode == 4
-    assert barge(daemon, "delete", "one").returncode == 0
-    assert barge(daemon, "delete", "one").returncode == 3
-    assert barge(daemon, "get", "one").returncode == 3
-    assert f"node {daemon.leader()} leads" in barge(daemon, "leader").stdout
-    follower = min({0, 1, 2} - {daemon.leader()})
-    assert "is killed" in barge(daemon, "kill", str(follower)).stdout
-    assert "does not run" in barge(daemon, "kill", str(follower)).stdout
-    assert "killed" in barge(daemon, "status").stdout
-    assert "is revived" in barge(daemon, "revive", str(follower)).stdout
-    assert barge(daemon, "kill", "7").returncode == 3
-    assert barge(daemon, "put", "", "x").returncode == 1
-
-
-def test_mistakes_of_usage_exit_with_2(daemon: Daemon) -> None:
-    """No such command, no such option, no configuration."""
-    assert barge(daemon, "fly").returncode == 2
-    assert barge(daemon, "put", "only-a-key").returncode == 2
-    result = barge(daemon, "get", "a", "--config", "nowhere.yml")
-    assert result.returncode == 2
-    assert "nowhere.yml" in result.stderr
-
-
-def test_a_cluster_that_is_not_there_exits_with_5(daemon: Daemon) -> None:
-    """Nobody listens: certainly nothing was done."""
-    folder = daemon.configuration.parent / "elsewhere"
-    folder.mkdir()
-    text = daemon.configuration.read_text().replace("request_timeout_ms: 5000", "request_timeout_ms: 300")
-    for port in {address.split(":")[1] for address in [*daemon.addresses.values(), daemon.api]}:
-        text = text.replace(port, "1")
-    lines = [line.replace("127.0.0.1:1,", f"127.0.0.1:{number + 2},") for number, line in enumerate(text.splitlines())]
-    (folder / "configuration.yml").write_text("\n".join(lines))
-    result = barge(daemon, "get", "a", "--config", "elsewhere/configuration.yml")
-    assert result.returncode == 5, result.stderr
-    assert "no leader" in result.stderr
-
-
-def test_at_a_terminal_it_asks_and_goes_on_after_an_error(daemon: Daemon) -> None:
-    """A prompt, an error, an answer, quit."""
-    main, side = pty.openpty()
-    process = subprocess.Popen(
+def test_a_line_that_is_not_utf_8_is_refused_with_its_number(daemon: Daemon) -> None:
+    """Not a traceback; what comes before it is done."""
+    result = subprocess.run(
         [sys.executable, "-m", "bargetrio", "client"],
-        stdin=side,
-        stdout=side,
-        stderr=side,
+        input=b"utf-8=1\nbytes=\xff\n",
+        capture_output=True,
+        timeout=30,
+        check=False,
         cwd=daemon.configuration.parent,
-        close_fds=True,
     )
-    os.close(side)
-    said = b""
-
-    def until(words: bytes) -> None:
-        nonlocal said
-        while words not in said:
-            said += os.read(main, 4096)
-
-    try:
-        until(b"barge> ")
-        os.write(main, b"get nothing\n")
-        until(b"not_found")
-        os.write(main, b"tty=yes\n")
-        until(b"tty=yes  (index")
-        os.write(main, b"quit\n")
-        assert process.wait(10) == 0
-    finally:
-        process.kill()
-        process.wait()
-        os.close(main)
+    assert (result.returncode, b"utf-8=1  (index" in result.stdout) == (1, True)
+    assert result.stderr.startswith(b"line 2: bad_request: the value is not valid Unicode text")
 
 
 def test_the_library_follows_the_leader(daemon: Daemon) -> None:
@@ -209,18 +136,3 @@ def test_the_library_tells_what_is_certain(daemon: Daemon) -> None:
         assert caught.value.applied is False
         assert [item.key for item in client.items("byt").items] == ["bytes"]
         assert client.delete("nobody").deleted is False
-
-
-def test_a_command_word_can_be_a_key(daemon: Daemon) -> None:
-    """`get=5` writes the key get; `get a=b` reads the key a=b."""
-    shown: list[str] = []
-    with library(daemon) as client:
-        repl = Repl(client, shown.append)
-        repl.do("get=5")
-        repl.do("a=b=c")
-        repl.do("get get")
-        assert shown[-1].startswith("5  ")
-        with pytest.raises(BargeError, match="a=b is not there"):
-            repl.do("get a=b")
-        with pytest.raises(Quit):
-            repl.do("quit")

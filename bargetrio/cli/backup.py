@@ -1,26 +1,19 @@
 """`bargetrio snapshot save | inspect | restore`: backups of a running cluster, and new clusters from them."""
 
 import os
-import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import click
 
-from bargetrio.client.repl import EXIT_CODES, told
-from bargetrio.config import Configuration, ConfigurationError, load
-from bargetrio.protocol.errors import BargeError
+from bargetrio.cli.shared import Place, config_option, fail, load_configuration, place_options
 
 if TYPE_CHECKING:
     from bargetrio.storage.snapshots import SnapshotReader
 
 SAVE_TIMEOUT_S = 150.0
-
-_config_option = click.option(
-    "--config", "config_path", type=click.Path(), default="configuration.yml", show_default=True, help="The configuration file."
-)
 
 
 @click.group()
@@ -29,14 +22,13 @@ def snapshot() -> None:
 
 
 @snapshot.command()
-@_config_option
 @click.argument("file", type=click.Path(dir_okay=False))
-def save(config_path: str, file: str) -> None:
+@place_options
+def save(place: Place, file: str) -> None:
     """Write everything that is committed now into FILE; an existing one is replaced when the new one is whole."""
-    from bargetrio.client.admin import Admin
+    from bargetrio.client.outcome import exit_code, told
+    from bargetrio.protocol.errors import BargeError
 
-    configuration = _load(config_path, for_client=True)
-    apis = [configuration.api, *(node.api for node in configuration.nodes if node.api is not None)]
     part = Path(f"{file}.part")
     try:
         with part.open("wb") as out:
@@ -48,7 +40,7 @@ def save(config_path: str, file: str) -> None:
                 checksum = crc32(data, checksum)
                 out.write(data)
 
-            headers = Admin(apis, configuration.api_token).download("/snapshot", take, timeout_s=SAVE_TIMEOUT_S)
+            headers = place.client().admin.download("/snapshot", take, timeout_s=SAVE_TIMEOUT_S)
             out.flush()
             os.fsync(out.fileno())
             size = out.tell()
@@ -57,10 +49,10 @@ def save(config_path: str, file: str) -> None:
         part.replace(file)
     except BargeError as error:
         part.unlink(missing_ok=True)
-        _fail(told(error), EXIT_CODES.get(error.code, 1))
+        fail(told(error), exit_code(error))
     except OSError as problem:
         part.unlink(missing_ok=True)
-        _fail(f"{file}: {problem.strerror or problem}", 1)
+        fail(f"{file}: {problem.strerror or problem}", 1)
     click.echo(f"{file}: everything up to index {headers['barge-index']}, {size:,} bytes")
 
 
@@ -86,9 +78,9 @@ def inspect(show_keys: bool, file: str) -> None:
             if show_keys:
                 sys.stdout.write("".join(line_of(key, stored).decode() + "\n" for key, stored in found.items()))
     except (StorageError, OSError) as problem:
-        _fail(str(problem), 1)
+        fail(str(problem), 1)
     except ValueError as problem:
-        _fail(f"{file} holds what is no keys: {problem}", 1)
+        fail(f"{file} holds what is no keys: {problem}", 1)
     start, meta = reader.start, reader.meta
     nodes = ", ".join(str(member) for member in start.members)
     click.echo(
@@ -99,7 +91,7 @@ def inspect(show_keys: bool, file: str) -> None:
 
 
 @snapshot.command()
-@_config_option
+@config_option
 @click.option("--node", "node_ids", type=int, multiple=True, help="Make only this node's folder (may repeat); default: all.")
 @click.argument("file", type=click.Path(dir_okay=False))
 def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
@@ -107,21 +99,23 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
 
     On several hosts the same FILE is restored on each, with --node.
     """
+    import secrets
+
     from bargetrio.kv.store import decode_slice
     from bargetrio.storage.errors import StorageError
     from bargetrio.storage.restore import FileOutside, is_taken
     from bargetrio.storage.restore import restore as make
 
-    configuration = _load(config_path)
+    configuration = load_configuration(config_path)
     known = tuple(node.id for node in configuration.nodes)
     chosen = node_ids or known
     unknown = [node_id for node_id in chosen if node_id not in known]
     if unknown:
-        _fail(f"there is no node {unknown[0]} in {configuration.path}", 2)
+        fail(f"there is no node {unknown[0]} in {configuration.path}", 2)
     folders = {node_id: configuration.data_dir / f"node-{node_id}" for node_id in chosen}
     for folder in folders.values():
         if is_taken(folder):
-            _fail(f"{folder} is not empty: a backup is restored into a new cluster only; nothing was changed", 1)
+            fail(f"{folder} is not empty: a backup is restored into a new cluster only; nothing was changed", 1)
     try:
         for line in _reader(file):  # all of it, before anything is made
             decode_slice(line)
@@ -137,9 +131,9 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
             )
             click.echo(f"{folder}: everything up to index {made.last_index}")
     except (StorageError, OSError) as problem:
-        _fail(str(problem), 1)
+        fail(str(problem), 1)
     except ValueError as problem:
-        _fail(f"{file} holds what is no keys: {problem}; nothing was changed", 1)
+        fail(f"{file} holds what is no keys: {problem}; nothing was changed", 1)
 
 
 def _reader(file: str) -> "SnapshotReader":
@@ -147,15 +141,3 @@ def _reader(file: str) -> "SnapshotReader":
     from bargetrio.storage.snapshots import SnapshotReader
 
     return SnapshotReader(FileOutside(Path(file)), file)
-
-
-def _load(path: str, *, for_client: bool = False) -> Configuration:
-    try:
-        return load(Path(path), for_client=for_client)
-    except ConfigurationError as problem:
-        _fail(str(problem), 2)
-
-
-def _fail(text: str, code: int) -> NoReturn:
-    click.echo(text, err=True)
-    sys.exit(code)

@@ -1,0 +1,17 @@
+"""cli obeys: the command line, from words to calls; what it prints, and what it ends with.
+
+```
+main.py      every command, and the end of the process     shared.py    --config, --endpoint, --json: where to ask, how to answer
+keys.py      get, put, delete, list, keys                  nodes.py     leader, status, kill, revive, readmit, log
+faults.py    partition, cut, slow-link, ..., heal          serving.py   serve, demo, and the interactive client
+settings.py  config check, config show                     backup.py    snapshot save, inspect, restore
+completion.py  Tab in bash, zsh and fish                  events.py    the event log as lines, followed
+```
+Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 not found, 4 precondition failed, 5 unavailable, 6 outcome unknown, 130
+interrupted. May import client, protocol, the configuration, and eventlog's sentences; whatever more a command needs (the server,
+the simulator) it imports when it runs, so that the others start fast. Start at main.py.
+"""
+
+from bargetrio.cli.main import cli, main
+
+__all__ = ["cli", "main"]

@@ -1,0 +1,73 @@
+"""Tab in the shell: the script that bash, zsh or fish reads, and what it offers for keys and nodes."""
+
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from bargetrio.cli.shared import Place
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+HURRY_S: Final = 1.0
+"""Who pressed Tab does not wait longer."""
+VARIABLE: Final = "_BARGETRIO_COMPLETE"
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print what a shell must read to complete commands, options, keys and nodes by Tab.
+
+    \b
+    bash: eval "$(bargetrio completion bash)"       in ~/.bashrc
+    zsh:  eval "$(bargetrio completion zsh)"        in ~/.zshrc
+    fish: bargetrio completion fish | source        in config.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    program = context.find_root()
+    # Not .source(): it asks bash for its version first, and on the standard output of the script that we print.
+    script = found(program.command, {}, program.info_name or "bargetrio", VARIABLE)
+    click.echo(script.source_template % script.source_vars())
+
+
+def known_keys(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Return the first keys that begin so."""
+    from click.shell_completion import CompletionItem
+
+    from bargetrio.client.terminal import offered_keys
+
+    try:
+        with _place(context).client(hurry_s=HURRY_S) as barge:
+            return [CompletionItem(key) for key in offered_keys(barge, incomplete)]
+    except click.ClickException:
+        return []
+
+
+def known_nodes(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """Return the ids of the nodes that begin so."""
+    from click.shell_completion import CompletionItem
+
+    from bargetrio.config import ConfigurationError
+    from bargetrio.protocol.errors import BargeError
+
+    place = _place(context)
+    try:
+        ids = place.node_ids()
+    except ConfigurationError:
+        try:
+            with place.client(hurry_s=HURRY_S) as barge:
+                ids = [int(node["id"]) for node in barge.nodes()]
+        except (BargeError, click.ClickException):
+            return []
+    return [CompletionItem(str(node_id)) for node_id in ids if str(node_id).startswith(incomplete)]
+
+
+def _place(context: click.Context) -> Place:
+    """Return the place that the options to the left of the cursor name."""
+    given = context.params
+    return Place(given.get("config_path"), tuple(given.get("endpoints") or ()), given.get("token_file"), None)

@@ -1,0 +1,127 @@
+"""`bargetrio demo`: a cluster on free ports with data that is gone at the end.
+
+The cluster is a `bargetrio serve` of its own: this process writes its configuration, makes the first write, waits, and
+cleans up.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import click
+
+TIMING: Final = "timing: {heartbeat_ms: 50, election_ms: [200, 400]}"
+"""Nobody wants to wait for a first leader; within one process that is long enough."""
+FIRST_WRITE_S: Final = 20.0
+STOP_S: Final = 5.0
+OURS_ALONE: Final = ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""What systemd says to a service is not said to the demo: it writes where it was told to clean up, and nowhere else."""
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class _Stop(BaseException):
+    """Ctrl-C, SIGTERM, or the terminal is gone."""
+
+
+def run(nodes: int, *, open_page: bool) -> int:
+    """Run it until Ctrl-C; return the exit code."""
+    began = time.monotonic()
+    code = 0
+    with ExitStack() as stack:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _stop)
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="barge-demo-"))
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            api, addresses = _write_configuration(folder / "configuration.yml", nodes)
+            process = _start(folder / "configuration.yml")
+            stack.callback(_end, process)
+            first_write(process, api, addresses, began, open_page=open_page)
+            code = process.wait()
+        except _Stop:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)  # it ends already
+    if code:
+        click.echo(f"the cluster ended with {code}", err=True)
+    return 1 if code else 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise _Stop
+
+
+def _write_configuration(path: Path, nodes: int) -> tuple[str, list[str]]:
+    """Write it; return where its REST and its nodes will be."""
+    with ExitStack() as stack:
+        places = []
+        for _ in range(nodes + 1):
+            sock = stack.enter_context(socket.socket())
+            sock.bind(("127.0.0.1", 0))
+            places.append(f"127.0.0.1:{sock.getsockname()[1]}")
+    api, *addresses = places
+    lines = ["cluster: demo", f"api: {api}", "data_dir: data", TIMING, "nodes:"]
+    lines += [f"  - {{id: {node_id}, address: {address}}}" for node_id, address in enumerate(addresses)]
+    path.write_text("\n".join(lines) + "\n")
+    return api, addresses
+
+
+def _start(configuration: Path) -> "subprocess.Popen[bytes]":
+    environment = {name: value for name, value in os.environ.items() if name not in OURS_ALONE}
+    return subprocess.Popen(
+        [sys.executable, "-m", "bargetrio", "serve", "--config", str(configuration)],
+        stdin=subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,  # Ctrl-C is ours: we pass it on, and clean up after it
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread has been started here
+    )
+
+
+def _die_with_parent() -> None:
+    """Let the kernel end the cluster if we are killed without a word (Linux)."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def first_write(process: "subprocess.Popen[bytes]", api: str, addresses: list[str], began: float, *, open_page: bool) -> None:
+    """Write a key as soon as somebody leads, and say so; a cluster that ended, or takes too long, is nothing to wait for."""
+    from bargetrio.client.client import Client  # while the cluster starts
+    from bargetrio.protocol.errors import BargeError
+
+    with Client(addresses, cluster="demo", timeout_s=0.5) as barge:
+        while process.poll() is None and time.monotonic() - began < FIRST_WRITE_S:
+            with suppress(BargeError):
+                # Said again if nobody knows whether it was heard: the same words do no harm, and nobody else writes here yet.
+                answer = barge.put("hello", "world")
+                seconds = time.monotonic() - began
+                click.echo(f"hello=world  (index {answer.index}, term {answer.term}), {seconds:.1f} s after the start")
+                break
+    if process.poll() is not None:
+        return
+    click.echo(f"page: http://{api}/")
+    click.echo(f"in another terminal: bargetrio client --endpoint {api}")
+    if open_page:
+        import webbrowser
+
+        webbrowser.open(f"http://{api}/")
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Stop it as Ctrl-C would."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,103 @@
+"""The event log as lines, and its stream, followed over restarts and from daemon to daemon."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlencode
+
+import msgspec
+from msgspec import Struct
+
+from bargetrio.client.tables import printable
+from bargetrio.eventlog.event import Event
+from bargetrio.eventlog.sentences import sentence
+from bargetrio.protocol.errors import BargeError
+
+if TYPE_CHECKING:
+    from bargetrio.client.client import Client
+
+SILENCE_S: Final = 25.0
+"""A stream says at least every ten seconds that it is alive; after so long without a word it is opened anew."""
+AGAIN_S: Final = 0.5
+
+
+class Page(Struct, frozen=True, kw_only=True):
+    """What /events answers, as far as it is needed here."""
+
+    events: list[Event]
+    next: str
+    dropped: int = 0
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """Which events are wanted."""
+
+    node_ids: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = ()
+    heartbeats: bool = False
+
+    def newest(self, barge: "Client", limit: int) -> Page:
+        """Return the newest events; raise BargeError."""
+        return msgspec.convert(barge.admin.ask("GET", f"/events?{self._query(limit=str(limit))}"), Page)
+
+    def follow(self, barge: "Client", after: str, complain: Callable[[str], None]) -> Iterator[Event]:
+        """Yield what happens after the cursor, until Ctrl-C; a stream that ends is taken up again where it was.
+
+        Raises BargeError for what waiting does not mend.
+        """
+        cursor = after
+        is_lost = False
+        while True:
+            try:
+                headers = {"Accept": "text/event-stream", **({"Last-Event-ID": cursor} if cursor else {})}
+                with barge.admin.stream(f"/events?{self._query()}", headers=headers, timeout_s=SILENCE_S) as lines:
+                    if is_lost:
+                        complain("the connection is back")
+                    is_lost = False
+                    for found in _frames(lines):
+                        if isinstance(found, Event):
+                            yield found
+                        elif found.startswith("id "):
+                            cursor = found.removeprefix("id ")
+                        else:
+                            complain(found)
+            except BargeError as error:
+                if error.code not in ("no_leader", "overloaded"):
+                    raise
+            if not is_lost:
+                complain("the connection is lost; trying again")
+            is_lost = True
+            time.sleep(AGAIN_S)
+
+    def _query(self, **more: str) -> str:
+        pairs = [("node", str(node_id)) for node_id in self.node_ids] + [("kind", kind) for kind in self.kinds]
+        return urlencode(pairs + ([("heartbeats", "1")] if self.heartbeats else []) + list(more.items()))
+
+
+def line_of(event: Event) -> str:
+    """Return the event as people read it, in one line: when, who, what. A key or value with line ends is written out."""
+    clock = time.strftime("%H:%M:%S", time.localtime(event.time)) + f".{int(event.time % 1 * 1000):03}"
+    who = "cluster" if event.node is None else f"node {event.node}"
+    return f"{clock}  {who:<8}{printable(sentence(event))}"
+
+
+def _frames(lines: Iterator[bytes]) -> Iterator[Event | str]:
+    """Yield events, after each batch `id ` and its cursor, and in words how many were dropped."""
+    kind = data = cursor = ""
+    for line in lines:
+        name, _, value = line.decode(errors="replace").rstrip("\r\n").partition(":")
+        value = value.removeprefix(" ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            data = value
+        elif name == "id":
+            cursor = value
+        elif line.strip() == b"":
+            if kind == "dropped":
+                yield f"{data} events came too fast and are missing here"
+            elif data:
+                yield msgspec.json.decode(data, type=Event)
+            if cursor:
+                yield f"id {cursor}"
+            kind = data = cursor = ""

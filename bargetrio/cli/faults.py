@@ -1,0 +1,95 @@
+"""partition, cut, slow-link, slow-disk, fail-disk, heal, faults: faults put in force, one by one."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bargetrio.cli.completion import known_nodes
+from bargetrio.cli.shared import Output, asks
+
+if TYPE_CHECKING:
+    from bargetrio.client.client import Client
+
+_node = click.argument("node_id", type=int, shell_complete=known_nodes)
+_delay = click.argument("delay_ms", type=click.FloatRange(0, 60_000))
+
+
+def _ends(function: Any) -> Any:
+    function = click.option("--one-way", is_flag=True, help="Only what FIRST sends SECOND.")(function)
+    function = click.argument("second", type=int, shell_complete=known_nodes)(function)
+    return click.argument("first", type=int, shell_complete=known_nodes)(function)
+
+
+@click.command()
+@asks
+def faults(barge: "Client", output: Output) -> None:
+    """Show the faults in force."""
+    _tell(output, barge.faults())
+
+
+@click.command()
+@click.argument("groups", nargs=-1, required=True, metavar="GROUP...", shell_complete=known_nodes)
+@asks
+def partition(barge: "Client", output: Output, groups: tuple[str, ...]) -> None:
+    """Part the nodes: those of different GROUPs (written 0,1) cannot reach each other; the rest is a group of its own."""
+    from bargetrio.client import faults as words
+    from bargetrio.client.repl import group_of
+
+    _tell(output, words.partition(barge, [group_of(text) for text in groups]))
+
+
+@click.command()
+@_ends
+@asks
+def cut(barge: "Client", output: Output, first: int, second: int, one_way: bool) -> None:
+    """Cut the link between two nodes."""
+    from bargetrio.client import faults as words
+
+    _tell(output, words.change_link(barge, first, second, one_way=one_way, cut=True))
+
+
+@click.command(name="slow-link")
+@_ends
+@_delay
+@click.option("--drop", type=click.FloatRange(0, 1), default=0.0, help="Lose this part of the messages, too: 0.1 is a tenth.")
+@asks
+def slow_link(barge: "Client", output: Output, first: int, second: int, delay_ms: float, drop: float, one_way: bool) -> None:
+    """Delay what two nodes send each other by DELAY_MS; 0 heals the link."""
+    from bargetrio.client import faults as words
+
+    _tell(output, words.change_link(barge, first, second, one_way=one_way, delay_ms=delay_ms, drop=drop))
+
+
+@click.command(name="slow-disk")
+@_node
+@_delay
+@asks
+def slow_disk(barge: "Client", output: Output, node_id: int, delay_ms: float) -> None:
+    """Delay each write of a node's disk by DELAY_MS; 0 heals it."""
+    from bargetrio.client import faults as words
+
+    _tell(output, words.change_disk(barge, node_id, delay_ms=delay_ms))
+
+
+@click.command(name="fail-disk")
+@_node
+@click.argument("error", type=click.Choice(["EIO", "ENOSPC"]), default="EIO")
+@asks
+def fail_disk(barge: "Client", output: Output, node_id: int, error: str) -> None:
+    """Let a node's disk fail at its next write, which stops the node. After `heal`, `revive` starts it again."""
+    from bargetrio.client import faults as words
+
+    _tell(output, words.change_disk(barge, node_id, error=error))
+
+
+@click.command()
+@asks
+def heal(barge: "Client", output: Output) -> None:
+    """Heal all faults. Killed nodes stay killed."""
+    output.say("all faults are healed", barge.set_faults({}))
+
+
+def _tell(output: Output, found: dict[str, Any]) -> None:
+    from bargetrio.client.faults import told
+
+    output.say("\n".join(told(found)), found)

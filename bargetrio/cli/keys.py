@@ -1,0 +1,146 @@
+"""get, put, delete, list, keys."""
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bargetrio.cli.completion import known_keys
+from bargetrio.cli.shared import Output, asks, complain, json_line
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.limits import VALUE_BYTES
+
+if TYPE_CHECKING:
+    from bargetrio.client.client import Client
+    from bargetrio.client.port import Barge
+    from bargetrio.protocol.requests import ListAnswer, ReadLevel
+
+_PAGE = 1000
+"""Keys of a page where all are wanted."""
+_read_option = click.option(
+    "--read",
+    type=click.Choice(["linearizable", "lease", "stale"]),
+    default="linearizable",
+    help="stale: as far as any one node knows; it needs no leader.",
+)
+
+
+@click.command()
+@click.argument("key", shell_complete=known_keys)
+@_read_option
+@click.option("--raw", is_flag=True, help="The value's bytes and nothing else, not even a newline.")
+@asks
+def get(barge: "Client", output: Output, key: str, read: "ReadLevel", raw: bool) -> None:
+    """Read a key. What is not text is printed as base64, or as it is with --raw."""
+    answer = barge.get(key, read=read)
+    if answer.index == 0:
+        raise BargeError("not_found", f"{key} is not there")
+    if raw and not output.as_json:
+        from bargetrio.protocol.validation import decode_value_b64
+
+        is_text = answer.value is not None
+        click.echo((answer.value or "").encode() if is_text else decode_value_b64(str(answer.value_b64)), nl=False)
+        return
+    fields = _item_fields(answer.key, answer.index, answer.value, answer.value_b64)
+    output.say(answer.value if answer.value is not None else str(answer.value_b64), fields)
+
+
+@click.command()
+@click.argument("key", shell_complete=known_keys)
+@click.argument("value")
+@click.option("--if-index", type=click.IntRange(0), help="Only if the key's last change has this index (0: it does not exist).")
+@click.option("--if-absent", is_flag=True, help="Only if the key is new.")
+@asks
+def put(barge: "Client", output: Output, key: str, value: str, if_index: int | None, if_absent: bool) -> None:
+    """Write a key; VALUE - is read from standard input, every byte of it."""
+    data: str | bytes = sys.stdin.buffer.read(VALUE_BYTES + 1) if value == "-" else value
+    answer = barge.put(key, data, if_index=if_index, if_absent=if_absent)
+    fields: dict[str, Any] = {"key": answer.key, "index": answer.index, "term": answer.term}
+    if isinstance(answer.created, bool):
+        fields["created"] = answer.created
+    output.say(f"index {answer.index}, term {answer.term}", fields)
+
+
+@click.command()
+@click.argument("key", shell_complete=known_keys)
+@click.option("--if-index", type=click.IntRange(0), help="Only if the key's last change has this index.")
+@asks
+def delete(barge: "Client", output: Output, key: str, if_index: int | None) -> None:
+    """Remove a key."""
+    answer = barge.delete(key, if_index=if_index)
+    if not answer.deleted:
+        raise BargeError("not_found", f"{key} is not there")
+    fields = {"key": key, "index": answer.index, "term": answer.term, "deleted": True}
+    output.say(f"index {answer.index}, term {answer.term}", fields)
+
+
+_pages = (
+    click.argument("prefix", default="", shell_complete=known_keys),
+    click.option("--after", default="", metavar="KEY", help="Begin behind this key."),
+    click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="So many at most."),
+    click.option("--all", "everything", is_flag=True, help="All of them, a page after the other."),
+    _read_option,
+)
+
+
+def _paged(function: Any) -> Any:
+    for option in reversed(_pages):
+        function = option(function)
+    return function
+
+
+@click.command(name="list")
+@_paged
+@asks
+def list_items(barge: "Client", output: Output, everything: bool, **asked: Any) -> None:
+    """Show keys and values in order. With --json a key a line."""
+    from bargetrio.client.repl import ITEMS, item_rows
+
+    rows: list[list[str]] = []
+    more: str | None = None
+    for page in walk(barge, everything=everything, **asked):
+        more = page.next
+        if output.as_json:
+            for item in page.items:
+                click.echo(json_line(_item_fields(item.key, item.index, item.value, item.value_b64)))
+        else:
+            rows += item_rows(page.items)
+    if not output.as_json:
+        output.table(ITEMS, rows, None)
+    _tell_more(more)
+
+
+@click.command(name="keys")
+@_paged
+@asks
+def list_keys(barge: "Client", output: Output, everything: bool, **asked: Any) -> None:
+    """Show keys alone, in order, one a line."""
+    more: str | None = None
+    for page in walk(barge, everything=everything, keys_only=True, **asked):
+        more = page.next
+        for item in page.items:
+            output.say(item.key, {"key": item.key, "index": item.index})
+    _tell_more(more)
+
+
+def walk(
+    barge: "Barge", prefix: str, after: str, limit: int, read: "ReadLevel", *, everything: bool, keys_only: bool = False
+) -> Iterator["ListAnswer"]:
+    """Yield one page, or all: each is shown before the next is asked for."""
+    cursor: str | None = after
+    while cursor is not None:
+        page = barge.items(prefix, after=cursor, limit=_PAGE if everything else limit, keys_only=keys_only, read=read)
+        yield page
+        cursor = page.next if everything else None
+
+
+def _tell_more(after: str | None) -> None:
+    if after is not None:
+        complain(f"there are more: --after {after!r}, or --all")
+
+
+def _item_fields(key: str, index: int, value: str | None, value_b64: Any) -> dict[str, Any]:
+    if value is not None:
+        return {"key": key, "index": index, "value": value}
+    return {"key": key, "index": index, "value_b64": value_b64}

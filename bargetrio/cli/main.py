@@ -1,0 +1,44 @@
+"""Every command in one group, and how the process ends."""
+
+import sys
+
+import click
+
+from bargetrio import __version__
+from bargetrio.cli import completion, faults, keys, nodes, serving, settings
+from bargetrio.cli.backup import snapshot
+from bargetrio.simulator.commands import check, simulate
+
+PROGRAM = "bargetrio"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name=PROGRAM)
+def cli() -> None:
+    """Barge: a consistent, distributed key:value store on the Raft consensus algorithm."""
+
+
+for command in (
+    *(serving.serve, serving.demo, serving.client),
+    *(keys.get, keys.put, keys.delete, keys.list_items, keys.list_keys),
+    *(nodes.leader, nodes.status, nodes.kill, nodes.revive, nodes.readmit, nodes.log),
+    *(faults.faults, faults.partition, faults.cut, faults.slow_link, faults.slow_disk, faults.fail_disk, faults.heal),
+    *(settings.config, completion.completion, snapshot, simulate, check),
+):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        cli(prog_name=PROGRAM, standalone_mode=False)  # a reader that has gone (EPIPE) ends us with 1: click does that
+    except (click.exceptions.Abort, KeyboardInterrupt) as problem:
+        from bargetrio.client.outcome import INTERRUPTED, told_interrupted
+
+        cause = problem if isinstance(problem, KeyboardInterrupt) else problem.__cause__ or problem.__context__
+        if isinstance(cause, KeyboardInterrupt):
+            click.echo(told_interrupted(cause), err=True)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as problem:
+        problem.show()
+        sys.exit(problem.exit_code)

@@ -1,0 +1,116 @@
+"""leader, status, kill, revive, readmit, log."""
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from bargetrio.cli.completion import known_nodes
+from bargetrio.cli.shared import Output, asks, complain
+
+if TYPE_CHECKING:
+    from bargetrio.client.client import Client
+
+_node = click.argument("node_id", type=int, shell_complete=known_nodes)
+_REDRAW: Final = "\x1b[H\x1b[J"
+"""Home, and nothing below it."""
+
+
+@click.command()
+@asks
+def leader(barge: "Client", output: Output) -> None:
+    """Say who leads."""
+    found = barge.leader()
+    output.say(f"node {found['leader']} leads in term {found['term']}, at {found['address']}", found)
+
+
+@click.command()
+@click.option("--watch", is_flag=True, help="Go on until Ctrl-C: redrawn at a terminal, else shown again when it has changed.")
+@click.option("--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between two looks.")
+@asks
+def status(barge: "Client", output: Output, watch: bool, interval: float) -> None:
+    """Show every node."""
+    from bargetrio.client.tables import NODES, node_rows
+    from bargetrio.protocol.errors import BargeError
+
+    last: Any = None
+    while True:
+        problem = ""
+        try:
+            nodes = barge.nodes()
+        except BargeError as error:
+            if not watch:
+                raise
+            problem, nodes = f"{error.code}: {error.detail}", []
+        redraws = watch and output.may_draw
+        if redraws:
+            click.echo(_REDRAW, nl=False)
+        if redraws or (nodes, problem) != last:
+            if problem:
+                output.say(problem, {"nodes": [], "error": problem})
+            else:
+                output.table(NODES, node_rows(nodes), {"nodes": nodes})
+        if not watch:
+            return
+        last = nodes, problem
+        time.sleep(interval)
+
+
+@click.command()
+@_node
+@asks
+def kill(barge: "Client", output: Output, node_id: int) -> None:
+    """Crash a node."""
+    changed = barge.kill(node_id)
+    text = f"node {node_id} is killed" if changed else f"node {node_id} does not run"
+    output.say(text, {"id": node_id, "changed": changed})
+
+
+@click.command()
+@_node
+@asks
+def revive(barge: "Client", output: Output, node_id: int) -> None:
+    """Start a node again."""
+    changed = barge.revive(node_id)
+    text = f"node {node_id} is revived" if changed else f"node {node_id} runs already"
+    output.say(text, {"id": node_id, "changed": changed})
+
+
+@click.command()
+@_node
+@click.confirmation_option(prompt="Do the other nodes run, all of them, and is the old disk gone for good?")
+@asks
+def readmit(barge: "Client", output: Output, node_id: int) -> None:
+    """Take in a node whose disk was lost and replaced by an empty one; it runs already, and its peers refuse it."""
+    barge.readmit(node_id)
+    output.say(f"node {node_id} may come back; it votes again when it has caught up", {"id": node_id})
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Go on with what happens from now, until Ctrl-C.")
+@click.option("--node", "node_ids", type=int, multiple=True, help="Only what this node tells (may repeat).")
+@click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only events of this kind (may repeat): docs/events.md.")
+@click.option("--heartbeats", is_flag=True, help="Heartbeats, too.")
+@click.option("--limit", type=click.IntRange(1, 5000), default=50, show_default=True, help="So many of the newest events.")
+@asks
+def log(
+    barge: "Client",
+    output: Output,
+    follow: bool,
+    node_ids: tuple[int, ...],
+    kinds: tuple[str, ...],
+    heartbeats: bool,
+    limit: int,
+) -> None:
+    """Show what the cluster did, an event a line, oldest first."""
+    from bargetrio.cli.events import Question, line_of
+
+    question = Question(node_ids=node_ids, kinds=kinds, heartbeats=heartbeats)
+    page = question.newest(barge, limit)
+    for event in page.events:
+        output.say(line_of(event), event)
+    if page.dropped and len(page.events) < limit:
+        complain(f"{page.dropped:,} older events are no longer kept")
+    if follow:
+        for event in question.follow(barge, page.next, complain):
+            output.say(line_of(event), event)

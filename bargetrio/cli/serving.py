@@ -1,0 +1,67 @@
+"""serve, demo, and the interactive client."""
+
+import io
+import sys
+from pathlib import Path
+
+import click
+
+from bargetrio.cli.shared import Place, complain, config_option, fail, load_configuration, place_options
+
+
+@click.command()
+@config_option
+@click.option("--node", "node_ids", type=int, multiple=True, help="Run only this node (may repeat); default: all.")
+@click.option("--debug", is_flag=True, help="Write log.html, the event log as one file, as the cluster runs.")
+@click.option("--events", "events_file", type=click.Path(), help="Record every event in this file, as JSON lines.")
+def serve(config_path: str, node_ids: tuple[int, ...], debug: bool, events_file: str | None) -> None:
+    """Run the nodes of the configuration, with page and REST, until Ctrl-C or SIGTERM."""
+    from bargetrio.config import ConfigurationError
+
+    configuration = load_configuration(config_path)
+    chosen = list(node_ids) or None
+    try:
+        configuration.check_runnable(chosen)
+    except ConfigurationError as problem:
+        fail(str(problem), 2)
+    from bargetrio.daemon import CannotStart
+    from bargetrio.daemon import serve as run
+
+    try:
+        code = run(configuration, chosen, debug=debug, events_file=None if events_file is None else Path(events_file))
+    except CannotStart as problem:
+        fail(str(problem), 1)
+    sys.exit(code)
+
+
+@click.command()
+@click.option("--nodes", type=click.IntRange(1, 9), default=3, show_default=True, help="How many.")
+@click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
+def demo(nodes: int, open_page: bool) -> None:
+    """Run a cluster to play with: free ports, and data that is gone at the end, until Ctrl-C."""
+    from bargetrio.cli.demo import run
+
+    sys.exit(run(nodes, open_page=open_page))
+
+
+@click.command()
+@place_options
+def client(place: Place) -> None:
+    """Talk to the cluster: {key}={value}, get, del, kill, revive, leader, status. Piped input runs as a script."""
+    from bargetrio.client.repl import Repl
+    from bargetrio.client.tables import may_colour, may_draw
+
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # what is not UTF-8 is refused as a key or value, with its line
+    with place.client() as barge:
+        if not sys.stdin.isatty():
+            sys.exit(Repl(barge, click.echo).run_script(sys.stdin, complain))
+        from bargetrio.client.repl import Paint
+        from bargetrio.client.terminal import HELPER_S, reader
+
+        is_terminal = sys.stdout.isatty()
+        colours = may_colour(is_terminal=is_terminal)
+        draws = may_draw(is_terminal=is_terminal)
+        repl = Repl(barge, click.echo, paint=Paint(colours=colours), fancy=draws)
+        with reader(lambda: place.client(hurry_s=HELPER_S), colours=colours, plain=not draws) as read:
+            sys.exit(repl.run_prompt(read, complain))

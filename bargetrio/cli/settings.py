@@ -1,0 +1,48 @@
+"""config check, config show."""
+
+import os
+
+import click
+
+from bargetrio.cli.shared import ENDPOINTS, TOKEN_FILE, Output, config_option, json_line, load_configuration
+
+
+@click.group()
+def config() -> None:
+    """Check the configuration; show every value and where it comes from."""
+
+
+_for_client = click.option("--client", "for_client", is_flag=True, help="As a client reads it: without the peer secret.")
+
+
+@config.command()
+@config_option
+@_for_client
+def check(config_path: str, for_client: bool) -> None:
+    """Say whether the file is right, or everything that is wrong with it."""
+    found = load_configuration(config_path, for_client=for_client)
+    many = "1 node" if len(found.nodes) == 1 else f"{len(found.nodes)} nodes"
+    click.echo(f"{config_path} is right: cluster {found.cluster}, {many}, page and REST at {found.api}")
+
+
+@config.command()
+@config_option
+@_for_client
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def show(config_path: str, for_client: bool, as_json: bool) -> None:
+    """Show every value in force, and its origin: a line of the file, the environment, or the default. Secrets are not shown."""
+    from bargetrio.client.tables import Column
+    from bargetrio.origins import Setting, settings
+
+    found = settings(load_configuration(config_path, for_client=for_client))
+    found += [
+        Setting(name=f"${name}", value=os.environ[name], origin="the environment, for clients")
+        for name in (ENDPOINTS, TOKEN_FILE)
+        if os.environ.get(name)
+    ]
+    if as_json:
+        for setting in found:
+            click.echo(json_line(setting))
+        return
+    columns = (Column("key"), Column("value"), Column("origin"))
+    Output(as_json=False).table(columns, [[one.name, one.text, one.origin] for one in found], None)

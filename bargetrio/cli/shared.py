@@ -1,0 +1,240 @@
+"""How a command of the client finds its cluster, and how it answers: --config, --endpoint, --token-file, --timeout, --json.
+
+Where to ask, the first that is given: `--endpoint`, `--config`, `$BARGE_ENDPOINTS`, ./configuration.yml. An endpoint is
+where a daemon's page and REST are; then keys go through it, too, and no configuration is read unless `--config` names one.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from bargetrio.client.client import Client
+    from bargetrio.client.tables import Column
+    from bargetrio.config import Configuration
+    from bargetrio.protocol.errors import BargeError
+
+DEFAULT_CONFIG: Final = "configuration.yml"
+ENDPOINTS: Final = "BARGE_ENDPOINTS"
+TOKEN_FILE: Final = "BARGE_TOKEN_FILE"
+TIMEOUT_S: Final = 6.0
+
+config_option = click.option(
+    "--config", "config_path", type=click.Path(), default=DEFAULT_CONFIG, show_default=True, help="The configuration file."
+)
+
+
+class Place(NamedTuple):
+    """Where the cluster is, as far as the command line says."""
+
+    config_path: str | None
+    endpoints: tuple[str, ...]
+    token_file: str | None
+    timeout_s: float | None
+
+    def client(self, *, hurry_s: float | None = None) -> "Client":
+        """Return a client; raise ClickException where the command line or the configuration is wrong.
+
+        `hurry_s` is the longest wait of a client that only helps, as Tab does.
+        """
+        from bargetrio.client.client import Client
+
+        endpoints = self._endpoints()
+        configuration = None if endpoints and self.config_path is None else load_configuration(self._path(), for_client=True)
+        nodes = () if configuration is None else configuration.nodes
+        timeout_s = self.timeout_s
+        if timeout_s is None:
+            timeout_s = TIMEOUT_S if configuration is None else configuration.timing.request_timeout_ms / 1000 + 1
+        apis = endpoints
+        if not apis:
+            assert configuration is not None
+            apis = [configuration.api, *(node.api for node in nodes if node.api is not None)]
+        return Client(
+            [] if endpoints else [node.address for node in nodes],
+            cluster="barge" if configuration is None else configuration.cluster,
+            apis=apis,
+            token=self._token(configuration),
+            timeout_s=hurry_s or timeout_s,
+            nodes_timeout_s=hurry_s or max(timeout_s, 10.0 if self.timeout_s is None else 0.0),
+        )
+
+    def node_ids(self) -> list[int]:
+        """Return the ids in the configuration; raise ConfigurationError without one."""
+        from bargetrio.config import load
+
+        return [node.id for node in load(Path(self._path()), for_client=True).nodes]
+
+    def _path(self) -> str:
+        return self.config_path or DEFAULT_CONFIG
+
+    def _endpoints(self) -> list[str]:
+        from bargetrio.protocol.addresses import parse_address
+
+        given = self.endpoints
+        where = "--endpoint"
+        if not given and self.config_path is None:
+            given, where = (os.environ.get(ENDPOINTS, ""),), f"${ENDPOINTS}"
+        found: list[str] = []
+        for text in (part.strip() for item in given for part in item.replace(",", " ").split()):
+            address = text.removeprefix("http://").rstrip("/")
+            try:
+                parse_address(address)
+            except ValueError as problem:
+                raise click.UsageError(f"{where}: {problem}") from None
+            found.append(address)
+        if self.endpoints and not found:
+            raise click.UsageError("--endpoint names no address")
+        return found
+
+    def _token(self, configuration: "Configuration | None") -> bytes | None:
+        path = self.token_file or os.environ.get(TOKEN_FILE)
+        if not path:
+            return None if configuration is None else configuration.api_token
+        try:
+            token = Path(path).read_bytes().strip()
+        except OSError as problem:
+            raise click.UsageError(f"the token's file {path}: {problem.strerror}") from None
+        if not token:
+            raise click.UsageError(f"the token's file {path} is empty")
+        return token
+
+
+class WrongConfiguration(click.ClickException):
+    """The message is what is wrong, as it is to be printed."""
+
+    exit_code = 2
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it, and nothing around it."""
+        click.echo(self.message, file=file, err=file is None)
+
+
+class Output:
+    """Prints answers: for people, or with --json one object a line."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self.is_terminal = sys.stdout.isatty()
+
+    @property
+    def may_draw(self) -> bool:
+        """Whether tables are drawn, and redrawn."""
+        from bargetrio.client.tables import may_draw
+
+        return may_draw(is_terminal=self.is_terminal) and not self.as_json
+
+    def say(self, text: str, fields: Any) -> None:
+        """Print the text, or the fields."""
+        click.echo(json_line(fields) if self.as_json else self.safe(text))
+
+    def table(self, columns: "Sequence[Column]", rows: Sequence[Sequence[str]], fields: Any) -> None:
+        """Print the rows, drawn with rich at a terminal, or the fields."""
+        if self.as_json:
+            click.echo(json_line(fields))
+            return
+        from bargetrio.client.tables import table
+
+        click.echo(table(columns, rows, fancy=self.may_draw))
+
+    def safe(self, text: str) -> str:
+        """Return the text, at a terminal without what would command it."""
+        if not self.is_terminal:
+            return text
+        from bargetrio.client.repl import printable_lines
+
+        return printable_lines(text)
+
+    def fail(self, error: "BargeError") -> NoReturn:
+        """End the process as the error demands."""
+        from bargetrio.client.outcome import exit_code, told
+
+        if self.as_json:
+            complain(json_line({"error": error.code, "detail": error.detail, "applied": error.applied}))
+        else:
+            complain(told(error))
+        sys.exit(exit_code(error))
+
+
+def place_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that say where the cluster is; the function's first argument is the Place."""
+
+    @click.option("--config", "config_path", type=click.Path(), help=f"The configuration file.  [default: {DEFAULT_CONFIG}]")
+    @click.option(
+        "--endpoint",
+        "endpoints",
+        multiple=True,
+        metavar="HOST:PORT",
+        help=f"Ask this daemon's REST (may repeat: the next one is asked if it is dead); or ${ENDPOINTS}, by commas.",
+    )
+    @click.option("--token-file", type=click.Path(), help=f"The file with the API's token; or ${TOKEN_FILE}.")
+    @click.option(
+        "--timeout",
+        "timeout_s",
+        type=click.FloatRange(min=0, min_open=True, max=600),
+        metavar="SECONDS",
+        help="Wait so long for an answer.  [default: request_timeout_ms and a second]",
+    )
+    @functools.wraps(function)
+    def wrapper(
+        *arguments: Any,
+        config_path: str | None,
+        endpoints: tuple[str, ...],
+        token_file: str | None,
+        timeout_s: float | None,
+        **options: Any,
+    ) -> None:
+        function(Place(config_path, endpoints, token_file, timeout_s), *arguments, **options)
+
+    return wrapper
+
+
+def asks(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a one-shot command of the client: its first arguments are the client and where to print; errors end the process."""
+
+    @place_options
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line; errors, too.")
+    @functools.wraps(function)
+    def wrapper(place: Place, *arguments: Any, as_json: bool, **options: Any) -> None:
+        from bargetrio.protocol.errors import BargeError
+
+        output = Output(as_json=as_json)
+        with place.client() as barge:
+            try:
+                function(barge, output, *arguments, **options)
+            except BargeError as error:
+                output.fail(error)
+
+    return wrapper
+
+
+def load_configuration(path: str, *, for_client: bool = False) -> "Configuration":
+    """Return the configuration; raise WrongConfiguration, which ends the process with 2 and everything that is wrong."""
+    from bargetrio.config import ConfigurationError, load
+
+    try:
+        return load(Path(path), for_client=for_client)
+    except ConfigurationError as problem:
+        raise WrongConfiguration(str(problem)) from None
+
+
+def json_line(fields: Any) -> str:
+    """Return the object as a line of JSON."""
+    import msgspec
+
+    return msgspec.json.encode(fields).decode()
+
+
+def complain(text: str) -> None:
+    """Say it beside the output."""
+    click.echo(text, err=True)
+
+
+def fail(text: str, code: int) -> NoReturn:
+    """Say why, and end the process."""
+    complain(text)
+    sys.exit(code)

@@ -1,0 +1,51 @@
+"""What a client can do. `client.Client` is the real thing; the tests' fake passes the same contract."""
+
+from typing import Any, Protocol
+
+from bargetrio.protocol.requests import DeleteAnswer, GetAnswer, ListAnswer, PutAnswer, ReadLevel
+
+
+class Barge(Protocol):
+    """One cluster. Every call raises BargeError; `applied` tells what is certain."""
+
+    def put(self, key: str, value: str | bytes, *, if_index: int | None = None, if_absent: bool = False) -> PutAnswer:
+        """Write a key; returns when the write is committed on a majority and applied."""
+        ...
+
+    def get(self, key: str, *, read: ReadLevel = "linearizable") -> GetAnswer:
+        """Read a key; index 0 if it is not there."""
+        ...
+
+    def delete(self, key: str, *, if_index: int | None = None) -> DeleteAnswer:
+        """Remove a key; `deleted` is False if it was not there."""
+        ...
+
+    def items(
+        self, prefix: str = "", *, after: str = "", limit: int = 100, keys_only: bool = False, read: ReadLevel = "linearizable"
+    ) -> ListAnswer:
+        """Read keys in order."""
+        ...
+
+    def leader(self) -> dict[str, Any]:
+        """Return {"leader", "term", "address"}."""
+        ...
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """Return what the cluster knows of each node."""
+        ...
+
+    def kill(self, node_id: int) -> bool:
+        """Crash a node; return whether it ran."""
+        ...
+
+    def revive(self, node_id: int) -> bool:
+        """Start a node again; return whether that was needed."""
+        ...
+
+    def faults(self) -> dict[str, Any]:
+        """Return the faults in force, as REST tells them."""
+        ...
+
+    def set_faults(self, faults: dict[str, Any]) -> dict[str, Any]:
+        """Put exactly these faults in force; an empty dictionary heals everything."""
+        ...

@@ -1,0 +1,187 @@
+"""The prompt: who leads in which term, Tab, history. With prompt-toolkit (extra `repl`), or by plain input without it."""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from bargetrio.client.port import Barge
+from bargetrio.client.repl import PROMPT
+from bargetrio.client.words import MOST_KEYS, Completions, complete
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import ReadLevel
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.history import FileHistory
+
+LOOK_S: Final = 1.0
+"""How often the prompt asks who leads."""
+HELPER_S: Final = 1.0
+"""The longest wait for what only helps: the leader in the prompt, what Tab offers."""
+
+
+class LeaderWatch:
+    """Asks again and again who leads, with a client of its own, so that a prompt can say so without waiting."""
+
+    def __init__(self, client: Barge, changed: Callable[[], None]) -> None:
+        self._client = client
+        self._changed = changed
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.text = ""
+
+    def look(self) -> str:
+        """Ask now; return what stands before the prompt."""
+        try:
+            found = self._client.leader()
+            self.text = f"[node {found['leader']}, term {found['term']}] "
+        except (BargeError, KeyError, TypeError):
+            self.text = "[no leader] "
+        return self.text
+
+    def start(self) -> None:
+        """Look at once, and go on looking."""
+        self.look()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._end.set()
+
+    def _run(self) -> None:
+        while not self._end.wait(LOOK_S):
+            before = self.text
+            if self.look() != before:
+                self._changed()
+
+
+def offered_keys(client: Barge, prefix: str) -> list[str]:
+    """Return the first keys with that prefix; without a leader, as far as any node knows, and none if nobody answers.
+
+    Not at once as any node knows: a key that was written just now is missing at a follower until the next heartbeat.
+    """
+    levels: tuple[ReadLevel, ...] = ("linearizable", "stale")
+    for read in levels:
+        try:
+            return [item.key for item in client.items(prefix, limit=MOST_KEYS, keys_only=True, read=read).items]
+        except BargeError:
+            continue
+    return []
+
+
+class Helper:
+    """What Tab offers, asked of a client of its own; a cluster that does not answer offers nothing."""
+
+    def __init__(self, client: Barge) -> None:
+        self._client = client
+        self._lock = threading.Lock()
+
+    def complete(self, line: str) -> Completions:
+        """Return what may stand at the end of the line."""
+        with self._lock:
+            return complete(line, self.keys, self.ids)
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the first keys with that prefix."""
+        return offered_keys(self._client, prefix)
+
+    def ids(self) -> Sequence[int]:
+        """Return the nodes' ids."""
+        try:
+            return [int(node["id"]) for node in self._client.nodes()]
+        except (BargeError, KeyError, TypeError, ValueError):
+            return []
+
+
+@contextmanager
+def reader(make_client: Callable[[], Barge], *, colours: bool, plain: bool = False) -> Iterator[Callable[[], str]]:
+    """Give a function that reads one line: with Tab, history and a live prompt if prompt-toolkit is here, by input() if not.
+
+    `plain` is for an output that is no terminal.
+    """
+    try:
+        if plain:
+            raise _NoToolkit
+        with _toolkit_reader(make_client, colours=colours) as read:
+            yield read
+    except _NoToolkit:
+        watch = LeaderWatch(make_client(), lambda: None)
+        yield lambda: input(watch.look() + PROMPT)
+
+
+class _NoToolkit(Exception):
+    """prompt-toolkit is not installed, or not wanted."""
+
+
+@contextmanager
+def _toolkit_reader(make_client: Callable[[], Barge], *, colours: bool) -> Iterator[Callable[[], str]]:
+    try:
+        from prompt_toolkit import PromptSession
+        from prompt_toolkit.completion import CompleteEvent, Completer, Completion
+        from prompt_toolkit.document import Document
+        from prompt_toolkit.history import InMemoryHistory
+        from prompt_toolkit.output import ColorDepth
+    except ImportError:
+        raise _NoToolkit from None
+
+    helper = Helper(make_client())
+
+    class TabCompleter(Completer):
+        def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
+            length, words = helper.complete(document.text_before_cursor)
+            return [Completion(word, start_position=-length) for word in words]
+
+    session: PromptSession[str] = PromptSession(
+        completer=TabCompleter(),
+        complete_while_typing=False,
+        complete_in_thread=True,  # a cluster that is slow to answer does not hold the keys back
+        history=_file_history() or InMemoryHistory(),
+        color_depth=None if colours else ColorDepth.DEPTH_1_BIT,
+    )
+    watch = LeaderWatch(make_client(), lambda: _redraw(session))
+    watch.start()
+    try:
+        yield lambda: session.prompt(lambda: [("ansicyan", watch.text), ("bold", PROMPT)])
+    finally:
+        watch.stop()
+
+
+def _redraw(session: "PromptSession[str]") -> None:
+    with suppress(Exception):  # the prompt may just have ended
+        session.app.invalidate()
+
+
+def history_path() -> Path | None:
+    """Return where lines are remembered: $BARGE_HISTORY (empty: nowhere), or the user's folder of states."""
+    named = os.environ.get("BARGE_HISTORY")
+    if named is not None:
+        return Path(named) if named else None
+    try:
+        folder = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    except RuntimeError:
+        return None
+    return Path(folder) / "barge" / "history"
+
+
+def _file_history() -> "FileHistory | None":
+    """Return the history, in a file for nobody else to read (values are in it); None if there can be none."""
+    from prompt_toolkit.history import FileHistory
+
+    class Forgiving(FileHistory):
+        def store_string(self, string: str) -> None:
+            with suppress(OSError):  # a full disk must not end the session
+                super().store_string(string)
+
+    path = history_path()
+    if path is None:
+        return None
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
+        path.read_bytes()
+    except OSError:
+        return None
+    return Forgiving(str(path))

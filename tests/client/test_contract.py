@@ -1,0 +1,114 @@
+"""What a client is promised, by whatever way it asks: the client protocol, a daemon's REST, or the fake of our unit tests."""
+
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+
+from bargetrio.client import BargeError, Client
+from bargetrio.client.port import Barge
+from tests.client.fakes import FakeBarge
+from tests.stories.daemon import Daemon
+
+WAYS = ["native", "rest", "fake"]
+
+
+@pytest.fixture(params=WAYS)
+def client(request: pytest.FixtureRequest) -> Iterator[Barge]:
+    """A cluster with three nodes and a leader, asked in each way."""
+    if request.param == "fake":
+        yield FakeBarge()
+        return
+    daemon: Daemon = request.getfixturevalue("daemon")
+    addresses = list(daemon.addresses.values()) if request.param == "native" else []
+    with Client(addresses, apis=[daemon.api]) as barge:
+        yield barge
+        barge.set_faults({})
+        for node in barge.nodes():
+            barge.revive(node["id"])
+    daemon.wait_for(daemon.caught_up, "the cluster to catch up")
+
+
+@pytest.mark.parametrize("key", ["100", "a b", "a/b", "/", "a//b", "..", "%41", "?x=1&y", "#", "ü", "漢字", "\n", "k" * 1024])
+def test_any_key_is_written_read_listed_and_removed(client: Barge, key: str) -> None:
+    """Whatever stands in it: a key in a path is the same key."""
+    client.delete(key)
+    first = client.put(key, "Some Value")
+    assert (first.key, first.created) == (key, True)
+    assert client.put(key, "Another").created in (False, msgspec.UNSET)
+    found = client.get(key)
+    assert (found.key, found.value, found.index > first.index) == (key, "Another", True)
+    assert [(item.key, item.value) for item in client.items(key).items] == [(key, "Another")]
+    removed = client.delete(key)
+    assert (removed.key, removed.deleted, removed.index > found.index) == (key, True, True)
+    assert client.delete(key).deleted is False
+    assert (client.get(key).index, client.get(key).value) == (0, None)
+
+
+@pytest.mark.parametrize("value", [b"", b"text", b"\x00\xff\n", "\u2028\x1b[31m".encode(), bytes(range(256)) * 4096])
+def test_any_bytes_come_back(client: Barge, value: bytes) -> None:
+    """Up to a mebibyte; what is not UTF-8 as base64."""
+    client.put("bytes", value)
+    found = client.get("bytes")
+    if found.value is not None:
+        assert found.value.encode() == value
+    else:
+        assert msgspec.json.decode(msgspec.json.encode(found.value_b64), type=bytes) == value
+
+
+def test_conditions_hold_or_are_refused(client: Barge) -> None:
+    """Compare and set; a refusal is certain."""
+    client.delete("cas")
+    first = client.put("cas", "1", if_absent=True)
+    client.put("cas", "2", if_index=first.index)
+    for refused in (
+        lambda: client.put("cas", "x", if_absent=True),
+        lambda: client.put("cas", "x", if_index=first.index),
+        lambda: client.delete("cas", if_index=first.index),
+    ):
+        with pytest.raises(BargeError) as caught:
+            refused()
+        assert (caught.value.code, caught.value.applied) == ("precondition_failed", False)
+    assert client.delete("cas", if_index=client.get("cas").index).deleted
+
+
+def test_what_is_not_valid_is_refused_for_certain(client: Barge) -> None:
+    """Keys and values outside the rules."""
+    for key, value in (("", "x"), ("k" * 1025, "x"), ("a\0b", "x"), ("big", "v" * (1024 * 1024 + 1))):
+        with pytest.raises(BargeError) as caught:
+            client.put(key, value)
+        assert (caught.value.code, caught.value.applied) == ("bad_request", False)
+
+
+def test_keys_come_in_pages_in_order(client: Barge) -> None:
+    """`next` leads to the next page; keys alone carry no values."""
+    for number in range(5):
+        client.put(f"page-{number}", str(number))
+    first = client.items("page-", limit=3)
+    assert ([item.value for item in first.items], first.next) == (["0", "1", "2"], "page-2")
+    rest = client.items("page-", after=first.next or "", keys_only=True, read="stale")
+    assert [(item.key, item.value) for item in rest.items] == [("page-3", None), ("page-4", None)]
+    assert rest.next is None
+
+
+def test_nodes_are_killed_and_revived(client: Barge) -> None:
+    """Twice is no error; an unknown one lists the known."""
+    leads = client.leader()["leader"]
+    follower = min({0, 1, 2} - {leads})
+    assert [client.kill(follower), client.kill(follower)] == [True, False]
+    assert [node["state"] for node in client.nodes() if node["id"] == follower] == ["killed"]
+    assert [client.revive(follower), client.revive(follower)] == [True, False]
+    with pytest.raises(BargeError, match="the nodes are 0, 1, 2") as caught:
+        client.kill(7)
+    assert caught.value.code == "not_found"
+
+
+def test_faults_are_replaced_and_healed(client: Barge) -> None:
+    """What is put is in force, and nothing else."""
+    wanted = {"node": 1, "delay_ms": 5.0, "error": None}
+    assert client.set_faults({"disks": [wanted]})["disks"] == [wanted]
+    assert client.faults()["disks"] == [wanted]
+    with pytest.raises(BargeError) as caught:
+        client.set_faults({"groups": [[0, 9]]})
+    assert caught.value.code == "bad_request"
+    assert client.set_faults({}) == client.faults() == {"groups": [], "links": [], "disks": []}

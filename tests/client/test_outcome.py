@@ -1,0 +1,101 @@
+"""What is told of a request that got no answer, and that a write which may have happened is never made again (BUG-47)."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from bargetrio.client import BargeError, Client
+from tests.client.run import popen
+from tests.client.servers import BadServer, nobody, problem
+from tests.stories.daemon import Daemon
+
+Way = Literal["native", "rest"]
+ways = pytest.mark.parametrize("way", ["native", "rest"])
+
+
+def client_of(way: Way, *places: str, timeout_s: float = 0.3) -> Client:
+    if way == "native":
+        return Client(list(places), timeout_s=timeout_s)
+    return Client([], apis=list(places), timeout_s=timeout_s)
+
+
+@ways
+@pytest.mark.parametrize("answer", [b"", None])
+@pytest.mark.parametrize("write", [lambda barge: barge.put("a", "1"), lambda barge: barge.delete("a")])
+def test_a_write_without_an_answer_is_unknown_and_not_repeated(
+    way: Way, answer: bytes | None, write: Callable[[Client], object]
+) -> None:
+    """Cut or silent: one of two servers was asked, once."""
+    with BadServer(way, answer) as first, BadServer(way, answer) as second:
+        with client_of(way, first.address, second.address) as barge, pytest.raises(BargeError) as caught:
+            write(barge)
+        assert (caught.value.code, caught.value.applied) == ("outcome_unknown", None)
+        assert len(first.asked) + len(second.asked) == 1
+
+
+@ways
+def test_a_read_without_an_answer_is_asked_of_the_next(way: Way) -> None:
+    """Reading twice does no harm."""
+    with BadServer(way, b"") as first, BadServer(way, b"") as second:
+        with client_of(way, first.address, second.address) as barge, pytest.raises(BargeError) as caught:
+            barge.get("a")
+        assert (caught.value.code, caught.value.applied) == ("no_leader", False)
+        assert first.asked
+        assert second.asked
+
+
+def test_a_dead_endpoint_is_passed_over(daemon: Daemon) -> None:
+    """A write that certainly did not leave is made elsewhere; nodes are asked elsewhere, too."""
+    with Client([], apis=[nobody(), daemon.api]) as barge:
+        assert barge.put("failover", "1").index > 0
+        assert barge.leader()["leader"] == daemon.leader()
+    with Client([], apis=[nobody(), nobody()]) as barge, pytest.raises(BargeError) as caught:
+        barge.put("failover", "2")
+    assert (caught.value.code, caught.value.applied) == ("no_leader", False)
+
+
+@pytest.mark.parametrize(("error", "is_asked"), [("no_leader", True), ("overloaded", True), ("storage_failed", False)])
+def test_only_what_was_certainly_not_done_is_asked_of_the_next_daemon(daemon: Daemon, error: str, is_asked: bool) -> None:
+    """A daemon without a leader is passed over; one whose disk failed in the middle is believed."""
+    key = f"passed-{error}"
+    with BadServer("rest", problem(error, 503)) as first, Client([], apis=[first.address, daemon.api]) as barge:
+        if is_asked:
+            barge.put(key, "1")
+        else:
+            with pytest.raises(BargeError) as caught:
+                barge.put(key, "1")
+            assert (caught.value.code, caught.value.applied) == ("storage_failed", None)
+        assert len(first.asked) == 1
+    assert daemon.get(key).status == (200 if is_asked else 404)
+
+
+def test_the_address_of_a_node_is_no_endpoint(daemon: Daemon) -> None:
+    """It is told, and nothing was done."""
+    with Client([], apis=[daemon.addresses[0]]) as barge, pytest.raises(BargeError, match="no REST of a daemon"):
+        barge.get("a")
+
+
+@ways
+@pytest.mark.parametrize(("command", "words"), [(("put", "a", "1"), "may have happened"), (("get", "a"), "interrupted\n")])
+def test_ctrl_c_says_whether_the_write_may_have_happened(tmp_path: Path, way: Way, command: tuple[str, ...], words: str) -> None:
+    """And ends with 130."""
+    with BadServer(way, None) as server:
+        arguments = ("--endpoint", server.address)
+        if way == "native":
+            node = f"{{id: 0, address: {server.address}}}"
+            (tmp_path / "c.yml").write_text(f"cluster: barge\napi: {nobody()}\ndata_dir: d\nnodes: [{node}]\n")
+            arguments = ("--config", "c.yml")
+        process = popen(tmp_path, *command, *arguments)
+        try:
+            assert server.heard.wait(20)
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+        assert (process.returncode, out) == (130, "")
+        assert words in err
+        assert "Traceback" not in err
+        assert ("may have happened" in err) == (command[0] == "put")

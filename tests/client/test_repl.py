@@ -1,0 +1,179 @@
+"""The interactive client, a line at a time, against a cluster in a dictionary."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from bargetrio.client import BargeError, Interrupted
+from bargetrio.client.repl import Paint, Quit, Repl
+from tests.client.fakes import FakeBarge
+
+UNKNOWN = BargeError("outcome_unknown", "the node closed the connection")
+
+
+class Session:
+    """A prompt with somebody who types these lines, or presses Ctrl-C or Ctrl-D."""
+
+    def __init__(self, fake: FakeBarge, *typed: str | type[BaseException]) -> None:
+        self.shown: list[str] = []
+        self.complaints: list[str] = []
+        self._typed: Iterator[str | type[BaseException]] = iter(typed)
+        self.code = Repl(fake, self.shown.append).run_prompt(self._read, self.complaints.append)
+
+    def _read(self) -> str:
+        found = next(self._typed, EOFError)
+        if isinstance(found, str):
+            return found
+        raise found
+
+
+def said(fake: FakeBarge, *lines: str) -> list[str]:
+    """Return what is shown for these lines."""
+    shown: list[str] = []
+    repl = Repl(fake, shown.append)
+    for line in lines:
+        repl.do(line)
+    return shown
+
+
+def test_keys() -> None:
+    """Written, read, listed, removed."""
+    fake = FakeBarge()
+    assert said(fake, "100=Some Value", "get 100", "list", "keys 1", "del 100") == [
+        "100=Some Value  (index 2, term 1)",
+        "Some Value  (index 2)",
+        "key  index  value\n100      2  Some Value",
+        "100",
+        "100 is removed  (index 3, term 1)",
+    ]
+    fake.put("bytes", b"\xff")
+    assert said(fake, "get bytes") == ["base64 /w==  (index 4)"]
+    for number in range(101):
+        fake.put(f"{number:03}", "x")
+    assert said(fake, "keys")[-1].startswith("... and more")
+
+
+def test_nodes_and_faults() -> None:
+    """Everything that the cluster can be told."""
+    fake = FakeBarge()
+    assert said(fake, "leader", "kill 1", "kill 1", "status", "revive 1", "revive 1") == [
+        "node 0 leads in term 1, at 127.0.0.1:8101",
+        "node 1 is killed",
+        "node 1 does not run",
+        "node  state    role  term  commit  applied  address\n"
+        "   0  running  -        -       -        -  127.0.0.1:8101\n"
+        "   1  killed   -        -       -        -  127.0.0.1:8102\n"
+        "   2  running  -        -       -        -  127.0.0.1:8103",
+        "node 1 is revived",
+        "node 1 runs already",
+    ]
+    assert said(fake, "faults", "partition 0", "cut 0 1", "slow-disk 2 50", "slow-link 0 1 20", "heal", "faults") == [
+        "no faults",
+        *("partition: 0 | 1, 2",),
+        *("partition: 0 | 1, 2", "link 0 -> 1: cut", "link 1 -> 0: cut"),
+        *("partition: 0 | 1, 2", "link 0 -> 1: cut", "link 1 -> 0: cut", "disk of node 2: 50 ms slow"),
+        *("partition: 0 | 1, 2", "link 0 -> 1: 20 ms late", "link 1 -> 0: 20 ms late", "disk of node 2: 50 ms slow"),
+        "all faults are healed",
+        "no faults",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("fly", "'fly' is no command"),
+        ("kill x", "a node's id is a number, not 'x'"),
+        ("kill 7", "the nodes are 0, 1, 2"),
+        ("cut 1", r"it is written cut \{id\} \{id\}"),
+        ("cut 1 1", "two ends"),
+        ("slow-disk 1 fast", "a number of milliseconds"),
+        ("partition", "needs a group"),
+        ("partition 0,1 1", "one group only"),
+        ("partition 0;1", "a node's id is a number"),
+        ("get nothing", "nothing is not there"),
+        ("=value", "the key is empty"),
+    ],
+)
+def test_what_cannot_be_done_is_told(line: str, words: str) -> None:
+    """And nothing is done."""
+    fake = FakeBarge()
+    with pytest.raises(BargeError, match=words) as caught:
+        said(fake, line)
+    assert caught.value.applied is False
+    assert fake.in_force == {"groups": [], "links": [], "disks": []}
+
+
+def test_a_command_word_can_be_a_key() -> None:
+    """`get=5` writes the key get; `get a=b` reads the key a=b."""
+    fake = FakeBarge()
+    assert said(fake, "get=5", "a=b=c", "get get", "get a")[2:] == ["5  (index 2)", "b=c  (index 3)"]
+    with pytest.raises(BargeError, match="a=b is not there"):
+        said(fake, "get a=b")
+    for line in ("quit", "exit"):
+        with pytest.raises(Quit):
+            said(fake, line)
+
+
+def test_at_a_prompt_an_error_is_told_and_the_next_line_asked_for() -> None:
+    """Ctrl-C gives up a line, Ctrl-D leaves with 0."""
+    session = Session(FakeBarge(), "get nothing", KeyboardInterrupt, "a=1", EOFError, "never=1")
+    assert session.code == 0
+    assert session.complaints == ["not_found: nothing is not there"]
+    assert session.shown[1:] == ["a=1  (index 2, term 1)"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "words"),
+    [
+        (UNKNOWN, "the write may have happened: read the key before you repeat it"),
+        (BargeError("no_leader", "nobody leads"), "nothing was changed"),
+        (Interrupted(applied=None), "interrupted: the write may have happened"),
+        (Interrupted(applied=False), "interrupted"),
+    ],
+)
+def test_whether_the_write_may_have_happened_is_told(problem: BaseException, words: str) -> None:
+    """After a time-out, a cut connection, Ctrl-C; the session goes on, and the write is not made again."""
+    fake = FakeBarge()
+    fake.problem = problem
+    session = Session(fake, "a=1", "list")
+    assert words in session.complaints[0]
+    assert ("may have" in session.complaints[0]) == ("may have" in words)
+    assert session.shown[1:] == ["key  index  value"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "words"),
+    [
+        (UNKNOWN, 6, "may have happened"),
+        (BargeError("overloaded", "too much"), 5, "nothing was changed"),
+        (BargeError("forbidden", "no"), 1, "forbidden"),
+        (Interrupted(applied=None), 130, "may have happened"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_a_script_ends_at_the_first_problem_with_its_code(problem: BaseException, code: int, words: str) -> None:
+    """With the number of the line."""
+    fake = FakeBarge()
+    fake.problem = problem
+    complaints: list[str] = []
+    assert Repl(fake, lambda text: None).run_script(["# comment", "a=1", "b=2"], complaints.append) == code
+    assert complaints[0].startswith("line 2: ")
+    assert words in complaints[0]
+    assert fake.get("b").index == 0
+
+
+def test_pasted_lines_are_lines() -> None:
+    """Not one value with line ends in it."""
+    fake = FakeBarge()
+    Session(fake, "a=1\nb=2\nquit\nc=3")
+    assert [item.key for item in fake.items().items] == ["a", "b"]
+
+
+def test_answers_are_coloured_and_safe() -> None:
+    """A value cannot command the terminal, whatever it holds."""
+    shown: list[str] = []
+    fake = FakeBarge()
+    repl = Repl(fake, shown.append, paint=Paint(colours=True))
+    fake.put("a", "x\x1b[2Jy\nz\tq")
+    repl.do("get a")
+    assert shown == ["\x1b[32mx\\x1b[2Jy\nz\tq\x1b[0m\x1b[2m  (index 2)\x1b[0m"]
