@@ -16,6 +16,7 @@ from bargetrio.backup import snapshot
 from bargetrio.client.client import Client
 from bargetrio.client.repl import EXIT_CODES, Repl, status_lines, told
 from bargetrio.config import Configuration, ConfigurationError, load
+from bargetrio.eventlog.replay import replay
 from bargetrio.protocol.errors import BargeError
 from bargetrio.simulator.commands import check, simulate
 
@@ -176,6 +177,7 @@ def readmit(config_path: str, node_id: int) -> None:
 cli.add_command(simulate)
 cli.add_command(check)
 cli.add_command(snapshot)
+cli.add_command(replay)
 
 
 def main() -> None:
