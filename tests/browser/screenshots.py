@@ -26,6 +26,7 @@ def moment(page: Page, daemon: Daemon, kind: str, **fields: object) -> None:
 
 def take(page: Page, name: str) -> None:
     """Write one picture."""
+    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=IMAGES / f"{name}.png")
     print(f"docs/images/{name}.png")
 
@@ -65,7 +66,6 @@ def main() -> None:
         page.set_viewport_size(PHONE)  # type: ignore[arg-type]  # a TypedDict of just this
         daemon.http("DELETE", "/faults")
         daemon.wait_for(daemon.caught_up, "all to catch up")
-        page.evaluate("scrollTo(0, 0)")
         page.wait_for_timeout(400)
         take(page, "phone")
         table = browser.new_page(viewport=DESK, color_scheme="light")  # type: ignore[arg-type]  # a TypedDict of just this

@@ -139,13 +139,15 @@
     slider.max = timeline.last();
     slider.value = player.place;
     slider.setAttribute("aria-valuetext", event ? Barge.dom.clock(event.time) + ", event " + player.place : "before the first event");
-    say(byId("pause"), player.mode === "paused" ? "▶ play" : "❚❚ pause");
+    say(byId("pause").firstElementChild, player.mode === "paused" ? "▶" : "❚❚");
+    say(byId("pause").lastElementChild, player.mode === "paused" ? "play" : "pause");
+    Barge.dom.attribute(byId("pause"), "aria-label", player.mode === "paused" ? "play" : "pause");
     say(byId("live"), app.live ? "live" : "end");
     Barge.dom.attribute(byId("live"), "aria-pressed", app.live ? player.mode === "live" : null);
     byId("speed").value = String(player.speed);
     const moment = byId("moment");
     moment.href = event ? "#id=" + encodeURIComponent(event.id) : "#";
-    say(moment, event ? Barge.dom.clock(event.time) + " · event " + (player.place - timeline.first) + " of " + timeline.events.length : "no event");
+    say(moment, event ? Barge.dom.clock(event.time) + " · " + (player.place - timeline.first) + " of " + timeline.events.length : "no event");
     const hash = player.mode === "paused" && event ? "#id=" + encodeURIComponent(event.id) : "";
     if (loaded && location.hash !== hash && (hash || location.hash.indexOf("#id=") === 0)) {
       try { history.replaceState(null, "", hash || location.pathname + location.search); } catch (problem) { /* a file in a sandbox */ }
