@@ -24,6 +24,8 @@ AT_ONCE: Final = 200
 BEATS_S: Final = 0.2
 """How often a live page is told of heartbeats while nothing else happens; where other daemons must be asked, less often."""
 BEATS_ELSEWHERE_S: Final = 0.5
+LIVE_AT_ONCE: Final = 60
+"""More than nobody can follow in a tenth of a second: from here on a live page is told the newest of the frequent kinds."""
 LIVE_QUIET_S: Final = 2.0
 """A live page hears something at least so often; it takes three times as long without a word for a lost connection."""
 RETRY: Final = b"retry: 1000\n\n"
@@ -59,14 +61,14 @@ async def live_frames(cluster: Cluster, after: str) -> AsyncIterator[bytes]:
     sent_at = trio.current_time()
     yield RETRY
     while True:
-        page = await cluster.events(after=cursor, limit=AT_ONCE, live=True)
+        page = await cluster.events(after=cursor, limit=LIVE_AT_ONCE, live=True)
         cursor = page.next
         heard = any(beat.age_ms <= 1000 * pause_s for beat in page.beats)
         if page.events or page.dropped or heard or trio.current_time() - sent_at > LIVE_QUIET_S:
             sent_at = trio.current_time()
             yield b"id: " + cursor.encode() + b"\nevent: page\ndata: " + _encode(page) + b"\n\n"
         await trio.sleep(FRAME_S)
-        if len(page.events) < AT_ONCE:
+        if len(page.events) < LIVE_AT_ONCE:
             with trio.move_on_after(pause_s - FRAME_S):
                 await cluster.wait_for_event()
 

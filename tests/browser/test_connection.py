@@ -99,3 +99,20 @@ def test_one_page_for_a_daemon_per_node(empty_page: Page, tmp_path: Path) -> Non
         expect(page.locator(f"#cards .card[data-node='{victim}']")).to_contain_text("killed")
         daemons[0].put("apart", "1")
         expect(page.locator("table.logs")).to_contain_text("apart=1")
+        page.click(f"[data-act='revive'][data-id='{victim}']")
+        expect(page.locator(f"#cards .card[data-node='{victim}']")).to_contain_text("follower")
+        gone = max({1, 2} - {daemons[0].leader()})
+        daemons[gone].kill_9()
+        expect(page.locator(f"#cards .card[data-node='{gone}']")).to_contain_text("unreachable")
+        expect(page.locator("#banner")).to_be_hidden()
+        daemons[gone].start()
+        expect(page.locator(f"#cards .card[data-node='{gone}']")).to_contain_text("follower")
+
+
+def test_a_link_that_leads_nowhere_is_told(page: Page, daemon: Daemon) -> None:
+    """An event that is not kept any more, or nonsense."""
+    page.goto(f"http://{daemon.api}/#id=gone-1")
+    expect(page.locator("#outcome")).to_have_text("event gone-1 is not kept any more")
+    page.goto(f"http://{daemon.api}/#id=%E0%A4%A")
+    page.reload()
+    expect(page.locator("#outcome")).to_contain_text("is not kept any more")

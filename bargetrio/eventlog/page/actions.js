@@ -65,7 +65,7 @@ window.Barge = window.Barge || {};
   };
 
   Actions.prototype.cutOff = function (faults, state, id) {
-    const cut = state.ids.some(function (other) { return other !== id && Barge.model.linkOf(state, id, other).cut; });
+    const cut = Barge.model.isCutOff(state, id);
     state.ids.forEach(function (other) {
       if (other !== id) { setLink(faults, id, other, { cut: false }); setLink(faults, other, id, { cut: false }); }
     });

@@ -2,11 +2,11 @@
 // Puts the page together: events into the timeline, a moment of it into the views, keys and buttons into acts.
 (function (Barge) {
   const byId = Barge.dom.byId, say = Barge.dom.say, h = Barge.dom.h;
-  const DRAW_MS = 100, TIMER_MS = 40, PULSE_MS = 650;
+  const FRAME_MS = 30, DRAW_MS = 100, DRAW_SHARE = 0.1, TIMER_MS = 80, PULSE_MS = 650;
 
   const app = { timeline: null, player: null, live: false, known: {}, heard: {}, heartbeats: 0, electionMs: null, hasBeats: false, selected: null, lost: "", skipped: 0 };
   let ring, cards, logs, table, actions;
-  let dirty = true, drawnAt = 0, timedAt = 0, lastFrame = 0, loaded = false;
+  let dirty = true, drawnAt = 0, drawMs = 0, timedAt = 0, lastFrame = 0, loaded = false;
 
   function start() {
     const data = Barge.source.embedded();
@@ -88,7 +88,10 @@
 
   function changed() { dirty = true; }
 
+  // Thirty pictures a second at most, and the views at most ten times, or so seldom that drawing takes a tenth of the time.
   function frame(now) {
+    requestAnimationFrame(frame);
+    if (now - lastFrame < FRAME_MS) { return; }
     const passed = app.player.tick(Math.min(now - lastFrame, 1000));
     lastFrame = now;
     if (passed.length) {
@@ -101,14 +104,19 @@
         ring.send(message, now + (message.answer && !playing ? PULSE_MS * 0.6 : 0), Math.min(Math.max(PULSE_MS, flight), 6000));
       });
     }
-    if (dirty && now - drawnAt >= DRAW_MS) { dirty = false; drawnAt = now; draw(); }
+    if (dirty && now - drawnAt >= Math.max(DRAW_MS, drawMs / DRAW_SHARE)) {
+      dirty = false;
+      drawnAt = now;
+      draw();
+      drawMs = Math.min(performance.now() - now, DRAW_MS);
+    }
     if (now - timedAt >= TIMER_MS) { timedAt = now; ring.timers(shares(now)); }
     ring.frame(now);
-    requestAnimationFrame(frame);
   }
 
   function draw() {
-    const player = app.player, timeline = app.timeline, state = timeline.at(player.place), event = player.event();
+    const player = app.player, timeline = app.timeline, event = player.event();
+    const state = player.mode === "live" ? Barge.model.unreachable(timeline.end, app.known) : timeline.at(player.place);
     const paused = player.mode === "paused";
     ring.draw(state, app.selected);
     if (paused) { ring.clear(); }
@@ -177,7 +185,9 @@
 
   function fromHash() {
     if (location.hash.indexOf("#id=") !== 0) { return; }
-    const id = decodeURIComponent(location.hash.slice(4)), place = app.timeline.after(id);
+    let id = location.hash.slice(4);
+    try { id = decodeURIComponent(id); } catch (problem) { /* not one of ours: it will not be found */ }
+    const place = app.timeline.after(id);
     if (place >= 0) { app.player.go(place); } else { byId("outcome").textContent = "event " + id + " is not kept any more"; }
   }
 
@@ -232,7 +242,7 @@
     const shape = function (word) {
       return Barge.dom.svg("svg", { viewBox: "-52 -52 104 104", class: "legend-shape node role-" + word, "aria-hidden": "true" }, [Barge.dom.svg("path", { class: "shape term-1", d: Barge.SHAPES[word] })]);
     };
-    const items = [["leader", "leads"], ["follower", "follows"], ["pre-candidate", "asks whether it would be elected"], ["candidate", "asks for votes"], ["killed", "killed or crashed"]];
+    const items = [["leader", "leads"], ["follower", "follows"], ["pre-candidate", "asks whether it would be elected"], ["candidate", "asks for votes"], ["killed", "killed or crashed"], ["unreachable", "its daemon does not answer"]];
     byId("legend").lastElementChild.append.apply(byId("legend").lastElementChild, items.map(function (item) {
       return h("li", {}, [shape(item[0]), h("span", { text: item[1] })]);
     }).concat([h("li", { text: "Colour and number: the term. The arc around a node: how much of its longest election time-out has passed without a word from a leader. "

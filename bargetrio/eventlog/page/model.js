@@ -273,6 +273,20 @@ window.Barge = window.Barge || {};
     return { cut: Boolean(found.cut) || groupOf(state, from) !== groupOf(state, to), delay: found.delay_ms || 0, drop: found.drop || 0 };
   }
 
+  // The state with the nodes marked whose daemon does not answer: no event tells that.
+  function unreachable(state, views) {
+    const lost = state.ids.filter(function (id) { return views[id] && views[id].state === "unreachable"; });
+    if (!lost.length) { return state; }
+    const marked = Object.assign({}, state);
+    lost.forEach(function (id) { change(marked, id, { state: "unreachable", reason: views[id].reason || "", role: null, votes: {} }); });
+    return marked;
+  }
+
+  // Whether a node can reach nobody, whatever the others can.
+  function isCutOff(state, id) {
+    return state.ids.length > 1 && state.ids.every(function (other) { return other === id || linkOf(state, id, other).cut; });
+  }
+
   function majority(state) { return Math.floor(state.ids.length / 2) + 1; }
 
   // The largest number of running nodes that can reach each other.
@@ -326,7 +340,7 @@ window.Barge = window.Barge || {};
   };
 
   Barge.model = {
-    initial: initial, apply: apply, leaderOf: leaderOf, linkOf: linkOf, groupOf: groupOf, majority: majority, trouble: trouble,
+    initial: initial, apply: apply, leaderOf: leaderOf, linkOf: linkOf, isCutOff: isCutOff, unreachable: unreachable, groupOf: groupOf, majority: majority, trouble: trouble,
     messageOf: messageOf, KEPT_ENTRIES: KEPT_ENTRIES
   };
 })(window.Barge);

@@ -64,12 +64,13 @@ window.Barge = window.Barge || {};
 
   Live.prototype.open = function () {
     const self = this, stream = this.stream = new EventSource("/events?live=1&after=" + encodeURIComponent(this.cursor));
+    let heard = false;
     this.heardAt = performance.now();
-    stream.addEventListener("page", function (message) { self.take(JSON.parse(message.data)); });
+    stream.addEventListener("page", function (message) { heard = true; self.take(JSON.parse(message.data)); });
     stream.addEventListener("error", function () {
       if (self.stream !== stream) { return; }
-      self.close();
-      self.refusedAt = performance.now();  // refused or cut off: ask once a second until it is time to try again
+      self.close();  // cut off: again in a second; refused: ask once a second until it is time to try again
+      self.refusedAt = heard ? -STREAM_AGAIN_MS : performance.now();
     });
   };
 
@@ -82,7 +83,7 @@ window.Barge = window.Barge || {};
     this.asking = true;
     try {
       const now = performance.now();
-      if (this.stream && now - this.heardAt > SILENT_MS) { this.close(); this.refusedAt = now; }
+      if (this.stream && now - this.heardAt > SILENT_MS) { this.close(); this.refusedAt = -STREAM_AGAIN_MS; }
       if (!this.stream) {
         const wasLost = this.lost;
         this.take(await ask("/events?live=1&limit=1000&after=" + encodeURIComponent(this.cursor)));

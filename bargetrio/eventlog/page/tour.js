@@ -53,6 +53,10 @@ window.Barge = window.Barge || {};
     byId("stop-tour").hidden = false;
     byId("stories").querySelector('[data-story="' + story.id + '"]').setAttribute("aria-pressed", "true");
     byId("steps").replaceChildren();
+    if (c.state().ids.length < 3) {
+      byId("steps").append(h("li", { class: "failed", text: "The stories need a cluster of three nodes or more." }));
+      return this.stop();
+    }
     this.app.player.toEnd();
     for (const step of story.steps) {
       const item = h("li", { class: "doing" }, [h("span", { class: "said", text: step.say }), h("cite", { text: "Raft paper, " + step.paper })]);

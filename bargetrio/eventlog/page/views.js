@@ -39,7 +39,7 @@ window.Barge = window.Barge || {};
     attribute(head[2], "class", "chip term-" + node.term % 8);
     say(head[3], "log " + node.last + " · committed " + node.commit);
     const stopped = node.state === "killed" || node.state === "crashed";
-    const cut = state.ids.some(function (other) { return other !== id && Barge.model.linkOf(state, id, other).cut; });
+    const cut = Barge.model.isCutOff(state, id);
     const disk = (state.faults.disks || []).some(function (fault) { return fault.node === id; });
     const links = (state.faults.links || []).some(function (link) { return (link.from === id || link.to === id) && link.delay_ms; });
     card.querySelectorAll("[data-act]").forEach(function (button) {
