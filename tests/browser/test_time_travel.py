@@ -36,6 +36,22 @@ COMPARE_STATES = """() => {
     });
     return wrong;
 }"""
+REJECTION = """() => {
+    let seq = 0, state = Barge.model.initial([{id: 0}, {id: 1}]);
+    const marks = [];
+    const tell = (node, kind, index, detail) => {
+        const own = {heartbeat: false, detail: {role: node ? "follower" : "leader", ...detail}};
+        state = Barge.model.apply(state, {id: `run-${++seq}`, time: seq, node, peer: 1 - node, kind, term: 2, index, ...own});
+        marks.push({...state.nodes[0].peers[1], last: state.nodes[1].last, log: state.nodes[1].log.map(entry => entry.index)});
+    };
+    tell(1, "append_accepted", 4, {first_index: 1, count: 4, entries: []});
+    tell(0, "role_changed", null, {old: "candidate", new: "leader", reason: ""});
+    tell(0, "append_sent", 5, {first_index: 5, count: 1, leader_commit: 2, entries: []});
+    tell(1, "append_rejected", 3, {reason: "no such entry"});
+    tell(1, "log_truncated", 3, {last_index: 4});
+    tell(1, "append_accepted", 5, {first_index: 3, count: 3, entries: []});
+    return marks.slice(2);
+}"""
 ADD_EVENTS = """async () => {
     const sizes = [];
     const made = index => ({
@@ -347,6 +363,20 @@ def test_the_model_knows_what_the_nodes_know(page: Page, daemon: Daemon) -> None
         assert [entry["index"] for entry in node["log"]][-5:] == list(range(last - 4, last + 1))
 
 
+def test_a_rejected_append_moves_next_back_and_a_truncation_cuts_the_log(
+    empty_page: Page, simulated: tuple[Path, list[Event]]
+) -> None:
+    """5.3, on the model alone: a leader learns where a follower's log ends; a follower's differing tail goes."""
+    empty_page.goto(simulated[0].as_uri())
+    marks = empty_page.evaluate(REJECTION)
+    assert marks == [
+        {"next": 6, "last": 4, "log": [1, 2, 3, 4]},
+        {"next": 3, "last": 4, "log": [1, 2, 3, 4]},
+        {"next": 3, "last": 2, "log": [1, 2]},
+        {"next": 6, "match": 5, "last": 5, "log": [1, 2, 3, 4, 5]},
+    ]
+
+
 def nodes(daemon: Daemon) -> list[Any]:
     found: list[Any] = daemon.http("GET", "/nodes").json["nodes"]
     return found
@@ -369,5 +399,6 @@ def test_a_page_open_for_long_keeps_a_bounded_memory(browser: Browser, daemon: D
     assert heap < 100_000_000
     page.wait_for_timeout(200)
     assert page.evaluate("Barge.app.player.place") == page.evaluate("Barge.app.timeline.first")
+    assert page.evaluate(COMPARE_STATES) == []  # what was dropped is in the state that is left
     assert complaints.said == []
     context.close()

@@ -99,7 +99,8 @@ window.Barge = window.Barge || {};
 
   Ring.prototype.drawNode = function (g, state, id, selected) {
     const node = state.nodes[id], place = this.places[id], word = Barge.dom.roleWord(node), c = g.children;
-    attribute(g, "transform", "translate(" + place.x.toFixed(1) + " " + place.y.toFixed(1) + ")");
+    const scale = state.ids.length > 5 ? " scale(0.8)" : "";
+    attribute(g, "transform", "translate(" + place.x.toFixed(1) + " " + place.y.toFixed(1) + ")" + scale);
     attribute(g, "class", "node role-" + word + (selected ? " selected" : ""));
     attribute(c[2], "d", SHAPES[word] || SHAPES.unknown);
     attribute(c[2], "class", "shape term-" + node.term % 8);

@@ -12,14 +12,19 @@ window.Barge = window.Barge || {};
     const self = this;
     byId("stories").replaceChildren.apply(byId("stories"), Barge.stories.map(function (story) {
       return h("button", { type: "button", "data-story": story.id, text: story.name, onclick: function () { self.play(story); } });
-    }).concat([h("button", { type: "button", id: "stop-tour", text: "Stop", hidden: true, onclick: function () { self.stop(); } })]));
+    }));
+    this.stopButton = h("button", { type: "button", id: "stop-tour", text: "Stop", onclick: function () { self.stop(); } });
   }
 
   Tour.prototype.stop = function () {
     this.number += 1;
-    byId("stop-tour").hidden = true;
+    byId("story").replaceChildren();
     byId("stories").querySelectorAll("[data-story]").forEach(function (button) { button.setAttribute("aria-pressed", "false"); });
   };
+
+  function source(step) {
+    return step.paper.indexOf("dissertation") === 0 ? "Raft " + step.paper : "Raft paper, " + step.paper;
+  }
 
   Tour.prototype.context = function () {
     const app = this.app, actions = this.actions, begins = { place: app.timeline.last() };
@@ -50,7 +55,6 @@ window.Barge = window.Barge || {};
   Tour.prototype.play = async function (story) {
     this.stop();
     const mine = this.number, c = this.context();
-    byId("stop-tour").hidden = false;
     byId("stories").querySelector('[data-story="' + story.id + '"]').setAttribute("aria-pressed", "true");
     byId("steps").replaceChildren();
     if (c.state().ids.length < 3) {
@@ -59,9 +63,9 @@ window.Barge = window.Barge || {};
     }
     this.app.player.toEnd();
     for (const step of story.steps) {
-      const item = h("li", { class: "doing" }, [h("span", { class: "said", text: step.say }), h("cite", { text: "Raft paper, " + step.paper })]);
+      const item = h("li", { class: "doing" }, [h("span", { class: "said", text: step.say }), h("cite", { text: source(step) })]);
       byId("steps").append(item);
-      item.scrollIntoView({ block: "nearest" });
+      byId("story").replaceChildren(h("b", { text: story.name + ", " + (story.steps.indexOf(step) + 1) + " of " + story.steps.length + ": " }), step.say + " ", h("cite", { text: source(step) }), " ", this.stopButton);
       const began = performance.now();
       try {
         if (step.act) { await step.act(c); }

@@ -93,7 +93,7 @@ window.Barge = window.Barge || {};
     if (mark === this.drawn) { return; }
     this.drawn = mark;
     const head = h("tr", {}, [h("th", { scope: "col", text: "index" })].concat(nodes.map(function (node) {
-      return h("th", { scope: "col", class: "role-" + Barge.dom.roleWord(node) }, [h("span", { text: "node " + node.id }), h("small", { text: Barge.dom.roleWord(node) })]);
+      return h("th", { scope: "col", class: "role-" + Barge.dom.roleWord(node) }, [h("span", { class: "word", text: "node " }), String(node.id), h("small", { text: Barge.dom.roleWord(node) })]);
     })));
     const rows = [];
     if (leader && top >= low) { rows.push(this.row(top + 1, nodes, leader, true)); }
