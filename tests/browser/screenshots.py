@@ -26,7 +26,6 @@ def moment(page: Page, daemon: Daemon, kind: str, **fields: object) -> None:
 
 def take(page: Page, name: str) -> None:
     """Write one picture."""
-    page.evaluate("scrollTo(0, 0)")
     page.screenshot(path=IMAGES / f"{name}.png")
     print(f"docs/images/{name}.png")
 

@@ -232,6 +232,28 @@ def test_events_as_a_stream_and_resumed(daemon: Daemon) -> None:
     assert {event["kind"] for event in first + second} == {"commit_advanced"}
 
 
+def test_a_live_stream_goes_on_after_its_last_event_id(daemon: Daemon) -> None:
+    """As a browser asks that was cut off: nothing is missing and nothing comes twice."""
+
+    def first_page(headers: dict[str, str]) -> tuple[str, list[str]]:
+        stream = http.client.HTTPConnection(daemon.api, timeout=5)
+        stream.request("GET", "/events?live=1", headers={"Accept": "text/event-stream", **headers})
+        response = stream.getresponse()
+        cursor = ""
+        while not (line := response.readline()).startswith(b"data: "):
+            cursor = line[4:].decode().strip() if line.startswith(b"id: ") else cursor
+        stream.close()
+        return cursor, [event["id"] for event in json.loads(line[6:])["events"]]
+
+    cursor, before = first_page({})
+    daemon.put("live", "1")
+    _, after = first_page({"Last-Event-ID": cursor})
+    assert after and before
+    assert not set(after) & set(before)
+    told = [event["id"] for event in daemon.events()]
+    assert told[told.index(before[-1]) + 1] == after[0]
+
+
 def test_the_page_is_not_sent_again_while_nothing_happens(daemon: Daemon) -> None:
     """304 to its tag, heartbeats notwithstanding; the filters work without a script."""
     query = "/log?kind=role_changed&node=0"

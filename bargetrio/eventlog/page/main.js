@@ -25,6 +25,7 @@
       app.tour = new Barge.Tour(app, actions);
       new Barge.source.Live({ begin: begin, page: page, nodes: nodes, lost: lost, back: back }).start();
     } else {
+      document.querySelector("aside").append(byId("logs"));  // there is room, without forms
       begin(data, data.nodes, data.events.length);
       app.hasBeats = data.events.some(function (event) { return event.heartbeat; });
       app.timeline.add(data.events);
@@ -138,7 +139,7 @@
     say(byId("summary"), leader && !trouble ? "node " + leader.id + " leads · term " + leader.term + " · committed " + leader.commit : "nobody leads");
     document.body.classList.toggle("past", app.live && player.mode !== "live");
     say(byId("counts"), Barge.words.number(timeline.events.length) + " events kept" + (app.heartbeats ? ", " + Barge.words.number(app.heartbeats) + " heartbeats" : "")
-      + (app.skipped ? ", " + Barge.words.number(app.skipped) + " left out under load" : "") + ", newest first, times in UTC");
+      + (app.skipped ? ", " + Barge.words.number(app.skipped) + " left out under load" : "") + ", newest first, times " + (state.time < 86400 ? "since the beginning" : "in UTC"));
   }
 
   function time(player, timeline, event) {

@@ -102,14 +102,14 @@ window.Barge = window.Barge || {};
     },
     pre_vote_requested: function (node, event, detail) { knowLast(node, detail.last_log_index); },
     vote_requested: function (node, event, detail) { knowLast(node, detail.last_log_index); },
-    pre_vote_granted: function (node, event, detail, state) { vote(state, node, event, "pre", event.term - 1); },
-    pre_vote_refused: function (node, event, detail, state) { vote(state, node, event, "refused", event.term - 1); },
+    pre_vote_granted: function (node, event, detail, state) { vote(state, node, event, "pre", "pre_candidate"); },
+    pre_vote_refused: function (node, event, detail, state) { vote(state, node, event, "refused", "pre_candidate"); },
     vote_granted: function (node, event, detail, state) {
       node.votedFor = event.peer;
       node.heard = event.time;
-      vote(state, node, event, "granted", event.term);
+      vote(state, node, event, "granted", "candidate");
     },
-    vote_refused: function (node, event, detail, state) { vote(state, node, event, "refused", event.term); },
+    vote_refused: function (node, event, detail, state) { vote(state, node, event, "refused", "candidate"); },
     append_sent: function (node, event, detail) {
       node.role = "leader";
       node.leader = node.id;
@@ -190,11 +190,14 @@ window.Barge = window.Barge || {};
     Object.assign(node, { state: state, reason: reason, role: null, leader: null, votes: {}, peers: {}, down: {} });
   }
 
-  function vote(state, voter, event, how, term) {
+  // A dot for whoever asked, while it still asks, or has just won: a late word about a pre-vote is not one about the vote.
+  function vote(state, voter, event, how, asked) {
     const candidate = state.nodes[event.peer];
-    if (!candidate || candidate.term > term + 1 || candidate.role === "follower") { return; }
-    if (how === "pre" && candidate.role !== "pre_candidate") { return; }
-    change(state, candidate.id, { votes: Object.assign({}, candidate.votes, { [voter.id]: how }) });
+    if (!candidate) { return; }
+    const asks = candidate.role === asked || (asked === "candidate" && candidate.role === "leader");
+    if (asks && candidate.term === (asked === "candidate" ? event.term : event.term - 1)) {
+      change(state, candidate.id, { votes: Object.assign({}, candidate.votes, { [voter.id]: how }) });
+    }
   }
 
   function peer(leader, id, fields) {

@@ -34,6 +34,11 @@ window.Barge = window.Barge || {};
       from: function () { begins.place = app.timeline.last(); },
       state: function () { return app.timeline.end; },
       leader: function () { return Barge.model.trouble(app.timeline.end) ? null : Barge.model.leaderOf(app.timeline.end); },
+      head: function () {
+        const leader = this.leader();
+        if (!leader) { throw new Error("the leader was lost meanwhile; begin the story again"); }
+        return leader;
+      },
       beats: function () { return app.heartbeats; },
       seen: function (passes) { return app.timeline.find(Math.max(begins.place, app.timeline.first), 1, passes) >= 0; },
       kill: function (id) { return actions.onNode("kill", id); },
