@@ -250,8 +250,11 @@ def test_a_reload_in_mid_run_shows_the_same(page: Page, daemon: Daemon) -> None:
     """The page has nothing that the daemon does not have."""
     victim = followers(daemon)[0]
     daemon.kill_node(victim)
-    daemon.put("reload", "1")
+    index = daemon.put("reload", "1").json["index"]
     expect(card(page, victim)).to_contain_text("killed")
+    for node in {0, 1, 2} - {victim}:
+        expect(card(page, node)).to_contain_text(f"log {index} · committed {index}")
+    page.wait_for_timeout(200)
     before = page.locator("#cards .card-head").all_text_contents()
     logs = page.locator("table.logs").inner_text()
     page.reload()

@@ -178,7 +178,7 @@ window.Barge = window.Barge || {};
   Table.prototype.row = function (event, place, state) {
     const self = this, ids = state.ids;
     const go = function (click) { click.preventDefault(); self.go(place + 1); };
-    const cells = [h("td", {}, [h("a", { href: "#id=" + encodeURIComponent(event.id), text: Barge.dom.clock(event.time), onclick: go })])];
+    const cells = [h("td", {}, [h("a", { href: "#id=" + encodeURIComponent(event.id), tabindex: -1, text: Barge.dom.clock(event.time), onclick: go })])];
     const text = [h("span", { class: "kind", text: event.kind }), h("span", { text: Barge.words.sentence(event) })];
     const column = ids.indexOf(event.node);
     if (column < 0) { cells.push(h("td", { colspan: ids.length, class: "all" }, text)); }
