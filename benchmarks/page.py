@@ -8,6 +8,7 @@ same cores; the stream alone is what the daemon pays. Then the page stays open u
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -76,16 +77,25 @@ def page(daemon: Daemon, browser: Browser) -> Iterator[Any]:
 
 
 def renderer_mb() -> float:
-    """Return the largest renderer's own share of memory (PSS) of all that run for us."""
+    """Return the private memory of the largest renderer of our browser: what its task manager calls its footprint."""
     sizes = [0.0]
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if b"--type=renderer" in (process / "cmdline").read_bytes():
+            if b"--type=renderer" in (process / "cmdline").read_bytes() and _is_ours(process):
                 lines = (process / "smaps_rollup").read_text().splitlines()
-                sizes.append(sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024)
+                sizes.append(sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024)
         except OSError:
             continue
     return max(sizes)
+
+
+def _is_ours(process: Path) -> bool:
+    while process.name not in ("0", "1"):
+        if process.name == str(os.getpid()):
+            return True
+        parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+        process = process.parent / parent
+    return False
 
 
 def stay(daemon: Daemon, browser: Browser, shape: str, minutes: float) -> None:
@@ -101,7 +111,7 @@ def stay(daemon: Daemon, browser: Browser, shape: str, minutes: float) -> None:
             told = f"heap {heap:5.0f} MB, renderer {renderer_mb():5.0f} MB, {kept:,} events kept, {left_out:,} left out"
             print(f"{time.monotonic() - began:5.0f} s: {told}", flush=True)
         assert load.stdout is not None
-        print(f"put rate meanwhile: {json.loads(load.stdout.read().splitlines()[-1])['per_second']:,.0f}/s")
+        print(f"put rate meanwhile: {json.loads(load.stdout.read().splitlines()[-1])['rate']:,.0f}/s")
 
 
 def main() -> None:

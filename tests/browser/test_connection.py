@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, expect
 
-from tests.stories.daemon import Daemon, running, running_apart
+from tests.stories.daemon import Daemon, running, running_apart, write_configuration
 
 
 def test_a_daemon_restarted_under_an_open_page(empty_page: Page, tmp_path: Path) -> None:
@@ -107,6 +107,37 @@ def test_one_page_for_a_daemon_per_node(empty_page: Page, tmp_path: Path) -> Non
         expect(page.locator("#banner")).to_be_hidden()
         daemons[gone].start()
         expect(page.locator(f"#cards .card[data-node='{gone}']")).to_contain_text("follower")
+
+
+def test_a_page_of_a_daemon_that_wants_a_token(empty_page: Page, tmp_path: Path) -> None:
+    """It asks for it, sends it with everything, and keeps it for the tab; the wrong one is asked for again."""
+    page = empty_page
+    (tmp_path / "token").write_text("a long secret word\n")
+    (tmp_path / "token").chmod(0o600)
+    daemon = Daemon(write_configuration(tmp_path, 3, extra="api_token_file: token\n"))
+    try:
+        daemon.start()
+        page.goto(f"http://{daemon.api}/")
+        expect(page.locator("#banner")).to_contain_text("it wants its API token")
+        for word in ("wrong", "a long secret word"):
+            page.fill("#token", word)
+            page.click("#token-form button")
+            expect(page.locator("#token-form")).to_be_hidden()
+            if word == "wrong":
+                expect(page.locator("#token-form")).to_be_visible()
+        expect(page.locator("#cards .role-leader")).to_have_count(1)
+        expect(page.locator("#banner")).to_be_hidden()
+        page.click("#write")
+        expect(page.locator("#answer")).to_contain_text("written: index")
+        expect(page.locator("table.logs")).to_contain_text("100=Some Value")
+        page.reload()
+        expect(page.locator("#cards .role-leader")).to_have_count(1)
+        with page.expect_download() as saved:
+            page.click("#save")
+        assert "Some Value" in Path(saved.value.path()).read_text()
+        assert page.context.cookies() == []
+    finally:
+        daemon.end()
 
 
 def test_a_link_that_leads_nowhere_is_told(page: Page, daemon: Daemon) -> None:

@@ -7,7 +7,7 @@ window.Barge = window.Barge || {};
 
   async function request(method, path, body, type) {
     const began = performance.now();
-    const options = { method: method, cache: "no-store", headers: { Accept: "application/json" } };
+    const options = { method: method, cache: "no-store", headers: Barge.source.headers() };
     if (body !== undefined) { options.body = body; options.headers["Content-Type"] = type || "application/json"; }
     let answer, text;
     try {

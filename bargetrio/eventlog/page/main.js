@@ -22,6 +22,7 @@
     if (app.live) {
       begin({ cluster: "Barge" }, []);
       actions.bind();
+      bindToken();
       app.tour = new Barge.Tour(app, actions);
       new Barge.source.Live({ begin: begin, page: page, nodes: nodes, lost: lost, back: back }).start();
     } else {
@@ -82,8 +83,33 @@
     dirty = true;
   }
 
-  function lost(why) { app.lost = why; dirty = true; }
+  function lost(why) {
+    app.lost = why;
+    if (why === Barge.source.NEEDS_TOKEN) { byId("token-form").hidden = false; }
+    dirty = true;
+  }
+
   function back() { app.lost = ""; dirty = true; }
+
+  // With a token a plain link would be refused: the file is fetched, and saved from here.
+  async function save() {
+    const answer = await fetch("/log.html", { headers: Barge.source.headers({ Accept: "text/html" }) });
+    if (!answer.ok) { byId("outcome").textContent = "the file could not be fetched: " + answer.status; return; }
+    const link = h("a", { href: URL.createObjectURL(await answer.blob()), download: "log.html" });
+    link.click();
+    URL.revokeObjectURL(link.href);
+  }
+
+  function bindToken() {
+    byId("token-form").addEventListener("submit", function (submit) {
+      submit.preventDefault();
+      Barge.source.setToken(byId("token").value);
+      byId("token").value = "";
+      byId("token-form").hidden = true;
+      byId("table-only").hidden = true;
+    });
+    byId("save").addEventListener("click", save);
+  }
 
   // -- drawing -------------------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ window.Barge = window.Barge || {};
 (function (Barge) {
   const SILENT_MS = 6000;       // the stream sends something every two seconds
   const POLL_MS = 1000, AGAIN_MS = 1000, STREAM_AGAIN_MS = 15000;
+  const NEEDS_TOKEN = "it wants its API token";
   const FIRST_EVENTS = 1000, MOST_EVENTS = 5000;
 
   // What log.html and a replay carry: {cluster, nodes, election_ms, dropped, events}; null on a live page.
@@ -12,10 +13,42 @@ window.Barge = window.Barge || {};
     return element ? JSON.parse(element.textContent) : null;
   }
 
+  // An API that is not on loopback wants a token. It is kept for this tab only, and sent as a header, never as a cookie.
+  let token = "";
+  try { token = sessionStorage.bargeToken || ""; } catch (problem) { /* no storage: asked for again after a reload */ }
+
+  function setToken(text) {
+    token = text;
+    try { sessionStorage.bargeToken = text; } catch (problem) { /* for this visit only */ }
+  }
+
+  function headers(more) {
+    return Object.assign({ Accept: "application/json" }, token ? { Authorization: "Bearer " + token } : {}, more);
+  }
+
   async function ask(path) {
-    const answer = await fetch(path, { cache: "no-store", headers: { Accept: "application/json" } });
+    const answer = await fetch(path, { cache: "no-store", headers: headers() });
+    if (answer.status === 401) { throw new Error(NEEDS_TOKEN); }
     if (!answer.ok) { throw new Error("the daemon answers with " + answer.status); }
     return answer.json();
+  }
+
+  // Read the stream until it ends; EventSource could not send a token, nor tell why it was refused.
+  async function follow(cursor, signal, take) {
+    const answer = await fetch("/events?live=1", { cache: "no-store", signal: signal, headers: headers({ Accept: "text/event-stream", "Last-Event-ID": cursor }) });
+    if (!answer.ok) { return; }
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const chunk = await reader.read();
+      if (chunk.done) { return; }
+      const frames = (rest + chunk.value).split("\n\n");
+      rest = frames.pop();
+      frames.forEach(function (frame) {
+        const data = /^data: (.*)$/m.exec(frame);
+        if (data) { take(JSON.parse(data[1])); }
+      });
+    }
   }
 
   // `on` has begin(status, views), page(page), nodes(views), lost(why), back().
@@ -63,19 +96,24 @@ window.Barge = window.Barge || {};
   };
 
   Live.prototype.open = function () {
-    const self = this, stream = this.stream = new EventSource("/events?live=1&after=" + encodeURIComponent(this.cursor));
+    const self = this, stream = this.stream = new AbortController();
     let heard = false;
     this.heardAt = performance.now();
-    stream.addEventListener("page", function (message) { heard = true; self.take(JSON.parse(message.data)); });
-    stream.addEventListener("error", function () {
-      if (self.stream !== stream) { return; }
-      self.close();  // cut off: again in a second; refused: ask once a second until it is time to try again
-      self.refusedAt = heard ? -STREAM_AGAIN_MS : performance.now();
-    });
+    follow(this.cursor, stream.signal, function (page) { if (self.stream === stream) { heard = true; self.take(page); } })
+      .catch(function () { /* cut off, as at its end */ })
+      .then(function () {
+        if (self.stream !== stream) { return; }
+        self.stream = null;  // cut off: again in a second; refused: ask once a second until it is time to try again
+        self.refusedAt = heard ? -STREAM_AGAIN_MS : performance.now();
+      });
   };
 
   Live.prototype.close = function () {
-    if (this.stream) { this.stream.close(); this.stream = null; }
+    if (this.stream) {
+      const stream = this.stream;
+      this.stream = null;
+      stream.abort();
+    }
   };
 
   Live.prototype.watch = async function () {
@@ -98,5 +136,5 @@ window.Barge = window.Barge || {};
 
   function pause(ms) { return new Promise(function (done) { setTimeout(done, ms); }); }
 
-  Barge.source = { Live: Live, embedded: embedded, ask: ask, pause: pause };
+  Barge.source = { Live: Live, embedded: embedded, headers: headers, setToken: setToken, pause: pause, NEEDS_TOKEN: NEEDS_TOKEN };
 })(window.Barge);
