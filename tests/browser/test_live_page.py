@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from typing import Any
 
 import pytest
@@ -214,6 +215,23 @@ def test_messages_are_pulses_on_the_ring(page: Page, daemon: Daemon) -> None:
     page.evaluate(WATCH_PULSES)
     daemon.put("pulse", "1")
     page.wait_for_function("() => ['append', 'yes', 'heartbeat'].every(kind => seenPulses.has(kind))")
+
+
+def test_a_message_that_a_cut_link_swallows_does_not_arrive(page: Page, daemon: Daemon) -> None:
+    """A leader that is cut off goes on sending to nobody."""
+    leader = daemon.leader()
+    began = time.time()
+    press(page, "cut", leader)
+
+    def asked() -> Any:
+        found = [event for event in daemon.events("pre_vote_requested") if event["peer"] == leader and event["time"] > began]
+        return found[-1] if found else None
+
+    sent = daemon.wait_for(asked, "the others to ask the old leader too")
+    page.wait_for_function("id => Barge.app.timeline.after(id) >= 0", arg=sent["id"])
+    page.evaluate("id => { location.hash = '#id=' + id; }", sent["id"])
+    expect(page.locator("#ring .pulse.lost")).to_contain_text("✕ pre-vote")
+    page.click("#live")
 
 
 def test_election_timers_fall_back_with_every_heartbeat(page: Page, daemon: Daemon) -> None:

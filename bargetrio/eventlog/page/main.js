@@ -123,10 +123,12 @@
     lastFrame = now;
     if (passed.length) {
       dirty = true;
+      const state = app.timeline.at(app.player.place);
       const playing = app.player.mode === "playing", beats = byId("beats").checked || app.player.speed < 1;
       passed.forEach(function (event, i) {
         const message = Barge.model.messageOf(event);
         if (!message || (event.heartbeat && !beats)) { return; }
+        message.lost = Barge.model.linkOf(state, message.from, message.to).cut;
         const flight = playing ? app.player.flight(app.player.place - passed.length + i) * 1000 / app.player.speed : 0;
         ring.send(message, now + (message.answer && !playing ? PULSE_MS * 0.6 : 0), Math.min(Math.max(PULSE_MS, flight), 6000));
       });
@@ -147,7 +149,9 @@
     const paused = player.mode === "paused";
     ring.draw(state, app.selected);
     if (paused) { ring.clear(); }
-    ring.hold(paused && event ? Barge.model.messageOf(event) : null);
+    const message = paused && event ? Barge.model.messageOf(event) : null;
+    if (message) { message.lost = Barge.model.linkOf(state, message.from, message.to).cut; }
+    ring.hold(message);
     cards.draw(state, app.live && player.mode === "live", app.selected, app.known);
     logs.draw(state);
     table.draw(timeline, player.place, state, byId("filter").value, byId("beats").checked);

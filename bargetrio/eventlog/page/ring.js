@@ -133,10 +133,11 @@ window.Barge = window.Barge || {};
   };
 
   Ring.prototype.newPulse = function (message) {
-    const text = message.text.length > 14 ? message.text.slice(0, 13) + "…" : message.text;
+    const said = message.lost ? "✕ " + message.text : message.text;
+    const text = said.length > 14 ? said.slice(0, 13) + "…" : said;
     const width = Math.max(16, 7 * text.length + 10);
     const small = message.kind === "heartbeat";
-    return svg("g", { class: "pulse pulse-" + message.kind }, small ? [svg("circle", { r: 4 })] : [
+    return svg("g", { class: "pulse pulse-" + message.kind + (message.lost ? " lost" : "") }, small ? [svg("circle", { r: 4 })] : [
       svg("rect", { x: -width / 2, y: -9, width: width, height: 18, rx: message.answer ? 9 : 3 }),
       svg("text", { "text-anchor": "middle", y: 4, text: text })]);
   };
@@ -149,7 +150,7 @@ window.Barge = window.Barge || {};
     return "translate(" + (a.x + dx * way - dy / length * side).toFixed(1) + " " + (a.y + dy * way + dx / length * side).toFixed(1) + ")";
   };
 
-  // Send a message on its way, for `duration` milliseconds; several alike at once are one pulse.
+  // Send a message on its way (where the link is cut it does not get far), for `duration` milliseconds; several alike at once are one pulse.
   Ring.prototype.send = function (message, now, duration) {
     if (this.calm.matches || this.flying.length >= PULSES || !this.places[message.from] || !this.places[message.to]) { return; }
     const alike = this.flying.some(function (p) {
@@ -182,7 +183,7 @@ window.Barge = window.Barge || {};
     const self = this;
     this.flying = this.flying.filter(function (pulse) {
       const share = (now - pulse.began) / pulse.duration;
-      const where = share < 1 && self.at(pulse.message, Math.max(0, share));
+      const where = share < 1 && self.at(pulse.message, Math.max(0, pulse.message.lost ? Math.min(share, 0.45) : share));
       if (where) { pulse.element.setAttribute("transform", where); } else { pulse.element.remove(); }
       return Boolean(where);
     });
