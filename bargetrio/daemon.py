@@ -120,6 +120,7 @@ class Daemon:
             self._supervisor,
             hosts=hosts_of(self._apis_of_hosts(), self._configuration.allowed_hosts),
             token=self._configuration.api_token,
+            election_ms=self._configuration.timing.election_ms,
         )
         nursery.start_soon(caged, "the API", self._web(app, sock))
         nursery.start_soon(caged, "the word to systemd", self._tell_systemd)
@@ -249,7 +250,7 @@ class Daemon:
         for node_id in self._node_ids:
             node = self._configuration.node(node_id)
             print(f"  node {node_id}  {node.listen}  data in {self._configuration.data_dir / f'node-{node_id}'}")
-        print(f"  page    http://{self._api}/log")
+        print(f"  page    http://{self._api}/")
         print(f"  API     http://{self._api}/keys  (docs/rest.md)")
         print("  Ctrl-C stops it", flush=True)
 
@@ -305,6 +306,7 @@ class Daemon:
                 heartbeats=page.heartbeats,
                 dropped=page.dropped,
                 limit=FILE_EVENTS,
+                election_ms=self._configuration.timing.election_ms,
             )
 
         return view

@@ -7,6 +7,7 @@ import click
 from bargetrio import __version__
 from bargetrio.cli import completion, faults, keys, nodes, serving, settings
 from bargetrio.cli.backup import snapshot
+from bargetrio.eventlog.replay import replay
 from bargetrio.simulator.commands import check, simulate
 
 PROGRAM = "bargetrio"
@@ -23,7 +24,7 @@ for command in (
     *(keys.get, keys.put, keys.delete, keys.list_items, keys.list_keys),
     *(nodes.leader, nodes.status, nodes.kill, nodes.revive, nodes.readmit, nodes.log),
     *(faults.faults, faults.partition, faults.cut, faults.slow_link, faults.slow_disk, faults.fail_disk, faults.heal),
-    *(settings.config, completion.completion, snapshot, simulate, check),
+    *(settings.config, completion.completion, snapshot, simulate, check, replay),
 ):
     cli.add_command(command)
 

@@ -20,11 +20,12 @@ class Part(Struct, frozen=True, kw_only=True):
     run: str
 
 
-def events_query(after: str, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool, limit: int) -> str:
+def events_query(after: str, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool, limit: int, live: bool) -> str:
     """Return the query that asks another daemon the same question of its own events only."""
     query = [("local", "1"), ("limit", str(limit)), ("after", after)]
     query += [("node", str(node)) for node in sorted(nodes)] + [("kind", kind) for kind in sorted(kinds)]
-    return urlencode(query + ([("heartbeats", "1")] if heartbeats else []))
+    query += [("heartbeats", "1")] if heartbeats else []
+    return urlencode(query + ([("live", "1")] if live else []))
 
 
 def merge(parts: list[Part], after: str, limit: int, unreachable: list[int]) -> EventPage:
@@ -47,6 +48,8 @@ def merge(parts: list[Part], after: str, limit: int, unreachable: list[int]) -> 
         dropped=sum(part.page.dropped for part in parts),
         heartbeats=sum(part.page.heartbeats for part in parts),
         unreachable=sorted(unreachable),
+        skipped=sum(part.page.skipped for part in parts),
+        beats=[beat for part in parts for beat in part.page.beats],
     )
 
 

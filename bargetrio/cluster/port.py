@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Protocol
 
 from msgspec import Meta, Struct
 
-from bargetrio.eventlog.event import Event
+from bargetrio.eventlog.event import Beat, Event
 from bargetrio.node.figures import Histogram as Histogram  # web knows only this border
 from bargetrio.node.figures import NodeFigures as NodeFigures
 from bargetrio.node.figures import NodeGauges as NodeGauges
@@ -91,13 +91,18 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class EventPage(Struct, frozen=True, kw_only=True):
-    """Events in order of time. `next` is what to give as `after` for what comes later; it names a cursor per daemon."""
+    """Events in order of time. `next` is what to give as `after` for what comes later; it names a cursor per daemon.
+
+    `beats` and `skipped` are for a live page: who heard a heartbeat how long ago, and how many events were left out under load.
+    """
 
     events: list[Event]
     next: str
     dropped: int
     heartbeats: int = 0
     unreachable: list[int] = []
+    skipped: int = 0
+    beats: list[Beat] = []
 
 
 class NodeAnswer(Struct, frozen=True, kw_only=True):
@@ -183,8 +188,12 @@ class Cluster(Protocol):
         heartbeats: bool = False,
         limit: int = 500,
         local: bool = False,
+        live: bool = False,
     ) -> EventPage:
-        """Return events after the cursor, or the newest `limit` without one; empty filters let everything through."""
+        """Return events after the cursor, or the newest `limit` without one; empty filters let everything through.
+
+        With `live` the page is for a picture: frequent events are left out where there are too many, heartbeats are summed up.
+        """
         ...
 
     async def wait_for_event(self) -> None:

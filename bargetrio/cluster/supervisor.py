@@ -247,13 +247,14 @@ class Supervisor:
         heartbeats: bool = False,
         limit: int = 500,
         local: bool = False,
+        live: bool = False,
     ) -> EventPage:
         """Return the events of all daemons, merged by time."""
-        own = await self._own_events(after, nodes, kinds, heartbeats, limit)
+        own = await self._own_events(after, nodes, kinds, heartbeats, limit, live)
         parts = [Part(page=own, run=self.recorder.run)]
         unreachable: list[int] = []
         if not local and len(self._slots) < len(self.node_ids):
-            path = "/events?" + events_query(after, nodes, kinds, heartbeats, limit)
+            path = "/events?" + events_query(after, nodes, kinds, heartbeats, limit, live)
             for api, answer in (await self._ask_others("GET", path)).items():
                 if isinstance(answer, dict):
                     page = msgspec.convert(answer, EventPage)
@@ -269,7 +270,7 @@ class Supervisor:
         await self.recorder.wait(self.recorder.last_seq)
 
     async def _own_events(
-        self, after: str, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool, limit: int
+        self, after: str, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool, limit: int, live: bool
     ) -> EventPage:
         recorder = self.recorder
         after_seq: int | None = None
@@ -282,7 +283,7 @@ class Supervisor:
                 after_seq = seq
         if after and after_seq is None:
             after_seq = 0  # another run: this daemon was started again since, and all that it has is new
-        page = recorder.page(after_seq, nodes=nodes, kinds=kinds, heartbeats=heartbeats, limit=limit)
+        page = recorder.page(after_seq, nodes=nodes, kinds=kinds, heartbeats=heartbeats, limit=limit, thin=live)
         events: list[Event] = []
         for start in range(0, len(page.events), EVENTS_A_SLICE):
             events += [recorder.event(kept) for kept in page.events[start : start + EVENTS_A_SLICE]]
@@ -292,6 +293,8 @@ class Supervisor:
             next=format_id(recorder.run, page.last_seq),
             dropped=page.dropped,
             heartbeats=page.heartbeats,
+            skipped=page.skipped,
+            beats=recorder.beats() if live else [],
         )
 
     def event_counts(self) -> dict[tuple[int | None, str], int]:

@@ -54,6 +54,15 @@ class Event(Struct, frozen=True, kw_only=True):
     detail: dict[str, Any]
 
 
+class Beat(Struct, frozen=True, kw_only=True):
+    """The newest heartbeat that `node` has heard, from `peer`, so long ago: a page draws election timers from it."""
+
+    node: int
+    peer: int
+    term: int
+    age_ms: float
+
+
 class RequestReceived(Struct, frozen=True, kw_only=True, gc=False):
     """Requests came in on one connection: `count` of them, the first keys named."""
 

@@ -6,20 +6,27 @@ it makes previews at once (preview.py says why) and leaves everything else to wh
 
 from collections import Counter, deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import trio
 from msgspec import Struct
 
-from bargetrio.eventlog.event import DriverFact, Event, NodeCrashed, NodeKilled, NodeRecovered
+from bargetrio.eventlog.event import Beat, DriverFact, Event, NodeCrashed, NodeKilled, NodeRecovered
 from bargetrio.eventlog.preview import previews
 from bargetrio.raft.facts import AppendAccepted, AppendSent, Fact, RoleChanged
 
 CAPACITY: Final = 20_000
 HEARTBEATS: Final = 2_000
 
+SCANNED_BEATS: Final = 200
+
 _OWN_FIELDS: Final = ("term", "index", "peer", "first_commands")
+_FREQUENT: Final = frozenset(
+    {"request_received", "append_sent", "append_accepted", "commit_advanced", "applied", "request_answered", "read_served"}
+)
+"""What there are thousands of under load; the newest of each tells a page where things stand."""
 
 
 class Kept(NamedTuple):
@@ -33,12 +40,16 @@ class Kept(NamedTuple):
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """A stretch of the log, oldest first. `last_seq` is where to go on; `dropped` fell out before it could be read."""
+    """A stretch of the log, oldest first. `last_seq` is where to go on; `dropped` fell out before it could be read.
+
+    `skipped` were left out on purpose, for a page that cannot show thousands a second.
+    """
 
     events: list[Kept]
     last_seq: int
     dropped: int
     heartbeats: int
+    skipped: int = 0
 
 
 class Recorder:
@@ -107,15 +118,23 @@ class Recorder:
         kinds: frozenset[str] = frozenset(),
         heartbeats: bool = False,
         limit: int,
+        thin: bool = False,
     ) -> Page:
         """Return the first `limit` events after `after_seq`, or the newest without it; empty filters let everything through.
 
-        An event of no node (a change of faults) passes every filter of nodes.
+        An event of no node (a change of faults) passes every filter of nodes. With `thin`, where there are more than `limit`, of
+        the frequent kinds only the newest of each node and peer is told, so that a reader is never behind: it sees every election
+        and fault, and where the log has come to.
         """
         found = self._after(self._events, after_seq, nodes, kinds)
         if heartbeats:
             found = sorted(found + self._after(self._beats, after_seq, nodes, kinds))
         last_seq = self.last_seq
+        skipped = 0
+        if thin and after_seq is not None and len(found) > limit:
+            thinned = _thinned(found)
+            skipped = len(found) - len(thinned)
+            found = thinned
         if len(found) > limit:
             if after_seq is None:
                 found = found[-limit:]
@@ -123,7 +142,20 @@ class Recorder:
                 found = found[:limit]
                 last_seq = found[-1].seq
         dropped = self._dropped if after_seq is None else max(0, min(self._dropped, self._last_dropped_seq - after_seq))
-        return Page(events=found, last_seq=last_seq, dropped=dropped, heartbeats=self.heartbeats)
+        return Page(events=found, last_seq=last_seq, dropped=dropped, heartbeats=self.heartbeats, skipped=skipped)
+
+    def beats(self) -> list[Beat]:
+        """Return the newest heartbeat that each node has heard: what an election timer is drawn from."""
+        newest: dict[int | None, Kept] = {}
+        for kept in islice(reversed(self._beats), SCANNED_BEATS):
+            if isinstance(kept.fact, AppendAccepted):
+                newest.setdefault(kept.node, kept)
+        now = self._wall_clock()
+        return [
+            Beat(node=node, peer=kept.fact.peer, term=kept.fact.term, age_ms=round((now - kept.time) * 1000, 1))
+            for node, kept in sorted(newest.items(), key=lambda item: item[0] or 0)
+            if node is not None and isinstance(kept.fact, AppendAccepted)
+        ]
 
     def event(self, kept: Kept) -> Event:
         """Return the event as it is told to the world."""
@@ -176,6 +208,21 @@ class Recorder:
             found.append(kept)
         found.reverse()
         return found
+
+
+def _thinned(found: list[Kept]) -> list[Kept]:
+    seen: set[tuple[int | None, str, int | None]] = set()
+    kept_back: list[Kept] = []
+    for kept in reversed(found):
+        kind = kept.fact.kind
+        if kind in _FREQUENT:
+            mark = (kept.node, kind, getattr(kept.fact, "peer", None))
+            if mark in seen:
+                continue
+            seen.add(mark)
+        kept_back.append(kept)
+    kept_back.reverse()
+    return kept_back
 
 
 def format_id(run: str, seq: int) -> str:

@@ -1,11 +1,12 @@
-"""Events as HTML: the table with a column per node, for `/log` and for the one file that can be mailed.
+"""Events as HTML: the table with a column per node for `/log`, and the live page as one file that can be mailed.
 
-The table is made here and nowhere else; the page's script only fetches it again, or hides rows of a saved file. Everything that
-came from outside (keys, values, addresses, reasons) is text.
+The table is made here; the live page makes its own from the events, by page/*.js. Everything that came from outside (keys,
+values, addresses, reasons) is text.
 """
 
 import base64
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -13,12 +14,27 @@ from importlib.resources import files
 from typing import Final
 from urllib.parse import urlencode
 
+import msgspec
 from msgspec import Struct
 
 from bargetrio.eventlog.event import KINDS, Event
 from bargetrio.eventlog.sentences import sentence
 
 ROLES: Final = ("leader", "candidate", "pre_candidate", "follower", "killed", "crashed", "unreachable")
+
+_STYLE: Final = '<link rel="icon" href="/static/icon.svg">\n<link rel="stylesheet" href="/static/page.css">\n'
+_SCRIPT: Final = re.compile(r'<script src="/static/(\w+\.js)" defer></script>')
+_SCRIPTS: Final = re.compile(r'(<script src="/static/\w+\.js" defer></script>\n)+')
+
+_JS: Final = "text/javascript; charset=utf-8"
+_CSS: Final = "text/css; charset=utf-8"
+ASSETS: Final = {
+    **dict.fromkeys(("log.css", "page.css"), _CSS),
+    **dict.fromkeys(("log.js", "model.js", "sentences.js", "timeline.js", "dom.js", "ring.js", "views.js", "player.js"), _JS),
+    "icon.svg": "image/svg+xml",
+    **dict.fromkeys(("source.js", "actions.js", "stories.js", "tour.js", "main.js"), _JS),
+}
+"""The page's files and their types."""
 
 
 class Column(Struct, frozen=True, kw_only=True):
@@ -41,25 +57,50 @@ class LogView(Struct, frozen=True, kw_only=True):
     kinds: frozenset[str] = frozenset()
     show_heartbeats: bool = False
     limit: int = 500
+    election_ms: tuple[int, int] | None = None
+    """The shortest and the longest election time-out, where they are known."""
 
 
 def log_page(view: LogView) -> str:
     """Return the page of a running daemon: script and style by address, filters as a form that works without a script."""
     head = '<link rel="stylesheet" href="/static/log.css">\n<script src="/static/log.js" defer></script>'
-    return _document(view, head, live=True)
+    return _document(view, head)
+
+
+def live_page() -> str:
+    """Return the live page of a running daemon; everything in it comes by script, from `/events` and `/nodes`."""
+    return asset("index.html")
 
 
 def log_html(view: LogView) -> tuple[str, str]:
-    """Return (document, content security policy): one file with script and style inside, named in the policy by their hashes."""
-    script, style = asset("log.js"), asset("log.css")
-    policy = (
-        f"default-src 'none'; script-src {_hash_of(script)}; style-src {_hash_of(style)}; base-uri 'none'; form-action 'none'"
-    )
-    head = (
-        f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
-        f"<style>{style}</style>\n<script>{script}</script>"
-    )
-    return _document(view, head, live=False), policy
+    """Return (document, content security policy): the live page with its events, as one file that needs nothing else.
+
+    The scripts and the style stand inside, named in the policy by their hashes; the events are data, which no browser runs.
+    """
+    scripts = [asset(name) for name in _SCRIPT.findall(live_page())]
+    style = asset("page.css")
+    hashes = " ".join(_hash_of(script) for script in scripts)
+    policy = f"default-src 'none'; script-src {hashes}; style-src {_hash_of(style)}; base-uri 'none'; form-action 'none'"
+    inlined = "".join(f"<script>{script}</script>\n" for script in scripts)
+    head = f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n<style>{style}</style>\n{inlined}'
+    page = _SCRIPTS.sub("", live_page(), count=1)
+    page = page.replace("<title>Barge</title>", f"<title>{escape(view.cluster)}: event log</title>")
+    before, _, after = page.partition(_STYLE)
+    body, _, end = after.partition("</body>")
+    return f"{before}{head}{body}{_data(view)}</body>{end}", policy
+
+
+def _data(view: LogView) -> str:
+    """Return the events as JSON in the page. `<` is escaped: nothing in them can end the element or begin another."""
+    data = {
+        "cluster": view.cluster,
+        "nodes": [{"id": column.node_id} for column in view.columns],
+        "election_ms": view.election_ms,
+        "dropped": view.dropped,
+        "events": view.events,
+    }
+    text = msgspec.json.encode(data).decode().replace("<", "\\u003c")
+    return f'<script type="application/json" id="data">{text}</script>\n'
 
 
 def asset(name: str) -> str:
@@ -71,7 +112,7 @@ def _hash_of(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _document(view: LogView, head: str, *, live: bool) -> str:
+def _document(view: LogView, head: str) -> str:
     name = escape(view.cluster)
     return f"""<!doctype html>
 <html lang="en">
@@ -81,11 +122,11 @@ def _document(view: LogView, head: str, *, live: bool) -> str:
 <title>{name}: event log</title>
 {head}
 </head>
-<body data-live="{"yes" if live else "no"}">
+<body>
 <header>
 <h1>{name} <small>event log</small></h1>
 <p id="banner" role="status" hidden></p>
-{_filters(view, live=live)}
+{_filters(view)}
 <p id="legend">{_legend()}</p>
 </header>
 <main id="log">
@@ -97,7 +138,7 @@ def _document(view: LogView, head: str, *, live: bool) -> str:
 """
 
 
-def _filters(view: LogView, *, live: bool) -> str:
+def _filters(view: LogView) -> str:
     nodes = "".join(
         f'<label><input type="checkbox" name="node" value="{column.node_id}"'
         f"{_checked(column.node_id in view.nodes)}> node {column.node_id}</label>"
@@ -108,13 +149,13 @@ def _filters(view: LogView, *, live: bool) -> str:
         for kind in KINDS
     )
     opened = " open" if view.kinds else ""
-    follow = '<label><input type="checkbox" id="follow" checked> follow</label> <a href="/log.html" download>save as one file</a>'
     return f"""<form id="filters" method="get">
 <fieldset><legend>Show</legend>{nodes}
 <label><input type="checkbox" name="heartbeats" value="1"{_checked(view.show_heartbeats)}> heartbeats</label>
 <details{opened}><summary>kinds</summary><div class="kinds">{kinds}</div></details>
-{'<button type="submit">Apply</button>' if live else ""}
-{follow if live else ""}</fieldset>
+<button type="submit">Apply</button>
+<label><input type="checkbox" id="follow" checked> follow</label>
+<a href="/">live page</a> <a href="/log.html" download>save as one file</a></fieldset>
 </form>"""
 
 

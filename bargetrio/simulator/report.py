@@ -10,6 +10,7 @@ from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import Column, LogView, log_html
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.seed import Result
+from bargetrio.simulator.server import ELECTION_S
 
 SHOWN_ON_PAGE = 20_000
 
@@ -60,5 +61,6 @@ def write_page(path: Path, result: Result, events: Sequence[Event]) -> None:
         heartbeats=beats,
         dropped=len(events) - len(shown),
         limit=SHOWN_ON_PAGE,
+        election_ms=(round(ELECTION_S[0] * 1000), round(ELECTION_S[1] * 1000)),
     )
     path.write_text(log_html(view)[0], encoding="utf-8")

@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
-from quart import Response, redirect, request
+from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import BaseConverter
 
 from bargetrio.cluster.port import Cluster
-from bargetrio.eventlog.render import asset
+from bargetrio.eventlog.render import ASSETS, asset
 from bargetrio.protocol.errors import BargeError
 from bargetrio.web import bodies
 from bargetrio.web.bulk import Bulk, is_bulk
@@ -26,9 +26,11 @@ class _KeyConverter(BaseConverter):
     part_isolating = False
 
 
-def make_app(cluster: Cluster, *, hosts: frozenset[str], token: bytes | None) -> Guard:
-    """Return the whole ASGI application: guard, bulk writes, and the routes."""
-    rest = Rest(cluster)
+def make_app(
+    cluster: Cluster, *, hosts: frozenset[str], token: bytes | None, election_ms: tuple[int, int] | None = None
+) -> Guard:
+    """Return the whole ASGI application: guard, bulk writes, and the routes. The page draws its timers by `election_ms`."""
+    rest = Rest(cluster, election_ms)
     quart = QuartTrio("bargetrio.web", static_folder=None)
     quart.config.update(MAX_CONTENT_LENGTH=bodies.JSON_BODY_BYTES, BODY_TIMEOUT=15, RESPONSE_TIMEOUT=15)
     quart.url_map.merge_slashes = False
@@ -38,7 +40,6 @@ def make_app(cluster: Cluster, *, hosts: frozenset[str], token: bytes | None) ->
         path = route.path.replace("<key>", "<key:key>")
         handler: Callable[..., Any] = getattr(rest, route.name)
         quart.add_url_rule(path, route.name, handler, methods=[route.method])
-    quart.add_url_rule("/", "root", _root)
     quart.add_url_rule("/keys/", "no_key", _no_key, methods=["GET", "PUT", "DELETE"])
     quart.add_url_rule("/static/<name>", "static_file", _static)
     _tell_problems(quart, cluster, rest)
@@ -93,16 +94,11 @@ def _tell_problems(quart: QuartTrio, cluster: Cluster, rest: Rest) -> None:
         return response
 
 
-async def _root() -> Any:
-    return redirect("/log")
-
-
 async def _no_key() -> Response:
     raise BargeError("bad_request", "the key is empty")
 
 
 async def _static(name: str) -> Response:
-    kinds = {"log.js": "text/javascript; charset=utf-8", "log.css": "text/css; charset=utf-8"}
-    if name not in kinds:
+    if name not in ASSETS:
         raise BargeError("not_found", "there is no such file")
-    return Response(asset(name), 200, {"Cache-Control": "no-cache"}, content_type=kinds[name])
+    return Response(asset(name), 200, {"Cache-Control": "no-cache"}, content_type=ASSETS[name])

@@ -19,8 +19,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 IN_FLIGHT: Final = 64
 STREAMS: Final = 50
-OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/version"})
-"""What a load balancer may ask without a token."""
+OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/version", "/"})
+"""What a load balancer may ask without a token; and the page itself: it holds nothing, asks for the token, and sends it."""
+OPEN_FOLDER: Final = "/static/"
 
 SECURITY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
@@ -79,7 +80,8 @@ class Guard:
             raise BargeError("forbidden", "a page of another origin may not ask here")
         if headers.get(b"sec-fetch-site", b"").lower() == b"cross-site":
             raise BargeError("forbidden", "a page of another site may not ask here")
-        if self._token is not None and scope["path"] not in OPEN_PATHS:
+        path: str = scope["path"]
+        if self._token is not None and path not in OPEN_PATHS and not path.startswith(OPEN_FOLDER):
             given = headers.get(b"authorization", b"")
             if not given:
                 raise BargeError("forbidden", "a token is needed: Authorization: Bearer ...", status=401)

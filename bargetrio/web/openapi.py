@@ -32,6 +32,7 @@ _QUERY: Final[dict[str, dict[str, Any]]] = {
     "heartbeats": {"type": "boolean"},
     "keys_only": {"type": "boolean"},
     "local": {"type": "boolean"},
+    "live": {"type": "boolean"},
     "node": {"type": "array", "items": {"type": "integer"}},
     "kind": {"type": "array", "items": {"type": "string"}},
     "read": {"type": "string", "enum": ["linearizable", "lease", "stale"]},

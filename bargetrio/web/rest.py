@@ -12,7 +12,7 @@ from quart import Response, request
 from bargetrio import __version__
 from bargetrio.cluster.port import BackupFile, Cluster, Faults, NodeView
 from bargetrio.eventlog.event import KINDS
-from bargetrio.eventlog.render import Column, LogView, log_html, log_page
+from bargetrio.eventlog.render import Column, LogView, live_page, log_html, log_page
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
 from bargetrio.protocol.validation import check_key, decode_value_b64
@@ -22,7 +22,7 @@ from bargetrio.web.guard import Guard
 from bargetrio.web.metrics import Figures, WebGauges, text_of
 from bargetrio.web.problems import JSON, json_body
 from bargetrio.web.routes import KeyAnswer, WriteAnswer
-from bargetrio.web.stream import frames
+from bargetrio.web.stream import frames, live_frames
 
 LOG_EVENTS: Final = 300
 FILE_EVENTS: Final = 5000
@@ -33,8 +33,9 @@ _faults: Final = msgspec.json.Decoder(Faults)
 class Rest:
     """The handlers, named as in routes.py."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, election_ms: tuple[int, int] | None = None) -> None:
         self._cluster = cluster
+        self._election_ms = election_ms
         self.figures = Figures()
         self.guard: Guard | None = None
         self._openapi = msgspec.json.encode(openapi.document(__version__))
@@ -192,6 +193,11 @@ class Rest:
 
     # -- events ----------------------------------------------------------------------------------------------------------
 
+    async def page(self) -> Response:
+        """GET /."""
+        Query(_pairs())
+        return Response(live_page(), 200, {"Cache-Control": "no-cache"}, content_type="text/html; charset=utf-8")
+
     async def log(self) -> Response:
         """GET /log."""
         query = Query(_pairs(), "node", "kind", "heartbeats", "limit")
@@ -218,13 +224,14 @@ class Rest:
 
     async def events(self) -> Response:
         """GET /events."""
-        query = Query(_pairs(), "after", "node", "kind", "heartbeats", "limit", "local")
+        query = Query(_pairs(), "after", "node", "kind", "heartbeats", "limit", "local", "live")
         nodes, kinds = query.ids("node", self._cluster.node_ids), query.words("kind", KINDS)
-        heartbeats, after = query.flag("heartbeats"), query.text("after")
+        heartbeats, after, live = query.flag("heartbeats"), query.text("after"), query.flag("live")
         if "text/event-stream" in request.headers.get("Accept", ""):
             after = request.headers.get("Last-Event-ID", "") or after
             await self._cluster.events(after=after, limit=1)  # a bad cursor is an answer, not the end of a stream
-            response = Response(_stream(frames(self._cluster, after, nodes, kinds, heartbeats)), content_type="text/event-stream")
+            chunks = live_frames(self._cluster, after) if live else frames(self._cluster, after, nodes, kinds, heartbeats)
+            response = Response(_stream(chunks), content_type="text/event-stream")
             response.timeout = None
             return response
         page = await self._cluster.events(
@@ -234,6 +241,7 @@ class Rest:
             heartbeats=heartbeats,
             limit=query.number("limit", 500, 1, FILE_EVENTS),
             local=query.flag("local"),
+            live=live,
         )
         return _json(page)
 
@@ -249,6 +257,7 @@ class Rest:
             kinds=kinds,
             show_heartbeats=heartbeats,
             limit=limit,
+            election_ms=self._election_ms,
         )
 
     # -- health ----------------------------------------------------------------------------------------------------------
@@ -266,7 +275,7 @@ class Rest:
 
     async def status(self) -> Response:
         """GET /status."""
-        return _json({"version": __version__, **self._cluster.status()})
+        return _json({"version": __version__, "election_ms": self._election_ms, **self._cluster.status()})
 
     async def metrics(self) -> Response:
         """GET /metrics."""

@@ -2,6 +2,9 @@
 
 A reader has no buffer here, only a cursor into the recorder's ring: who reads slowly falls behind and is told what it missed, and
 who stops reading is cut by the kernel's time-out. The `id:` of a frame is a cursor over all daemons.
+
+A live page (`live=1`) is never behind: each of its frames is one EventPage up to now, with the frequent events thinned out under
+load, and instead of heartbeats the word who heard one how long ago.
 """
 
 from collections.abc import AsyncIterator
@@ -18,6 +21,14 @@ ELSEWHERE_S: Final = 1.0
 QUIET_S: Final = 10.0
 """A comment goes out at least so often, so that a reader knows that the line is alive."""
 AT_ONCE: Final = 200
+BEATS_S: Final = 0.2
+"""How often a live page is told of heartbeats while nothing else happens; where other daemons must be asked, less often."""
+BEATS_ELSEWHERE_S: Final = 0.5
+LIVE_AT_ONCE: Final = 60
+"""More than nobody can follow in a tenth of a second: from here on a live page is told the newest of the frequent kinds."""
+LIVE_QUIET_S: Final = 2.0
+"""A live page hears something at least so often; it takes three times as long without a word for a lost connection."""
+RETRY: Final = b"retry: 1000\n\n"
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -40,6 +51,25 @@ async def frames(
         await trio.sleep(FRAME_S)
         if len(page.events) < AT_ONCE:
             with trio.move_on_after(FRAME_S if heartbeats else ELSEWHERE_S):
+                await cluster.wait_for_event()
+
+
+async def live_frames(cluster: Cluster, after: str) -> AsyncIterator[bytes]:
+    """Yield frames for a live page until it leaves, each an EventPage of what is new since the cursor."""
+    pause_s = BEATS_S if set(cluster.local_ids) == set(cluster.node_ids) else BEATS_ELSEWHERE_S
+    cursor = after
+    sent_at = trio.current_time()
+    yield RETRY
+    while True:
+        page = await cluster.events(after=cursor, limit=LIVE_AT_ONCE, live=True)
+        cursor = page.next
+        heard = any(beat.age_ms <= 1000 * pause_s for beat in page.beats)
+        if page.events or page.dropped or heard or trio.current_time() - sent_at > LIVE_QUIET_S:
+            sent_at = trio.current_time()
+            yield b"id: " + cursor.encode() + b"\nevent: page\ndata: " + _encode(page) + b"\n\n"
+        await trio.sleep(FRAME_S)
+        if len(page.events) < LIVE_AT_ONCE:
+            with trio.move_on_after(pause_s - FRAME_S):
                 await cluster.wait_for_event()
 
 

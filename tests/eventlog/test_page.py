@@ -2,8 +2,10 @@
 
 import base64
 import hashlib
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,26 +150,47 @@ def test_an_event_of_no_node_spans_the_table() -> None:
 
 
 def test_heartbeats_are_hidden_and_counted() -> None:
-    """In a saved file they are there, and hidden until asked for."""
-    beat = event("append_sent", 2, heartbeat=True, peer=1, count=0, leader_commit=4)
-    document, _ = log_html(view(event("vote_granted", peer=1), beat))
-    first, second = rows(document)
-    assert " hidden>" in first.split("<td>")[0]
-    assert " hidden" not in second.split("<td>")[0]
+    """Unless they are asked for."""
+    document = log_page(view(event("vote_granted", peer=1)))
     assert "7 heartbeats hidden" in document
+    assert "hidden" not in log_page(view(event("vote_granted", peer=1), show_heartbeats=True)).partition('id="counts"')[2]
+
+
+def data_of(document: str) -> Any:
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', document, re.DOTALL)
+    return json.loads(text)
 
 
 def test_the_file_needs_nothing_else_and_its_policy_allows_just_it() -> None:
-    """One file that can be mailed: script and style inside, named by their hashes, nothing fetched."""
+    """One file that can be mailed: scripts and style inside, named by their hashes, nothing fetched."""
     document, policy = log_html(view(event("vote_granted", peer=1)))
-    assert "src=" not in document
-    assert "stylesheet" not in document
+    assert "src=" not in document.partition("<body>")[0]
+    assert "rel=" not in document
     for tag, name in (("script", "script-src"), ("style", "style-src")):
-        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", document, re.DOTALL)
-        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        assert f"{name} 'sha256-{digest}'" in policy
-    assert "style=" not in document
+        texts = re.findall(rf"<{tag}>(.*?)</{tag}>", document, re.DOTALL)
+        allowed = re.search(rf"{name} ([^;]+)", policy)
+        hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts]
+        assert allowed is not None
+        assert allowed[1].split() == [f"'sha256-{digest}'" for digest in hashes]
+    assert "style=" not in document.partition("<body>")[2]
     assert "unsafe" not in policy
+
+
+def test_the_file_has_its_events_as_data() -> None:
+    """Whole, heartbeats included, with the nodes and the timers' length."""
+    beat = event("append_sent", 2, heartbeat=True, peer=1, count=0, leader_commit=4)
+    data = data_of(log_html(view(event("vote_granted", peer=1), beat, election_ms=(300, 600)))[0])
+    assert [told["id"] for told in data["events"]] == ["run-1", "run-2"]
+    assert data["events"][1]["heartbeat"] is True
+    assert (data["nodes"], data["election_ms"]) == ([{"id": 0}, {"id": 1}], [300, 600])
+
+
+def test_nothing_in_an_event_ends_its_element() -> None:
+    """Keys, values, reasons, the cluster's name: no `<` of theirs reaches the page."""
+    evil = "</script><script>alert('x')</script><!--"
+    document = log_html(view(event("link_down", peer=1, reason=evil)))[0]
+    assert evil not in document
+    assert data_of(document)["events"][0]["detail"]["reason"] == evil
 
 
 def test_everything_from_outside_is_text() -> None:

@@ -10,7 +10,7 @@ from bargetrio.eventlog.preview import preview_text, previews
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.kv.commands import encode_command
 from bargetrio.protocol.requests import Delete, Put
-from bargetrio.raft.facts import AppendSent, Applied, CommitAdvanced, Fact, RoleChanged
+from bargetrio.raft.facts import AppendAccepted, AppendSent, Applied, CommitAdvanced, Fact, RoleChanged
 
 
 def commit(index: int) -> CommitAdvanced:
@@ -22,6 +22,10 @@ def sent(count: int) -> AppendSent:
     return AppendSent(
         peer=1, term=2, index=9, first_index=10 - count, count=count, leader_commit=8, first_commands=(command,) * count, digest=5
     )
+
+
+def heard(peer: int) -> AppendAccepted:
+    return AppendAccepted(peer=peer, term=2, index=9, first_index=10, count=0, first_commands=(), digest=5)
 
 
 def make(capacity: int = 100, heartbeats: int = 10, *, hide_values: bool = False) -> Recorder:
@@ -195,3 +199,29 @@ def test_ids_are_read_back() -> None:
         except ValueError:
             continue
         raise AssertionError(f"{text!r} was taken")
+
+
+def test_a_page_that_is_behind_is_told_what_matters() -> None:
+    """Of thousands of appends and commits the newest of each node and peer; of elections and faults every one."""
+    recorder = make(capacity=1000)
+    for index in range(1, 301):
+        recorder.record(0, commit(index))
+        recorder.record(1, commit(index))
+        if index % 100 == 0:
+            recorder.record(1, NodeKilled())
+    page = recorder.page(0, limit=200, thin=True)
+    assert [kept.fact.kind for kept in page.events] == [*["node_killed"] * 2, *["commit_advanced"] * 2, "node_killed"]
+    newest = {kept.node: kept.fact.index for kept in page.events if isinstance(kept.fact, CommitAdvanced)}
+    assert newest == {0: 300, 1: 300}
+    assert (page.skipped, page.last_seq) == (598, recorder.last_seq)
+    assert recorder.page(page.last_seq, limit=200, thin=True).events == []
+
+
+def test_heartbeats_in_a_word() -> None:
+    """The newest that each node heard, and how long ago."""
+    recorder = make()
+    for peer in (2, 0):
+        recorder.record(1, heard(peer))
+    recorder.record(2, heard(0))
+    recorder.record(0, sent(0))
+    assert [(beat.node, beat.peer, beat.age_ms) for beat in recorder.beats()] == [(1, 0, 3000.0), (2, 0, 2000.0)]

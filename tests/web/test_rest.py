@@ -2,7 +2,9 @@
 
 import http.client
 import json
+import re
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -230,6 +232,28 @@ def test_events_as_a_stream_and_resumed(daemon: Daemon) -> None:
     assert {event["kind"] for event in first + second} == {"commit_advanced"}
 
 
+def test_a_live_stream_goes_on_after_its_last_event_id(daemon: Daemon) -> None:
+    """As a browser asks that was cut off: nothing is missing and nothing comes twice."""
+
+    def first_page(headers: dict[str, str]) -> tuple[str, list[str]]:
+        stream = http.client.HTTPConnection(daemon.api, timeout=5)
+        stream.request("GET", "/events?live=1", headers={"Accept": "text/event-stream", **headers})
+        response = stream.getresponse()
+        cursor = ""
+        while not (line := response.readline()).startswith(b"data: "):
+            cursor = line[4:].decode().strip() if line.startswith(b"id: ") else cursor
+        stream.close()
+        return cursor, [event["id"] for event in json.loads(line[6:])["events"]]
+
+    cursor, before = first_page({})
+    daemon.put("live", "1")
+    _, after = first_page({"Last-Event-ID": cursor})
+    assert after and before
+    assert not set(after) & set(before)
+    told = [event["id"] for event in daemon.events()]
+    assert told[told.index(before[-1]) + 1] == after[0]
+
+
 def test_the_page_is_not_sent_again_while_nothing_happens(daemon: Daemon) -> None:
     """304 to its tag, heartbeats notwithstanding; the filters work without a script."""
     query = "/log?kind=role_changed&node=0"
@@ -273,11 +297,42 @@ def test_openapi_is_the_table_of_routes(daemon: Daemon) -> None:
         assert name in document["components"]["schemas"]
 
 
-def test_the_root_leads_to_the_page(daemon: Daemon) -> None:
-    """For those who type the address only."""
-    answer = daemon.http("GET", "/")
-    assert (answer.status, answer.headers["location"]) == (302, "/log")
-    assert daemon.http("GET", "/static/log.js").status == 200
+def test_the_root_is_the_page_and_all_that_it_needs_is_here(daemon: Daemon) -> None:
+    """No file of it comes from elsewhere; the policy would not let it."""
+    page = daemon.http("GET", "/")
+    assert (page.status, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert page.headers["content-security-policy"].startswith("default-src 'self';")
+    text = page.body.decode()
+    assert "style=" not in text and "onclick" not in text and "//" not in text.partition("<body>")[0]
+    wanted = re.findall(r'(?:src|href)="(/static/[^"]+)"', text)
+    assert len(wanted) > 10
+    for path in wanted:
+        assert daemon.http("GET", path).status == 200, path
+
+
+def test_a_live_page_is_told_of_heartbeats_in_a_word(daemon: Daemon) -> None:
+    """Instead of forty events a second: who heard one how long ago."""
+    page = daemon.http("GET", "/events?live=1").json
+    leader = daemon.leader()
+    assert {(beat["node"], beat["peer"]) for beat in page["beats"]} >= {(node, leader) for node in {0, 1, 2} - {leader}}
+    assert all(beat["age_ms"] < 1000 for beat in page["beats"])
+    assert not any(event["heartbeat"] for event in page["events"])
+    assert daemon.http("GET", "/status").json["election_ms"] == [300, 600]
+
+
+def test_a_live_stream_sends_whole_pages_at_most_ten_a_second(daemon: Daemon) -> None:
+    """One JSON object a frame, with the cursor as its id; something at least every two seconds."""
+    stream = http.client.HTTPConnection(daemon.api, timeout=5)
+    stream.request("GET", "/events?live=1", headers={"Accept": "text/event-stream"})
+    response = stream.getresponse()
+    began, pages = time.monotonic(), []
+    while time.monotonic() - began < 1:
+        line = response.readline()
+        if line.startswith(b"data: "):
+            pages.append(json.loads(line[6:]))
+    stream.close()
+    assert 2 <= len(pages) <= 11
+    assert all(page["next"] and page["beats"] for page in pages)
 
 
 def test_a_write_whose_leader_is_killed_is_unknown_or_done(daemon: Daemon) -> None:

@@ -1,27 +1,8 @@
 "use strict";
-// A running daemon's page fetches its table again when something happened; a saved file hides rows by its filters.
+// The table of a running daemon is fetched again when something happened.
 (function () {
   function start() {
     var form = document.getElementById("filters");
-    if (document.body.dataset.live === "yes") { follow(form); } else { form.addEventListener("change", hideRows); hideRows(); }
-  }
-
-  function hideRows() {
-    var form = document.getElementById("filters");
-    var nodes = chosen(form, "node"), kinds = chosen(form, "kind"), beats = chosen(form, "heartbeats").length > 0;
-    document.querySelectorAll("#log tbody tr[data-kind]").forEach(function (row) {
-      var data = row.dataset;
-      row.hidden = (data.heartbeat && !beats)
-        || (nodes.length > 0 && data.node !== "" && nodes.indexOf(data.node) < 0)
-        || (kinds.length > 0 && kinds.indexOf(data.kind) < 0);
-    });
-  }
-
-  function chosen(form, name) {
-    return Array.from(form.querySelectorAll("input[name=" + name + "]:checked")).map(function (box) { return box.value; });
-  }
-
-  function follow(form) {
     var box = document.getElementById("follow"), banner = document.getElementById("banner"), tag = "";
     form.addEventListener("change", function (change) { if (change.target !== box) { form.submit(); } });
     async function refresh() {

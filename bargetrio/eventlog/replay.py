@@ -1,0 +1,128 @@
+"""`bargetrio replay EVENTS_FILE...`: the live page over a recorded run, with its slider and its slow motion.
+
+The page is one file, made once: written with --html, or served to the browsers of this machine.
+"""
+
+import sys
+from collections import deque
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+if TYPE_CHECKING:
+    from bargetrio.eventlog.event import Event
+    from bargetrio.eventlog.render import LogView
+
+SHOWN: Final = 20_000
+HEARTBEATS: Final = 5_000
+"""So many events and heartbeats go into a page, the last ones: a browser must hold them, and the state at any of them."""
+
+
+@click.command()
+@click.argument("events_files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--html", "html_file", type=click.Path(dir_okay=False), help="Write the page as one file, instead of serving it.")
+@click.option("--until", "until_id", metavar="ID", help="End with this event: of a long run the page holds the 20,000 before it.")
+@click.option("--election-ms", type=click.IntRange(1), help="The run's longest election time-out: draws the nodes' timers.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Serve on this port of 127.0.0.1; default: a free one.")
+def replay(
+    events_files: tuple[str, ...], html_file: str | None, until_id: str | None, election_ms: int | None, port: int
+) -> None:
+    """Show recorded runs as the live page: EVENTS_FILES as `serve --events` writes them, one per daemon, merged by time."""
+    from bargetrio.eventlog.render import log_html
+
+    try:
+        view = view_of([Path(name) for name in events_files], until_id, election_ms)
+    except (ValueError, OSError) as problem:
+        click.echo(str(problem), err=True)
+        sys.exit(2)
+    document, policy = log_html(view)
+    left_out = f" ({view.dropped:,} older ones left out; --until ID goes back)" if view.dropped else ""
+    click.echo(f"{len(view.events):,} events of {len(view.columns)} nodes{left_out}")
+    if html_file is not None:
+        Path(html_file).write_text(document, encoding="utf-8")
+        click.echo(f"written to {html_file}")
+        return
+    try:
+        server = page_server(document, policy, port)
+    except OSError as problem:
+        click.echo(f"can't listen on 127.0.0.1:{port}: {problem.strerror}", err=True)
+        sys.exit(1)
+    click.echo(f"  page    http://127.0.0.1:{server.server_address[1]}/\n  Ctrl-C stops it")
+    sys.stdout.flush()
+    with server:
+        server.serve_forever()
+
+
+def view_of(paths: list[Path], until_id: str | None = None, election_ms: int | None = None) -> "LogView":
+    """Return the last events of these files, merged by time; ValueError tells what is no event, or that there is no such id."""
+    from bargetrio.eventlog.jsonl import read_events
+    from bargetrio.eventlog.render import Column, LogView
+
+    kept: list[Event] = []
+    missing = [0]
+    count = 0
+    nodes: set[int] = set()
+    end: float | None = None
+    for path in paths:
+        events: deque[Event] = deque(maxlen=SHOWN)
+        beats: deque[Event] = deque(maxlen=HEARTBEATS)
+        for event in read_events(path, lambda: missing.__setitem__(0, missing[0] + 1)):
+            nodes.update(node for node in (event.node, event.peer) if node is not None)
+            count += 1
+            (beats if event.heartbeat else events).append(event)
+            if event.id == until_id:
+                end = event.time
+                break
+        kept += [*events, *beats]
+    if until_id is not None and end is None:
+        raise ValueError(f"there is no event {until_id[:80]!r} in these files")
+    kept = [event for event in kept if end is None or event.time <= end]
+    kept.sort(key=_order)
+    shown, beating = [event for event in kept if not event.heartbeat][-SHOWN:], [event for event in kept if event.heartbeat]
+    shown = sorted([*shown, *beating[-HEARTBEATS:]], key=_order)
+    names = ", ".join(path.name for path in paths)
+    return LogView(
+        cluster=names if len(names) < 60 else f"{len(paths)} files",
+        columns=[Column(node_id=node, state="follower") for node in sorted(nodes)],
+        events=shown,
+        heartbeats=sum(event.heartbeat for event in shown),
+        dropped=count - len(shown),
+        limit=len(shown),
+        election_ms=None if election_ms is None else (election_ms, election_ms),
+    )
+
+
+def _order(event: "Event") -> tuple[float, str, int]:
+    from bargetrio.eventlog.recorder import parse_id
+
+    return event.time, *parse_id(event.id)
+
+
+def page_server(document: str, policy: str, port: int) -> ThreadingHTTPServer:
+    """Return a server of this one page, on loopback only; a foreign Host (a name that was made to point here) gets nothing."""
+    body = document.encode()
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            host = self.headers.get("Host", "").rpartition(":")[0]
+            if host not in ("127.0.0.1", "localhost"):
+                self.send_error(403)
+            elif self.path != "/":
+                self.send_error(404)
+            else:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Content-Security-Policy", policy + "; frame-ancestors 'none'")
+                self.send_header("X-Content-Type-Options", "nosniff")
+                self.end_headers()
+                self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing: the terminal is the person's."""
+
+    return ThreadingHTTPServer(("127.0.0.1", port), Handler)

@@ -1,0 +1,161 @@
+"""What an open page costs: the put rate without a reader, with a live stream, and with a real Chromium; and the page's memory.
+
+    python -m benchmarks.page --rounds 4 --seconds 5 --minutes 3
+
+The rates are taken in turns, so that a machine that becomes slower becomes so for all of them. A browser takes its share of the
+same cores; the stream alone is what the daemon pays. Then the page stays open under full load, and its memory is sampled.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser
+
+from tests.browser.chrome import chromium
+from tests.stories.daemon import Daemon, running
+
+LOAD = Path(__file__).parent / "load.py"
+
+
+def measure(daemon: Daemon, shape: str, seconds: float) -> tuple[float, float]:
+    """Return puts a second, and the daemon's processor time for each in µs: that does not depend on who else computes."""
+    before = cpu_s(daemon)
+    arguments = ["--config", str(daemon.configuration), "--shape", shape, "--seconds", str(seconds), "--warm-up", "0", "--json"]
+    done = subprocess.run([sys.executable, str(LOAD), *arguments], capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    return float(result["rate"]), (cpu_s(daemon) - before) * 1e6 / result["answers"]
+
+
+def cpu_s(daemon: Daemon) -> float:
+    """Return the seconds of processor time that the daemon has used."""
+    assert daemon.process is not None
+    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def stream(daemon: Daemon, seen: dict[str, int]) -> Iterator[None]:
+    """A reader of the live stream that takes what comes and makes nothing of it."""
+    connection = HTTPConnection(daemon.api, timeout=10)
+    connection.request("GET", "/events?live=1", headers={"Accept": "text/event-stream"})
+    response = connection.getresponse()
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            line = response.readline()
+            seen["bytes"] += len(line)
+            seen["frames"] += line.startswith(b"data: ")
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        reader.join(5)
+        connection.close()
+
+
+@contextmanager
+def page(daemon: Daemon, browser: Browser) -> Iterator[Any]:
+    """The page in a browser."""
+    opened = browser.new_page()
+    opened.goto(f"http://{daemon.api}/")
+    opened.wait_for_selector("#cards .card.role-leader")
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def renderer_mb() -> float:
+    """Return the private memory of the largest renderer of our browser: what its task manager calls its footprint."""
+    sizes = [0.0]
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if b"--type=renderer" in (process / "cmdline").read_bytes() and _is_ours(process):
+                lines = (process / "smaps_rollup").read_text().splitlines()
+                sizes.append(sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024)
+        except OSError:
+            continue
+    return max(sizes)
+
+
+def _is_ours(process: Path) -> bool:
+    while process.name not in ("0", "1"):
+        if process.name == str(os.getpid()):
+            return True
+        parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+        process = process.parent / parent
+    return False
+
+
+def stay(daemon: Daemon, browser: Browser, shape: str, minutes: float) -> None:
+    """Keep the page open under load, and tell its memory every 15 seconds."""
+    arguments = ["--config", str(daemon.configuration), "--shape", shape, "--seconds", str(minutes * 60), "--json"]
+    with page(daemon, browser) as opened:
+        load = subprocess.Popen([sys.executable, str(LOAD), *arguments], stdout=subprocess.PIPE, text=True)
+        began = time.monotonic()
+        while load.poll() is None:
+            opened.wait_for_timeout(15_000)
+            heap = opened.evaluate("performance.memory.usedJSHeapSize") / 1e6
+            kept, left_out = opened.evaluate("[Barge.app.timeline.events.length, Barge.app.skipped]")
+            told = f"heap {heap:5.0f} MB, renderer {renderer_mb():5.0f} MB, {kept:,} events kept, {left_out:,} left out"
+            print(f"{time.monotonic() - began:5.0f} s: {told}", flush=True)
+        assert load.stdout is not None
+        print(f"put rate meanwhile: {json.loads(load.stdout.read().splitlines()[-1])['rate']:,.0f}/s")
+
+
+def tell(found: dict[str, list[tuple[float, float]]]) -> None:
+    """Print medians, and what each way costs beside nobody's looking."""
+    names = list(found)
+    rate, cpu = (statistics.median(one[number] for one in found[names[0]]) for number in (0, 1))
+    for name in names:
+        rates, cpus = [one[0] for one in found[name]], [one[1] for one in found[name]]
+        told = f"{statistics.median(rates):8,.0f} put/s ({100 * (statistics.median(rates) / rate - 1):+.1f} %)"
+        told += f", {statistics.median(cpus):.2f} µs of processor a put ({100 * (statistics.median(cpus) / cpu - 1):+.1f} %)"
+        print(f"{name:22} {told}   {', '.join(f'{one:,.0f}/{each:.1f}' for one, each in found[name])}", flush=True)
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--shape", default="100x10")
+    parser.add_argument("--minutes", type=float, default=10)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as daemon, chromium() as browser:
+        seen = {"bytes": 0, "frames": 0}
+        ways: dict[str, Callable[[], Any]] = {
+            "nobody looks": nullcontext,
+            "one live stream": lambda: stream(daemon, seen),
+            "one page in Chromium": lambda: page(daemon, browser),
+        }
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+        for _ in range(arguments.rounds):
+            for name, way in ways.items():
+                with way():
+                    found[name].append(measure(daemon, arguments.shape, arguments.seconds))
+        if arguments.rounds:
+            tell(found)
+            print(f"the stream: {seen['frames']:,} frames, {seen['bytes'] / max(1, seen['frames']):,.0f} bytes each")
+        if arguments.minutes:
+            stay(daemon, browser, arguments.shape, arguments.minutes)
+
+
+if __name__ == "__main__":
+    main()

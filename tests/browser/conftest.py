@@ -1,0 +1,56 @@
+"""One browser for all tests of this folder; a page of its own, with nothing left to complain about, for each."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, ViewportSize, expect
+
+from tests.browser.chrome import Complaints, chromium
+from tests.stories.daemon import Daemon, running
+
+DESK = ViewportSize(width=1280, height=720)
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=8000)
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with running(tmp_path_factory.mktemp("page")) as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def empty_page(browser: Browser) -> Iterator[Page]:
+    """A page that has not been anywhere. What its console says fails the test, but for the browser's word about requests."""
+    context = browser.new_context(viewport=DESK)
+    page = context.new_page()
+    complaints = Complaints(page)
+    try:
+        yield page
+        assert complaints.without("Failed to load resource", "ERR_CONNECTION", "ERR_INCOMPLETE") == []
+    finally:
+        context.close()
+
+
+@pytest.fixture
+def page(empty_page: Page, daemon: Daemon) -> Iterator[Page]:
+    """The live page of a healthy cluster, and a healthy cluster afterwards."""
+    heal(daemon)
+    empty_page.goto(f"http://{daemon.api}/")
+    expect(empty_page.locator("#cards .role-leader")).to_have_count(1)
+    yield empty_page
+
+
+def heal(daemon: Daemon) -> None:
+    """All faults healed, all nodes alive and caught up."""
+    daemon.http("DELETE", "/faults")
+    for node in daemon.http("GET", "/nodes").json["nodes"]:
+        if node["state"] != "running":
+            daemon.revive_node(node["id"])
+    daemon.leader()
+    daemon.wait_for(daemon.caught_up, "all to catch up")

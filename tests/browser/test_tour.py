@@ -1,0 +1,46 @@
+"""The six stories as buttons: each plays on the real cluster to its end, tells the paper's section, and shows what it tells."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.stories.daemon import Daemon
+
+SEEN = {
+    "election": ["asks node", "votes for node", "becomes leader"],
+    "heartbeats": ["partition", "becomes leader", "all faults healed"],
+    "write": ['{key: 100, value: "Some Value"}', "committed", "answers 1 write ok", "applied"],
+    "follower": ["killed", "recovered in", "applied"],
+    "leader": ["killed", "becomes leader", "recovered in"],
+    "partition": ["partition", "heard no majority", "becomes leader", "the leader's log differs there"],
+}
+
+
+@pytest.mark.parametrize("story", SEEN)
+def test_a_story_is_told_to_its_end(page: Page, daemon: Daemon, story: str) -> None:
+    """No step failed, every one had its section, and the page has the events that were told."""
+    page.click(f"[data-story='{story}']")
+    expect(page.locator(f"[data-story='{story}']")).to_have_attribute("aria-pressed", "true")
+    expect(page.locator("#story")).to_contain_text(re.compile(r"\d of \d"))
+    expect(page.locator("#story")).to_be_in_viewport()
+    expect(page.locator("#steps li.end")).to_have_count(1, timeout=40_000)
+    assert page.locator("#steps li.failed").count() == 0
+    steps = page.locator("#steps li.done")
+    assert steps.count() >= 4
+    for section in steps.locator("cite").all_text_contents():
+        assert re.fullmatch(r"Raft (paper, |dissertation )\d(\.\d)*(.*\d)?", section), section
+    text = page.evaluate("Barge.app.timeline.events.map(Barge.words.sentence).join(' ')")
+    for words in SEEN[story]:
+        assert words in text, words
+    daemon.wait_for(daemon.caught_up, "the cluster to be whole after the story")
+    assert daemon.http("GET", "/faults").json["groups"] == []
+
+
+def test_a_story_can_be_stopped(page: Page, daemon: Daemon) -> None:
+    """And another begun."""
+    page.click("[data-story='heartbeats']")
+    page.click("#stop-tour")
+    expect(page.locator("#stop-tour")).to_be_hidden()
+    page.click("[data-story='write']")
+    expect(page.locator("#steps li.end")).to_have_count(1, timeout=30_000)
