@@ -13,8 +13,9 @@ from bargetrio.eventlog.render import ASSETS, asset
 from bargetrio.protocol.errors import BargeError
 from bargetrio.web import bodies
 from bargetrio.web.bulk import Bulk, is_bulk
-from bargetrio.web.guard import App, Guard, Receive, Scope, Send
+from bargetrio.web.guard import Guard, Receive, Scope, Send
 from bargetrio.web.problems import answer_of, of_http
+from bargetrio.web.puts import is_put, put_key
 from bargetrio.web.rest import Rest
 from bargetrio.web.routes import ROUTES
 
@@ -38,20 +39,21 @@ def make_app(
     quart.url_map.converters["key"] = _KeyConverter
     for route in ROUTES:
         path = route.path.replace("<key>", "<key:key>")
-        handler: Callable[..., Any] = getattr(rest, route.name)
+        handler: Callable[..., Any] = getattr(rest, route.name, _past_the_framework)
         quart.add_url_rule(path, route.name, handler, methods=[route.method])
     quart.add_url_rule("/keys/", "no_key", _no_key, methods=["GET", "PUT", "DELETE"])
     quart.add_url_rule("/static/<name>", "static_file", _static)
     _tell_problems(quart, cluster, rest)
     app: Any = quart
 
-    async def with_bulk(scope: Scope, receive: Receive, send: Send) -> None:
-        if is_bulk(scope):
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        if is_put(scope):
+            await put_key(cluster, rest.figures, scope, receive, send)
+        elif is_bulk(scope):
             await Bulk(cluster, rest.figures, receive, send).run()
         else:
             await app(scope, receive, send)
 
-    front: App = with_bulk
     rest.guard = Guard(front, hosts=hosts, token=token)
     return rest.guard
 
@@ -92,6 +94,10 @@ def _tell_problems(quart: QuartTrio, cluster: Cluster, rest: Rest) -> None:
         route = "none" if rule is None else rule.rule.replace("<key:key>", "<key>")
         rest.figures.count(request.method, route, response.status_code)
         return response
+
+
+async def _past_the_framework(key: str) -> Response:
+    raise AssertionError("puts.py has answered this; the route is here for the sake of `Allow`")
 
 
 async def _no_key() -> Response:

@@ -3,7 +3,6 @@
 import hashlib
 from collections.abc import AsyncIterator
 from typing import Any, Final
-from urllib.parse import parse_qsl
 
 import msgspec
 import trio
@@ -21,7 +20,8 @@ from bargetrio.web.bodies import Query
 from bargetrio.web.guard import Guard
 from bargetrio.web.metrics import Figures, WebGauges, text_of
 from bargetrio.web.problems import JSON, json_body
-from bargetrio.web.routes import KeyAnswer, WriteAnswer
+from bargetrio.web.puts import pairs_of, written
+from bargetrio.web.routes import KeyAnswer
 from bargetrio.web.stream import frames, live_frames
 
 LOG_EVENTS: Final = 300
@@ -31,7 +31,7 @@ _faults: Final = msgspec.json.Decoder(Faults)
 
 
 class Rest:
-    """The handlers, named as in routes.py."""
+    """The handlers, named as in routes.py, but for what goes past the framework: writes of one key, and bulk writes."""
 
     def __init__(self, cluster: Cluster, election_ms: tuple[int, int] | None = None) -> None:
         self._cluster = cluster
@@ -41,14 +41,6 @@ class Rest:
         self._openapi = msgspec.json.encode(openapi.document(__version__))
 
     # -- keys ------------------------------------------------------------------------------------------------------------
-
-    async def put_key(self, key: str) -> Response:
-        """PUT /keys/<key>."""
-        Query(_pairs())
-        key = bodies.key_of(_raw_path())
-        if_index, if_absent = bodies.condition_of(request.headers.get("If-Match"), request.headers.get("If-None-Match"))
-        data = await _body()
-        return await self._write(bodies.put_of_value_body(key, data, _media_type(), if_index, if_absent))
 
     async def get_key(self, key: str) -> Response:
         """GET /keys/<key>."""
@@ -109,10 +101,8 @@ class Rest:
     async def _write(self, put: Put) -> Response:
         answer = await self._cluster.execute(put)
         assert isinstance(answer, PutAnswer)
-        headers = {"ETag": f'"{answer.index}"', "Barge-Index": str(answer.index)}
-        status = 201 if answer.created is True else 200
-        body = WriteAnswer(key=answer.key, index=answer.index, term=answer.term)
-        return Response(json_body(body), status, headers, content_type=JSON)
+        status, headers, body = written(answer)
+        return Response(body, status, headers)
 
     # -- backup ----------------------------------------------------------------------------------------------------------
 
@@ -307,14 +297,7 @@ def _tag_of(view: LogView) -> str:
 
 
 def _pairs() -> dict[str, list[str]]:
-    """Return the query's parameters; what is not UTF-8 is an error, not a replacement character."""
-    found: dict[str, list[str]] = {}
-    try:
-        for name, value in parse_qsl(request.query_string.decode("ascii"), keep_blank_values=True, errors="strict"):
-            found.setdefault(name, []).append(value)
-    except ValueError:
-        raise BargeError("bad_request", "the query is not UTF-8 text, percent-encoded") from None
-    return found
+    return pairs_of(request.query_string)
 
 
 def _raw_path() -> bytes:

@@ -1,0 +1,115 @@
+"""`PUT /keys/<key>`: the request that clients make by the thousand, in plain ASGI beside the framework.
+
+The framework's own way of a request, contexts and routing and response, cost as much as the whole cluster's work for a write.
+What is accepted, refused and answered is the same as elsewhere: bodies.py reads it, problems.py tells what is wrong.
+"""
+
+import logging
+from typing import Final
+from urllib.parse import parse_qsl
+
+import trio
+
+from bargetrio.cluster.port import Cluster
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import Put, PutAnswer
+from bargetrio.web import bodies
+from bargetrio.web.bodies import Query
+from bargetrio.web.guard import Receive, Scope, Send
+from bargetrio.web.metrics import Figures
+from bargetrio.web.problems import JSON, answer_of, json_body
+from bargetrio.web.routes import WriteAnswer
+
+log = logging.getLogger(__name__)
+
+BODY_TIMEOUT_S: Final = 15.0
+ROUTE: Final = "/keys/<key>"
+
+
+class Left(Exception):
+    """The client has gone before its request was whole: nobody waits for an answer."""
+
+
+def is_put(scope: Scope) -> bool:
+    """Return whether this request writes one key."""
+    path: str = scope["path"]
+    return scope["method"] == "PUT" and path.startswith("/keys/") and path != "/keys/"
+
+
+async def put_key(cluster: Cluster, figures: Figures, scope: Scope, receive: Receive, send: Send) -> None:
+    """Carry out one write and answer it."""
+    try:
+        answer = await cluster.execute(await _asked(scope, receive))
+        assert isinstance(answer, PutAnswer)
+        status, headers, body = written(answer)
+    except Left:
+        return
+    except BargeError as error:
+        known = cluster.known_leader()
+        status, headers, body = answer_of(error, None if known is None else known.term)
+    except Exception as problem:  # a bug with one request is not the daemon's end
+        log.error("a handler failed", exc_info=problem)
+        detail = f"an error in the daemon: {type(problem).__name__}"
+        status, headers, body = answer_of(BargeError("outcome_unknown", detail, status=500))
+    known = cluster.known_leader()
+    if known is not None:
+        headers["Barge-Leader"], headers["Barge-Term"] = str(known.leader), str(known.term)
+    headers["Content-Length"] = str(len(body))
+    figures.count("PUT", ROUTE, status)
+    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": pairs})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def written(answer: PutAnswer) -> tuple[int, dict[str, str], bytes]:
+    """Return (status, headers, body) of a write that was done."""
+    headers = {"Content-Type": JSON, "ETag": f'"{answer.index}"', "Barge-Index": str(answer.index)}
+    body = json_body(WriteAnswer(key=answer.key, index=answer.index, term=answer.term))
+    return (201 if answer.created is True else 200), headers, body
+
+
+async def _asked(scope: Scope, receive: Receive) -> Put:
+    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+    if scope["query_string"]:
+        Query(pairs_of(scope["query_string"]))
+    key = bodies.key_of(scope.get("raw_path") or scope["path"].encode())
+    if_index, if_absent = bodies.condition_of(headers.get(b"if-match"), headers.get(b"if-none-match"))
+    length = headers.get(b"content-length", "0")
+    if length.isdigit() and int(length) > bodies.JSON_BODY_BYTES:
+        raise _too_large()
+    data = await _body(receive)
+    media_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
+    return bodies.put_of_value_body(key, data, media_type, if_index, if_absent)
+
+
+async def _body(receive: Receive) -> bytes:
+    """Return the whole body; raise Left, or BargeError if it is too large or does not come."""
+    pieces: list[bytes] = []
+    size = 0
+    with trio.move_on_after(BODY_TIMEOUT_S):
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Left
+            pieces.append(message.get("body", b""))
+            size += len(pieces[-1])
+            if size > bodies.JSON_BODY_BYTES:
+                raise _too_large()
+            if not message.get("more_body", False):
+                return b"".join(pieces)
+    raise BargeError("bad_request", f"the body did not come within {BODY_TIMEOUT_S:g} s", status=408)
+
+
+def _too_large() -> BargeError:
+    return BargeError("bad_request", f"a body has at most {bodies.JSON_BODY_BYTES} bytes", status=413)
+
+
+def pairs_of(query_string: bytes) -> dict[str, list[str]]:
+    """Return the query's parameters; what is not UTF-8 is an error, not a replacement character."""
+    found: dict[str, list[str]] = {}
+    try:
+        for name, value in parse_qsl(query_string.decode("ascii"), keep_blank_values=True, errors="strict"):
+            found.setdefault(name, []).append(value)
+    except ValueError:
+        raise BargeError("bad_request", "the query is not UTF-8 text, percent-encoded") from None
+    return found
