@@ -1,10 +1,10 @@
 """What the event log shows of a command: its key, and the first 32 characters of its value.
 
-A fact is recorded tens of thousands of times a second, and a command can be a mebibyte that lies in a whole batch's bytes. So a
-preview is made at once, without decoding a long value, and keeps no reference to those bytes.
+A fact is recorded tens of thousands of times a second, and hardly any is ever looked at; a command can be a mebibyte that lies
+in a whole batch's bytes. So `copied` takes a short command and leaves the rest to whoever reads, and of a long one makes the
+preview at once, without decoding its value: neither keeps a reference to those bytes.
 """
 
-from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -31,10 +31,21 @@ _decoder: Final = msgspec.json.Decoder(_Shown | None)
 
 Preview = dict[str, Any]
 
+SHORT_BYTES: Final = 512
 
-def previews(commands: Iterable[Raw], *, hide_values: bool = False) -> list[Preview]:
-    """Return what to show of each command: {"key", "value"}, {"key", "delete": True} or {"no_op": True}."""
-    return [_preview(command, hide_values) for command in commands]
+
+def copied(command: Raw) -> bytes | Preview:
+    """Return what `shown` needs of the command later, in a size that may be kept by the thousand."""
+    return bytes(command) if len(command) <= SHORT_BYTES else _preview(command, hide_values=False)
+
+
+def shown(copy: bytes | Preview, *, hide_values: bool = False) -> Preview:
+    """Return what to show of a command: {"key", "value"}, {"key", "delete": True} or {"no_op": True}."""
+    if isinstance(copy, bytes):
+        return _preview(Raw(copy), hide_values)
+    if hide_values and ("value" in copy or "value_b64" in copy):
+        return {**{name: copy[name] for name in copy if name not in ("value", "value_b64")}, "value": "hidden"}
+    return copy
 
 
 def preview_text(preview: Preview) -> str:

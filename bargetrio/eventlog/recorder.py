@@ -1,7 +1,7 @@
 """The recorder: numbers, stamps and keeps facts, in two rings that say what they dropped.
 
 Heartbeats have a ring of their own, so that an hour of them does not push out last night's election. `record` is on the hot path:
-it makes previews at once (preview.py says why) and leaves everything else to whoever reads.
+it copies short commands (preview.py says why) and leaves everything else to whoever reads.
 """
 
 from collections import Counter, deque
@@ -14,7 +14,7 @@ import trio
 from msgspec import Struct
 
 from bargetrio.eventlog.event import Beat, DriverFact, Event, NodeCrashed, NodeKilled, NodeRecovered
-from bargetrio.eventlog.preview import previews
+from bargetrio.eventlog.preview import copied, shown
 from bargetrio.raft.facts import AppendAccepted, AppendSent, Fact, RoleChanged
 
 CAPACITY: Final = 20_000
@@ -23,6 +23,7 @@ HEARTBEATS: Final = 2_000
 SCANNED_BEATS: Final = 200
 
 _OWN_FIELDS: Final = ("term", "index", "peer", "first_commands")
+_OF_ROLES: Final = frozenset({RoleChanged, NodeKilled, NodeCrashed, NodeRecovered})
 _FREQUENT: Final = frozenset(
     {"request_received", "append_sent", "append_accepted", "commit_advanced", "applied", "request_answered", "read_served"}
 )
@@ -90,9 +91,10 @@ class Recorder:
             return
         commands: Any = getattr(fact, "first_commands", None)
         if commands:
-            shown: Any = tuple(previews(commands, hide_values=self._hide_values))
-            fact = msgspec.structs.replace(fact, first_commands=shown)
-        self._note_role(node_id, fact)
+            copies: Any = tuple([copied(command) for command in commands])
+            fact = msgspec.structs.replace(fact, first_commands=copies)
+        if type(fact) in _OF_ROLES:
+            self._note_role(node_id, fact)
         events = self._events
         if len(events) == events.maxlen:
             self._dropped += 1
@@ -166,7 +168,7 @@ class Recorder:
         for name in _OWN_FIELDS:
             detail.pop(name, None)
         if entries:
-            detail["entries"] = list(entries)
+            detail["entries"] = [shown(entry, hide_values=self._hide_values) for entry in entries]
         if kept.role:
             detail["role"] = kept.role
         return Event(

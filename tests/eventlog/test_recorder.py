@@ -6,7 +6,7 @@ import trio.testing
 from msgspec import Raw
 
 from bargetrio.eventlog.event import KINDS, DriverFact, Event, NodeKilled, NodeRecovered
-from bargetrio.eventlog.preview import preview_text, previews
+from bargetrio.eventlog.preview import copied, preview_text, shown
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.kv.commands import encode_command
 from bargetrio.protocol.requests import Delete, Put
@@ -154,7 +154,7 @@ def test_previews_are_short_and_say_what_they_cut() -> None:
     put = encode_command(Put(id=0, key="100", value="v" * 1_000_000))
     delete = encode_command(Delete(id=0, key="gone", if_index=3))
     binary = encode_command(Put(id=0, key="b", value_b64="/////w=="))
-    texts = [preview_text(preview) for preview in previews([put, delete, binary, Raw(b"null"), Raw(b"{")])]
+    texts = [preview_text(shown(copied(command))) for command in (put, delete, binary, Raw(b"null"), Raw(b"{"))]
     assert texts == [
         '{key: 100, value: "' + "v" * 32 + '…"}',
         "{key: gone, delete, if_index: 3}",
@@ -167,7 +167,7 @@ def test_previews_are_short_and_say_what_they_cut() -> None:
 def test_a_cut_goes_through_no_character_and_no_escape() -> None:
     """Whatever the value is made of."""
     for value in ("é" * 500, "😀" * 300, '"' * 500, "\\" * 500, "\u2028" * 500, "a\n" * 400):
-        (preview,) = previews([encode_command(Put(id=0, key="k", value=value))])
+        preview = shown(copied(encode_command(Put(id=0, key="k", value=value))))
         assert preview["value"] == value[:32] + "…"
 
 
