@@ -27,6 +27,10 @@ class DiskFaults:
         changed, self._changed = self._changed, threading.Event()
         changed.set()
 
+    def has(self, node_id: int) -> bool:
+        """Return whether a fault is in force for this node."""
+        return node_id in self._delays or node_id in self._errors
+
     def suffer(self, node_id: int, *, sync: bool) -> None:
         """Be slow (at a sync) or raise OSError, if a fault says so."""
         delay_s = self._delays.get(node_id, 0.0)
@@ -44,6 +48,11 @@ class FaultyFile:
         self._file = file
         self._node_id = node_id
         self._faults = faults
+
+    @property
+    def descriptor(self) -> int | None:
+        """The file's own, unless there is a fault that the kernel would not make."""
+        return None if self._faults.has(self._node_id) else self._file.descriptor
 
     def write_at(self, offset: int, data: bytes) -> int:
         """Write, or fail."""

@@ -1,17 +1,21 @@
 """The Persister: one write at a time, beside the loop, so that nothing but promises waits for the disk.
 
-`ThreadPersister` is the real one: a single worker thread a node, which does one encode, one write and one sync a batch. The
-log code below it is plain blocking code and never knows.
+`ThreadPersister` is a single worker thread a node, which does one encode, one write and one sync a batch. `KernelPersister`,
+where the system has it, has the kernel do the sync. The log code below is plain blocking code and never knows.
 """
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import trio
 
-from bargetrio.raft.records import Record
+from bargetrio.node.figures import Histogram
+from bargetrio.raft.records import Append, Record
+from bargetrio.storage.kernel_sync import KernelSync
+from bargetrio.transport.arrivals import Arrivals
 
 T = TypeVar("T")
 
@@ -41,6 +45,22 @@ class Persister(Protocol):
 
     async def aclose(self) -> None:
         """Fence, and return when no thread touches the folder any more."""
+        ...
+
+
+class SplitLog(Protocol):
+    """The write-ahead log for who has its writes synced by the kernel; see `OpenFolder`."""
+
+    def write_unsynced(self, records: Sequence[Record]) -> int | None:
+        """Write; return the descriptor to be synced, or None if `write` must be called; raises OSError."""
+        ...
+
+    def note_synced(self, records: Sequence[Record]) -> None:
+        """It is synced."""
+        ...
+
+    def note_failed(self, problem: OSError) -> None:
+        """It could not be synced: every later write fails."""
         ...
 
 
@@ -107,12 +127,106 @@ class ThreadPersister:
             failure: OSError | None = None
             try:
                 self._log.write(records)
-            except OSError as problem:
-                failure = problem
-            except Exception as problem:  # a bug in the log code ends the node as a failed disk does
-                failure = OSError(f"{type(problem).__name__}: {problem}")
+            except Exception as problem:
+                failure = _as_failure(problem)
             if self._fenced:
                 return
             self._on_done(number, failure)
             if failure is not None:
                 return
+
+
+SMALL_BYTES: Final = 64 * 1024
+"""A batch of commands up to this size is written in the loop itself, which takes some µs; a larger one in the thread."""
+
+
+class KernelPersister:
+    """Writes small batches in the loop, into the page cache, and has the kernel sync them; the rest goes to a thread.
+
+    No thread takes the interpreter's lock from the loop, and none has to be woken (docs/decisions/kernel_sync.md). The promise
+    is the same: nothing is reported before its sync has ended well.
+    """
+
+    def __init__(self, thread: Persister, log: SplitLog, sync: KernelSync, on_done: OnDone, fsync: Histogram) -> None:
+        self._thread = thread
+        self._log = log
+        self._sync = sync
+        self._on_done = on_done
+        self._fsync = fsync
+        self._fenced = False
+        self._number = 0
+        self._records: Sequence[Record] = ()
+        self._began = 0.0
+
+    def begin(self, number: int, records: Sequence[Record]) -> None:
+        """Write and begin to sync, or hand over to the thread."""
+        if self._fenced:
+            return
+        began = time.perf_counter()
+        try:
+            descriptor = self._log.write_unsynced(records) if _is_small(records) else None
+            if descriptor is None:
+                self._thread.begin(number, records)
+                return
+            self._sync.begin(descriptor)
+        except Exception as problem:
+            failure = _as_failure(problem)
+            self._log.note_failed(failure)
+            self._on_done(number, failure)
+            return
+        self._number, self._records, self._began = number, records, began
+
+    def sync_ended(self) -> None:
+        """The kernel has rung: report how it ended."""
+        if not self._sync.is_busy:
+            return
+        problem = self._sync.end()
+        self._fsync.observe(time.perf_counter() - self._began)
+        records, self._records = self._records, ()
+        if self._fenced:
+            return
+        if problem is None:
+            self._log.note_synced(records)
+        else:
+            self._log.note_failed(problem)
+        self._on_done(self._number, problem)
+
+    def fence(self) -> None:
+        """Report nothing more, write nothing more."""
+        self._fenced = True
+        self._thread.fence()
+
+    async def aclose(self) -> None:
+        """Wait for the sync that runs and for the thread, cancelled or not."""
+        self.fence()
+        with trio.CancelScope(shield=True):
+            if self._sync.is_busy:
+                await trio.to_thread.run_sync(self._sync.end)
+            self._sync.close()
+            await self._thread.aclose()
+
+
+def with_kernel_syncs(thread: Persister, log: SplitLog, arrivals: Arrivals, on_done: OnDone, fsync: Histogram) -> Persister:
+    """Return a KernelPersister where the system, and who waits for the sync's end, can do it; else `thread`."""
+    try:
+        sync = KernelSync()
+    except OSError:
+        return thread
+    persister = KernelPersister(thread, log, sync, on_done, fsync)
+    if arrivals.watch(sync.eventfd, persister.sync_ended):
+        return persister
+    sync.close()
+    return thread
+
+
+def _as_failure(problem: Exception) -> OSError:
+    """A bug in the log code ends the node as a failed disk does."""
+    return problem if isinstance(problem, OSError) else OSError(f"{type(problem).__name__}: {problem}")
+
+
+def _is_small(records: Sequence[Record]) -> bool:
+    size = 0
+    for record in records:
+        if isinstance(record, Append):
+            size += sum([len(entry.command) for entry in record.entries])
+    return size <= SMALL_BYTES

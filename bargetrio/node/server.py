@@ -23,7 +23,7 @@ from bargetrio.kv.store import Store, Stored, decode_slice
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver, Turnstile
 from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog
-from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
+from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork, with_kernel_syncs
 from bargetrio.node.port import BackupFile, Belief, NodeSettings, NodeStatus, PeerStatus, Sink
 from bargetrio.node.snapshots import Snapshots
 from bargetrio.node.turns import Turns
@@ -107,7 +107,9 @@ class Node:
             driver = self._driver = self._make_driver(core, store)
             listener = await self._network.listen(*parse_address(settings.listen))
             timed = TimedLog(folder.write, self._figures.fsync)
-            persister = self._persister = self._disk_work.persister(timed, driver.write_done, f"node {settings.node_id} disk")
+            thread = self._disk_work.persister(timed, driver.write_done, f"node {settings.node_id} disk")
+            fsync = self._figures.fsync
+            persister = self._persister = with_kernel_syncs(thread, folder, self._arrivals, driver.write_done, fsync)
             driver.persister = persister
             identity = self._identity(folder)
             self._acceptor = Acceptor(listener, identity, self._serve, self._on_connection_error)

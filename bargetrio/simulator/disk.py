@@ -40,6 +40,11 @@ class SimulatedFile:
         self._inode = inode
         self._life = disk.life
 
+    @property
+    def descriptor(self) -> int | None:
+        """There is none: the kernel knows nothing of this file."""
+        return None
+
     def write_at(self, offset: int, data: bytes) -> int:
         """Write, all or as much as an injected fault leaves."""
         data = data[: self._disk.call(self._life, offset, len(data))]

@@ -10,6 +10,11 @@ from typing import Protocol
 class DiskFile(Protocol):
     """An open file, for writing at places that the caller chooses."""
 
+    @property
+    def descriptor(self) -> int | None:
+        """The open file's number, for who has the kernel sync it; None if `sync` must be called."""
+        ...
+
     def write_at(self, offset: int, data: bytes) -> int:
         """Write as much of `data` as the disk takes at `offset`; return how many bytes (a short write is legal)."""
         ...

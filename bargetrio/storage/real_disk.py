@@ -18,6 +18,11 @@ class RealFile:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    @property
+    def descriptor(self) -> int | None:
+        """The file's number, None once it is closed."""
+        return self._descriptor if self._descriptor >= 0 else None
+
     def write_at(self, offset: int, data: bytes) -> int:
         """Write at `offset`."""
         return os.pwrite(self._descriptor, data, offset)

@@ -87,8 +87,38 @@ class OpenFolder:
                     break
             self._write_line(records)
         except OSError as problem:
-            self._failed = problem.strerror or str(problem)
+            self.note_failed(problem)
             raise
+
+    def write_unsynced(self, records: Sequence[Record]) -> int | None:
+        """Write without a sync, if that is all that these records need, and return the descriptor of the file to be synced.
+
+        Then nothing may be written, and nothing be told, until `note_synced` or `note_failed` says how that ended. None: nothing
+        was done, and `write` is to be called: a new segment must begin, a snapshot be put in place, or nobody but the file itself
+        can sync it. Raises OSError as `write` does.
+        """
+        if self._failed:
+            raise OSError(f"the log failed before: {self._failed}")
+        descriptor = self._file.descriptor
+        if descriptor is None or any(isinstance(record, Install) for record in records):
+            return None
+        line = encode_line(_encode(records))
+        if self._offset + len(line) > self._size:
+            return None
+        try:
+            self._write_all(line)
+        except OSError as problem:
+            self.note_failed(problem)
+            raise
+        return descriptor
+
+    def note_synced(self, records: Sequence[Record]) -> None:
+        """What `write_unsynced` wrote is on the disk."""
+        self._note(records)
+
+    def note_failed(self, problem: OSError) -> None:
+        """A write or a sync failed: from now on every write does (BUG-51)."""
+        self._failed = problem.strerror or str(problem)
 
     def trim(self, first_index: Index, keep: Collection[Index]) -> None:
         """Delete the segments that hold nothing from `first_index` on, and all older snapshots but those in `keep`.

@@ -42,6 +42,10 @@ class Arrivals(Protocol):
         """Hand what comes to `take` until the connection ends; raises Broken, and what `take` raises."""
         ...
 
+    def watch(self, descriptor: int, ready: Callable[[], None]) -> bool:
+        """Have `wait` call `ready` whenever the descriptor is readable; return False if this kind can't. It ends with `close`."""
+        ...
+
     async def run(self) -> None:
         """Keep time for `wait` until cancelled; must run beside it."""
         ...
@@ -83,6 +87,10 @@ class TaskArrivals:
     async def read(self, connection: Connection, take: Take) -> None:
         """Read and ring."""
         await _read_in_this_task(connection, take, self.ring)
+
+    def watch(self, descriptor: int, ready: Callable[[], None]) -> bool:
+        """Tasks read connections only."""
+        return False
 
     async def run(self) -> None:
         """There is nothing to do: `wait` looks at the time itself."""
@@ -129,6 +137,7 @@ class EpollArrivals:
         self._epoll.register(self._bell, select.EPOLLIN)
         self._has_rung = False
         self._readings: dict[int, _Reading] = {}
+        self._watched: dict[int, Callable[[], None]] = {}
         self._alarm = trio.CancelScope()
         """`run` rings at its deadline: an alarm of a loop's own costs nothing while deadlines move on, a scope a wait 7 µs."""
 
@@ -150,6 +159,8 @@ class EpollArrivals:
             if descriptor == self._bell:
                 os.eventfd_read(self._bell)
                 self._has_rung = False
+            elif descriptor in self._watched:
+                self._watched[descriptor]()
             elif (reading := self._readings.get(descriptor)) is not None and not reading.take_now():
                 self._forget(descriptor)
 
@@ -175,6 +186,12 @@ class EpollArrivals:
             if reading.room is None:
                 return
             await reading.room.wait()
+
+    def watch(self, descriptor: int, ready: Callable[[], None]) -> bool:
+        """Add it to the epoll."""
+        self._watched[descriptor] = ready
+        self._epoll.register(descriptor, select.EPOLLIN)
+        return True
 
     async def run(self) -> None:
         """Ring when the first deadline has come that somebody waited for."""

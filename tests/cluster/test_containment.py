@@ -31,6 +31,8 @@ class BuggyDisk(RealDisk):
         file, disk = super().open(path, create=create), self
 
         class BuggyFile:
+            descriptor = None  # the kernel's sync would not meet the bug
+
             def __getattr__(self, name: str) -> Any:
                 return getattr(file, name)
 

@@ -1,0 +1,166 @@
+"""One contract for both ways to the disk: each write is reported once, when it lasts, and never after the fence."""
+
+import errno
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from msgspec import Raw
+
+from bargetrio.node.figures import Histogram
+from bargetrio.node.persister import SMALL_BYTES, KernelPersister, Persister, ThreadPersister, with_kernel_syncs
+from bargetrio.raft.messages import Entry
+from bargetrio.raft.records import Append, HardState, Record
+from bargetrio.storage.kernel_sync import KernelSync
+from bargetrio.storage.real_disk import RealDisk
+from bargetrio.storage.wal import OpenFolder, open_folder
+from bargetrio.transport.arrivals import EpollArrivals, TaskArrivals
+
+SEGMENT_BYTES = 4096
+
+
+class Bench:
+    """A real folder, a persister over it, and a loop that waits."""
+
+    def __init__(self, folder: OpenFolder, kind: str) -> None:
+        self.folder = folder
+        self.arrivals = EpollArrivals()
+        self.done: list[tuple[int, str]] = []
+        self.threads = 0
+        thread = ThreadPersister(self, self.note, "test")
+        self.fsync = Histogram()
+        self.persister: Persister = thread
+        if kind == "kernel":
+            self.persister = with_kernel_syncs(thread, folder, self.arrivals, self.note, self.fsync)
+            assert isinstance(self.persister, KernelPersister)
+        self._last_index = 0
+        self._number = 0
+
+    def write(self, records: Sequence[Record]) -> None:
+        """The thread's way, counted."""
+        self.threads += 1
+        self.folder.write(records)
+
+    def note(self, number: int, failure: OSError | None) -> None:
+        """A write has ended."""
+        self.done.append((number, "" if failure is None else str(failure)))
+        self.arrivals.ring()
+
+    def begin(self, entries: int, size: int = 10) -> int:
+        """Begin a write."""
+        first = self._last_index + 1
+        self._last_index += entries
+        self._number += 1
+        batch = tuple(Entry(1, Raw(b'"%b"' % (b"v" * size))) for _ in range(entries))
+        self.persister.begin(self._number, [Append(first_index=first, digest=self._number, entries=batch)])
+        return self._number
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait as a node's loop does."""
+        with trio.fail_after(10):
+            while not condition():
+                await self.arrivals.wait(trio.current_time() + 60)
+
+
+@asynccontextmanager
+async def bench(path: Path, kind: str) -> AsyncIterator[Bench]:
+    """Give one, and read back what lasts."""
+    folder = open_folder(RealDisk(path), "test", 0, lambda: "store", segment_bytes=SEGMENT_BYTES)
+    bench = Bench(folder, kind)
+    yield bench
+    await bench.persister.aclose()
+    bench.arrivals.close()
+    folder.close()
+
+
+def entries_on_disk(path: Path) -> int:
+    """Recover the folder anew."""
+    folder = open_folder(RealDisk(path), "test", 0, lambda: "store")
+    count = len(folder.remembered.entries)
+    folder.close()
+    return count
+
+
+BOTH = pytest.mark.parametrize("kind", ["thread", "kernel"])
+
+
+@BOTH
+async def test_every_write_is_reported_once_and_lasts(tmp_path: Path, kind: str) -> None:
+    """Over segments that begin in between, batches small and large, and a term alone."""
+    async with bench(tmp_path / "node", kind) as each:
+        each.persister.begin(0, [HardState(term=1, voted_for=0)])
+        await each.until(lambda: each.done == [(0, "")])
+        for entries, size in [(1, 10), (5, 100), (1, SEGMENT_BYTES), (3, SMALL_BYTES), (40, 50), (1, 1)]:
+            number = each.begin(entries, size)
+            await each.until(lambda number=number: each.done[-1] == (number, ""))  # type: ignore[misc]
+        assert [number for number, _ in each.done] == list(range(7))
+    assert entries_on_disk(tmp_path / "node") == 51
+
+
+async def test_small_writes_need_no_thread_and_are_timed(tmp_path: Path) -> None:
+    """What fits into the segment is synced by the kernel; what does not goes the old way."""
+    async with bench(tmp_path / "node", "kernel") as each:
+        each.begin(1)
+        await each.until(lambda: each.done)
+        assert (each.threads, sum(each.fsync.counts)) == (0, 1)
+        each.begin(2, SMALL_BYTES)
+        await each.until(lambda: len(each.done) == 2)
+        assert (each.threads, sum(each.fsync.counts)) == (1, 1)
+
+
+@BOTH
+async def test_nothing_is_reported_after_the_fence(tmp_path: Path, kind: str) -> None:
+    """A node that is dead promises nothing more, and its folder has no writer when `aclose` returns."""
+    async with bench(tmp_path / "node", kind) as each:
+        each.begin(1)
+        each.persister.fence()
+        each.begin(1)
+        await each.persister.aclose()
+        assert each.done in ([], [(1, "")])  # the thread may have been done before the fence
+
+
+class FailingSync(KernelSync):
+    """A disk that says EIO when it is asked to sync, or at the end of it."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self.at = at
+
+    def begin(self, descriptor: int) -> None:
+        """Fail, or begin."""
+        if self.at == "begin":
+            raise OSError(errno.EIO, "no")
+        super().begin(descriptor)
+
+    def end(self) -> OSError | None:
+        """End badly."""
+        super().end()
+        return OSError(errno.EIO, "no")
+
+
+@pytest.mark.parametrize("at", ["begin", "end"])
+async def test_a_sync_that_fails_is_told_and_nothing_is_written_after_it(
+    tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BUG-51: what the disk holds is unknown from now on."""
+    monkeypatch.setattr("bargetrio.node.persister.KernelSync", lambda: FailingSync(at))
+    async with bench(tmp_path / "node", "kernel") as each:
+        each.begin(1)
+        await each.until(lambda: each.done)
+        assert [number for number, why in each.done if why.endswith("no")] == [1]
+        with pytest.raises(OSError, match="failed before"):
+            each.folder.write([HardState(term=9)])
+        each.begin(1)
+        await each.until(lambda: len(each.done) == 2)
+        assert each.done[1] == (2, "the log failed before: no")
+
+
+async def test_who_cannot_watch_gets_the_thread(tmp_path: Path) -> None:
+    """Tasks that read connections hear no eventfd."""
+    folder = open_folder(RealDisk(tmp_path / "node"), "test", 0, lambda: "store")
+    thread = ThreadPersister(folder, lambda number, failure: None, "test")
+    assert with_kernel_syncs(thread, folder, TaskArrivals(), lambda number, failure: None, Histogram()) is thread
+    await thread.aclose()
+    folder.close()
