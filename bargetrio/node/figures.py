@@ -84,7 +84,7 @@ class NodeFigures:
         self.commit = Histogram()
         """From proposal to application at the leader: of the oldest write of each batch that was applied."""
         self.fsync = Histogram()
-        """Each batch's write and sync; the node's disk thread counts here."""
+        """Each batch's write and sync; who has it synced counts here, the loop or the disk's thread: one at a time."""
         self.peers: dict[NodeId, PeerFigures] = {}
         self.snapshots_taken = 0
         self.snapshot_seconds = 0.0
