@@ -5,6 +5,7 @@ where there is one, and the store's present value elsewhere. So nothing is copie
 """
 
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -17,6 +18,7 @@ SLICE_KEYS: Final = 2000
 SLICE_BYTES: Final = 256 * 1024
 """A slice ends with the key that goes beyond either."""
 
+_value_of: Final = attrgetter("value")
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -75,7 +77,7 @@ class Scan:
                 del found[key]
             else:
                 found[key] = old
-        if sum(len(stored.value) for stored in found.values()) > SLICE_BYTES:  # of what was there, which may be longer
+        if sum(map(len, map(_value_of, found.values()))) > SLICE_BYTES:  # of what was there, which may be longer
             found = _begin_of(found)
             end = next(reversed(found))
         for key in changed:
