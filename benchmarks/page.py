@@ -29,15 +29,20 @@ from tests.stories.daemon import Daemon, running
 LOAD = Path(__file__).parent / "load.py"
 
 
-def rate(daemon: Daemon, shape: str, seconds: float) -> float:
-    """Return puts a second."""
-    done = subprocess.run(
-        [sys.executable, str(LOAD), "--config", str(daemon.configuration), "--shape", shape, "--seconds", str(seconds), "--json"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return float(json.loads(done.stdout.splitlines()[-1])["rate"])
+def measure(daemon: Daemon, shape: str, seconds: float) -> tuple[float, float]:
+    """Return puts a second, and the daemon's processor time for each in microseconds: others on the machine change that less."""
+    before = cpu_s(daemon)
+    arguments = ["--config", str(daemon.configuration), "--shape", shape, "--seconds", str(seconds), "--warm-up", "0", "--json"]
+    done = subprocess.run([sys.executable, str(LOAD), *arguments], capture_output=True, text=True, check=True)
+    result = json.loads(done.stdout.splitlines()[-1])
+    return float(result["rate"]), (cpu_s(daemon) - before) * 1e6 / result["answers"]
+
+
+def cpu_s(daemon: Daemon) -> float:
+    """Return the seconds of processor time that the daemon has used."""
+    assert daemon.process is not None
+    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -114,6 +119,17 @@ def stay(daemon: Daemon, browser: Browser, shape: str, minutes: float) -> None:
         print(f"put rate meanwhile: {json.loads(load.stdout.read().splitlines()[-1])['rate']:,.0f}/s")
 
 
+def tell(found: dict[str, list[tuple[float, float]]]) -> None:
+    """Print medians, and what each way costs beside nobody's looking."""
+    names = list(found)
+    rate, cpu = (statistics.median(one[number] for one in found[names[0]]) for number in (0, 1))
+    for name in names:
+        rates, cpus = [one[0] for one in found[name]], [one[1] for one in found[name]]
+        told = f"{statistics.median(rates):8,.0f} put/s ({100 * (statistics.median(rates) / rate - 1):+.1f} %)"
+        told += f", {statistics.median(cpus):.2f} µs of processor a put ({100 * (statistics.median(cpus) / cpu - 1):+.1f} %)"
+        print(f"{name:22} {told}   {', '.join(f'{one:,.0f}/{each:.1f}' for one, each in found[name])}", flush=True)
+
+
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -129,17 +145,14 @@ def main() -> None:
             "one live stream": lambda: stream(daemon, seen),
             "one page in Chromium": lambda: page(daemon, browser),
         }
-        rates: dict[str, list[float]] = {name: [] for name in ways}
+        found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
         for _ in range(arguments.rounds):
             for name, way in ways.items():
                 with way():
-                    rates[name].append(rate(daemon, arguments.shape, arguments.seconds))
-        alone = statistics.median(rates["nobody looks"])
-        for name, found in rates.items():
-            median = statistics.median(found)
-            spread = ", ".join(f"{one:,.0f}" for one in found)
-            print(f"{name:22} {median:8,.0f} put/s ({100 * (median / alone - 1):+.1f} %)   {spread}")
-        print(f"the stream: {seen['frames']:,} frames, {seen['bytes'] / max(1, seen['frames']):,.0f} bytes each")
+                    found[name].append(measure(daemon, arguments.shape, arguments.seconds))
+        if arguments.rounds:
+            tell(found)
+            print(f"the stream: {seen['frames']:,} frames, {seen['bytes'] / max(1, seen['frames']):,.0f} bytes each")
         if arguments.minutes:
             stay(daemon, browser, arguments.shape, arguments.minutes)
 

@@ -118,7 +118,7 @@ def test_a_page_of_a_daemon_that_wants_a_token(empty_page: Page, tmp_path: Path)
     try:
         daemon.start()
         page.goto(f"http://{daemon.api}/")
-        expect(page.locator("#banner")).to_contain_text("it wants its API token")
+        expect(page.locator("#banner")).to_have_text("The daemon wants its API token.")
         for word in ("wrong", "a long secret word"):
             page.fill("#token", word)
             page.click("#token-form button")

@@ -163,10 +163,12 @@
 
   function header(state, player, timeline) {
     const leader = Barge.model.leaderOf(state), trouble = Barge.model.trouble(state), banner = byId("banner");
-    const said = app.lost ? "Connection lost: " + app.lost + ". Trying again; what is shown is what was." : state.events || loaded ? trouble : "";
+    const lost = app.lost === Barge.source.NEEDS_TOKEN ? "The daemon " + app.lost + "."
+      : "Connection lost: " + app.lost + ". Trying again" + (loaded ? "; what is shown is what was." : ".");
+    const said = app.lost ? lost : loaded ? trouble : "";
     banner.hidden = !said;
     say(banner, said);
-    say(byId("summary"), leader && !trouble ? "node " + leader.id + " leads · term " + leader.term + " · committed " + leader.commit : "nobody leads");
+    say(byId("summary"), leader && !trouble ? "node " + leader.id + " leads · term " + leader.term + " · committed " + leader.commit : loaded ? "nobody leads" : "");
     document.body.classList.toggle("past", app.live && player.mode !== "live");
     say(byId("counts"), Barge.words.number(timeline.events.length) + " events kept" + (app.heartbeats ? ", " + Barge.words.number(app.heartbeats) + " heartbeats" : "")
       + (app.skipped ? ", " + Barge.words.number(app.skipped) + " left out under load" : "") + ", newest first, times " + (state.time < 86400 ? "since the beginning" : "in UTC"));
