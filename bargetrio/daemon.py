@@ -109,6 +109,7 @@ class Daemon:
             self._finish_files()
 
     async def _start(self, nursery: trio.Nursery, sock: socket.socket) -> None:
+        garbage.rest()
         forwarder = self._make_forwarder(nursery)
         problems = await self._supervisor.start(nursery, forwarder)
         if problems:

@@ -20,11 +20,16 @@ QUIET_EVERY_S: Final = 60.0
 BUSY_EVERY_S: Final = 600.0
 
 
+def rest() -> None:
+    """Look for nothing while the nodes recover: millions of objects are made, all to stay, and `begin` follows."""
+    gc.disable()
+
+
 def begin(threshold: Callable[[int, int, int], None] = gc.set_threshold) -> None:
     """Leave what is there alone for good, and full collections to `Collector`; call it once the nodes have recovered."""
-    gc.collect()
     gc.freeze()
     threshold(YOUNG, MIDDLE, NEVER)
+    gc.enable()
 
 
 class Collector:
