@@ -152,7 +152,7 @@ def soak(keys: int, seconds: float, snapshot_entries: int | None) -> tuple[float
             rates: list[float] = []
             for window in windows(leader, cluster, SHAPE, lines, 0.5):
                 rates.append(window.answers / window.seconds)
-                if len(rates) == 10:
+                if len(rates) >= 2 * min(30, max(5, seconds / 20)):  # long enough for the snapshots of all nodes to be part of it
                     break
             saturated = statistics.median(rates)
             watch = Watch(process.pid, folder, api)
