@@ -127,6 +127,12 @@ def test_slow_and_cut_links(page: Page, daemon: Daemon) -> None:
     assert (link["from"], link["to"], link["delay_ms"]) == (0, 2, 150)
     page.click("#cut-link")
     outcome(page, "link 0 → 2: cut")
+    page.fill("#link-delay", "0")
+    page.click("#slow-link")
+    outcome(page, "link 0 → 2 is as it was")
+    assert daemon.http("GET", "/faults").json["links"] == []
+    page.click("#cut-link")
+    outcome(page, "link 0 → 2: cut")
     line = page.get_by_role("button", name="link between node 0 and node 2")
     expect(line).to_contain_text("cut one way")
     line.focus()
@@ -172,6 +178,18 @@ def test_keys_are_written_read_and_deleted(page: Page, daemon: Daemon) -> None:
     page.click("#write-many")
     expect(answer).to_have_text(re.compile(r"100 of 100 written, index \d+"), timeout=15000)
     assert daemon.get("many-100").status == 200
+
+
+@pytest.mark.parametrize("key", [".", ".."])
+def test_a_key_that_a_browser_cannot_ask_for_is_told(page: Page, daemon: Daemon, key: str) -> None:
+    """It takes these steps out of an address; what is asked then is not about the key."""
+    page.fill("#key", key)
+    for button in ("#write", "#read", "#delete"):
+        page.locator("#answer").evaluate("answer => answer.textContent = ''")
+        page.click(button)
+        expect(page.locator("#answer")).to_have_text(
+            f"a browser cannot ask for the key {key}, the command line can. Nothing was done. (0.0 ms)"
+        )
 
 
 def test_without_a_quorum_the_banner_says_so_and_a_write_is_told(page: Page, daemon: Daemon) -> None:
