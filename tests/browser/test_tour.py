@@ -17,6 +17,16 @@ SEEN = {
 }
 
 
+TERM_OF_THE_WRITE = """() => {
+  const fetched = window.fetch;
+  window.fetch = function (path, options) {
+    const nodes = Object.values(Barge.app.timeline.end.nodes);
+    if (path === "/keys/between") { window.sentIn = Math.max(...nodes.map(node => node.term)); }
+    return fetched(path, options);
+  };
+}"""
+
+
 @pytest.mark.parametrize("story", SEEN)
 def test_a_story_is_told_to_its_end(page: Page, daemon: Daemon, story: str) -> None:
     """No step failed, every one had its section, and the page has the events that were told."""
@@ -35,6 +45,15 @@ def test_a_story_is_told_to_its_end(page: Page, daemon: Daemon, story: str) -> N
         assert words in text, words
     daemon.wait_for(daemon.caught_up, "the cluster to be whole after the story")
     assert daemon.http("GET", "/faults").json["groups"] == []
+
+
+def test_the_write_of_the_leaders_fall_is_sent_before_there_is_another_leader(page: Page, daemon: Daemon) -> None:
+    """It is told to wait through the election: sent after it, it would wait for nothing."""
+    page.evaluate(TERM_OF_THE_WRITE)
+    page.click("[data-story='leader']")
+    expect(page.locator("#steps li.end")).to_have_count(1, timeout=40_000)
+    assert page.evaluate("window.sentIn") < daemon.node(daemon.leader())["term"]
+    expect(page.locator("#steps li").nth(2).locator(".told")).to_have_text(re.compile(r"answered: index \d+ \(\d+ ms\)"))
 
 
 def test_a_story_can_be_stopped(page: Page, daemon: Daemon) -> None:
