@@ -56,6 +56,8 @@ def test_a_card_tells_everything_about_its_node(page: Page, daemon: Daemon) -> N
     facts = card(page, leader).locator(".facts")
     for text in (view["address"], view["api"], f"of term {view['last_log_term']}", f"voted for {view['voted_for']}", "replicate"):
         expect(facts).to_contain_text(str(text))
+    expect(facts.locator("div", has_text="state").first.locator("dd")).to_have_text("running")
+    expect(facts).to_contain_text(re.compile(r"leader: has the votes of node \d"))
     for peer in view["peers"]:
         expect(facts).to_contain_text(f"link to node {peer['id']}")
     card(page, leader).locator(".card-head").click()
@@ -322,6 +324,8 @@ def test_it_fits_a_desk_and_a_phone_in_dark_and_light(browser: Browser, daemon: 
     page.goto(f"http://{daemon.api}/")
     expect(page.locator("#cards .role-leader")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for jump in page.locator("[data-jump]").all():  # a phone has no keys for them
+        expect(jump).to_be_in_viewport(ratio=1)
     paper = "() => getComputedStyle(document.body).backgroundColor"
     first = page.evaluate(paper)
     assert (sum(int(part) for part in re.findall(r"\d+", first)) < 200) == (scheme == "dark")
