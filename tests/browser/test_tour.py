@@ -56,6 +56,15 @@ def test_the_write_of_the_leaders_fall_is_sent_before_there_is_another_leader(pa
     expect(page.locator("#steps li").nth(2).locator(".told")).to_have_text(re.compile(r"answered: index \d+ \(\d+ ms\)"))
 
 
+def test_on_a_phone_a_story_brings_the_ring_into_view(page: Page, daemon: Daemon) -> None:
+    """There it happens; the buttons are far below."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.click("[data-story='write']")
+    expect(page.locator("#ring")).to_be_in_viewport(ratio=1)
+    expect(page.locator("#story")).to_be_in_viewport()
+    page.click("#stop-tour")
+
+
 def test_a_story_can_be_stopped(page: Page, daemon: Daemon) -> None:
     """And another begun."""
     page.click("[data-story='heartbeats']")
