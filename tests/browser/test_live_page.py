@@ -182,6 +182,19 @@ def test_keys_are_written_read_and_deleted(page: Page, daemon: Daemon) -> None:
     assert daemon.get("many-100").status == 200
 
 
+def test_only_a_write_without_an_answer_has_an_unknown_outcome(page: Page, daemon: Daemon) -> None:
+    """A read changes nothing; a fault is not put in force before those that are have been read."""
+    page.route(re.compile("/(faults|keys/.*)$"), lambda route: route.abort())
+    answer = page.locator("#answer")
+    page.click("#read")
+    expect(answer).to_contain_text("the daemon does not answer. Nothing was done.")
+    press(page, "cut", 0)
+    expect(page.locator("#outcome")).to_contain_text("the daemon does not answer. Nothing was done.")
+    for button in ("#write", "#delete"):
+        page.click(button)
+        expect(answer).to_contain_text("the daemon does not answer. Nobody knows whether it was applied.")
+
+
 @pytest.mark.parametrize("key", [".", ".."])
 def test_a_key_that_a_browser_cannot_ask_for_is_told(page: Page, daemon: Daemon, key: str) -> None:
     """It takes these steps out of an address; what is asked then is not about the key."""

@@ -14,7 +14,7 @@ window.Barge = window.Barge || {};
       answer = await fetch(path, options);
       text = await answer.text();
     } catch (problem) {
-      return { status: 0, ms: performance.now() - began, body: { detail: "the daemon does not answer", applied: null } };
+      return { status: 0, ms: performance.now() - began, body: { detail: "the daemon does not answer", applied: method === "GET" ? false : null } };
     }
     let told = {};
     try { told = text ? JSON.parse(text) : {}; } catch (problem) { told = { detail: text.slice(0, 200) }; }
