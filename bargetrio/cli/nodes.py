@@ -39,7 +39,7 @@ def status(barge: "Client", output: Output, watch: bool, interval: float) -> Non
         try:
             nodes = barge.nodes()
         except BargeError as error:
-            if not watch:
+            if not watch or error.code in ("forbidden", "bad_request"):  # what waiting does not mend
                 raise
             problem, nodes = f"{error.code}: {error.detail}", []
         redraws = watch and output.may_draw

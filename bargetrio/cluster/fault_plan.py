@@ -31,12 +31,14 @@ class FaultPlan:
         self._recorder.record(None, FaultsChanged(faults=fields, text=_faults_text(faults)))
 
     def check(self, faults: Faults) -> None:
-        """Raise BargeError if a node is unknown or stands in two groups."""
+        """Raise BargeError if a node is unknown or stands in two groups, or a link is no link."""
         for node_id in [*(node for group in faults.groups for node in group), *(disk.node for disk in faults.disks)]:
             self._check_node(node_id)
         for link in faults.links:
             self._check_node(link.source)
             self._check_node(link.target)
+            if link.source == link.target:
+                raise BargeError("bad_request", "a link has two ends")
         grouped = [node_id for group in faults.groups for node_id in group]
         if len(set(grouped)) < len(grouped):
             raise BargeError("bad_request", "a node stands in two groups")

@@ -56,6 +56,8 @@ def test_a_card_tells_everything_about_its_node(page: Page, daemon: Daemon) -> N
     facts = card(page, leader).locator(".facts")
     for text in (view["address"], view["api"], f"of term {view['last_log_term']}", f"voted for {view['voted_for']}", "replicate"):
         expect(facts).to_contain_text(str(text))
+    expect(facts.locator("div", has_text="state").first.locator("dd")).to_have_text("running")
+    expect(facts).to_contain_text(re.compile(r"leader: has the votes of node \d"))
     for peer in view["peers"]:
         expect(facts).to_contain_text(f"link to node {peer['id']}")
     card(page, leader).locator(".card-head").click()
@@ -127,6 +129,12 @@ def test_slow_and_cut_links(page: Page, daemon: Daemon) -> None:
     assert (link["from"], link["to"], link["delay_ms"]) == (0, 2, 150)
     page.click("#cut-link")
     outcome(page, "link 0 → 2: cut")
+    page.fill("#link-delay", "0")
+    page.click("#slow-link")
+    outcome(page, "link 0 → 2 is as it was")
+    assert daemon.http("GET", "/faults").json["links"] == []
+    page.click("#cut-link")
+    outcome(page, "link 0 → 2: cut")
     line = page.get_by_role("button", name="link between node 0 and node 2")
     expect(line).to_contain_text("cut one way")
     line.focus()
@@ -172,6 +180,31 @@ def test_keys_are_written_read_and_deleted(page: Page, daemon: Daemon) -> None:
     page.click("#write-many")
     expect(answer).to_have_text(re.compile(r"100 of 100 written, index \d+"), timeout=15000)
     assert daemon.get("many-100").status == 200
+
+
+def test_only_a_write_without_an_answer_has_an_unknown_outcome(page: Page, daemon: Daemon) -> None:
+    """A read changes nothing; a fault is not put in force before those that are have been read."""
+    page.route(re.compile("/(faults|keys/.*)$"), lambda route: route.abort())
+    answer = page.locator("#answer")
+    page.click("#read")
+    expect(answer).to_contain_text("the daemon does not answer. Nothing was done.")
+    press(page, "cut", 0)
+    expect(page.locator("#outcome")).to_contain_text("the daemon does not answer. Nothing was done.")
+    for button in ("#write", "#delete"):
+        page.click(button)
+        expect(answer).to_contain_text("the daemon does not answer. Nobody knows whether it was applied.")
+
+
+@pytest.mark.parametrize("key", [".", ".."])
+def test_a_key_that_a_browser_cannot_ask_for_is_told(page: Page, daemon: Daemon, key: str) -> None:
+    """It takes these steps out of an address; what is asked then is not about the key."""
+    page.fill("#key", key)
+    for button in ("#write", "#read", "#delete"):
+        page.locator("#answer").evaluate("answer => answer.textContent = ''")
+        page.click(button)
+        expect(page.locator("#answer")).to_have_text(
+            f"a browser cannot ask for the key {key}, the command line can. Nothing was done. (0.0 ms)"
+        )
 
 
 def test_without_a_quorum_the_banner_says_so_and_a_write_is_told(page: Page, daemon: Daemon) -> None:
@@ -304,6 +337,8 @@ def test_it_fits_a_desk_and_a_phone_in_dark_and_light(browser: Browser, daemon: 
     page.goto(f"http://{daemon.api}/")
     expect(page.locator("#cards .role-leader")).to_have_count(1)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for jump in page.locator("[data-jump]").all():  # a phone has no keys for them
+        expect(jump).to_be_in_viewport(ratio=1)
     paper = "() => getComputedStyle(document.body).backgroundColor"
     first = page.evaluate(paper)
     assert (sum(int(part) for part in re.findall(r"\d+", first)) < 200) == (scheme == "dark")

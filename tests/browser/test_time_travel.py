@@ -4,6 +4,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.jsonl import read_events
+from bargetrio.eventlog.render import Column, LogView, log_html
 from bargetrio.eventlog.sentences import sentence
 from bargetrio.simulator.commands import simulate
 from tests.browser.chrome import Complaints
@@ -132,6 +134,29 @@ def test_steps_slider_and_keys(page: Page, daemon: Daemon) -> None:
     expect(page.locator("#pause")).to_have_attribute("aria-label", "play")
 
 
+SLOW_DRAWING = """() => {
+    const draw = Barge.Table.prototype.draw;
+    Barge.Table.prototype.draw = function () {
+        const began = performance.now();
+        while (performance.now() - began < 100) { }
+        return draw.apply(this, arguments);
+    };
+}"""
+
+
+def test_a_step_is_shown_at_once_where_drawing_is_slow(page: Page, daemon: Daemon) -> None:
+    """What the cluster does is drawn in a tenth of the time, here once a second; what a person asks for does not wait so."""
+    daemon.put("slow", "1")
+    page.click("#pause")
+    page.evaluate(SLOW_DRAWING)
+    began = time.monotonic()
+    for _ in range(6):
+        before = current(page)
+        page.keyboard.press("ArrowLeft")
+        wait_for_change(page, before)
+    assert time.monotonic() - began < 4
+
+
 def test_jumps_to_election_commit_and_fault(page: Page, daemon: Daemon) -> None:
     """Forward by a press, back with Shift."""
     victim = min({0, 1, 2} - {daemon.leader()})
@@ -237,6 +262,16 @@ def test_log_html_from_disk(empty_page: Page, record: Path) -> None:
     empty_page.context.set_offline(True)
     empty_page.goto((record / "log.html").as_uri())
     check_file(empty_page, record)
+
+
+@pytest.mark.parametrize(("nodes", "place"), [(3, "aside"), (5, "#left")])
+def test_the_logs_of_a_file_stand_where_they_can_be_read(empty_page: Page, tmp_path: Path, nodes: int, place: str) -> None:
+    """Beside the ring, where there are no forms, if so many columns are wide enough there; else below it."""
+    columns = [Column(node_id=node, state="follower") for node in range(nodes)]
+    file = tmp_path / "log.html"
+    file.write_text(log_html(LogView(cluster="c", columns=columns, events=[], heartbeats=0, dropped=0))[0], encoding="utf-8")
+    empty_page.goto(file.as_uri())
+    expect(empty_page.locator(f"{place} > #logs")).to_be_visible()
 
 
 def test_log_html_of_the_daemon(empty_page: Page, daemon: Daemon, tmp_path: Path) -> None:

@@ -17,6 +17,16 @@ SEEN = {
 }
 
 
+TERM_OF_THE_WRITE = """() => {
+  const fetched = window.fetch;
+  window.fetch = function (path, options) {
+    const nodes = Object.values(Barge.app.timeline.end.nodes);
+    if (path === "/keys/between") { window.sentIn = Math.max(...nodes.map(node => node.term)); }
+    return fetched(path, options);
+  };
+}"""
+
+
 @pytest.mark.parametrize("story", SEEN)
 def test_a_story_is_told_to_its_end(page: Page, daemon: Daemon, story: str) -> None:
     """No step failed, every one had its section, and the page has the events that were told."""
@@ -35,6 +45,24 @@ def test_a_story_is_told_to_its_end(page: Page, daemon: Daemon, story: str) -> N
         assert words in text, words
     daemon.wait_for(daemon.caught_up, "the cluster to be whole after the story")
     assert daemon.http("GET", "/faults").json["groups"] == []
+
+
+def test_the_write_of_the_leaders_fall_is_sent_before_there_is_another_leader(page: Page, daemon: Daemon) -> None:
+    """It is told to wait through the election: sent after it, it would wait for nothing."""
+    page.evaluate(TERM_OF_THE_WRITE)
+    page.click("[data-story='leader']")
+    expect(page.locator("#steps li.end")).to_have_count(1, timeout=40_000)
+    assert page.evaluate("window.sentIn") < daemon.node(daemon.leader())["term"]
+    expect(page.locator("#steps li").nth(2).locator(".told")).to_have_text(re.compile(r"answered: index \d+ \(\d+ ms\)"))
+
+
+def test_on_a_phone_a_story_brings_the_ring_into_view(page: Page, daemon: Daemon) -> None:
+    """There it happens; the buttons are far below."""
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.click("[data-story='write']")
+    expect(page.locator("#ring")).to_be_in_viewport(ratio=1)
+    expect(page.locator("#story")).to_be_in_viewport()
+    page.click("#stop-tour")
 
 
 def test_a_story_can_be_stopped(page: Page, daemon: Daemon) -> None:

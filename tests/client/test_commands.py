@@ -318,6 +318,8 @@ def test_an_api_with_a_token_is_asked_with_it(tmp_path: Path) -> None:
         assert barge(tmp_path, "put", "a", "1").returncode == 0
         assert barge(tmp_path, "leader").returncode == 0
         assert barge(elsewhere, "leader", "--endpoint", daemon.api).returncode == 1
+        watched = barge(elsewhere, "status", "--watch", "--endpoint", daemon.api)
+        assert (watched.returncode, watched.stdout) == (1, b"")  # no waiting mends that
         ways: list[tuple[tuple[str, ...], dict[str, str]]]
         ways = [(("--token-file", "../token"), {}), ((), {"BARGE_TOKEN_FILE": "../token"})]
         for arguments, more in ways:

@@ -71,6 +71,8 @@ async def test_an_unknown_node_is_told_with_the_known_ones(tmp_path: Path) -> No
         assert caught.value.code == "not_found"
         with pytest.raises(BargeError, match="no node 9"):
             await house.supervisor.set_faults(Faults(links=[LinkFault(source=0, target=9)]))
+        with pytest.raises(BargeError, match="two ends"):
+            await house.supervisor.set_faults(Faults(links=[LinkFault(source=1, target=1, delay_ms=200)]))
         with pytest.raises(BargeError, match="two groups"):
             await house.supervisor.set_faults(Faults(groups=[[0, 1], [1, 2]]))
 

@@ -14,7 +14,7 @@ window.Barge = window.Barge || {};
       answer = await fetch(path, options);
       text = await answer.text();
     } catch (problem) {
-      return { status: 0, ms: performance.now() - began, body: { detail: "the daemon does not answer", applied: null } };
+      return { status: 0, ms: performance.now() - began, body: { detail: "the daemon does not answer", applied: method === "GET" ? false : null } };
     }
     let told = {};
     try { told = text ? JSON.parse(text) : {}; } catch (problem) { told = { detail: text.slice(0, 200) }; }
@@ -26,12 +26,19 @@ window.Barge = window.Barge || {};
   // Why it went wrong, and what that means for the write.
   function failure(answer) {
     const body = answer.body, certain = body.applied === false ? " Nothing was done." : body.applied === null ? " Nobody knows whether it was applied." : "";
-    return (body.title ? body.title + ": " : "") + (body.detail || "error " + answer.status) + "." + certain + took(answer);
+    const detail = (body.detail || "error " + answer.status).replace(/\.$/, "");
+    return (body.title ? body.title + ": " : "") + detail + "." + certain + took(answer);
   }
 
-  function keyPath(key) { return "/keys/" + encodeURIComponent(key); }
+  // A browser takes the steps . and .. out of every address, however they are written: the request would be about another thing.
+  async function onKey(method, key, value) {
+    if (key === "." || key === "..") {
+      return { status: 0, ms: 0, body: { detail: "a browser cannot ask for the key " + key + ", the command line can", applied: false } };
+    }
+    return request(method, "/keys/" + encodeURIComponent(key), value, "text/plain");
+  }
 
-  async function put(key, value) { return request("PUT", keyPath(key), value, "text/plain"); }
+  async function put(key, value) { return onKey("PUT", key, value); }
 
   // -- nodes and faults ----------------------------------------------------------------------------------------------------
 
@@ -108,10 +115,11 @@ window.Barge = window.Barge || {};
     return answer;
   };
 
-  Actions.prototype.link = function (from, to, fields) {
+  // One way of a link, and nothing but this fault: slow by 0 ms is well again, as it is with `bargetrio slow-link`.
+  Actions.prototype.link = function (from, to, fault) {
     return this.change(function (faults) {
-      setLink(faults, from, to, fields);
-      return "link " + from + " → " + to + ": " + (fields.cut ? "cut" : fields.delay_ms + " ms late");
+      setLink(faults, from, to, Object.assign({ cut: false, drop: 0, delay_ms: 0 }, fault));
+      return "link " + from + " → " + to + (fault.cut ? ": cut" : fault.delay_ms ? ": " + fault.delay_ms + " ms late" : " is as it was");
     });
   };
 
@@ -143,12 +151,12 @@ window.Barge = window.Barge || {};
       told(answer, "written: index " + answer.body.index + ", term " + answer.body.term);
     });
     byId("read").addEventListener("click", async function () {
-      const answer = await request("GET", keyPath(key.value));
+      const answer = await onKey("GET", key.value);
       const found = answer.body.value !== undefined && answer.body.value !== null ? JSON.stringify(answer.body.value) : "base64 " + answer.body.value_b64;
       if (answer.status === 404) { output.textContent = "there is no such key" + took(answer); } else { told(answer, found + ", last changed at index " + answer.body.index); }
     });
     byId("delete").addEventListener("click", async function () {
-      const answer = await request("DELETE", keyPath(key.value));
+      const answer = await onKey("DELETE", key.value);
       if (answer.status === 404) { output.textContent = "there was no such key" + took(answer); } else { told(answer, "deleted: index " + answer.index); }
     });
     byId("write-many").addEventListener("click", async function () {

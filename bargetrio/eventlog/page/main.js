@@ -2,11 +2,11 @@
 // Puts the page together: events into the timeline, a moment of it into the views, keys and buttons into acts.
 (function (Barge) {
   const byId = Barge.dom.byId, say = Barge.dom.say, h = Barge.dom.h;
-  const FRAME_MS = 30, DRAW_MS = 100, DRAW_SHARE = 0.1, TIMER_MS = 80, PULSE_MS = 650;
+  const FRAME_MS = 30, DRAW_MS = 100, DRAW_SHARE = 0.1, TIMER_MS = 80, PULSE_MS = 650, NODES_ASIDE = 3;
 
   const app = { timeline: null, player: null, live: false, known: {}, heard: {}, heartbeats: 0, electionMs: null, hasBeats: false, selected: null, lost: "", skipped: 0 };
   let ring, cards, logs, table, actions;
-  let dirty = true, drawnAt = 0, drawMs = 0, timedAt = 0, lastFrame = 0, loaded = false;
+  let dirty = true, asked = false, drawnAt = 0, drawMs = 0, timedAt = 0, lastFrame = 0, loaded = false;
 
   function start() {
     const data = Barge.source.embedded();
@@ -26,7 +26,7 @@
       app.tour = new Barge.Tour(app, actions);
       new Barge.source.Live({ begin: begin, page: page, nodes: nodes, lost: lost, back: back }).start();
     } else {
-      document.querySelector("aside").append(byId("logs"));  // there is room, without forms
+      if (data.nodes.length <= NODES_ASIDE) { document.querySelector("aside").append(byId("logs")); }  // there is room, without forms
       begin(data, data.nodes, data.events.length);
       app.hasBeats = data.events.some(function (event) { return event.heartbeat; });
       app.timeline.add(data.events);
@@ -74,7 +74,7 @@
       app.player.shown = app.timeline.last();
       fromHash();
     }
-    changed();
+    dirty = true;
   }
 
   function nodes(views) {
@@ -113,9 +113,10 @@
 
   // -- drawing -------------------------------------------------------------------------------------------------------------
 
-  function changed() { dirty = true; }
+  function changed() { dirty = asked = true; }
 
-  // Thirty pictures a second at most, and the views at most ten times, or so seldom that drawing takes a tenth of the time.
+  // Thirty pictures a second at most, and the views at most ten times, or so seldom that drawing takes a tenth of the time: but a person
+  // who asks for another moment sees it at once.
   function frame(now) {
     requestAnimationFrame(frame);
     if (now - lastFrame < FRAME_MS) { return; }
@@ -133,8 +134,8 @@
         ring.send(message, now + (message.answer && !playing ? PULSE_MS * 0.6 : 0), Math.min(Math.max(PULSE_MS, flight), 6000));
       });
     }
-    if (dirty && now - drawnAt >= Math.max(DRAW_MS, drawMs / DRAW_SHARE)) {
-      dirty = false;
+    if (dirty && now - drawnAt >= (asked ? DRAW_MS : Math.max(DRAW_MS, drawMs / DRAW_SHARE))) {
+      dirty = asked = false;
       drawnAt = now;
       draw();
       drawMs = Math.min(performance.now() - now, DRAW_MS);
@@ -213,7 +214,7 @@
 
   function select(id) {
     app.selected = app.selected === id ? null : id;
-    dirty = true;
+    changed();
   }
 
   function fromHash() {

@@ -17,9 +17,10 @@ window.Barge = window.Barge || {};
   let token = "";
   try { token = sessionStorage.bargeToken || ""; } catch (problem) { /* no storage: asked for again after a reload */ }
 
+  // What no header can carry is not the token: without one the daemon's refusal asks for it again.
   function setToken(text) {
-    token = text;
-    try { sessionStorage.bargeToken = text; } catch (problem) { /* for this visit only */ }
+    token = /^[\x20-\x7e\xa0-\xff]*$/.test(text) ? text : "";
+    try { sessionStorage.bargeToken = token; } catch (problem) { /* for this visit only */ }
   }
 
   function headers(more) {

@@ -138,15 +138,20 @@ window.Barge = window.Barge || {};
       id: "leader", name: "5. The leader falls",
       steps: [healed,
         {
-          say: "A write, and the leader is killed right after its answer.",
+          say: "A write, and the leader is killed right after its answer. The next write is sent at once.",
           paper: "5.2",
-          act: async function (c) { c.told(await rest.put("before", "1")); c.keep.old = c.head().id; c.keep.term = c.head().term; await c.kill(c.keep.old); },
+          act: async function (c) {
+            c.told(await rest.put("before", "1"));
+            c.keep.old = c.head().id; c.keep.term = c.head().term;
+            await c.kill(c.keep.old);
+            c.keep.next = rest.put("between", "2");
+          },
           done: function (c) { return event(c, "node_killed"); }
         },
         {
-          say: "The next write waits through the election.",
+          say: "It waits through the election.",
           paper: "5.2",
-          act: async function (c) { c.told(await rest.put("between", "2")); },
+          act: async function (c) { c.told(await c.keep.next); },
           done: function (c) { return c.leader() && c.leader().term > c.keep.term; }
         },
         {

@@ -62,6 +62,7 @@ window.Barge = window.Barge || {};
     const mine = this.number, c = this.context();
     byId("stories").querySelector('[data-story="' + story.id + '"]').setAttribute("aria-pressed", "true");
     byId("steps").replaceChildren();
+    byId("stage").scrollIntoView({ block: "nearest" });  // on a phone it is two screens away from the buttons
     if (c.state().ids.length < 3) {
       byId("steps").append(h("li", { class: "failed", text: "The stories need a cluster of three nodes or more." }));
       return this.stop();

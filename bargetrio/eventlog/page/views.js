@@ -59,7 +59,7 @@ window.Barge = window.Barge || {};
 
   function factsOf(node, view) {
     const none = function (value) { return value === null || value === undefined ? "none" : String(value); };
-    const facts = [["state", node.state + (node.reason ? ": " + node.reason : "")], ["voted for", none(node.votedFor)], ["follows", none(node.leader)],
+    const facts = [["state", node.state + (node.reason && !node.role ? ": " + node.reason : "")], ["role", node.role ? Barge.dom.roleWord(node) + (node.reason ? ": " + node.reason : "") : "none"], ["voted for", none(node.votedFor)], ["follows", none(node.leader)],
       ["last log index", String(node.last)], ["commit index", String(node.commit)], ["last applied", String(node.applied)],
       ["log begins after", String(node.start)], ["snapshot up to", String(node.snapshot)]];
     if (!node.mayVote) { facts.push(["may vote", "no: its disk was replaced, and it has not caught up"]); }
