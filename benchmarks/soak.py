@@ -49,7 +49,10 @@ class Sample:
 
 @dataclass(frozen=True)
 class Rule:
-    """What of the last quarter may be how much of the second one: `most` times as much, and `more` on top."""
+    """What of the last quarter may be how much of the second one: `most` times as much, and `more` on top.
+
+    And `more_s` seconds of writes in each of three logs: so much earlier or later may a node's turn to save end, by chance.
+    """
 
     name: str
     unit: str
@@ -57,6 +60,7 @@ class Rule:
     of: Callable[[Sequence[float]], float]
     most: float
     more: float
+    more_s: float = 0.0
     is_speed: bool = False
 
 
@@ -65,7 +69,7 @@ RULES = (
     Rule("descriptors, most", "", "descriptors", max, 1, 6),
     Rule("threads, most", "", "threads", max, 1, 4),
     Rule("disk, greatest", "MiB", "disk_mib", max, 1.15, 50),
-    Rule("entries in the logs, most", "", "log_entries", max, 1.3, 20_000),
+    Rule("entries in the logs, most", "", "log_entries", max, 1.3, 0, more_s=0.5),
     Rule("p50, median", "ms", "p50_ms", statistics.median, 1.4, 5, is_speed=True),
     Rule("p99, median", "ms", "p99_ms", statistics.median, 1.4, 15, is_speed=True),
 )
@@ -179,7 +183,7 @@ def judge(saturated: float, errors: int, samples: Sequence[Sample], *, speed: bo
     for rule in RULES:
         before, after = (rule.of([float(getattr(sample, rule.field)) for sample in part]) for part in (second, last))
         rows.append(f"| {rule.name} | {before:,.1f} {rule.unit} | {after:,.1f} {rule.unit} |")
-        if after > rule.most * before + rule.more and (speed or not rule.is_speed):
+        if after > rule.most * before + rule.more + rule.more_s * 3 * SHARE * saturated and (speed or not rule.is_speed):
             wrong.append(f"{rule.name}: {before:,.1f} in the second quarter, {after:,.1f} in the last")
     rates = [statistics.median(sample.puts for sample in part) for part in (second, last)]
     rows.append(f"| put/s, median | {rates[0]:,.0f} | {rates[1]:,.0f} |")

@@ -104,7 +104,7 @@ def test_the_list_names_everything() -> None:
 
 
 def test_an_interrupt_ends_everything_at_once() -> None:
-    """Ctrl-C goes to the whole process group: exit code 130, no traceback, nobody left behind."""
+    """Ctrl-C goes to the whole process group: exit code 130, a word and no traceback, nobody left behind."""
     command = [sys.executable, "-m", "bargetrio", "simulate", "--seeds", "100000", "--jobs", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
@@ -116,4 +116,4 @@ def test_an_interrupt_ends_everything_at_once() -> None:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert (process.returncode, output, errors.strip()) == (130, "", "")
+    assert (process.returncode, output, errors.strip()) == (130, "", "interrupted")
