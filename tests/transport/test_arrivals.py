@@ -1,5 +1,6 @@
 """The contract of `Arrivals`, with both ways to read, on real sockets."""
 
+import os
 import socket
 import struct
 import threading
@@ -20,8 +21,10 @@ Make = Callable[[], Arrivals]
 class Reader:
     """A connection that is read, the other end of it, and what came."""
 
-    def __init__(self, arrivals: Arrivals, nursery: trio.Nursery) -> None:
-        near, self.other = socket.socketpair()
+    def __init__(
+        self, arrivals: Arrivals, nursery: trio.Nursery, pair: tuple[socket.socket, socket.socket] | None = None
+    ) -> None:
+        near, self.other = socket.socketpair() if pair is None else pair
         self.connection = SocketConnection.__new__(SocketConnection)  # a pair has no TCP options to set
         near.setblocking(False)
         vars(self.connection).update(_socket=near, _unsent=bytearray(), _wake=trio.Event(), _closed=False, on_close=None)
@@ -199,9 +202,12 @@ async def test_a_descriptor_that_is_used_again_is_not_the_old_connection() -> No
     async with house(EpollArrivals) as home:
         old = await home.reader()
         descriptor = old.connection.fileno()
+        near, other = socket.socketpair()
         old.connection.close()
-        new = Reader(home.arrivals, home._nursery)
-        assert new.connection.fileno() == descriptor, "the system gave another number: this test tests nothing"
+        os.dup2(near.fileno(), descriptor)
+        near.close()
+        new = Reader(home.arrivals, home._nursery, (socket.socket(fileno=descriptor), other))
+        assert new.connection.fileno() == descriptor
         await old.ended.wait()
         await trio.testing.wait_all_tasks_blocked()
         new.other.sendall(b"hello")
