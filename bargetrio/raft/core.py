@@ -423,6 +423,7 @@ class Core:
                     term=self.log.term(last),
                     index=last,
                     first_index=first,
+                    first_term=self.log.term(first),
                     first_commands=self.log.commands(first, last),
                     digest=self.log.digest(last),
                 )

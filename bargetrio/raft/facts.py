@@ -88,13 +88,18 @@ class VoteRefused(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class AppendSent(Struct, frozen=True, kw_only=True, gc=False):
-    """The leader sends `peer` entries `first_index` to `index`, or a heartbeat (count 0)."""
+    """The leader sends `peer` entries `first_index` to `index`, or a heartbeat (count 0).
+
+    The first and the last of them are of `first_term` and `last_term` (of a heartbeat 0): if those are equal, so are all between.
+    """
 
     kind: ClassVar[str] = "append_sent"
     peer: NodeId
     term: Term
     index: Index
     first_index: Index
+    first_term: Term
+    last_term: Term
     count: int
     leader_commit: Index
     first_commands: tuple[Command, ...]
@@ -109,6 +114,8 @@ class AppendAccepted(Struct, frozen=True, kw_only=True, gc=False):
     term: Term
     index: Index
     first_index: Index
+    first_term: Term
+    last_term: Term
     count: int
     first_commands: tuple[Command, ...]
     digest: int
@@ -144,12 +151,13 @@ class CommitAdvanced(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Applied(Struct, frozen=True, kw_only=True, gc=False):
-    """This node's state machine has taken entries `first_index` to `index`."""
+    """This node's state machine has taken entries `first_index` to `index`, of `first_term` to `term`."""
 
     kind: ClassVar[str] = "applied"
     term: Term
     index: Index
     first_index: Index
+    first_term: Term
     first_commands: tuple[Command, ...]
     digest: int
 

@@ -55,6 +55,18 @@ REJECTION = """() => {
     tell(1, "append_accepted", 5, {first_index: 3, count: 3, entries: []});
     return marks.slice(2);
 }"""
+TERMS = """() => {
+    const views = [0, 1].map(id => ({id: id, state: "running", last_log_index: 9}));
+    let seq = 0, state = Barge.model.initial(views);
+    const tell = (node, kind, term, index, detail) => {
+        const own = {heartbeat: false, detail: {role: node ? "follower" : "leader", entries: [], ...detail}};
+        state = Barge.model.apply(state, {id: `run-${++seq}`, time: seq, node, peer: 1 - node, kind, term, index, ...own});
+    };
+    tell(0, "applied", 2, 6, {first_index: 4, first_term: 2});
+    tell(0, "append_sent", 3, 9, {first_index: 4, first_term: 2, last_term: 3, count: 6, leader_commit: 2});
+    tell(1, "append_accepted", 3, 9, {first_index: 4, first_term: 2, last_term: 3, count: 6});
+    return [0, 1].map(id => state.nodes[id].log.map(entry => entry.term));
+}"""
 ADD_EVENTS = """async () => {
     const sizes = [];
     const made = index => ({
@@ -413,6 +425,12 @@ def test_a_rejected_append_moves_next_back_and_a_truncation_cuts_the_log(
         {"next": 3, "last": 2, "log": [1, 2]},
         {"next": 6, "match": 5, "last": 5, "log": [1, 2, 3, 4, 5]},
     ]
+
+
+def test_a_page_opened_late_knows_the_terms_of_what_it_is_told(empty_page: Page, simulated: tuple[Path, list[Event]]) -> None:
+    """Of old entries too: an event tells the terms of its first and last one, and terms never fall."""
+    empty_page.goto(simulated[0].as_uri())
+    assert empty_page.evaluate(TERMS) == [[2, 2, 2, None, None, 3], [2, 2, 2, None, None, 3]]
 
 
 def nodes(daemon: Daemon) -> list[Any]:

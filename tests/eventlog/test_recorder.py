@@ -20,12 +20,23 @@ def commit(index: int) -> CommitAdvanced:
 def sent(count: int) -> AppendSent:
     command = encode_command(Put(id=0, key="100", value="Some Value"))
     return AppendSent(
-        peer=1, term=2, index=9, first_index=10 - count, count=count, leader_commit=8, first_commands=(command,) * count, digest=5
+        peer=1,
+        term=2,
+        index=9,
+        first_index=10 - count,
+        first_term=1,
+        last_term=2,
+        count=count,
+        leader_commit=8,
+        first_commands=(command,) * count,
+        digest=5,
     )
 
 
 def heard(peer: int) -> AppendAccepted:
-    return AppendAccepted(peer=peer, term=2, index=9, first_index=10, count=0, first_commands=(), digest=5)
+    return AppendAccepted(
+        peer=peer, term=2, index=9, first_index=10, first_term=0, last_term=0, count=0, first_commands=(), digest=5
+    )
 
 
 def make(capacity: int = 100, heartbeats: int = 10, *, hide_values: bool = False) -> Recorder:
@@ -61,6 +72,8 @@ def test_an_event_is_told_whole() -> None:
         heartbeat=False,
         detail={
             "first_index": 9,
+            "first_term": 1,
+            "last_term": 2,
             "count": 1,
             "leader_commit": 8,
             "digest": 5,
@@ -183,7 +196,7 @@ def test_facts_keep_no_reference_to_the_batch() -> None:
     """A preview is a few words; the megabyte that it came in is free to go."""
     recorder = make()
     line = b'{"op":"put","key":"k","value":"' + b"x" * 1_000_000 + b'"}'
-    fact = Applied(term=1, index=1, first_index=1, first_commands=(Raw(line),), digest=1)
+    fact = Applied(term=1, index=1, first_index=1, first_term=1, first_commands=(Raw(line),), digest=1)
     recorder.record(0, fact)
     (kept,) = recorder.page(None, limit=1).events
     assert isinstance(kept.fact, Applied)

@@ -115,7 +115,7 @@ window.Barge = window.Barge || {};
       node.leader = node.id;
       node.commit = Math.max(node.commit, detail.leader_commit || 0);
       if (event.heartbeat) { return; }
-      write(node, detail.first_index, event.index, event.term, detail.entries, false);
+      write(node, event, detail);
       peer(node, event.peer, { next: event.index + 1 });
     },
     append_accepted: function (node, event, detail, state) {
@@ -123,7 +123,7 @@ window.Barge = window.Barge || {};
       node.leader = event.peer;
       if (!event.heartbeat) {
         const leader = state.nodes[event.peer];
-        copy(node, leader ? leader.log : [], detail.first_index, event.index, detail.entries);
+        copy(node, leader ? leader.log : [], event, detail);
       }
       const leader = state.nodes[event.peer];
       if (leader && leader.role === "leader" && leader.term === event.term) {
@@ -150,7 +150,7 @@ window.Barge = window.Barge || {};
     applied: function (node, event, detail) {
       node.applied = Math.max(node.applied, event.index);
       node.commit = Math.max(node.commit, event.index);
-      fill(node, detail.first_index, event.index, event.term, detail.entries);
+      fill(node, event, detail);
     },
     snapshot_taken: function (node, event, detail) {
       node.snapshot = Math.max(node.snapshot, event.index);
@@ -213,26 +213,29 @@ window.Barge = window.Barge || {};
     node.log = node.log.filter(function (entry) { return entry.index > node.start; });
   }
 
-  // A leader's own entries: those past the end of its log are of its term, those before it are told again.
-  function write(node, first, last, term, entries, again) {
-    const end = node.last;
-    place(node, first, last, entries, function (index) { return index > end || again ? term : null; });
+  // What an event tells of terms: those of its first and last entry, and of all between if these are equal, since terms never fall.
+  function termsOf(detail, last, lastTerm) {
+    return function (index) {
+      if (index === last) { return lastTerm === undefined ? null : lastTerm; }
+      return index === detail.first_index || detail.first_term === lastTerm ? detail.first_term || null : null;
+    };
+  }
+
+  function write(node, event, detail) {
+    place(node, detail.first_index, event.index, detail.entries, termsOf(detail, event.index, detail.last_term));
   }
 
   // A follower's log is its leader's up to the entry that it has accepted (the log matching property).
-  function copy(node, log, first, last, entries) {
-    const terms = {};
-    const texts = {};
+  function copy(node, log, event, detail) {
+    const terms = {}, texts = {}, told = termsOf(detail, event.index, detail.last_term);
     log.forEach(function (entry) { terms[entry.index] = entry.term; texts[entry.index] = entry.text; });
-    place(node, first, last, entries, function (index) { return terms[index] === undefined ? null : terms[index]; }, texts);
+    place(node, detail.first_index, event.index, detail.entries, function (index) { return told(index) || terms[index] || null; }, texts);
   }
 
   // What an apply tells of entries that were not seen when they came: in a cluster of one, or on a page opened later.
-  function fill(node, first, last, term, entries) {
-    node.last = Math.max(node.last, last);
-    const known = {};
-    node.log.forEach(function (entry) { known[entry.index] = entry.term; });
-    place(node, first, last, entries, function (index) { return known[index] || (index === last ? term : null); }, null, true);
+  function fill(node, event, detail) {
+    node.last = Math.max(node.last, event.index);
+    place(node, detail.first_index, event.index, detail.entries, termsOf(detail, event.index, event.term), null, true);
   }
 
   function place(node, first, last, entries, termOf, texts, keep) {
