@@ -37,6 +37,7 @@ from bargetrio.protocol.addresses import parse_address
 from bargetrio.raft.snapshots import SnapshotPolicy
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
+from bargetrio.transport.hub import make_arrivals, make_hub
 from bargetrio.transport.stream import SocketNetwork
 from bargetrio.web.app import make_app
 from bargetrio.web.guard import Guard, hosts_of
@@ -91,6 +92,7 @@ class Daemon:
         self._turns = Turns()
         self._disk_faults = DiskFaults()
         self._network = SocketNetwork()
+        self._hub = make_hub()
         self._notifier = Notifier()
         self._supervisor = self._make_supervisor()
         self._debug_log = DebugLog(Path("log.html"), self._recorder, self._look) if debug else None
@@ -106,10 +108,14 @@ class Daemon:
                     await self._start(nursery, sock)
         finally:
             sock.close()
+            if self._hub is not None:
+                self._hub.close()
             self._finish_files()
 
     async def _start(self, nursery: trio.Nursery, sock: socket.socket) -> None:
         garbage.rest()
+        if self._hub is not None:
+            nursery.start_soon(self._hub.run)
         forwarder = self._make_forwarder(nursery)
         problems = await self._supervisor.start(nursery, forwarder)
         if problems:
@@ -200,6 +206,7 @@ class Daemon:
             network=self._network,
             figures=self._supervisor.figures()[node_id],
             turns=self._turns,
+            make_arrivals=lambda: make_arrivals(self._hub),
         )
 
     def _make_forwarder(self, nursery: trio.Nursery) -> Forwarder:

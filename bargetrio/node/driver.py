@@ -5,7 +5,7 @@ once, encoded once, synced once, and each client gets one send.
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final, assert_never
 
 import trio
@@ -62,9 +62,6 @@ LONG_BACKLOG: Final = 10_000
 TURN_S: Final = 1.0
 """The loop turns at least so often, whatever the timing: who does not turn hangs (the watchdog asks)."""
 
-Turnstile = Callable[[], Awaitable[None]]
-"""Waited for before each turn: how a simulation makes a process stand still. Really there is none."""
-
 
 class Driver:
     """Owns the core and the store of one server; everything else talks to it through its inbox."""
@@ -78,7 +75,6 @@ class Driver:
         post: Callable[[NodeId, Message], None],
         addresses: dict[NodeId, str],
         request_timeout_s: float,
-        turnstile: Turnstile | None = None,
         turns: Turns | None = None,
         figures: NodeFigures | None = None,
         arrivals: Arrivals | None = None,
@@ -92,7 +88,6 @@ class Driver:
         self._post = post
         self._addresses = addresses
         self._request_timeout_s = request_timeout_s
-        self._turnstile = turnstile
         self._turns = Turns() if turns is None else turns
         self._figures = NodeFigures() if figures is None else figures
         self._messages: deque[Message] = deque()
@@ -108,11 +103,11 @@ class Driver:
     # -- the inbox -------------------------------------------------------------------------------------------------------
 
     def take_message(self, message: Message) -> None:
-        """A peer said this: for the pass that follows; who is not called by `Arrivals.wait` rings."""
+        """A peer said this: for the pass that follows; who is not called by `Arrivals.read` rings."""
         self._messages.append(message)
 
     def take_requests(self, session: ClientSession, batch: Batch) -> None:
-        """A client asked this: for the pass that follows; who is not called by `Arrivals.wait` rings."""
+        """A client asked this: for the pass that follows; who is not called by `Arrivals.read` rings."""
         self._requests.append((session, batch))
 
     def write_done(self, number: int, failure: OSError | None) -> None:
@@ -150,13 +145,7 @@ class Driver:
     async def run(self) -> None:
         """Drive until cancelled; raises StorageFailed or ConsensusViolation, after which this server must not go on."""
         try:
-            while True:
-                has_more = self._messages or self._requests or self._written or self._ended or self._failure
-                await self._arrivals.wait(NOW if has_more else self._next_deadline())
-                if self._turnstile is not None:
-                    await self._turnstile()
-                self.last_turn = trio.current_time()
-                self._pass(self.last_turn)
+            await self._arrivals.drive(self._turn)
         finally:
             self._turns.hurry(self, hurries=False)
 
@@ -168,6 +157,13 @@ class Driver:
                 ticket.answer(ErrorAnswer.of(ticket.request.id, error))
         self._waiting.clear()
         self._flush()
+
+    def _turn(self) -> float:
+        """Take what waits; return when the next turn is due."""
+        now = self.last_turn = trio.current_time()
+        self._pass(now)
+        has_more = self._messages or self._requests or self._written or self._ended or self._failure
+        return NOW if has_more else self._next_deadline()
 
     def _next_deadline(self) -> float:
         deadline = min(self.core.next_deadline, self.last_turn + TURN_S)

@@ -21,7 +21,7 @@ from bargetrio.eventlog.event import DiskFailed, LinkDown, LinkUp, NodeRecovered
 from bargetrio.kv.commands import check_commands
 from bargetrio.kv.store import Store, Stored, decode_slice
 from bargetrio.node.clients import ClientSession
-from bargetrio.node.driver import Driver, Turnstile
+from bargetrio.node.driver import Driver
 from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork, with_kernel_syncs
 from bargetrio.node.port import BackupFile, Belief, NodeSettings, NodeStatus, PeerStatus, Sink
@@ -36,9 +36,10 @@ from bargetrio.raft.roles import Leader
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.wal import OpenFolder, open_folder
 from bargetrio.transport.acceptor import Acceptor
-from bargetrio.transport.arrivals import Arrivals, make_arrivals
+from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Greeted, Identity
+from bargetrio.transport.hub import make_arrivals
 from bargetrio.transport.peer_link import PeerLink
 from bargetrio.transport.stream import Connection, Listener, Network, SocketNetwork
 
@@ -66,7 +67,6 @@ class Node:
         disk_work: DiskWork | None = None,
         make_arrivals: Callable[[], Arrivals] = make_arrivals,
         make_token: Callable[[], str] = lambda: secrets.token_hex(16),
-        turnstile: Turnstile | None = None,
         turns: Turns | None = None,
         figures: NodeFigures | None = None,
     ) -> None:
@@ -79,7 +79,6 @@ class Node:
         self._disk_work = ThreadWork() if disk_work is None else disk_work
         self._make_arrivals = make_arrivals
         self._make_token = make_token
-        self._turnstile = turnstile
         self._turns = Turns() if turns is None else turns
         self._figures = NodeFigures() if figures is None else figures
         self._client_connections = 0
@@ -290,7 +289,6 @@ class Node:
             post=self._post,
             addresses=self._settings.addresses,
             request_timeout_s=self._settings.request_timeout_s,
-            turnstile=self._turnstile,
             turns=self._turns,
             figures=self._figures,
             arrivals=self._arrivals,

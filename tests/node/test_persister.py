@@ -16,7 +16,8 @@ from bargetrio.raft.records import Append, HardState, Record
 from bargetrio.storage.kernel_sync import KernelSync
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.wal import OpenFolder, open_folder
-from bargetrio.transport.arrivals import EpollArrivals, TaskArrivals
+from bargetrio.transport.arrivals import TaskArrivals
+from bargetrio.transport.hub import EpollArrivals
 
 SEGMENT_BYTES = 4096
 
@@ -58,10 +59,20 @@ class Bench:
         return self._number
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait as a node's loop does."""
+        """Drive as a node does."""
+        over = trio.Event()
+
+        def turn() -> float:
+            if condition():
+                over.set()
+            return trio.current_time() + 60
+
         with trio.fail_after(10):
-            while not condition():
-                await self.arrivals.wait(trio.current_time() + 60)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.arrivals.run)
+                nursery.start_soon(self.arrivals.drive, turn)
+                await over.wait()
+                nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 import os
 import socket
 import struct
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +12,8 @@ import pytest
 import trio
 import trio.testing
 
-from bargetrio.transport.arrivals import NOW, Arrivals, EpollArrivals, TaskArrivals, make_arrivals
+from bargetrio.transport.arrivals import NOW, Arrivals, TaskArrivals
+from bargetrio.transport.hub import EpollArrivals, EpollHub, make_arrivals
 from bargetrio.transport.stream import Broken, SocketConnection
 
 BOTH = pytest.mark.parametrize("make", [TaskArrivals, EpollArrivals])
@@ -51,12 +53,14 @@ class Reader:
 
 
 class House:
-    """Arrivals whose owner waits for them in a loop."""
+    """Arrivals whose owner is driven by them."""
 
     def __init__(self, arrivals: Arrivals, nursery: trio.Nursery) -> None:
         self.arrivals = arrivals
         self._nursery = nursery
-        nursery.start_soon(self._loop)
+        self.turns = 0
+        nursery.start_soon(arrivals.run)
+        nursery.start_soon(arrivals.drive, self._turn)
 
     async def reader(self) -> Reader:
         """Return one whose reading has begun."""
@@ -64,9 +68,9 @@ class House:
         await trio.testing.wait_all_tasks_blocked()
         return reader
 
-    async def _loop(self) -> None:
-        while True:
-            await self.arrivals.wait(trio.current_time() + 60)
+    def _turn(self) -> float:
+        self.turns += 1
+        return trio.current_time() + 60
 
 
 @asynccontextmanager
@@ -159,42 +163,169 @@ async def test_nothing_more_is_read_until_there_is_room(make: Make) -> None:
 
 
 @BOTH
-async def test_a_ring_from_any_thread_ends_the_wait_and_its_reason_is_seen(make: Make) -> None:
+async def test_a_ring_from_any_thread_gives_a_turn_and_its_reason_is_seen(make: Make) -> None:
     """The disk's thread leaves its word, then rings."""
-    arrivals = make()
     left: list[int] = []
+    seen = trio.Event()
+
+    def turn() -> float:
+        if len(left) == 200:
+            seen.set()
+        return trio.current_time() + 60
 
     def work() -> None:
         for number in range(200):
             left.append(number)
             arrivals.ring()
 
+    arrivals = make()
     thread = threading.Thread(target=work)
-    thread.start()
     with trio.fail_after(10):
-        while len(left) < 200:
-            await arrivals.wait(trio.current_time() + 60)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(arrivals.run)
+            nursery.start_soon(arrivals.drive, turn)
+            thread.start()
+            await seen.wait()
+            nursery.cancel_scope.cancel()
     thread.join()
     arrivals.close()
 
 
 @BOTH
-async def test_the_wait_ends_at_its_deadline_and_at_once_if_that_is_now(make: Make) -> None:
-    """Timers hang on it, the next one may be sooner than the last, and an early return is no harm."""
+async def test_a_turn_comes_when_it_is_due_and_at_once_if_that_is_now(make: Make) -> None:
+    """Timers hang on it, the next one may be sooner than the last, and a turn too early is no harm."""
+    pauses = [0.05, 0.02, 0.0, 0.03, 0.0, 0.0]
+    lateness: list[float] = []
+    due = 0.0
+    over = trio.Event()
+
+    def turn() -> float:
+        nonlocal due
+        now = trio.current_time()
+        if now < due:
+            return due
+        lateness.append(now - due)
+        if not pauses:
+            over.set()
+            return now + 60
+        pause = pauses.pop(0)
+        due = now + pause
+        return due if pause else NOW
+
+    arrivals = make()
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            due = trio.current_time()
+            nursery.start_soon(arrivals.run)
+            nursery.start_soon(arrivals.drive, turn)
+            await over.wait()
+            nursery.cancel_scope.cancel()
+    assert max(lateness) < 5
+    arrivals.close()
+
+
+@BOTH
+async def test_who_always_has_more_lets_others_run(make: Make) -> None:
+    """NOW is not a loop of its own."""
+    turns = 0
+
+    def turn() -> float:
+        nonlocal turns
+        turns += 1
+        return NOW
+
     arrivals = make()
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(arrivals.run)
-            for pause in (0.05, 0.02, 0.03):
-                began = trio.current_time()
-                arrivals.ring()
-                await arrivals.wait(began + 60)
-                while trio.current_time() < began + pause:
-                    await arrivals.wait(began + pause)
-                await arrivals.wait(NOW)
-                assert trio.current_time() < began + 5
+            nursery.start_soon(arrivals.drive, turn)
+            for _ in range(20):
+                await trio.sleep(0.001)
+            nursery.cancel_scope.cancel()
+    assert turns > 20
+    arrivals.close()
+
+
+@BOTH
+async def test_what_a_turn_raises_ends_the_drive(make: Make) -> None:
+    """A node that must not go on says so there."""
+
+    def turn() -> float:
+        raise KeyError("a bug")
+
+    arrivals = make()
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(arrivals.run)
+            with pytest.raises(KeyError, match="a bug"):
+                await arrivals.drive(turn)
             nursery.cancel_scope.cancel()
     arrivals.close()
+
+
+async def test_nodes_of_one_process_share_a_hub_and_not_their_ends() -> None:
+    """One that fails, in its turn or in what it watches, or that is killed, leaves the others their turns."""
+    hub = EpollHub()
+    first, second, third = (EpollArrivals(hub) for _ in range(3))
+    turns = [0, 0, 0]
+    bells = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(3)]
+    problems: list[str] = []
+    third_scope = trio.CancelScope()
+
+    def fail() -> None:
+        raise ValueError("its sync")
+
+    def hear() -> None:
+        os.eventfd_read(bells[2])
+
+    def make_turn(number: int) -> Callable[[], float]:
+        def turn() -> float:
+            turns[number] += 1
+            if number == 0 and turns[0] == 3:
+                raise KeyError("its turn")
+            return trio.current_time() + 60
+
+        return turn
+
+    async def drive(arrivals: EpollArrivals, number: int) -> None:
+        try:
+            await arrivals.drive(make_turn(number))
+        except (KeyError, ValueError) as problem:
+            problems.append(str(problem))
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hub.run)
+            second.watch(bells[1], fail)
+            third.watch(bells[2], hear)
+            nursery.start_soon(drive, first, 0)
+            nursery.start_soon(drive, second, 1)
+
+            async def live() -> None:
+                with third_scope:
+                    await third.drive(make_turn(2))
+
+            nursery.start_soon(live)
+            await until(lambda: min(turns) == 1)
+            while not problems:
+                first.ring()
+                await trio.sleep(0.001)
+            assert problems == ["'its turn'"]
+            os.eventfd_write(bells[1], 1)
+            await until(lambda: len(problems) == 2)
+            assert problems[1] == "its sync"
+            before = turns[2]
+            os.eventfd_write(bells[2], 1)
+            await until(lambda: turns[2] == before + 1)
+            third_scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            os.eventfd_write(bells[2], 1)  # nobody hears it, and the hub does not spin on it
+            await trio.testing.wait_all_tasks_blocked()
+            assert turns[2] == before + 1
+            nursery.cancel_scope.cancel()
+    for bell in bells:
+        os.close(bell)
+    hub.close()
 
 
 async def test_a_descriptor_that_is_used_again_is_not_the_old_connection() -> None:
@@ -217,5 +348,5 @@ async def test_a_descriptor_that_is_used_again_is_not_the_old_connection() -> No
 async def test_this_system_gets_its_fastest_way() -> None:
     """Linux has epoll."""
     arrivals = make_arrivals()
-    assert isinstance(arrivals, EpollArrivals if hasattr(__import__("select"), "epoll") else TaskArrivals)
+    assert isinstance(arrivals, EpollArrivals if sys.platform == "linux" else TaskArrivals)
     arrivals.close()

@@ -131,9 +131,8 @@ class Stack:
             link_faults=self.link_faults,
             network=self.network,
             disk_work=self.work[node_id],
-            make_arrivals=TaskArrivals,
+            make_arrivals=lambda: TaskArrivals(self.work[node_id].stand_still),
             make_token=lambda: f"{tokens.getrandbits(128):032x}",
-            turnstile=self.work[node_id].stand_still,
             turns=self.turns,
         )
         return node
