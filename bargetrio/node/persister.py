@@ -14,7 +14,7 @@ import trio
 
 from bargetrio.node.figures import Histogram
 from bargetrio.raft.records import Append, Record
-from bargetrio.storage.kernel_sync import KernelSync
+from bargetrio.storage.kernel_sync import KernelSync, make_kernel_sync
 from bargetrio.transport.arrivals import Arrivals
 
 T = TypeVar("T")
@@ -209,7 +209,7 @@ class KernelPersister:
 def with_kernel_syncs(thread: Persister, log: SplitLog, arrivals: Arrivals, on_done: OnDone, fsync: Histogram) -> Persister:
     """Return a KernelPersister where the system, and who waits for the sync's end, can do it; else `thread`."""
     try:
-        sync = KernelSync()
+        sync = make_kernel_sync()
     except OSError:
         return thread
     persister = KernelPersister(thread, log, sync, on_done, fsync)

@@ -1,17 +1,188 @@
-"""fdatasync by the kernel's own workers: the caller goes on, and an eventfd tells when it is done. Linux, by io_submit(2).
+"""fdatasync by the kernel's own workers: the caller goes on, and an eventfd tells when it is done. Linux.
 
 A thread that waits for a disk has to take the interpreter's lock back, from a loop that needs it: where three nodes share a
 process, each sync cost a tenth of a millisecond that the disk did not need (docs/decisions/kernel_sync.md).
+
+There are two ways: io_uring(7), whose workers run on any core, and io_submit(2), whose workers take the very core that the loop
+needs. A container's rules may forbid the first; then the second serves.
 """
 
 import ctypes
+import errno
+import mmap
 import os
 import platform
+import struct
 import sys
 from contextlib import suppress
-from typing import Final
+from typing import Final, Protocol
 
-_CALLS: Final = {
+
+class KernelSync(Protocol):
+    """One sync at a time, of any file."""
+
+    eventfd: int
+    """Readable when the sync has ended."""
+    is_busy: bool
+
+    def begin(self, descriptor: int) -> None:
+        """Begin to sync that file; raise OSError if the kernel does not take it: then nothing was begun."""
+        ...
+
+    def end(self) -> OSError | None:
+        """Wait until the sync has ended, which is at once when the eventfd is readable; return what went wrong."""
+        ...
+
+    def close(self) -> None:
+        """Give it back; waits for a sync that runs."""
+        ...
+
+
+def make_kernel_sync() -> KernelSync:
+    """Return the fastest that this system has; raise OSError if it has none: then threads must do."""
+    if sys.platform != "linux" or sys.byteorder != "little":
+        raise OSError(errno.ENOSYS, "no io_uring and no io_submit on this system")
+    with suppress(OSError):
+        return UringSync()
+    return AioSync()
+
+
+class _Kernel:
+    """System calls by number."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(self, name: str, number: int, *arguments: object) -> int:
+        """Call, again after a signal; raise OSError."""
+        while True:
+            result = int(self._libc.syscall(ctypes.c_long(number), *arguments))
+            if result >= 0:
+                return result
+            problem = ctypes.get_errno()
+            if problem != errno.EINTR:
+                raise OSError(problem, f"{name}: {os.strerror(problem)}")
+
+
+def _make_bell() -> int:
+    return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+
+
+def _silence(bell: int) -> None:
+    with suppress(BlockingIOError):  # somebody waited for the event and not for its bell
+        os.eventfd_read(bell)
+
+
+def _as_problem(result: int) -> OSError | None:
+    return OSError(-result, os.strerror(-result)) if result < 0 else None
+
+
+# -- io_uring ----------------------------------------------------------------------------------------------------------------
+
+_URING_SETUP, _URING_ENTER, _URING_REGISTER = 425, 426, 427  # the same on every machine
+_SINGLE_MMAP: Final = 1
+_ENTER_GETEVENTS: Final = 1
+_REGISTER_EVENTFD: Final = 4
+_OP_FSYNC: Final = 3
+_FSYNC_DATASYNC: Final = 1
+_SQES_OFFSET: Final = 0x10000000
+_PARAMS_BYTES: Final = 120
+"""struct io_uring_params: ten words, then the offsets of both queues, 40 bytes each."""
+_SQE: Final = struct.Struct("<BBHiQQIIQ24x")
+_CQE: Final = struct.Struct("<QiI")
+_U32: Final = struct.Struct("<I")
+
+
+class UringSync:
+    """With a ring of its own of one entry; implements KernelSync."""
+
+    def __init__(self) -> None:
+        self.is_busy = False
+        self._submitted = self._completed = 0
+        self._kernel = _Kernel()
+        params = bytearray(_PARAMS_BYTES)
+        self._ring_fd = self._kernel.call("io_uring_setup", _URING_SETUP, 1, (ctypes.c_char * _PARAMS_BYTES).from_buffer(params))
+        try:
+            self._map(params)
+            self.eventfd = _make_bell()
+        except BaseException:
+            os.close(self._ring_fd)
+            raise
+        try:
+            bell = ctypes.c_int(self.eventfd)
+            self._kernel.call(
+                "io_uring_register", _URING_REGISTER, self._ring_fd, _REGISTER_EVENTFD, ctypes.byref(bell), ctypes.c_uint(1)
+            )
+        except BaseException:
+            self._release()
+            raise
+
+    def begin(self, descriptor: int) -> None:
+        """Fill the queue's entry, and have the kernel take it."""
+        assert not self.is_busy, "one sync at a time"
+        ring, tail = self._ring, self._submitted
+        slot = tail & self._sq_mask
+        _SQE.pack_into(self._entries, slot * _SQE.size, _OP_FSYNC, 0, 0, descriptor, 0, 0, 0, _FSYNC_DATASYNC, 0)
+        _U32.pack_into(ring, self._sq_array + 4 * slot, slot)
+        self._submitted = (tail + 1) & 0xFFFFFFFF
+        _U32.pack_into(ring, self._sq_tail, self._submitted)
+        try:
+            if not self._enter(1, 0, 0):
+                raise OSError(errno.EAGAIN, "io_uring took nothing")
+        except OSError:
+            self._submitted = tail  # it was not taken, and must not be the next time
+            _U32.pack_into(ring, self._sq_tail, tail)
+            raise
+        self.is_busy = True
+
+    def end(self) -> OSError | None:
+        """Take the completion, waiting for it if need be."""
+        ring, head = self._ring, self._completed
+        while _U32.unpack_from(ring, self._cq_tail)[0] == head:
+            self._enter(0, 1, _ENTER_GETEVENTS)
+        _, result, _ = _CQE.unpack_from(ring, self._cq_entries + (head & self._cq_mask) * _CQE.size)
+        self._completed = (head + 1) & 0xFFFFFFFF
+        _U32.pack_into(ring, self._cq_head, self._completed)
+        self.is_busy = False
+        _silence(self.eventfd)
+        return _as_problem(result)
+
+    def close(self) -> None:
+        """The kernel would go on with a sync after its ring is closed: wait for it."""
+        if self._ring_fd >= 0:
+            if self.is_busy:
+                self.end()
+            self._release()
+
+    def _map(self, params: bytearray) -> None:
+        sq_count, cq_count, _, _, _, features = struct.unpack_from("<6I", params)
+        if not features & _SINGLE_MMAP:
+            raise OSError(errno.ENOSYS, "io_uring of an old kernel")
+        _, self._sq_tail, _, _, _, _, self._sq_array = struct.unpack_from("<7I", params, 40)
+        self._cq_head, self._cq_tail, _, _, _, self._cq_entries = struct.unpack_from("<6I", params, 80)
+        self._sq_mask, self._cq_mask = sq_count - 1, cq_count - 1
+        size = max(self._sq_array + 4 * sq_count, self._cq_entries + _CQE.size * cq_count)
+        self._ring = self._shared(size, 0)
+        self._entries = self._shared(_SQE.size * sq_count, _SQES_OFFSET)
+
+    def _shared(self, size: int, offset: int) -> mmap.mmap:
+        flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+        return mmap.mmap(self._ring_fd, size, flags, mmap.PROT_READ | mmap.PROT_WRITE, offset=offset)
+
+    def _enter(self, submit: int, wait_for: int, flags: int) -> int:
+        return self._kernel.call("io_uring_enter", _URING_ENTER, self._ring_fd, submit, wait_for, flags, None, ctypes.c_size_t(0))
+
+    def _release(self) -> None:
+        os.close(self._ring_fd)
+        self._ring_fd = -1
+        self._ring.close()
+        self._entries.close()
+        os.close(self.eventfd)
+
+
+# -- io_submit ---------------------------------------------------------------------------------------------------------------
+
+_AIO_CALLS: Final = {
     "x86_64": {"setup": 206, "destroy": 207, "getevents": 208, "submit": 209},
     "aarch64": {"setup": 0, "destroy": 1, "submit": 2, "getevents": 4},
 }
@@ -49,53 +220,44 @@ class _IoEvent(ctypes.Structure):
     )
 
 
-class KernelSync:
-    """One sync at a time, of any file. Raises OSError if this system can't; then threads must do."""
+class AioSync:
+    """With a context of its own; implements KernelSync."""
 
     def __init__(self) -> None:
-        calls = _CALLS.get(platform.machine()) if sys.platform == "linux" and sys.byteorder == "little" else None
+        calls = _AIO_CALLS.get(platform.machine())
         if calls is None:
-            raise OSError(38, "no io_submit on this system")
+            raise OSError(errno.ENOSYS, "io_submit's number is not known here")
         self._calls = calls
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._kernel = _Kernel()
         self._context = ctypes.c_ulong(0)
         self._call("setup", 1, ctypes.byref(self._context))
-        self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        """Readable when the sync has ended."""
+        self.eventfd = _make_bell()
         self._iocb = _Iocb(opcode=_FDSYNC, flags=_TELL_EVENTFD, eventfd=self.eventfd)
         self._iocbs = (ctypes.POINTER(_Iocb) * 1)(ctypes.pointer(self._iocb))
         self._event = _IoEvent()
         self.is_busy = False
 
     def begin(self, descriptor: int) -> None:
-        """Begin to sync that file; raise OSError if the kernel does not take it: then nothing was begun."""
+        """Submit."""
         assert not self.is_busy, "one sync at a time"
         self._iocb.descriptor = descriptor
         self._call("submit", self._context, ctypes.c_long(1), self._iocbs)
         self.is_busy = True
 
     def end(self) -> OSError | None:
-        """Wait until the sync has ended, which is at once when the eventfd is readable; return what went wrong."""
+        """Get the event."""
         while not self._call("getevents", self._context, ctypes.c_long(1), ctypes.c_long(1), ctypes.byref(self._event), None):
             pass
         self.is_busy = False
-        with suppress(BlockingIOError):  # somebody waited for the event and not for its bell
-            os.eventfd_read(self.eventfd)
-        result = self._event.result
-        return OSError(-result, os.strerror(-result)) if result < 0 else None
+        _silence(self.eventfd)
+        return _as_problem(self._event.result)
 
     def close(self) -> None:
-        """Give it back; waits for a sync that runs."""
+        """Destroying a context waits for what runs in it."""
         if self._context.value:
             self._call("destroy", self._context)
             self._context = ctypes.c_ulong(0)
             os.close(self.eventfd)
 
     def _call(self, name: str, *arguments: object) -> int:
-        while True:
-            result = int(self._libc.syscall(ctypes.c_long(self._calls[name]), *arguments))
-            if result >= 0:
-                return result
-            number = ctypes.get_errno()
-            if number != 4:  # EINTR
-                raise OSError(number, f"io_{name}: {os.strerror(number)}")
+        return self._kernel.call(f"io_{name}", self._calls[name], *arguments)

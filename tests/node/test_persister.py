@@ -13,7 +13,7 @@ from bargetrio.node.figures import Histogram
 from bargetrio.node.persister import SMALL_BYTES, KernelPersister, Persister, ThreadPersister, with_kernel_syncs
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import Append, HardState, Record
-from bargetrio.storage.kernel_sync import KernelSync
+from bargetrio.storage.kernel_sync import UringSync
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.wal import OpenFolder, open_folder
 from bargetrio.transport.arrivals import TaskArrivals
@@ -132,7 +132,7 @@ async def test_nothing_is_reported_after_the_fence(tmp_path: Path, kind: str) ->
         assert each.done in ([], [(1, "")])  # the thread may have been done before the fence
 
 
-class FailingSync(KernelSync):
+class FailingSync(UringSync):
     """A disk that says EIO when it is asked to sync, or at the end of it."""
 
     def __init__(self, at: str) -> None:
@@ -156,7 +156,7 @@ async def test_a_sync_that_fails_is_told_and_nothing_is_written_after_it(
     tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """BUG-51: what the disk holds is unknown from now on."""
-    monkeypatch.setattr("bargetrio.node.persister.KernelSync", lambda: FailingSync(at))
+    monkeypatch.setattr("bargetrio.node.persister.make_kernel_sync", lambda: FailingSync(at))
     async with bench(tmp_path / "node", "kernel") as each:
         each.begin(1)
         await each.until(lambda: each.done)

@@ -4,13 +4,16 @@ import errno
 import os
 import select
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from bargetrio.storage.kernel_sync import KernelSync
+from bargetrio.storage.kernel_sync import AioSync, KernelSync, UringSync, _Kernel, make_kernel_sync
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="io_submit is Linux's")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="io_uring and io_submit are Linux's")
+BOTH = pytest.mark.parametrize("make", [UringSync, AioSync])
+Make = Callable[[], KernelSync]
 
 
 def is_readable(descriptor: int, timeout_s: float) -> bool:
@@ -18,11 +21,12 @@ def is_readable(descriptor: int, timeout_s: float) -> bool:
     return bool(select.select([descriptor], [], [], timeout_s)[0])
 
 
-def test_a_sync_ends_well_and_rings_once(tmp_path: Path) -> None:
-    """Again and again, with one context."""
-    sync = KernelSync()
+@BOTH
+def test_a_sync_ends_well_and_rings_once(tmp_path: Path, make: Make) -> None:
+    """Again and again, around the ring."""
+    sync = make()
     with (tmp_path / "file").open("wb", buffering=0) as file:
-        for _ in range(3):
+        for _ in range(7):
             file.write(b"some bytes")
             sync.begin(file.fileno())
             assert sync.is_busy
@@ -33,9 +37,10 @@ def test_a_sync_ends_well_and_rings_once(tmp_path: Path) -> None:
     sync.close()
 
 
-def test_what_cannot_be_synced_is_an_error_and_not_a_success() -> None:
+@BOTH
+def test_what_cannot_be_synced_is_an_error_and_not_a_success(make: Make) -> None:
     """A pipe has no disk; a closed file no number."""
-    sync = KernelSync()
+    sync = make()
     reading, writing = os.pipe()
     with pytest.raises(OSError) as caught:
         sync.begin(writing)
@@ -47,14 +52,18 @@ def test_what_cannot_be_synced_is_an_error_and_not_a_success() -> None:
     os.close(writing)
     with pytest.raises(OSError) as caught:
         sync.begin(writing)
+        problem = sync.end()
+        assert problem is not None
+        raise problem
     assert caught.value.errno == errno.EBADF
     assert not sync.is_busy
     sync.close()
 
 
-def test_closing_waits_for_the_sync_that_runs(tmp_path: Path) -> None:
+@BOTH
+def test_closing_waits_for_the_sync_that_runs(tmp_path: Path, make: Make) -> None:
     """Nothing touches the folder any more when it has returned; a second time nothing happens."""
-    sync = KernelSync()
+    sync = make()
     with (tmp_path / "file").open("wb", buffering=0) as file:
         file.write(bytes(1 << 20))
         sync.begin(file.fileno())
@@ -62,8 +71,70 @@ def test_closing_waits_for_the_sync_that_runs(tmp_path: Path) -> None:
     sync.close()
 
 
+@BOTH
+def test_what_the_kernel_does_not_take_was_not_begun(tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is not begun with the next one, either."""
+    sync = make()
+    refusing = True
+    call = _Kernel.call
+
+    def refuse(self: _Kernel, name: str, number: int, *arguments: object) -> int:
+        if refusing:
+            raise OSError(errno.EAGAIN, name)
+        return call(self, name, number, *arguments)
+
+    monkeypatch.setattr(_Kernel, "call", refuse)
+    with (tmp_path / "file").open("wb", buffering=0) as file:
+        file.write(b"some bytes")
+        with pytest.raises(BlockingIOError):
+            sync.begin(-1)
+        assert not sync.is_busy
+        refusing = False
+        sync.begin(file.fileno())
+        assert sync.end() is None
+        assert not is_readable(sync.eventfd, 0.01)
+    sync.close()
+
+
+def test_where_io_uring_is_forbidden_io_submit_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in many containers."""
+    first = make_kernel_sync()
+    assert isinstance(first, UringSync)
+    first.close()
+    call = _Kernel.call
+
+    def forbid(self: _Kernel, name: str, number: int, *arguments: object) -> int:
+        if name == "io_uring_setup":
+            raise PermissionError(errno.EPERM, name)
+        return call(self, name, number, *arguments)
+
+    monkeypatch.setattr(_Kernel, "call", forbid)
+    second = make_kernel_sync()
+    assert isinstance(second, AioSync)
+    second.close()
+
+
+def test_nothing_is_left_of_a_ring_that_could_not_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No descriptor stays open."""
+    before = set(os.listdir("/proc/self/fd"))
+    call = _Kernel.call
+
+    def forbid(self: _Kernel, name: str, number: int, *arguments: object) -> int:
+        if name == "io_uring_register":
+            raise PermissionError(errno.EPERM, name)
+        return call(self, name, number, *arguments)
+
+    monkeypatch.setattr(_Kernel, "call", forbid)
+    with pytest.raises(PermissionError):
+        UringSync()
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
 def test_a_machine_whose_numbers_are_not_known_gets_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Better slow than a wrong system call."""
     monkeypatch.setattr("platform.machine", lambda: "vax")
-    with pytest.raises(OSError):
-        KernelSync()
+    with pytest.raises(OSError, match="not known"):
+        AioSync()
+    monkeypatch.setattr("sys.byteorder", "big")
+    with pytest.raises(OSError, match="no io_uring"):
+        make_kernel_sync()
