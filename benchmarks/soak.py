@@ -153,12 +153,12 @@ def soak(keys: int, seconds: float, snapshot_entries: int | None) -> tuple[float
                 filled += window.answers
                 if filled >= keys:
                     break
-            rates: list[float] = []
+            answers, spent = 0, 0.0
             for window in windows(leader, cluster, SHAPE, lines, 0.5):
-                rates.append(window.answers / window.seconds)
-                if len(rates) >= 2 * min(30, max(5, seconds / 20)):  # long enough for the snapshots of all nodes to be part of it
+                answers, spent = answers + window.answers, spent + window.seconds
+                if spent >= min(30, max(5, seconds / 20)):  # long enough for the snapshots of all nodes to be part of it
                     break
-            saturated = statistics.median(rates)
+            saturated = answers / spent  # the mean: what is lost while a node saves, or the disk stalls, is not to be had
             watch = Watch(process.pid, folder, api)
             samples: list[Sample] = []
             errors = 0
