@@ -56,6 +56,14 @@ UNCOMMITTED_BYTES: Final = 64 * 1024 * 1024
 class Core:
     """One server (Figure 2). `now` is seconds on a clock that never goes back; randomness is the caller's `random`."""
 
+    # More attributes than Python 3.11 keeps in an object itself without this (29): each look-up would take a quarter longer.
+    __slots__ = (
+        *("_effects", "_random", "_snapshot_policy", "commit_index", "compact_to", "current_term", "durability"),
+        *("election_max_s", "election_min_s", "heartbeat_s", "installing", "installing_from", "is_rejoining"),
+        *("is_snapshot_asked", "is_taking", "last_applied", "log", "majority", "members", "must_not_apply", "must_not_take"),
+        *("node_id", "peers", "quiet_index", "quiet_since", "receiving", "role", "snapshot", "voted_for", "weighed_index"),
+    )
+
     def __init__(
         self,
         *,
@@ -89,13 +97,15 @@ class Core:
         # Volatile state.
         self.commit_index: Index = 0 if self.snapshot is None else self.snapshot.last_index
         self.last_applied: Index = self.commit_index
-        self.snapshot_policy = SnapshotPolicy() if snapshot_policy is None else snapshot_policy
+        self._snapshot_policy = SnapshotPolicy() if snapshot_policy is None else snapshot_policy
         self.is_taking = False
         self.must_not_take = False
         """The driver says that this is no moment for a snapshot: somebody else in the process takes one."""
         self.must_not_apply = False
         """The driver says that a long backlog must wait: clients wait for another node of the process to apply its own."""
         self.is_snapshot_asked = False
+        self.weighed_index: Index = -1
+        """When this was applied, it was no time yet for a snapshot."""
         self.quiet_since = now
         self.quiet_index = self.last_applied
         """Since then nothing was applied, and this is the last index that was."""
@@ -113,11 +123,16 @@ class Core:
 
     def step(self, message: Message, now: float) -> None:
         """Take one message; raise ConsensusViolation if it proves that something is broken for good."""
+        # By kind, not by isinstance: of a msgspec class it takes four times as long to say no (docs/decisions/simulator_pace.md).
+        if type(message) is AppendReply:
+            replication.on_append_reply(self, message, now)
+        elif type(message) is AppendRequest:
+            replication.on_append_request(self, message, now)
+        else:
+            self._step_rare(message, now)
+
+    def _step_rare(self, message: Message, now: float) -> None:
         match message:
-            case AppendRequest():
-                replication.on_append_request(self, message, now)
-            case AppendReply():
-                replication.on_append_reply(self, message, now)
             case VoteRequest():
                 election.on_vote_request(self, message, now)
             case VoteReply():
@@ -130,23 +145,26 @@ class Core:
                 snapshots.on_snapshot_request(self, message, now)
             case SnapshotReply():
                 snapshots.on_snapshot_reply(self, message, now)
+            case AppendRequest() | AppendReply():
+                raise AssertionError("these are not rare")
             case _:
                 assert_never(message)
 
     def tick(self, now: float) -> None:
         """Do what time asks for. A timer that fires more than a heartbeat late means that this process stood still."""
-        if self.last_applied != self.quiet_index or now - self.quiet_since > self.snapshot_policy.quiet_s:
+        if self.last_applied != self.quiet_index or now - self.quiet_since > self._snapshot_policy.quiet_s:
             snapshots.watch_for_quiet(self, now)
-        deadline = self._timer
+        role = self.role
+        deadline = role.heartbeat_deadline if type(role) is Leader else role.election_deadline
         if now < deadline:
             return
         if now - deadline > self.heartbeat_s:
             self._forgive_silence(now)
-        match self.role:
+        match role:
             case Leader():
-                replication.on_heartbeat_deadline(self, self.role, now)
+                replication.on_heartbeat_deadline(self, role, now)
             case Follower() | PreCandidate() | Candidate():
-                if now >= self.role.election_deadline:
+                if now >= role.election_deadline:
                     election.start_pre_vote(self, now)
 
     def propose(self, ticket: Ticket | None, command: Command, now: float) -> None:
@@ -160,7 +178,7 @@ class Core:
             if ticket is not None:
                 self._effects.append(ProposalRefused(ticket, "overloaded", self.node_id))
             return
-        self._append_own([Entry(self.current_term, command)])
+        self._append_own(leader, [Entry(self.current_term, command)])
         leader.tickets.append(ticket)
 
     def propose_all(self, tickets: Sequence[Ticket], commands: Sequence[Command], now: float) -> None:
@@ -170,7 +188,7 @@ class Core:
             for ticket, command in zip(tickets, commands, strict=True):
                 self.propose(ticket, command, now)
             return
-        self._append_own([Entry(self.current_term, command) for command in commands])
+        self._append_own(leader, [Entry(self.current_term, command) for command in commands])
         leader.tickets.extend(tickets)
 
     def read(self, ticket: Ticket, now: float) -> None:
@@ -212,6 +230,7 @@ class Core:
         """What this leader knows of the peer's log was true of a disk that is gone: begin anew with it."""
         if isinstance(self.role, Leader):
             self.role.progress[peer] = Progress(next_index=self.log.last_index + 1, heard_at=now)
+            self.role.may_lack = True
 
     def snapshot_taken(self, snapshot: SnapshotMeta, now: float) -> None:
         """Note that what TakeSnapshot asked for is on the disk, under its name."""
@@ -225,6 +244,16 @@ class Core:
         """Note that the state machine is what LoadSnapshot asked for."""
         snapshots.loaded(self, snapshot)
 
+    @property
+    def snapshot_policy(self) -> SnapshotPolicy:
+        """When snapshots are taken; it may be changed at any time."""
+        return self._snapshot_policy
+
+    @snapshot_policy.setter
+    def snapshot_policy(self, policy: SnapshotPolicy) -> None:
+        self._snapshot_policy = policy
+        self.weighed_index = -1
+
     # -- the way out -----------------------------------------------------------------------------------------------------
 
     @property
@@ -233,7 +262,7 @@ class Core:
         if self.last_applied < self.commit_index and self.has_more_to_apply:
             return float("-inf")
         role = self.role
-        return role.heartbeat_deadline if isinstance(role, Leader) else role.election_deadline
+        return role.heartbeat_deadline if type(role) is Leader else role.election_deadline
 
     @property
     def has_more_to_apply(self) -> bool:
@@ -247,13 +276,16 @@ class Core:
             if role.new_reads:
                 reads.confirm(self, role)  # what that frees is for the reads that wait
                 reads.start_round(self, role)
-            replication.send_entries(self, role)
-        persist = self.durability.next_write()
-        if persist is not None:
-            self._effects.append(persist)
+            if role.may_lack:
+                replication.send_entries(self, role)
+        if self.durability.is_queued:
+            persist = self.durability.next_write()
+            if persist is not None:
+                self._effects.append(persist)
         if self.last_applied < self.commit_index and self.has_more_to_apply:
             self._apply()
-        snapshots.maybe_take(self)
+        if self.last_applied != self.weighed_index or self.is_snapshot_asked:
+            snapshots.maybe_take(self)
         if self.compact_to > self.log.start_index:
             snapshots.compact(self)
         if type(role) is Leader and (role.rounds or role.confirmed):
@@ -296,7 +328,8 @@ class Core:
 
     def new_election_deadline(self, now: float) -> float:
         """Return a random time between the shortest and longest election timeout from now (5.2)."""
-        return now + self._random.uniform(self.election_min_s, self.election_max_s)
+        # What Random.uniform does, without the call: every append asks for it.
+        return now + (self.election_min_s + (self.election_max_s - self.election_min_s) * self._random.random())
 
     def announce(self, fact: Fact) -> None:
         """Leave a fact for the event log."""
@@ -309,7 +342,9 @@ class Core:
     def send(self, to: NodeId, message: Message, durable_to: Index = 0) -> None:
         """Send once term, vote and the log up to `durable_to` are on the disk: at once if they are."""
         send = Send(to, message)
-        if not self.durability.hold(send, durable_to):
+        durability = self.durability
+        is_durable = durable_to <= durability.durable_index and durability.hard_state_number <= durability.synced_number
+        if is_durable or not durability.hold(send, durable_to):
             self._effects.append(send)
 
     def set_term(self, term: Term, voted_for: NodeId | None, reason: str) -> None:
@@ -355,7 +390,7 @@ class Core:
         progress = {peer: Progress(next_index=next_index, heard_at=now) for peer in self.peers}
         leader = Leader(next_index, now + self.heartbeat_s, progress)
         self._change_role(leader, reason)
-        self._append_own([Entry(self.current_term, NO_OP)])
+        self._append_own(leader, [Entry(self.current_term, NO_OP)])
         leader.tickets.append(None)
         return leader
 
@@ -369,11 +404,6 @@ class Core:
         self.announce(fact)
 
     # -- inside ----------------------------------------------------------------------------------------------------------
-
-    @property
-    def _timer(self) -> float:
-        role = self.role
-        return role.heartbeat_deadline if isinstance(role, Leader) else role.election_deadline
 
     def _change_role(self, role: Role, reason: str) -> None:
         assert (self.role.name, role.name) in TRANSITIONS, f"{self.role.name} to {role.name}"
@@ -402,10 +432,11 @@ class Core:
             or self.log.bytes_between(self.commit_index, last) + more_bytes >= UNCOMMITTED_BYTES
         )
 
-    def _append_own(self, entries: list[Entry]) -> None:
+    def _append_own(self, leader: Leader, entries: list[Entry]) -> None:
+        leader.may_lack = True
         first_index = self.log.last_index + 1
         self.log.append(entries)
-        self.durability.remember_entries(first_index, entries, self.log.digest(self.log.last_index))
+        self.durability.remember_entries(first_index, entries, self.log.last_digest)
 
     def _apply(self) -> None:
         first = self.last_applied + 1

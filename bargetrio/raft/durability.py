@@ -38,10 +38,12 @@ class Durability:
         self.durable_index = durable_index
         """The last index whose entry is surely on the disk, as it now stands in the log."""
         self.synced_number = 0
+        self.is_queued = False
+        """Whether something may wait for the next write."""
         self._queued_number = 1
         self._in_flight: InFlight | None = None
         self._hard_state: HardState | None = None
-        self._hard_state_number = 0
+        self.hard_state_number = 0
         self._log_records: list[Truncate | Install | _Tail] = []
         self._queued_covers = durable_index
         self._then: list[Send] = []
@@ -50,12 +52,13 @@ class Durability:
     @property
     def hard_state_is_durable(self) -> bool:
         """Whether the present term and vote are on the disk."""
-        return self._hard_state_number <= self.synced_number
+        return self.hard_state_number <= self.synced_number
 
     def remember_hard_state(self, hard_state: HardState) -> None:
         """Queue the term and vote; a later one replaces what is still queued."""
         self._hard_state = hard_state
-        self._hard_state_number = self._queued_number
+        self.hard_state_number = self._queued_number
+        self.is_queued = True
 
     def remember_entries(self, first_index: Index, entries: list[Entry], digest: int) -> None:
         """Queue entries for the log's end, which then has `digest`; `first_index` follows what was queued or written before."""
@@ -65,6 +68,7 @@ class Durability:
         else:
             self._log_records.append(_Tail(first_index, list(entries), digest))
         self._queued_covers = first_index + len(entries) - 1
+        self.is_queued = True
 
     def remember_truncation(self, from_index: Index, last_term: int, digest: int) -> None:
         """Queue the end of the log before `from_index`; `last_term` and `digest` are those of its new end.
@@ -73,6 +77,7 @@ class Durability:
         """
         self._log_records.append(Truncate(from_index=from_index, last_term=last_term, digest=digest))
         self._queued_covers = from_index - 1
+        self.is_queued = True
         self.durable_index = min(self.durable_index, from_index - 1)
         if self._in_flight is not None:
             self._in_flight.covers = min(self._in_flight.covers, from_index - 1)
@@ -81,6 +86,7 @@ class Durability:
         """Queue a snapshot in the place of the whole log: nothing of what was written or queued of the log counts any more."""
         self._log_records = [Install(snapshot=snapshot)]
         self._queued_covers = snapshot.last_index
+        self.is_queued = True
         self.durable_index = 0
         if self._in_flight is not None:
             self._in_flight.covers = 0
@@ -95,7 +101,7 @@ class Durability:
 
     def hold(self, send: Send, index: Index = 0) -> bool:
         """Keep `send` until term, vote and the log up to `index` are durable; return False if they are already."""
-        number = self._hard_state_number
+        number = self.hard_state_number
         if index > self.durable_index:
             number = max(number, self.write_that_covers(index))
         if number <= self.synced_number:
@@ -124,6 +130,7 @@ class Durability:
         self._in_flight = InFlight(self._queued_number, self._queued_covers)
         self._queued_number += 1
         self._hard_state = None
+        self.is_queued = False
         self._log_records.clear()
         self._then.clear()
         return persist

@@ -18,14 +18,15 @@ class Log:
     ```
     A log that was never compacted starts at index 0, term 0: "before the log".
 
-    `start_index` and `last_index` (equal if there is no entry) are for others to read only. They are attributes and not computed:
-    every step asks for them, a simulated pass eight times (docs/decisions/simulator_pace.md).
+    `start_index`, `last_index` (equal if there is no entry) and `last_digest` are for others to read only. They are attributes
+    and not computed: every step asks for them, a simulated pass eight times (docs/decisions/simulator_pace.md).
     """
 
     def __init__(self, entries: Iterable[Entry] = (), start: LogStart | None = None) -> None:
         start = LogStart() if start is None else start
         self.start_index: Index = start.index
         self.last_index: Index = start.index
+        self.last_digest = start.digest
         self._start_term = start.term
         self._entries: list[Entry] = []
         self._forgotten: list[Entry] = []
@@ -60,6 +61,8 @@ class Log:
         """Return the first few commands from `first` to `last`, of those that are here."""
         if first > last:
             return ()
+        if first == last and first > self.start_index:  # most batches are of one
+            return (self._entries[first - self.start_index - 1].command,)
         begin = max(first - self.start_index - 1, 0)
         end = min(last - self.start_index, begin + most)
         return tuple([entry.command for entry in self._entries[begin : max(begin, end)]])
@@ -86,6 +89,7 @@ class Log:
             add_size(size)
             keep(entry)
         self.last_index = self.start_index + len(self._entries)
+        self.last_digest = digest
 
     def truncate(self, from_index: Index) -> None:
         """Delete the entries from `from_index` on."""
@@ -95,6 +99,7 @@ class Log:
         del self._digests[place:]
         del self._bytes[place:]
         self.last_index = from_index - 1
+        self.last_digest = self._digests[-1]
 
     def compact(self, to_index: Index) -> None:
         """Forget the entries up to `to_index`; its term and digest stay known."""
@@ -109,6 +114,7 @@ class Log:
     def reset(self, start: LogStart) -> None:
         """Forget everything: the log goes on after `start`, which a snapshot holds. `drop` gives the memory back."""
         self.start_index = self.last_index = start.index
+        self.last_digest = start.digest
         self._start_term = start.term
         self._forgotten += self._entries
         self._entries = []

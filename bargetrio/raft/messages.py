@@ -64,7 +64,9 @@ class VoteReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="vote_r
     reason: str = ""
 
 
-class AppendRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="append_request", forbid_unknown_fields=True):
+class AppendRequest(
+    Struct, frozen=True, kw_only=True, tag_field="type", tag="append_request", forbid_unknown_fields=True, gc=False
+):
     """AppendEntries: entries after `prev_log_index`, or none as a heartbeat (5.3).
 
     `round` is the leader's counter of read rounds; the reply echoes it (6.4, BUG-44).
@@ -79,7 +81,7 @@ class AppendRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="ap
     round: Natural
 
 
-class AppendReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="append_reply", forbid_unknown_fields=True):
+class AppendReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="append_reply", forbid_unknown_fields=True, gc=False):
     """What the follower's *disk* holds that the leader's log holds too, or where to look for that (5.3).
 
     On success `match_index` is the last index known to be equal and synced. On refusal `hint_index`, `hint_term` name the

@@ -36,7 +36,9 @@ def start_round(core: "Core", leader: Leader) -> None:
 
 def confirm(core: "Core", leader: Leader) -> None:
     """Take the rounds that a majority has acknowledged out of those under way."""
-    acknowledged = sorted((progress.acknowledged_round for progress in leader.progress.values()), reverse=True)
+    if not leader.rounds:
+        return
+    acknowledged = sorted([progress.acknowledged_round for progress in leader.progress.values()], reverse=True)
     confirmed = leader.round if core.majority == 1 else acknowledged[core.majority - 2]
     while leader.rounds and leader.rounds[0].number <= confirmed:
         leader.confirmed.append(leader.rounds.popleft())

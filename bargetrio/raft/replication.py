@@ -59,9 +59,11 @@ def send_empty(core: "Core", leader: Leader, peer: NodeId, progress: Progress) -
 def send_entries(core: "Core", leader: Leader) -> None:
     """Send every follower what it lacks, as far as its window allows; probe those whose log we don't know yet."""
     last_index = core.log.last_index
+    leader.may_lack = False
     for peer, progress in leader.progress.items():
         if progress.next_index > last_index and progress.state == "replicate":
-            continue  # the usual case: it lacks nothing
+            continue  # the usual case: it lacks nothing, and only a refusal or a new entry changes that
+        leader.may_lack = True
         if progress.state != "snapshot" and progress.next_index <= core.log.start_index:
             snapshots.begin_transfer(core, peer, progress)
         if progress.state == "snapshot":
@@ -97,10 +99,12 @@ def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
         progress.acknowledged_round = min(message.round, leader.round)
     if message.success:
         known = progress.match_index
-        _on_success(core, progress, message)
-        if progress.match_index != known:  # most answer heartbeats, and say nothing new
-            advance_commit(core, leader)
+        if message.match_index != known or progress.state != "replicate":  # most answer heartbeats, and say nothing new
+            _on_success(core, progress, message)
+            if progress.match_index != known:
+                advance_commit(core, leader)
     else:
+        leader.may_lack = True
         _on_refusal(core, progress, message)
 
 
@@ -157,33 +161,39 @@ def _on_refusal(core: "Core", progress: Progress, message: AppendReply) -> None:
 
 
 def _send_append(core: "Core", leader: Leader, peer: NodeId, prev_log_index: Index, last: Index) -> None:
-    first, count = prev_log_index + 1, last - prev_log_index
-    core.announce(
-        AppendSent(
-            peer=peer,
-            term=core.current_term,
-            index=last,
-            first_index=first,
-            first_term=core.log.term(first) if count else 0,
-            last_term=core.log.term(last) if count else 0,
-            count=count,
-            leader_commit=core.commit_index,
-            first_commands=core.log.commands(first, last) if count else (),
-            digest=core.log.digest(last),
-        )
-    )
-    core.send(
-        peer,
-        AppendRequest(
+    count = last - prev_log_index
+    request = leader.last_request
+    if (
+        request is None
+        or request.prev_log_index != prev_log_index
+        or len(request.entries) != count
+        or request.leader_commit != core.commit_index
+        or request.round != leader.round
+    ):
+        request = leader.last_request = AppendRequest(
             term=core.current_term,
             leader_id=core.node_id,
             prev_log_index=prev_log_index,
             prev_log_term=core.log.term(prev_log_index) if prev_log_index else 0,
-            entries=core.log.slice(first, last) if count else (),
+            entries=core.log.slice(prev_log_index + 1, last) if count else (),
             leader_commit=core.commit_index,
             round=leader.round,
-        ),
+        )
+    core.announce(
+        AppendSent(
+            peer=peer,
+            term=request.term,
+            index=last,
+            first_index=prev_log_index + 1,
+            first_term=request.entries[0].term if count else 0,
+            last_term=request.entries[-1].term if count else 0,
+            count=count,
+            leader_commit=request.leader_commit,
+            first_commands=core.log.commands(prev_log_index + 1, last) if count else (),
+            digest=core.log.digest(last),
+        )
     )
+    core.send(peer, request)
 
 
 # -- the follower's side -------------------------------------------------------------------------------------------------
@@ -195,42 +205,43 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
         # The answer's higher term makes a deposed leader step down, or lets a node left behind catch up (BUG-10).
         _reject(core, message, f"term {message.term} is old, ours is {core.current_term}")
         return
-    follower = follow(core, message.term, message.leader_id, now)
-    prev_log_index = message.prev_log_index
-    if not core.log.holds(prev_log_index, message.prev_log_term):
+    leader_id, prev_log_index = message.leader_id, message.prev_log_index
+    follower = follow(core, message.term, leader_id, now)
+    log, term = core.log, core.current_term
+    if not log.holds(prev_log_index, message.prev_log_term):
         where = f"no entry {prev_log_index} of term {message.prev_log_term}"
-        _reject(core, message, f"{where}: the log ends at {core.log.last_index}")
+        _reject(core, message, f"{where}: the log ends at {log.last_index}")
         return
-    assert follower.leader_id == message.leader_id
+    assert follower.leader_id == leader_id
     count = len(message.entries)
     covered = prev_log_index + count
     if count:
-        known = core.log.first_conflict(prev_log_index, message.entries)
+        known = log.first_conflict(prev_log_index, message.entries)
         if known < count:
             _take_entries(core, message, known)
     core.announce(
         AppendAccepted(
-            peer=message.leader_id,
-            term=core.current_term,
+            peer=leader_id,
+            term=term,
             index=covered,
             first_index=prev_log_index + 1,
             first_term=message.entries[0].term if count else 0,
             last_term=message.entries[-1].term if count else 0,
             count=count,
-            first_commands=core.log.commands(prev_log_index + 1, covered) if count else (),
-            digest=core.log.digest(covered),
+            first_commands=log.commands(prev_log_index + 1, covered) if count else (),
+            digest=log.digest(covered),
         )
     )
     # Only what this append covers is known to be the leader's log (BUG-17), and its commit may be ahead of it (BUG-28).
     core.advance_commit_to(min(message.leader_commit, covered))
     if core.is_rejoining:
-        election.end_rejoining(core, message.leader_id)
+        election.end_rejoining(core, leader_id)
     # A heartbeat is answered at once, for what the disk holds by now; entries when the disk holds them.
     match_index = covered if count else min(covered, core.durability.durable_index)
     core.send(
-        message.leader_id,
+        leader_id,
         AppendReply(
-            term=core.current_term,
+            term=term,
             follower_id=core.node_id,
             success=True,
             match_index=match_index,
@@ -248,10 +259,11 @@ def follow(core: "Core", term: Term, leader_id: NodeId, now: float) -> Follower:
         raise ConsensusViolation(f"node {leader_id} claims to lead term {term}, which this node leads")
     if term > core.current_term or not isinstance(role, Follower) or role.leader_id != leader_id:
         core.become_follower(now, term=term, leader_id=leader_id, reason=f"node {leader_id} leads term {term}")
-    assert isinstance(core.role, Follower)
-    core.role.heard_leader_at = now
-    core.role.election_deadline = core.new_election_deadline(now)
-    return core.role
+        role = core.role
+    assert isinstance(role, Follower)
+    role.heard_leader_at = now
+    role.election_deadline = core.new_election_deadline(now)
+    return role
 
 
 def _take_entries(core: "Core", message: AppendRequest, known: int) -> None:
@@ -264,10 +276,10 @@ def _take_entries(core: "Core", message: AppendRequest, known: int) -> None:
             )
         core.announce(LogTruncated(term=core.current_term, index=first_new, last_index=core.log.last_index))
         core.log.truncate(first_new)
-        core.durability.remember_truncation(first_new, core.log.last_term, core.log.digest(first_new - 1))
+        core.durability.remember_truncation(first_new, core.log.last_term, core.log.last_digest)
     new = message.entries[known:]
     core.log.append(new)
-    core.durability.remember_entries(first_new, list(new), core.log.digest(core.log.last_index))
+    core.durability.remember_entries(first_new, list(new), core.log.last_digest)
 
 
 def _reject(core: "Core", message: AppendRequest, reason: str) -> None:

@@ -5,11 +5,11 @@ Killed, crashed, cut off are not roles; they belong to the cluster's slots.
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, final
 
 from bargetrio.raft.effects import Ticket
 from bargetrio.raft.facts import RoleName
-from bargetrio.raft.messages import Index, NodeId, SnapshotMeta
+from bargetrio.raft.messages import AppendRequest, Index, NodeId, SnapshotMeta
 
 ProgressState = Literal["probe", "replicate", "snapshot"]
 
@@ -85,6 +85,7 @@ class ReadRound:
     tickets: list[Ticket]
 
 
+@final
 @dataclass(slots=True)
 class Leader:
     """Volatile state of a leader, new for every term it leads (Figure 2).
@@ -101,6 +102,10 @@ class Leader:
     rounds: deque[ReadRound] = field(default_factory=deque)
     confirmed: deque[ReadRound] = field(default_factory=deque)
     round: int = 0
+    last_request: AppendRequest | None = None
+    """What a follower was sent last, a batch at most: mostly what the next one is to be sent, too."""
+    may_lack: bool = True
+    """Whether a follower may lack something. Where none does, most passes hear an answer to a heartbeat, and need ask nobody."""
     name: Literal["leader"] = "leader"
 
 

@@ -59,7 +59,10 @@ class Receiving:
 
 def maybe_take(core: "Core") -> None:
     """Ask for a snapshot when it is time, or when somebody asked for one."""
-    if core.is_taking or core.must_not_take or core.installing is not None or not (core.is_snapshot_asked or _is_time(core)):
+    if core.is_taking or core.must_not_take or core.installing is not None:
+        return
+    if not core.is_snapshot_asked and not _is_time(core):
+        core.weighed_index = core.last_applied
         return
     index = core.last_applied
     # Only what this disk holds by itself: a crash must not find a snapshot that is ahead of its own log.
@@ -93,6 +96,7 @@ def _is_time(core: "Core") -> bool:
 def taken(core: "Core", snapshot: SnapshotMeta, now: float) -> None:
     """Note that the snapshot lasts; from now on it stands for the log before it, but never for an older one (BUG-31)."""
     core.is_taking = False
+    core.weighed_index = -1
     if core.installing is not None or (core.snapshot is not None and snapshot.last_index <= core.snapshot.last_index):
         return
     core.snapshot = snapshot

@@ -23,7 +23,7 @@ from bargetrio.raft.facts import (
 )
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, SnapshotRequest, Term
 from bargetrio.raft.roles import Leader
-from bargetrio.simulator.port import Look
+from bargetrio.simulator.port import Look, LookAtMessage
 from bargetrio.simulator.server import Server
 
 GOALS: Final[dict[str, str]] = {
@@ -117,21 +117,16 @@ class Goals:
             NodeRecovered: self._up,
         }
         """What is done with a fact, by its kind."""
+        self.sent: Final[dict[type[Message], LookAtMessage]] = {SnapshotRequest: self._piece, SnapshotReply: self._reply}
+        """What is done with a message that has left, by its kind."""
 
     def hit(self, goal: str) -> None:
         """Count."""
         assert goal in GOALS, goal
         self.counts[goal] += 1
 
-    def sent(self, server: Server, to: NodeId, message: Message) -> None:
-        """Look at a message that has left."""
-        if isinstance(message, SnapshotRequest):
-            self._piece(server.node_id, to, message)
-        elif isinstance(message, SnapshotReply):
-            self._reply(server, to, message)
-
-    def _piece(self, node_id: NodeId, to: NodeId, message: SnapshotRequest) -> None:
-        offset = message.offset
+    def _piece(self, server: Server, to: NodeId, message: SnapshotRequest) -> None:
+        node_id, offset = server.node_id, message.offset
         piece = (node_id, message.term, to, message.snapshot.last_index, offset)
         if offset and piece in self._pieces:
             self.hit("piece_sent_again")

@@ -4,15 +4,13 @@ Digests stand for logs: `log.digest(i)` covers everything up to `i`, so one numb
 only at what a pass has changed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 from zlib import crc32
 
-import msgspec
-
 from bargetrio.eventlog.event import DriverFact
-from bargetrio.kv.store import Store
+from bargetrio.kv.store import Store, Stored
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import (
     CommitAdvanced,
@@ -40,11 +38,10 @@ from bargetrio.raft.messages import (
 )
 from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
 from bargetrio.raft.roles import Follower, Leader
-from bargetrio.simulator.port import Look, Ticket
+from bargetrio.simulator.port import Look, LookAtMessage, Ticket
 from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
+from bargetrio.simulator.world import World
 from bargetrio.storage.snapshots import read_snapshot, snapshot_name
-
-_encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
 class Broken(Exception):
@@ -85,7 +82,7 @@ class _Memory:
     def __init__(self) -> None:
         self.digests: list[int] = [0]
         """The log as it was after the last pass."""
-        self.last_digest = (0, 0)
+        self.last_index, self.last_digest = 0, 0
         self.term = 0
         self.voted_for: NodeId | None = None
         self.commit_index = 0
@@ -95,7 +92,7 @@ class _Memory:
         self.snapshot: SnapshotMeta | None = None
         self.installing: SnapshotMeta | None = None
         """As they were when `_check_snapshot` last looked; `start_index` is None where it has not in this life."""
-        self.led: tuple[Term, tuple[Index, int]] | None = None
+        self.led: tuple[Term, Index, int] | None = None
         """Of a leader: its term, and where its log ended after the last pass."""
         self.match: dict[NodeId, Index] = {}
         self.leads = False
@@ -113,11 +110,11 @@ class _Memory:
 class Invariants:
     """Raises Broken as soon as a rule is."""
 
-    def __init__(self, nodes: int, clock: Callable[[], float]) -> None:
+    def __init__(self, nodes: int, world: World) -> None:
         self.committed: list[Committed] = [Committed(0, 0, 0)]
         """By index, whatever became of those who said so."""
-        self.states: list[int] = [_content(Store())]
-        """What all keys hold after each committed entry, as a checksum: of a store that nothing happens to."""
+        self.states: list[dict[str, Stored]] = [{}]
+        """What all keys hold after each committed entry: of a store that nothing happens to."""
         self._reference = Store()
         self.quorum = nodes // 2 + 1
         self.servers: dict[NodeId, Server] = {}
@@ -126,7 +123,7 @@ class Invariants:
         self._votes: dict[tuple[Term, NodeId], NodeId] = {}
         self._entries: dict[tuple[Index, Term], int] = {}
         self._asked: dict[Ticket, tuple[Index, float]] = {}
-        self._clock = clock
+        self._world = world
         self.looks: Final[dict[type[Fact | DriverFact], Look]] = {
             RoleChanged: self._check_role,
             LogTruncated: self._check_truncation,
@@ -136,7 +133,7 @@ class Invariants:
             SnapshotInstalled: self._check_installed,
         }
         """What a single fact can break, by its kind."""
-        self.sent: Final[dict[type[Message], Callable[[Server, NodeId, Any], None]]] = {
+        self.sent: Final[dict[type[Message], LookAtMessage]] = {
             VoteReply: self._vote_sent,
             PreVoteReply: self._pre_vote_sent,
             PreVoteRequest: self._question_sent,
@@ -167,7 +164,8 @@ class Invariants:
         self._check_promise(server, message.term, server.node_id)
 
     def _leadership_sent(self, server: Server, to: NodeId, message: AppendRequest | SnapshotRequest) -> None:
-        self._check_promise(server, message.term, None)
+        if self._memory[server.node_id].disk.term < message.term:
+            self._check_promise(server, message.term, None)
 
     def _installation_sent(self, server: Server, to: NodeId, message: SnapshotReply) -> None:
         self._check_promise(server, message.term, None)
@@ -179,7 +177,7 @@ class Invariants:
         memory = self._memory[server.node_id]
         memory.disk_between = []
         for place, record in enumerate(records):
-            if isinstance(record, Install):
+            if type(record) is Install:
                 before = self._after(memory.disk, records[:place])
                 self._check_install(server, before, record)
                 memory.disk_between = [before, self._after(before, [record])]
@@ -220,7 +218,7 @@ class Invariants:
         fate = _fate(memory, found)
         memory.disk, memory.disk_if_written, memory.disk_between = found, None, []
         memory.digests = [0]
-        memory.last_digest = (0, 0)
+        memory.last_index, memory.last_digest = 0, 0
         memory.term, memory.voted_for = core.current_term, core.voted_for
         memory.commit_index = memory.applied_index = core.last_applied
         memory.snapshot_index = 0 if core.snapshot is None else core.snapshot.last_index
@@ -254,12 +252,12 @@ class Invariants:
             raise Broken("a snapshot is what its label says", f"{what} with members {snapshot.members}")
         store, path = Store(), snapshot_name(index, snapshot.last_term)
         read_snapshot(_Bytes(server.disk.peek(path)), path, store.load)
-        if _content(store) != self.states[index]:
+        if store.stored != self.states[index]:
             raise Broken("a snapshot is what its label says", f"{what} that holds another state")
 
     def read_asked(self, ticket: Ticket) -> None:
         """From now on the read must see all that anybody has called committed by now."""
-        self._asked.setdefault(ticket, (len(self.committed) - 1, self._clock()))
+        self._asked.setdefault(ticket, (len(self.committed) - 1, self._world.now))
 
     def read_served(self, server: Server, ticket: Ticket) -> None:
         """A read sees what was committed before it was asked, and a majority has spoken in this term since (6.4)."""
@@ -277,7 +275,7 @@ class Invariants:
             text = f"node {server.node_id} reads at entry {server.store.last_index}, entry {floor} was committed before"
             raise Broken("reads see the past", text)
 
-    def passed(self, server: Server) -> None:
+    def passed(self, server: Server, now: float) -> None:
         """Check what a pass may have changed."""
         core = server.core
         if core is None:
@@ -295,11 +293,13 @@ class Invariants:
             or core.installing is not memory.installing
         ):
             self._check_snapshot(server, core, memory)
-        end = (log.last_index, log.digest(log.last_index))
-        if memory.last_digest != end:
+        is_changed = log.last_index != memory.last_index or log.last_digest != memory.last_digest
+        if is_changed:
             self._note_log(server.node_id, core)
         if type(role) is Leader:
-            self._check_office(server, core, role, memory, end)
+            if is_changed or memory.led is None or memory.led[0] != core.current_term:
+                self._check_append_only(server, core, memory)
+            self._check_office(server, core, role, memory, now)
         else:
             memory.led = None
             if type(role) is Follower and role.heard_leader_at is not None:
@@ -309,7 +309,7 @@ class Invariants:
 
     def _check_state(self, server: Server, index: Index) -> None:
         """Equal logs make equal keys: after each slice, after loading, after recovery (5.4.3; BUG-48)."""
-        if _content(server.store) != self.states[index]:
+        if server.store.stored != self.states[index]:
             raise Broken("equal states", f"node {server.node_id}'s keys after entry {index} are not what the log makes of them")
 
     def _check_start(self, server: Server, core: Core) -> None:
@@ -390,7 +390,7 @@ class Invariants:
             else:
                 self.committed.append(Committed(term, digest, fact.term))
                 self._reference.apply(core.log.entry(index).command, index)
-                self.states.append(_content(self._reference))
+                self.states.append(dict(self._reference.stored))
         if self._memory[server.node_id].leads:
             if core.log.term(fact.index) != fact.term:
                 text = f"node {server.node_id} commits entry {fact.index} of term {core.log.term(fact.index)} by counting"
@@ -417,13 +417,9 @@ class Invariants:
             if left < ELECTION_S[0] - 1e-6:
                 raise Broken("a vote gives time", f"node {server.node_id} stands for election itself in {left * 1000:.0f} ms")
 
-    def _check_office(self, server: Server, core: Core, leader: Leader, memory: _Memory, end: tuple[Index, int]) -> None:
-        """Check what a leader may have done in a pass; `end` is the last index of its log and the digest there."""
-        led = (core.current_term, end)
-        if memory.led != led:
-            self._check_append_only(server, core, memory, end[0])
-            memory.led = led
-        now, longest, match = server.local_now, ELECTION_S[1], memory.match
+    def _check_office(self, server: Server, core: Core, leader: Leader, memory: _Memory, now: float) -> None:
+        """What a leader believes of its followers is true, and a majority of them has answered lately (6.2)."""
+        longest, match = ELECTION_S[1], memory.match
         heard = 1
         for peer, progress in leader.progress.items():
             index = progress.match_index
@@ -437,11 +433,12 @@ class Invariants:
         elif now - memory.quorum_at > 2 * HEARTBEAT_S:
             raise Broken("no quorum, no office", f"node {server.node_id} leads and heard no majority for an election timeout")
 
-    def _check_append_only(self, server: Server, core: Core, memory: _Memory, last: Index) -> None:
+    def _check_append_only(self, server: Server, core: Core, memory: _Memory) -> None:
         if memory.led is not None and memory.led[0] == core.current_term:
-            _, (index, digest) = memory.led
-            if last < index or self._digest(core, index) != digest:
+            _, index, digest = memory.led
+            if core.log.last_index < index or self._digest(core, index) != digest:
                 raise Broken("leader append-only", f"node {server.node_id} changed its log before entry {index}")
+        memory.led = (core.current_term, core.log.last_index, core.log.last_digest)
 
     def _check_match(self, server: Server, core: Core, peer: NodeId, index: Index) -> None:
         """What a leader believes of a follower's disk only rises, and is so, unless the follower has gone on to a later term."""
@@ -477,9 +474,9 @@ class Invariants:
             raise Broken("durable before told", f"node {server.node_id} says {index}, its disk less")
         told = memory.told.get((to, term))
         if told is None:
-            memory.told[to, term] = _Told(index, self._clock())
+            memory.told[to, term] = _Told(index, self._world.now)
             return
-        told.at = self._clock()
+        told.at = self._world.now
         if index > told.match_index:
             told.match_index = index
 
@@ -503,7 +500,7 @@ class Invariants:
             if self._entries.setdefault((index, log.term(index)), digest) != digest:
                 raise Broken("log matching", f"node {node_id}'s log up to entry {index} differs from another with the same term")
             mirror.append(digest)
-        memory.last_digest = (log.last_index, mirror[-1])
+        memory.last_index, memory.last_digest = log.last_index, mirror[-1]
 
     def _digest(self, core: Core, index: Index) -> int:
         """Return the digest of a log at `index`, also where it is compacted."""
@@ -540,10 +537,6 @@ class _Bytes:
 
     def read_part(self, offset: int, size: int) -> bytes:
         return self._data[offset : offset + size]
-
-
-def _content(store: Store) -> int:
-    return crc32(_encode(store.stored))
 
 
 def _core(server: Server) -> Core:

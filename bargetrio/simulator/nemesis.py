@@ -72,23 +72,27 @@ class Nemesis:
     def _cut(self, cut: set[tuple[int, int]], seconds: float) -> None:
         """Cut these links for a while; what other faults have cut meanwhile may heal with them."""
         self._tell(f"cut: {_listed(cut)}")
-        self._network.cut |= cut
+        for source, target in cut:
+            self._network.links[source][target].is_cut = True
         self._world.after(seconds, self._mend, cut)
 
     def _mend(self, cut: set[tuple[int, int]]) -> None:
         self._tell(f"mended: {_listed(cut)}")
-        self._network.cut -= cut
+        for source, target in cut:
+            self._network.links[source][target].is_cut = False
 
     def _slow_link(self, random: Random) -> None:
         links = self._links()
         if links:
             link = random.choice(links)
-            seconds = self._network.slow[link] = random.uniform(0.05, 1.5)
+            source, target = link
+            seconds = self._network.links[source][target].slow_s = random.uniform(0.05, 1.5)
             self._tell(f"link {_listed({link})} is {seconds * 1000:.0f} ms slower")
             self._world.after(random.uniform(0.5, 3), self._speed_up, link)
 
     def _speed_up(self, link: tuple[int, int]) -> None:
-        self._network.slow.pop(link, None)
+        source, target = link
+        self._network.links[source][target].slow_s = 0.0
         self._tell(f"link {_listed({link})} is as fast as before")
 
     def _cut_one_way(self, random: Random) -> None:

@@ -3,7 +3,8 @@
 Without "reordering" a link keeps the order, as a connection does; what is in the air when a link is cut is lost.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from random import Random
 
 from msgspec import structs
@@ -12,16 +13,24 @@ from bargetrio.raft.messages import Message, NodeId, SnapshotRequest
 from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.world import World
 
-Link = tuple[NodeId, NodeId]
+Inbox = Callable[[Message], None]
+
+
+@dataclass(slots=True)
+class Link:
+    """The way from one node to another. `slow_s` is what every message takes longer, `last` when the last one arrives."""
+
+    inbox: Inbox
+    is_cut: bool = False
+    slow_s: float = 0.0
+    last: float = 0.0
 
 
 class Network:
-    """Carries messages; `inboxes[node_id]` is called with each that arrives."""
+    """Carries messages; `links[source][target]` is the way of each."""
 
     def __init__(self, world: World, plan: Plan) -> None:
-        self.inboxes: list[Callable[[Message], None]] = []
-        self.cut: set[Link] = set()
-        self.slow: dict[Link, float] = {}
+        self.links: list[list[Link]] = []
         self.lost = 0
         self.repeated = 0
         self._world = world
@@ -29,19 +38,22 @@ class Network:
         self._chance = self._random.random
         self._keeps_order = "reordering" not in plan.kinds
         self._loss, self._duplication, self._late, self._damage = plan.loss, plan.duplication, plan.late, plan.damage
-        self._last: dict[Link, float] = {}
+
+    def connect(self, inboxes: Sequence[Inbox]) -> None:
+        """Lay a link from each node to each; the inbox of its target is called with each message that arrives."""
+        self.links = [[Link(inbox) for inbox in inboxes] for _ in inboxes]
 
     def heal(self) -> None:
         """From now on every message arrives, once, soon, and in order."""
-        self.cut.clear()
-        self.slow.clear()
+        for link in (link for links in self.links for link in links):
+            link.is_cut, link.slow_s = False, 0.0
         self._loss = self._duplication = self._late = self._damage = 0.0
         self._keeps_order = True
 
     def post(self, source: NodeId, target: NodeId, message: Message) -> None:
         """Send; it may never arrive."""
-        link = (source, target)
-        if (self.cut and link in self.cut) or (self._loss and self._chance() < self._loss):
+        link = self.links[source][target]
+        if link.is_cut or (self._loss and self._chance() < self._loss):
             self.lost += 1
             return
         if self._damage and isinstance(message, SnapshotRequest) and self._chance() < self._damage:
@@ -62,16 +74,15 @@ class Network:
         delay = 0.0002 + self._chance() * 0.002
         if self._late and self._chance() < self._late:
             delay += min(5.0, self._random.expovariate(5))
-        if self.slow:
-            delay += self.slow.get(link, 0.0)
-        moment = self._world.now + delay
+        moment = self._world.now + (delay + link.slow_s)
         if self._keeps_order:
-            before = self._last.get(link, 0.0)
-            moment = self._last[link] = moment if moment > before else before
+            if moment < link.last:
+                moment = link.last
+            link.last = moment
         self._world.at(moment, self._arrive, link, message)
 
     def _arrive(self, link: Link, message: Message) -> None:
-        if self.cut and link in self.cut:
+        if link.is_cut:
             self.lost += 1
-            return
-        self.inboxes[link[1]](message)
+        else:
+            link.inbox(message)

@@ -1,6 +1,6 @@
 """The border of a simulated server: who waits for its answers, and who looks on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bargetrio.eventlog.event import DriverFact
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Look = Callable[["Server", Any], None]
 """What is done with a fact of one kind."""
+LookAtMessage = Callable[["Server", NodeId, Any], None]
+"""What is done with a message of one kind to a node."""
 
 
 class Ticket(Protocol):
@@ -40,12 +42,13 @@ class Ticket(Protocol):
 class Watcher(Protocol):
     """Who looks on: the invariants, the trace, the recorder."""
 
-    def fact(self, server: "Server", fact: Fact | DriverFact) -> None:
-        """Something happened."""
+    @property
+    def sent(self) -> Mapping[type[Message], LookAtMessage]:
+        """What is done with a message that has left, by its kind."""
         ...
 
-    def sent(self, server: "Server", to: NodeId, message: Message) -> None:
-        """A message has left."""
+    def fact(self, server: "Server", fact: Fact | DriverFact) -> None:
+        """Something happened."""
         ...
 
     def synced(self, server: "Server", records: Sequence[Record]) -> None:
@@ -68,8 +71,8 @@ class Watcher(Protocol):
         """The store has taken these entries."""
         ...
 
-    def passed(self, server: "Server") -> None:
-        """A pass is over."""
+    def passed(self, server: "Server", now: float) -> None:
+        """A pass is over that began, and so ended, at `now` by the server's own clock."""
         ...
 
     def crashing(self, server: "Server", *, writing: bool) -> None:

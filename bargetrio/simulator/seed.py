@@ -17,7 +17,7 @@ from bargetrio.eventlog.event import DriverFact, Event, FaultsChanged
 from bargetrio.protocol.requests import Put
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Message, NodeId, SnapshotReply, SnapshotRequest
+from bargetrio.raft.messages import Message, NodeId
 from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator import linearizability
@@ -28,7 +28,7 @@ from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.network import Network
 from bargetrio.simulator.plan import draw
-from bargetrio.simulator.port import Look
+from bargetrio.simulator.port import Look, LookAtMessage
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot
@@ -38,7 +38,6 @@ MOST_STEPS: Final = 2_000_000
 LOOK_S: Final = 0.1
 HASH_FACTS: Final = 200
 """So many facts of the trace are hashed at once."""
-NOBODY: Final[tuple[Look, ...]] = ()
 
 Told = tuple[float, NodeId | None, Fact | DriverFact]
 
@@ -79,7 +78,7 @@ class Referee:
     """Looks on for everybody: invariants, goals, trace; implements port.Watcher."""
 
     def __init__(self, world: World, nodes: int, *, keep: bool) -> None:
-        self.invariants = Invariants(nodes, lambda: world.now)
+        self.invariants = Invariants(nodes, world)
         self.goals = Goals(self.invariants.servers)
         self.told: list[Told] = []
         self._world = world
@@ -92,6 +91,10 @@ class Referee:
             for kind in (*self.goals.looks, *self.invariants.looks)
         }
         """Who looks at which kind of fact; four of five are appends sent and accepted, which nobody looks at."""
+        self.sent: dict[type[Message], LookAtMessage] = {
+            kind: _both(self.goals.sent[kind], look) if kind in self.goals.sent else look
+            for kind, look in self.invariants.sent.items()
+        }
         # Only the invariants look on here.
         self.synced = self.invariants.synced
         self.applied = self.invariants.applied
@@ -118,8 +121,10 @@ class Referee:
             self._hash_what_waits()
         if self._keep:
             self.told.append((self._world.now, server.node_id, fact))
-        for look in self._looks.get(type(fact), NOBODY):
-            look(server, fact)
+        looks = self._looks.get(type(fact))
+        if looks is not None:
+            for look in looks:
+                look(server, fact)
 
     def fault(self, text: str) -> None:
         """Take what the nemesis does to links, processes and disks."""
@@ -127,13 +132,6 @@ class Referee:
         self._hash.update(text.encode())
         if self._keep:
             self.told.append((self._world.now, None, FaultsChanged(faults={}, text=text)))
-
-    def sent(self, server: Server, to: NodeId, message: Message) -> None:
-        """Take a message that has left."""
-        kind = type(message)
-        if kind is SnapshotRequest or kind is SnapshotReply:  # no other leads to a goal
-            self.goals.sent(server, to, message)
-        self.invariants.sent[kind](server, to, message)
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
         """A write began."""
@@ -169,7 +167,7 @@ class Seed:
         self.history: list[Operation] = []
         self.network = Network(self.world, self.plan)
         self.servers = [Server(node_id, self.plan, self.world, self.network.post, self.referee) for node_id in range(nodes)]
-        self.network.inboxes = [server.take_message for server in self.servers]
+        self.network.connect([server.take_message for server in self.servers])
         self.referee.invariants.servers.update({server.node_id: server for server in self.servers})
         self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, self.referee.fault, self._burst)
         for server in self.servers:
@@ -287,6 +285,14 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
         told=referee.told,
         history=cluster.history if keep else [],
     )
+
+
+def _both(first: LookAtMessage, second: LookAtMessage) -> LookAtMessage:
+    def look(server: Server, to: NodeId, message: Any) -> None:
+        first(server, to, message)
+        second(server, to, message)
+
+    return look
 
 
 def _content(server: Server) -> list[Any]:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from random import Random
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 from bargetrio.eventlog.event import DiskFailed, DriverFact, NodeCrashed, NodeKilled, NodeRecovered
 from bargetrio.kv.store import Store
@@ -54,10 +54,10 @@ class Server:
 
     # More attributes than Python keeps in an object itself without this: 3 % of a seed's time went into looking them up.
     __slots__ = (
-        *("_chunk_bytes", "_doom", "_ended", "_first_turns", "_in_flight", "_is_spared", "_led", "_log", "_messages", "_offset"),
-        *("_policy", "_post", "_random", "_rate", "_requests", "_segment_bytes", "_snapshots", "_steps_done", "_timer_at"),
-        *("_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives", "node_id", "node_ids"),
-        *("paused_until", "piece_s", "save_s", "store", "was_damaged"),
+        *("_chunk_bytes", "_doom", "_ended", "_first_turns", "_in_flight", "_is_spared", "_led", "_log", "_messages"),
+        *("_offset", "_policy", "_post", "_random", "_rare", "_rate", "_requests", "_segment_bytes", "_snapshots"),
+        *("_steps_done", "_timer_at", "_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives"),
+        *("node_id", "node_ids", "paused_until", "piece_s", "save_s", "store", "was_damaged"),
     )
 
     def __init__(
@@ -102,6 +102,16 @@ class Server:
         self._is_spared = False
         self._doom: tuple[bool, Callable[[Server], None]] | None = None
         self._timer_at = float("inf")
+        self._rare: dict[type[Effect], Callable[[Core, Any], None]] = {
+            Persist: self._begin_write,
+            Apply: self._apply,
+            ReadReady: self._serve_reads,
+            ReadFailed: self._refuse_reads,
+            ProposalRefused: self._refuse_proposal,
+            ProposalsUnknown: self._give_up_proposals,
+            **dict.fromkeys((TakeSnapshot, Compact, SendChunk, StoreChunk, LoadSnapshot), self._begin_for_snapshots),
+        }
+        """What is done with an effect that is no fact and no message, one in ten, by its kind."""
 
     @property
     def was_superseded(self) -> bool:
@@ -241,11 +251,15 @@ class Server:
 
     def take_message(self, message: Message) -> None:
         """A peer said this; a server that is down hears nothing."""
-        if self._world.now < self.paused_until:
-            self._world.at(self._first_turns[sender(message)], self.take_message, message)
-        elif self.core is not None:
-            self._messages.append(message)
-            self._wake_last()
+        world, core = self._world, self.core
+        if world.now < self.paused_until:
+            world.at(self._first_turns[sender(message)], self.take_message, message)
+        elif core is not None:
+            if not self._wake_planned and world.takes_next_step():  # as in _wake_last; where no turn is planned, nothing waits
+                self._pass(core, message)
+            else:
+                self._messages.append(message)
+                self._wake()
 
     def take_request(self, ticket: Ticket, command: Command | None) -> bool:
         """Take a client's write, or its read (None); return False if nobody is here."""
@@ -313,35 +327,22 @@ class Server:
             self._timer_at = float("inf")
             self._wake_last()
 
-    def _pass(self, core: Core) -> None:
+    def _pass(self, core: Core, message: Message | None = None) -> None:
+        """Take all that waits, or this message if nothing else does, as in three passes of five."""
         now = self._offset + self._rate * self._world.now
         self._led = type(core.role) is Leader
         try:
-            while self._ended:
-                persist, failure = self._ended.popleft()
-                if failure is not None:
-                    self.disk_failed(failure)
-                    return
-                for send in persist.then:
-                    self._send(send)
-                core.persisted(persist.number, now)
-            while self._steps_done:
-                self._steps_done.popleft()(core, now)
-            while self._messages:
-                core.step(self._messages.popleft(), now)
-            while self._requests:
-                ticket, command = self._requests.popleft()
-                if command is None:
-                    core.read(ticket, now)
-                else:
-                    core.propose(ticket, command, now)
+            if message is not None:
+                core.step(message, now)
+            elif not self._take_what_waits(core, now):
+                return
             core.tick(now)
             self._perform(core)
         except ConsensusViolation as problem:
             self._die(power=False)
             self._tell(NodeCrashed(reason=str(problem)))
             raise
-        self._watcher.passed(self)
+        self._watcher.passed(self, now)
         deadline = core.next_deadline
         if deadline == MORE_TO_DO:
             self._wake()
@@ -351,49 +352,65 @@ class Server:
             self._timer_at = moment
             self._world.at(moment, self._on_timer, moment)
 
+    def _take_what_waits(self, core: Core, now: float) -> bool:
+        """Return False if the server has ended."""
+        while self._ended:
+            persist, failure = self._ended.popleft()
+            if failure is not None:
+                self.disk_failed(failure)
+                return False
+            for send in persist.then:
+                self._send(send)
+            core.persisted(persist.number, now)
+        while self._steps_done:
+            self._steps_done.popleft()(core, now)
+        while self._messages:
+            core.step(self._messages.popleft(), now)
+        while self._requests:
+            ticket, command = self._requests.popleft()
+            if command is None:
+                core.read(ticket, now)
+            else:
+                core.propose(ticket, command, now)
+        return True
+
     def _perform(self, core: Core) -> None:
         watcher = self._watcher
         for effect in core.take_effects():
             if type(effect) is Announce:
                 watcher.fact(self, effect.fact)
             elif type(effect) is Send:
-                watcher.sent(self, effect.to, effect.message)
-                self._post(self.node_id, effect.to, effect.message)
+                to, message = effect.to, effect.message
+                watcher.sent[type(message)](self, to, message)
+                self._post(self.node_id, to, message)
             else:
-                self._perform_rare(core, effect)
+                self._rare[type(effect)](core, effect)
 
-    def _perform_rare(self, core: Core, effect: Effect) -> None:
-        """Perform what is no fact and no message: one effect in ten."""
-        match effect:
-            case Persist():
-                self._begin_write(effect)
-            case Apply():
-                self._apply(core, effect)
-            case TakeSnapshot() | Compact() | SendChunk() | StoreChunk() | LoadSnapshot():
-                assert self._snapshots is not None
-                self._snapshots.begin(effect)
-            case ReadReady():
-                for ticket in effect.tickets:
-                    self._watcher.read_served(self, _ours(ticket))
-                    _ours(ticket).read_at(self.store)
-            case ReadFailed():
-                if self._led:
-                    self._watcher.gave_up(self, "reads")
-                for ticket in effect.tickets:
-                    _ours(ticket).refused(effect.leader)
-            case ProposalRefused():
-                _ours(effect.ticket).refused(effect.leader)
-            case ProposalsUnknown():
-                self._watcher.gave_up(self, "writes")
-                for ticket in effect.tickets:
-                    _ours(ticket).unknown()
-            case Send() | Announce():
-                raise AssertionError("these are performed at once")
-            case _:
-                assert_never(effect)
+    def _begin_for_snapshots(self, core: Core, effect: TakeSnapshot | Compact | SendChunk | StoreChunk | LoadSnapshot) -> None:
+        assert self._snapshots is not None
+        self._snapshots.begin(effect)
+
+    def _serve_reads(self, core: Core, effect: ReadReady) -> None:
+        for ticket in effect.tickets:
+            self._watcher.read_served(self, _ours(ticket))
+            _ours(ticket).read_at(self.store)
+
+    def _refuse_reads(self, core: Core, effect: ReadFailed) -> None:
+        if self._led:
+            self._watcher.gave_up(self, "reads")
+        for ticket in effect.tickets:
+            _ours(ticket).refused(effect.leader)
+
+    def _refuse_proposal(self, core: Core, effect: ProposalRefused) -> None:
+        _ours(effect.ticket).refused(effect.leader)
+
+    def _give_up_proposals(self, core: Core, effect: ProposalsUnknown) -> None:
+        self._watcher.gave_up(self, "writes")
+        for ticket in effect.tickets:
+            _ours(ticket).unknown()
 
     def _send(self, send: Send) -> None:
-        self._watcher.sent(self, send.to, send.message)
+        self._watcher.sent[type(send.message)](self, send.to, send.message)
         self._post(self.node_id, send.to, send.message)
 
     def _apply(self, core: Core, effect: Apply) -> None:
@@ -413,7 +430,7 @@ class Server:
 
     # -- the disk --------------------------------------------------------------------------------------------------------
 
-    def _begin_write(self, persist: Persist) -> None:
+    def _begin_write(self, core: Core, persist: Persist) -> None:
         assert self._in_flight is None, "one write at a time"
         self._in_flight = persist
         self._watcher.writing(self, persist.records)

@@ -11,6 +11,7 @@ from typing import Final
 from zlib import crc32
 
 HEADER: Final = 23
+SPACE: Final = 0x20
 SECTOR: Final = 512
 
 
@@ -44,7 +45,7 @@ def decode_line(data: bytes, offset: int) -> bytes:
 def line_length(data: bytes, offset: int) -> int | None:
     """Return the length of the line that begins at `offset`, None if no header stands there."""
     header = data[offset : offset + HEADER]
-    if len(header) < HEADER or header[8:9] != b" " or header[17:18] != b" " or header[22:23] != b" ":
+    if len(header) < HEADER or header[8] != SPACE or header[17] != SPACE or header[22] != SPACE:
         return None
     if header[18:22] != b"%04x" % (crc32(header[:18]) & 0xFFFF):
         return None

@@ -80,7 +80,7 @@ class OpenFolder:
             raise OSError(f"the log failed before: {self._failed}")
         try:
             for place, record in enumerate(records):
-                if isinstance(record, Install):
+                if type(record) is Install:
                     self._write_line(records[:place])
                     self._install(record.snapshot)
                     records = records[place + 1 :]

@@ -38,5 +38,6 @@ def test_the_ends_follow_every_change(seed: int) -> None:
                 pass
         end = model[-1] if model else start
         assert (log.start_index, log.last_index, log.last_term) == (start[0], *end)
+        assert log.last_digest == log.digest(log.last_index)
         assert all(log.holds(index, term) and not log.holds(index, term + 1) for index, term in (start, *model))
         assert log.holds(start[0] - 1, 99) and not log.holds(end[0] + 1, end[1])

@@ -12,7 +12,7 @@ from bargetrio.raft.messages import AppendReply, AppendRequest
 from bargetrio.raft.records import Append, Truncate
 from bargetrio.raft.replication import BATCH_ENTRIES, WINDOW_APPENDS
 from bargetrio.raft.roles import Leader
-from tests.raft.cores import Bench, Table, acknowledge, append, entries, follower, leader, terms
+from tests.raft.cores import HEARTBEAT_S, Bench, Table, acknowledge, append, entries, follower, leader, terms
 
 
 def reply_of(bench: Bench) -> AppendReply:
@@ -175,6 +175,46 @@ def test_the_leader_sends_while_its_own_write_runs() -> None:
     propose(node, "a")
     assert node.writes
     assert [len(message.entries) for message in appends(node, 1)] == [1]
+
+
+def test_what_is_the_same_for_two_followers_is_made_once_and_never_out_of_date() -> None:
+    """A request says what the leader's log, commit index and round are at this moment."""
+    node = leader()
+    last = node.core.log.last_index
+    propose(node, "a")
+    (to_one,), (to_other,) = appends(node, 1), appends(node, 2)
+    assert to_one is to_other and (to_one.prev_log_index, len(to_one.entries), to_one.round) == (last, 1, 0)
+    node.take_sent()
+    node.tick(HEARTBEAT_S).sync()
+    acknowledge(node, 1, last + 1)
+    node.tick(HEARTBEAT_S)
+    node.core.read("r", node.now)
+    node.perform()
+    assert {(each.prev_log_index, len(each.entries)) for each in appends(node, 2)} == {(last + 1, 0)}
+    assert [(each.leader_commit, each.round) for each in appends(node, 2)] == [(last, 0), (last + 1, 0), (last + 1, 1)]
+
+
+def test_a_follower_that_refuses_is_probed_though_nobody_seemed_to_lack_anything() -> None:
+    """5.3: while all have been sent all, the leader asks nobody; a refusal says that one has lost it."""
+    node = leader()
+    propose(node, "a")
+    node.perform().take_sent()
+    assert isinstance(node.core.role, Leader) and not node.core.role.may_lack
+    last, term = node.core.log.last_index, node.core.current_term
+    lost = {"prev_log_index": last, "hint_index": last - 1, "hint_term": term}
+    node.step(AppendReply(term=term, follower_id=1, success=False, round=0, **lost))
+    assert [(to, message.prev_log_index) for to, message in node.sent if isinstance(message, AppendRequest)] == [(1, last - 1)]
+    acknowledge(node, 1, last - 1)
+    assert [len(message.entries) for message in appends(node, 1)] == [0, 1]
+
+
+def test_a_follower_whose_disk_was_replaced_is_probed_at_once() -> None:
+    """What it had is gone, though it had been sent everything."""
+    node = leader()
+    node.perform().take_sent()
+    node.core.forget_match(1, node.now)
+    node.perform()
+    assert [(to, len(message.entries)) for to, message in node.sent if isinstance(message, AppendRequest)] == [(1, 0)]
 
 
 def test_an_entry_is_committed_when_a_majority_of_disks_has_it() -> None:

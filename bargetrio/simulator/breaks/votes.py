@@ -74,12 +74,16 @@ def repeated_votes_count(patches: Patches) -> None:
     misreads(patches, election, "on_vote_reply", misread)
 
 
+def _deadline(core: Core) -> float:
+    return core.role.heartbeat_deadline if isinstance(core.role, Leader) else core.role.election_deadline
+
+
 @breaks("hearing the leader puts off the own election", "5.2")
 def timer_not_reset_by_append(patches: Patches) -> None:
     old = replication.follow
 
     def follow(core: Core, term: int, leader_id: int, now: float) -> Follower:
-        deadline = core._timer
+        deadline = _deadline(core)
         follower = old(core, term, leader_id, now)
         if deadline < follower.election_deadline:
             follower.election_deadline = max(deadline, now)
@@ -93,7 +97,7 @@ def timer_not_reset_by_vote(patches: Patches) -> None:
     old = election.on_vote_request
 
     def on_vote_request(core: Core, message: VoteRequest, now: float) -> None:
-        deadline = core._timer
+        deadline = _deadline(core)
         old(core, message, now)
         if isinstance(core.role, Follower):
             core.role.election_deadline = deadline
