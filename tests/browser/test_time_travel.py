@@ -377,8 +377,11 @@ def test_the_state_at_an_event_is_the_replay_up_to_it(empty_page: Page, simulate
 
 def test_the_model_knows_what_the_nodes_know(page: Page, daemon: Daemon) -> None:
     """Term, vote, role, log, commit and applied from events alone are those of /nodes; a leader's view of followers too."""
-    for number in range(5):
-        daemon.put(f"model{number}", "x")
+    for number in range(5):  # each is seen before the next is written: of many events at once a page is told only the newest
+        index = daemon.put(f"model{number}", "x").json["index"]
+        page.wait_for_function(
+            "index => Object.values(Barge.app.timeline.end.nodes).every(node => node.applied >= index)", arg=index
+        )
     daemon.kill_node(daemon.leader())
     daemon.put("model", "y")
     leader = daemon.leader()
