@@ -1,5 +1,6 @@
 """The live page on a real daemon: what it shows is so, every button does what it says, and the outcome is told."""
 
+import json
 import math
 import re
 import time
@@ -222,6 +223,25 @@ def test_without_a_quorum_the_banner_says_so_and_a_write_is_told(page: Page, dae
     expect(banner).to_have_text(re.compile("No leader"))
     expect(banner).to_be_hidden()
     assert daemon.leader() != leader
+
+
+def test_links_that_are_cut_one_by_one_can_take_the_quorum_too(page: Page, daemon: Daemon) -> None:
+    """Who leads must be heard, and hear. One cut line of three leaves a node that can; a circle of one-way cuts leaves none."""
+    banner = page.locator("#banner")
+    one, other = followers(daemon)
+    cut_links(daemon, (one, other), (other, one))
+    expect(page.locator("#ring .link.cut")).to_have_count(1)
+    expect(banner).to_be_hidden()
+    cut_links(daemon, (0, 1), (1, 2), (2, 0))
+    expect(page.locator("#ring .link.cut")).to_have_count(3)
+    expect(banner).to_have_text("No quorum: 1 of 3 nodes can work together, and it takes 2. Nothing can be committed.")
+    page.click("#heal")
+    expect(banner).to_be_hidden()
+
+
+def cut_links(daemon: Daemon, *links: tuple[int, int]) -> None:
+    faults = {"groups": [], "disks": [], "links": [{"from": start, "to": end, "cut": True} for start, end in links]}
+    assert daemon.http("PUT", "/faults", json.dumps(faults), {"Content-Type": "application/json"}).status == 200
 
 
 WATCH_PULSES = """() => {

@@ -295,16 +295,20 @@ window.Barge = window.Barge || {};
 
   function majority(state) { return Math.floor(state.ids.length / 2) + 1; }
 
-  // The largest number of running nodes that can reach each other.
-  function largestSide(state) {
-    const sizes = {};
-    state.ids.forEach(function (id) {
-      if (state.nodes[id].state === "running" || state.nodes[id].state === "unknown") {
-        const group = groupOf(state, id);
-        sizes[group] = (sizes[group] || 0) + 1;
-      }
+  // The running nodes that can exchange messages with this one, both ways, and itself: those that could follow it.
+  function reach(state, id) {
+    return state.ids.filter(function (other) {
+      const runs = state.nodes[other].state === "running" || state.nodes[other].state === "unknown";
+      return runs && (other === id || (!linkOf(state, id, other).cut && !linkOf(state, other, id).cut));
     });
-    return Math.max.apply(null, [0].concat(Object.values(sizes)));
+  }
+
+  // How many nodes can work together under the best of the leaders that could be.
+  function largestSide(state) {
+    return Math.max.apply(null, state.ids.map(function (id) {
+      const side = reach(state, id);
+      return side.indexOf(id) < 0 ? 0 : side.length;
+    }));
   }
 
   // What a person must know first; "" if all is well.
@@ -317,9 +321,9 @@ window.Barge = window.Barge || {};
     }
     const leader = leaderOf(state);
     if (!leader) { return "No leader: an election must be won before anything can be written."; }
-    const reach = state.ids.filter(function (id) { return state.nodes[id].state === "running" && groupOf(state, id) === groupOf(state, leader.id); });
-    if (reach.length < majority(state)) {
-      return "No leader with a quorum: node " + leader.id + " believes that it leads, but reaches only " + reach.length + " of "
+    const followers = reach(state, leader.id);
+    if (followers.length < majority(state)) {
+      return "No leader with a quorum: node " + leader.id + " believes that it leads, but reaches only " + followers.length + " of "
         + state.ids.length + " nodes.";
     }
     return "";
