@@ -326,6 +326,9 @@ def test_a_reload_in_mid_run_shows_the_same(page: Page, daemon: Daemon) -> None:
     for node in {0, 1, 2} - {victim}:
         expect(card(page, node)).to_contain_text(f"log {index} · committed {index}")
     page.wait_for_timeout(200)
+    if page.evaluate("Barge.app.skipped"):  # of a burst only the newest is told, where this machine stood still for a while
+        page.reload()
+        expect(page.locator("#cards .role-leader")).to_have_count(1)
     before = page.locator("#cards .card-head").all_text_contents()
     logs = page.locator("table.logs").inner_text()
     page.reload()
