@@ -180,19 +180,20 @@ class Driver:
         self._take_messages(now)
         self._take_requests(now)
         core.tick(now)
-        self._let_others_go_first()
+        self._let_others_go_first(now)
         self._perform()
         self._figures.see_leader(core.leader_id, core.current_term)
         self._expire(now)
         self._flush()
 
-    def _let_others_go_first(self) -> None:
+    def _let_others_go_first(self, now: float) -> None:
         """Say what waits here for another node of this process."""
         core, turns = self.core, self._turns
         is_behind = core.commit_index - core.last_applied > LONG_BACKLOG
         turns.hurry(self, hurries=is_behind and isinstance(core.role, Leader))
         core.must_not_apply = is_behind and not turns.may_apply(self)
-        core.must_not_take = is_behind or (self.snapshots is not None and self.snapshots.must_wait)
+        wants = core.is_due and not is_behind
+        core.must_not_take = is_behind or (self.snapshots is not None and self.snapshots.must_wait(now, wants=wants))
 
     def _take_messages(self, now: float) -> None:
         messages = self._messages

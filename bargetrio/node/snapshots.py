@@ -81,10 +81,9 @@ class Snapshots:
         self._pins: Counter[int] = Counter()
         """Last indices of the snapshots that are being read here: they stay until that is over."""
 
-    @property
-    def must_wait(self) -> bool:
-        """Whether another node of this process is saving its state."""
-        return not self._turns.may_save(self)
+    def must_wait(self, now: float, *, wants: bool) -> bool:
+        """Return whether another node of this process saves its state, or is next; note whether this one wants to."""
+        return not self._turns.may_save(self, now, wants=wants)
 
     def take(self, effect: TakeSnapshot, store: Store) -> None:
         """Save `store` as it is now."""
@@ -115,7 +114,7 @@ class Snapshots:
     def close(self) -> None:
         """Give descriptors back."""
         self._receiver.close()
-        self._turns.end_saving(self)
+        self._turns.leave(self, trio.current_time())
 
     async def _take(self, effect: TakeSnapshot, store: Store, scan: Scan) -> None:
         start = SnapshotStart(
@@ -140,7 +139,7 @@ class Snapshots:
             return
         finally:
             scan.close()
-            self._turns.end_saving(self)
+            self._turns.end_saving(self, trio.current_time())
         self._figures.snapshots_taken += 1
         self._figures.snapshot_seconds += trio.current_time() - began
         self._figures.snapshot_bytes += snapshot.size

@@ -1,25 +1,59 @@
 """Who goes first among the nodes of one process: they share a loop, and some work is better done by one after another."""
 
+from typing import Final
+
+GRACE_S: Final = 0.25
+"""Who is next may not be able to begin at once (its disk is behind what it has applied); for so long the others wait for it."""
+
 
 class Turns:
     """One for all nodes of a process; each gives itself as `by`, and takes back what it took when it ends."""
 
     def __init__(self) -> None:
         self._saver: object | None = None
+        self._free_since = float("-inf")
+        self._waiting: list[object] = []
+        """Who wants to save; who has not saved for longest comes first."""
+        self._saved: list[object] = []
+        """Who has saved, the latest one last."""
         self._hurrying: object | None = None
 
-    def may_save(self, by: object) -> bool:
-        """Return whether nobody else is saving its state: one after another, each is done sooner."""
-        return self._saver is None or self._saver is by
+    def may_save(self, by: object, now: float, *, wants: bool) -> bool:
+        """Return whether this node may save its state now; one after another, each is done sooner, and each has its turn.
+
+        Without an order one node may come last again and again, and its log grow to millions of entries (OWN-27).
+        """
+        if wants != (by in self._waiting):
+            if wants:
+                self._waiting.append(by)
+                self._waiting.sort(key=lambda each: self._saved.index(each) if each in self._saved else -1)
+            else:
+                self._waiting.remove(by)
+        if self._saver is not None:
+            return self._saver is by
+        return not self._waiting or self._waiting[0] is by or now - self._free_since > GRACE_S
 
     def begin_saving(self, by: object) -> None:
         """From now on the others must wait."""
         self._saver = by
+        self._forget(by)
+        self._saved.append(by)
 
-    def end_saving(self, by: object) -> None:
+    def end_saving(self, by: object, now: float) -> None:
         """The next one may."""
         if self._saver is by:
             self._saver = None
+            self._free_since = now
+
+    def leave(self, by: object, now: float) -> None:
+        """This node ends: it saves no more, and waits no more."""
+        self.end_saving(by, now)
+        self._forget(by)
+
+    def _forget(self, by: object) -> None:
+        for each in (self._waiting, self._saved):
+            if by in each:
+                each.remove(by)
 
     def hurry(self, by: object, *, hurries: bool) -> None:
         """Say whether this node leads and has much to apply, so that clients wait for it: the others' turn comes after it."""

@@ -60,7 +60,17 @@ class Core:
     __slots__ = (
         *("_effects", "_random", "_snapshot_policy", "commit_index", "compact_to", "current_term", "durability"),
         *("election_max_s", "election_min_s", "heartbeat_s", "installing", "installing_from", "is_rejoining"),
-        *("is_snapshot_asked", "is_taking", "last_applied", "log", "majority", "members", "must_not_apply", "must_not_take"),
+        *(
+            "is_due",
+            "is_snapshot_asked",
+            "is_taking",
+            "last_applied",
+            "log",
+            "majority",
+            "members",
+            "must_not_apply",
+            "must_not_take",
+        ),
         *("node_id", "peers", "quiet_index", "quiet_since", "receiving", "role", "snapshot", "voted_for", "weighed_index"),
     )
 
@@ -104,6 +114,8 @@ class Core:
         self.must_not_apply = False
         """The driver says that a long backlog must wait: clients wait for another node of the process to apply its own."""
         self.is_snapshot_asked = False
+        self.is_due = False
+        """It is time for a snapshot, or one was asked for, and none is under way."""
         self.weighed_index: Index = -1
         """When this was applied, it was no time yet for a snapshot."""
         self.quiet_since = now

@@ -59,16 +59,19 @@ class Receiving:
 
 def maybe_take(core: "Core") -> None:
     """Ask for a snapshot when it is time, or when somebody asked for one."""
-    if core.is_taking or core.must_not_take or core.installing is not None:
+    if core.is_taking or core.installing is not None:
         return
-    if not core.is_snapshot_asked and not _is_time(core):
+    core.is_due = core.is_snapshot_asked or _is_time(core)
+    if not core.is_due:
         core.weighed_index = core.last_applied
+        return
+    if core.must_not_take:
         return
     index = core.last_applied
     # Only what this disk holds by itself: a crash must not find a snapshot that is ahead of its own log.
     if index == 0 or index > core.durability.durable_index:
         return
-    core.is_taking, core.is_snapshot_asked = True, False
+    core.is_taking, core.is_snapshot_asked, core.is_due = True, False, False
     core.emit(TakeSnapshot(index, core.log.term(index), core.log.digest(index), core.members))
 
 

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from bargetrio.eventlog.event import DriverFact
 from bargetrio.kv.store import Store
 from bargetrio.node.driver import LONG_BACKLOG, Driver
-from bargetrio.node.turns import Turns
+from bargetrio.node.turns import GRACE_S, Turns
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import TakeSnapshot
 from bargetrio.raft.facts import Applied, Fact
@@ -78,7 +78,10 @@ class Saved:
 
     def __init__(self) -> None:
         self.indices: list[Index] = []
-        self.must_wait = False
+
+    def must_wait(self, now: float, *, wants: bool) -> bool:
+        """Nobody else saves."""
+        return False
 
     def take(self, effect: TakeSnapshot, store: Store) -> None:
         """Note it."""
@@ -149,10 +152,44 @@ async def test_a_node_with_much_to_apply_does_not_save_before(autojump_clock: Mo
 def test_one_saves_at_a_time() -> None:
     """And only who began can end it."""
     turns = Turns()
-    assert turns.may_save("a") and turns.may_save("b")
+    assert turns.may_save("a", 0, wants=False) and turns.may_save("b", 0, wants=False)
     turns.begin_saving("a")
-    assert turns.may_save("a") and not turns.may_save("b")
-    turns.end_saving("b")
-    assert not turns.may_save("b")
-    turns.end_saving("a")
-    assert turns.may_save("b")
+    assert turns.may_save("a", 1, wants=False) and not turns.may_save("b", 1, wants=True)
+    turns.end_saving("b", 1)
+    assert not turns.may_save("b", 1, wants=True)
+    turns.end_saving("a", 2)
+    assert turns.may_save("b", 2, wants=True)
+
+
+def test_each_has_its_turn_to_save() -> None:
+    """Whoever looks first: of those who want to, it is the one that has not saved for longest."""
+    turns = Turns()
+    order = []
+    for node in "abc":
+        turns.begin_saving(node)
+        turns.end_saving(node, 0)
+    for now in range(12):
+        may = [node for node in "abc" if turns.may_save(node, now, wants=True)]
+        may = [node for node in "abc" if turns.may_save(node, now, wants=True)]
+        (saver,) = may
+        order.append(saver)
+        turns.begin_saving(saver)
+        turns.end_saving(saver, now + 1)
+    assert "".join(order) == "abc" * 4
+
+
+def test_nobody_waits_for_long_for_who_cannot_save() -> None:
+    """The next one's disk hangs, or it does not want to any more, or its node has ended: the others go on."""
+    turns = Turns()
+    for node in "abc":
+        turns.begin_saving(node)
+        turns.end_saving(node, 0)
+    assert turns.may_save("a", 0.0, wants=True) and not turns.may_save("b", 0.1, wants=True)
+    assert turns.may_save("b", GRACE_S + 0.01, wants=True)
+    turns.begin_saving("c")
+    turns.end_saving("c", 1)
+    assert not turns.may_save("b", 1, wants=True)
+    turns.may_save("a", 1, wants=False)
+    assert turns.may_save("b", 1, wants=True) and not turns.may_save("c", 1, wants=True)
+    turns.leave("b", 1)
+    assert turns.may_save("c", 1, wants=True)
