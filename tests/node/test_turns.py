@@ -169,8 +169,9 @@ def test_each_has_its_turn_to_save() -> None:
         turns.begin_saving(node)
         turns.end_saving(node, 0)
     for now in range(12):
-        may = [node for node in "abc" if turns.may_save(node, now, wants=True)]
-        may = [node for node in "abc" if turns.may_save(node, now, wants=True)]
+        for node in "cba":
+            turns.may_save(node, now, wants=True)
+        may = [node for node in "cba" if turns.may_save(node, now, wants=True)]
         (saver,) = may
         order.append(saver)
         turns.begin_saving(saver)
