@@ -98,6 +98,7 @@ class Driver:
         self._failure: OSError | None = None
         self._waiting: deque[Ticket] = deque()
         self._dirty: list[ClientSession] = []
+        self._fenced = False
         self._arrivals = TaskArrivals() if arrivals is None else arrivals
 
     # -- the inbox -------------------------------------------------------------------------------------------------------
@@ -158,8 +159,16 @@ class Driver:
         self._waiting.clear()
         self._flush()
 
+    def fence(self) -> None:
+        """This node is dead: a turn that comes before its task has heard of it does nothing, and tells nothing."""
+        self._fenced = True
+        if self.snapshots is not None:
+            self.snapshots.fence()
+
     def _turn(self) -> float:
         """Take what waits; return when the next turn is due."""
+        if self._fenced:
+            return float("inf")
         now = self.last_turn = trio.current_time()
         self._pass(now)
         has_more = self._messages or self._requests or self._written or self._ended or self._failure

@@ -4,9 +4,11 @@
 where the system has it, has the kernel do the sync. The log code below is plain blocking code and never knows.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Final, Protocol, TypeVar
 
@@ -178,9 +180,14 @@ class KernelPersister:
 
     def sync_ended(self) -> None:
         """The kernel has rung: report how it ended."""
-        if not self._sync.is_busy:
+        if not self._sync.is_busy:  # rung for nothing: silence it, or it rings for ever
+            with suppress(BlockingIOError):
+                os.eventfd_read(self._sync.eventfd)
             return
-        problem = self._sync.end()
+        try:
+            problem = self._sync.end()
+        except OSError as trouble:  # of the call, not of the disk: how the sync ended is not known
+            problem = trouble
         self._fsync.observe(time.perf_counter() - self._began)
         records, self._records = self._records, ()
         if self._fenced:
@@ -200,10 +207,12 @@ class KernelPersister:
         """Wait for the sync that runs and for the thread, cancelled or not."""
         self.fence()
         with trio.CancelScope(shield=True):
-            if self._sync.is_busy:
-                await trio.to_thread.run_sync(self._sync.end)
-            self._sync.close()
-            await self._thread.aclose()
+            try:
+                if self._sync.is_busy:
+                    await trio.to_thread.run_sync(self._sync.end)
+                self._sync.close()
+            finally:
+                await self._thread.aclose()
 
 
 def with_kernel_syncs(thread: Persister, log: SplitLog, arrivals: Arrivals, on_done: OnDone, fsync: Histogram) -> Persister:

@@ -192,6 +192,8 @@ class Node:
         if self._fenced:
             return
         self._fenced = True
+        if self._driver is not None:
+            self._driver.fence()
         if self._persister is not None:
             self._persister.fence()
         if self._acceptor is not None:

@@ -88,7 +88,7 @@ class Snapshots:
     def take(self, effect: TakeSnapshot, store: Store) -> None:
         """Save `store` as it is now."""
         assert store.last_index == effect.last_index, "the label says what the store holds"
-        self._turns.begin_saving(self)
+        self._turns.begin_saving(self, trio.current_time())
         self._nursery.start_soon(self._take, effect, store, store.scan(self._slice_keys))
 
     def compact(self, effect: Compact) -> None:
@@ -111,10 +111,14 @@ class Snapshots:
         """Return a snapshot of this disk to be read; it stays until that is closed."""
         return Backup(snapshot, self._disk, self._work, self._pins)
 
+    def fence(self) -> None:
+        """This node is dead: the others need not wait for its turn, though its disk may still be at it."""
+        self._turns.leave(self, trio.current_time())
+
     def close(self) -> None:
         """Give descriptors back."""
         self._receiver.close()
-        self._turns.leave(self, trio.current_time())
+        self.fence()
 
     async def _take(self, effect: TakeSnapshot, store: Store, scan: Scan) -> None:
         start = SnapshotStart(

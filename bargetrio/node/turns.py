@@ -5,13 +5,16 @@ from typing import Final
 GRACE_S: Final = 0.25
 """Who is next may not be able to begin at once (its disk is behind what it has applied); for so long the others wait for it."""
 
+STUCK_S: Final = 600.0
+"""A node that saves for longer than this has a disk that hangs: the others wait no more."""
+
 
 class Turns:
     """One for all nodes of a process; each gives itself as `by`, and takes back what it took when it ends."""
 
     def __init__(self) -> None:
         self._saver: object | None = None
-        self._free_since = float("-inf")
+        self._free_since = self._began = float("-inf")
         self._waiting: list[object] = []
         """Who wants to save; who has not saved for longest comes first."""
         self._saved: list[object] = []
@@ -19,8 +22,9 @@ class Turns:
         self._hurrying: object | None = None
 
     def may_save(self, by: object, now: float, *, wants: bool) -> bool:
-        """Return whether this node may save its state now; one after another, each is done sooner, and each has its turn.
+        """Note whether this node wants to save its state, and return whether it may now.
 
+        One after another, each is done sooner, and each has its turn.
         Without an order one node may come last again and again, and its log grow to millions of entries (OWN-27).
         """
         if wants != (by in self._waiting):
@@ -29,13 +33,13 @@ class Turns:
                 self._waiting.sort(key=lambda each: self._saved.index(each) if each in self._saved else -1)
             else:
                 self._waiting.remove(by)
-        if self._saver is not None:
+        if self._saver is not None and now - self._began < STUCK_S:
             return self._saver is by
         return not self._waiting or self._waiting[0] is by or now - self._free_since > GRACE_S
 
-    def begin_saving(self, by: object) -> None:
+    def begin_saving(self, by: object, now: float) -> None:
         """From now on the others must wait."""
-        self._saver = by
+        self._saver, self._began = by, now
         self._forget(by)
         self._saved.append(by)
 

@@ -60,6 +60,7 @@ class Receiving:
 def maybe_take(core: "Core") -> None:
     """Ask for a snapshot when it is time, or when somebody asked for one."""
     if core.is_taking or core.installing is not None:
+        core.is_due = False
         return
     core.is_due = core.is_snapshot_asked or _is_time(core)
     if not core.is_due:

@@ -83,6 +83,12 @@ _URING_SETUP, _URING_ENTER, _URING_REGISTER = 425, 426, 427  # the same on every
 _SINGLE_MMAP: Final = 1
 _ENTER_GETEVENTS: Final = 1
 _REGISTER_EVENTFD: Final = 4
+_REGISTER_MOST_WORKERS: Final = 19
+_MOST_WORKERS: Final = 64
+"""All rings of a thread share their workers: as many as nodes, or one disk that hangs would hold up the others' syncs (OWN-28).
+
+The first ring's size is a limit too, so it has as many entries, though one is used at a time.
+"""
 _OP_FSYNC: Final = 3
 _FSYNC_DATASYNC: Final = 1
 _SQES_OFFSET: Final = 0x10000000
@@ -94,14 +100,16 @@ _U32: Final = struct.Struct("<I")
 
 
 class UringSync:
-    """With a ring of its own of one entry; implements KernelSync."""
+    """With a ring of its own; implements KernelSync."""
 
     def __init__(self) -> None:
         self.is_busy = False
         self._submitted = self._completed = 0
         self._kernel = _Kernel()
         params = bytearray(_PARAMS_BYTES)
-        self._ring_fd = self._kernel.call("io_uring_setup", _URING_SETUP, 1, (ctypes.c_char * _PARAMS_BYTES).from_buffer(params))
+        self._ring_fd = self._kernel.call(
+            "io_uring_setup", _URING_SETUP, _MOST_WORKERS, (ctypes.c_char * _PARAMS_BYTES).from_buffer(params)
+        )
         try:
             self._map(params)
             self.eventfd = _make_bell()
@@ -113,6 +121,11 @@ class UringSync:
             self._kernel.call(
                 "io_uring_register", _URING_REGISTER, self._ring_fd, _REGISTER_EVENTFD, ctypes.byref(bell), ctypes.c_uint(1)
             )
+            with suppress(OSError):  # since Linux 5.15; before, the first ring's size counts
+                most = (ctypes.c_uint * 2)(_MOST_WORKERS, 0)
+                self._kernel.call(
+                    "io_uring_register", _URING_REGISTER, self._ring_fd, _REGISTER_MOST_WORKERS, most, ctypes.c_uint(2)
+                )
         except BaseException:
             self._release()
             raise

@@ -76,8 +76,8 @@ class EpollHub:
 
     def register(self, descriptor: int, handler: "_Handler") -> None:
         """Call it when the descriptor is readable."""
-        self._handlers[descriptor] = handler
         self._epoll.register(descriptor, select.EPOLLIN)
+        self._handlers[descriptor] = handler
 
     def forget(self, descriptor: int, handler: "_Handler") -> bool:
         """Call it no more; return whether it was registered: a descriptor that was closed may be another's by now."""
@@ -129,7 +129,8 @@ class EpollHub:
             self._due.append(arrivals)
 
     async def _keep_time(self) -> None:
-        """Ring when the first deadline has come that anybody waits for."""
+        """Ring when the first deadline has come that anybody waits for; and at first, whatever was before."""
+        self.ring()
         while True:
             now = trio.current_time()
             later = (arrivals.deadline for arrivals in self._driven if arrivals.deadline > now)
@@ -246,8 +247,8 @@ class EpollArrivals:
                 raise Broken("closed here")
             reading = _Reading(self, connection, take)
             connection.on_close = reading.close
-            self.hub.register(reading.descriptor, reading.handler)
             try:
+                self.hub.register(reading.descriptor, reading.handler)
                 await reading.stopped.wait()
             finally:
                 connection.on_close = None

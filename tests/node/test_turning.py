@@ -30,3 +30,31 @@ async def test_a_loop_with_nothing_to_do_still_turns(autojump_clock: MockClock) 
             await trio.sleep(5.3)
             assert trio.current_time() - driver.last_turn <= 1.0
         nursery.cancel_scope.cancel()
+
+
+async def test_a_dead_node_takes_no_turn(autojump_clock: MockClock) -> None:
+    """Not even one that was due when it was killed: what it did then would be told after its death."""
+    told: list[object] = []
+
+    class Listening(Nobody):
+        def record(self, node_id: int | None, fact: object) -> None:
+            """Note it."""
+            told.append(fact)
+
+    core = Core(
+        node_id=0,
+        node_ids=(0, 1, 2),
+        remembered=Remembered(),
+        heartbeat_s=0.05,
+        election_s=(0.3, 0.6),
+        random=Random(1),
+        now=trio.current_time(),
+    )
+    driver = Driver(core=core, store=Store(), sink=Listening(), post=lambda to, m: None, addresses={}, request_timeout_s=5)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run)
+        await trio.sleep(0.2)
+        driver.fence()
+        await trio.sleep(2)
+        nursery.cancel_scope.cancel()
+    assert told == []

@@ -10,7 +10,7 @@ from trio.testing import MockClock
 from bargetrio.eventlog.event import DriverFact
 from bargetrio.kv.store import Store
 from bargetrio.node.driver import LONG_BACKLOG, Driver
-from bargetrio.node.turns import GRACE_S, Turns
+from bargetrio.node.turns import GRACE_S, STUCK_S, Turns
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import TakeSnapshot
 from bargetrio.raft.facts import Applied, Fact
@@ -153,7 +153,7 @@ def test_one_saves_at_a_time() -> None:
     """And only who began can end it."""
     turns = Turns()
     assert turns.may_save("a", 0, wants=False) and turns.may_save("b", 0, wants=False)
-    turns.begin_saving("a")
+    turns.begin_saving("a", 0)
     assert turns.may_save("a", 1, wants=False) and not turns.may_save("b", 1, wants=True)
     turns.end_saving("b", 1)
     assert not turns.may_save("b", 1, wants=True)
@@ -166,7 +166,7 @@ def test_each_has_its_turn_to_save() -> None:
     turns = Turns()
     order = []
     for node in "abc":
-        turns.begin_saving(node)
+        turns.begin_saving(node, 0)
         turns.end_saving(node, 0)
     for now in range(12):
         for node in "cba":
@@ -174,7 +174,7 @@ def test_each_has_its_turn_to_save() -> None:
         may = [node for node in "cba" if turns.may_save(node, now, wants=True)]
         (saver,) = may
         order.append(saver)
-        turns.begin_saving(saver)
+        turns.begin_saving(saver, now)
         turns.end_saving(saver, now + 1)
     assert "".join(order) == "abc" * 4
 
@@ -183,14 +183,17 @@ def test_nobody_waits_for_long_for_who_cannot_save() -> None:
     """The next one's disk hangs, or it does not want to any more, or its node has ended: the others go on."""
     turns = Turns()
     for node in "abc":
-        turns.begin_saving(node)
+        turns.begin_saving(node, 0)
         turns.end_saving(node, 0)
     assert turns.may_save("a", 0.0, wants=True) and not turns.may_save("b", 0.1, wants=True)
     assert turns.may_save("b", GRACE_S + 0.01, wants=True)
-    turns.begin_saving("c")
+    turns.begin_saving("c", 0)
     turns.end_saving("c", 1)
     assert not turns.may_save("b", 1, wants=True)
     turns.may_save("a", 1, wants=False)
     assert turns.may_save("b", 1, wants=True) and not turns.may_save("c", 1, wants=True)
     turns.leave("b", 1)
     assert turns.may_save("c", 1, wants=True)
+    turns.begin_saving("c", 2)
+    assert not turns.may_save("a", 1 + STUCK_S, wants=True)
+    assert turns.may_save("a", 3 + STUCK_S, wants=True)

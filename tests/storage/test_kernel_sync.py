@@ -1,14 +1,19 @@
 """The kernel's own sync: it ends once, says what went wrong, and rings."""
 
+import ctypes
 import errno
+import mmap
 import os
 import select
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from bargetrio.storage import kernel_sync
 from bargetrio.storage.kernel_sync import AioSync, KernelSync, UringSync, _Kernel, make_kernel_sync
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="io_uring and io_submit are Linux's")
@@ -94,6 +99,32 @@ def test_what_the_kernel_does_not_take_was_not_begun(tmp_path: Path, make: Make,
         assert sync.end() is None
         assert not is_readable(sync.eventfd, 0.01)
     sync.close()
+
+
+def test_a_sync_that_hangs_holds_up_nobody_elses(tmp_path: Path) -> None:
+    """OWN-28. Opening a pipe that nobody writes to hangs as a bad disk does, and takes a worker as a sync does."""
+    hanging, well = UringSync(), UringSync()
+    os.mkfifo(tmp_path / "pipe")
+    name = ctypes.create_string_buffer(os.fsencode(tmp_path / "pipe"))
+    pack_into = kernel_sync._SQE.pack_into
+
+    def pack_open(entries: mmap.mmap, offset: int, *sync: int) -> None:
+        open_, asynchronously, here = 18, 0x10, -100
+        pack_into(entries, offset, open_, asynchronously, 0, here, 0, ctypes.addressof(name), 0, os.O_RDONLY, 0)
+
+    with pytest.MonkeyPatch.context() as patch, (tmp_path / "file").open("wb", buffering=0) as file:
+        patch.setattr(kernel_sync, "_SQE", SimpleNamespace(pack_into=pack_open, size=kernel_sync._SQE.size))
+        hanging.begin(0)
+        patch.undo()
+        file.write(b"some bytes")
+        well.begin(file.fileno())
+        assert is_readable(well.eventfd, 5)
+        assert well.end() is None
+    os.close(os.open(tmp_path / "pipe", os.O_WRONLY))
+    with suppress(OSError):
+        hanging.end()
+    hanging.close()
+    well.close()
 
 
 def test_where_io_uring_is_forbidden_io_submit_serves(monkeypatch: pytest.MonkeyPatch) -> None:
