@@ -221,7 +221,7 @@ def test_without_a_quorum_the_banner_says_so_and_a_write_is_told(page: Page, dae
     leader = daemon.leader()
     page.evaluate(NOTE_BANNERS)  # it may be there for half a second only, less than lies between two looks of a test
     press(page, "cut", leader)
-    page.wait_for_function("window.bannersSeen.length > 0")
+    page.wait_for_function("() => window.bannersSeen.length > 0")
     expect(banner).to_be_hidden()
     assert any("No leader" in text for text in page.evaluate("window.bannersSeen"))
     assert daemon.leader() != leader
