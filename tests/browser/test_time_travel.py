@@ -177,7 +177,7 @@ def test_jumps_to_election_commit_and_fault(page: Page, daemon: Daemon) -> None:
     page.click("[data-jump='commit']")
     expect(page.locator("#table tr.current")).to_have_attribute("data-kind", "commit_advanced")
     wanted = "Barge.app.timeline.events.filter(event => event.kind === 'node_killed').pop()?.id"
-    page.wait_for_function(wanted)
+    page.wait_for_function(f"() => {wanted}")
     seek(page, page.evaluate(wanted))
     page.keyboard.press("F")
     assert wait_for_change(page, page.evaluate(wanted))
