@@ -12,18 +12,23 @@ from bargetrio.raft.records import Remembered
 from tests.node.test_remembering import Nobody
 
 
-async def test_a_loop_with_nothing_to_do_still_turns(autojump_clock: MockClock) -> None:
-    """Election time-outs of minutes: the watchdog must not take patience for a hang."""
+def make_driver(*, heartbeat_s: float, election_s: tuple[float, float], sink: Nobody) -> Driver:
+    """Return one of three nodes, whose messages reach nobody."""
     core = Core(
         node_id=0,
         node_ids=(0, 1, 2),
         remembered=Remembered(),
-        heartbeat_s=50,
-        election_s=(300, 600),
+        heartbeat_s=heartbeat_s,
+        election_s=election_s,
         random=Random(1),
         now=trio.current_time(),
     )
-    driver = Driver(core=core, store=Store(), sink=Nobody(), post=lambda to, message: None, addresses={}, request_timeout_s=5)
+    return Driver(core=core, store=Store(), sink=sink, post=lambda to, message: None, addresses={}, request_timeout_s=5)
+
+
+async def test_a_loop_with_nothing_to_do_still_turns(autojump_clock: MockClock) -> None:
+    """Election time-outs of minutes: the watchdog must not take patience for a hang."""
+    driver = make_driver(heartbeat_s=50, election_s=(300, 600), sink=Nobody())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(driver.run)
         for _ in range(20):
@@ -41,16 +46,7 @@ async def test_a_dead_node_takes_no_turn(autojump_clock: MockClock) -> None:
             """Note it."""
             told.append(fact)
 
-    core = Core(
-        node_id=0,
-        node_ids=(0, 1, 2),
-        remembered=Remembered(),
-        heartbeat_s=0.05,
-        election_s=(0.3, 0.6),
-        random=Random(1),
-        now=trio.current_time(),
-    )
-    driver = Driver(core=core, store=Store(), sink=Listening(), post=lambda to, m: None, addresses={}, request_timeout_s=5)
+    driver = make_driver(heartbeat_s=0.05, election_s=(0.3, 0.6), sink=Listening())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(driver.run)
         await trio.sleep(0.2)

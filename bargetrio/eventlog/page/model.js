@@ -350,7 +350,7 @@ window.Barge = window.Barge || {};
   };
 
   Barge.model = {
-    initial: initial, apply: apply, leaderOf: leaderOf, linkOf: linkOf, isCutOff: isCutOff, unreachable: unreachable, groupOf: groupOf, majority: majority, trouble: trouble,
+    initial: initial, apply: apply, leaderOf: leaderOf, linkOf: linkOf, isCutOff: isCutOff, unreachable: unreachable, majority: majority, trouble: trouble,
     messageOf: messageOf, KEPT_ENTRIES: KEPT_ENTRIES
   };
 })(window.Barge);
