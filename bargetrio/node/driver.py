@@ -116,6 +116,10 @@ class Driver:
         self._written.append((number, failure))
         self._arrivals.ring()
 
+    def write_ended(self, number: int, failure: OSError | None) -> None:
+        """As `write_done`, told in this loop just before or in a turn: a bell would only bring another turn, for nothing."""
+        self._written.append((number, failure))
+
     def snapshot_step_done(self, then: Then) -> None:
         """Something of a snapshot has ended, and the core is to know."""
         self._ended.append(then)

@@ -216,7 +216,10 @@ class KernelPersister:
 
 
 def with_kernel_syncs(thread: Persister, log: SplitLog, arrivals: Arrivals, on_done: OnDone, fsync: Histogram) -> Persister:
-    """Return a KernelPersister where the system, and who waits for the sync's end, can do it; else `thread`."""
+    """Return a KernelPersister where the system, and who waits for the sync's end, can do it; else `thread`.
+
+    It calls `on_done` in trio's thread, in what is watched by `arrivals` or within `begin`.
+    """
     try:
         sync = make_kernel_sync()
     except OSError:

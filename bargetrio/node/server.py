@@ -108,7 +108,7 @@ class Node:
             timed = TimedLog(folder.write, self._figures.fsync)
             thread = self._disk_work.persister(timed, driver.write_done, f"node {settings.node_id} disk")
             fsync = self._figures.fsync
-            persister = self._persister = with_kernel_syncs(thread, folder, self._arrivals, driver.write_done, fsync)
+            persister = self._persister = with_kernel_syncs(thread, folder, self._arrivals, driver.write_ended, fsync)
             driver.persister = persister
             identity = self._identity(folder)
             self._acceptor = Acceptor(listener, identity, self._serve, self._on_connection_error)

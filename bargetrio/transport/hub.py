@@ -1,11 +1,11 @@
-"""One loop for the sockets of all nodes of a process: an epoll, which trio awaits as one file.
+"""One loop for the sockets of all nodes of a process: an epoll, in the place where trio would wait for files.
 
 ```
 run: wait -> [recv, take] [recv, take] [a sync has ended] ... -> turn of node 0 -> turn of node 2 -> look again -> ...
 ```
-What one node sends to another of the same process is there at the next look, without a task being woken in between: see
-docs/decisions/one_task_a_node.md. The nodes stay apart all the same: they share nothing but this loop, and what a turn raises
-ends the node whose turn it was.
+It waits for trio's files, too, and lets trio go on as soon as that has something to do. What one node sends to another, of this
+process or of the next, is taken without a task being woken: see docs/decisions/one_task_a_node.md. The nodes stay apart all the
+same: they share nothing but this loop, and what a turn raises ends the node whose turn it was.
 """
 
 import os
@@ -19,9 +19,10 @@ import trio
 
 from bargetrio.transport.arrivals import NOW, Arrivals, Take, TaskArrivals, Turn, read_in_this_task
 from bargetrio.transport.stream import Broken, Connection, SocketConnection
+from bargetrio.transport.trio_wait import TrioWait, borrow
 
 SPELL_S: Final = 0.001
-"""The loop looks and turns for so long at a stretch, and once at least, before trio's other tasks are let in."""
+"""The loop looks and turns for so long at a stretch, and once at least, when trio's other tasks wait to be let in."""
 
 
 class EpollHub:
@@ -38,18 +39,18 @@ class EpollHub:
         """Who takes its turn after this look."""
         self._alarm = trio.CancelScope()
         """`_keep_time` rings at its deadline. It costs nothing while deadlines move on; a scope for each wait costs 7 µs."""
+        self._is_alarm_moved = False
+        self._trio_descriptor = -1
+        self._is_trio_ready = False
 
     async def run(self) -> NoReturn:
-        """Serve the nodes until cancelled."""
+        """Serve the nodes until cancelled: while trio waits if that can be had, else in this task."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_time)
-            while True:
-                await trio.lowlevel.wait_readable(self._epoll.fileno())
-                ends = time.perf_counter() + SPELL_S
-                while self._look():
-                    if time.perf_counter() >= ends:
-                        await trio.lowlevel.checkpoint()
-                        ends = time.perf_counter() + SPELL_S
+            with borrow() as wait:
+                if wait is not None:
+                    await self._run_while_trio_waits(wait)
+                await self._run_in_this_task()
 
     def ring(self) -> None:
         """Write to an eventfd. What somebody left before he called is seen: the bell is heard first, then who has rung."""
@@ -89,23 +90,66 @@ class EpollHub:
 
     # -- the loop ------------------------------------------------------------------------------------------------------------
 
-    def _look(self) -> bool:
-        """Read what is ready, once each, then give their turn to those who want it; return whether there was anything."""
-        ready = self._epoll.poll(0)
-        for descriptor, _ in ready:
-            if descriptor == self._bell:
-                self._hear_the_bell()
-            elif (handler := self._handlers.get(descriptor)) is not None:
+    async def _run_while_trio_waits(self, wait: TrioWait) -> NoReturn:
+        waiting = _WhileTrioWaits(self, wait)
+        self._trio_descriptor = wait.descriptor
+        self._epoll.register(wait.descriptor, select.EPOLLIN)
+        trio.lowlevel.add_instrument(waiting)
+        try:
+            await waiting.failed.wait()
+        finally:
+            trio.lowlevel.remove_instrument(waiting)
+            self._epoll.unregister(wait.descriptor)
+            self._trio_descriptor = -1
+        assert waiting.problem is not None
+        raise waiting.problem
+
+    async def _run_in_this_task(self) -> NoReturn:
+        while True:
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            ends = time.perf_counter() + SPELL_S
+            while self._look(0):
+                if time.perf_counter() >= ends:
+                    await trio.lowlevel.checkpoint()
+                    ends = time.perf_counter() + SPELL_S
+
+    def serve(self, wait: TrioWait, longest_s: float) -> bool:
+        """Look for so long, or until trio has something to do and our spell is over; return whether trio must not wait now."""
+        ends = time.perf_counter() + longest_s
+        spell_ends: float | None = None
+        self._is_alarm_moved = False
+        timeout = longest_s
+        while True:
+            self._is_trio_ready = False
+            has_served = self._look(timeout)
+            now = time.perf_counter()
+            if spell_ends is None and (self._is_trio_ready or self._is_alarm_moved or wait.has_tasks()):
+                spell_ends = now + SPELL_S
+            if spell_ends is None and now < ends:
+                timeout = ends - now
+            elif spell_ends is not None and has_served and now < spell_ends:
+                timeout = 0
+            else:  # it would wait as long as it had meant to, for what it has chosen before, and not for our files
+                return longest_s > 0 and not self._is_trio_ready
+
+    def _look(self, timeout: float) -> bool:
+        """Wait so long at most, read what is ready, once each, give their turn to those who want it; return whether any did."""
+        for descriptor, _ in self._epoll.poll(0 if self._due else timeout):
+            if (handler := self._handlers.get(descriptor)) is not None:
                 if not handler.arrivals.is_due:
                     handler.arrivals.is_due = True
                     self._due.append(handler.arrivals)
                 handler.ready()
+            elif descriptor == self._bell:
+                self._hear_the_bell()
+            elif descriptor == self._trio_descriptor:
+                self._is_trio_ready = True
         due, self._due = self._due, []
         for arrivals in due:
             arrivals.is_due = False
             if arrivals in self._driven:
                 self._turn(arrivals)
-        return bool(ready or due)
+        return bool(due)
 
     def _hear_the_bell(self) -> None:
         os.eventfd_read(self._bell)
@@ -122,6 +166,7 @@ class EpollHub:
             self._want(arrivals)
         elif deadline < self._alarm.deadline:
             self._alarm.deadline = deadline
+            self._is_alarm_moved = True
 
     def _want(self, arrivals: "EpollArrivals") -> None:
         if not arrivals.is_due:
@@ -138,6 +183,29 @@ class EpollHub:
             with self._alarm:
                 await trio.sleep_forever()
             self.ring()
+
+
+class _WhileTrioWaits(trio.abc.Instrument):
+    """Called by trio when it is about to wait; `failed` is set when the hub itself has a bug."""
+
+    def __init__(self, hub: EpollHub, wait: TrioWait) -> None:
+        self.failed = trio.Event()
+        self.problem: BaseException | None = None
+        self._hub = hub
+        self._wait = wait
+
+    def before_io_wait(self, timeout: float) -> None:
+        """Serve instead. Raises nothing: trio would only write it down, and go on without us."""
+        if self.problem is not None:
+            return
+        try:
+            must_go_on = self._hub.serve(self._wait, timeout)
+        except BaseException as problem:  # raised in the task that runs the hub
+            self.problem = problem
+            self.failed.set()
+            must_go_on = True
+        if must_go_on:
+            self._wait.skip()
 
 
 class _Handler:

@@ -1,12 +1,14 @@
-"""The contract of `Arrivals`, with both ways to read, on real sockets."""
+"""The contract of `Arrivals`, with all ways to read, on real sockets."""
 
 import os
 import socket
 import struct
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
 import pytest
 import trio
@@ -15,9 +17,30 @@ import trio.testing
 from bargetrio.transport.arrivals import NOW, Arrivals, TaskArrivals
 from bargetrio.transport.hub import EpollArrivals, EpollHub, make_arrivals
 from bargetrio.transport.stream import Broken, SocketConnection
+from bargetrio.transport.trio_wait import borrow
 
-BOTH = pytest.mark.parametrize("make", [TaskArrivals, EpollArrivals])
 Make = Callable[[], Arrivals]
+
+
+class PoorHub(EpollHub):
+    """One to whom trio's waiting is not lent."""
+
+    async def run(self) -> NoReturn:
+        """Run while somebody else has it."""
+        with borrow():
+            await super().run()
+
+
+class ArrivalsInATask(EpollArrivals):
+    """With a hub that runs as a task of trio's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hub.close()
+        self.hub = PoorHub()
+
+
+ALL = pytest.mark.parametrize("make", [TaskArrivals, EpollArrivals, ArrivalsInATask])
 
 
 class Reader:
@@ -90,7 +113,7 @@ async def until(condition: Callable[[], object]) -> None:
         await trio.sleep(0.001)
 
 
-@BOTH
+@ALL
 async def test_what_comes_is_taken_in_order_and_the_end_is_told(make: Make) -> None:
     """Bytes, then the other side's goodbye."""
     async with house(make) as home:
@@ -103,7 +126,7 @@ async def test_what_comes_is_taken_in_order_and_the_end_is_told(make: Make) -> N
         assert reader.problem is None
 
 
-@BOTH
+@ALL
 async def test_a_reset_and_a_close_at_this_end_are_broken_connections(make: Make) -> None:
     """Nobody waits for ever for a connection that is gone."""
     async with house(make) as home:
@@ -130,7 +153,7 @@ async def test_a_reset_and_a_close_at_this_end_are_broken_connections(make: Make
         connection.close()
 
 
-@BOTH
+@ALL
 async def test_what_take_raises_ends_that_connection_alone(make: Make) -> None:
     """A bug with one client is not the node's."""
     async with house(make) as home:
@@ -144,7 +167,7 @@ async def test_what_take_raises_ends_that_connection_alone(make: Make) -> None:
         assert not good.ended.is_set()
 
 
-@BOTH
+@ALL
 async def test_nothing_more_is_read_until_there_is_room(make: Make) -> None:
     """Back-pressure: who sends too much waits at its socket, and nobody else does."""
     async with house(make) as home:
@@ -162,7 +185,7 @@ async def test_nothing_more_is_read_until_there_is_room(make: Make) -> None:
         await until(lambda: eager.taken == [b"first", b"second"])
 
 
-@BOTH
+@ALL
 async def test_a_ring_from_any_thread_gives_a_turn_and_its_reason_is_seen(make: Make) -> None:
     """The disk's thread leaves its word, then rings."""
     left: list[int] = []
@@ -191,7 +214,7 @@ async def test_a_ring_from_any_thread_gives_a_turn_and_its_reason_is_seen(make: 
     arrivals.close()
 
 
-@BOTH
+@ALL
 async def test_a_turn_comes_when_it_is_due_and_at_once_if_that_is_now(make: Make) -> None:
     """Timers hang on it, the next one may be sooner than the last, and a turn too early is no harm."""
     pauses = [0.05, 0.02, 0.0, 0.03, 0.0, 0.0]
@@ -224,7 +247,7 @@ async def test_a_turn_comes_when_it_is_due_and_at_once_if_that_is_now(make: Make
     arrivals.close()
 
 
-@BOTH
+@ALL
 async def test_who_always_has_more_lets_others_run(make: Make) -> None:
     """NOW is not a loop of its own."""
     turns = 0
@@ -246,7 +269,7 @@ async def test_who_always_has_more_lets_others_run(make: Make) -> None:
     arrivals.close()
 
 
-@BOTH
+@ALL
 async def test_what_a_turn_raises_ends_the_drive(make: Make) -> None:
     """A node that must not go on says so there."""
 
@@ -349,4 +372,75 @@ async def test_this_system_gets_its_fastest_way() -> None:
     """Linux has epoll."""
     arrivals = make_arrivals()
     assert isinstance(arrivals, EpollArrivals if sys.platform == "linux" else TaskArrivals)
+    arrivals.close()
+
+
+@ALL
+async def test_who_always_has_more_holds_up_no_file_no_thread_and_no_timer(make: Make) -> None:
+    """What trio itself waits for is noticed between turns, whoever does the waiting."""
+    arrivals = make()
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    with near, far, trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(arrivals.run)
+            nursery.start_soon(arrivals.drive, lambda: NOW)
+            await trio.sleep(0.01)
+            await trio.to_thread.run_sync(far.send, b"word")
+            await trio.lowlevel.wait_readable(near)
+            nursery.cancel_scope.cancel()
+    arrivals.close()
+
+
+@ALL
+async def test_a_turn_wakes_a_task_at_once(make: Make) -> None:
+    """Though nothing else happens, and nobody's time has come."""
+    arrivals = make()
+    rung, woken = False, trio.Event()
+
+    def turn() -> float:
+        if rung:
+            woken.set()
+        return trio.current_time() + 60
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(arrivals.run)
+            nursery.start_soon(arrivals.drive, turn)
+            await trio.testing.wait_all_tasks_blocked()
+            rung = True
+            bell = threading.Timer(0.05, arrivals.ring)
+            bell.start()
+            await woken.wait()
+            nursery.cancel_scope.cancel()
+    bell.join()
+    arrivals.close()
+
+
+async def test_trio_waits_no_second_time() -> None:
+    """It chose how long before the hub waited in its place, and meanwhile it would hear of nothing that is the hub's."""
+    hub = EpollHub()
+    with borrow() as wait:
+        assert wait is not None
+        began = time.perf_counter()
+        assert hub.serve(wait, 0.02)
+        assert time.perf_counter() - began >= 0.02
+        assert not hub.serve(wait, 0)
+    hub.close()
+
+
+async def test_a_bug_of_the_hub_itself_ends_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, and not only written down by trio."""
+    arrivals = EpollArrivals()
+
+    def bug(arrivals: EpollArrivals) -> None:
+        raise ZeroDivisionError("in the hub")
+
+    monkeypatch.setattr(arrivals.hub, "_turn", bug)
+    with trio.fail_after(5), pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError, match="in the hub")):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(arrivals.drive, lambda: NOW)
+            with pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError)) as caught:
+                await arrivals.run()
+            raise caught.value.exceptions[0]
     arrivals.close()
