@@ -15,6 +15,9 @@ class Dropping(Recorder):
     def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         """Drop it."""
 
+    def note(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+        """Drop it."""
+
 
 if __name__ == "__main__":
     setattr(daemon, "Recorder", Dropping)  # noqa: B010

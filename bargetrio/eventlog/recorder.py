@@ -1,7 +1,8 @@
 """The recorder: numbers, stamps and keeps facts, in two rings that say what they dropped.
 
-Heartbeats have a ring of their own, so that an hour of them does not push out last night's election. `record` is on the hot path:
-it copies short commands (preview.py says why) and leaves everything else to whoever reads.
+Heartbeats have a ring of their own, so that an hour of them does not push out last night's election. A node's pass only
+notes its facts, with their time, and has them kept when it has sent what others wait for; of commands short copies are kept
+(preview.py says why), and everything else is left to whoever reads.
 """
 
 from collections import Counter, deque
@@ -13,9 +14,9 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from bargetrio.eventlog.event import Beat, DriverFact, Event, NodeCrashed, NodeKilled, NodeRecovered
+from bargetrio.eventlog.event import Beat, DriverFact, Event, NodeCrashed, NodeKilled, NodeRecovered, RequestReceived
 from bargetrio.eventlog.preview import copied, shown
-from bargetrio.raft.facts import AppendAccepted, AppendSent, Fact, RoleChanged
+from bargetrio.raft.facts import AppendAccepted, AppendSent, Applied, Fact, RoleChanged
 
 CAPACITY: Final = 20_000
 HEARTBEATS: Final = 2_000
@@ -24,6 +25,7 @@ SCANNED_BEATS: Final = 200
 
 _OWN_FIELDS: Final = ("term", "index", "peer", "first_commands")
 _OF_ROLES: Final = frozenset({RoleChanged, NodeKilled, NodeCrashed, NodeRecovered})
+_OF_COMMANDS: Final = frozenset({AppendSent, AppendAccepted, Applied, RequestReceived})
 _FREQUENT: Final = frozenset(
     {"request_received", "append_sent", "append_accepted", "commit_advanced", "applied", "request_answered", "read_served"}
 )
@@ -80,30 +82,47 @@ class Recorder:
         self._last_event_seq = 0
         self._roles: dict[int | None, str] = {}
         self._bell: trio.Event | None = None
+        self._noted: list[tuple[float, int | None, Fact | DriverFact]] = []
+        self._copied: tuple[tuple[Any, ...], tuple[Any, ...]] = (), ()
+        """The last commands that were copied, and their copies."""
 
     def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         """Number, stamp and keep the fact."""
-        self.last_seq = seq = self.last_seq + 1
-        self.counts[node_id, fact.kind] += 1
-        if isinstance(fact, (AppendSent, AppendAccepted)) and not fact.count:
-            self.heartbeats += 1
-            self._beats.append(Kept(seq, self._wall_clock(), node_id, fact, self._roles.get(node_id, "")))
+        self.note(node_id, fact)
+        self.settle()
+
+    def note(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+        """Stamp it, and leave the rest to `settle`."""
+        self._noted.append((self._wall_clock(), node_id, fact))
+
+    def settle(self) -> None:
+        """Number and keep what was noted."""
+        noted = self._noted
+        if not noted:
             return
-        commands: Any = getattr(fact, "first_commands", None)
-        if commands:
-            copies: Any = tuple([copied(command) for command in commands])
-            fact = msgspec.structs.replace(fact, first_commands=copies)
-        if type(fact) in _OF_ROLES:
-            self._note_role(node_id, fact)
-        events = self._events
-        if len(events) == events.maxlen:
-            self._dropped += 1
-            self._last_dropped_seq = events[0].seq
-        events.append(Kept(seq, self._wall_clock(), node_id, fact, self._roles.get(node_id, "")))
-        self._last_event_seq = seq
-        if self._bell is not None:
+        self._noted = []
+        seq, counts, roles, events = self.last_seq, self.counts, self._roles, self._events
+        for time, node_id, fact in noted:
+            seq += 1
+            counts[node_id, fact.kind] += 1
+            if (type(fact) is AppendSent or type(fact) is AppendAccepted) and not fact.count:
+                self.heartbeats += 1
+                self._beats.append(Kept(seq, time, node_id, fact, roles.get(node_id, "")))
+                continue
+            if type(fact) in _OF_COMMANDS:
+                fact = self._with_copies(fact)
+            elif type(fact) in _OF_ROLES:
+                self._note_role(node_id, fact)
+            if len(events) == events.maxlen:
+                self._dropped += 1
+                self._last_dropped_seq = events[0].seq
+            # What Kept(...) does, in a third of the time.
+            events.append(tuple.__new__(Kept, (seq, time, node_id, fact, roles.get(node_id, ""))))
+            self._last_event_seq = seq
+        if self._bell is not None and self._last_event_seq > self.last_seq:
             self._bell.set()
             self._bell = None
+        self.last_seq = seq
 
     async def wait(self, after_seq: int) -> None:
         """Return once there is an event after `after_seq` that is not a heartbeat."""
@@ -182,6 +201,17 @@ class Recorder:
             heartbeat=isinstance(fact, (AppendSent, AppendAccepted)) and not fact.count,
             detail=detail,
         )
+
+    def _with_copies(self, fact: Any) -> Any:
+        """Return the fact with copies of its commands; several facts in a row tell of the very same commands."""
+        commands = fact.first_commands
+        if not commands:
+            return fact
+        known, copies = self._copied
+        if len(commands) != len(known) or commands[0] is not known[0] or commands[-1] is not known[-1]:
+            copies = tuple([copied(command) for command in commands])
+            self._copied = commands, copies
+        return msgspec.structs.replace(fact, first_commands=copies)
 
     def _note_role(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         match fact:

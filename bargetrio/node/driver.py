@@ -174,7 +174,10 @@ class Driver:
         if self._fenced:
             return float("inf")
         now = self.last_turn = trio.current_time()
-        self._pass(now)
+        try:
+            self._pass(now)
+        finally:
+            self._sink.settle()  # only now: nobody waits for it
         has_more = self._messages or self._requests or self._written or self._ended or self._failure
         return NOW if has_more else self._next_deadline()
 
@@ -230,7 +233,7 @@ class Driver:
         for effect in self.core.take_effects():
             match effect:
                 case Announce():
-                    self._sink.record(self.core.node_id, effect.fact)
+                    self._sink.note(self.core.node_id, effect.fact)
                     self._figures.note(effect.fact)
                 case Send():
                     self._post(effect.to, effect.message)
@@ -297,7 +300,7 @@ class Driver:
             self._waiting += tickets
             self.core.propose_all(tickets, commands, now)
             fact = RequestReceived(count=len(tickets), op="write", first_commands=tuple(commands[:3]))
-            self._sink.record(self.core.node_id, fact)
+            self._sink.note(self.core.node_id, fact)
 
     def _take_read(self, session: ClientSession, request: Get | List, deadline: float, now: float) -> None:
         if request.read == "stale":
@@ -379,7 +382,7 @@ class Driver:
                 session.flush()
 
     def _tell_answered(self, count: int, op: str, error: str) -> None:
-        self._sink.record(self.core.node_id, RequestAnswered(count=count, op=op, error=error))
+        self._sink.note(self.core.node_id, RequestAnswered(count=count, op=op, error=error))
 
 
 def _answer_of(outcome: Written | Removed | Refused | Unusable, request_id: int, index: int, term: int) -> Struct:

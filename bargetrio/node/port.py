@@ -24,6 +24,14 @@ class Sink(Protocol):
         """Number, stamp and keep the fact; never blocks, never raises."""
         ...
 
+    def note(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+        """As `record`, but only stamp it now: who calls this calls `settle` soon, before it lets others run."""
+        ...
+
+    def settle(self) -> None:
+        """Do for what was noted what `record` would have done."""
+        ...
+
 
 class NodeSettings(Struct, frozen=True, kw_only=True):
     """What a node is told when it is built; durations in seconds, addresses as "host:port"."""

@@ -5,7 +5,7 @@ import trio
 import trio.testing
 from msgspec import Raw
 
-from bargetrio.eventlog.event import KINDS, DriverFact, Event, NodeKilled, NodeRecovered
+from bargetrio.eventlog.event import KINDS, DriverFact, Event, NodeKilled, NodeRecovered, RequestReceived
 from bargetrio.eventlog.preview import copied, preview_text, shown
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.kv.commands import encode_command
@@ -238,3 +238,32 @@ def test_heartbeats_in_a_word() -> None:
     recorder.record(2, heard(0))
     recorder.record(0, sent(0))
     assert [(beat.node, beat.peer, beat.age_ms) for beat in recorder.beats()] == [(1, 0, 3000.0), (2, 0, 2000.0)]
+
+
+def test_what_is_noted_has_its_time_and_is_kept_in_its_order_when_it_is_settled() -> None:
+    """A node's pass sends first what others wait for. What somebody records meanwhile comes after what was noted before."""
+    clock = iter([10.0, 11.0, 12.0])
+    recorder = Recorder("run", wall_clock=lambda: next(clock))
+    recorder.note(1, CommitAdvanced(term=1, index=5, old_index=4, digest=0))
+    assert (recorder.last_seq, recorder.page(None, limit=9).events) == (0, [])
+    recorder.note(1, RoleChanged(term=2, old="leader", new="follower", reason="a higher term"))
+    recorder.record(2, NodeKilled())
+    told = [(kept.seq, kept.time, kept.node, kept.fact.kind, kept.role) for kept in recorder.page(None, limit=9).events]
+    assert told == [
+        (1, 10.0, 1, "commit_advanced", ""),
+        (2, 11.0, 1, "role_changed", "follower"),
+        (3, 12.0, 2, "node_killed", "killed"),
+    ]
+    recorder.settle()
+    assert recorder.last_seq == 3
+
+
+def test_facts_about_the_same_commands_share_their_copies_and_others_do_not() -> None:
+    """The leader tells of each write four times: received, sent twice, applied."""
+    recorder = Recorder("run", wall_clock=lambda: 0.0)
+    first, second = Raw(b'{"op":"put","key":"a","value":"1"}'), Raw(b'{"op":"put","key":"b","value":"2"}')
+    for commands in ((first, second), (first, second), (first,), (second,), (second, first)):
+        recorder.record(0, RequestReceived(count=len(commands), op="write", first_commands=commands))
+    told = [kept.fact.first_commands for kept in recorder.page(None, limit=9).events if isinstance(kept.fact, RequestReceived)]
+    assert told == [(bytes(first), bytes(second))] * 2 + [(bytes(first),), (bytes(second),), (bytes(second), bytes(first))]
+    assert told[0] is told[1]

@@ -20,6 +20,12 @@ class Nobody:
     def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         pass
 
+    def note(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+        self.record(node_id, fact)
+
+    def settle(self) -> None:
+        pass
+
 
 class SlowFolder:
     """A folder in which two writers at once would meet."""

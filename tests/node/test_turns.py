@@ -56,6 +56,13 @@ class House:
         driver.snapshots = self.saved  # type: ignore[assignment]
         return driver
 
+    def note(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+        """As `record`."""
+        self.record(node_id, fact)
+
+    def settle(self) -> None:
+        """Nothing is left to do."""
+
     def record(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
         """Note what is applied; the follower learns what is committed when the leader begins."""
         if isinstance(fact, Applied) and node_id is not None:
