@@ -144,7 +144,7 @@ class Daemon:
     async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         """Stop at the first signal, in the middle of a recovery too."""
         async for number in signals:
-            print(f"stopping ({signal.Signals(number).name})", flush=True)
+            _say(f"stopping ({signal.Signals(number).name})")
             self._stop(nursery)
             return
 
@@ -254,13 +254,12 @@ class Daemon:
     # -- telling ---------------------------------------------------------------------------------------------------------
 
     def _print_places(self) -> None:
-        print(f"Barge: cluster {self._configuration.cluster}, {'all nodes' if self._alone else 'one of several daemons'}")
+        lines = [f"Barge: cluster {self._configuration.cluster}, {'all nodes' if self._alone else 'one of several daemons'}"]
         for node_id in self._node_ids:
             node = self._configuration.node(node_id)
-            print(f"  node {node_id}  {node.listen}  data in {self._configuration.data_dir / f'node-{node_id}'}")
-        print(f"  page    http://{self._api}/")
-        print(f"  API     http://{self._api}/keys  (docs/rest.md)")
-        print("  Ctrl-C stops it", flush=True)
+            lines.append(f"  node {node_id}  {node.listen}  data in {self._configuration.data_dir / f'node-{node_id}'}")
+        lines += [f"  page    http://{self._api}/", f"  API     http://{self._api}/keys  (docs/rest.md)", "  Ctrl-C stops it"]
+        _say("\n".join(lines))
 
     async def _print_leader(self) -> None:
         """Say who leads, whenever that changes."""
@@ -270,7 +269,7 @@ class Daemon:
             known = self._supervisor.known_leader()
             if known is not None and (known.leader, known.term) != last:
                 last = known.leader, known.term
-                print(f"leader: node {known.leader} in term {known.term}", flush=True)
+                _say(f"leader: node {known.leader} in term {known.term}")
             await trio.sleep(0.1)
             with trio.move_on_after(STATUS_S):  # what a node knows of a leader may change without an event
                 await self._recorder.wait(seen)
@@ -337,6 +336,16 @@ async def caged(name: str, work: Callable[[], Awaitable[None]]) -> None:
         except Exception as problem:
             log.error("%s failed: %s: %s", name, type(problem).__name__, problem)
         await trio.sleep(AGAIN_S)
+
+
+def _say(text: str) -> None:
+    """Print it. If nobody reads any more (`bargetrio serve | head`), say it to nobody: that is no reason to stop."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        nobody = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nobody, sys.stdout.fileno())  # or the interpreter complains at its end of what is still to be flushed
+        os.close(nobody)
 
 
 def _raise_file_limit() -> None:

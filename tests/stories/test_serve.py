@@ -74,6 +74,28 @@ def test_it_stops_within_a_second_with_open_pages_and_stalled_readers(tmp_path: 
             assert "Traceback" not in daemon.output.read_text()
 
 
+def test_nobody_has_to_read_what_it_says(tmp_path: Path) -> None:
+    """`bargetrio serve | head -1`: it serves on, and its end is no error."""
+    daemon = Daemon(write_configuration(tmp_path, 3))
+    command = [sys.executable, "-m", "bargetrio", "serve", "--config", str(daemon.configuration)]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    daemon.process = process
+    daemon.output.touch()
+    try:
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline().startswith("Barge: cluster")
+        process.stdout.close()
+        first = daemon.leader()
+        daemon.kill_node(first)
+        daemon.wait_for(lambda: daemon.leader() != first, "another leader, which would be said, too")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert process.stderr.read() == ""
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_debug_writes_the_log_as_it_runs_and_completes_it(tmp_path: Path) -> None:
     """log.html and events.jsonl hold the story, the last events included."""
     with running(tmp_path, 3, "--debug", "--events", "events.jsonl") as daemon:
