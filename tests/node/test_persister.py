@@ -13,7 +13,7 @@ from bargetrio.node.figures import Histogram
 from bargetrio.node.persister import SMALL_BYTES, KernelPersister, Persister, ThreadPersister, with_kernel_syncs
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import Append, HardState, Record
-from bargetrio.storage.kernel_sync import UringSync
+from bargetrio.storage.kernel_sync import make_kernel_sync
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.wal import OpenFolder, open_folder
 from bargetrio.transport.arrivals import TaskArrivals
@@ -132,23 +132,31 @@ async def test_nothing_is_reported_after_the_fence(tmp_path: Path, kind: str) ->
         assert each.done in ([], [(1, "")])  # the thread may have been done before the fence
 
 
-class FailingSync(UringSync):
+class FailingSync:
     """A disk that says EIO when it is asked to sync, or at the end of it."""
 
     def __init__(self, at: str) -> None:
-        super().__init__()
-        self.at = at
+        self._at = at
+        self._sync = make_kernel_sync()
+        self.eventfd = self._sync.eventfd
+
+    @property
+    def is_busy(self) -> bool:
+        return self._sync.is_busy
 
     def begin(self, descriptor: int) -> None:
         """Fail, or begin."""
-        if self.at == "begin":
+        if self._at == "begin":
             raise OSError(errno.EIO, "no")
-        super().begin(descriptor)
+        self._sync.begin(descriptor)
 
     def end(self) -> OSError | None:
         """End badly."""
-        super().end()
+        self._sync.end()
         return OSError(errno.EIO, "no")
+
+    def close(self) -> None:
+        self._sync.close()
 
 
 @pytest.mark.parametrize("at", ["begin", "end"])
