@@ -35,8 +35,11 @@ SHAPE = "16x16"
 SATURATED = "100x10"
 SLOW_DISK_MS = 50
 MANY_KEYS = 100_000
-EVERY_S = 60
-"""With --send a follower is away so often, for a third of that."""
+LEAVES_S = 10
+"""With --send a follower leaves after so long, until the leader's log begins behind the end of its own; and again when it has
+what it was sent."""
+WAY = 10_000
+"""So many entries, and more than are on their way at any moment, may still reach a follower that is being killed."""
 PAUSE_S = 0.002
 """So long a client waits before it asks all nodes again."""
 
@@ -197,14 +200,16 @@ class Calm:
         self.wrong: list[str] = []
         self._leader, self._term = barge.leader()
         self._follower = (self._leader + 1) % 3
+        self._leaves_at = float(LEAVES_S)
+        self._installed = 0.0
+        self._lacks: int | None = None
+        """Of a follower that is away: when the leader's log begins behind this, only a snapshot can help it."""
+        self._returning = threading.Thread(target=barge.revive, args=[self._follower])
         if slow_disk:
             barge.ask("/faults", "PUT", {"disks": [{"node": self._follower, "delay_ms": SLOW_DISK_MS}]})
 
     def run(self, seconds: float) -> None:
         """Write; look each second who leads."""
-        every = min(EVERY_S, seconds / 2)
-        leaves, returns = every / 3, seconds + 1
-        returning = threading.Thread()
         for window in self._barge.load(SATURATED, 1.0, self._leader, self._keys):
             self.rates.append(window.answers / window.seconds)
             self.slowest = max(self.slowest, window.latencies[-1] if window.latencies else window.seconds)
@@ -212,16 +217,9 @@ class Calm:
                 self.wrong.append(f"{window.errors} puts failed at {window.at:.0f} s")
             if window.at >= seconds:
                 break
-            if self._send and window.at >= leaves:
-                self._barge.kill(self._follower)
-                leaves, returns = leaves + every, window.at + every / 3
-            elif window.at >= returns:
-                returning = threading.Thread(target=self._barge.revive, args=[self._follower])
-                returning.start()
-                returns = seconds + 1
             self._look(window.at)
-        if returning.ident is not None:
-            returning.join()
+        if self._returning.ident is not None:
+            self._returning.join()
         self._look(seconds)
 
     def events(self, kind: str) -> float:
@@ -234,6 +232,20 @@ class Calm:
         if term != self._term:
             self.wrong.append(f"a change of term without a cause at {at:.0f} s: {self._term}, then {term}")
             self._term = term
+        if self._send:
+            self._come_or_go(views[self._leader], at)
+
+    def _come_or_go(self, leader: Any, at: float) -> None:
+        installed = self.events("snapshot_installed")
+        if installed > self._installed:
+            self._installed, self._leaves_at = installed, at + LEAVES_S
+        if self._lacks is None and at >= self._leaves_at:
+            self._barge.kill(self._follower)
+            self._lacks = leader["last_log_index"] + WAY
+        elif self._lacks is not None and leader["log_start"] > self._lacks:
+            self._returning = threading.Thread(target=self._barge.revive, args=[self._follower])
+            self._returning.start()
+            self._lacks, self._leaves_at = None, float("inf")
 
 
 def _metric(barge: Cluster, name: str, label: str) -> float:
