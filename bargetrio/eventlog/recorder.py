@@ -208,7 +208,7 @@ class Recorder:
         if not commands:
             return fact
         known, copies = self._copied
-        if len(commands) != len(known) or commands[0] is not known[0] or commands[-1] is not known[-1]:
+        if len(commands) != len(known) or any([mine is not other for mine, other in zip(commands, known, strict=True)]):
             copies = tuple([copied(command) for command in commands])
             self._copied = commands, copies
         return msgspec.structs.replace(fact, first_commands=copies)

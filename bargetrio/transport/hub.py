@@ -130,7 +130,7 @@ class EpollHub:
             elif spell_ends is not None and has_served and now < spell_ends:
                 timeout = 0
             else:  # it would wait as long as it had meant to, for what it has chosen before, and not for our files
-                return longest_s > 0 and not self._is_trio_ready
+                return longest_s > 0  # though its files were ready: a turn may have closed the one that was
 
     def _look(self, timeout: float) -> bool:
         """Wait so long at most, read what is ready, once each, give their turn to those who want it; return whether any did."""

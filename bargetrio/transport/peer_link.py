@@ -116,6 +116,8 @@ class PeerLink:
                 self._connection, self.connected = connection, True
                 self._on_up(self.peer_id, greeted.store_id)
                 await _until_it_ends(connection)
+                # Before the nursery closes: a turn may come in between, and post.
+                self._nursery = self._connection = None
                 nursery.cancel_scope.cancel()
         finally:
             self._nursery = None

@@ -11,6 +11,7 @@ from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.kv.commands import encode_command
 from bargetrio.protocol.requests import Delete, Put
 from bargetrio.raft.facts import AppendAccepted, AppendSent, Applied, CommitAdvanced, Fact, RoleChanged
+from bargetrio.raft.messages import NO_OP
 
 
 def commit(index: int) -> CommitAdvanced:
@@ -262,8 +263,14 @@ def test_facts_about_the_same_commands_share_their_copies_and_others_do_not() ->
     """The leader tells of each write four times: received, sent twice, applied."""
     recorder = Recorder("run", wall_clock=lambda: 0.0)
     first, second = Raw(b'{"op":"put","key":"a","value":"1"}'), Raw(b'{"op":"put","key":"b","value":"2"}')
-    for commands in ((first, second), (first, second), (first,), (second,), (second, first)):
+    for commands in ((first, second), (first, second), (first,), (second,), (second, first), (second, second)):
         recorder.record(0, RequestReceived(count=len(commands), op="write", first_commands=commands))
     told = [kept.fact.first_commands for kept in recorder.page(None, limit=9).events if isinstance(kept.fact, RequestReceived)]
-    assert told == [(bytes(first), bytes(second))] * 2 + [(bytes(first),), (bytes(second),), (bytes(second), bytes(first))]
+    assert told == [(bytes(first), bytes(second))] * 2 + [(bytes(first),), (bytes(second),), (bytes(second), bytes(first))] + [
+        (bytes(second), bytes(second))
+    ]
     assert told[0] is told[1]
+    for middle in (first, second):
+        recorder.record(0, RequestReceived(count=3, op="write", first_commands=(NO_OP, middle, NO_OP)))
+    told = [kept.fact.first_commands for kept in recorder.page(None, limit=2).events if isinstance(kept.fact, RequestReceived)]
+    assert [commands[1] for commands in told] == [bytes(first), bytes(second)]

@@ -426,6 +426,11 @@ async def test_trio_waits_no_second_time() -> None:
         assert hub.serve(wait, 0.02)
         assert time.perf_counter() - began >= 0.02
         assert not hub.serve(wait, 0)
+        ready = os.eventfd(1)  # in the place of trio's: what was ready may be closed by a turn, and then trio would wait
+        hub._trio_descriptor = ready
+        hub._epoll.register(ready)
+        assert hub.serve(wait, 5)
+    os.close(ready)
     hub.close()
 
 
