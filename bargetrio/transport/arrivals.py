@@ -22,7 +22,11 @@ Take = Callable[[bytes], trio.Event | None]
 
 
 Turn = Callable[[], float]
-"""A node's turn: takes what came, and returns the moment when it wants to be called again though nothing comes, or NOW."""
+"""A node's turn: takes what came, and returns the moment when it wants to be called again though nothing comes, or NOW.
+
+Turns, `Take` and what is watched may run outside of any task: they can set events and start tasks in a nursery that they know,
+but enter no cancel scope, take no lock, and find no context variable of their node's.
+"""
 
 Turnstile = Callable[[], Awaitable[None]]
 """Waited for before each turn: how a simulation makes a process stand still."""

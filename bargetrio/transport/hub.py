@@ -13,6 +13,7 @@ import select
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import trio
@@ -99,7 +100,8 @@ class EpollHub:
             await waiting.failed.wait()
         finally:
             trio.lowlevel.remove_instrument(waiting)
-            self._epoll.unregister(wait.descriptor)
+            with suppress(ValueError):  # closed meanwhile, which is the problem that was met
+                self._epoll.unregister(wait.descriptor)
             self._trio_descriptor = -1
         assert waiting.problem is not None
         raise waiting.problem
@@ -186,7 +188,7 @@ class EpollHub:
 
 
 class _WhileTrioWaits(trio.abc.Instrument):
-    """Called by trio when it is about to wait; `failed` is set when the hub itself has a bug."""
+    """Called by trio when it is about to wait; `failed` is set when that raised, which is then `problem`."""
 
     def __init__(self, hub: EpollHub, wait: TrioWait) -> None:
         self.failed = trio.Event()
@@ -199,13 +201,13 @@ class _WhileTrioWaits(trio.abc.Instrument):
         if self.problem is not None:
             return
         try:
-            must_go_on = self._hub.serve(self._wait, timeout)
+            if self._hub.serve(self._wait, timeout):
+                self._wait.skip()
         except BaseException as problem:  # raised in the task that runs the hub
             self.problem = problem
             self.failed.set()
-            must_go_on = True
-        if must_go_on:
-            self._wait.skip()
+            with suppress(Exception):  # then it is raised when trio has waited
+                self._wait.skip()
 
 
 class _Handler:

@@ -1,5 +1,7 @@
 """Who waits in trio's place: one at a time, and only where trio's parts are as we know them."""
 
+import sys
+
 import pytest
 import trio
 from trio._core._run import GLOBAL_RUN_CONTEXT
@@ -49,9 +51,13 @@ async def test_a_trio_that_keeps_its_parts_elsewhere_lends_nothing(part: str, mo
                 raise AttributeError(name)
             return getattr(GLOBAL_RUN_CONTEXT.runner, name)
 
-    class Context:
-        runner = Runner()
+    monkeypatch.setattr("bargetrio.transport.trio_wait._find_runner", Runner)
+    with borrow() as wait:
+        assert wait is None
 
-    monkeypatch.setattr("bargetrio.transport.trio_wait.GLOBAL_RUN_CONTEXT", Context())
+
+async def test_a_trio_without_the_name_we_know_lends_nothing_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is no reason not to start."""
+    monkeypatch.setitem(sys.modules, "trio._core._run", None)
     with borrow() as wait:
         assert wait is None

@@ -1,0 +1,99 @@
+"""The line to one peer, where its connection ends."""
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import trio
+
+from bargetrio.raft.messages import VoteReply
+from bargetrio.transport.faults import LinkFaults
+from bargetrio.transport.peer_link import PeerLink
+from bargetrio.transport.stream import Connection, Listener
+
+
+class Line:
+    """A connection that stands until it is hung up, and the network that leads to it."""
+
+    unsent_bytes = 0
+
+    def __init__(self) -> None:
+        self.hung_up = trio.Event()
+        self.posted: list[bytes] = []
+
+    async def connect(self, host: str, port: int) -> Connection:
+        return self
+
+    async def listen(self, host: str, port: int) -> Listener:
+        raise AssertionError("nobody listens here")
+
+    async def receive(self) -> bytes:
+        await self.hung_up.wait()
+        return b""
+
+    async def write(self) -> None:
+        await trio.sleep_forever()
+
+    def post(self, data: bytes) -> None:
+        self.posted.append(data)
+
+    def finish(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class PostsWhenTheWriterHasEnded(trio.abc.Instrument):
+    """What a node's turn may do: it comes between the end of a connection's tasks and that of the one that began them."""
+
+    def __init__(self, link: PeerLink) -> None:
+        self._link = link
+        self.problems: list[Exception] = []
+        self.posted = trio.Event()
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        if task.name.endswith("write"):
+            try:
+                self._link.post(VoteReply(term=1, voter_id=0, granted=True))
+            except Exception as problem:
+                self.problems.append(problem)
+            self.posted.set()
+
+
+@pytest.mark.parametrize("delay_ms", [0, 50])
+async def test_a_message_posted_while_the_connection_ends_is_lost_and_no_more(
+    delay_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OWN-32. Whether a fault delays it or not: the network takes it."""
+
+    async def hello(link: PeerLink, connection: Connection) -> Any:
+        return SimpleNamespace(store_id="its disk")
+
+    monkeypatch.setattr(PeerLink, "_hello", hello)
+    line, faults, up = Line(), LinkFaults(), trio.Event()
+    traffic = SimpleNamespace(sent_messages=0, sent_bytes=0, lost_messages=0, link_failures=0)
+    faults.set([], {(0, 1): (False, 0.0, delay_ms / 1000)})
+    link = PeerLink(
+        identity=SimpleNamespace(node_id=0),  # type: ignore[arg-type]  # as much of one as is needed here
+        peer_id=1,
+        address=("127.0.0.1", 1),
+        network=line,
+        faults=faults,
+        random=random.Random(1),
+        on_up=lambda peer, store: up.set(),
+        on_down=lambda peer, reason: None,
+        figures=traffic,
+    )
+    instrument = PostsWhenTheWriterHasEnded(link)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(link.run)
+            await up.wait()
+            trio.lowlevel.add_instrument(instrument)
+            line.hung_up.set()
+            await instrument.posted.wait()
+            trio.lowlevel.remove_instrument(instrument)
+            nursery.cancel_scope.cancel()
+    assert (instrument.problems, line.posted, traffic.lost_messages) == ([], [], 1)
