@@ -83,8 +83,6 @@ class Recorder:
         self._roles: dict[int | None, str] = {}
         self._bell: trio.Event | None = None
         self._noted: list[tuple[float, int | None, Fact | DriverFact]] = []
-        self._copied: tuple[tuple[Any, ...], tuple[Any, ...]] = (), ()
-        """The last commands that were copied, and their copies."""
 
     def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         """Number, stamp and keep the fact."""
@@ -97,20 +95,25 @@ class Recorder:
 
     def settle(self) -> None:
         """Number and keep what was noted."""
-        noted = self._noted
-        if not noted:
+        if not self._noted:
             return
-        self._noted = []
-        seq, counts, roles, events = self.last_seq, self.counts, self._roles, self._events
+        noted, self._noted = self._noted, []
+        counts, roles, events, last_event_seq = self.counts, self._roles, self._events, self._last_event_seq
+        commands: tuple[Any, ...] = ()
+        copies: tuple[Any, ...] = ()
         for time, node_id, fact in noted:
-            seq += 1
+            self.last_seq = seq = self.last_seq + 1
             counts[node_id, fact.kind] += 1
             if (type(fact) is AppendSent or type(fact) is AppendAccepted) and not fact.count:
                 self.heartbeats += 1
                 self._beats.append(Kept(seq, time, node_id, fact, roles.get(node_id, "")))
                 continue
             if type(fact) in _OF_COMMANDS:
-                fact = self._with_copies(fact)
+                told: Any = fact
+                if not _are_the_same(told.first_commands, commands):
+                    commands = told.first_commands
+                    copies = tuple([copied(command) for command in commands])
+                fact = msgspec.structs.replace(told, first_commands=copies)
             elif type(fact) in _OF_ROLES:
                 self._note_role(node_id, fact)
             if len(events) == events.maxlen:
@@ -119,10 +122,9 @@ class Recorder:
             # What Kept(...) does, in a third of the time.
             events.append(tuple.__new__(Kept, (seq, time, node_id, fact, roles.get(node_id, ""))))
             self._last_event_seq = seq
-        if self._bell is not None and self._last_event_seq > self.last_seq:
+        if self._bell is not None and self._last_event_seq > last_event_seq:
             self._bell.set()
             self._bell = None
-        self.last_seq = seq
 
     async def wait(self, after_seq: int) -> None:
         """Return once there is an event after `after_seq` that is not a heartbeat."""
@@ -202,17 +204,6 @@ class Recorder:
             detail=detail,
         )
 
-    def _with_copies(self, fact: Any) -> Any:
-        """Return the fact with copies of its commands; several facts in a row tell of the very same commands."""
-        commands = fact.first_commands
-        if not commands:
-            return fact
-        known, copies = self._copied
-        if len(commands) != len(known) or any([mine is not other for mine, other in zip(commands, known, strict=True)]):
-            copies = tuple([copied(command) for command in commands])
-            self._copied = commands, copies
-        return msgspec.structs.replace(fact, first_commands=copies)
-
     def _note_role(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         match fact:
             case RoleChanged():
@@ -240,6 +231,11 @@ class Recorder:
             found.append(kept)
         found.reverse()
         return found
+
+
+def _are_the_same(commands: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
+    """Return whether these are the very same commands: a pass of a leader tells of each write three times."""
+    return len(commands) == len(others) and all([mine is other for mine, other in zip(commands, others, strict=True)])
 
 
 def _thinned(found: list[Kept]) -> list[Kept]:

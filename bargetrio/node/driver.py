@@ -113,7 +113,7 @@ class Driver:
 
     def write_done(self, number: int, failure: OSError | None) -> None:
         """The persister ended a write; may be called from any thread."""
-        self._written.append((number, failure))
+        self.write_ended(number, failure)
         self._arrivals.ring()
 
     def write_ended(self, number: int, failure: OSError | None) -> None:
