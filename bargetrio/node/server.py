@@ -18,11 +18,11 @@ import trio
 from trio import TaskStatus
 
 from bargetrio.eventlog.event import DiskFailed, LinkDown, LinkUp, NodeRecovered
-from bargetrio.kv.commands import check_commands
 from bargetrio.kv.store import Store, Stored, decode_slice
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver
 from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog
+from bargetrio.node.peers import BadMessage, PeerSession
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork, with_kernel_syncs
 from bargetrio.node.port import BackupFile, Belief, NodeSettings, NodeStatus, PeerStatus, Sink
 from bargetrio.node.snapshots import Snapshots
@@ -31,7 +31,7 @@ from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.lines import LineTooLong
 from bargetrio.raft.core import Core
-from bargetrio.raft.messages import AppendReply, AppendRequest, Message, NodeId, decode_message, sender
+from bargetrio.raft.messages import AppendRequest, Message, NodeId
 from bargetrio.raft.roles import Leader
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.wal import OpenFolder, open_folder
@@ -47,10 +47,6 @@ log = logging.getLogger(__name__)
 
 BACKUP_LOOK_S: Final = 0.02
 REJOINED_LOOK_S: Final = 0.2
-
-
-class BadMessage(Exception):
-    """A peer's line that is no message, or another node's: its link must be closed."""
 
 
 class Node:
@@ -396,41 +392,12 @@ class Node:
             await self._remember_store(greeted.peer_id, greeted.store_id)
             self._peer_connections += 1
             try:
-                await self._read_peer(connection, greeted, greeted.peer_id)
+                figures = self._figures.peer(greeted.peer_id)
+                await PeerSession(greeted.peer_id, self._driver.take_message, figures).serve(connection, greeted, self._arrivals)
+            except (BadMessage, LineTooLong) as problem:
+                self._on_link_down(greeted.peer_id, f"closed its link: {problem}")
             finally:
                 self._peer_connections -= 1
-
-    async def _read_peer(self, connection: Connection, greeted: Greeted, peer_id: NodeId) -> None:
-        """Take a peer's messages; the first line that is none, or is another's, ends the link."""
-        assert self._arrivals is not None
-        figures = self._figures.peer(peer_id)
-
-        def take(data: bytes) -> None:
-            figures.received_bytes += len(data)
-            self._take_messages(greeted.reader.feed(data), peer_id)
-
-        try:
-            self._take_messages(greeted.lines, peer_id)
-            self._arrivals.ring()
-            await self._arrivals.read(connection, take)
-        except (BadMessage, LineTooLong) as problem:
-            self._on_link_down(peer_id, f"closed its link: {problem}")
-
-    def _take_messages(self, lines: list[bytes], peer_id: NodeId) -> None:
-        """Hand the messages of a peer to the driver; raise BadMessage at the first line that is none of its."""
-        assert self._driver is not None
-        for line in lines:
-            try:
-                message = decode_message(line)
-                if sender(message) != peer_id:
-                    raise ValueError(f"node {peer_id} sent a message of node {sender(message)}")
-                if isinstance(message, AppendRequest) and message.entries:
-                    check_commands([entry.command for entry in message.entries])
-            except (ValueError, RecursionError, BargeError) as problem:
-                raise BadMessage(str(problem)) from None
-            if isinstance(message, AppendReply):
-                self._figures.peer(peer_id).append_answered(message, trio.current_time())
-            self._driver.take_message(message)
 
     def _post(self, to: NodeId, message: Message) -> None:
         if not self._fenced:

@@ -1,0 +1,51 @@
+"""A peer's connection: lines become checked messages; the first that is none, or is another's, ends it."""
+
+from collections.abc import Callable
+
+import trio
+
+from bargetrio.kv.commands import check_commands
+from bargetrio.node.figures import PeerFigures
+from bargetrio.protocol.errors import BargeError
+from bargetrio.raft.messages import AppendReply, AppendRequest, Message, NodeId, decode_message, sender
+from bargetrio.transport.arrivals import Arrivals
+from bargetrio.transport.handshake import Greeted
+from bargetrio.transport.stream import Connection
+
+
+class BadMessage(Exception):
+    """A peer's line that is no message, or another node's: its connection must be closed."""
+
+
+class PeerSession:
+    """One peer that dialled us. `take` gets its messages, for the pass that follows."""
+
+    def __init__(self, peer_id: NodeId, take: Callable[[Message], None], figures: PeerFigures) -> None:
+        self._peer_id = peer_id
+        self._hand_over = take
+        self._figures = figures
+
+    async def serve(self, connection: Connection, greeted: Greeted, arrivals: Arrivals) -> None:
+        """Read messages until the peer leaves; raise BadMessage, LineTooLong or Broken."""
+
+        def take(data: bytes) -> None:
+            self._figures.received_bytes += len(data)
+            self._take(greeted.reader.feed(data))
+
+        self._take(greeted.lines)
+        arrivals.ring()
+        await arrivals.read(connection, take)
+
+    def _take(self, lines: list[bytes]) -> None:
+        for line in lines:
+            try:
+                message = decode_message(line)
+                if sender(message) != self._peer_id:
+                    raise ValueError(f"node {self._peer_id} sent a message of node {sender(message)}")
+                if isinstance(message, AppendRequest) and message.entries:
+                    check_commands([entry.command for entry in message.entries])
+            except (ValueError, RecursionError, BargeError) as problem:
+                raise BadMessage(str(problem)) from None
+            if isinstance(message, AppendReply):
+                self._figures.append_answered(message, trio.current_time())
+            self._hand_over(message)
