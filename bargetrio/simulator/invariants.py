@@ -5,9 +5,7 @@ only at what a pass has changed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, Literal, NamedTuple
-from zlib import crc32
+from typing import Final, Literal
 
 from bargetrio.eventlog.event import DriverFact
 from bargetrio.kv.store import Store, Stored
@@ -36,75 +34,13 @@ from bargetrio.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
+from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Follower, Leader
+from bargetrio.simulator.memory import Broken, Committed, DiskState, Memory, Told, disk_after, fate_of
 from bargetrio.simulator.port import Look, LookAtMessage, Ticket
 from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
 from bargetrio.simulator.world import World
 from bargetrio.storage.snapshots import read_snapshot, snapshot_name
-
-
-class Broken(Exception):
-    """A rule was broken: `rule` is its name, the text says by whom and how."""
-
-    def __init__(self, rule: str, text: str) -> None:
-        super().__init__(f"{rule}: {text}")
-        self.rule = rule
-
-
-class Committed(NamedTuple):
-    """An entry that somebody called committed: its term, the log's digest there, and the term in which it was first committed."""
-
-    term: Term
-    digest: int
-    in_term: Term
-
-
-@dataclass(slots=True)
-class _Told:
-    """What a server told a leader in a term: its highest match, and when it last spoke."""
-
-    match_index: Index
-    at: float
-
-
-class _DiskState(NamedTuple):
-    """What a disk is known to hold: hard state and, by index, the log's digests (digests[0] is 0)."""
-
-    term: Term
-    voted_for: NodeId | None
-    digests: tuple[int, ...] | list[int]
-
-
-class _Memory:
-    """What the invariants remember of one server."""
-
-    def __init__(self) -> None:
-        self.digests: list[int] = [0]
-        """The log as it was after the last pass."""
-        self.last_index, self.last_digest = 0, 0
-        self.term = 0
-        self.voted_for: NodeId | None = None
-        self.commit_index = 0
-        self.applied_index = 0
-        self.snapshot_index = 0
-        self.start_index: Index | None = None
-        self.snapshot: SnapshotMeta | None = None
-        self.installing: SnapshotMeta | None = None
-        """As they were when `_check_snapshot` last looked; `start_index` is None where it has not in this life."""
-        self.led: tuple[Term, Index, int] | None = None
-        """Of a leader: its term, and where its log ended after the last pass."""
-        self.match: dict[NodeId, Index] = {}
-        self.leads = False
-        """As of the fact that is looked at; the core may be further."""
-        self.quorum_at = 0.0
-        self.heard_at = -1e9
-        self.told: dict[tuple[NodeId, Term], _Told] = {}
-        """By leader and term."""
-        self.disk = _DiskState(0, None, [0])
-        self.disk_if_written: _DiskState | None = None
-        self.disk_between: list[_DiskState] = []
-        """Of a write that puts a snapshot in place: where a crash may leave it half-way."""
 
 
 class Invariants:
@@ -118,7 +54,7 @@ class Invariants:
         self._reference = Store()
         self.quorum = nodes // 2 + 1
         self.servers: dict[NodeId, Server] = {}
-        self._memory = {node_id: _Memory() for node_id in range(nodes)}
+        self._memory = {node_id: Memory() for node_id in range(nodes)}
         self._leaders: dict[Term, NodeId] = {}
         self._votes: dict[tuple[Term, NodeId], NodeId] = {}
         self._entries: dict[tuple[Index, Term], int] = {}
@@ -178,12 +114,12 @@ class Invariants:
         memory.disk_between = []
         for place, record in enumerate(records):
             if type(record) is Install:
-                before = self._after(memory.disk, records[:place])
+                before = disk_after(self.committed, memory.disk, records[:place])
                 self._check_install(server, before, record)
-                memory.disk_between = [before, self._after(before, [record])]
-        memory.disk_if_written = self._after(memory.disk, records)
+                memory.disk_between = [before, disk_after(self.committed, before, [record])]
+        memory.disk_if_written = disk_after(self.committed, memory.disk, records)
 
-    def _check_install(self, server: Server, disk: _DiskState, record: Install) -> None:
+    def _check_install(self, server: Server, disk: DiskState, record: Install) -> None:
         """What follows a snapshot's last entry in a log may be acknowledged: it stays (Figure 13, 6; BUG-32)."""
         last = record.snapshot.last_index
         if len(disk.digests) > last + 1 and disk.digests[last] == record.snapshot.digest:
@@ -198,7 +134,7 @@ class Invariants:
     def synced(self, server: Server, records: Sequence[Record]) -> None:
         """Now only the later state is possible."""
         memory = self._memory[server.node_id]
-        memory.disk = memory.disk_if_written or self._after(memory.disk, records)
+        memory.disk = memory.disk_if_written or disk_after(self.committed, memory.disk, records)
         memory.disk_if_written, memory.disk_between = None, []
 
     def recovered(self, server: Server) -> Literal["nothing in flight", "kept", "lost", "vote lost"]:
@@ -208,14 +144,14 @@ class Invariants:
         self._check_start(server, core)
         digests = [self.committed[index].digest for index in range(start)]
         digests += [core.log.digest(index) for index in range(start, core.log.last_index + 1)]
-        found = _DiskState(core.current_term, core.voted_for, digests)
+        found = DiskState(core.current_term, core.voted_for, digests)
         written = [memory.disk_if_written] if memory.disk_if_written is not None else []
         possible = [memory.disk, *memory.disk_between, *written]
         if not any((state.term, state.voted_for, list(state.digests)) == found for state in possible):
             had = f"term {memory.disk.term}, vote {memory.disk.voted_for}, {len(memory.disk.digests) - 1} entries"
             got = f"term {found.term}, vote {found.voted_for}, {len(digests) - 1} entries"
             raise Broken("disk remembers", f"node {server.node_id} had synced {had} and recovered {got}")
-        fate = _fate(memory, found)
+        fate = fate_of(memory, found)
         memory.disk, memory.disk_if_written, memory.disk_between = found, None, []
         memory.digests = [0]
         memory.last_index, memory.last_digest = 0, 0
@@ -318,14 +254,14 @@ class Invariants:
         if start >= len(self.committed) or (log.term(start), log.digest(start)) != self.committed[start][:2]:
             raise Broken("a snapshot is what its label says", f"node {server.node_id}'s log begins after another entry {start}")
 
-    def _check_hard_state(self, server: Server, core: Core, memory: _Memory) -> None:
+    def _check_hard_state(self, server: Server, core: Core, memory: Memory) -> None:
         if core.current_term < memory.term:
             raise Broken("terms never fall", f"node {server.node_id}: {memory.term} to {core.current_term}")
         if core.current_term == memory.term and memory.voted_for not in (None, core.voted_for):
             raise Broken("one vote a term", f"node {server.node_id} takes back its vote of term {core.current_term}")
         memory.term, memory.voted_for = core.current_term, core.voted_for
 
-    def _check_snapshot(self, server: Server, core: Core, memory: _Memory) -> None:
+    def _check_snapshot(self, server: Server, core: Core, memory: Memory) -> None:
         """The snapshot that stands for the beginning of the log never gets older (BUG-31), and leaves no gap (BUG-30)."""
         held = 0 if core.snapshot is None else core.snapshot.last_index
         if held < memory.snapshot_index:
@@ -417,7 +353,7 @@ class Invariants:
             if left < ELECTION_S[0] - 1e-6:
                 raise Broken("a vote gives time", f"node {server.node_id} stands for election itself in {left * 1000:.0f} ms")
 
-    def _check_office(self, server: Server, core: Core, leader: Leader, memory: _Memory, now: float) -> None:
+    def _check_office(self, server: Server, core: Core, leader: Leader, memory: Memory, now: float) -> None:
         """What a leader believes of its followers is true, and a majority of them has answered lately (6.2)."""
         longest, match = ELECTION_S[1], memory.match
         heard = 1
@@ -433,7 +369,7 @@ class Invariants:
         elif now - memory.quorum_at > 2 * HEARTBEAT_S:
             raise Broken("no quorum, no office", f"node {server.node_id} leads and heard no majority for an election timeout")
 
-    def _check_append_only(self, server: Server, core: Core, memory: _Memory) -> None:
+    def _check_append_only(self, server: Server, core: Core, memory: Memory) -> None:
         if memory.led is not None and memory.led[0] == core.current_term:
             _, index, digest = memory.led
             if core.log.last_index < index or self._digest(core, index) != digest:
@@ -463,7 +399,7 @@ class Invariants:
         memory, core = self._memory[server.node_id], server.core
         if core is not None and term == core.current_term and index >= len(memory.disk.digests):
             raise Broken("durable before told", f"node {server.node_id} says that it has installed {index}, its disk has not")
-        told = memory.told.setdefault((to, term), _Told(0, -1e9))
+        told = memory.told.setdefault((to, term), Told(0, -1e9))
         told.match_index = max(told.match_index, index)
 
     def _note_told(self, server: Server, to: NodeId, message: AppendReply) -> None:
@@ -474,7 +410,7 @@ class Invariants:
             raise Broken("durable before told", f"node {server.node_id} says {index}, its disk less")
         told = memory.told.get((to, term))
         if told is None:
-            memory.told[to, term] = _Told(index, self._world.now)
+            memory.told[to, term] = Told(index, self._world.now)
             return
         told.at = self._world.now
         if index > told.match_index:
@@ -506,28 +442,6 @@ class Invariants:
         """Return the digest of a log at `index`, also where it is compacted."""
         return core.log.digest(index) if index >= core.log.start_index else self.committed[index].digest
 
-    def _after(self, state: _DiskState, records: Sequence[Record]) -> _DiskState:
-        """Return what a disk holds after `records`; digests as Log makes them."""
-        term, voted_for, digests = state
-        digests = list(digests)
-        for record in records:
-            match record:
-                case Append():
-                    digest = digests[-1]
-                    for entry in record.entries:
-                        digest = crc32(entry.command, (digest + entry.term) & 0xFFFFFFFF)
-                        digests.append(digest)
-                case HardState():
-                    term, voted_for = record.term, record.voted_for
-                case Truncate():
-                    del digests[record.from_index :]
-                case Install():
-                    last = record.snapshot.last_index
-                    if last >= len(self.committed) or self.committed[last].digest != record.snapshot.digest:
-                        raise Broken("a snapshot is what its label says", f"entry {last} of an installed snapshot is another one")
-                    digests = [committed.digest for committed in self.committed[: last + 1]]
-        return _DiskState(term, voted_for, digests)
-
 
 class _Bytes:
     """A file that is in memory."""
@@ -542,12 +456,3 @@ class _Bytes:
 def _core(server: Server) -> Core:
     assert server.core is not None
     return server.core
-
-
-def _fate(memory: _Memory, found: _DiskState) -> Literal["nothing in flight", "kept", "lost", "vote lost"]:
-    meant = memory.disk_if_written
-    if meant is None:
-        return "nothing in flight"
-    if (meant.term, meant.voted_for, list(meant.digests)) == found:
-        return "kept"
-    return "vote lost" if meant.voted_for is not None and meant[:2] != memory.disk[:2] else "lost"

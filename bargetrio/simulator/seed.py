@@ -23,8 +23,9 @@ from bargetrio.raft.roles import Leader
 from bargetrio.simulator import linearizability
 from bargetrio.simulator.clients import CLIENTS, KEYS, Call, Client
 from bargetrio.simulator.goals import Goals
-from bargetrio.simulator.invariants import Broken, Invariants
+from bargetrio.simulator.invariants import Invariants
 from bargetrio.simulator.linearizability import Operation
+from bargetrio.simulator.memory import Broken
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.network import Network
 from bargetrio.simulator.plan import draw

@@ -8,7 +8,7 @@ from bargetrio.raft.messages import SnapshotMeta
 from bargetrio.raft.records import LogStart
 from bargetrio.simulator import seed
 from bargetrio.simulator.breaks import broken
-from bargetrio.simulator.invariants import Broken
+from bargetrio.simulator.memory import Broken
 from bargetrio.simulator.seed import Seed
 from bargetrio.simulator.world import World
 

@@ -1,0 +1,105 @@
+"""What the invariants remember: what was committed, and of each server its log, its word, and what its disk must hold."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+from zlib import crc32
+
+from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, Term
+from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
+
+
+class Broken(Exception):
+    """A rule was broken: `rule` is its name, the text says by whom and how."""
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(f"{rule}: {text}")
+        self.rule = rule
+
+
+class Committed(NamedTuple):
+    """An entry that somebody called committed: its term, the log's digest there, and the term in which it was first committed."""
+
+    term: Term
+    digest: int
+    in_term: Term
+
+
+@dataclass(slots=True)
+class Told:
+    """What a server told a leader in a term: its highest match, and when it last spoke."""
+
+    match_index: Index
+    at: float
+
+
+class DiskState(NamedTuple):
+    """What a disk is known to hold: hard state and, by index, the log's digests (digests[0] is 0)."""
+
+    term: Term
+    voted_for: NodeId | None
+    digests: tuple[int, ...] | list[int]
+
+
+class Memory:
+    """What the invariants remember of one server."""
+
+    def __init__(self) -> None:
+        self.digests: list[int] = [0]
+        """The log as it was after the last pass."""
+        self.last_index, self.last_digest = 0, 0
+        self.term = 0
+        self.voted_for: NodeId | None = None
+        self.commit_index = 0
+        self.applied_index = 0
+        self.snapshot_index = 0
+        self.start_index: Index | None = None
+        self.snapshot: SnapshotMeta | None = None
+        self.installing: SnapshotMeta | None = None
+        """As they were when `_check_snapshot` last looked; `start_index` is None where it has not in this life."""
+        self.led: tuple[Term, Index, int] | None = None
+        """Of a leader: its term, and where its log ended after the last pass."""
+        self.match: dict[NodeId, Index] = {}
+        self.leads = False
+        """As of the fact that is looked at; the core may be further."""
+        self.quorum_at = 0.0
+        self.heard_at = -1e9
+        self.told: dict[tuple[NodeId, Term], Told] = {}
+        """By leader and term."""
+        self.disk = DiskState(0, None, [0])
+        self.disk_if_written: DiskState | None = None
+        self.disk_between: list[DiskState] = []
+        """Of a write that puts a snapshot in place: where a crash may leave it half-way."""
+
+
+def disk_after(committed: list[Committed], state: DiskState, records: Sequence[Record]) -> DiskState:
+    """Return what a disk holds after `records`; digests as Log makes them."""
+    term, voted_for, digests = state
+    digests = list(digests)
+    for record in records:
+        match record:
+            case Append():
+                digest = digests[-1]
+                for entry in record.entries:
+                    digest = crc32(entry.command, (digest + entry.term) & 0xFFFFFFFF)
+                    digests.append(digest)
+            case HardState():
+                term, voted_for = record.term, record.voted_for
+            case Truncate():
+                del digests[record.from_index :]
+            case Install():
+                last = record.snapshot.last_index
+                if last >= len(committed) or committed[last].digest != record.snapshot.digest:
+                    raise Broken("a snapshot is what its label says", f"entry {last} of an installed snapshot is another one")
+                digests = [entry.digest for entry in committed[: last + 1]]
+    return DiskState(term, voted_for, digests)
+
+
+def fate_of(memory: Memory, found: DiskState) -> Literal["nothing in flight", "kept", "lost", "vote lost"]:
+    """Return what became of the write that was under way when this disk was found after a crash."""
+    meant = memory.disk_if_written
+    if meant is None:
+        return "nothing in flight"
+    if (meant.term, meant.voted_for, list(meant.digests)) == found:
+        return "kept"
+    return "vote lost" if meant.voted_for is not None and meant[:2] != memory.disk[:2] else "lost"
