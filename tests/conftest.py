@@ -1,6 +1,58 @@
-"""What all tests take for granted of the process that they run in."""
+"""What holds for all tests: Ctrl-C works in their children, and slow tests run only when they are asked for."""
 
+import os
+import re
 import signal
+from zlib import crc32
+
+import pytest
 
 # Who starts the tests in the background (`nohup`, `&` in a script) has Ctrl-C ignored, and every child inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--slow` and `--slow-part`; the environment variable BARGE_SLOW gives either where the command line can't be changed."""
+    asked = os.environ.get("BARGE_SLOW", "")
+    parser.addoption("--slow", action="store_true", default=asked == "1", help="run the tests marked slow, too (or BARGE_SLOW=1)")
+    parser.addoption(
+        "--slow-part",
+        default=asked if "/" in asked else "",
+        metavar="K/N",
+        help="run the K-th of N parts of the tests marked slow, too (or BARGE_SLOW=K/N); a test's part follows from its name",
+    )
+
+
+def asked_part(text: str) -> tuple[int, int]:
+    """K and N of "K/N"; (0, 1), which no test belongs to, of an empty text. Raises UsageError."""
+    if not text:
+        return 0, 1
+    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
+    if found is None or int(found[1]) > int(found[2]):
+        raise pytest.UsageError(f"--slow-part is K/N with K from 1 to N, not {text}")
+    return int(found[1]), int(found[2])
+
+
+def part_of(nodeid: str, parts: int) -> int:
+    """Which of `parts` parts, counted from 1, a slow test belongs to: the same on every machine."""
+    return crc32(nodeid.encode()) % parts + 1
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a part that is none before anything is collected."""
+    asked_part(config.getoption("slow_part"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect slow tests that were not asked for."""
+    if config.getoption("slow"):
+        return
+    part, parts = asked_part(config.getoption("slow_part"))
+    kept: list[pytest.Item] = []
+    deselected: list[pytest.Item] = []
+    for item in items:
+        runs = item.get_closest_marker("slow") is None or part_of(item.nodeid, parts) == part
+        (kept if runs else deselected).append(item)
+    if deselected:
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = kept

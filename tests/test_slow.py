@@ -1,0 +1,56 @@
+"""Tests marked slow run when they are asked for; their parts together are all of them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFTEST = Path(__file__).with_name("conftest.py")
+TESTS = """
+import pytest
+
+def test_quick(): pass
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", range(20))
+def test_slow(n): pass
+"""
+
+
+def collected(folder: Path, *arguments: str, **environment: str) -> tuple[list[str], str]:
+    """Names of the collected tests of a project with this conftest, and pytest's complaint."""
+    shutil.copy(CONFTEST, folder / "conftest.py")
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = -q --strict-markers\nmarkers = slow: slow\n")
+    (folder / "test_both.py").write_text(TESTS)
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BARGE_", "PYTEST_"))}
+    kept["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *arguments]
+    done = subprocess.run(command, cwd=folder, env={**kept, **environment}, capture_output=True, text=True, check=False)
+    return re.findall(r"^test_both.py::(\S+)$", done.stdout, re.MULTILINE), done.stderr
+
+
+def test_slow_tests_run_when_they_are_asked_for(tmp_path: Path) -> None:
+    """By option or by environment."""
+    assert collected(tmp_path)[0] == ["test_quick"]
+    assert len(collected(tmp_path, "--slow")[0]) == 21
+    assert len(collected(tmp_path, BARGE_SLOW="1")[0]) == 21
+
+
+def test_the_parts_are_all_slow_tests_once(tmp_path: Path) -> None:
+    """And the quick one each time."""
+    parts = [collected(tmp_path, BARGE_SLOW="1/2")[0], collected(tmp_path, "--slow-part", "2/2")[0]]
+    assert all("test_quick" in part and len(part) > 1 for part in parts)
+    assert len(parts[0]) + len(parts[1]) == 22
+    assert set(parts[0]) | set(parts[1]) == set(collected(tmp_path, "--slow")[0])
+
+
+@pytest.mark.parametrize("wrong", ["3/2", "0/3", "x", "1/0"])
+def test_a_part_that_is_none_is_refused(wrong: str, tmp_path: Path) -> None:
+    """Instead of running nothing."""
+    names, complaint = collected(tmp_path, "--slow-part", wrong)
+    assert names == []
+    assert f"not {wrong}" in complaint
