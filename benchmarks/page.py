@@ -23,8 +23,9 @@ from typing import Any
 
 from playwright.sync_api import Browser
 
-from tests.browser.chrome import ARGUMENTS, chromium, find_chromium
+from tests.browser.chrome import ARGUMENTS, chromium
 from tests.stories.daemon import Daemon, running
+from tests.tools import need
 
 LOAD = Path(__file__).parent / "load.py"
 
@@ -109,7 +110,7 @@ def stay(daemon: Daemon, folder: Path, shape: str, minutes: float) -> None:
     In a browser of its own, that no tool looks into: a renderer under Playwright grows by what its inspector keeps.
     """
     address = f"http://{daemon.api}/"
-    command = [find_chromium(), *ARGUMENTS, f"--user-data-dir={folder / 'profile'}", "--remote-debugging-port=0", address]
+    command = [need("chromium"), *ARGUMENTS, f"--user-data-dir={folder / 'profile'}", "--remote-debugging-port=0", address]
     arguments = ["--config", str(daemon.configuration), "--shape", shape, "--seconds", str(minutes * 60), "--json"]
     browser = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     load = subprocess.Popen([sys.executable, str(LOAD), *arguments], stdout=subprocess.PIPE, text=True)

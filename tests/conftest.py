@@ -1,4 +1,6 @@
-"""What holds for all tests: Ctrl-C works in their children, and slow tests run only when they are asked for."""
+"""What holds for all tests: Ctrl-C works in their children; slow tests run only when they are asked for; a test that needs a
+program that is not here is skipped, or fails (tools.py).
+"""
 
 import os
 import re
@@ -6,6 +8,8 @@ import signal
 from zlib import crc32
 
 import pytest
+
+from tests.tools import need
 
 # Who starts the tests in the background (`nohup`, `&` in a script) has Ctrl-C ignored, and every child inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -56,3 +60,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if deselected:
         config.hook.pytest_deselected(items=deselected)
         items[:] = kept
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Look for the programs that the test is marked to need."""
+    for mark in item.iter_markers("needs"):
+        for tool in mark.args:
+            need(tool)

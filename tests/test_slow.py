@@ -24,10 +24,10 @@ def test_slow(n): pass
 def collected(folder: Path, *arguments: str, **environment: str) -> tuple[list[str], str]:
     """Names of the collected tests of a project with this conftest, and pytest's complaint."""
     shutil.copy(CONFTEST, folder / "conftest.py")
-    (folder / "pytest.ini").write_text("[pytest]\naddopts = -q --strict-markers\nmarkers = slow: slow\n")
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = -q --strict-markers\nmarkers =\n  slow: slow\n  needs(tool): needs\n")
     (folder / "test_both.py").write_text(TESTS)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BARGE_", "PYTEST_"))}
-    kept["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    kept |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(CONFTEST.parents[1])}
     command = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *arguments]
     done = subprocess.run(command, cwd=folder, env={**kept, **environment}, capture_output=True, text=True, check=False)
     return re.findall(r"^test_both.py::(\S+)$", done.stdout, re.MULTILINE), done.stderr

@@ -1,7 +1,6 @@
 """The units as systemd itself judges them; skipped where there is no systemd-analyze."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 UNITS = Path(__file__).parents[1] / "systemd"
 NAMES = ("barge.service", "barge@.service")
 
-needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+needs_systemd = pytest.mark.needs("systemd-analyze")
 
 
 @needs_systemd

@@ -1,6 +1,5 @@
 """Tab in the shell."""
 
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +11,6 @@ from tests.client.run import barge
 from tests.client.screen import Terminal, terminal
 from tests.client.servers import nobody
 from tests.stories.daemon import Daemon
-
-needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
 
 
 def offered(folder: Path, shell: str, *words: str, **more: str) -> list[str]:
@@ -65,7 +62,7 @@ def bash(folder: Path, api: str) -> Iterator[Terminal]:
         yield screen
 
 
-@needs_bash
+@pytest.mark.needs("bash")
 def test_tab_in_a_real_bash(daemon: Daemon, tmp_path: Path) -> None:
     """A command, an option, a key, and the completed line does what it says."""
     daemon.put("bash-key", "found by Tab")
@@ -86,7 +83,7 @@ def test_tab_in_a_real_bash(daemon: Daemon, tmp_path: Path) -> None:
         assert screen.end() == 0
 
 
-@pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh here")
+@pytest.mark.needs("zsh")
 def test_zsh_reads_its_script(tmp_path: Path) -> None:
     """Without an error."""
     script = barge(tmp_path, "completion", "zsh").stdout

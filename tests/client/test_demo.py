@@ -4,9 +4,10 @@ import http.client
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_a_first_write_that_nobody_answers_is_made_again(
             return answer
 
     monkeypatch.setattr("bargetrio.client.client.Client", Busy)
-    with subprocess.Popen(["sleep", "60"]) as process:
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
         demo_room.first_write(process, "127.0.0.1:1", [], time.monotonic(), open_page=False)
         process.kill()
     assert "hello=world  (index 3, term 1)" in capsys.readouterr().out
@@ -91,7 +92,10 @@ def test_a_first_write_that_nobody_answers_is_made_again(
 def test_the_page_is_opened(tmp_path: Path) -> None:
     """By whatever BROWSER names."""
     browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/opened.new && mv {tmp_path}/opened.new {tmp_path}/opened\n')
+    browser.write_text(
+        f"#!{sys.executable}\nimport os, sys\nopen('{tmp_path}/opened.new', 'w').write(sys.argv[1] + '\\n')\n"
+        f"os.rename('{tmp_path}/opened.new', '{tmp_path}/opened')\n"
+    )
     browser.chmod(0o755)
     opened = tmp_path / "opened"
     with demo(tmp_path, "--nodes", "1", "--open", BROWSER=f"{browser} %s") as screen:
@@ -119,6 +123,16 @@ def test_other_ways_to_end_it_leave_nothing_either(tmp_path: Path, number: signa
         process.wait()
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the processes that this one has started."""
+    found: list[int] = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
 def test_a_demo_that_is_killed_takes_its_cluster_along(tmp_path: Path) -> None:
     """Only the data stays."""
     process = popen(tmp_path, "demo", "--nodes", "1", TMPDIR=str(temporary(tmp_path)))
@@ -126,7 +140,7 @@ def test_a_demo_that_is_killed_takes_its_cluster_along(tmp_path: Path) -> None:
         assert process.stdout is not None
         while "in another terminal" not in process.stdout.readline():
             assert process.poll() is None
-        (child,) = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout.split()
+        (child,) = children_of(process.pid)
     finally:
         process.kill()
         process.wait()

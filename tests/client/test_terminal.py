@@ -232,7 +232,7 @@ def test_by_endpoints_the_first_of_which_is_dead(daemon: Daemon) -> None:
 def test_an_output_that_is_no_terminal_gets_a_plain_prompt(daemon: Daemon, tmp_path: Path) -> None:
     """No escapes in a file."""
     out = tmp_path / "out"
-    command = ["sh", "-c", f"exec {shlex.join(bargetrio('client'))} > {shlex.quote(str(out))}"]
+    command = ["/bin/sh", "-c", f"exec {shlex.join(bargetrio('client'))} > {shlex.quote(str(out))}"]
     with terminal(command, daemon.configuration.parent) as screen:
         screen.until(lambda: out.exists() and "barge> " in out.read_text())
         screen.type("leader\nget nothing\nquit\n")
