@@ -1,6 +1,11 @@
-"""A disk in memory that forgets like a real one: what was not synced may be lost, torn at sectors, or reach the disk alone."""
+"""A disk in memory that forgets like a real one: what was not synced may be lost, torn at sectors, or reach the disk alone.
+
+Beside that it can be lost with everything on it, be set back to an old image, and lie: say that it has synced, and not have.
+"""
 
 import errno
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -17,6 +22,13 @@ class _Inode:
     seen: bytearray = field(default_factory=bytearray)
     synced: bytearray = field(default_factory=bytearray)
     pending: list[tuple[int, bytes]] = field(default_factory=list)
+    is_log: bool = False
+    earlier: deque[bytes] = field(default_factory=deque)
+    """Of a log's segment: what was synced before each of the last syncs, the oldest first, while the disk lies."""
+
+
+Image = Mapping[str, bytes]
+"""The files of a folder, as they were on the disk at one moment."""
 
 
 class Unplugged(OSError):
@@ -68,6 +80,7 @@ class SimulatedFile:
         """Cut."""
         self._disk.call(self._life)
         inode = self._inode
+        inode.earlier.clear()
         del inode.seen[size:]
         inode.pending = [(offset, data[: size - offset]) for offset, data in inode.pending if offset < size]
 
@@ -82,6 +95,10 @@ class SimulatedFile:
             inode.pending.clear()
             raise
         synced, size = inode.synced, len(inode.seen)
+        if self._disk.lies and inode.is_log and inode.pending and synced and synced[0]:
+            inode.earlier.append(bytes(synced))
+            if len(inode.earlier) > self._disk.lies:
+                inode.earlier.popleft()
         if len(synced) != size:
             del synced[size:]
             synced.extend(bytes(size - len(synced)))
@@ -107,8 +124,10 @@ class SimulatedDisk:
         self.fail_at: dict[int, int] = {}
         self.unplugged_at: int | None = None
         self.short_writes = False
+        self.lies = 0
+        """The next power failure takes up to so many of the log's last writes, though they were synced."""
         self._random = random
-        self._free = capacity
+        self._free = self._capacity = capacity
         self._names: dict[str, _Inode] = {}
         self._synced_names: dict[str, _Inode] = {}
         self._folders: set[str] = {""}
@@ -122,7 +141,7 @@ class SimulatedDisk:
         if create:
             if path in self._names:
                 raise FileExistsError(errno.EEXIST, "exists", path)
-            self._names[path] = _Inode()
+            self._names[path] = _Inode(is_log=path.startswith("wal/"))
         return SimulatedFile(self, self._inode(path))
 
     def read(self, path: str) -> bytes:
@@ -221,10 +240,49 @@ class SimulatedDisk:
         self.life += 1
         self.unplugged_at = None
         self._locked = False
-        for inode in {id(inode): inode for inode in (*self._names.values(), *self._synced_names.values())}.values():
-            self._lose(inode)
+        for inode in self._inodes():
+            if inode.earlier:
+                inode.synced = bytearray(inode.earlier[-self._random.randint(1, len(inode.earlier))])
+                inode.seen = bytearray(inode.synced)
+                inode.pending.clear()
+                inode.earlier.clear()
+            else:
+                self._lose(inode)
+        self.lies = 0
         self._names = survivors = self._names_that_last()
         self._synced_names = dict(survivors)
+
+    def lie(self, most: int) -> None:
+        """From here on lie about the log's syncs, until the next power failure: it takes the last 1 to `most` of them.
+
+        Each write of the log is lost whole or not at all, so recovery finds a log that is right, and shorter. Segments that were
+        full before and writes that `settle` covers are safe, as is everything else in the folder.
+        """
+        self.lies = most
+
+    def settle(self) -> None:
+        """What was synced so far is on the disk, also where it lies."""
+        for inode in self._inodes():
+            inode.earlier.clear()
+
+    def image(self) -> Image:
+        """Return the folder as a power failure would leave it now, if nothing that is not synced reached the disk."""
+        return {name: bytes(inode.synced) for name, inode in self._synced_names.items()}
+
+    def put_back(self, image: Image) -> None:
+        """Put an image in the place of the whole folder; the process has ended."""
+        self.end_process()
+        self.lies = 0
+        self._names = {
+            name: _Inode(bytearray(data), bytearray(data), is_log=name.startswith("wal/")) for name, data in image.items()
+        }
+        self._synced_names = dict(self._names)
+        self._folders = {"", *(name.rpartition("/")[0] for name in image)}
+        self._free = self._capacity - sum(map(len, image.values()))
+
+    def lose(self) -> None:
+        """The disk is gone, and an empty one is in its place; the process has ended."""
+        self.put_back({})
 
     def reseed(self, seed: int) -> None:
         """From here on chance has it otherwise."""
@@ -265,6 +323,9 @@ class SimulatedDisk:
             return self._names[path]
         except KeyError:
             raise FileNotFoundError(errno.ENOENT, "no such file", path) from None
+
+    def _inodes(self) -> Sequence[_Inode]:
+        return list({id(inode): inode for inode in (*self._names.values(), *self._synced_names.values())}.values())
 
     def _names_that_last(self) -> dict[str, _Inode]:
         """Each creation, renaming and removal that was not synced has reached the disk or not, in no order."""
