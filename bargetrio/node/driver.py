@@ -12,6 +12,7 @@ import trio
 from msgspec import Raw, Struct
 
 from bargetrio.eventlog.event import RequestAnswered, RequestReceived
+from bargetrio.kv.lookup import look_up
 from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
 from bargetrio.node.clients import Batch, ClientSession, Ticket
 from bargetrio.node.figures import NodeFigures
@@ -25,12 +26,9 @@ from bargetrio.protocol.requests import (
     DeleteAnswer,
     ErrorAnswer,
     Get,
-    GetAnswer,
     List,
-    ListAnswer,
     Put,
     PutAnswer,
-    Request,
 )
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import (
@@ -247,7 +245,7 @@ class Driver:
                     self._perform_for_snapshots(effect)
                 case ReadReady():
                     for ticket in effect.tickets:
-                        _ours(ticket).answer(self._look_up(_ours(ticket).request))
+                        _ours(ticket).answer(look_up(self.store, _ours(ticket).request))
                 case ReadFailed():
                     for ticket in effect.tickets:
                         self._answer_error(ticket, self._refusal(effect.reason, effect.leader))
@@ -304,22 +302,11 @@ class Driver:
 
     def _take_read(self, session: ClientSession, request: Get | List, deadline: float, now: float) -> None:
         if request.read == "stale":
-            session.answer(self._look_up(request))
+            session.answer(look_up(self.store, request))
             return
         ticket = Ticket(session, request, deadline)
         self._waiting.append(ticket)
         self.core.read(ticket, now)
-
-    def _look_up(self, request: Request) -> GetAnswer | ListAnswer:
-        if isinstance(request, List):
-            items, after = self.store.items(request.prefix, request.after, request.limit, keys_only=request.keys_only)
-            return ListAnswer(id=request.id, items=items, next=after, index=self.store.last_index)
-        stored = self.store.get(request.key)
-        if stored is None:
-            return GetAnswer(id=request.id, key=request.key, index=0)
-        if stored.is_b64:
-            return GetAnswer(id=request.id, key=request.key, index=stored.index, value_b64=stored.value)
-        return GetAnswer(id=request.id, key=request.key, index=stored.index, value=stored.value)
 
     def _apply(self, effect: Apply) -> None:
         """Apply committed entries and answer who waits; the core has paired its tickets with its own entries."""

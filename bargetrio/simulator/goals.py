@@ -48,6 +48,7 @@ GOALS: Final[dict[str, str]] = {
     "commit_of_old_term": "entries of an earlier term are committed with one of the own",
     "commit_of_many": "ten entries or more are committed at once",
     "read_served": "a read is served",
+    "list_goes_on": "a list goes on with a further page",
     "reads_share_a_round": "several reads share one round",
     "read_given_up": "a leader loses office with reads waiting",
     "writes_unknown": "a leader loses office with writes waiting",

@@ -25,6 +25,7 @@ from bargetrio.simulator.clients import CLIENTS, KEYS, Call, Client
 from bargetrio.simulator.goals import Goals
 from bargetrio.simulator.invariants import Invariants
 from bargetrio.simulator.linearizability import Operation
+from bargetrio.simulator.lists import Reader, check_order
 from bargetrio.simulator.memory import Broken
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.network import Network
@@ -177,6 +178,7 @@ class Seed:
             Client(number, self.world, self.servers, self.history, self.plan.clients_until, self.plan.quiet)
             for number in range(CLIENTS)
         ]
+        self.reader = Reader(self.world, self.servers, self.referee.invariants.states, KEYS, self.plan.clients_until)
         rates = self.plan.clock_rates
         if max(rates) - min(rates) > 0.1:
             self.referee.goals.hit("clock_apart")
@@ -231,6 +233,9 @@ class Seed:
         verdict = linearizability.check(self.history)
         if not verdict.ok:
             raise Broken("linearizability", verdict.reason)
+        check_order(self.reader.pages, self.history)
+        if self.reader.goes_on:
+            self.referee.goals.hit("list_goes_on")
         for operation in self.history:
             if operation.effect == "refused":
                 self.referee.goals.hit("write_refused_condition")
