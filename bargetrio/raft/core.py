@@ -298,7 +298,7 @@ class Core:
             self._apply()
         if self.last_applied != self.weighed_index or self.is_snapshot_asked:
             snapshots.maybe_take(self)
-        if self.compact_to > self.log.start_index:
+        if self.compact_to > self.log.start_index or self.log.forgotten:
             snapshots.compact(self)
         if type(role) is Leader and (role.rounds or role.confirmed):
             reads.release(self, role)
@@ -414,6 +414,8 @@ class Core:
         fact = CommitAdvanced(term=self.current_term, index=index, old_index=self.commit_index, digest=self.log.digest(index))
         self.commit_index = index
         self.announce(fact)
+        if self.receiving is not None:
+            snapshots.give_up(self)
 
     # -- inside ----------------------------------------------------------------------------------------------------------
 

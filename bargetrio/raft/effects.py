@@ -109,7 +109,8 @@ class SendChunk(Struct, frozen=True):
 class StoreChunk(Struct, frozen=True):
     """Write and sync a piece of a snapshot that a leader sends; offset 0 begins a new file. Then call `core.chunk_stored`.
 
-    With the last piece the whole file is checked; if it is not what `snapshot` says, 0 bytes are stored.
+    With the last piece the whole file is checked; if it is not what `snapshot` says, 0 bytes are stored. No data: the file is not
+    needed any more, delete it; 0 bytes are stored then, too.
     """
 
     snapshot: SnapshotMeta

@@ -29,7 +29,8 @@ class Log:
         self.last_digest = start.digest
         self._start_term = start.term
         self._entries: list[Entry] = []
-        self._forgotten: list[Entry] = []
+        self.forgotten: list[Entry] = []
+        """What `reset` forgot and `drop` has not given back."""
         self._digests = array("I", [start.digest])
         self._bytes = array("Q", [0])
         self.append(entries)
@@ -116,15 +117,14 @@ class Log:
         self.start_index = self.last_index = start.index
         self.last_digest = start.digest
         self._start_term = start.term
-        self._forgotten += self._entries
+        self.forgotten += self._entries
         self._entries = []
         self._digests = array("I", [start.digest])
         self._bytes = array("Q", [0])
 
-    def drop(self, count: int) -> bool:
-        """Give some of what `reset` forgot back; return whether there is more. A million entries at once would hold the loop."""
-        del self._forgotten[-count:]
-        return bool(self._forgotten)
+    def drop(self, count: int) -> None:
+        """Give some of what `reset` forgot back. A million entries at once would hold the loop."""
+        del self.forgotten[-count:]
 
     def batch_end(self, first: Index, most_entries: int, most_bytes: int) -> Index:
         """Return the last index of a batch from `first`: within both limits, but at least one entry."""

@@ -247,12 +247,20 @@ def _is_here(core: "Core", snapshot: SnapshotMeta) -> bool:
 
 def _decline(core: "Core", leader_id: NodeId, snapshot: SnapshotMeta) -> None:
     """Entries were faster: what follows in the log stays, for it may be acknowledged (BUG-32; Figure 13, 6)."""
-    receiving = core.receiving
-    # A piece that is being written is waited for: another file begun beside it would mix the two (OWN-16).
-    if receiving is not None and receiving.snapshot == snapshot and not receiving.is_busy:
-        core.receiving = None
     core.advance_commit_to(snapshot.last_index)
+    give_up(core)
     _reply(core, leader_id, snapshot, 0, installed=True)
+
+
+def give_up(core: "Core") -> None:
+    """Let go of what was received of a snapshot once all that it holds is committed here, and of its bytes on the disk (OWN-34).
+
+    A piece that is being written is waited for: another file begun beside it would mix the two (OWN-16).
+    """
+    receiving = core.receiving
+    if receiving is not None and not receiving.is_busy and receiving.snapshot.last_index <= core.commit_index:
+        receiving.is_busy = True
+        core.emit(StoreChunk(receiving.snapshot, 0, b""))
 
 
 def chunk_stored(core: "Core", snapshot: SnapshotMeta, bytes_stored: int, now: float) -> None:
@@ -260,8 +268,12 @@ def chunk_stored(core: "Core", snapshot: SnapshotMeta, bytes_stored: int, now: f
     receiving = core.receiving
     assert receiving is not None and receiving.snapshot == snapshot and receiving.is_busy, "one piece is written at a time"
     receiving.bytes_stored, receiving.is_busy = bytes_stored, False
+    if not bytes_stored and snapshot.last_index <= core.commit_index:
+        core.receiving = None
+        return
     if bytes_stored < snapshot.size:
         _reply(core, receiving.leader_id, snapshot, bytes_stored)
+        give_up(core)
         return
     if _is_here(core, snapshot):  # since the last piece came (OWN-15)
         _decline(core, receiving.leader_id, snapshot)

@@ -36,6 +36,7 @@ from bargetrio.raft.messages import (
 )
 from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Follower, Leader
+from bargetrio.simulator import accounts
 from bargetrio.simulator.memory import Broken, Committed, DiskState, Memory, Told, disk_after, fate_of
 from bargetrio.simulator.port import Look, LookAtMessage, Ticket
 from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
@@ -55,6 +56,7 @@ class Invariants:
         self.quorum = nodes // 2 + 1
         self.servers: dict[NodeId, Server] = {}
         self._memory = {node_id: Memory() for node_id in range(nodes)}
+        self._accounts = {node_id: accounts.Account() for node_id in range(nodes)}
         self._leaders: dict[Term, NodeId] = {}
         self._votes: dict[tuple[Term, NodeId], NodeId] = {}
         self._entries: dict[tuple[Index, Term], int] = {}
@@ -240,6 +242,7 @@ class Invariants:
             memory.led = None
             if type(role) is Follower and role.heard_leader_at is not None:
                 memory.heard_at = role.heard_leader_at
+        accounts.check(server, core, self._accounts[server.node_id])
 
     # -- the rules -------------------------------------------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Message, NodeId
 from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Leader
-from bargetrio.simulator import linearizability
+from bargetrio.simulator import accounts, linearizability
 from bargetrio.simulator.clients import CLIENTS, KEYS, Call, Client
 from bargetrio.simulator.goals import Goals
 from bargetrio.simulator.invariants import Invariants
@@ -38,6 +38,8 @@ from bargetrio.storage.errors import DamagedLog, DamagedSnapshot
 MOST_STEPS: Final = 2_000_000
 """A seed that needs more goes round in circles."""
 LOOK_S: Final = 0.1
+QUIET_S: Final = 0.5
+"""So long after the last answer nothing is waited for any more."""
 HASH_FACTS: Final = 200
 """So many facts of the trace are hashed at once."""
 
@@ -187,6 +189,7 @@ class Seed:
         """Run to the end; raise Broken, ConsensusViolation or DamagedLog."""
         self._go_on(self.plan.clients_until)
         self._come_to_rest()
+        self._go_on(self.world.now + QUIET_S)
         self._judge()
 
     def _go_on(self, until: float) -> None:
@@ -226,6 +229,8 @@ class Seed:
 
     def _judge(self) -> None:
         alive = [server for server in self.servers if not server.is_lost]
+        for server in alive:
+            accounts.check_quiet(server, [other.node_id for other in alive])
         first = alive[0]
         for other in alive[1:]:
             if _content(other) != _content(first):

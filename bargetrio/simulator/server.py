@@ -57,7 +57,7 @@ class Server:
         *("_chunk_bytes", "_doom", "_ended", "_first_turns", "_in_flight", "_is_spared", "_led", "_log", "_messages"),
         *("_offset", "_policy", "_post", "_random", "_rare", "_rate", "_requests", "_segment_bytes", "_snapshots"),
         *("_steps_done", "_timer_at", "_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives"),
-        *("node_id", "node_ids", "paused_until", "piece_s", "save_s", "store", "was_damaged"),
+        *("node_id", "node_ids", "paused_until", "piece_s", "reads_open", "save_s", "store", "was_damaged", "writes_open"),
     )
 
     def __init__(
@@ -81,6 +81,8 @@ class Server:
         self.disk_s = plan.disk_s
         self.save_s, self.piece_s = plan.save_s[node_id], plan.piece_s[node_id]
         self.was_damaged = ""
+        self.reads_open = self.writes_open = 0
+        """What this life's core was asked and has not answered."""
         self._world = world
         self._post = post
         self._watcher = watcher
@@ -122,6 +124,12 @@ class Server:
     def is_saving(self) -> bool:
         """Whether a snapshot is being saved."""
         return self._snapshots is not None and self._snapshots.is_saving
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """What is under way of snapshots in this life."""
+        assert self._snapshots is not None
+        return self._snapshots
 
     @property
     def local_now(self) -> float:
@@ -236,6 +244,7 @@ class Server:
         self._in_flight = None
         self._snapshots = None
         self.paused_until = 0.0
+        self.reads_open = self.writes_open = 0
         for queue in (self._messages, self._requests, self._ended, self._steps_done):
             queue.clear()
 
@@ -369,8 +378,10 @@ class Server:
         while self._requests:
             ticket, command = self._requests.popleft()
             if command is None:
+                self.reads_open += 1
                 core.read(ticket, now)
             else:
+                self.writes_open += 1
                 core.propose(ticket, command, now)
         return True
 
@@ -391,6 +402,7 @@ class Server:
         self._snapshots.begin(effect)
 
     def _serve_reads(self, core: Core, effect: ReadReady) -> None:
+        self.reads_open -= len(effect.tickets)
         for ticket in effect.tickets:
             self._watcher.read_served(self, _ours(ticket))
             _ours(ticket).read_at(self.store)
@@ -398,14 +410,17 @@ class Server:
     def _refuse_reads(self, core: Core, effect: ReadFailed) -> None:
         if self._led:
             self._watcher.gave_up(self, "reads")
+        self.reads_open -= len(effect.tickets)
         for ticket in effect.tickets:
             _ours(ticket).refused(effect.leader)
 
     def _refuse_proposal(self, core: Core, effect: ProposalRefused) -> None:
+        self.writes_open -= 1
         _ours(effect.ticket).refused(effect.leader)
 
     def _give_up_proposals(self, core: Core, effect: ProposalsUnknown) -> None:
         self._watcher.gave_up(self, "writes")
+        self.writes_open -= len(effect.tickets)
         for ticket in effect.tickets:
             _ours(ticket).unknown()
 
@@ -422,6 +437,7 @@ class Server:
             entry = core.log.entry(index)
             outcome = self.store.apply(entry.command, index)
             if ticket is not None:
+                self.writes_open -= 1
                 _ours(ticket).committed(outcome, index, entry.term)
         self._watcher.applied(self, effect.first, effect.last)
 

@@ -50,7 +50,7 @@ class Snapshots:
         self._receiver = SnapshotReceiver(server.disk, CLUSTER)
         self._under_way: list[Callable[[], None]] = []
         """Steps that will change files."""
-        self.is_saving = False
+        self.is_saving = self.is_storing = self.is_loading = False
 
     def break_off(self) -> None:
         """The process ends here, perhaps in the middle of a step, between two calls of the disk."""
@@ -70,8 +70,10 @@ class Snapshots:
             case SendChunk():
                 self._later(lambda: self._send_chunk(effect))
             case StoreChunk():
+                self.is_storing = True
                 self._later(lambda: self._store_chunk(effect), self._server.piece_s, changes=True)
             case LoadSnapshot():
+                self.is_loading = True
                 self._later(lambda: self._load(effect))
             case _:
                 assert_never(effect)
@@ -137,6 +139,7 @@ class Snapshots:
     def _store_chunk(self, effect: StoreChunk) -> None:
         snapshot = effect.snapshot
         stored = self._receiver.store(snapshot, effect.offset, effect.data)
+        self.is_storing = False
         self._server.step_done(lambda core, now: core.chunk_stored(snapshot, stored, now))
 
     def _load(self, effect: LoadSnapshot) -> None:
@@ -151,5 +154,6 @@ class Snapshots:
             self._later(lambda: self._load_line(effect, lines, store), self._server.piece_s)
             return
         store.last_index = effect.snapshot.last_index
+        self.is_loading = False
         self._server.replace_store(store)
         self._server.step_done(lambda core, now: core.snapshot_loaded(effect.snapshot))

@@ -148,20 +148,31 @@ class SnapshotReceiver:
         self._disk = disk
         self._cluster = cluster
         self._file: DiskFile | None = None
+        self._snapshot: SnapshotMeta | None = None
         self._stored = self._checksum = 0
 
     def store(self, snapshot: SnapshotMeta, offset: int, data: bytes) -> int:
-        """Add a piece; return how many bytes are stored: all only if the whole file is what `snapshot` says, else none."""
+        """Add a piece; return how many bytes are stored: all only if the whole file is what `snapshot` says, else none.
+
+        A piece without data deletes the file.
+        """
+        if not data:
+            self._delete()
+            return 0
         if offset == 0:
-            self._begin()
+            self._begin(snapshot)
         assert self._file is not None and offset == self._stored, "pieces come in order"
+        assert snapshot == self._snapshot, "a file has pieces of one snapshot only"
         _write_all(self._file, offset, data)
         self._file.sync()
         self._stored += len(data)
         self._checksum = crc32(data, self._checksum)
         if self._stored < snapshot.size:
             return self._stored
-        stored = self._stored if self._is_whole(snapshot) else 0
+        stored = self._stored
+        if not self._is_whole(snapshot):
+            self._delete()
+            return 0
         self.close()  # an open file takes its place on the disk though its name is gone
         return stored
 
@@ -171,10 +182,17 @@ class SnapshotReceiver:
             with suppress(OSError):
                 self._file.close()
             self._file = None
+        self._snapshot = None
         self._stored = self._checksum = 0
 
-    def _begin(self) -> None:
+    def _delete(self) -> None:
         self.close()
+        if self._disk.exists(RECEIVING):
+            self._disk.remove(RECEIVING)
+
+    def _begin(self, snapshot: SnapshotMeta) -> None:
+        self.close()
+        self._snapshot = snapshot
         self._disk.make_dir("snapshots")
         self._file = _create(self._disk, RECEIVING)
 

@@ -192,16 +192,22 @@ class OpenFolder:
     def _drop_first_segment(self, first_index: Index) -> bool:
         """Delete the oldest segment if it holds nothing from `first_index` on; return whether it was deleted.
 
-        Each removal is on the disk before the next one, another thread's too: else a crash may leave a gap between what is there
-        (OWN-18, OWN-23).
+        Each removal is on the disk before the next one, another thread's too, and none follows a failed one: else a crash may leave a
+        gap between what is there (OWN-18, OWN-23, OWN-35).
         """
         with self._removing:
+            if self._failed:
+                raise OSError(f"the log failed before: {self._failed}")
             with self._guard:
                 if len(self._segments) < 2 or self._segments[1][1] > first_index:
                     return False
                 sequence, _ = self._segments.pop(0)
-            self._disk.remove(segment_name(sequence))
-            self._disk.sync_dir("wal")
+            try:
+                self._disk.remove(segment_name(sequence))
+                self._disk.sync_dir("wal")
+            except OSError as problem:  # the next one must not go while this one may be there
+                self.note_failed(problem)
+                raise
             return True
 
     def _write_all(self, data: bytes) -> None:

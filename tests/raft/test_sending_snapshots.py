@@ -94,13 +94,17 @@ def test_a_long_log_that_a_snapshot_replaces_is_given_back_slice_by_slice(monkey
     log = Log(entries("1 " * 25))
     log.reset(LogStart(index=30, term=2))
     assert (log.start_index, log.last_index) == (30, 30)
-    assert [log.drop(10), log.drop(10), log.drop(10)] == [True, True, False]
+    left = []
+    for _ in range(3):
+        log.drop(10)
+        left.append(len(log.forgotten))
+    assert left == [15, 5, 0]
     monkeypatch.setattr(snapshots, "COMPACTION_SLICE", 1)
     bench, meta = receiving(log="1 1 1")
-    bench.core.log.reset(LogStart(index=meta.last_index, term=meta.last_term))
+    bench.step(piece(meta, 50)).stored(100).sync()
     for _ in range(3):
-        snapshots.compact(bench.core)
-    assert not bench.core.log.drop(1)
+        bench.perform()  # no further snapshot is waited for (OWN-36)
+    assert bench.core.log.forgotten == []
 
 
 def test_entries_follow_when_the_snapshot_is_installed() -> None:
@@ -294,6 +298,27 @@ def test_a_snapshot_that_entries_have_overtaken_is_not_installed() -> None:
     bench.step(append(term=2, prev=(3, 1), log="1 2 2 2", commit=7)).sync()
     bench.stored(100).sync()
     assert (bench.core.log.last_index, bench.core.commit_index, bench.loading) == (7, 7, [])
+
+
+def test_what_was_received_of_a_snapshot_that_entries_overtook_is_given_back() -> None:
+    """Nobody may ever send another piece of it; its file would stay until the node starts again (OWN-34)."""
+    bench, of = receiving(log="1 1 1")
+    bench.step(append(term=3, leader_id=2, prev=(3, 1), log="1 2 2 3", commit=7)).sync()
+    assert [(effect.snapshot, effect.offset, effect.data) for effect in bench.storing] == [(of, 0, b"")]
+    bench.stored(0)
+    assert bench.core.receiving is None
+
+
+def test_a_piece_that_is_written_when_entries_overtake_its_snapshot_is_waited_for() -> None:
+    """Then the file goes (OWN-34)."""
+    bench, of = receiving(log="1 1 1")
+    bench.step(piece(of, 50, data=b"x" * 20))
+    bench.step(append(term=3, leader_id=2, prev=(3, 1), log="1 2 2 3", commit=7)).sync()
+    assert [effect.data for effect in bench.storing] == [b"x" * 20]
+    bench.stored(70)
+    assert [effect.data for effect in bench.storing] == [b""]
+    bench.stored(0)
+    assert bench.core.receiving is None
 
 
 def test_a_late_piece_of_what_is_here_does_not_disturb_what_is_being_received() -> None:

@@ -195,6 +195,22 @@ def test_segments_go_one_by_one_though_two_threads_remove_them() -> None:
     assert removed == sorted(removed), "the oldest first"
 
 
+def test_after_a_removal_that_failed_there_is_no_other() -> None:
+    """The disk fails while a segment is removed; another thread's trim, that had begun before the node stopped, removes nothing:
+    the next segment must not be gone while that one is there (OWN-35)."""
+    for call in range(1, 5):
+        disk, folder = with_log(LOG)
+        save(disk, LOG)
+        disk.fail_at[disk.calls + call] = errno.EIO
+        for _ in range(2):
+            with suppress(OSError):
+                folder.trim(9, {8})
+        for ended in (disk.end_process, disk.crash):
+            ended()
+            remembered, _ = loaded(disk)
+            assert remembered.start.index + len(remembered.entries) == 8, f"call {call}"
+
+
 def test_trimming_beside_a_segment_that_is_not_begun_yet() -> None:
     """The disk fails in the middle of beginning a segment, and a snapshot lets go of all before it (OWN-21)."""
     for call in range(1, 12):

@@ -255,6 +255,32 @@ def test_a_snapshot_of_other_members_or_of_another_cluster_is_refused() -> None:
         open_log(other)
 
 
+def test_what_is_not_needed_of_a_received_file_is_deleted() -> None:
+    """When it is given up, and when it was not what it should be; then it may begin again."""
+    disk, _ = with_log(LOG[:3])
+    snapshot, data = file_of(LOG)
+    receiver = SnapshotReceiver(disk, "barge")
+    receiver.store(snapshot, 0, data[:100])
+    assert disk.exists(RECEIVING)
+    assert receiver.store(snapshot, 0, b"") == 0
+    assert not disk.exists(RECEIVING)
+    assert send(receiver, data[:-1] + b"x", snapshot) == 0
+    assert not disk.exists(RECEIVING)
+    assert send(receiver, data, snapshot) == snapshot.size
+
+
+def test_a_file_has_pieces_of_one_snapshot_only() -> None:
+    """Also where two have the same last index: their bytes differ, as each node cuts its state into slices of its own."""
+    disk, _ = with_log(LOG[:3])
+    snapshot, data = file_of(LOG)
+    other, other_data = file_of(LOG, size=7)
+    receiver = SnapshotReceiver(disk, "barge")
+    receiver.store(snapshot, 0, data[:100])
+    with pytest.raises(AssertionError, match="one snapshot"):
+        receiver.store(other, 100, other_data[100:200])
+    assert send(receiver, other_data, other) == other.size
+
+
 def test_what_was_not_finished_is_forgotten() -> None:
     """A snapshot that was being saved, and one that was being received."""
     disk, folder = with_log(LOG)

@@ -1,0 +1,163 @@
+"""What is counted along the way must be what counting anew gives: after each pass of a server, and nothing is left at the end.
+
+Sums and flags are kept beside what they are about, because counting anew costs too much. A forgotten decrement breaks no rule of
+the paper: a window stays full, a snapshot is never taken again, memory is never given back.
+"""
+
+from collections.abc import Collection
+
+from bargetrio.raft.core import Core
+from bargetrio.raft.durability import Durability
+from bargetrio.raft.messages import Index, NodeId
+from bargetrio.raft.roles import Leader, Progress
+from bargetrio.simulator.memory import Broken
+from bargetrio.simulator.server import Server
+
+RULE = "accounts are right"
+
+
+class Account:
+    """What was last seen of one server's log."""
+
+    __slots__ = ("core", "last_index", "start_index")
+
+    def __init__(self) -> None:
+        self.core: Core | None = None
+        self.start_index: Index = 0
+        self.last_index: Index = 0
+
+
+def check(server: Server, core: Core, account: Account) -> None:
+    """Look at a server after a pass; raise Broken."""
+    role, log = core.role, core.log
+    if type(role) is Leader:
+        for peer, progress in role.progress.items():
+            wrong = _wrong_progress(progress)
+            if wrong:
+                raise Broken(RULE, f"node {server.node_id}'s progress of node {peer}: {wrong}")
+        waiting = log.last_index - max(core.last_applied, role.term_start - 1)
+        if len(role.tickets) != waiting:
+            _fail(server, f"{len(role.tickets)} tickets for {waiting} entries of its own that are not applied")
+        if server.reads_open or role.new_reads or role.rounds or role.confirmed:
+            _check_reads(server, role)
+        if server.writes_open != len(role.tickets) - role.tickets.count(None):
+            _fail(server, f"{server.writes_open} writes are not answered, {len(role.tickets)} tickets are kept")
+    elif server.reads_open or server.writes_open:
+        _fail(server, f"does not lead, and {server.reads_open} reads and {server.writes_open} writes are not answered")
+    durability = core.durability
+    if durability._in_flight is None:
+        # A pass ends with the next write, so now there is nothing to be written.
+        if durability.durable_index != log.last_index or not durability.hard_state_is_durable or _holds_anything(durability):
+            _fail(server, f"nothing is being written, but of entry {log.last_index} {durability.durable_index} is durable")
+    elif durability._in_flight.covers > log.last_index or durability.durable_index > log.last_index:
+        _fail(server, f"a write covers entries behind {log.last_index}")
+    _check_snapshots(server, core)
+    if log.last_index != account.last_index or log.start_index != account.start_index or core is not account.core:
+        _check_log(server, core, account)
+
+
+def check_quiet(server: Server, alive: Collection[NodeId]) -> None:
+    """Look at a server that has applied everything, some heartbeats after the last request of a healed cluster; raise Broken."""
+    core = server.core
+    if core is None:
+        return
+    left = left_in(core, alive)
+    if server.reads_open or server.writes_open:
+        left.append(f"{server.reads_open} reads and {server.writes_open} writes that are not answered")
+    if left:
+        raise Broken("nothing is left when all is quiet", f"node {server.node_id} has {'; '.join(left)}")
+
+
+def left_in(core: Core, alive: Collection[NodeId]) -> list[str]:
+    """Return what a core of a healed cluster that nobody asks anything still has to do, or keeps for nobody."""
+    left = []
+    if type(core.role) is Leader:
+        for peer, progress in core.role.progress.items():
+            if peer in alive and (progress.in_flight or progress.in_flight_bytes or progress.state != "replicate"):
+                what = f"{len(progress.in_flight)} appends, {progress.in_flight_bytes} bytes"
+                left.append(f"{what} under way to node {peer} in state {progress.state}")
+        if core.role.tickets or core.role.new_reads or core.role.rounds or core.role.confirmed:
+            left.append("requests that wait")
+    if core.log.forgotten:
+        left.append(f"{len(core.log.forgotten)} entries of a log that is gone")
+    if core.receiving is not None:
+        left.append(f"a half-received snapshot up to {core.receiving.snapshot.last_index}")
+    if core.installing is not None:
+        left.append(f"a snapshot up to {core.installing.last_index} to be installed")
+    if _holds_anything(core.durability):
+        left.append("something to be written")
+    return left
+
+
+def _fail(server: Server, text: str) -> None:
+    raise Broken(RULE, f"node {server.node_id}: {text}")
+
+
+def _wrong_progress(progress: Progress) -> str:
+    in_flight = progress.in_flight
+    if (progress.transfer is None) == (progress.state == "snapshot"):
+        return f"state {progress.state}, transfer {progress.transfer}"
+    if progress.next_index <= progress.match_index and progress.state != "snapshot":  # `resume` sets it
+        return f"next_index {progress.next_index}, match_index {progress.match_index}"
+    if not in_flight:
+        return f"nothing is under way, {progress.in_flight_bytes} bytes are counted" if progress.in_flight_bytes else ""
+    if progress.state != "replicate":
+        return f"appends are under way in state {progress.state}"
+    if in_flight[0][0] <= progress.match_index or in_flight[-1][0] != progress.next_index - 1:
+        last = f"{in_flight[0][0]} to {in_flight[-1][0]}"
+        return f"appends up to {last} are under way, match_index {progress.match_index}, next_index {progress.next_index}"
+    size = 0
+    for _, bytes_sent in in_flight:
+        size += bytes_sent
+    return "" if size == progress.in_flight_bytes else f"{size} bytes are under way, {progress.in_flight_bytes} counted"
+
+
+def _check_reads(server: Server, role: Leader) -> None:
+    rounds = [*role.confirmed, *role.rounds]
+    waiting = len(role.new_reads) + sum(len(each.tickets) for each in rounds)
+    if waiting != server.reads_open:
+        _fail(server, f"{server.reads_open} reads are not answered, {waiting} are kept")
+    numbers = [each.number for each in rounds]
+    if numbers and numbers != list(range(role.round - len(numbers) + 1, role.round + 1)):
+        _fail(server, f"rounds {numbers} wait, the last one was {role.round}")
+
+
+def _holds_anything(durability: Durability) -> bool:
+    return bool(
+        durability.is_queued
+        or durability._hard_state is not None
+        or durability._log_records
+        or durability._then
+        or durability._held
+    )
+
+
+def _check_snapshots(server: Server, core: Core) -> None:
+    """What the core believes to be under way is under way."""
+    snapshots = server.snapshots
+    if core.is_taking != snapshots.is_saving:
+        _fail(server, f"is_taking is {core.is_taking}, saving {snapshots.is_saving}")
+    receiving = core.receiving
+    if (receiving is not None and receiving.is_busy) != snapshots.is_storing:
+        _fail(server, f"a piece is being stored: {snapshots.is_storing}; it has {receiving}")
+    installing = core.installing
+    if installing is None:
+        if snapshots.is_loading:
+            _fail(server, "a snapshot is being loaded, and nothing is waited for")
+    elif (core.snapshot == installing) != snapshots.is_loading:
+        _fail(server, f"installs the snapshot up to {installing.last_index}; loading {snapshots.is_loading}")
+
+
+def _check_log(server: Server, core: Core, account: Account) -> None:
+    """The sizes and digests beside the entries are theirs; where only entries were added, those are looked at."""
+    log = core.log
+    entries, sizes = log._entries, log._bytes
+    count = len(entries)
+    if not (len(sizes) - 1 == len(log._digests) - 1 == log.last_index - log.start_index == count):
+        _fail(server, f"{count} entries, {len(sizes)} sizes, {len(log._digests)} digests after {log.start_index}")
+    grew = core is account.core and log.start_index == account.start_index and log.last_index > account.last_index
+    first = account.last_index - log.start_index if grew else 0
+    size = sum([len(entry.command) for entry in (entries[first:] if first else entries)])
+    if sizes[-1] - sizes[first] != size:
+        _fail(server, f"entries from {first + log.start_index + 1} on have {size} bytes, {sizes[-1] - sizes[first]} are counted")
+    account.core, account.start_index, account.last_index = core, log.start_index, log.last_index
