@@ -192,8 +192,8 @@ class OpenFolder:
     def _drop_first_segment(self, first_index: Index) -> bool:
         """Delete the oldest segment if it holds nothing from `first_index` on; return whether it was deleted.
 
-        Each removal is on the disk before the next one, another thread's too, and none follows a failed one: else a crash may leave a
-        gap between what is there (OWN-18, OWN-23, OWN-35).
+        Each removal is on the disk before the next one, another thread's too, and none follows a failed one: a crash would leave
+        a gap between what is there (OWN-18, OWN-23, OWN-35).
         """
         with self._removing:
             if self._failed:

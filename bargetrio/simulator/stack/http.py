@@ -22,7 +22,9 @@ class HttpAnswer(Struct, frozen=True):
         return json.loads(self.body)
 
 
-async def ask(app: App, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None) -> HttpAnswer:
+async def ask(
+    app: App, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None, *, query: str = ""
+) -> HttpAnswer:
     """Make one request; waits for the whole answer."""
     given = {"host": "simulated:1", **(headers or {})}
     if body:
@@ -35,7 +37,7 @@ async def ask(app: App, method: str, path: str, body: bytes = b"", headers: dict
         "scheme": "http",
         "path": path,
         "raw_path": path.encode(),
-        "query_string": b"",
+        "query_string": query.encode(),
         "root_path": "",
         "headers": [(name.lower().encode(), value.encode()) for name, value in given.items()],
         "client": ("simulated", 2),

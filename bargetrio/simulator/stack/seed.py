@@ -21,23 +21,27 @@ import trio.testing
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.forward import Forwarder
+from bargetrio.cluster.node_link import NodeLink
 from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.eventlog.event import Event
-from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
 from bargetrio.node.turns import Turns
+from bargetrio.raft.core import Core
 from bargetrio.raft.snapshots import SnapshotPolicy
 from bargetrio.simulator import linearizability
 from bargetrio.simulator.audit import Audit
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.linearizability import Operation
+from bargetrio.simulator.memory import Broken
 from bargetrio.simulator.plan import STACK_KINDS
 from bargetrio.simulator.seed import Failure, Result
+from bargetrio.simulator.stack.accounts import check_quiet
 from bargetrio.simulator.stack.clients import CLIENTS, KEYS, Client
 from bargetrio.simulator.stack.disk_work import VirtualWork
 from bargetrio.simulator.stack.nemesis import Nemesis, StackFailure
 from bargetrio.simulator.stack.network import MemoryNetwork
+from bargetrio.simulator.stack.readers import Reader, States
 from bargetrio.transport.arrivals import TaskArrivals
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.web.app import make_app
@@ -45,6 +49,8 @@ from bargetrio.web.guard import App
 
 FAULTS_S: Final = 8.0
 HEAL_S: Final = 10.0
+QUIET_S: Final = 1.0
+"""So long after the last answer nothing is waited for any more."""
 MOST_STEPS: Final = 3_000_000
 BUG: Final = re.compile(r"[A-Z]\w+: ")
 """What ends a node begins with an exception's name if it is a bug (cluster/slots.py)."""
@@ -81,7 +87,7 @@ class Stack:
         self.history: list[Operation] = []
         self.made: Counter[str] = Counter()
         self.addresses = {node_id: f"node-{node_id}:1" for node_id in range(nodes)}
-        self.recorder = Recorder("stack", wall_clock=trio.current_time, capacity=1_000_000, heartbeats=1_000_000)
+        self.recorder = States(self._core_of, "stack", wall_clock=trio.current_time, capacity=1_000_000, heartbeats=1_000_000)
         self.network = MemoryNetwork(self.random("network"))
         self.disks = {node_id: SimulatedDisk(self.random(f"disk {node_id}")) for node_id in range(nodes)}
         self.work = {node_id: VirtualWork(self.disks[node_id], self.random(f"work {node_id}")) for node_id in range(nodes)}
@@ -102,6 +108,11 @@ class Stack:
             disk_faults=DiskFaults(),
             daemons=Daemons({}, None),
         )
+
+    def _core_of(self, node_id: int) -> Core:
+        driver = self.living[node_id]._driver
+        assert driver is not None
+        return driver.core
 
     def random(self, name: str) -> Random:
         """Return a source of randomness of its own."""
@@ -182,12 +193,27 @@ class Stack:
         clients = [
             Client(number, self.supervisor, app, self.random(f"client {number}"), self.history) for number in range(CLIENTS)
         ]
+        links = {node_id: NodeLink(address, "stack", self.network, nursery) for node_id, address in self.addresses.items()}
+        reader = Reader(
+            supervisor=self.supervisor,
+            app=app,
+            links=links,
+            life_of=self._lives.__getitem__,
+            random=self.random("reader"),
+            states=self.recorder.states,
+            history=self.history,
+            keys=KEYS,
+        )
         end = trio.current_time() + FAULTS_S
         async with trio.open_nursery() as working:
+            working.start_soon(reader.run, end + 1)
             for client in clients:
                 working.start_soon(client.run, end + 1)
             working.start_soon(nemesis.make_faults, app, end)
         await self._come_to_rest(clients[0], nemesis)
+        await trio.sleep(QUIET_S)
+        check_quiet(self, list(links.values()))
+        reader.judge()
 
     async def _come_to_rest(self, client: Client, nemesis: Nemesis) -> None:
         """Everybody back, a new write, the same everywhere, a last read of every key."""
@@ -272,9 +298,9 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
     with deterministic(seed):
         try:
             trio.run(stack.run, steps, clock=trio.testing.MockClock(rate=0.0, autojump_threshold=0), instruments=[steps])
-        except* StackFailure as group:
+        except* (StackFailure, Broken) as group:
             problem = _innermost(group)
-            assert isinstance(problem, StackFailure)
+            assert isinstance(problem, (StackFailure, Broken))
             failure = Failure(rule=problem.rule, text=str(problem), at=stack.ended_at)
         finally:
             logging.disable(level)

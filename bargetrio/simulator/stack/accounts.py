@@ -1,0 +1,52 @@
+"""What the whole stack keeps for those who wait: nothing, once all is quiet."""
+
+from typing import TYPE_CHECKING
+
+from bargetrio.cluster.node_link import NodeLink
+from bargetrio.node.driver import Driver
+from bargetrio.simulator.accounts import left_in
+from bargetrio.simulator.memory import Broken
+from bargetrio.storage.snapshots import RECEIVING
+
+if TYPE_CHECKING:
+    from bargetrio.simulator.stack.seed import Stack
+
+RULE = "nothing is left when all is quiet"
+
+
+def check_quiet(stack: "Stack", links: list[NodeLink]) -> None:
+    """Look at every node and every link to one, some heartbeats after the last answer of a healed cluster; raise Broken."""
+    for node_id, node in stack.living.items():
+        driver = node._driver
+        assert driver is not None
+        left = [*left_in(driver.core, list(stack.addresses)), *_left_in_driver(driver)]
+        if driver.core.receiving is None and stack.disks[node_id].exists(RECEIVING):
+            left.append("a half-received file")
+        if left:
+            raise Broken(RULE, f"node {node_id} has {'; '.join(left)}")
+    forwarder = stack.supervisor.forwarder
+    assert forwarder is not None
+    if forwarder._asks:
+        raise Broken(RULE, f"the forwarder waits for {len(forwarder._asks)} answers")
+    for link in [*forwarder._links.values(), *links]:
+        if link._waiting or link._departed:
+            raise Broken(RULE, f"a link waits for {len(link._waiting)} answers, {link._departed} writes have left")
+    if stack.turns._saver is not None or stack.turns._waiting or stack.turns._hurrying is not None:
+        raise Broken(RULE, "a node saves its state, or waits for its turn")
+    if stack.recorder._noted:
+        raise Broken(RULE, f"{len(stack.recorder._noted)} facts are not kept")
+
+
+def _left_in_driver(driver: Driver) -> list[str]:
+    found = {
+        "requests that wait": len(driver._waiting),
+        "writes that have not ended": len(driver._then) + len(driver._written),
+        "messages": len(driver._messages),
+        "requests": len(driver._requests),
+        "steps of snapshots": len(driver._ended),
+        "clients to be answered": len(driver._dirty),
+    }
+    if driver.snapshots is not None:
+        found["snapshots that are read"] = len(driver.snapshots._pins)
+    left = [f"{count} {what}" for what, count in found.items() if count]
+    return [*left, "a snapshot that is taken"] if driver.core.is_taking else left

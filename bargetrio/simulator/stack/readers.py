@@ -1,0 +1,196 @@
+"""Who reads in ring 2 beside the clients: ranges by REST and by the forwarder, stale answers of single nodes, and backups.
+
+Each answer is compared with what the log makes of the keys at the index that it tells (simulator/lists.py).
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from random import Random
+from typing import Any, Final
+from urllib.parse import urlencode
+from zlib import crc32
+
+import msgspec
+import trio
+
+from bargetrio.cluster.node_link import Cut, NodeLink, NotSent, Parcel
+from bargetrio.cluster.supervisor import Supervisor
+from bargetrio.eventlog.event import DriverFact
+from bargetrio.eventlog.recorder import Recorder
+from bargetrio.kv.store import Store, Stored
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import Delete, Get, GetAnswer, Item, List, ListAnswer, Put
+from bargetrio.raft.core import Core
+from bargetrio.raft.facts import CommitAdvanced, Fact
+from bargetrio.simulator.linearizability import Operation
+from bargetrio.simulator.lists import OWN_KEYS, Page, Range, StaleReads, check_order, check_page
+from bargetrio.simulator.memory import Broken
+from bargetrio.simulator.stack.http import ask
+from bargetrio.storage.errors import DamagedSnapshot
+from bargetrio.storage.snapshots import read_snapshot
+from bargetrio.web.guard import App
+
+PAUSE_S: Final = 0.15
+PATIENCE_S: Final = 3.0
+
+
+class States(Recorder):
+    """The recorder of ring 2; it also keeps what all keys hold after each committed entry, of a store that nothing happens to."""
+
+    def __init__(self, core_of: Callable[[int], Core], run: str, **options: Any) -> None:
+        super().__init__(run, **options)
+        self.states: list[dict[str, Stored]] = [{}]
+        self._reference = Store()
+        self._core_of = core_of
+
+    def note(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+        """Who first calls an entry committed still has it."""
+        if isinstance(fact, CommitAdvanced) and fact.index >= len(self.states):
+            assert node_id is not None
+            log = self._core_of(node_id).log
+            for index in range(len(self.states), fact.index + 1):
+                self._reference.apply(log.entry(index).command, index)
+                self.states.append(dict(self._reference.stored))
+        super().note(node_id, fact)
+
+
+class Reader:
+    """One reader; each question is asked once."""
+
+    def __init__(
+        self,
+        *,
+        supervisor: Supervisor,
+        app: App,
+        links: dict[int, NodeLink],
+        life_of: Callable[[int], int],
+        random: Random,
+        states: list[dict[str, Stored]],
+        history: list[Operation],
+        keys: tuple[str, ...],
+    ) -> None:
+        self.pages: list[Page] = []
+        self.backups = 0
+        self._supervisor = supervisor
+        self._app = app
+        self._links = links
+        self._life_of = life_of
+        self._random = random
+        self._states = states
+        self._history = history
+        self._keys = (*keys, *OWN_KEYS)
+        self._stale = StaleReads()
+
+    async def run(self, until: float) -> None:
+        """Ask until that time; raise Broken."""
+        kinds = (self._walk, self._walk, self._write_and_leave, self._look, self._look, self._backup)
+        while trio.current_time() < until:
+            await trio.sleep(self._random.expovariate(1 / PAUSE_S))
+            with trio.move_on_after(PATIENCE_S):
+                await self._random.choice(kinds)()
+
+    def judge(self) -> None:
+        """Judge all pages beside the clients' history; raise Broken."""
+        check_order(self.pages, self._history)
+
+    async def _walk(self) -> None:
+        """Read a range, a page after the other, until an answer fails to come."""
+        by_rest = self._random.random() < 0.5
+        walk = Range(self._random, self._keys)
+        while True:
+            called = trio.current_time()
+            answer = await (self._list_by_rest(walk.asked) if by_rest else self._list(walk.asked))
+            if answer is None:
+                return
+            page = self._page(walk.asked, answer, called)
+            check_page(page, self._states)
+            self.pages.append(page)
+            if not walk.go_on(page):
+                return
+
+    async def _list(self, asked: List) -> ListAnswer | None:
+        with suppress(BargeError):
+            answer = await self._supervisor.execute(asked)
+            assert isinstance(answer, ListAnswer)
+            return answer
+        return None
+
+    async def _list_by_rest(self, asked: List) -> ListAnswer | None:
+        query = {"prefix": asked.prefix, "after": asked.after, "limit": asked.limit, "keys_only": int(asked.keys_only)}
+        answer = await ask(self._app, "GET", "/keys", query=urlencode(query))
+        if answer.status != 200:
+            return None
+        found = answer.json
+        if int(answer.headers["barge-index"]) != found["index"]:
+            raise Broken("lists show the state at their index", f"the header says {answer.headers['barge-index']}: {found}")
+        return ListAnswer(id=0, items=msgspec.convert(found["items"], list[Item]), next=found["next"], index=found["index"])
+
+    async def _write_and_leave(self) -> None:
+        """Write a key that nobody judges, and perhaps do not wait for the answer."""
+        key = self._random.choice(OWN_KEYS)
+        request = Put(id=0, key=key, value=f"{trio.current_time():.3f}") if self._random.random() < 0.7 else Delete(id=0, key=key)
+        with trio.move_on_after(self._random.choice((0.001, 0.01, 0.05, 2.0))), suppress(BargeError):
+            await self._supervisor.execute(request)
+
+    async def _look(self) -> None:
+        """Ask one node for what it has, however old that is."""
+        node_id = self._random.choice(list(self._links))
+        life, called = self._life_of(node_id), trio.current_time()
+        walk = Range(self._random, self._keys).asked
+        asked: Get | List = List(
+            id=0, prefix=walk.prefix, after=walk.after, limit=walk.limit, keys_only=walk.keys_only, read="stale"
+        )
+        if self._random.random() < 0.5:
+            asked = Get(id=0, key=self._random.choice(self._keys), read="stale")
+        parcel = Parcel([asked])
+        with suppress(Cut, NotSent):
+            await self._links[node_id].ask(parcel)
+        (answer,) = parcel.answers
+        if life != self._life_of(node_id):
+            return  # which life it was is not known
+        if isinstance(answer, ListAnswer) and isinstance(asked, List):
+            self._stale.page(self._page(asked, answer, called, node_id, life), self._states)
+        elif isinstance(answer, GetAnswer):
+            self._stale.get(node_id, life, answer, self._states)
+
+    async def _backup(self) -> None:
+        """A backup holds all that had been told before it was asked for, is whole, and is what its headers say."""
+        floor = max((operation.index or 0 for operation in self._history if operation.effect == "applied"), default=0)
+        floor = max([floor, *(page.index for page in self.pages)])
+        answer = await ask(self._app, "GET", "/snapshot")
+        if answer.status != 200:
+            return
+        rule = "a backup is whole and new"
+        store, data = Store(), answer.body
+        try:
+            _, meta = read_snapshot(_Bytes(data), "the backup", store.load)
+        except DamagedSnapshot as problem:
+            raise Broken(rule, str(problem)) from None
+        told = answer.headers["barge-index"], answer.headers["barge-checksum"], answer.headers["content-length"]
+        if told != (str(meta.last_index), f"{crc32(data):08x}", str(len(data))):
+            raise Broken(rule, f"its headers say {told}, it ends at {meta.last_index}")
+        if meta.last_index < floor:
+            raise Broken(rule, f"it ends at entry {meta.last_index}, and {floor} had been told before it was asked for")
+        if store.stored != self._states[meta.last_index]:
+            raise Broken(rule, f"it is not what the log makes of the keys up to {meta.last_index}")
+        self.backups += 1
+
+    def _page(self, asked: List, answer: ListAnswer, called: float, node: int | None = None, life: int = 0) -> Page:
+        return Page(
+            asked=asked,
+            items=tuple(answer.items),
+            next=answer.next,
+            index=answer.index,
+            called=called,
+            ended=trio.current_time(),
+            node=node,
+            life=life,
+        )
+
+
+class _Bytes:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read_part(self, offset: int, size: int) -> bytes:
+        return self._data[offset : offset + size]
