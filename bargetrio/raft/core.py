@@ -4,7 +4,7 @@ Here are its state, the way in (`step`, `tick`, `propose`, `read`, `persisted`),
 term and role that everything shares. The rules themselves stand in election.py, replication.py and reads.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final, assert_never
 
@@ -38,6 +38,7 @@ from bargetrio.raft.messages import (
     SnapshotMeta,
     SnapshotReply,
     SnapshotRequest,
+    StillReceiving,
     Term,
     VoteReply,
     VoteRequest,
@@ -59,7 +60,7 @@ class Core:
     # More attributes than Python 3.11 keeps in an object itself without this (29): each look-up would take a quarter longer.
     __slots__ = (
         *("_effects", "_random", "_snapshot_policy", "commit_index", "compact_to", "current_term", "durability"),
-        *("election_max_s", "election_min_s", "heartbeat_s", "installing", "installing_from", "is_rejoining"),
+        *("election_max_s", "election_min_s", "has_unsent", "heartbeat_s", "installing", "installing_from", "is_rejoining"),
         *(
             "is_due",
             "is_snapshot_asked",
@@ -71,7 +72,8 @@ class Core:
             "must_not_apply",
             "must_not_take",
         ),
-        *("node_id", "peers", "quiet_index", "quiet_since", "receiving", "role", "snapshot", "voted_for", "weighed_index"),
+        *("node_id", "peers", "pipeline", "quiet_index", "quiet_since", "receiving", "role", "snapshot", "voted_for"),
+        *("unreadable", "weighed_index"),
     )
 
     def __init__(
@@ -86,6 +88,8 @@ class Core:
         now: float,
         snapshot_policy: SnapshotPolicy | None = None,
         is_rejoining: bool = False,
+        pipeline: replication.Pipeline = replication.PIPELINE,
+        has_unsent: Callable[[NodeId], bool] = lambda peer: False,
     ) -> None:
         assert node_id in node_ids
         self.node_id = node_id
@@ -108,6 +112,11 @@ class Core:
         self.commit_index: Index = 0 if self.snapshot is None else self.snapshot.last_index
         self.last_applied: Index = self.commit_index
         self._snapshot_policy = SnapshotPolicy() if snapshot_policy is None else snapshot_policy
+        self.pipeline = pipeline
+        self.has_unsent = has_unsent
+        """Whether the link to a peer holds bytes that have not left; asked when a piece of a snapshot has not been answered."""
+        self.unreadable: SnapshotMeta | None = None
+        """The newest snapshot, if its file can't be sent: another one may take its place, of the same index, too."""
         self.is_taking = False
         self.must_not_take = False
         """The driver says that this is no moment for a snapshot: somebody else in the process takes one."""
@@ -157,6 +166,8 @@ class Core:
                 snapshots.on_snapshot_request(self, message, now)
             case SnapshotReply():
                 snapshots.on_snapshot_reply(self, message, now)
+            case StillReceiving():
+                replication.on_still_receiving(self, message, now)
             case AppendRequest() | AppendReply():
                 raise AssertionError("these are not rare")
             case _:
@@ -222,6 +233,22 @@ class Core:
                 election.count_own_vote(self, self.role, now)
             case _:
                 pass
+
+    def bytes_came(self, peer: NodeId, now: float) -> None:
+        """Note that bytes of a message of `peer`'s have come, and the message is not whole yet.
+
+        The host calls it only for a peer whose hello was accepted. No vote and no commit depends on it.
+        """
+        replication.on_bytes(self, peer, now)
+
+    def link_up(self, peer: NodeId, now: float) -> None:
+        """Note that a new connection to `peer` stands: what the old one held may be lost."""
+        if isinstance(self.role, Leader):
+            snapshots.on_link_up(self.role.progress[peer])
+
+    def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
+        """Note that SendChunk to `peer` found no bytes: the file is gone, or shorter than its label says."""
+        snapshots.on_piece_missing(self, peer, snapshot)
 
     def take_snapshot(self) -> None:
         """Ask for a snapshot although it is not time: TakeSnapshot follows as soon as none is under way."""

@@ -136,7 +136,30 @@ class SnapshotReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="sn
     installed: bool
 
 
-Message = PreVoteRequest | PreVoteReply | VoteRequest | VoteReply | AppendRequest | AppendReply | SnapshotRequest | SnapshotReply
+class StillReceiving(
+    Struct, frozen=True, kw_only=True, tag_field="type", tag="still_receiving", forbid_unknown_fields=True, gc=False
+):
+    """Bytes of a long message of yours are arriving here: it says nothing about logs or reads, only that both ends are alive.
+
+    A message that takes longer to cross a link than an election timeout would else be silence, to both ends
+    (docs/decisions/slow_links.md).
+    """
+
+    term: Term
+    follower_id: NodeId
+
+
+Message = (
+    PreVoteRequest
+    | PreVoteReply
+    | VoteRequest
+    | VoteReply
+    | AppendRequest
+    | AppendReply
+    | SnapshotRequest
+    | SnapshotReply
+    | StillReceiving
+)
 
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
@@ -151,8 +174,14 @@ def sender(message: Message) -> NodeId:
             return message.voter_id
         case AppendRequest() | SnapshotRequest():
             return message.leader_id
-        case AppendReply() | SnapshotReply():
+        case AppendReply() | SnapshotReply() | StillReceiving():
             return message.follower_id
+
+
+def is_bulk(message: Message) -> bool:
+    """Return whether the message carries entries or a piece of a snapshot; all others are small."""
+    kind = type(message)
+    return kind is SnapshotRequest or (kind is AppendRequest and bool(message.entries))  # type: ignore[union-attr]
 
 
 def encode_message(message: Message) -> bytes:

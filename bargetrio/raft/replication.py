@@ -6,25 +6,36 @@ majority of disks holds is committed, and everything before it.
 
 from typing import TYPE_CHECKING, Final
 
+from msgspec import Struct
+
 from bargetrio.raft import election, snapshots
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import AppendAccepted, AppendRejected, AppendSent, LogTruncated
-from bargetrio.raft.messages import AppendReply, AppendRequest, Index, NodeId, Term
+from bargetrio.raft.messages import AppendReply, AppendRequest, Index, NodeId, StillReceiving, Term
 from bargetrio.raft.roles import Follower, Leader, Progress
 
 if TYPE_CHECKING:
     from bargetrio.raft.core import Core
 
-BATCH_ENTRIES: Final = 2000
-BATCH_BYTES: Final = 1024 * 1024
-"""One append carries at most so much; a single larger command travels alone."""
-WINDOW_APPENDS: Final = 64
-WINDOW_BYTES: Final = 8 * 1024 * 1024
-"""Appends sent to a follower and not yet answered; heartbeats go on when it is full (BUG-27)."""
-FAR_BEHIND: Final = 10_000
-CATCH_UP_ENTRIES: Final = 1000
-"""A follower that lacks more than `FAR_BEHIND` entries gets them one append of so many at a time: what it does with them must not
-crowd out the writes that go on, least of all where its process is ours (docs/decisions/catching_up.md)."""
+
+class Pipeline(Struct, frozen=True, kw_only=True):
+    """How much a leader sends ahead of the answers; seeds of the simulator have less, and reach the bounds."""
+
+    batch_entries: int = 2000
+    batch_bytes: int = 1024 * 1024
+    """One append carries at most so much; a single larger command travels alone."""
+    window_appends: int = 64
+    window_bytes: int = 8 * 1024 * 1024
+    """Appends sent to a follower and not yet answered; heartbeats go on when it is full (BUG-27)."""
+    far_behind: int = 10_000
+    catch_up_entries: int = 1000
+    """A follower that lacks more than `far_behind` entries, beside those that are on their way, gets them in appends of so many,
+    one at a time as long as that brings it nearer: what it does with them must not crowd out the writes that go on, least of all
+    where its process is ours (docs/decisions/catching_up.md)."""
+
+
+PIPELINE: Final = Pipeline()
+"""What nodes use."""
 
 
 # -- the leader's side ---------------------------------------------------------------------------------------------------
@@ -40,7 +51,7 @@ def on_heartbeat_deadline(core: "Core", leader: Leader, now: float) -> None:
     for peer, progress in leader.progress.items():
         send_empty(core, leader, peer, progress)
         if progress.transfer is not None:
-            snapshots.wait_for_reply(core, progress.transfer)
+            snapshots.wait_for_reply(core, peer, progress.transfer)
 
 
 def heard_from_quorum(core: "Core", leader: Leader, now: float, within_s: float) -> bool:
@@ -58,7 +69,7 @@ def send_empty(core: "Core", leader: Leader, peer: NodeId, progress: Progress) -
 
 def send_entries(core: "Core", leader: Leader) -> None:
     """Send every follower what it lacks, as far as its window allows; probe those whose log we don't know yet."""
-    last_index = core.log.last_index
+    last_index, pipeline = core.log.last_index, core.pipeline
     leader.may_lack = False
     for peer, progress in leader.progress.items():
         if progress.next_index > last_index and progress.state == "replicate":
@@ -73,16 +84,39 @@ def send_entries(core: "Core", leader: Leader) -> None:
             if not progress.probe_sent:
                 send_empty(core, leader, peer, progress)
             continue
-        is_far_behind = last_index - progress.match_index > FAR_BEHIND
-        window, most = (1, CATCH_UP_ENTRIES) if is_far_behind else (WINDOW_APPENDS, BATCH_ENTRIES)
-        while progress.next_index <= last_index and len(progress.in_flight) < window and progress.in_flight_bytes < WINDOW_BYTES:
+        window, most, most_bytes = pipeline.window_appends, pipeline.batch_entries, pipeline.window_bytes
+        if _is_far_behind(progress, last_index, pipeline):
+            window, most = catch_up_window(progress, last_index, pipeline), pipeline.catch_up_entries
+        while progress.next_index <= last_index and len(progress.in_flight) < window and progress.in_flight_bytes < most_bytes:
             prev_log_index = progress.next_index - 1
-            last = core.log.batch_end(progress.next_index, most, BATCH_BYTES)
+            last = core.log.batch_end(progress.next_index, most, pipeline.batch_bytes)
             size = core.log.bytes_between(prev_log_index, last)
             progress.in_flight.append((last, size))
             progress.in_flight_bytes += size
             progress.next_index = last + 1
             _send_append(core, leader, peer, prev_log_index, last)
+
+
+def catch_up_window(progress: Progress, last_index: Index, pipeline: Pipeline) -> int:
+    """Return how many appends may be on their way to a follower that is far behind: one, or as many as it takes to come nearer.
+
+    After eight appends, and two round trips at least, it is counted again what the follower lacks; if that is not less, twice as
+    many are sent ahead of the answers. On a near link one at a time is enough; on a far one it would be one a round trip.
+    """
+    if progress.match_index >= progress.weighed_index:
+        lacks = last_index - progress.match_index
+        if progress.weighed_index and lacks >= progress.lacked:
+            progress.catch_up_window = min(2 * progress.catch_up_window, pipeline.window_appends)
+        progress.lacked = lacks
+        appends = max(8, 2 * progress.catch_up_window)
+        progress.weighed_index = progress.match_index + appends * pipeline.catch_up_entries
+    return progress.catch_up_window
+
+
+def _is_far_behind(progress: Progress, last_index: Index, pipeline: Pipeline) -> bool:
+    """Return whether much is not even on its way; more than twice what is: a pause of the answers alone leaves less."""
+    unsent = last_index + 1 - progress.next_index
+    return unsent > pipeline.far_behind and unsent > 2 * (progress.next_index - 1 - progress.match_index)
 
 
 def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
@@ -108,6 +142,20 @@ def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
         _on_refusal(core, progress, message)
 
 
+def on_still_receiving(core: "Core", message: StillReceiving, now: float) -> None:
+    """A long message of ours is arriving: the follower is there (check-quorum, 6.2), and a piece of a snapshot is not lost."""
+    if message.term > core.current_term:
+        core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.follower_id} has a higher term")
+        return
+    leader = core.role
+    if not isinstance(leader, Leader) or message.term < core.current_term or message.follower_id not in leader.progress:
+        return
+    progress = leader.progress[message.follower_id]
+    progress.heard_at = now
+    if progress.transfer is not None:
+        progress.transfer.heartbeats_waited = 0
+
+
 def advance_commit(core: "Core", leader: Leader) -> None:
     """Commit what a majority of disks holds, if it is of our own term (5.3, 5.4.2)."""
     matched = [progress.match_index for progress in leader.progress.values()]
@@ -130,6 +178,7 @@ def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
         case "probe":
             progress.state = "replicate"
             progress.forget_in_flight()
+            progress.catch_up_window, progress.weighed_index = 1, 0
             progress.next_index = max(progress.match_index, min(message.prev_log_index, core.log.last_index)) + 1
         case "replicate":
             if progress.next_index <= progress.match_index:
@@ -144,6 +193,7 @@ def resume(core: "Core", progress: Progress, match_index: Index) -> None:
     progress.match_index = max(progress.match_index, match_index)
     progress.state, progress.transfer = "replicate", None
     progress.forget_in_flight()
+    progress.catch_up_window, progress.weighed_index = 1, 0
     progress.next_index = progress.match_index + 1
 
 
@@ -264,6 +314,21 @@ def follow(core: "Core", term: Term, leader_id: NodeId, now: float) -> Follower:
     role.heard_leader_at = now
     role.election_deadline = core.new_election_deadline(now)
     return role
+
+
+def on_bytes(core: "Core", peer: NodeId, now: float) -> None:
+    """Put off our own election, as for a whole message of our leader's (5.2), and tell it so, as often as there are heartbeats.
+
+    Both ends would else take a message that is longer on its way than an election timeout for silence.
+    """
+    role = core.role
+    if type(role) is not Follower or role.leader_id != peer:
+        return
+    role.heard_leader_at = now
+    role.election_deadline = core.new_election_deadline(now)
+    if now - role.told_leader_at >= core.heartbeat_s:
+        role.told_leader_at = now
+        core.send(peer, StillReceiving(term=core.current_term, follower_id=core.node_id))
 
 
 def _take_entries(core: "Core", message: AppendRequest, known: int) -> None:

@@ -21,6 +21,8 @@ class Follower:
     election_deadline: float
     leader_id: NodeId | None = None
     heard_leader_at: float | None = None
+    told_leader_at: float = float("-inf")
+    """When the leader was last told that a long message of its is arriving."""
     name: Literal["follower"] = "follower"
 
 
@@ -59,6 +61,11 @@ class Progress:
     in_flight_bytes: int = 0
     acknowledged_round: int = 0
     transfer: "Transfer | None" = None
+    catch_up_window: int = 1
+    """How many appends may be on their way while it is far behind (replication.catch_up_window)."""
+    weighed_index: Index = 0
+    """What it lacks is counted again when its match has reached this; 0 if it was not counted yet."""
+    lacked: int = 0
 
     def forget_in_flight(self) -> None:
         """What was sent may be lost: nothing of it is waited for."""
@@ -68,12 +75,18 @@ class Progress:
 
 @dataclass(slots=True)
 class Transfer:
-    """A snapshot on its way to one follower, a piece at a time; a piece that is not answered in time is sent again."""
+    """A snapshot on its way to one follower, a piece at a time; a piece that is surely or probably lost is sent again.
+
+    `heartbeats_waited` counts those since it had left and nothing said that it is arriving, `patience` how many shortest election
+    timeouts that may take: twice as many each time. `restarts` counts how often the follower had to begin anew.
+    """
 
     snapshot: SnapshotMeta
     offset: int = 0
     is_due: bool = True
     heartbeats_waited: int = 0
+    patience: int = 1
+    restarts: int = 0
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from msgspec import Struct
 from bargetrio.raft import replication
 from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
 from bargetrio.raft.facts import SnapshotInstalled, SnapshotSent, SnapshotTaken
-from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, SnapshotReply, SnapshotRequest
+from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, SnapshotReply, SnapshotRequest, Term
 from bargetrio.raft.records import LogStart
 from bargetrio.raft.roles import Leader, Progress, Transfer
 
@@ -28,6 +28,8 @@ ENTRY_BYTES: Final = 64
 """What an entry costs in memory beside its command."""
 COMPACTION_SLICE: Final = 10_000
 """Entries that the log forgets in one pass: giving a million back at once would hold the loop."""
+MOST_PATIENCE: Final = 8
+"""So many shortest election timeouts at most is a piece waited for that has left, and of which nothing is heard."""
 
 
 class SnapshotPolicy(Struct, frozen=True, kw_only=True):
@@ -50,6 +52,7 @@ class Receiving:
 
     snapshot: SnapshotMeta
     leader_id: NodeId
+    term: Term
     bytes_stored: int = 0
     is_busy: bool = False
 
@@ -69,6 +72,10 @@ def maybe_take(core: "Core") -> None:
     if core.must_not_take:
         return
     index = core.last_applied
+    if core.snapshot is not None and index <= core.snapshot.last_index and core.unreadable != core.snapshot:
+        # Another file of the same name would take the place of this one, whose size and checksum everybody knows.
+        core.is_snapshot_asked = core.is_due = False
+        return
     # Only what this disk holds by itself: a crash must not find a snapshot that is ahead of its own log.
     if index == 0 or index > core.durability.durable_index:
         return
@@ -101,9 +108,14 @@ def taken(core: "Core", snapshot: SnapshotMeta, now: float) -> None:
     """Note that the snapshot lasts; from now on it stands for the log before it, but never for an older one (BUG-31)."""
     core.is_taking = False
     core.weighed_index = -1
-    if core.installing is not None or (core.snapshot is not None and snapshot.last_index <= core.snapshot.last_index):
+    old, is_replaced = core.snapshot, core.unreadable is not None and core.unreadable == core.snapshot
+    if core.installing is not None or (old is not None and snapshot.last_index < old.last_index + (not is_replaced)):
         return
-    core.snapshot = snapshot
+    core.snapshot, core.unreadable = snapshot, None
+    if is_replaced and isinstance(core.role, Leader):
+        for peer, progress in core.role.progress.items():
+            if progress.transfer is not None and progress.transfer.snapshot == old:
+                begin_transfer(core, peer, progress)
     trailing = core.snapshot_policy.trailing
     core.compact_to = max(core.log.start_index, min(snapshot.last_index - trailing, _needed_by_transfers(core, now)))
     core.announce(
@@ -169,11 +181,49 @@ def send_chunk(core: "Core", peer: NodeId, progress: Progress) -> None:
         core.emit(SendChunk(peer, request))
 
 
-def wait_for_reply(core: "Core", transfer: Transfer) -> None:
-    """Count a heartbeat of waiting; after a shortest election timeout the piece, or its answer, counts as lost."""
+def wait_for_reply(core: "Core", peer: NodeId, transfer: Transfer) -> None:
+    """Count a heartbeat of waiting, unless the piece is still on its way; send it again when that was too long.
+
+    Over a connection a piece is lost with the connection (`on_link_up`), or where a link drops it. Time proves neither, so it is
+    the last resort: a piece sent again behind itself is what keeps a slow link busy.
+    """
+    if core.has_unsent(peer):
+        transfer.heartbeats_waited = 0
+        return
     transfer.heartbeats_waited += 1
-    if transfer.heartbeats_waited * core.heartbeat_s >= core.election_min_s:
+    if transfer.heartbeats_waited * core.heartbeat_s >= transfer.patience * core.election_min_s:
         transfer.is_due = True
+        transfer.patience = min(2 * transfer.patience, MOST_PATIENCE)
+
+
+def on_link_up(progress: Progress) -> None:
+    """What was on its way when the connection ended is lost: the piece is due."""
+    transfer = progress.transfer
+    if transfer is not None:
+        transfer.is_due, transfer.patience = True, 1
+
+
+def on_piece_missing(core: "Core", peer: NodeId, snapshot: SnapshotMeta) -> None:
+    """The file can't be sent to its end: send the newest one, and if that is this one, have another taken."""
+    leader = core.role
+    if not isinstance(leader, Leader) or peer not in leader.progress:
+        return
+    progress = leader.progress[peer]
+    if progress.transfer is not None and progress.transfer.snapshot == snapshot:
+        _begin_with_another(core, peer, progress)
+
+
+def _begin_with_another(core: "Core", peer: NodeId, progress: Progress) -> None:
+    """Send another snapshot than this one, or have one taken: its file is gone or damaged."""
+    transfer = progress.transfer
+    assert transfer is not None
+    if core.snapshot != transfer.snapshot:
+        begin_transfer(core, peer, progress)
+        return
+    # Where nobody writes, or without this follower nothing is committed, it is another file of the same state.
+    core.unreadable = core.snapshot
+    if not core.is_taking:
+        core.take_snapshot()
 
 
 def on_snapshot_reply(core: "Core", message: SnapshotReply, now: float) -> None:
@@ -197,10 +247,13 @@ def on_snapshot_reply(core: "Core", message: SnapshotReply, now: float) -> None:
         # From the beginning again, so the newest one: were our file damaged, it would be sent for ever, and the log kept for it.
         begin_transfer(core, message.follower_id, progress)
     elif message.bytes_stored != transfer.offset and message.bytes_stored <= transfer.snapshot.size:
-        if message.bytes_stored == 0 and core.last_applied > transfer.snapshot.last_index:
-            core.take_snapshot()  # for the same reason: where nobody writes, it would not be time for a newer one
         # An answer that says what was known before is an old one: the piece that follows it is under way.
-        transfer.offset, transfer.is_due = message.bytes_stored, True
+        transfer.offset, transfer.is_due, transfer.patience = message.bytes_stored, True, 1
+        if message.bytes_stored == 0:
+            transfer.restarts += 1
+            # For the same reason. A follower that was restarted has to begin anew, too; twice is more likely our file.
+            if core.last_applied > transfer.snapshot.last_index or transfer.restarts > 1:
+                _begin_with_another(core, message.follower_id, progress)
 
 
 def _tell_sent(core: "Core", peer: NodeId, snapshot: SnapshotMeta, *, done: bool) -> None:
@@ -226,8 +279,8 @@ def on_snapshot_request(core: "Core", message: SnapshotRequest, now: float) -> N
     if receiving is not None and (receiving.is_busy or _is_older(receiving, message)):
         return
     if receiving is None or receiving.snapshot != snapshot:
-        receiving = core.receiving = Receiving(snapshot, message.leader_id)
-    receiving.leader_id = message.leader_id
+        receiving = core.receiving = Receiving(snapshot, message.leader_id, message.term)
+    receiving.leader_id, receiving.term = message.leader_id, message.term
     if message.offset != receiving.bytes_stored or not message.data:
         _reply(core, message.leader_id, snapshot, receiving.bytes_stored)
         return
@@ -236,8 +289,11 @@ def on_snapshot_request(core: "Core", message: SnapshotRequest, now: float) -> N
 
 
 def _is_older(receiving: Receiving, message: SnapshotRequest) -> bool:
-    """Return whether this leader has begun to send a newer one: the message was long on its way."""
-    return receiving.leader_id == message.leader_id and message.snapshot.last_index < receiving.snapshot.last_index
+    """Return whether the leader of this term has begun to send a newer one: the message was long on its way.
+
+    In another term the same leader may have an older one only: it had that disk replaced, or put back from a copy.
+    """
+    return receiving.term == message.term and message.snapshot.last_index < receiving.snapshot.last_index
 
 
 def _is_here(core: "Core", snapshot: SnapshotMeta) -> bool:

@@ -7,6 +7,7 @@ nemesis.py    makes them happen                     server.py    a core, a store
 clients.py    write, read, and remember it          network.py   loses, repeats, delays, cuts
 invariants.py what must hold after every step       goals.py     rare situations, counted
 linearizability.py  judges what the clients saw     breaks/      planted bugs, each of which must be found
+narrow.py     narrow links after the healing: no leader may change
 seed.py       runs one seed                         campaign.py  runs many
 ```
 May import protocol, raft, kv, storage, eventlog's rendering; no trio, no clock, no global randomness. Start at seed.py.

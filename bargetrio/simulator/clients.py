@@ -74,6 +74,7 @@ class Client:
         history: list[Operation],
         until: float,
         quiet: Quiet = (),
+        long_values: tuple[int, int] = (400, 4000),
     ) -> None:
         self.acknowledged = 0
         self._number = number
@@ -83,6 +84,8 @@ class Client:
         self._history = history
         self._until = until
         self._quiet = quiet
+        self._long_values = long_values
+        """Sizes, in bytes, of one of ten values."""
         self._random: Random = world.random(f"client {number}")
         self._stray = 0.7 if number == CLIENTS - 1 else 0.1
         self._target = self._random.randrange(len(servers))
@@ -124,7 +127,7 @@ class Client:
         self._writes += 1
         value = f"{self._number}.{self._writes}"
         if self._random.random() < 0.1:
-            value += " " + "x" * self._random.randint(400, 4000)
+            value += " " + "x" * self._random.randint(*self._long_values)
         if what < 0.7:
             return Put(id=0, key=key, value=value)
         if what < 0.88:

@@ -4,9 +4,11 @@ They are counted from facts and faults alone, so a goal can't be reached by bein
 """
 
 from collections import Counter
+from itertools import pairwise
 from typing import Final
 
 from bargetrio.eventlog.event import DiskFailed, DriverFact, NodeKilled, NodeRecovered
+from bargetrio.raft.core import Core
 from bargetrio.raft.facts import (
     AppendRejected,
     CommitAdvanced,
@@ -21,7 +23,7 @@ from bargetrio.raft.facts import (
     TermChanged,
     VoteRefused,
 )
-from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, SnapshotRequest, Term
+from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, SnapshotRequest, StillReceiving, Term
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator.port import Look, LookAtMessage
 from bargetrio.simulator.server import Server
@@ -82,6 +84,17 @@ GOALS: Final[dict[str, str]] = {
     "log_superseded": "a crash came between an installed snapshot and the new log",
     "recovered_snapshot_alone": "a server recovers from a snapshot with no entry behind it",
     "recovered_snapshot_and_log": "a server recovers from a snapshot and entries behind it",
+    "narrow_queue": "a message waits behind another for a narrow link",
+    "narrow_long_message": "a message takes longer to arrive than an election timeout",
+    "narrow_bulk_dropped": "a batch or a piece is dropped because too much waits for a narrow link",
+    "narrow_old_term_dropped": "what waits for a narrow link is dropped because its sender is in a later term",
+    "narrow_value": "over narrow links, a value that takes longer to cross than an election timeout is committed",
+    "narrow_snapshot": "over narrow links, a snapshot crosses in time",
+    "still_receiving": "a follower tells its leader that a long message is arriving",
+    "batch_cut_by_bytes": "an append carries less than the follower lacks, because of its size",
+    "window_full_by_bytes": "a follower is sent no more for now, because too many bytes are not answered",
+    "piece_missing": "a piece of a snapshot that is sent can't be read",
+    "snapshot_renewed": "another snapshot is sent because the one before could not be read",
     "install_drops_entries": "an installed snapshot drops entries that were never committed",
 }
 
@@ -99,6 +112,8 @@ class Goals:
         self._pieces: set[tuple[NodeId, Term, NodeId, Index, int]] = set()
         self._stored: dict[NodeId, tuple[NodeId, Index, int]] = {}
         """Of each follower that has a part of a snapshot: who sent it, which, and how much."""
+        self._missing: set[NodeId] = set()
+        """Leaders that miss a piece of the snapshot that they send."""
         self._restarted: set[NodeId] = set()
         """Followers that had a part of one when they crashed."""
         self.looks: Final[dict[type[Fact | DriverFact], Look]] = {
@@ -118,7 +133,11 @@ class Goals:
             NodeRecovered: self._up,
         }
         """What is done with a fact, by its kind."""
-        self.sent: Final[dict[type[Message], LookAtMessage]] = {SnapshotRequest: self._piece, SnapshotReply: self._reply}
+        self.sent: Final[dict[type[Message], LookAtMessage]] = {
+            SnapshotRequest: self._piece,
+            SnapshotReply: self._reply,
+            StillReceiving: self._receipt,
+        }
         """What is done with a message that has left, by its kind."""
 
     def hit(self, goal: str) -> None:
@@ -153,6 +172,26 @@ class Goals:
             self.hit("piece_damaged")
         self._stored[node_id] = (leader_id, reply.last_index, reply.bytes_stored)
 
+    def _receipt(self, server: Server, to: NodeId, message: StillReceiving) -> None:
+        self.hit("still_receiving")
+
+    def missing_piece(self, server: Server) -> None:
+        """A piece that is to be sent can't be read."""
+        self.hit("piece_missing")
+        self._missing.add(server.node_id)
+
+    def look_at_window(self, leader: Leader, core: Core) -> None:
+        """What bounds the appends that are on their way."""
+        pipeline, log = core.pipeline, core.log
+        for progress in leader.progress.values():
+            in_flight = list(progress.in_flight)
+            if progress.in_flight_bytes >= pipeline.window_bytes and progress.next_index <= log.last_index:
+                self.hit("window_full_by_bytes")
+            for (before, _), (last, size) in pairwise(in_flight):
+                is_cut = before >= log.start_index and last < progress.next_index - 1 and last - before < pipeline.batch_entries
+                if is_cut and size + log.bytes_between(last, last + 1) > pipeline.batch_bytes:
+                    self.hit("batch_cut_by_bytes")
+
     def installs(self, *, drops_entries: bool) -> None:
         """A snapshot is put in the place of a log."""
         if drops_entries:
@@ -167,6 +206,9 @@ class Goals:
 
     def _transfer(self, server: Server, fact: SnapshotSent) -> None:
         if not fact.done:
+            if server.node_id in self._missing:
+                self._missing.discard(server.node_id)
+                self.hit("snapshot_renewed")
             self._transfers[server.node_id, fact.term, fact.peer] += 1
             if self._transfers[server.node_id, fact.term, fact.peer] == 2:
                 self.hit("snapshot_twice")

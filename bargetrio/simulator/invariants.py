@@ -30,6 +30,7 @@ from bargetrio.raft.messages import (
     SnapshotMeta,
     SnapshotReply,
     SnapshotRequest,
+    StillReceiving,
     Term,
     VoteReply,
     VoteRequest,
@@ -80,6 +81,7 @@ class Invariants:
             AppendReply: self._note_told,
             SnapshotRequest: self._leadership_sent,
             SnapshotReply: self._installation_sent,
+            StillReceiving: self._receipt_sent,
         }
         """What has left can't be taken back: the disk must know the term, and a vote is given once, in all lives."""
 
@@ -109,6 +111,9 @@ class Invariants:
         self._check_promise(server, message.term, None)
         if message.installed:
             self._note_match(server, to, message.term, message.last_index)
+
+    def _receipt_sent(self, server: Server, to: NodeId, message: StillReceiving) -> None:
+        self._check_promise(server, message.term, None)
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
         """From now on two states of the disk are possible, or a few more if a snapshot is put in place."""
@@ -186,6 +191,9 @@ class Invariants:
         what = f"node {server.node_id} saves a snapshot up to entry {index}"
         if index >= len(self.committed) or (snapshot.last_term, snapshot.digest) != self.committed[index][:2]:
             raise Broken("a snapshot is what its label says", f"{what}, which is not what was committed")
+        held = _core(server).snapshot
+        if held is not None and held.last_index == index and held != _core(server).unreadable:
+            raise Broken("snapshots go forward", f"{what}, in the place of the one it has")
         if snapshot.members != server.node_ids:
             raise Broken("a snapshot is what its label says", f"{what} with members {snapshot.members}")
         store, path = Store(), snapshot_name(index, snapshot.last_term)

@@ -47,6 +47,8 @@ class Nemesis:
             "fsync_errors": self._fail_disk,
             "full_disks": self._fill_disk,
             "restart_all": self._restart_all,
+            "short_files": self._shorten,
+            "backups": self._back_up,
         }
         for kind in plan.kinds:
             random = world.random(f"nemesis {kind}")  # one kind more or less changes nothing for the others
@@ -73,13 +75,13 @@ class Nemesis:
         """Cut these links for a while; what other faults have cut meanwhile may heal with them."""
         self._tell(f"cut: {_listed(cut)}")
         for source, target in cut:
-            self._network.links[source][target].is_cut = True
+            self._network.cut(source, target)
         self._world.after(seconds, self._mend, cut)
 
     def _mend(self, cut: set[tuple[int, int]]) -> None:
         self._tell(f"mended: {_listed(cut)}")
         for source, target in cut:
-            self._network.links[source][target].is_cut = False
+            self._network.mend(source, target)
 
     def _slow_link(self, random: Random) -> None:
         links = self._links()
@@ -159,7 +161,11 @@ class Nemesis:
 
     def revive(self, server: Server) -> None:
         """Start the server if it is down; again a little later if its disk does not let it."""
-        if server.core is None and not server.is_lost and not server.start():
+        if server.core is not None or server.is_lost:
+            return
+        if server.start():
+            self._network.restarted(server.node_id)
+        else:
             self._world.after(0.2, self.revive, server)
 
     def _pause(self, random: Random) -> None:
@@ -186,6 +192,19 @@ class Nemesis:
         self._tell(f"disk of node {server.node_id} has space again")
         server.disk.free_space()
         self.revive(server)
+
+    def _shorten(self, random: Random) -> None:
+        """The newest snapshot's file of a node ends too early for who reads it to send it; in its next life, too."""
+        server = self._any(random)
+        snapshot = None if server.core is None else server.core.snapshot
+        if snapshot is not None:
+            server.readable[snapshot] = random.randrange(snapshot.size)
+            self._tell(f"snapshot {snapshot.last_index} of node {server.node_id} can be read up to {server.readable[snapshot]}")
+
+    def _back_up(self, random: Random) -> None:
+        server = self._any(random)
+        self._tell(f"node {server.node_id} is asked for a snapshot")
+        server.ask_for_snapshot()
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 

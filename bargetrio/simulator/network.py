@@ -1,54 +1,139 @@
 """The links between the nodes of a seed: they lose, repeat, delay and reorder messages, and can be cut in one direction.
 
-Without "reordering" a link keeps the order, as a connection does; what is in the air when a link is cut is lost.
+Without "reordering" a link keeps the order, as a connection does; what is in the air when a link is cut is lost. A link may have
+a bandwidth: then its messages leave one after another, each takes as long as its encoded bytes do, what waits is bounded as in
+transport/peer_link.py. While a long one arrives, the receiver is told that bytes come.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
+from typing import Final
 
 from msgspec import structs
 
-from bargetrio.raft.messages import Message, NodeId, SnapshotRequest
+from bargetrio.raft.messages import Message, NodeId, SnapshotRequest, Term, encode_message, is_bulk
 from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.world import World
 
 Inbox = Callable[[Message], None]
+AboutPeer = Callable[[NodeId], None]
+"""Tells a node something about its connection with that peer."""
+
+BYTES_COME_S: Final = 0.02
+"""How often the receiver of a long message is told that bytes of it have come."""
+REDIAL_S: Final = 0.05
+"""How long it takes until a link that was cut is up again."""
+LONG_S: Final = 0.6
+"""A message that takes longer than the longest election timeout is a long one."""
 
 
 @dataclass(slots=True)
 class Link:
-    """The way from one node to another. `slow_s` is what every message takes longer, `last` when the last one arrives."""
+    """The way from one node to another. `slow_s` is what every message takes longer, `last` when the last one arrives.
+
+    `bytes_s` is its bandwidth, 0 if it has no bound; if it has, `waiting` holds messages that have not left, with their sizes,
+    the first of them on its way out. `connection` is counted up whenever what waits is lost.
+    """
 
     inbox: Inbox
+    bytes_come: AboutPeer
+    source: NodeId
     is_cut: bool = False
     slow_s: float = 0.0
     last: float = 0.0
+    bytes_s: float = 0.0
+    waiting: deque[tuple[Message, int]] = field(default_factory=deque)
+    unsent_bytes: int = 0
+    term: Term = 0
+    connection: int = 0
+
+    def lose_what_waits(self) -> int:
+        """The connection ended; return how many messages are lost with it."""
+        lost = len(self.waiting)
+        self.waiting.clear()
+        self.unsent_bytes = 0
+        self.connection += 1
+        return lost
 
 
 class Network:
     """Carries messages; `links[source][target]` is the way of each."""
 
-    def __init__(self, world: World, plan: Plan) -> None:
+    def __init__(self, world: World, plan: Plan, hit: Callable[[str], None] = lambda goal: None) -> None:
         self.links: list[list[Link]] = []
         self.lost = 0
         self.repeated = 0
         self._world = world
+        self._hit = hit
+        """Counts a rare situation (goals.py)."""
+        self._link_up: list[AboutPeer] = []
         self._random: Random = world.random("network")
         self._chance = self._random.random
         self._keeps_order = "reordering" not in plan.kinds
         self._loss, self._duplication, self._late, self._damage = plan.loss, plan.duplication, plan.late, plan.damage
+        self._unsent_bytes = plan.unsent_bytes
+        self._rates = plan.bytes_s
 
-    def connect(self, inboxes: Sequence[Inbox]) -> None:
-        """Lay a link from each node to each; the inbox of its target is called with each message that arrives."""
-        self.links = [[Link(inbox) for inbox in inboxes] for _ in inboxes]
+    def connect(self, inboxes: Sequence[Inbox], bytes_come: Sequence[AboutPeer], link_up: Sequence[AboutPeer]) -> None:
+        """Lay a link from each node to each; the inbox of its target is called with each message that arrives.
+
+        `bytes_come[target](source)` is called while a long message arrives, `link_up[source](target)` when a link stands again.
+        """
+        self.links = [
+            [Link(inbox, come, source) for inbox, come in zip(inboxes, bytes_come, strict=True)] for source in range(len(inboxes))
+        ]
+        self._link_up = list(link_up)
+        if self._rates:
+            rates = iter(self._rates)
+            for source, links in enumerate(self.links):
+                for target, link in enumerate(links):
+                    if source != target:
+                        link.bytes_s = next(rates)
 
     def heal(self) -> None:
         """From now on every message arrives, once, soon, and in order."""
-        for link in (link for links in self.links for link in links):
-            link.is_cut, link.slow_s = False, 0.0
+        for source, links in enumerate(self.links):
+            for target, link in enumerate(links):
+                if link.is_cut:
+                    self.mend(source, target)
+                link.slow_s = 0.0
+        self.widen(0.0)
         self._loss = self._duplication = self._late = self._damage = 0.0
         self._keeps_order = True
+
+    def widen(self, bytes_s: float) -> None:
+        """Give every link this bandwidth, 0 for none to speak of; what waits goes out at once then."""
+        for link in (link for links in self.links for link in links):
+            link.bytes_s = bytes_s
+            if not bytes_s:
+                waiting = list(link.waiting)
+                link.lose_what_waits()
+                for message, _ in waiting:
+                    self._fly(link, message)
+
+    def cut(self, source: NodeId, target: NodeId) -> None:
+        """Nothing arrives any more, what waits and what is in the air included."""
+        link = self.links[source][target]
+        link.is_cut = True
+        self.lost += link.lose_what_waits()
+
+    def mend(self, source: NodeId, target: NodeId) -> None:
+        """Messages arrive again; the source hears of it when it has dialled."""
+        self.links[source][target].is_cut = False
+        self._world.after(REDIAL_S, self._is_up, source, target)
+
+    def restarted(self, node_id: NodeId) -> None:
+        """A process is new: its connections are, too."""
+        for peer in range(len(self.links)):
+            if peer != node_id:
+                self.lost += self.links[node_id][peer].lose_what_waits() + self.links[peer][node_id].lose_what_waits()
+                self._world.after(REDIAL_S, self._is_up, peer, node_id)
+
+    def has_unsent(self, source: NodeId, target: NodeId) -> bool:
+        """Return whether something waits that has not left."""
+        return bool(self.links[source][target].waiting)
 
     def post(self, source: NodeId, target: NodeId, message: Message) -> None:
         """Send; it may never arrive."""
@@ -58,7 +143,10 @@ class Network:
             return
         if self._damage and isinstance(message, SnapshotRequest) and self._chance() < self._damage:
             message = self._damaged(message)
-        self._fly(link, message)
+        if link.bytes_s:
+            self._wait(link, message)
+        else:
+            self._fly(link, message)
         if self._duplication and self._chance() < self._duplication:
             self.repeated += 1
             self._fly(link, message)
@@ -69,6 +157,57 @@ class Network:
         if data:
             data[self._random.randrange(len(data))] ^= 1 << self._random.randrange(8)
         return structs.replace(message, data=bytes(data))
+
+    # -- narrow links ----------------------------------------------------------------------------------------------------
+
+    def _wait(self, link: Link, message: Message) -> None:
+        """Queue it behind what has not left; as PeerLink.post does."""
+        if message.term > link.term:
+            link.term = message.term
+            while len(link.waiting) > 1:  # what an earlier term had to say, but for what is on its way out
+                self._hit("narrow_old_term_dropped")
+                link.unsent_bytes -= link.waiting.pop()[1]
+                self.lost += 1
+        if link.unsent_bytes > self._unsent_bytes and is_bulk(message):
+            self._hit("narrow_bulk_dropped")
+            self.lost += 1
+            return
+        size = len(encode_message(message))
+        link.waiting.append((message, size))
+        link.unsent_bytes += size
+        if len(link.waiting) == 1:
+            self._send_first(link)
+        else:
+            self._hit("narrow_queue")
+
+    def _send_first(self, link: Link) -> None:
+        seconds = link.waiting[0][1] / link.bytes_s
+        end = self._world.now + seconds
+        if seconds > LONG_S:
+            self._hit("narrow_long_message")
+        if seconds > BYTES_COME_S:
+            self._world.after(BYTES_COME_S, self._bytes_come, link, link.connection, end)
+        self._world.at(end, self._has_left, link, link.connection)
+
+    def _bytes_come(self, link: Link, connection: int, end: float) -> None:
+        if connection == link.connection:
+            link.bytes_come(link.source)
+            if self._world.now + BYTES_COME_S < end:
+                self._world.after(BYTES_COME_S, self._bytes_come, link, connection, end)
+
+    def _has_left(self, link: Link, connection: int) -> None:
+        if connection == link.connection:
+            message, size = link.waiting.popleft()
+            link.unsent_bytes -= size
+            self._fly(link, message)
+            if link.waiting:
+                self._send_first(link)
+
+    def _is_up(self, source: NodeId, target: NodeId) -> None:
+        if not self.links[source][target].is_cut:
+            self._link_up[source](target)
+
+    # -- in the air ------------------------------------------------------------------------------------------------------
 
     def _fly(self, link: Link, message: Message) -> None:
         delay = 0.0002 + self._chance() * 0.002

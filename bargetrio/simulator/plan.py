@@ -5,6 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from bargetrio.raft.replication import Pipeline
 from bargetrio.raft.snapshots import SnapshotPolicy
 
 Kind = str
@@ -34,6 +35,17 @@ KINDS: Final[dict[Kind, str]] = {
     "damaged_pieces": "up to a tenth of the pieces of snapshots arrive with a wrong byte",
 }
 
+LINK_KINDS: Final[dict[Kind, str]] = {
+    "narrow_links": "each link has a bandwidth, 0.1 to 100 Mbit/s, and a bounded send buffer; in two of five such seeds they are "
+    "narrow again after the healing, and then no leader may change and a snapshot must cross in time",
+    "large_values": "one of ten values has 10 to 100 kB",
+    "small_batches": "batches, windows and slices are so small that ordinary traffic fills them",
+    "short_files": "the end of a snapshot's file can't be read, and the disk reports no error",
+    "backups": "snapshots are asked for at any moment, as a backup does",
+}
+"""Drawn after everything else, so that what a seed draws of the older kinds is what it was."""
+KINDS.update(LINK_KINDS)
+
 
 STACK_KINDS: Final = (
     *("loss", "delay", "one_way_cuts", "partitions", "broken_connections", "crashes", "kills", "disks", "restart_all", "pauses"),
@@ -61,6 +73,15 @@ class Plan(Struct, frozen=True, kw_only=True):
     piece_s: tuple[tuple[float, float], ...]
     """How long storing or loading a piece takes, for each node."""
     damage: float
+    pipeline: Pipeline
+    """How much a leader sends ahead of the answers."""
+    unsent_bytes: int
+    """What may wait for a narrow link; beyond it batches and pieces are dropped."""
+    bytes_s: tuple[float, ...]
+    """The bandwidth of each link from one node to another, in the order of source and target; empty where links are wide."""
+    large_values: bool
+    narrow_end: "NarrowEnd | None"
+    """What happens after the healing."""
     quiet: tuple[tuple[float, float], ...]
     """When all clients are silent: what is wrong by then is not put right by the next write."""
     heal_at: float = 20.0
@@ -68,10 +89,20 @@ class Plan(Struct, frozen=True, kw_only=True):
     end_at: float = 30.0
 
 
+class NarrowEnd(Struct, frozen=True, kw_only=True):
+    """All links are narrow, nothing else is wrong, and what must go on does (simulator/narrow.py)."""
+
+    bytes_s: float
+    """The bandwidth of every link."""
+    value_bytes: int
+    """Each of the values that are written one after another; one takes longer to cross than an election timeout."""
+    chunk_bytes: int
+    """A piece of a snapshot."""
+
+
 def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> Plan:
     """Draw the faults of a seed from `random`; those that are not `allowed` are off, and change nothing of the others' draw."""
-    on = [kind for kind in KINDS if random.random() < 0.5]
-    kinds = tuple(kind for kind in on if allowed is None or kind in allowed)
+    on = [kind for kind in KINDS if kind not in LINK_KINDS and random.random() < 0.5]
     loss, duplication, late = random.uniform(0, 0.3), random.uniform(0, 0.5), random.uniform(0, 0.2)
     rates = tuple(random.uniform(0.9, 1.1) for _ in range(nodes))
     slow = random.uniform(0.005, 0.2)
@@ -83,6 +114,11 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
     quiet = tuple(
         (start, start + random.uniform(0.5, 3)) for start in (random.uniform(0, 20) for _ in range(random.randint(0, 4)))
     )
+    on += [kind for kind in LINK_KINDS if random.random() < 0.5]
+    kinds = tuple(kind for kind in on if allowed is None or kind in allowed)
+    bytes_s = tuple(_between(random, 12_500, 12_500_000) for _ in range(nodes * (nodes - 1)))
+    pipeline, unsent_bytes = _pipeline(random), random.choice((5_000, 50_000, 500_000))
+    narrow_end = _narrow_end(random) if random.random() < 0.4 else None
     return Plan(
         nodes=nodes,
         drawn=tuple(on),
@@ -93,9 +129,14 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
         disk_s=(0.0002, slow if "slow_disks" in kinds else 0.002),
         snapshot_policies=policies,
         quiet=quiet,
-        chunk_bytes=chunk_bytes,
+        chunk_bytes=chunk_bytes * (40 if "large_values" in kinds else 1),
         save_s=tuple((0.0002, slow if "slow_saves" in kinds else 0.02) for slow in slow_saves),
         piece_s=tuple((0.0002, slow if "slow_pieces" in kinds else 0.02) for slow in slow_pieces),
+        pipeline=pipeline if "small_batches" in kinds else Pipeline(),
+        unsent_bytes=unsent_bytes,
+        bytes_s=bytes_s if "narrow_links" in kinds else (),
+        large_values="large_values" in kinds,
+        narrow_end=narrow_end if "narrow_links" in kinds else None,
         damage=damage if "damaged_pieces" in kinds else 0.0,
         clock_rates=rates if "clocks" in kinds else (1.0,) * nodes,
     )
@@ -104,3 +145,25 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
 def _policy(random: Random, *, often: bool) -> SnapshotPolicy:
     entries, trailing = random.choice((2, 4, 8, 16, 32, 50)), random.choice((0, 0, 0, 1, 5))
     return SnapshotPolicy(entries=entries if often else 400, bytes=20_000 if often else 1 << 30, trailing=trailing)
+
+
+def _between(random: Random, least: float, most: float) -> float:
+    """Return a number whose logarithm is even between those of the two."""
+    return float(least * (most / least) ** random.random())
+
+
+def _pipeline(random: Random) -> Pipeline:
+    return Pipeline(
+        batch_entries=random.choice((1, 2, 3, 10)),
+        batch_bytes=random.choice((100, 1000, 10_000)),
+        window_appends=random.choice((1, 2, 8)),
+        window_bytes=random.choice((200, 2000, 20_000)),
+        far_behind=random.choice((3, 10, 50)),
+        catch_up_entries=random.choice((1, 2, 5)),
+    )
+
+
+def _narrow_end(random: Random) -> NarrowEnd:
+    bytes_s = _between(random, 25_000, 400_000)
+    value_bytes = int(bytes_s * random.uniform(1.0, 2.0))
+    return NarrowEnd(bytes_s=bytes_s, value_bytes=value_bytes, chunk_bytes=int(bytes_s * random.uniform(0.2, 1.5)))

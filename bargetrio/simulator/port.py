@@ -67,6 +67,10 @@ class Watcher(Protocol):
         """A snapshot of the server's own has its name."""
         ...
 
+    def piece_missing(self, server: "Server") -> None:
+        """A piece of a snapshot that is to be sent can't be read."""
+        ...
+
     def applied(self, server: "Server", first: int, last: int) -> None:
         """The store has taken these entries."""
         ...

@@ -27,6 +27,7 @@ from bargetrio.simulator.invariants import Invariants
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.lists import Reader, check_order
 from bargetrio.simulator.memory import Broken
+from bargetrio.simulator.narrow import NarrowEnd
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.network import Network
 from bargetrio.simulator.plan import draw
@@ -104,6 +105,7 @@ class Referee:
         self.applied = self.invariants.applied
         self.passed = self.invariants.passed
         self.snapshot_saved = self.invariants.snapshot_saved
+        self.piece_missing = self.goals.missing_piece
         self.read_asked = self.invariants.read_asked
         self.read_served = self.invariants.read_served
 
@@ -169,30 +171,42 @@ class Seed:
         self.plan = draw(self.world.random("plan"), nodes, allowed)
         self.referee = Referee(self.world, nodes, keep=keep)
         self.history: list[Operation] = []
-        self.network = Network(self.world, self.plan)
-        self.servers = [Server(node_id, self.plan, self.world, self.network.post, self.referee) for node_id in range(nodes)]
-        self.network.connect([server.take_message for server in self.servers])
+        network = self.network = Network(self.world, self.plan, self.referee.goals.hit)
+        self.servers = [
+            Server(node_id, self.plan, self.world, network.post, self.referee, network.has_unsent) for node_id in range(nodes)
+        ]
+        network.connect(
+            [server.take_message for server in self.servers],
+            [server.bytes_come for server in self.servers],
+            [server.link_up for server in self.servers],
+        )
         self.referee.invariants.servers.update({server.node_id: server for server in self.servers})
         self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, self.referee.fault, self._burst)
         for server in self.servers:
             self.nemesis.revive(server)
+        values = (10_000, 100_000) if self.plan.large_values else (400, 4000)
         self.clients = [
-            Client(number, self.world, self.servers, self.history, self.plan.clients_until, self.plan.quiet)
+            Client(number, self.world, self.servers, self.history, self.plan.clients_until, self.plan.quiet, values)
             for number in range(CLIENTS)
         ]
         self.reader = Reader(self.world, self.servers, self.referee.invariants.states, KEYS, self.plan.clients_until)
+        if "small_batches" in self.plan.kinds:
+            self._look_at_windows()
         rates = self.plan.clock_rates
         if max(rates) - min(rates) > 0.1:
             self.referee.goals.hit("clock_apart")
 
     def run(self) -> None:
         """Run to the end; raise Broken, ConsensusViolation or DamagedLog."""
-        self._go_on(self.plan.clients_until)
+        self.go_on(self.plan.clients_until)
         self._come_to_rest()
-        self._go_on(self.world.now + QUIET_S)
+        if self.plan.narrow_end is not None:
+            NarrowEnd(self, self.plan.narrow_end).run()
+        self.go_on(self.world.now + QUIET_S)
         self._judge()
 
-    def _go_on(self, until: float) -> None:
+    def go_on(self, until: float) -> None:
+        """Let simulated time pass; raise Broken if that does not end."""
         if not self.world.run(until, MOST_STEPS):
             raise Broken("it ends", f"{MOST_STEPS:,} steps and no end")
 
@@ -203,13 +217,13 @@ class Seed:
         last: Call | None = None
         reads: list[Call] = []
         while world.now < plan.end_at:
-            self._go_on(world.now + LOOK_S)
+            self.go_on(world.now + LOOK_S)
             if last is None or (last.done and not self._was_applied(last)):
                 key = KEYS[0]
                 last = reader.call(Put(id=0, key=key, value=f"last {world.now:.1f}"), key)
-            elif last.done and not reads and self._is_whole():
+            elif last.done and not reads and self.is_whole():
                 reads = [reader.call(None, key) for key in KEYS]
-            elif reads and all(call.done for call in reads) and self._is_whole():
+            elif reads and all(call.done for call in reads) and self.is_whole():
                 return
         alive = [server for server in self.servers if not server.is_lost]
         state = ", ".join(_state_of(server) for server in alive)
@@ -219,7 +233,8 @@ class Seed:
     def _was_applied(self, call: Call) -> bool:
         return any(operation.called == call.called and operation.effect == "applied" for operation in self.history[-40:])
 
-    def _is_whole(self) -> bool:
+    def is_whole(self) -> bool:
+        """Return whether all who are not lost run, one leads, and all have applied the same."""
         alive = [server for server in self.servers if not server.is_lost]
         cores = [server.core for server in alive if server.core is not None]
         if len(cores) < len(alive) or not any(isinstance(core.role, Leader) for core in cores):
@@ -246,6 +261,12 @@ class Seed:
                 self.referee.goals.hit("write_refused_condition")
             elif operation.effect == "unknown" and operation.kind != "get":
                 self.referee.goals.hit("write_unknown_told")
+
+    def _look_at_windows(self) -> None:
+        for server in self.servers:
+            if server.core is not None and isinstance(server.core.role, Leader):
+                self.referee.goals.look_at_window(server.core.role, server.core)
+        self.world.after(LOOK_S, self._look_at_windows)
 
     def _burst(self, node_id: NodeId, count: int) -> None:
         self.clients[0].burst(node_id, count)

@@ -54,10 +54,11 @@ class Server:
 
     # More attributes than Python keeps in an object itself without this: 3 % of a seed's time went into looking them up.
     __slots__ = (
-        *("_chunk_bytes", "_doom", "_ended", "_first_turns", "_in_flight", "_is_spared", "_led", "_log", "_messages"),
+        *("_doom", "_ended", "_first_turns", "_in_flight", "_is_spared", "_led", "_log", "_messages"),
         *("_offset", "_policy", "_post", "_random", "_rare", "_rate", "_requests", "_segment_bytes", "_snapshots"),
         *("_steps_done", "_timer_at", "_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives"),
         *("node_id", "node_ids", "paused_until", "piece_s", "reads_open", "save_s", "store", "was_damaged", "writes_open"),
+        *("_has_unsent", "_pipeline", "chunk_bytes", "readable"),
     )
 
     def __init__(
@@ -67,6 +68,7 @@ class Server:
         world: World,
         post: Callable[[NodeId, NodeId, Message], None],
         watcher: Watcher,
+        has_unsent: Callable[[NodeId, NodeId], bool] = lambda source, target: False,
     ) -> None:
         self.node_id = node_id
         self.node_ids = tuple(range(plan.nodes))
@@ -91,7 +93,11 @@ class Server:
         self._offset = self._random.uniform(0, 1000)
         self._segment_bytes = self._random.choice((2048, 8192, 32768))
         self._policy = plan.snapshot_policies[node_id]
-        self._chunk_bytes = plan.chunk_bytes
+        self._pipeline = plan.pipeline
+        self._has_unsent = has_unsent
+        self.chunk_bytes = plan.chunk_bytes
+        self.readable: dict[SnapshotMeta, int] = {}
+        """Snapshots whose files end too early for who reads them to send them, and where."""
         self._snapshots: Snapshots | None = None
         self._log: OpenFolder | None = None
         self._messages: deque[Message] = deque()
@@ -169,10 +175,12 @@ class Server:
             random=self._random,
             now=self.local_now,
             snapshot_policy=self._policy,
+            pipeline=self._pipeline,
+            has_unsent=lambda peer: self._has_unsent(self.node_id, peer),
         )
         store.last_index = core.last_applied
         self.core = core
-        self._snapshots = Snapshots(self, self._world, log, self._random, self._chunk_bytes)
+        self._snapshots = Snapshots(self, self._world, log, self._random)
         self._watcher.recovered(self)
         self._tell(
             NodeRecovered(
@@ -287,6 +295,19 @@ class Server:
             self._requests.append((ticket, command))
             self._wake_last()
 
+    def bytes_come(self, peer: NodeId) -> None:
+        """Bytes of a long message of a peer's have come; a server that stands still notices nothing."""
+        if self._world.now >= self.paused_until:
+            self.step_done(lambda core, now: core.bytes_came(peer, now))
+
+    def link_up(self, peer: NodeId) -> None:
+        """A connection to a peer stands again."""
+        self.step_done(lambda core, now: core.link_up(peer, now))
+
+    def ask_for_snapshot(self) -> None:
+        """Somebody wants one."""
+        self.step_done(lambda core, now: core.take_snapshot())
+
     # -- what its snapshots say ------------------------------------------------------------------------------------------
 
     def post(self, to: NodeId, message: Message) -> None:
@@ -295,7 +316,13 @@ class Server:
 
     def snapshot_lasts(self, snapshot: SnapshotMeta) -> None:
         """A snapshot of our own is on the disk."""
+        self.readable.pop(snapshot, None)
         self._watcher.snapshot_saved(self, snapshot)
+
+    def piece_missing(self, to: NodeId, snapshot: SnapshotMeta) -> None:
+        """A piece that is to be sent can't be read."""
+        self._watcher.piece_missing(self)
+        self.step_done(lambda core, now: core.piece_missing(to, snapshot))
 
     def replace_store(self, store: Store) -> None:
         """A leader's snapshot is loaded."""
@@ -303,8 +330,9 @@ class Server:
 
     def step_done(self, then: Callable[[Core, float], None]) -> None:
         """Something of a snapshot has ended, and the core is to know."""
-        self._steps_done.append(then)
-        self._wake()
+        if self.core is not None:
+            self._steps_done.append(then)
+            self._wake()
 
     # -- the loop --------------------------------------------------------------------------------------------------------
 

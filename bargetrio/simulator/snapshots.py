@@ -40,12 +40,11 @@ TRIM_S: Final = (0.0002, 0.5)
 class Snapshots:
     """One life's."""
 
-    def __init__(self, server: "Server", world: World, folder: OpenFolder, random: Random, chunk_bytes: int) -> None:
+    def __init__(self, server: "Server", world: World, folder: OpenFolder, random: Random) -> None:
         self._server = server
         self._world = world
         self._folder = folder
         self._random = random
-        self._chunk_bytes = chunk_bytes
         self._life = server.lives
         self._receiver = SnapshotReceiver(server.disk, CLUSTER)
         self._under_way: list[Callable[[], None]] = []
@@ -126,9 +125,13 @@ class Snapshots:
 
     def _send_chunk(self, effect: SendChunk) -> None:
         snapshot = effect.message.snapshot
-        data = read_piece(self._server.disk, snapshot, effect.message.offset, self._chunk_bytes)
-        if data is not None:
+        offset, readable = effect.message.offset, self._server.readable.get(snapshot, snapshot.size)
+        data = read_piece(self._server.disk, snapshot, offset, max(0, min(self._server.chunk_bytes, readable - offset)))
+        if data or (data is not None and offset >= snapshot.size):
             self._server.post(effect.to, structs.replace(effect.message, data=data))
+            return
+        self._server.piece_missing(effect.to, snapshot)
+        if data is not None:
             return
         core = self._server.core
         if core is not None and isinstance(core.role, Leader):

@@ -10,7 +10,7 @@ from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import AppendReply, AppendRequest
 from bargetrio.raft.records import Append, Truncate
-from bargetrio.raft.replication import BATCH_ENTRIES, WINDOW_APPENDS
+from bargetrio.raft.replication import PIPELINE
 from bargetrio.raft.roles import Leader
 from tests.raft.cores import HEARTBEAT_S, Bench, Table, acknowledge, append, entries, follower, leader, terms
 
@@ -308,9 +308,9 @@ def test_a_refusal_goes_back_a_whole_term_a_probe() -> None:
 def test_entries_are_sent_in_batches_that_follow_each_other() -> None:
     """BUG-25: no batch is too large, and none leaves a gap."""
     node = leader()
-    propose(node, *range(BATCH_ENTRIES * 2 + 10))
+    propose(node, *range(PIPELINE.batch_entries * 2 + 10))
     sent = appends(node, 1)
-    assert [len(message.entries) for message in sent] == [BATCH_ENTRIES, BATCH_ENTRIES, 10]
+    assert [len(message.entries) for message in sent] == [PIPELINE.batch_entries, PIPELINE.batch_entries, 10]
     for before, after in pairwise(sent):
         assert after.prev_log_index == before.prev_log_index + len(before.entries)
 
@@ -318,9 +318,9 @@ def test_entries_are_sent_in_batches_that_follow_each_other() -> None:
 def test_a_full_window_still_sends_heartbeats() -> None:
     """BUG-27: a lost window must not stall the follower for ever."""
     node = leader()
-    for number in range(WINDOW_APPENDS + 5):
+    for number in range(PIPELINE.window_appends + 5):
         propose(node, number)
-    assert len(appends(node, 1)) == WINDOW_APPENDS
+    assert len(appends(node, 1)) == PIPELINE.window_appends
     node.take_sent()
     node.now += 0.05
     node.core.tick(node.now)

@@ -1,0 +1,51 @@
+"""Planted bugs about links that have a bandwidth, and about files that end too early: each is how it once was."""
+
+from bargetrio.raft import replication, snapshots
+from bargetrio.raft.core import Core
+from bargetrio.raft.effects import Send
+from bargetrio.raft.messages import NodeId, StillReceiving
+from bargetrio.raft.roles import Transfer
+from bargetrio.simulator.breaks.registry import Patches, breaks
+
+
+@breaks("bytes of a long message are a sign of life", "5.2; OWN-38")
+def long_message_is_silence(patches: Patches) -> None:
+    patches.set(replication, "on_bytes", lambda core, peer, now: None)
+
+
+@breaks("a leader is told that its long message is arriving", "6.2; OWN-38")
+def leader_not_told_of_arrival(patches: Patches) -> None:
+    old = Core.send
+
+    def send(self: Core, to: NodeId, message: Send, durable_to: int = 0) -> None:
+        if not isinstance(message, StillReceiving):
+            old(self, to, message, durable_to)  # type: ignore[arg-type]
+
+    patches.set(Core, "send", send)
+
+
+@breaks("a piece is not sent again behind itself", "7; OWN-37")
+def piece_sent_again_behind_itself(patches: Patches) -> None:
+    def wait_for_reply(core: Core, peer: NodeId, transfer: Transfer) -> None:
+        transfer.patience += 1  # here a count of heartbeats, which nothing that arrives puts back
+        if transfer.patience * core.heartbeat_s >= core.election_min_s:
+            transfer.is_due, transfer.patience = True, 0
+
+    patches.set(snapshots, "wait_for_reply", wait_for_reply)
+
+
+@breaks("a snapshot whose file ends too early is replaced", "7; OWN-39")
+def short_file_asked_for_ever(patches: Patches) -> None:
+    patches.set(snapshots, "on_piece_missing", lambda core, peer, snapshot: None)
+
+
+@breaks("a snapshot is not saved in the place of one that is whole", "OWN-39")
+def snapshot_saved_over_another(patches: Patches) -> None:
+    old = snapshots.maybe_take
+
+    def maybe_take(core: Core) -> None:
+        unreadable, core.unreadable = core.unreadable, core.snapshot
+        old(core)
+        core.unreadable = unreadable
+
+    patches.set(snapshots, "maybe_take", maybe_take)

@@ -1,0 +1,335 @@
+"""Links on which a message takes longer than an election timeout, or an answer comes back late: nobody is taken for dead."""
+
+from collections.abc import Iterator
+
+import pytest
+from msgspec import Raw
+
+from bargetrio.raft.messages import AppendReply, AppendRequest, Message, SnapshotRequest, StillReceiving, is_bulk
+from bargetrio.raft.replication import Pipeline
+from tests.raft.cores import ELECTION_S, HEARTBEAT_S, Bench, acknowledge, append, follower, leader, snapshot
+from tests.raft.saved import answer, lagging_leader, piece, progress, receiving, saved
+
+# -- hearing ---------------------------------------------------------------------------------------------------------------
+
+
+def bytes_come(bench: Bench, peer: int, seconds: float) -> list[tuple[int, Message]]:
+    """A long message of the peer's arrives for so long; return what is said meanwhile."""
+    end = bench.now + seconds
+    while bench.now < end:
+        bench.tick(0.01)
+        bench.core.bytes_came(peer, bench.now)
+        bench.perform()
+    return bench.take_sent()
+
+
+def test_bytes_of_the_leader_put_off_an_election() -> None:
+    """5.2: it is not silent while a long message of its arrives; when nothing more comes, it is, after the usual time."""
+    node = follower()
+    node.step(append()).sync()
+    node.take_sent()
+    bytes_come(node, 1, 5.0)
+    assert (node.core.role.name, node.core.leader_id) == ("follower", 1)
+    assert node.core.hears_a_leader(node.now)
+    node.tick(ELECTION_S[1])
+    assert node.core.role.name == "pre_candidate"
+
+
+def test_the_leader_is_told_that_its_message_is_arriving() -> None:
+    """As often as it would have sent heartbeats, however many pieces come."""
+    node = follower()
+    node.step(append()).sync()
+    node.take_sent()
+    said = bytes_come(node, 1, 1.0)
+    assert set(said) == {(1, StillReceiving(term=1, follower_id=0))}
+    assert 1.0 / HEARTBEAT_S * 0.8 <= len(said) <= 1.0 / HEARTBEAT_S
+
+
+@pytest.mark.parametrize("peer", [2, 7])
+def test_bytes_of_somebody_else_are_no_sign_of_the_leader(peer: int) -> None:
+    """Only of who leads this term."""
+    node = follower()
+    node.step(append()).sync()
+    node.take_sent()
+    bytes_come(node, peer, ELECTION_S[1] + 0.02)
+    assert node.core.role.name == "pre_candidate"
+
+
+def test_bytes_of_a_leader_of_an_earlier_term_count_no_more() -> None:
+    """Its term is over here: the vote went to somebody else."""
+    node = follower()
+    node.step(append()).sync()
+    node.core.set_term(2, 2, "")
+    node.core.become_follower(node.now, term=2, leader_id=None, reason="")
+    bytes_come(node, 1, ELECTION_S[1] + 0.02)
+    assert node.core.role.name == "pre_candidate"
+
+
+def test_a_follower_that_is_still_receiving_counts_for_the_leaders_quorum() -> None:
+    """6.2; who says nothing at all does not, so a leader whose followers have stopped leaves office after the usual time."""
+    node = leader()
+    term = node.core.current_term
+    for _ in range(100):
+        node.step(StillReceiving(term=term, follower_id=1))
+        node.tick(HEARTBEAT_S)
+    assert node.core.leader_id == 0
+    node.tick(ELECTION_S[1] + HEARTBEAT_S)
+    assert node.core.leader_id is None
+
+
+def test_what_is_said_in_another_term_is_judged_by_its_term() -> None:
+    """An earlier term's proves nothing in this one, a later one's makes the leader follow (5.1)."""
+    node = leader()
+    term = node.core.current_term
+    for _ in range(20):
+        node.step(StillReceiving(term=term - 1, follower_id=1))
+        node.step(StillReceiving(term=term, follower_id=9))
+        node.tick(HEARTBEAT_S)
+    assert node.core.leader_id is None
+    other = leader()
+    other.step(StillReceiving(term=other.core.current_term + 1, follower_id=1))
+    assert (other.core.role.name, other.core.current_term) == ("follower", term + 1)
+
+
+def test_it_says_nothing_about_logs_and_reads() -> None:
+    """6.4: a read is confirmed by answers to its round only."""
+    node = leader()
+    node.core.read("r", node.now)
+    node.perform()
+    node.step(StillReceiving(term=node.core.current_term, follower_id=1))
+    assert node.ended == {}
+    assert progress(node, 1).match_index == node.core.log.last_index
+
+
+# -- pieces of a snapshot --------------------------------------------------------------------------------------------------
+
+
+def heartbeats(bench: Bench, count: int, *said: Message) -> list[tuple[int, int]]:
+    """Let so many pass; after each, node 1 answers, and node 2 says what is given. Return the pieces to be sent."""
+    for _ in range(count):
+        acknowledge(bench, 1, bench.core.log.last_index)
+        for message in said:
+            bench.step(message)
+        bench.tick(HEARTBEAT_S)
+    return bench.take_pieces()
+
+
+def test_a_piece_that_has_not_left_is_not_sent_again() -> None:
+    """Behind itself it would only keep the link busy."""
+    bench = lagging_leader()
+    bench.take_pieces()
+    bench.core.has_unsent = lambda peer: peer == 2
+    assert heartbeats(bench, 100) == []
+    bench.core.has_unsent = lambda peer: False
+    assert heartbeats(bench, 5) == []
+    assert heartbeats(bench, 2) == [(2, 0)]
+
+
+def test_a_piece_that_is_arriving_is_not_sent_again() -> None:
+    """The follower says that a long message is; and here nobody sees what a router holds."""
+    bench = lagging_leader()
+    bench.take_pieces()
+    said = StillReceiving(term=bench.core.current_term, follower_id=2)
+    assert heartbeats(bench, 100, said) == []
+    assert heartbeats(bench, 7) == [(2, 0)]
+
+
+def test_time_alone_sends_a_piece_again_less_and_less_often() -> None:
+    """0.3 s, 0.6 s, 1.2 s, 2.4 s, and then every 2.4 s; after an answer it begins anew."""
+    bench = lagging_leader()
+    meta = bench.core.snapshot
+    assert meta is not None
+    bench.take_pieces()
+    moments = [number for number in range(1, 230) if heartbeats(bench, 1)]
+    steps = [round((after - before) * HEARTBEAT_S, 1) for before, after in zip([0, *moments], moments, strict=False)]
+    assert steps == [0.3, 0.6, 1.2, 2.4, 2.4, 2.4]
+    answer(bench, 2, meta, 40)
+    bench.take_pieces()
+    assert heartbeats(bench, 7) == [(2, 40)]
+
+
+def test_what_a_connection_held_that_ended_is_sent_again_at_once() -> None:
+    """There it is lost; that of another follower is not."""
+    bench = lagging_leader()
+    bench.take_pieces()
+    bench.core.link_up(1, bench.now)
+    assert bench.perform().take_pieces() == []
+    bench.core.link_up(2, bench.now)
+    assert bench.perform().take_pieces() == [(2, 0)]
+    node = follower()
+    node.core.link_up(1, node.now)
+    assert node.perform().take_sent() == []
+
+
+# -- files that end too early ----------------------------------------------------------------------------------------------
+
+
+def test_the_newest_snapshot_is_sent_in_the_place_of_one_that_cannot_be_read() -> None:
+    """Once it is found to be gone, or shorter than its label."""
+    bench = lagging_leader()
+    old = bench.core.snapshot
+    assert old is not None
+    bench.core.take_snapshot()
+    new = saved(bench.perform())
+    bench.take_pieces()
+    bench.core.piece_missing(2, old)
+    assert [(request.snapshot, request.offset) for _, request in bench.perform().pieces] == [(new, 0)]
+
+
+def test_another_one_is_taken_in_the_place_of_the_newest_if_that_cannot_be_read() -> None:
+    """Though nothing was applied since: the state is here, and without the follower nothing else may ever be committed."""
+    bench = leader(log="1 1 1 1", saved=4, compacted=4, settled=False)
+    acknowledge(bench, 1, 5)
+    bench.core.take_snapshot()
+    old = saved(bench.perform())
+    bench.step(AppendReply(term=2, follower_id=2, success=False, prev_log_index=4, round=0))
+    bench.take_pieces()
+    answer(bench, 2, old, 60)
+    bench.take_pieces()
+    bench.core.piece_missing(2, old)
+    bench.core.piece_missing(2, snapshot("1 1"))  # of another one: an answer that came late
+    bench.core.piece_missing(1, old)
+    bench.perform()
+    assert [effect.last_index for effect in bench.taking] == [5]
+    new = saved(bench, size=90)
+    assert bench.core.snapshot == new != old
+    assert [(to, request.snapshot, request.offset) for to, request in bench.pieces] == [(2, new, 0)]
+
+
+def test_a_snapshot_is_not_saved_over_one_that_is_whole() -> None:
+    """A backup asked for one while the disk lagged, then a leader's was installed: its label would be another file's."""
+    bench, of = receiving()
+    bench.core.take_snapshot()
+    bench.perform()
+    bench.step(piece(of, 50)).stored(100).sync()
+    bench.core.snapshot_loaded(of)
+    bench.perform()
+    assert (bench.taking, bench.core.is_snapshot_asked, bench.core.snapshot) == ([], False, of)
+    bench.core.take_snapshot()
+    assert (bench.perform().taking, bench.core.is_snapshot_asked) == ([], False)
+
+
+def test_in_a_later_term_the_same_leader_may_send_an_older_snapshot() -> None:
+    """Its disk was replaced; in the same term an older one was only long on its way."""
+    bench, _ = receiving()
+    older = snapshot("1 1 1 1 1")
+    bench.step(piece(older))
+    assert bench.storing == []
+    bench.step(piece(older, term=3))
+    assert [(effect.snapshot, effect.offset) for effect in bench.storing] == [(older, 0)]
+
+
+def test_a_follower_that_begins_anew_twice_is_sent_another_file() -> None:
+    """Once it was perhaps restarted; twice our file is damaged, though all of it can be read."""
+    bench = lagging_leader()
+    old = bench.core.snapshot
+    assert old is not None
+    bench.core.last_applied = old.last_index  # nothing was applied since
+    bench.core.commit_index = old.last_index
+    for _ in range(2):
+        answer(bench, 2, old, 80)
+        answer(bench, 2, old, 0)
+    bench.perform()
+    assert [effect.last_index for effect in bench.taking] == [old.last_index]
+
+
+# -- far away --------------------------------------------------------------------------------------------------------------
+
+ROUND_TRIP_S = 0.2
+PASS_S = 0.005
+SMALL = Pipeline(batch_entries=20, window_appends=64, far_behind=100, catch_up_entries=10)
+"""A hundredth of what nodes use, for a hundredth of 80,000 entries a second."""
+
+
+class FarAway:
+    """A leader, a near follower, and one that is 100 ms away, in virtual time."""
+
+    def __init__(self) -> None:
+        self.leader = leader()
+        self.leader.core.pipeline = SMALL
+        self.far = follower(node_id=2)
+        self.far.step(append(term=1, log="1", commit=1)).sync()
+        self.far.take_sent()
+        self.in_the_air: list[tuple[float, Bench, Message]] = []
+        self.appends = 0
+
+    def passes(self, seconds: float, entries: int, *, far_hears: bool = True, answers: bool = True) -> Iterator[int]:
+        """Propose so many entries every pass; yield what the far follower lacks after each. Answers that may not arrive wait."""
+        node, far = self.leader, self.far
+        for _ in range(round(seconds / PASS_S)):
+            now = node.now + PASS_S
+            node.tick(PASS_S)
+            far.now = now
+            for _ in range(entries):
+                node.core.propose(None, Raw(b'"x"'), now)
+            node.perform().sync()
+            acknowledge(node, 1, node.core.log.last_index)
+            due = [each for each in self.in_the_air if each[0] <= now and (answers or each[1] is far)]
+            self.in_the_air = [each for each in self.in_the_air if each not in due]
+            for _, to, message in due:
+                if to is node or far_hears:
+                    to.step(message)
+            far.perform().sync()
+            for peer, message in node.take_sent():
+                if peer == 2:
+                    self.appends += is_bulk(message)
+                    self.in_the_air.append((now + ROUND_TRIP_S / 2, far, message))
+            self.in_the_air += [(now + ROUND_TRIP_S / 2, node, message) for message in far.replies()]
+            node.facts.clear()
+            far.facts.clear()
+            yield node.core.log.last_index - progress(node, 2).match_index
+
+
+def test_a_healthy_follower_far_away_is_sent_all_as_it_comes() -> None:
+    """800 entries a second, a round trip of 200 ms: 160 are on their way, more than make one that lacks them far behind."""
+    world = FarAway()
+    lacks = list(world.passes(3.0, 4))
+    assert max(lacks) > SMALL.far_behind
+    assert max(lacks[100:]) <= 4 * (ROUND_TRIP_S / PASS_S + 3)
+
+
+def test_a_pause_of_its_answers_does_not_make_it_far_behind() -> None:
+    """Nor does what waits meanwhile because the window is full."""
+    world = FarAway()
+    world.leader.core.pipeline = Pipeline(batch_entries=20, window_appends=40, far_behind=100, catch_up_entries=10)
+    lacks = list(world.passes(3.0, 4))
+    lacks += list(world.passes(0.3, 4, answers=False))
+    assert max(lacks) > 3 * SMALL.far_behind
+    lacks += list(world.passes(1.5, 4))
+    assert lacks[-1] <= 4 * (ROUND_TRIP_S / PASS_S + 3)
+
+
+def test_one_that_was_away_catches_up_while_the_load_lasts() -> None:
+    """One append of 10 a round trip would be 50 entries a second, of 800 that are written."""
+    world = FarAway()
+    list(world.passes(1.0, 4))
+    away = list(world.passes(4.0, 4, far_hears=False))
+    assert away[-1] > 3000
+    back = list(world.passes(25.0, 4))
+    assert back[-1] <= 4 * (ROUND_TRIP_S / PASS_S + 3)
+
+
+def test_one_that_is_near_catches_up_one_append_at_a_time() -> None:
+    """That is what docs/decisions/catching_up.md protects: so much it can take, and the writes go on beside it."""
+    node = leader(log="1 " * 2000)
+    node.core.pipeline = SMALL
+    state = progress(node, 2)
+    state.match_index, state.next_index, state.state = 0, 1, "replicate"
+    while node.core.log.last_index + 1 - state.next_index > SMALL.far_behind:
+        node.core.role.may_lack = True  # type: ignore[union-attr]  # it leads
+        for number in range(5):  # half as fast as it catches up
+            node.core.propose(number, Raw(b'"x"'), node.now)
+        node.perform().ended.clear()
+        sent = [message for to, message in node.take_sent() if to == 2 and isinstance(message, AppendRequest) and message.entries]
+        assert [len(message.entries) for message in sent] == [SMALL.catch_up_entries]
+        acknowledge(node, 2, sent[0].prev_log_index + len(sent[0].entries))
+    assert state.catch_up_window == 1
+
+
+def test_what_is_bulk() -> None:
+    """Entries and pieces; heartbeats, votes and answers are what must get through."""
+    of = snapshot("1")
+    assert is_bulk(append(log="1"))
+    assert is_bulk(SnapshotRequest(term=1, leader_id=1, snapshot=of, offset=0, data=b"x"))
+    assert not is_bulk(append())
+    assert not is_bulk(StillReceiving(term=1, follower_id=1))
