@@ -85,6 +85,8 @@ class Connection:
             answer = answer_decoder.decode(line)
         except (OSError, ValueError) as problem:
             raise NotSent(f"{self.address} is no node: {problem}") from None
+        if isinstance(answer, HelloRefused) and answer.error == "overloaded":
+            raise NotSent(f"{self.address} refuses us: {answer.detail}")
         if isinstance(answer, HelloRefused):
             raise BargeError("forbidden", f"{self.address} refuses us: {answer.detail}")
 

@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from bargetrio.protocol.addresses import parse_address
+from bargetrio.protocol.errors import BargeError, ErrorCode
 from bargetrio.protocol.hello import ClientHello, NodeHello, answer_decoder
 from bargetrio.protocol.limits import LINE_BYTES, PROTOCOL_VERSION
 from bargetrio.protocol.lines import LineReader, LineTooLong
@@ -75,6 +76,77 @@ class Parcel:
             self.ended.set()
 
 
+class _Session:
+    """One connection that has said hello, and the requests that left on it: an answer is looked for among these alone."""
+
+    def __init__(self, connection: Connection, reader: LineReader, lines: list[bytes]) -> None:
+        self.is_open = True
+        self._connection = connection
+        self._reader = reader
+        self._lines = lines
+        self._waiting: dict[int, tuple[Parcel, int]] = {}
+        self._last_id = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests are not answered."""
+        return len(self._waiting)
+
+    async def ask(self, parcel: Parcel) -> None:
+        """Send the parcel and wait until all of it is answered, or this connection has ended."""
+        first = self._last_id + 1
+        lines = [_encode(msgspec.structs.replace(request, id=first + place)) for place, request in enumerate(parcel.requests)]
+        lines.append(b"")
+        self._last_id += len(parcel.requests)
+        for place in range(len(parcel.requests)):
+            self._waiting[first + place] = parcel, place
+        try:
+            parcel.sent = True
+            self._connection.post(b"\n".join(lines))
+            await parcel.ended.wait()
+        finally:
+            if parcel.missing:
+                for number in range(first, first + len(parcel.requests)):
+                    self._waiting.pop(number, None)
+
+    async def serve(self) -> None:
+        """Hand out answers until the connection ends; then those that wait are told."""
+        try:
+            await self._read()
+        finally:
+            self.is_open = False
+            self._connection.close()
+            for parcel, _ in self._waiting.values():
+                parcel.ended.set()
+
+    async def _read(self) -> None:
+        lines = self._lines
+        try:
+            while True:
+                for line in lines:
+                    self._take(line)
+                data = await self._connection.receive()
+                if not data:
+                    return
+                lines = self._reader.feed(data)
+        except (Broken, LineTooLong, msgspec.DecodeError):
+            return  # an answer without id is the node's goodbye: this side sent what it does not take
+
+    def _take(self, line: bytes) -> None:
+        """Give an answer to its request. What can't be read although its id can is that request's trouble alone."""
+        envelope = _decode_envelope(line)
+        parcel, place = self._waiting.pop(envelope.id, (None, 0))
+        if parcel is None:
+            return
+        request = parcel.requests[place]
+        try:
+            answer = (_DECODE[type(request)] if envelope.ok else _decode_error)(line)
+        except msgspec.DecodeError as problem:
+            code: ErrorCode = "outcome_unknown" if isinstance(request, (Put, Delete)) else "bad_request"
+            answer = ErrorAnswer.of(envelope.id, BargeError(code, f"the node's answer can't be read: {problem}"))
+        parcel.take(place, answer)
+
+
 class NodeLink:
     """A connection to one node as its client, dialled when first needed; parcels are pipelined."""
 
@@ -83,13 +155,16 @@ class NodeLink:
         self._cluster = cluster
         self._network = network
         self._nursery = nursery
-        self._connection: Connection | None = None
+        self._session: _Session | None = None
         self._dialling = trio.Lock()
-        self._waiting: dict[int, tuple[Parcel, int]] = {}
-        self._last_id = 0
         self._departed = 0
         """Single writes that have left and are not answered; those that come meanwhile wait for the gate."""
         self._gate = trio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests have left on the present connection and are not answered."""
+        return 0 if self._session is None else self._session.waiting
 
     async def ask(self, parcel: Parcel) -> None:
         """Send the parcel and wait until all of it is answered; raise NotSent or Cut.
@@ -113,39 +188,29 @@ class NodeLink:
                 self._gate = trio.Event()
 
     async def _ask(self, parcel: Parcel) -> None:
-        connection = self._connection or await self._connected()
-        first = self._last_id + 1
-        self._last_id += len(parcel.requests)
-        lines: list[bytes] = []
-        for place, request in enumerate(parcel.requests):
-            self._waiting[first + place] = parcel, place
-            lines.append(_encode(msgspec.structs.replace(request, id=first + place)))
-        lines.append(b"")
-        try:
-            parcel.sent = True
-            connection.post(b"\n".join(lines))
-            await parcel.ended.wait()
-        finally:
-            if parcel.missing:
-                for number in range(first, first + len(parcel.requests)):
-                    self._waiting.pop(number, None)
+        session = self._session
+        if session is None or not session.is_open:
+            session = await self._connected()
+        await session.ask(parcel)
         if parcel.missing:
             raise Cut("the connection was cut")
 
-    async def _connected(self) -> Connection:
+    async def _connected(self) -> _Session:
         async with self._dialling:
-            if self._connection is None:
+            session = self._session
+            if session is None or not session.is_open:
                 try:
                     with trio.fail_after(DIAL_S):
-                        connection, reader, lines = await self._dial()
+                        session = await self._dial()
                 except (OSError, Broken, trio.TooSlowError, LineTooLong, msgspec.DecodeError) as problem:
                     raise NotSent(f"{self._address}: {problem}") from None
-                self._connection = connection
-                self._nursery.start_soon(self._serve, connection, reader, lines)
-            return self._connection
+                self._session = session
+                self._nursery.start_soon(self._serve, session)
+            return session
 
-    async def _dial(self) -> tuple[Connection, LineReader, list[bytes]]:
+    async def _dial(self) -> _Session:
         connection = await self._network.connect(*parse_address(self._address))
+        self._nursery.start_soon(connection.write)  # for the hello, too; it ends with the connection
         try:
             connection.post(_encode(ClientHello(protocol=PROTOCOL_VERSION, cluster=self._cluster)) + b"\n")
             reader = LineReader(LINE_BYTES)
@@ -158,37 +223,13 @@ class NodeLink:
             hello = answer_decoder.decode(lines[0])
             if not isinstance(hello, NodeHello):
                 raise Broken(f"refused: {hello.detail}")
-            return connection, reader, lines[1:]
+            return _Session(connection, reader, lines[1:])
         except BaseException:
             connection.close()
             raise
 
-    async def _serve(self, connection: Connection, reader: LineReader, lines: list[bytes]) -> None:
+    async def _serve(self, session: _Session) -> None:
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(connection.write)
-                await self._read(connection, reader, lines)
-                nursery.cancel_scope.cancel()
+            await session.serve()
         except Exception as problem:  # one connection's bug is not the daemon's end
             log.error("the connection to %s ended by an error", self._address, exc_info=problem)
-        finally:
-            connection.close()
-            self._connection = None
-            for parcel, _ in self._waiting.values():
-                parcel.ended.set()
-
-    async def _read(self, connection: Connection, reader: LineReader, lines: list[bytes]) -> None:
-        try:
-            while True:
-                for line in lines:
-                    envelope = _decode_envelope(line)
-                    parcel, place = self._waiting.pop(envelope.id, (None, 0))
-                    if parcel is not None:
-                        decode = _DECODE[type(parcel.requests[place])] if envelope.ok else _decode_error
-                        parcel.take(place, decode(line))
-                data = await connection.receive()
-                if not data:
-                    return
-                lines = reader.feed(data)
-        except (Broken, LineTooLong, msgspec.DecodeError):
-            return  # an answer without id is the node's goodbye: this side sent what it does not take

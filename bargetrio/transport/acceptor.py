@@ -1,9 +1,10 @@
 """The node's one port: strangers say hello, then they are a client or a peer.
 
 Strangers cost little: five seconds, four kilobytes, and 256 places. When all are taken the oldest leaves, so a crowd that never
-says hello can't keep out a peer.
+says hello can't keep out a peer. Clients have a number of places of their own: a peer needs none of them.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -12,8 +13,17 @@ from bargetrio.protocol.limits import HELLO_TIMEOUT_S, STRANGERS
 from bargetrio.transport.handshake import Greeted, Identity, Refused, accept_hello
 from bargetrio.transport.stream import Broken, Connection, Listener
 
+log = logging.getLogger(__name__)
+
 LEAVE_S = 0.5
+LOOK_S = 0.01
 LEAVE_READS = 64
+
+AGAIN_S = 0.1
+"""How long to wait after a connection that could not be accepted: accept(2) can fail for many passing reasons."""
+TELL_S = 10.0
+"""Such a failure is logged at most so often."""
+CLIENTS = 20_000
 
 Serve = Callable[[Connection, Greeted], Awaitable[None]]
 
@@ -27,11 +37,18 @@ class Acceptor:
         identity: Identity,
         serve: Serve,
         on_error: Callable[[Exception], None],
+        *,
+        most_clients: int = CLIENTS,
+        most_strangers: int = STRANGERS,
     ) -> None:
         self._listener = listener
         self._identity = identity
         self._serve = serve
         self._on_error = on_error
+        self._most_clients = most_clients
+        self._most_strangers = most_strangers
+        self._clients = 0
+        self._told_at = float("-inf")
         self._strangers: dict[Connection, None] = {}
         self._connections: dict[Connection, None] = {}
 
@@ -43,7 +60,12 @@ class Acceptor:
                     connection = await self._listener.accept()
                 except Broken:
                     return
+                except OSError as problem:
+                    self._tell(problem)
+                    await trio.sleep(AGAIN_S)
+                    continue
                 self._connections[connection] = None
+                nursery.start_soon(connection.write)
                 nursery.start_soon(self._one, connection)
 
     def abort(self) -> None:
@@ -56,45 +78,60 @@ class Acceptor:
         try:
             greeted = await self._greet(connection)
             if greeted is not None:
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(connection.write)
-                    await self._serve_contained(connection, greeted)
-                    nursery.cancel_scope.cancel()
+                await self._serve_contained(connection, greeted)
             await leave(connection)
         except Broken:
             pass
         except Refused:
             await leave(connection)
+        except Exception as problem:
+            self._on_error(problem)
         finally:
             self._connections.pop(connection, None)
             connection.close()
 
     async def _serve_contained(self, connection: Connection, greeted: Greeted) -> None:
+        is_client = greeted.peer_id is None
+        self._clients += is_client
         try:
             await self._serve(connection, greeted)
         except Broken:
             pass
         except Exception as problem:  # one connection's bug is not the node's end
             self._on_error(problem)
+        finally:
+            self._clients -= is_client
 
     async def _greet(self, connection: Connection) -> Greeted | None:
         self._strangers[connection] = None
-        if len(self._strangers) > STRANGERS:
+        if len(self._strangers) > self._most_strangers:
             oldest = next(iter(self._strangers))
             del self._strangers[oldest]
             oldest.abort()
         try:
             with trio.move_on_after(HELLO_TIMEOUT_S):
-                return await accept_hello(connection, self._identity)
+                return await accept_hello(connection, self._identity, self._admit_client)
         finally:
             self._strangers.pop(connection, None)
         return None
 
+    def _admit_client(self) -> None:
+        if self._clients >= self._most_clients:
+            raise Refused("overloaded", f"{self._clients} clients are connected to this node; it has no place for more")
+
+    def _tell(self, problem: OSError) -> None:
+        now = trio.current_time()
+        if now - self._told_at >= TELL_S:
+            self._told_at = now
+            log.warning("node %d can't accept a connection: %s", self._identity.node_id, problem.strerror or problem)
+
 
 async def leave(connection: Connection) -> None:
     """Say no more, and read what is still coming for a moment: closing over unread bytes would reset the last line away."""
-    connection.finish()
     with trio.move_on_after(LEAVE_S):
+        while connection.unsent_bytes:
+            await trio.sleep(LOOK_S)
+        connection.finish()
         try:
             for _ in range(LEAVE_READS):
                 if not await connection.receive():

@@ -61,14 +61,22 @@ class Greeted(Struct, frozen=True, kw_only=True):
     reader: LineReader
 
 
-async def accept_hello(connection: Connection, identity: Identity) -> Greeted:
-    """Read a stranger's hello and answer it; raise Refused (already told) or Broken. The caller bounds the time."""
+def _admit_all() -> None:
+    """Every client may stay."""
+
+
+async def accept_hello(connection: Connection, identity: Identity, admit_client: Callable[[], None] = _admit_all) -> Greeted:
+    """Read a stranger's hello and answer it; raise Refused (already told) or Broken. The caller bounds the time.
+
+    `admit_client` raises Refused where there is no place for one more client.
+    """
     reader = LineReader(LINE_BYTES)
     try:
         first, *rest = await _next_lines(connection, reader)
         hello = _decode_hello(first)
         _check_cluster(hello, identity)
         if isinstance(hello, ClientHello):
+            admit_client()
             connection.post(_line(NodeHello(protocol=PROTOCOL_VERSION, cluster=identity.cluster, node=identity.node_id)))
             return Greeted(peer_id=None, store_id="", lines=rest, reader=reader)
         _check_peer(hello, identity)

@@ -3,6 +3,7 @@
 A link carries only the dialler's messages; the answers come over the peer's own link to us.
 """
 
+import logging
 import random
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +15,8 @@ from bargetrio.raft.messages import Message, NodeId, encode_message
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Greeted, Identity, Refused, say_hello
 from bargetrio.transport.stream import Broken, Connection, Network
+
+log = logging.getLogger(__name__)
 
 UNSENT_BYTES = 32 * 1024 * 1024
 """What may wait for a slow peer; beyond it messages are dropped, and Raft sends them again."""
@@ -82,18 +85,25 @@ class PeerLink:
 
     async def run(self) -> None:
         """Keep the link up until cancelled."""
+        async with trio.open_nursery() as writers:
+            await self._keep_up(writers)
+
+    async def _keep_up(self, writers: trio.Nursery) -> None:
         last_reason = ""
         while True:
             pause = REDIAL_S
             reason = ""
             try:
-                await self._one_connection()
+                await self._one_connection(writers)
             except OSError as problem:
                 reason = problem.strerror or str(problem)
             except Refused as refused:
                 reason, pause = str(refused), REDIAL_REFUSED_S
             except Broken:
                 reason = "the connection broke"
+            except Exception as problem:  # whatever it is, the next dial may do better
+                reason, pause = f"{type(problem).__name__}: {problem}", REDIAL_REFUSED_S
+                log.error("the link to node %d ended by an error", self.peer_id, exc_info=problem)
             if self.connected or reason != last_reason:
                 self._on_down(self.peer_id, reason or "the connection ended")
             self._figures.link_failures += 1
@@ -106,13 +116,13 @@ class PeerLink:
             self._connection.abort()
             self._connection = None
 
-    async def _one_connection(self) -> None:
+    async def _one_connection(self, writers: trio.Nursery) -> None:
         connection = await self._dial()
+        writers.start_soon(connection.write)  # for the hello, too; it ends with the connection
         try:
             greeted = await self._hello(connection)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                nursery.start_soon(connection.write)
                 self._connection, self.connected = connection, True
                 self._on_up(self.peer_id, greeted.store_id)
                 await _until_it_ends(connection)

@@ -5,6 +5,7 @@ task. So the node's loop can answer many connections in one pass, and none of th
 """
 
 import errno
+import logging
 import socket
 import struct
 from collections.abc import Callable
@@ -12,6 +13,10 @@ from contextlib import suppress
 from typing import Protocol
 
 import trio
+
+from bargetrio.transport.outgoing import Outgoing
+
+log = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 256 * 1024
 USER_TIMEOUT_MS = 10_000
@@ -25,9 +30,12 @@ class Broken(Exception):
 class Connection(Protocol):
     """Bytes in both directions."""
 
+    outgoing: Outgoing
+    """What was posted and not yet taken by the other side's kernel or ours."""
+
     @property
     def unsent_bytes(self) -> int:
-        """What was posted and not yet taken by the other side's kernel or ours."""
+        """Its length."""
         ...
 
     def post(self, data: bytes) -> None:
@@ -59,7 +67,7 @@ class Listener(Protocol):
     """A bound port."""
 
     async def accept(self) -> Connection:
-        """Return the next connection; raise Broken once closed."""
+        """Return the next connection; raise Broken once closed, OSError where only this one can't be had."""
         ...
 
     def close(self) -> None:
@@ -80,15 +88,16 @@ class Network(Protocol):
 
 
 class SocketConnection:
-    """A TCP connection."""
+    """A TCP connection; tests use socket pairs, too, which have no options to set."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with suppress(OSError):  # Linux
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        if sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            with suppress(OSError):  # Linux
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
         self._socket = sock
-        self._unsent = bytearray()
+        self.outgoing = Outgoing(sock.send)
         self._wake = trio.Event()
         self._closed = False
         self.on_close: Callable[[], None] | None = None
@@ -101,25 +110,17 @@ class SocketConnection:
     @property
     def unsent_bytes(self) -> int:
         """What the kernel has not taken yet."""
-        return len(self._unsent)
+        return len(self.outgoing)
 
     def post(self, data: bytes) -> None:
         """Send what the kernel takes now; the writer task sends the rest."""
         if self._closed:
             return
-        if not self._unsent:
-            try:
-                sent = self._socket.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self.abort()
-                return
-            if sent == len(data):
-                return
-            data = data[sent:]
-            self._wake.set()
-        self._unsent += data
+        try:
+            if self.outgoing.post(data):
+                self._wake.set()
+        except OSError:
+            self.abort()
 
     async def receive(self) -> bytes:
         """Return some bytes, b"" at the end."""
@@ -145,13 +146,13 @@ class SocketConnection:
             await self._wake.wait()
             self._wake = trio.Event()
             try:
-                while self._unsent and not self._closed:
+                while self.outgoing and not self._closed:
                     await trio.lowlevel.wait_writable(self._socket.fileno())
-                    with memoryview(self._unsent) as view, suppress(BlockingIOError):
-                        sent = self._socket.send(view[: 1 << 20])
-                        view.release()
-                        del self._unsent[:sent]
+                    self.outgoing.push()
             except (OSError, trio.ClosedResourceError):
+                self.abort()
+            except Exception as problem:  # whoever started this task outlives the connection
+                log.error("a connection's writer ended by an error", exc_info=problem)
                 self.abort()
 
     def finish(self) -> None:
@@ -164,7 +165,7 @@ class SocketConnection:
         """End it in both directions."""
         if not self._closed:
             self._closed = True
-            self._unsent.clear()
+            self.outgoing.drop()
             self._wake.set()
             if self.on_close is not None:
                 self.on_close()
@@ -186,23 +187,22 @@ class SocketListener:
         self._socket = sock
 
     async def accept(self) -> Connection:
-        """Return the next connection; waits a little where the process is out of file descriptors."""
+        """Return the next connection; raise OSError where this one failed, and the next may not (accept(2) has a long list)."""
         while True:
             if self._socket.fileno() < 0:
                 raise Broken("closed here")
             try:
                 await trio.lowlevel.wait_readable(self._socket.fileno())
                 sock, _ = self._socket.accept()
-            except BlockingIOError:
+            except (BlockingIOError, ConnectionAbortedError):
                 continue
-            except (OSError, trio.ClosedResourceError) as problem:
-                if getattr(problem, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
-                    await trio.sleep(0.05)
-                    continue
-                if getattr(problem, "errno", None) in (errno.ECONNABORTED, errno.EPROTO):
-                    continue
-                raise Broken(str(problem)) from None
-            return SocketConnection(sock)
+            except trio.ClosedResourceError:
+                raise Broken("closed here") from None
+            try:
+                return SocketConnection(sock)
+            except BaseException:
+                sock.close()
+                raise
 
     def close(self) -> None:
         """Unbind."""

@@ -48,9 +48,7 @@ class Reader:
         self, arrivals: Arrivals, nursery: trio.Nursery, pair: tuple[socket.socket, socket.socket] | None = None
     ) -> None:
         near, self.other = socket.socketpair() if pair is None else pair
-        self.connection = SocketConnection.__new__(SocketConnection)  # a pair has no TCP options to set
-        near.setblocking(False)
-        vars(self.connection).update(_socket=near, _unsent=bytearray(), _wake=trio.Event(), _closed=False, on_close=None)
+        self.connection = SocketConnection(near)
         self.taken: list[bytes] = []
         self.room: trio.Event | None = None
         self.bug: Exception | None = None

@@ -9,6 +9,7 @@ import trio
 
 from bargetrio.raft.messages import VoteReply
 from bargetrio.transport.faults import LinkFaults
+from bargetrio.transport.outgoing import Outgoing
 from bargetrio.transport.peer_link import PeerLink
 from bargetrio.transport.stream import Connection, Listener
 
@@ -20,6 +21,8 @@ class Line:
 
     def __init__(self) -> None:
         self.hung_up = trio.Event()
+        self.aborted = trio.Event()
+        self.outgoing = Outgoing(len)
         self.posted: list[bytes] = []
 
     async def connect(self, host: str, port: int) -> Connection:
@@ -33,7 +36,7 @@ class Line:
         return b""
 
     async def write(self) -> None:
-        await trio.sleep_forever()
+        await self.aborted.wait()
 
     def post(self, data: bytes) -> None:
         self.posted.append(data)
@@ -42,7 +45,8 @@ class Line:
 
     def close(self) -> None: ...
 
-    def abort(self) -> None: ...
+    def abort(self) -> None:
+        self.aborted.set()
 
 
 class PostsWhenTheWriterHasEnded(trio.abc.Instrument):

@@ -29,8 +29,8 @@ def check_quiet(stack: "Stack", links: list[NodeLink]) -> None:
     if forwarder._asks:
         raise Broken(RULE, f"the forwarder waits for {len(forwarder._asks)} answers")
     for link in [*forwarder._links.values(), *links]:
-        if link._waiting or link._departed:
-            raise Broken(RULE, f"a link waits for {len(link._waiting)} answers, {link._departed} writes have left")
+        if link.waiting or link._departed:
+            raise Broken(RULE, f"a link waits for {link.waiting} answers, {link._departed} writes have left")
     if stack.turns._saver is not None or stack.turns._waiting or stack.turns._hurrying is not None:
         raise Broken(RULE, "a node saves its state, or waits for its turn")
     if stack.recorder._noted:
@@ -45,6 +45,7 @@ def _left_in_driver(driver: Driver) -> list[str]:
         "requests": len(driver._requests),
         "steps of snapshots": len(driver._ended),
         "clients to be answered": len(driver._dirty),
+        "clients with reads that may be looked up": len(driver._with_room),
     }
     if driver.snapshots is not None:
         found["snapshots that are read"] = len(driver.snapshots._pins)

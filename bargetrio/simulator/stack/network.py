@@ -1,16 +1,23 @@
-"""A network in memory: connections that split, delay, and die after any byte; implements transport's `Network`."""
+"""A network in memory: connections that split, delay, and die after any byte; implements transport's `Network`.
+
+Sends are half taken and reads are short, as the kernel may do it. Now and then a connection takes only so many bytes as the
+other side has read.
+"""
 
 import errno
 import heapq
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import trio
 
+from bargetrio.transport.outgoing import Outgoing
 from bargetrio.transport.stream import Broken, Connection, Listener
 
 Address = tuple[str, int]
+LARGE_WINDOW: Final = 4 * 1024 * 1024
+SMALL_WINDOW: Final = (2_000, 60_000)
 
 
 class MemoryConnection:
@@ -22,25 +29,33 @@ class MemoryConnection:
         self.dies_after: int | None = None
         """So many more bytes arrive here, then both ends are reset."""
         self.last_arrival = 0.0
+        self.outgoing = Outgoing(self._take)
         self._network = network
+        self._window = network.window()
+        """So many bytes at most have been taken and not been read by the other side."""
+        self._under_way = 0
+        self._wake = trio.Event()
+        self._writable = trio.Event()
         self._inbox = bytearray()
         self._is_over = False
         self._is_reset = False
         self._bell = trio.Event()
-        self._closed = trio.Event()
 
     # -- transport's Connection ------------------------------------------------------------------------------------------
 
     @property
     def unsent_bytes(self) -> int:
-        """The network takes everything at once."""
-        return 0
+        """What the network has not taken."""
+        return len(self.outgoing)
 
     def post(self, data: bytes) -> None:
-        """Send in pieces, each with a delay of its own, in order."""
+        """Send some of it now; the writer task sends the rest."""
         if not self.is_closed:
-            for piece in self._network.pieces(data):
-                self._network.fly(self.other, self.other.arrive, piece)
+            try:
+                if self.outgoing.post(data):
+                    self._wake.set()
+            except OSError:
+                self.abort()
 
     async def receive(self) -> bytes:
         """Return what has come."""
@@ -50,8 +65,10 @@ class MemoryConnection:
             if self._is_reset:
                 raise Broken("reset")
             if self._inbox:
-                data = bytes(self._inbox)
-                self._inbox.clear()
+                count = self._network.share_of(len(self._inbox))
+                data = bytes(self._inbox[:count])
+                del self._inbox[:count]
+                self.other.was_read(count)
                 await trio.lowlevel.checkpoint()
                 return data
             if self._is_over:
@@ -60,8 +77,20 @@ class MemoryConnection:
             self._bell = trio.Event()
 
     async def write(self) -> None:
-        """Nothing is ever left over."""
-        await self._closed.wait()
+        """Send what `post` left, as the other side reads."""
+        while not self.is_closed:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            try:
+                while self.outgoing and not self.is_closed:
+                    await trio.sleep(self._network.pause())
+                    if self._under_way >= self._window and not self._is_reset:
+                        self._writable = trio.Event()
+                        await self._writable.wait()
+                    if self.outgoing:
+                        self.outgoing.push()
+            except OSError:
+                self.abort()
 
     def finish(self) -> None:
         """Nothing more comes from here."""
@@ -84,6 +113,8 @@ class MemoryConnection:
 
     def arrive(self, data: bytes) -> None:
         """Take bytes; die in their middle if that is planned."""
+        if self.is_closed:
+            self._network.fly(self.other, self.other.reset)
         if self.is_closed or self._is_reset:
             return
         if self.dies_after is not None:
@@ -105,12 +136,34 @@ class MemoryConnection:
         self._is_reset = True
         self._inbox.clear()
         self._bell.set()
+        self._wake.set()
+        self._writable.set()
+
+    def was_read(self, count: int) -> None:
+        """The other side has read so many bytes of what was sent here."""
+        self._under_way -= count
+        self._writable.set()
+
+    def _take(self, data: bytes | memoryview) -> int:
+        """Take any part of it, as a socket's send does."""
+        if self._is_reset:
+            raise ConnectionResetError(errno.ECONNRESET, "reset")
+        room = min(len(data), self._window - self._under_way)
+        if room <= 0:
+            raise BlockingIOError
+        count = self._network.share_of(room)
+        self._under_way += count
+        for piece in self._network.pieces(bytes(data[:count])):
+            self._network.fly(self.other, self.other.arrive, piece)
+        return count
 
     def _shut(self) -> None:
         self.is_closed = True
         self._network.forget(self)
+        self.outgoing.drop()
         self._bell.set()
-        self._closed.set()
+        self._wake.set()
+        self._writable.set()
 
 
 class MemoryListener:
@@ -165,8 +218,8 @@ class MemoryNetwork:
         address = (host, port)
         if address in self._listeners:
             raise OSError(errno.EADDRINUSE, f"can't listen on {host}:{port}: in use")
+        await trio.lowlevel.checkpoint()  # before it is bound: cancelled, nobody would unbind it
         listener = self._listeners[address] = MemoryListener(self, address)
-        await trio.lowlevel.checkpoint()
         return listener
 
     async def connect(self, host: str, port: int) -> Connection:
@@ -198,6 +251,20 @@ class MemoryNetwork:
             connection = self._random.choice(list(self._open))
             connection.dies_after = self._random.choice((0, 1, self._random.randint(1, 300), self._random.randint(1, 5000)))
             connection.arrive(b"")
+
+    def window(self) -> int:
+        """Return how many bytes a connection takes that nobody has read."""
+        return self._random.randint(*SMALL_WINDOW) if self._random.random() < 0.1 else LARGE_WINDOW
+
+    def share_of(self, count: int) -> int:
+        """Return how many of so many bytes a send takes or a read returns: mostly all, one at least."""
+        if self._random.random() < 0.8 or count < 2:
+            return count
+        return self._random.choice((1, self._random.randint(1, count)))
+
+    def pause(self) -> float:
+        """Return how long it takes until a send is tried again."""
+        return self._random.uniform(0, 0.001)
 
     def pieces(self, data: bytes) -> list[bytes]:
         """Return the pieces in which `data` travels."""

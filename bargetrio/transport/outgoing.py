@@ -1,0 +1,66 @@
+"""Bytes on their way out of one connection: what its socket has not taken yet, in order.
+
+A send may take any part of what it is given. The real sockets and the simulated ones share this code, so that the simulator
+tries it with sends that take one byte.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+SEND_BYTES: Final = 1 << 20
+"""Offered to one send."""
+ROOM_BYTES: Final = 512 * 1024
+"""With less than this unsent, the connection has room again."""
+
+Send = Callable[[bytes | memoryview], int]
+"""A socket's `send`: takes one byte at least and returns how many it took; raises BlockingIOError where it takes none."""
+
+
+class Outgoing:
+    """What one connection still has to send.
+
+    `unsent` is one object as long as this lives: its length can be asked for without a call of Python. `on_room` is called
+    whenever a `push` has left less than ROOM_BYTES unsent, and when the connection is closed.
+    """
+
+    __slots__ = ("_send", "on_room", "unsent")
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.unsent = bytearray()
+        self.on_room: Callable[[], None] | None = None
+
+    def __len__(self) -> int:
+        """Return how many bytes wait."""
+        return len(self.unsent)
+
+    def post(self, data: bytes) -> bool:
+        """Send, and keep what is not taken; return whether a writer must be woken for it. Raises OSError."""
+        if self.unsent:
+            self.unsent += data
+            return False
+        try:
+            sent = self._send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(data):
+            return False
+        self.unsent += memoryview(data)[sent:]
+        return True
+
+    def push(self) -> None:
+        """Send once more, when the socket may take something. Raises OSError."""
+        try:
+            with memoryview(self.unsent) as view, view[:SEND_BYTES] as offered:
+                sent = self._send(offered)
+        except BlockingIOError:
+            return
+        del self.unsent[:sent]
+        if self.on_room is not None and len(self.unsent) < ROOM_BYTES:
+            self.on_room()
+
+    def drop(self) -> None:
+        """The connection is closed: nothing waits any more."""
+        self.unsent.clear()
+        if self.on_room is not None:
+            self.on_room()

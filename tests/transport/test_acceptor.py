@@ -1,0 +1,180 @@
+"""Who comes in, how many of them, and what does not stop accepting."""
+
+import errno
+import logging
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bargetrio.transport.acceptor import Acceptor
+from bargetrio.transport.handshake import Greeted, Identity
+from bargetrio.transport.stream import Broken, Connection, Network, SocketConnection, SocketListener, SocketNetwork
+from tests.stories.daemon import free_ports
+
+CLIENT = b'{"hello":"client","protocol":1,"cluster":"barge"}\n'
+PEER = b'{"hello":"peer","protocol":1,"cluster":"barge","node":1,"to":0,"store":"s1","nonce":"n"}\n'
+IDENTITY = Identity(
+    cluster="barge",
+    node_id=0,
+    peer_ids=frozenset({1, 2}),
+    store_id="s0",
+    secret=None,
+    make_nonce=lambda: "nonce",
+    store_of=lambda peer: None,
+)
+ERRNOS = sorted(errno.errorcode)
+
+
+async def serve(connection: Connection, greeted: Greeted) -> None:
+    """Answer each piece with itself, until the other side leaves."""
+    while data := await connection.receive():
+        connection.post(data)
+
+
+class Scripted:
+    """A listener whose accepts end as told, and then never."""
+
+    def __init__(self, *problems: BaseException) -> None:
+        self._problems = list(problems)
+        self.accepts: list[float] = []
+
+    async def accept(self) -> Connection:
+        self.accepts.append(trio.current_time())
+        if self._problems:
+            await trio.lowlevel.checkpoint()
+            raise self._problems.pop(0)
+        return await trio.sleep_forever()
+
+    def close(self) -> None: ...
+
+
+async def test_no_error_of_accept_but_a_closed_listener_ends_accepting(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """accept(2) hands out what befell the connection, ENOPROTOOPT or EHOSTDOWN, say; and a rule of a firewall may say EPERM."""
+    listener = Scripted(*[OSError(number, errno.errorcode[number]) for number in ERRNOS])
+    acceptor = Acceptor(listener, IDENTITY, serve, raise_it)
+    with trio.move_on_after(0.1 * len(ERRNOS) + 1), caplog.at_level(logging.WARNING):
+        await acceptor.run()
+        raise AssertionError("it ended")
+    assert len(listener.accepts) == len(ERRNOS) + 1
+    waits = [later - earlier for earlier, later in zip(listener.accepts, listener.accepts[1:], strict=False)]
+    assert min(waits) == pytest.approx(0.1)
+    assert len(caplog.records) == 2  # of 133, in 13 seconds
+
+
+async def test_a_closed_listener_ends_accepting() -> None:
+    """Else the node's task would ask it for ever."""
+    with trio.fail_after(5):
+        await Acceptor(Scripted(Broken("closed here")), IDENTITY, serve, raise_it).run()
+
+
+class FailingSocket(socket.socket):
+    """Its accept fails as told, then works."""
+
+    problems: Iterator[OSError] = iter(())
+
+    def accept(self) -> tuple[socket.socket, object]:
+        for problem in self.problems:
+            raise problem
+        return super().accept()
+
+
+async def test_the_real_listener_hands_out_the_error_and_the_next_connection() -> None:
+    """A real accept, with an errno put in its way; one that was reset while it waited is nobody's business."""
+    sock = FailingSocket(socket.AF_INET, socket.SOCK_STREAM)
+    sock.setblocking(False)
+    sock.bind(("127.0.0.1", 0))
+    sock.listen()
+    sock.problems = iter([ConnectionAbortedError(errno.ECONNABORTED, "gone"), OSError(errno.ENONET, "no net")])
+    listener = SocketListener(sock)
+    with trio.fail_after(5), socket.create_connection(sock.getsockname()):
+        with pytest.raises(OSError, match="no net"):
+            await listener.accept()
+        connection = await listener.accept()
+        assert isinstance(connection, SocketConnection)
+        connection.close()
+        listener.close()
+        with pytest.raises(Broken):
+            await listener.accept()
+
+
+async def test_a_bug_in_a_greeting_ends_its_connection_alone() -> None:
+    """Not the node: an acceptor's nursery is the node's."""
+    problems: list[Exception] = []
+
+    def bug() -> str:
+        raise ZeroDivisionError("a bug")
+
+    identity = msgspec.structs.replace(IDENTITY, make_nonce=bug)
+    async with accepting(identity, on_error=problems.append) as (network, port):
+        peer = await dial(network, port, PEER)
+        with pytest.raises(Broken):
+            while await peer.receive():
+                pass
+            raise Broken("ended")
+        assert await answer(await dial(network, port, CLIENT)) == b'{"hello":"node","protocol":1,"cluster":"barge","node":0}\n'
+    assert [type(problem) for problem in problems] == [ZeroDivisionError]
+
+
+async def test_clients_have_so_many_places_and_peers_need_none_of_them() -> None:
+    """One too many is told so; a place that was left is given to the next."""
+    async with accepting(most_clients=2) as (network, port):
+        first, second = await dial(network, port, CLIENT), await dial(network, port, CLIENT)
+        assert b'"hello":"node"' in await answer(first) and b'"hello":"node"' in await answer(second)
+        refused = msgspec.json.decode(await answer(await dial(network, port, CLIENT)))
+        assert (refused["hello"], refused["error"]) == ("refused", "overloaded")
+        assert "2 clients are connected" in refused["detail"]
+        assert b'"hello":"node"' in await answer(await dial(network, port, PEER))
+        first.post(b"still here\n")
+        assert await answer(first) == b"still here\n"
+        second.close()
+        while True:
+            third = await dial(network, port, CLIENT)
+            if b'"hello":"node"' in await answer(third):
+                break
+            await trio.sleep(0.01)
+
+
+def raise_it(problem: Exception) -> None:
+    raise AssertionError from problem
+
+
+@asynccontextmanager
+async def accepting(
+    identity: Identity = IDENTITY, *, most_clients: int = 100, on_error: object = raise_it
+) -> AsyncIterator[tuple[Network, int]]:
+    """Accept on a port of loopback, for at most five seconds."""
+    network = SocketNetwork()
+    (port,) = free_ports(1)
+    acceptor = Acceptor(await network.listen("127.0.0.1", port), identity, serve, on_error, most_clients=most_clients)  # type: ignore[arg-type]
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(acceptor.run)
+            try:
+                yield network, port
+            finally:
+                acceptor.abort()
+                nursery.cancel_scope.cancel()
+
+
+async def dial(network: Network, port: int, hello: bytes) -> Connection:
+    connection = await network.connect("127.0.0.1", port)
+    connection.post(hello)
+    return connection
+
+
+async def answer(connection: Connection) -> bytes:
+    """Return what comes, up to a whole line."""
+    data = b""
+    while not data.endswith(b"\n"):
+        piece = await connection.receive()
+        if not piece:
+            break
+        data += piece
+    return data
