@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from bargetrio.client.port import Barge
     from bargetrio.protocol.requests import ListAnswer, ReadLevel
 
-_PAGE = 1000
-"""Keys of a page where all are wanted."""
+_PAGE = {True: 1000, False: 100}
+"""Keys of a page where all are wanted: alone, or with their values, which may be long and are kept until they are shown."""
 _read_option = click.option(
     "--read",
     type=click.Choice(["linearizable", "lease", "stale"]),
@@ -130,7 +130,7 @@ def walk(
     """Yield one page, or all: each is shown before the next is asked for."""
     cursor: str | None = after
     while cursor is not None:
-        page = barge.items(prefix, after=cursor, limit=_PAGE if everything else limit, keys_only=keys_only, read=read)
+        page = barge.items(prefix, after=cursor, limit=_PAGE[keys_only] if everything else limit, keys_only=keys_only, read=read)
         yield page
         cursor = page.next if everything else None
 

@@ -79,7 +79,19 @@ class Client:
     def items(
         self, prefix: str = "", *, after: str = "", limit: int = 100, keys_only: bool = False, read: ReadLevel = "linearizable"
     ) -> ListAnswer:
-        """Read keys in order."""
+        """Read up to `limit` keys in order; `next` is what to ask `after` for more, None at the end.
+
+        A node ends its answer at about 1 MiB: then it is asked again here until the limit is reached. Each answer shows the keys
+        at a moment of its own; `index` is that of the first one, which is the oldest.
+        """
+        first = answer = self._list(prefix, after, limit, keys_only, read)
+        items = list(first.items)
+        while answer.next is not None and len(items) < limit:
+            answer = self._list(prefix, answer.next, limit - len(items), keys_only, read)
+            items += answer.items
+        return ListAnswer(id=0, items=items, next=answer.next, index=first.index)
+
+    def _list(self, prefix: str, after: str, limit: int, keys_only: bool, read: ReadLevel) -> ListAnswer:
         return self._execute(List(id=0, prefix=prefix, after=after, limit=limit, keys_only=keys_only, read=read), ListAnswer)
 
     def _execute(self, request: Request, answer_type: type[A]) -> A:

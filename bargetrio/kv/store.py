@@ -10,6 +10,7 @@ from sortedcontainers import SortedList
 
 from bargetrio.kv.commands import Command, DeleteCommand, PutCommand, decode_command, decode_commands
 from bargetrio.kv.scan import SLICE_KEYS, Scan
+from bargetrio.protocol.limits import PAGE_BYTES
 from bargetrio.protocol.requests import Item
 
 
@@ -124,15 +125,24 @@ class Store:
         """Return what is stored under `key`, None if there is nothing."""
         return self._stored.get(key)
 
-    def items(self, prefix: str, after: str, limit: int, *, keys_only: bool = False) -> tuple[list[Item], str | None]:
-        """Return up to `limit` keys in order and the key to go on after, None at the end."""
+    def items(
+        self, prefix: str, after: str, limit: int, *, keys_only: bool = False, most_bytes: int = PAGE_BYTES
+    ) -> tuple[list[Item], str | None]:
+        """Return up to `limit` keys in order and the key to go on after, None at the end.
+
+        The keys and values shown have `most_bytes` together at most; a first item that has more comes alone.
+        """
         found: list[Item] = []
+        size = 0
         for key in islice(self._from(prefix, after), limit + 1):
             if not key.startswith(prefix):
                 break
-            if len(found) == limit:
+            stored = self._stored[key]
+            size_of_this = _size(key) if keys_only else _size(key) + _size(stored.value)
+            if found and (len(found) == limit or size + size_of_this > most_bytes):
                 return found, found[-1].key
-            found.append(_item(key, self._stored[key], keys_only))
+            found.append(_item(key, stored, keys_only))
+            size += size_of_this
         return found, None
 
     # -- snapshots -------------------------------------------------------------------------------------------------------
@@ -220,6 +230,10 @@ def _mismatch(if_index: int, old: Stored | None) -> str:
     if found == if_index:
         return ""
     return "there is no such key" if old is None else f"the key was last changed at index {found}, not {if_index}"
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _item(key: str, stored: Stored, keys_only: bool) -> Item:

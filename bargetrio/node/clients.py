@@ -1,6 +1,11 @@
-"""A client's connection: lines become checked requests, answers become lines, and one slow reader waits alone."""
+"""A client's connection: lines become checked requests, answers become lines, and one slow reader waits alone.
 
-from collections.abc import Callable
+A client that does not read its answers is not answered further: reads wait without being looked up, and its requests are not
+read. So what it costs is bounded, whatever it has asked for.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -9,13 +14,16 @@ from msgspec import Raw, Struct
 
 from bargetrio.kv.commands import encode_command
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineTooLong
 from bargetrio.protocol.requests import (
     BadRequest,
     Delete,
     ErrorAnswer,
     Get,
+    GetAnswer,
     List,
+    ListAnswer,
     MalformedLine,
     Put,
     Request,
@@ -28,23 +36,28 @@ from bargetrio.transport.stream import Connection
 
 MOST_IN_FLIGHT: Final = 20_000
 """Requests of one connection that wait for an answer; beyond it the connection is not read."""
-MOST_UNSENT_BYTES: Final = 16 * 1024 * 1024
-"""Answers that a client doesn't fetch; beyond it the connection is cut."""
+MOST_UNSENT_BYTES: Final = 1024 * 1024
+"""Answers that a client has not fetched; beyond it no read of it is looked up, and its connection is not read."""
+CUT_BYTES: Final = 16 * 1024 * 1024
+"""The answers to writes and the time-outs of reads come anyway; beyond this the connection is cut."""
 
 _encode: Final = msgspec.json.Encoder().encode
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
 class Ticket:
-    """A request that waits: exactly one answer goes to its client, whoever gives it first."""
+    """A request that waits: exactly one answer goes to its client, whoever gives it first.
 
-    __slots__ = ("deadline", "done", "request", "session")
+    `is_put_off` is set when a read may be answered, and waits for its client to fetch earlier answers.
+    """
+
+    __slots__ = ("deadline", "done", "is_put_off", "request", "session")
 
     def __init__(self, session: "ClientSession", request: Request, deadline: float) -> None:
         self.session = session
         self.request = request
         self.deadline = deadline
-        self.done = False
+        self.done = self.is_put_off = False
 
     def answer(self, answer: Struct) -> None:
         """Give the answer; a second one is dropped."""
@@ -66,14 +79,29 @@ Submit = Callable[["ClientSession", Batch], None]
 
 
 class ClientSession:
-    """One client. The node's loop collects answers with `answer` and sends them with `flush`, once a pass."""
+    """One client. The node's loop collects answers with `answer` and sends them with `flush`, once a pass.
 
-    def __init__(self, connection: Connection, on_answer: Callable[["ClientSession"], None]) -> None:
+    `on_answer` is called when there is something to flush, `on_room` when `take_put_off` has reads that may be looked up now.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        on_answer: Callable[["ClientSession"], None],
+        on_room: Callable[["ClientSession"], None] = lambda session: None,
+    ) -> None:
         self._connection = connection
         self._on_answer = on_answer
+        self._on_room = on_room
+        self._unsent = connection.outgoing.unsent
         self._answers: list[Struct] = []
+        self._queued_bytes = 0
+        """Values among the answers that were not flushed yet."""
+        self._put_off: deque[Ticket] = deque()
         self._in_flight = 0
         self._room = trio.Event()
+        self._is_open = True
+        connection.outgoing.on_room = self._has_sent
 
     async def serve(self, greeted: Greeted, submit: Submit, arrivals: Arrivals) -> None:
         """Read requests until the client leaves; a line that is none ends the connection after one error line."""
@@ -93,6 +121,37 @@ class ClientSession:
             self.flush()
             error = BargeError("bad_request", str(problem))
             self._connection.post(_encode(ErrorAnswer.of(None, error)) + b"\n")
+        finally:
+            self._is_open = False
+            self._connection.outgoing.on_room = None
+            for ticket in self._put_off:
+                ticket.done = True
+            self._put_off.clear()
+
+    def may_look_up(self, ticket: Ticket) -> bool:
+        """Return whether this read is to be looked up now; if it must wait, `take_put_off` returns it later."""
+        if ticket.done:
+            return False
+        if not self._is_open:
+            ticket.done = True
+            return False
+        if self._put_off or self._queued_bytes + len(self._unsent) > MOST_UNSENT_BYTES:
+            ticket.is_put_off = True
+            self._put_off.append(ticket)
+            return False
+        return True
+
+    def take_put_off(self) -> Iterable[Ticket]:
+        """Yield the reads that were put off, in their order, while there is room for their answers."""
+        while self._put_off and not self._is_full():
+            ticket = self._put_off.popleft()
+            if not ticket.done:
+                yield ticket
+
+    def answer_read(self, ticket: Ticket, answer: GetAnswer | ListAnswer) -> None:
+        """Queue what was looked up for `ticket`, and count it."""
+        self._queued_bytes += _size_of(answer)
+        ticket.answer(answer)
 
     def answer(self, answer: Struct) -> None:
         """Queue an answer for `flush`."""
@@ -105,11 +164,28 @@ class ClientSession:
         answers = self._answers
         if answers:
             self._in_flight -= len(answers)
-            self._connection.post(_encode_lines(answers))
+            lines = _encode_lines(answers)
+            self._connection.post(lines if len(lines) <= LINE_BYTES else _bounded_lines(answers))
             answers.clear()
-            if self._connection.unsent_bytes > MOST_UNSENT_BYTES:
+            self._queued_bytes = 0
+            if len(self._unsent) > CUT_BYTES:
                 self._connection.abort()
-        if self._in_flight <= MOST_IN_FLIGHT:
+            if self._put_off and not self._is_full():
+                self._on_room(self)
+        if self._may_be_read():
+            self._room.set()
+
+    def _is_full(self) -> bool:
+        return self._queued_bytes + len(self._unsent) > MOST_UNSENT_BYTES
+
+    def _may_be_read(self) -> bool:
+        return self._in_flight <= MOST_IN_FLIGHT and len(self._unsent) <= MOST_UNSENT_BYTES
+
+    def _has_sent(self) -> None:
+        """The connection's writer has made room, or the connection is closed."""
+        if self._put_off:
+            self._on_room(self)
+        if self._may_be_read():
             self._room.set()
 
     def _take(self, lines: list[bytes], submit: Submit) -> trio.Event | None:
@@ -130,7 +206,7 @@ class ClientSession:
             submit(self, Batch(writes, [encode_command(write) for write in writes], reads))
         if malformed is not None:
             raise malformed
-        if self._in_flight <= MOST_IN_FLIGHT:
+        if self._may_be_read():
             return None
         self._room = trio.Event()
         return self._room
@@ -150,3 +226,22 @@ class ClientSession:
                 break
         self.flush()
         return good, malformed
+
+
+def _size_of(answer: GetAnswer | ListAnswer) -> int:
+    """Return about how many bytes the answer's keys and values have."""
+    if isinstance(answer, GetAnswer):
+        return len(answer.value or answer.value_b64 or "")
+    return sum([len(item.key) + len(item.value or item.value_b64 or "") for item in answer.items])
+
+
+def _bounded_lines(answers: list[Struct]) -> bytes:
+    """Return the answers' lines; one that no line may hold becomes an error: it must not end the connection for the others."""
+    lines: list[bytes] = []
+    for answer in answers:
+        line = _encode(answer)
+        if len(line) > LINE_BYTES and isinstance(answer, (GetAnswer, ListAnswer)):
+            detail = f"the answer has {len(line)} bytes, and a line {LINE_BYTES} at most: ask for fewer keys"
+            line = _encode(ErrorAnswer.of(answer.id, BargeError("bad_request", detail)))
+        lines.append(line + b"\n")
+    return b"".join(lines)

@@ -96,6 +96,8 @@ class Driver:
         self._failure: OSError | None = None
         self._waiting: deque[Ticket] = deque()
         self._dirty: list[ClientSession] = []
+        self._with_room: list[ClientSession] = []
+        """Sessions whose reads were put off, and may be looked up now."""
         self._fenced = False
         self._arrivals = TaskArrivals() if arrivals is None else arrivals
 
@@ -143,6 +145,11 @@ class Driver:
         """A session wants to be flushed at the end of this pass."""
         self._dirty.append(session)
 
+    def session_has_room(self, session: ClientSession) -> None:
+        """Reads of a session that were put off may be looked up now."""
+        self._with_room.append(session)
+        self._arrivals.ring()
+
     # -- the loop --------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -176,7 +183,7 @@ class Driver:
             self._pass(now)
         finally:
             self._sink.settle()  # only now: nobody waits for it
-        has_more = self._messages or self._requests or self._written or self._ended or self._failure
+        has_more = self._messages or self._requests or self._written or self._ended or self._failure or self._with_room
         return NOW if has_more else self._next_deadline()
 
     def _next_deadline(self) -> float:
@@ -193,6 +200,8 @@ class Driver:
             self._ended.popleft()(core, now)
         self._take_messages(now)
         self._take_requests(now)
+        if self._with_room:
+            self._resume_reads()
         core.tick(now)
         self._let_others_go_first(now)
         self._perform()
@@ -245,7 +254,7 @@ class Driver:
                     self._perform_for_snapshots(effect)
                 case ReadReady():
                     for ticket in effect.tickets:
-                        _ours(ticket).answer(look_up(self.store, _ours(ticket).request))
+                        self._answer_read(_ours(ticket))
                 case ReadFailed():
                     for ticket in effect.tickets:
                         self._answer_error(ticket, self._refusal(effect.reason, effect.leader))
@@ -301,12 +310,28 @@ class Driver:
             self._sink.note(self.core.node_id, fact)
 
     def _take_read(self, session: ClientSession, request: Get | List, deadline: float, now: float) -> None:
-        if request.read == "stale":
-            session.answer(look_up(self.store, request))
-            return
         ticket = Ticket(session, request, deadline)
-        self._waiting.append(ticket)
-        self.core.read(ticket, now)
+        if request.read != "stale":
+            self._waiting.append(ticket)
+            self.core.read(ticket, now)
+            return
+        self._answer_read(ticket)
+        if not ticket.done:
+            self._waiting.append(ticket)
+
+    def _answer_read(self, ticket: Ticket) -> None:
+        """Look it up, unless its time is over or its client must fetch earlier answers first.
+
+        A linearizable read that is put off stays one: the state at any later moment holds all that it must show (6.4).
+        """
+        if ticket.session.may_look_up(ticket):
+            ticket.session.answer_read(ticket, look_up(self.store, ticket.request))
+
+    def _resume_reads(self) -> None:
+        sessions, self._with_room = self._with_room, []
+        for session in sessions:
+            for ticket in session.take_put_off():
+                session.answer_read(ticket, look_up(self.store, ticket.request))
 
     def _apply(self, effect: Apply) -> None:
         """Apply committed entries and answer who waits; the core has paired its tickets with its own entries."""
@@ -346,17 +371,27 @@ class Driver:
     def _expire(self, now: float) -> None:
         """Give up on requests whose time is over: a write that was proposed may still be committed."""
         waiting = self._waiting
-        while waiting and (waiting[0].done or waiting[0].deadline <= now):
+        expired: dict[tuple[str, str], int] = {}
+        left = REQUESTS_A_PASS
+        while left and waiting and (waiting[0].done or waiting[0].deadline <= now):
             ticket = waiting.popleft()
             if ticket.done:
                 continue
-            if isinstance(ticket.request, (Put, Delete)):
+            left -= 1
+            op = "write" if isinstance(ticket.request, (Put, Delete)) else "read"
+            if op == "write":
                 error = BargeError("outcome_unknown", "not committed in time; the write may still be applied later")
+            elif ticket.is_put_off:
+                error = BargeError("overloaded", "earlier answers on this connection were not fetched in time")
             else:
                 error = BargeError("no_leader", "no majority confirmed the read in time")
             self._count_failure(ticket, error.code)
             ticket.answer(ErrorAnswer.of(ticket.request.id, error))
-            self._tell_answered(1, "write" if isinstance(ticket.request, (Put, Delete)) else "read", error.code)
+            expired[op, error.code] = expired.get((op, error.code), 0) + 1
+        for (op, code), count in expired.items():
+            self._tell_answered(count, op, code)
+        if expired:
+            self.core.forget_reads(lambda ticket: _ours(ticket).done)
 
     def _count_failure(self, ticket: Ticket, code: str) -> None:
         if not ticket.done and isinstance(ticket.request, (Put, Delete)):

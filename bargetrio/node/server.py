@@ -382,7 +382,7 @@ class Node:
     async def _serve(self, connection: Connection, greeted: Greeted) -> None:
         assert self._driver is not None and self._arrivals is not None
         if greeted.peer_id is None:
-            session = ClientSession(connection, self._driver.session_has_answers)
+            session = ClientSession(connection, self._driver.session_has_answers, self._driver.session_has_room)
             self._client_connections += 1
             try:
                 await session.serve(greeted, self._driver.take_requests, self._arrivals)

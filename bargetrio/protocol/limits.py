@@ -11,6 +11,11 @@ HELLO_LINE_BYTES = 4 * 1024
 """The longest first line that a stranger may send."""
 LINE_BYTES = 8 * 1024 * 1024
 """The longest line on a connection that has said hello."""
+PAGE_BYTES = 1024 * 1024
+"""Keys and values of one answer to a list, as UTF-8 or base64; a single larger item still travels, alone.
+
+JSON makes six bytes of a control character at worst, so a page always fits a line.
+"""
 BATCH_BYTES = 1024 * 1024
 """Entries of one AppendEntries, in bytes of their commands; a single larger command still travels, alone."""
 BATCH_ENTRIES = 2000

@@ -214,6 +214,11 @@ class Core:
         self._append_own(leader, [Entry(self.current_term, command) for command in commands])
         leader.tickets.extend(tickets)
 
+    def forget_reads(self, is_over: Callable[[Ticket], bool]) -> None:
+        """Drop the reads that nobody waits for any more; they are kept in the order in which their time is over."""
+        if isinstance(self.role, Leader):
+            reads.forget(self.role, is_over)
+
     def read(self, ticket: Ticket, now: float) -> None:
         """Ask for a linearizable read; the ticket ends with ReadReady or ReadFailed (6.4)."""
         if isinstance(self.role, Leader):

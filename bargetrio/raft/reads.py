@@ -5,10 +5,11 @@ answered that round: nobody else can have led, and committed, in between. The ro
 to an earlier round proves nothing (BUG-44).
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from bargetrio.raft import replication
-from bargetrio.raft.effects import ReadReady
+from bargetrio.raft.effects import ReadReady, Ticket
 from bargetrio.raft.facts import ReadServed
 from bargetrio.raft.roles import Leader, ReadRound
 
@@ -51,3 +52,12 @@ def release(core: "Core", leader: Leader) -> None:
         ready = leader.confirmed.popleft()
         core.announce(ReadServed(term=core.current_term, index=ready.read_index, count=len(ready.tickets), round=ready.number))
         core.emit(ReadReady(ready.tickets, ready.read_index))
+
+
+def forget(leader: Leader, is_over: Callable[[Ticket], bool]) -> None:
+    """Drop the oldest reads as long as they are over: a leader that can't commit, or can't apply, must not collect them."""
+    for waiting in (leader.new_reads, *[under_way.tickets for under_way in (*leader.rounds, *leader.confirmed)]):
+        count = 0
+        while count < len(waiting) and is_over(waiting[count]):
+            count += 1
+        del waiting[:count]

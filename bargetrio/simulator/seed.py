@@ -328,7 +328,7 @@ def _both(first: LookAtMessage, second: LookAtMessage) -> LookAtMessage:
 
 
 def _content(server: Server) -> list[Any]:
-    return server.store.items("", "", 1000)[0]
+    return server.store.items("", "", 1000, most_bytes=1 << 40)[0]
 
 
 def _state_of(server: Server) -> str:

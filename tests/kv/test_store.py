@@ -1,11 +1,13 @@
 """The state machine: what commands do to keys, and that no command can break it."""
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
 from bargetrio.kv.commands import DeleteCommand, PutCommand, check_commands, decode_command, encode_command
 from bargetrio.kv.store import Refused, Removed, Store, Stored, Unusable, Written
+from bargetrio.protocol.limits import LINE_BYTES, PAGE_BYTES
 from bargetrio.protocol.requests import Delete, Item, Put
 
 
@@ -107,6 +109,28 @@ def test_a_list_is_in_order_and_its_pages_join(values: dict[str, str], prefix: s
         assert len(items) <= limit
         found += [item.key for item in items]
     assert found == wanted
+
+
+def test_a_page_ends_by_bytes_too() -> None:
+    """One line holds an answer, whatever the values are; a larger item comes alone, and the pages join."""
+    store = store_with(a="x" * 6, b="y" * 4, c="z" * 40, d="ä" * 4, e="", f="w" * 10)
+    pages: list[list[str]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        items, cursor = store.items("", cursor, 10, most_bytes=12)
+        pages.append([item.key for item in items])
+    assert pages == [["a", "b"], ["c"], ["d", "e"], ["f"]]
+    assert store.items("", "", 10, keys_only=True, most_bytes=6)[1] is None
+    assert store.items("", "", 2, most_bytes=100)[1] == "b"
+
+
+def test_a_page_with_the_worst_values_fits_a_line() -> None:
+    """JSON makes six bytes of a control character."""
+    store = store_with(**{f"\x01{number}": "\x01" * (PAGE_BYTES // 3 - 10) for number in range(6)})
+    items, cursor = store.items("", "", 100)
+    assert len(items) == 3 and cursor is not None
+    assert len(msgspec.json.encode(items)) > 6 * PAGE_BYTES - 1000
+    assert len(msgspec.json.encode(items)) < LINE_BYTES
 
 
 def test_two_stores_that_apply_the_same_are_the_same() -> None:

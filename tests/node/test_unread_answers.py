@@ -1,0 +1,287 @@
+"""A client that does not read its answers costs little: no read is looked up for it, and none of its requests is read."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from bargetrio.eventlog.recorder import Recorder
+from bargetrio.kv.store import Store
+from bargetrio.node import clients
+from bargetrio.node.clients import CUT_BYTES, MOST_UNSENT_BYTES, Batch, ClientSession
+from bargetrio.node.driver import Driver
+from bargetrio.protocol.lines import LineReader
+from bargetrio.protocol.requests import Get, List, ReadLevel
+from bargetrio.raft.core import Core
+from bargetrio.raft.effects import Ticket as AnyTicket
+from bargetrio.raft.messages import Entry
+from bargetrio.raft.records import HardState, Remembered
+from bargetrio.raft.roles import Leader
+from bargetrio.transport.handshake import Greeted
+from bargetrio.transport.outgoing import Outgoing
+from tests.node.test_turns import AtOnce
+
+VALUE = "v" * 100_000
+COMMANDS = [msgspec.Raw(b'{"op":"put","key":"k%02d","value":"%s"}' % (number, VALUE.encode())) for number in range(30)]
+
+
+class Pipe:
+    """A connection whose client reads as much as the test lets it."""
+
+    def __init__(self) -> None:
+        self.taken = bytearray()
+        self.room = 0
+        self.is_aborted = False
+        self.outgoing = Outgoing(self._send)
+        self.has_left = trio.Event()
+        self.data: list[bytes] = []
+
+    def _send(self, data: bytes | memoryview) -> int:
+        count = min(self.room, len(data))
+        if not count:
+            raise BlockingIOError
+        self.room -= count
+        self.taken += data[:count]
+        return count
+
+    @property
+    def unsent_bytes(self) -> int:
+        return len(self.outgoing)
+
+    def post(self, data: bytes) -> None:
+        self.outgoing.post(data)
+
+    def read(self, count: int) -> None:
+        """Let the client read so much."""
+        self.room = count
+        while self.room and self.outgoing:
+            self.outgoing.push()
+
+    async def receive(self) -> bytes:
+        if not self.data:
+            await self.has_left.wait()
+            return b""
+        await trio.lowlevel.checkpoint()
+        return self.data.pop(0)
+
+    def abort(self) -> None:
+        self.is_aborted = True
+
+    async def write(self) -> None: ...
+    def finish(self) -> None: ...
+    def close(self) -> None: ...
+
+    def answers(self) -> list[Any]:
+        """Return what the client has read, line by line."""
+        return [msgspec.json.decode(line) for line in bytes(self.taken).split(b"\n")[:-1]]
+
+
+class Place:
+    """A single node that leads, with thirty long values, and a client of it."""
+
+    def __init__(self, looked_up: list[str]) -> None:
+        entries = tuple(Entry(1, command) for command in COMMANDS)
+        core = Core(
+            node_id=0,
+            node_ids=(0,),
+            remembered=Remembered(hard_state=HardState(term=1), entries=entries),
+            heartbeat_s=0.05,
+            election_s=(0.3, 0.6),
+            random=Random(1),
+            now=trio.current_time(),
+        )
+        self.recorder = Recorder("run", wall_clock=trio.current_time)
+        self.driver = Driver(
+            core=core, store=Listening(looked_up), sink=self.recorder, post=lambda *_: None, addresses={}, request_timeout_s=5
+        )
+        self.driver.persister = AtOnce(self.driver)  # type: ignore[assignment]  # as much of one as is needed here
+        self.pipe = Pipe()
+        self.session = ClientSession(self.pipe, self.driver.session_has_answers, self.driver.session_has_room)
+
+    async def ask(self, *reads: Get | List) -> None:
+        """Have the node take these."""
+        self.session._in_flight += len(reads)
+        self.driver.take_requests(self.session, Batch([], [], list(reads)))
+        self.driver._arrivals.ring()
+        await wait_all_tasks_blocked()
+
+
+class Listening(Store):
+    """Notes what is looked up."""
+
+    def __init__(self, looked_up: list[str]) -> None:
+        super().__init__()
+        self._looked_up = looked_up
+
+    def get(self, key: str) -> Any:
+        self._looked_up.append(key)
+        return super().get(key)
+
+    def items(self, *asked: Any, **more: Any) -> Any:
+        self._looked_up.append("a list")
+        return super().items(*asked, **more)
+
+
+@asynccontextmanager
+async def place(looked_up: list[str]) -> AsyncIterator[Place]:
+    """Give one that leads."""
+    found = Place(looked_up)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(found.driver.run)
+        while not isinstance(found.driver.core.role, Leader) or found.driver.core.last_applied <= len(COMMANDS):
+            await trio.sleep(0.01)
+        yield found
+        nursery.cancel_scope.cancel()
+
+
+def gets(count: int, read: ReadLevel) -> list[Get | List]:
+    return [Get(id=number, key=f"k{number % 30:02d}", read=read) for number in range(count)]
+
+
+READS = pytest.mark.parametrize("read", ["linearizable", "stale"])
+
+
+@READS
+async def test_answers_that_nobody_reads_are_not_made(read: ReadLevel, autojump_clock: MockClock) -> None:
+    """About 1 MiB is looked up; what was put off comes as the client reads, all of it and in order."""
+    looked_up: list[str] = []
+    async with place(looked_up) as here:
+        await here.ask(*gets(60, read))
+        assert len(looked_up) == 11
+        assert MOST_UNSENT_BYTES < here.pipe.unsent_bytes < MOST_UNSENT_BYTES + 2 * len(VALUE)
+        await here.ask(*gets(60, read))
+        assert len(looked_up) == 11
+        while len(here.pipe.answers()) < 120:
+            here.pipe.read(150_000)
+            await wait_all_tasks_blocked()
+            assert here.pipe.unsent_bytes < MOST_UNSENT_BYTES + 2 * len(VALUE)
+        answers = here.pipe.answers()
+        assert [answer["id"] for answer in answers] == [*range(60), *range(60)]
+        assert {answer["value"] for answer in answers} == {VALUE}
+        assert looked_up == [f"k{number % 30:02d}" for number in [*range(60), *range(60)]]
+
+
+@READS
+async def test_lists_that_nobody_reads_are_not_made(read: ReadLevel, autojump_clock: MockClock) -> None:
+    """A page counts with all that it shows."""
+    looked_up: list[str] = []
+    async with place(looked_up) as here:
+        await here.ask(*[List(id=number, read=read) for number in range(20)])
+        assert looked_up == ["a list", "a list"]
+
+
+@READS
+async def test_a_read_put_off_too_long_ends_as_an_error_and_is_never_looked_up(
+    read: ReadLevel, autojump_clock: MockClock
+) -> None:
+    """The words say whose fault it is; one event tells of all that end together."""
+    looked_up: list[str] = []
+    async with place(looked_up) as here:
+        await here.ask(*gets(60, read))
+        await trio.sleep(6)
+        here.pipe.read(1 << 24)
+        await wait_all_tasks_blocked()
+        answers = here.pipe.answers()
+        assert len(answers) == 60 and len(looked_up) == 11
+        errors = {(answer["error"], answer["detail"]) for answer in answers if not answer["ok"]}
+        assert errors == {("overloaded", "earlier answers on this connection were not fetched in time")}
+        told = [kept.fact for kept in here.recorder.page(None, kinds=frozenset({"request_answered"}), limit=100).events]
+        assert [(fact.count, fact.op, fact.error) for fact in told] == [(49, "read", "overloaded")]  # type: ignore[union-attr]
+        await here.ask(Get(id=99, key="k01", read=read))
+        here.pipe.read(1 << 24)
+        assert here.pipe.answers()[-1]["id"] == 99
+
+
+async def test_a_client_that_reads_nothing_is_not_read_itself(autojump_clock: MockClock) -> None:
+    """So the answers to writes are bounded, too: no more requests are taken than were under way."""
+    taken: list[int] = []
+    async with place([]) as here:
+        pipe, session = here.pipe, here.session
+
+        def submit(session: ClientSession, batch: Batch) -> None:
+            taken.append(len(batch.reads))
+            here.driver.take_requests(session, batch)
+
+        greeted = Greeted(peer_id=None, store_id="", lines=[], reader=LineReader(1 << 20))
+        requests = b"".join(msgspec.json.encode(read) + b"\n" for read in gets(20, "stale"))
+        pipe.data = [requests] * 5
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(session.serve, greeted, submit, here.driver._arrivals)
+            await wait_all_tasks_blocked()
+            seen = len(taken)
+            assert seen < 5
+            await trio.sleep(1)
+            assert len(taken) == seen
+            while len(pipe.answers()) < 100:
+                pipe.read(1 << 20)
+                await wait_all_tasks_blocked()
+            assert taken == [20] * 5
+            nursery.cancel_scope.cancel()
+
+
+async def test_for_a_client_that_has_left_nothing_is_looked_up(autojump_clock: MockClock) -> None:
+    """Nor does an event say of its reads, later, that they failed."""
+    looked_up: list[str] = []
+    async with place(looked_up) as here:
+        greeted = Greeted(peer_id=None, store_id="", lines=[], reader=LineReader(1 << 20))
+        await here.ask(*gets(30, "linearizable"))
+        assert len(looked_up) == 11
+        here.pipe.has_left.set()
+        await here.session.serve(greeted, here.driver.take_requests, here.driver._arrivals)
+        await here.ask(*gets(30, "linearizable"))
+        here.pipe.read(1 << 24)
+        await trio.sleep(6)
+        assert len(looked_up) == 11
+        assert here.recorder.page(None, kinds=frozenset({"request_answered"}), limit=100).events == []
+
+
+async def test_who_is_told_far_too_much_anyway_is_cut(autojump_clock: MockClock) -> None:
+    """Errors and the answers to writes are queued for whoever asked; there is an end to it."""
+    async with place([]) as here:
+        here.pipe.post(b"x" * CUT_BYTES)
+        await here.ask(Get(id=1, key="none"))
+        assert not here.pipe.is_aborted
+        await trio.sleep(6)
+        assert here.pipe.is_aborted
+
+
+async def test_an_answer_that_no_line_holds_is_that_requests_error_alone(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others share the connection: a daemon's requests all travel on one."""
+    monkeypatch.setattr(clients, "LINE_BYTES", 150_000)
+    async with place([]) as here:
+        await here.ask(Get(id=1, key="k01"), List(id=2, limit=2), Get(id=3, key="k02"))
+        here.pipe.read(1 << 24)
+        first, second, third = here.pipe.answers()
+        assert (first["value"], third["value"]) == (VALUE, VALUE)
+        assert (second["id"], second["ok"], second["error"], second["applied"]) == (2, False, "bad_request", False)
+
+
+async def test_a_leader_that_cannot_commit_keeps_no_read_whose_time_is_over() -> None:
+    """Its first entry stands behind a disk that hangs, or no follower answers: reads come and time out, for ever."""
+    core = Core(
+        node_id=0,
+        node_ids=(0,),
+        remembered=Remembered(hard_state=HardState(term=1)),
+        heartbeat_s=0.05,
+        election_s=(0.3, 0.6),
+        random=Random(1),
+        now=0.0,
+    )
+    while not isinstance(core.role, Leader):
+        core.tick(core.next_deadline)
+        for effect in core.take_effects():
+            if type(effect).__name__ == "Persist" and not isinstance(core.role, Leader):
+                core.persisted(effect.number, core.next_deadline)  # type: ignore[union-attr]
+    for number in range(100):
+        core.read(number, 1.0)
+    assert len(core.role.new_reads) == 100
+    gone: set[AnyTicket] = set(range(60))
+    core.forget_reads(lambda ticket: ticket in gone)
+    assert core.role.new_reads == list(range(60, 100))
