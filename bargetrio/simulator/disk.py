@@ -131,6 +131,8 @@ class SimulatedDisk:
         self._names: dict[str, _Inode] = {}
         self._synced_names: dict[str, _Inode] = {}
         self._folders: set[str] = {""}
+        self._unsynced_folders: set[str] = set()
+        """Made, and their names not synced: a power failure may take them with all that is in them."""
         self._locked = False
 
     # -- the port --------------------------------------------------------------------------------------------------------
@@ -165,8 +167,10 @@ class SimulatedDisk:
         return sorted(name[len(prefix) :] for name in self._names if name.startswith(prefix) and "/" not in name[len(prefix) :])
 
     def make_dir(self, folder: str) -> None:
-        """Folders are there at once and for ever."""
-        self._folders.add(folder)
+        """Lasting after sync_dir of the folder around it; no call that could fail."""
+        if folder not in self._folders:
+            self._folders.add(folder)
+            self._unsynced_folders.add(folder)
 
     def rename(self, old: str, new: str) -> None:
         """Lasting after sync_dir."""
@@ -181,6 +185,8 @@ class SimulatedDisk:
     def sync_dir(self, folder: str) -> None:
         """The names of this folder are on the disk."""
         self.call(self.life)
+        if not folder:
+            self._unsynced_folders.clear()
         for names in (self._synced_names, self._names):
             for name in [name for name in names if name.rpartition("/")[0] == folder]:
                 if name in self._names:
@@ -212,7 +218,8 @@ class SimulatedDisk:
 
     def names_after_crash(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the names that last, and those if every unsynced creation, renaming and removal has reached the disk."""
-        return tuple(sorted(self._synced_names)), tuple(sorted(self._names))
+        old = sorted(name for name in self._synced_names if name.rpartition("/")[0] not in self._unsynced_folders)
+        return tuple(old), tuple(sorted(self._names))
 
     def unsynced(self, name: str, *, lasting: bool) -> "Unsynced":
         """Return what a file is on the disk, and what of it is only in the air; `lasting`: the one that the synced name means."""
@@ -250,6 +257,12 @@ class SimulatedDisk:
                 self._lose(inode)
         self.lies = 0
         self._names = survivors = self._names_that_last()
+        for folder in sorted(self._unsynced_folders):
+            if self._random.random() < 0.5:
+                self._folders.remove(folder)
+                for name in [name for name in survivors if name.rpartition("/")[0] == folder]:
+                    del survivors[name]
+        self._unsynced_folders.clear()
         self._synced_names = dict(survivors)
 
     def lie(self, most: int) -> None:
@@ -267,7 +280,11 @@ class SimulatedDisk:
 
     def image(self) -> Image:
         """Return the folder as a power failure would leave it now, if nothing that is not synced reached the disk."""
-        return {name: bytes(inode.synced) for name, inode in self._synced_names.items()}
+        return {
+            name: bytes(inode.synced)
+            for name, inode in self._synced_names.items()
+            if name.rpartition("/")[0] not in self._unsynced_folders
+        }
 
     def put_back(self, image: Image) -> None:
         """Put an image in the place of the whole folder; the process has ended."""
@@ -278,6 +295,7 @@ class SimulatedDisk:
         }
         self._synced_names = dict(self._names)
         self._folders = {"", *(name.rpartition("/")[0] for name in image)}
+        self._unsynced_folders.clear()
         self._free = self._capacity - sum(map(len, image.values()))
 
     def lose(self) -> None:
@@ -295,6 +313,7 @@ class SimulatedDisk:
 
     def put(self, path: str, data: bytes) -> None:
         """Set a file's content, as if it had always been so."""
+        self._folders.add(path.rpartition("/")[0])
         self._names[path] = self._synced_names[path] = _Inode(bytearray(data), bytearray(data))
 
     def call(self, life: int, offset: int = 0, wants: int = 0) -> int:

@@ -13,7 +13,9 @@ from msgspec import structs
 from bargetrio.kv.scan import Scan
 from bargetrio.kv.store import Store
 from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
+from bargetrio.raft.messages import SnapshotMeta
 from bargetrio.raft.roles import Leader
+from bargetrio.simulator.memory import Broken
 from bargetrio.simulator.world import World
 from bargetrio.storage.snapshots import (
     FileOf,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 CLUSTER: Final = "simulated"
 SLICE_KEYS: Final = 2
+"""So many and up to two more, by node: two nodes' files of the same state are not the same bytes."""
 STEP_S: Final = (0.0002, 0.02)
 """How long reading a piece to send, or loading a slice, takes."""
 TRIM_S: Final = (0.0002, 0.5)
@@ -47,6 +50,8 @@ class Snapshots:
         self._random = random
         self._life = server.lives
         self._receiver = SnapshotReceiver(server.disk, CLUSTER)
+        self._stored: tuple[SnapshotMeta, bytes] | None = None
+        """What was stored of which snapshot: the file must be just that."""
         self._under_way: list[Callable[[], None]] = []
         """Steps that will change files."""
         self.is_saving = self.is_storing = self.is_loading = False
@@ -106,7 +111,7 @@ class Snapshots:
             last_term=effect.last_term,
             digest=effect.digest,
         )
-        scan = store.scan(SLICE_KEYS)
+        scan = store.scan(SLICE_KEYS + self._server.node_id % 3)
         self.is_saving = True
         self._later(lambda: self._save(SnapshotWriter(self._server.disk, start), scan), self._server.save_s, changes=True)
 
@@ -143,7 +148,19 @@ class Snapshots:
         snapshot = effect.snapshot
         stored = self._receiver.store(snapshot, effect.offset, effect.data)
         self.is_storing = False
+        self._check_stored(effect)
         self._server.step_done(lambda core, now: core.chunk_stored(snapshot, stored, now))
+
+    def _check_stored(self, effect: StoreChunk) -> None:
+        """Pieces of two snapshots never share a file, also where both have the same last index."""
+        if not effect.offset or self._stored is None:
+            self._stored = effect.snapshot, b""
+        snapshot, data = self._stored
+        self._stored = snapshot, data + effect.data
+        if snapshot != effect.snapshot or len(data) != effect.offset:
+            piece = f"a piece of {effect.snapshot} from {effect.offset}"
+            text = f"node {self._server.node_id} stores {piece} behind {len(data)} bytes of {snapshot}"
+            raise Broken("a file has one snapshot's pieces", text)
 
     def _load(self, effect: LoadSnapshot) -> None:
         snapshot = effect.snapshot

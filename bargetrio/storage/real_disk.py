@@ -152,11 +152,11 @@ class RealDisk:
         missing = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
         for folder in reversed(missing):
             folder.mkdir(mode=0o700, exist_ok=True)
-            parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(parent)
-            finally:
-                os.close(parent)
+            _sync_folder(folder.parent)
+        # An earlier life may have made the others and died before it synced their names. Who may not read them did not make them.
+        for folder in (self.folder.parent, self.folder.parent.parent):
+            with suppress(OSError):
+                _sync_folder(folder)
 
     def _open_folder(self, folder: str) -> int:
         return os.open(folder or ".", os.O_RDONLY | os.O_DIRECTORY | _OPEN, dir_fd=self._folder())
@@ -165,3 +165,11 @@ class RealDisk:
         if self._root is not None:
             os.close(self._root)
             self._root = None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

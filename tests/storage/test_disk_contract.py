@@ -1,5 +1,6 @@
 """One contract for the real disk and the simulated one."""
 
+import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -129,3 +130,21 @@ def test_a_crash_loses_what_was_not_synced() -> None:
         with pytest.raises(OSError):
             file.sync()
     assert lost and kept
+
+
+def test_a_folder_that_an_earlier_life_made_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have died before it synced the name (OWN-42); of a new folder the ones around it are synced one by one."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+
+    monkeypatch.setattr("bargetrio.storage.real_disk.os.fsync", note)
+    for _ in range(2):
+        synced.clear()
+        disk = RealDisk(tmp_path / "data" / "node-0")
+        disk.lock()
+        assert {str(tmp_path), str(tmp_path / "data")} <= set(synced)
+        disk.unlock()
