@@ -80,7 +80,7 @@ def test_the_first_peers_and_the_first_mark_last() -> None:
 
 @pytest.mark.parametrize("received", [False, True])
 def test_the_first_snapshot_lasts_when_the_log_is_cut_for_it(received: bool) -> None:
-    """Its file, its name and its folder: the log before it goes as soon as it is told (OWN-42)."""
+    """Its file, its name and its folder: the log before it goes as soon as it is told (BUG-52)."""
     disk = SimulatedDisk(Random(1))
     folder = open_log(disk, segment_bytes=300)
     for count, new in enumerate(LOG):
