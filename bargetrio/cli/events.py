@@ -38,7 +38,7 @@ class Question(Struct, frozen=True, kw_only=True):
 
     def newest(self, barge: "Client", limit: int) -> Page:
         """Return the newest events; raise BargeError."""
-        return msgspec.convert(barge.admin.ask("GET", f"/events?{self._query(limit=str(limit))}"), Page)
+        return msgspec.convert(barge.admin.ask("GET", f"/events?{self._query(limit=str(limit))}", having="events"), Page)
 
     def follow(self, barge: "Client", after: str, complain: Callable[[str], None]) -> Iterator[Event]:
         """Yield what happens after the cursor, until Ctrl-C; a stream that ends is taken up again where it was.

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bargetrio.cli.completion import known_nodes
-from bargetrio.cli.shared import Output, asks
+from bargetrio.cli.shared import Number, Output, asks
 
 if TYPE_CHECKING:
     from bargetrio.client.client import Client
 
 _node = click.argument("node_id", type=int, shell_complete=known_nodes)
-_delay = click.argument("delay_ms", type=click.FloatRange(0, 60_000))
+_delay = click.argument("delay_ms", type=Number(0, 60_000))
 
 
 def _ends(function: Any) -> Any:
@@ -51,7 +51,7 @@ def cut(barge: "Client", output: Output, first: int, second: int, one_way: bool)
 @click.command(name="slow-link")
 @_ends
 @_delay
-@click.option("--drop", type=click.FloatRange(0, 1), default=0.0, help="Lose this part of the messages, too: 0.1 is a tenth.")
+@click.option("--drop", type=Number(0, 1), default=0.0, help="Lose this part of the messages, too: 0.1 is a tenth.")
 @asks
 def slow_link(barge: "Client", output: Output, first: int, second: int, delay_ms: float, drop: float, one_way: bool) -> None:
     """Delay what two nodes send each other by DELAY_MS; 0 heals the link."""

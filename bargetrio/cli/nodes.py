@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from bargetrio.cli.completion import known_nodes
-from bargetrio.cli.shared import Output, asks, complain
+from bargetrio.cli.shared import Number, Output, asks, complain
 
 if TYPE_CHECKING:
     from bargetrio.client.client import Client
@@ -26,7 +26,7 @@ def leader(barge: "Client", output: Output) -> None:
 
 @click.command()
 @click.option("--watch", is_flag=True, help="Go on until Ctrl-C: redrawn at a terminal, else shown again when it has changed.")
-@click.option("--interval", type=click.FloatRange(0.1, 3600), default=1.0, show_default=True, help="Seconds between two looks.")
+@click.option("--interval", type=Number(0.1, 3600), default=1.0, show_default=True, help="Seconds between two looks.")
 @asks
 def status(barge: "Client", output: Output, watch: bool, interval: float) -> None:
     """Show every node."""

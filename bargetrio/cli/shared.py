@@ -24,6 +24,18 @@ ENDPOINTS: Final = "BARGE_ENDPOINTS"
 TOKEN_FILE: Final = "BARGE_TOKEN_FILE"
 TIMEOUT_S: Final = 6.0
 
+
+class Number(click.FloatRange):
+    """A fraction within limits: `nan` is within none, though no comparison says so."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number; fail with a usage error."""
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
 config_option = click.option(
     "--config", "config_path", type=click.Path(), default=DEFAULT_CONFIG, show_default=True, help="The configuration file."
 )
@@ -175,7 +187,7 @@ def place_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--timeout",
         "timeout_s",
-        type=click.FloatRange(min=0, min_open=True, max=600),
+        type=Number(min=0, min_open=True, max=600),
         metavar="SECONDS",
         help="Wait so long for an answer.  [default: request_timeout_ms and a second]",
     )

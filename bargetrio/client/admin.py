@@ -4,24 +4,34 @@ import http.client
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
 from bargetrio.client.connection import Cut, NotSent
 from bargetrio.client.outcome import Interrupted
 from bargetrio.protocol.addresses import parse_address
-from bargetrio.protocol.errors import BargeError, ErrorCode
+from bargetrio.protocol.errors import APPLIED, BargeError, ErrorCode
 
+T = TypeVar("T")
 PIECE_BYTES: Final = 256 * 1024
 CONNECT_S: Final = 2.0
 """A daemon that does not take the connection by then is passed over."""
+
+BEFORE: Final[dict[int, ErrorCode]] = {
+    **dict.fromkeys((400, 404, 405, 406, 408, 411, 413, 414, 415, 417, 421, 426, 428, 431), "bad_request"),
+    **dict.fromkeys((401, 403, 407, 451), "forbidden"),
+    429: "overloaded",
+}
+"""What an answer that is no daemon's means, by its status, where a proxy gives it before it passes anything on. After any other a
+write may have been done: the proxy may have passed it on, and lost or replaced the daemon's answer."""
 
 
 class _Problem(msgspec.Struct):
     error: ErrorCode
     detail: str = ""
     leader: int | None = None
+    applied: bool | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Reply(NamedTuple):
@@ -40,55 +50,67 @@ class Admin:
         self._apis = list(dict.fromkeys(apis))
         self._headers = {} if token is None else {"Authorization": f"Bearer {token.decode('ascii', 'replace')}"}
 
-    def ask(self, method: str, path: str, *, body: Any = None, timeout_s: float | None = None) -> Any:
-        """Return the decoded answer; raise BargeError, no_leader if no daemon can be reached.
+    def ask(self, method: str, path: str, *, having: str, body: Any = None, timeout_s: float | None = None) -> Any:
+        """Return the decoded answer, an object that has a field of this name; raise BargeError, no_leader if no daemon answers.
 
-        What gets no answer is asked of the next daemon: reads, and kill, revive and faults, which may be repeated.
+        What gets no answer is asked of the next daemon: reads, and kill, revive and faults, which may be repeated. A change that
+        was asked of one without an answer and that no other one has confirmed is `outcome_unknown`.
         """
+
+        def decode(reply: Reply) -> Any:
+            found = msgspec.json.decode(reply.data)
+            if reply.status != 200 or not isinstance(found, dict) or having not in found:
+                raise ValueError(f"its answer has no {having!r}")
+            return found
+
         wait = self._timeout_s if timeout_s is None else timeout_s
-        data = self.exchange(method, path, body=body, timeout_s=wait, may_repeat=True).data
-        try:
-            return msgspec.json.decode(data)
-        except ValueError:
-            raise BargeError("bad_request", "this is no Barge daemon: it answers with something else than JSON") from None
+        return self.exchange(method, path, decode, body=body, timeout_s=wait, may_repeat=True)
 
     def exchange(
         self,
         method: str,
         path: str,
+        decode: Callable[[Reply], T],
         *,
         body: Any = None,
         headers: dict[str, str] | None = None,
         timeout_s: float,
         may_repeat: bool,
         pass_over: tuple[ErrorCode, ...] = (),
-    ) -> Reply:
-        """Return the first daemon's good answer; raise BargeError.
+    ) -> T:
+        """Return the first daemon's good answer, decoded; raise BargeError. `decode` raises ValueError for what is none.
 
         The next daemon is asked if this one was certainly not asked, if it tells one of the errors in `pass_over`, or if it gave
-        no answer and the request may be repeated. Else the outcome is unknown.
+        no answer and the request may be repeated. Else the outcome of a write is unknown; no answer is also one that no daemon
+        gives: a proxy's error, a page, an answer about another key.
         """
         failures: list[str] = []
         told: BargeError | None = None
+        may_be_done = False
         for api in list(self._apis):
             try:
                 reply = self._exchange(api, method, path, body, headers or {}, timeout_s, may_repeat=may_repeat)
+                found = _decoded(reply, decode)
             except NotSent as problem:
                 failures.append(f"{api}: {problem}")
                 continue
             except Cut as problem:
-                if not may_repeat:
-                    raise BargeError("outcome_unknown", f"{api}: {problem}") from None
                 failures.append(f"{api}: {problem}")
-                continue
+                may_be_done = method != "GET"
+                if may_repeat:
+                    continue
+                break
             except BargeError as error:
                 self._prefer(api)
-                if error.code not in pass_over:
-                    raise
                 told = error
-                continue
+                failures.append(f"{api}: {error.detail}")
+                if error.code in pass_over:
+                    continue
+                break
             self._prefer(api)
-            return reply
+            return found
+        if may_be_done:
+            raise BargeError("outcome_unknown", "; ".join(failures))
         raise told or _no_daemon(failures)
 
     def download(self, path: str, take: Callable[[bytes], None], *, timeout_s: float) -> dict[str, str]:
@@ -102,12 +124,12 @@ class Admin:
             try:
                 connection.request("GET", path, headers=self._headers)
                 response = connection.getresponse()
-                if response.status == 503:
+                if response.status >= 500:
                     failures.append(f"{api}: {response.read()[:500].decode(errors='replace')}")
                     continue
-                if response.status >= 400:
+                if response.status != 200:
                     _raise_problem(response.status, response.read(), api)
-            except (OSError, http.client.HTTPException) as problem:
+            except (Cut, OSError, http.client.HTTPException) as problem:
                 failures.append(f"{api}: {problem}")
                 connection.close()
                 continue
@@ -131,9 +153,9 @@ class Admin:
                 try:
                     connection.request("GET", path, headers={**self._headers, **headers})
                     response = connection.getresponse()
-                    if response.status >= 400:
+                    if response.status != 200:
                         _raise_problem(response.status, response.read(), api)
-                except (OSError, http.client.HTTPException) as problem:
+                except (Cut, OSError, http.client.HTTPException) as problem:
                     failures.append(f"{api}: {problem}")
                     continue
                 self._prefer(api)
@@ -150,7 +172,10 @@ class Admin:
         headers = {**self._headers, **headers}
         data = None
         if body is not None:
-            data = json.dumps(body).encode()
+            try:
+                data = json.dumps(body, allow_nan=False).encode()
+            except (TypeError, ValueError, RecursionError) as problem:
+                raise BargeError("bad_request", f"this is no JSON: {problem}") from None
             headers["Content-Type"] = "application/json"
         sent = False
         connection = _connection(api, min(timeout_s, CONNECT_S))
@@ -169,16 +194,15 @@ class Admin:
             except (OSError, http.client.HTTPException) as problem:
                 raise Cut(_words(problem)) from None
         except KeyboardInterrupt:
-            raise Interrupted(applied=None if sent and not may_repeat else False) from None
+            raise Interrupted(applied=None if sent and method != "GET" else False, of_key=not may_repeat) from None
         finally:
             connection.close()
-        if response.status >= 400:
+        if not 200 <= response.status < 300:
             _raise_problem(response.status, answer, api)
         return Reply(response.status, {name.lower(): value for name, value in response.getheaders()}, answer)
 
     def _prefer(self, api: str) -> None:
-        self._apis.remove(api)
-        self._apis.insert(0, api)
+        self._apis = [api, *(other for other in self._apis if other != api)]  # at once: other threads read it
 
 
 def _connection(api: str, timeout_s: float) -> http.client.HTTPConnection:
@@ -211,9 +235,22 @@ def _no_daemon(failures: list[str]) -> BargeError:
     return BargeError("no_leader", "no daemon answers" + "".join(f"\n  {failure}" for failure in failures))
 
 
+def _decoded(reply: Reply, decode: Callable[[Reply], T]) -> T:
+    try:
+        return decode(reply)
+    except (ValueError, RecursionError) as problem:
+        raise Cut(f"it answers {reply.status}, and not as a Barge daemon would: {problem}") from None
+
+
 def _raise_problem(status: int, data: bytes, api: str) -> NoReturn:
+    """Raise the BargeError that a daemon tells, or that a proxy's answer means; Cut if that says nothing about the request."""
+    foreign = f"it answers {status}, and not as a Barge daemon would"
     try:
         problem = msgspec.json.decode(data, type=_Problem)
-    except ValueError:
-        raise BargeError("bad_request", f"{api} answers {status}, and not as a Barge daemon would") from None
+    except (ValueError, RecursionError):
+        if status in BEFORE:
+            raise BargeError(BEFORE[status], f"{api}: {foreign}", status=status) from None
+        raise Cut(foreign) from None
+    if status < 400 or problem.applied not in (msgspec.UNSET, APPLIED[problem.error]):
+        raise Cut(f"{foreign}: {problem.detail}")
     raise BargeError(problem.error, problem.detail, leader=problem.leader, status=status)

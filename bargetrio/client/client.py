@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from bargetrio.client.admin import Admin
+from bargetrio.client.arguments import check_node_id, check_seconds, places_of, request_of
 from bargetrio.client.native import NativeKeys
 from bargetrio.client.rest_keys import RestKeys
 from bargetrio.protocol.errors import BargeError
@@ -30,7 +31,10 @@ A = TypeVar("A")
 
 
 class Client:
-    """Talks to one cluster; not for several threads at once. Every call raises BargeError; `applied` tells what is certain.
+    """Talks to one cluster. Every call raises BargeError, also for an argument of a wrong type; `applied` tells what is certain.
+
+    Threads may share a client: over the client protocol one of them asks at a time. After a fork each process has a connection of
+    its own.
 
     `addresses` are the nodes', `apis` the daemons' REST. Without addresses, keys go through the daemons too. Ctrl-C raises
     Interrupted, a KeyboardInterrupt that knows whether a write may still happen. `timeout_s` is for keys, `nodes_timeout_s` for
@@ -47,8 +51,14 @@ class Client:
         timeout_s: float = 6.0,
         nodes_timeout_s: float = 10.0,
     ) -> None:
-        self.admin = Admin(apis or [], token, timeout_s=nodes_timeout_s)
-        self._keys = NativeKeys(addresses, cluster, timeout_s) if addresses else RestKeys(self.admin, timeout_s)
+        nodes, daemons = places_of("addresses", addresses), places_of("apis", [] if apis is None else apis)
+        check_seconds(timeout_s=timeout_s, nodes_timeout_s=nodes_timeout_s)
+        if not isinstance(cluster, str) or not 0 < len(cluster) <= 200:
+            raise BargeError("bad_request", f"cluster is a name of 1 to 200 characters, not {cluster!r:.80}")
+        if token is not None and not (isinstance(token, bytes) and token.isascii() and token.decode().isprintable()):
+            raise BargeError("bad_request", "token is bytes of printable ASCII")
+        self.admin = Admin(daemons, token, timeout_s=nodes_timeout_s)
+        self._keys = NativeKeys(nodes, cluster, timeout_s) if nodes else RestKeys(self.admin, timeout_s)
 
     def __enter__(self) -> "Client":
         return self
@@ -64,17 +74,19 @@ class Client:
 
     def put(self, key: str, value: str | bytes, *, if_index: int | None = None, if_absent: bool = False) -> PutAnswer:
         """Write a key; returns when the write is committed on a majority and applied."""
+        if not isinstance(value, (str, bytes)):
+            raise BargeError("bad_request", f"value is str or bytes, not {type(value).__name__}")
         text, value_b64 = text_or_b64(value) if isinstance(value, bytes) else (value, None)
-        request = Put(id=0, key=key, value=text, value_b64=value_b64, if_index=if_index, if_absent=if_absent)
-        return self._execute(request, PutAnswer)
+        fields = {"key": key, "value": text, "value_b64": value_b64, "if_index": if_index, "if_absent": if_absent}
+        return self._execute(request_of(Put, fields), PutAnswer)
 
     def get(self, key: str, *, read: ReadLevel = "linearizable") -> GetAnswer:
         """Read a key; index 0 if it is not there."""
-        return self._execute(Get(id=0, key=key, read=read), GetAnswer)
+        return self._execute(request_of(Get, {"key": key, "read": read}), GetAnswer)
 
     def delete(self, key: str, *, if_index: int | None = None) -> DeleteAnswer:
         """Remove a key; `deleted` is False if it was not there."""
-        return self._execute(Delete(id=0, key=key, if_index=if_index), DeleteAnswer)
+        return self._execute(request_of(Delete, {"key": key, "if_index": if_index}), DeleteAnswer)
 
     def items(
         self, prefix: str = "", *, after: str = "", limit: int = 100, keys_only: bool = False, read: ReadLevel = "linearizable"
@@ -92,7 +104,8 @@ class Client:
         return ListAnswer(id=0, items=items, next=answer.next, index=first.index)
 
     def _list(self, prefix: str, after: str, limit: int, keys_only: bool, read: ReadLevel) -> ListAnswer:
-        return self._execute(List(id=0, prefix=prefix, after=after, limit=limit, keys_only=keys_only, read=read), ListAnswer)
+        fields = {"prefix": prefix, "after": after, "limit": limit, "keys_only": keys_only, "read": read}
+        return self._execute(request_of(List, fields), ListAnswer)
 
     def _execute(self, request: Request, answer_type: type[A]) -> A:
         check_request(request)
@@ -102,40 +115,40 @@ class Client:
 
     def leader(self) -> dict[str, Any]:
         """Return {"leader", "term", "address"}."""
-        found: dict[str, Any] = self.admin.ask("GET", "/leader")
+        found: dict[str, Any] = self.admin.ask("GET", "/leader", having="leader")
         return found
 
     def nodes(self) -> list[dict[str, Any]]:
         """Return what the cluster knows of each node."""
-        found: list[dict[str, Any]] = _field(self.admin.ask("GET", "/nodes"), "nodes")
+        found: list[dict[str, Any]] = self.admin.ask("GET", "/nodes", having="nodes")["nodes"]
         return found
 
     def kill(self, node_id: int) -> bool:
         """Crash a node; return whether it ran."""
-        return bool(_field(self.admin.ask("POST", f"/nodes/{node_id}/kill"), "changed"))
+        check_node_id(node_id)
+        return bool(self.admin.ask("POST", f"/nodes/{node_id}/kill", having="changed")["changed"])
 
     def revive(self, node_id: int) -> bool:
         """Start a node again; return whether that was needed."""
-        return bool(_field(self.admin.ask("POST", f"/nodes/{node_id}/revive", timeout_s=60), "changed"))
+        check_node_id(node_id)
+        return bool(self.admin.ask("POST", f"/nodes/{node_id}/revive", having="changed", timeout_s=60)["changed"])
 
     def readmit(self, node_id: int) -> None:
         """Take in a node whose disk was lost and replaced."""
-        self.admin.ask("POST", f"/nodes/{node_id}/readmit", timeout_s=30)
+        check_node_id(node_id)
+        self.admin.ask("POST", f"/nodes/{node_id}/readmit", having="changed", timeout_s=30)
 
     # -- faults ----------------------------------------------------------------------------------------------------------
 
     def faults(self) -> dict[str, Any]:
         """Return the faults in force, as `GET /faults` tells them."""
-        found: dict[str, Any] = self.admin.ask("GET", "/faults")
+        found: dict[str, Any] = self.admin.ask("GET", "/faults", having="groups")
         return found
 
     def set_faults(self, faults: dict[str, Any]) -> dict[str, Any]:
         """Put exactly these faults in force; an empty dictionary heals everything."""
-        found: dict[str, Any] = self.admin.ask("PUT", "/faults", body=faults) if faults else self.admin.ask("DELETE", "/faults")
+        if not isinstance(faults, dict):
+            raise BargeError("bad_request", f"faults are a dictionary, not {type(faults).__name__}")
+        method, body = ("PUT", faults) if faults else ("DELETE", None)
+        found: dict[str, Any] = self.admin.ask(method, "/faults", body=body, having="groups")
         return found
-
-
-def _field(found: Any, name: str) -> Any:
-    if not isinstance(found, dict) or name not in found:
-        raise BargeError("bad_request", f"this is no Barge daemon: its answer has no {name!r}")
-    return found[name]

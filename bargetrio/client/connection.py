@@ -1,6 +1,8 @@
 """One blocking connection to one node: the hello, then a request and its answer at a time."""
 
+import os
 import socket
+from contextlib import suppress
 from typing import TypeVar
 
 import msgspec
@@ -9,7 +11,7 @@ from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.hello import ClientHello, HelloRefused, answer_decoder
 from bargetrio.protocol.limits import LINE_BYTES, PROTOCOL_VERSION
-from bargetrio.protocol.requests import ErrorAnswer, Request
+from bargetrio.protocol.requests import DeleteAnswer, ErrorAnswer, GetAnswer, List, PutAnswer, Request
 
 A = TypeVar("A")
 
@@ -19,7 +21,7 @@ class NotSent(Exception):
 
 
 class Cut(Exception):
-    """The connection ended, or the time was over, after the request had left."""
+    """No answer to a request that had left: the connection ended, the time was over, or what came is no answer to it."""
 
 
 class Connection:
@@ -52,11 +54,17 @@ class Connection:
                 answer = msgspec.json.decode(data, type=_Envelope)
                 if answer.id in (self._last_id, None):
                     break
+            if answer.ok:
+                return checked(request, msgspec.json.decode(data, type=answer_type))
+            told = msgspec.json.decode(data, type=ErrorAnswer)
         except OSError as problem:
             raise Cut(f"node at {self.address}: {problem}") from None
-        if msgspec.json.decode(data, type=_Ok).ok:
-            return msgspec.json.decode(data, type=answer_type)
-        raise msgspec.json.decode(data, type=ErrorAnswer).as_error()
+        except ValueError as problem:
+            raise Cut(f"node at {self.address} gives no answer to this request: {problem}") from None
+        error = told.as_error()
+        if error.applied is False and (told.applied is None or (told.id is None and told.error != "bad_request")):
+            raise Cut(f"node at {self.address}: {told.detail}")  # the end of the connection, or a contradiction
+        raise error
 
     def _send(self, line: bytes, timeout_s: float) -> None:
         """Send the request; raise NotSent if its newline can't have left: without it no node carries it out."""
@@ -77,6 +85,14 @@ class Connection:
         self._stream.close()
         self._socket.close()
 
+    def let_go(self) -> None:
+        """Close this process's descriptor of a connection that its parent goes on using.
+
+        The stream is not touched: another thread of the parent may have been reading, and its lock is held for ever here.
+        """
+        with suppress(OSError):
+            os.close(self._socket.detach())
+
     def _say_hello(self, cluster: str) -> None:
         try:
             hello = ClientHello(protocol=PROTOCOL_VERSION, cluster=cluster)
@@ -91,9 +107,19 @@ class Connection:
             raise BargeError("forbidden", f"{self.address} refuses us: {answer.detail}")
 
 
+def checked(request: Request, answer: A) -> A:
+    """Return the answer; raise ValueError if it is another request's: of another key, or of keys that were not asked for."""
+    if isinstance(answer, (PutAnswer, GetAnswer, DeleteAnswer)):
+        if isinstance(request, List) or answer.key != request.key:
+            raise ValueError(f"it is about the key {answer.key!r}")
+    elif isinstance(request, List):
+        items = getattr(answer, "items", [])
+        for item in items[:1] + items[-1:]:
+            if not (item.key.startswith(request.prefix) and item.key > request.after):
+                raise ValueError(f"it is about the key {item.key!r}")
+    return answer
+
+
 class _Envelope(msgspec.Struct):
     id: int | None
-
-
-class _Ok(msgspec.Struct):
     ok: bool

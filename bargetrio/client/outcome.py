@@ -2,9 +2,11 @@
 
 from typing import Final
 
-from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.errors import BargeError, ErrorCode
 
-EXIT_CODES: Final[dict[str, int]] = {
+EXIT_CODES: Final[dict[ErrorCode, int]] = {
+    "bad_request": 1,
+    "forbidden": 1,
     "not_found": 3,
     "precondition_failed": 4,
     "no_leader": 5,
@@ -13,23 +15,28 @@ EXIT_CODES: Final[dict[str, int]] = {
     "storage_failed": 6,
     "outcome_unknown": 6,
 }
-"""What a command ends with; every other error is 1."""
+"""What a command ends with (docs/client.md)."""
 
 INTERRUPTED: Final = 130
 MAY_HAVE_HAPPENED: Final = "the write may have happened: read the key before you repeat it"
+MAY_BE_CHANGED: Final = "it may have been done: look before you repeat it"
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C came while a request was under way; `applied` as in BargeError: None where it is a write that may still happen."""
+    """Ctrl-C came while a request was under way; `applied` as in BargeError: None where it is a write that may still happen.
 
-    def __init__(self, *, applied: bool | None) -> None:
+    `of_key` is False where that is no write of a key but a change to nodes or faults.
+    """
+
+    def __init__(self, *, applied: bool | None, of_key: bool = True) -> None:
         super().__init__()
         self.applied = applied
+        self.of_key = of_key
 
 
 def exit_code(error: BargeError) -> int:
     """Return what a command that met this error ends with."""
-    return EXIT_CODES.get(error.code, 1)
+    return EXIT_CODES[error.code]
 
 
 def certainty(error: BargeError) -> str:
@@ -38,7 +45,7 @@ def certainty(error: BargeError) -> str:
         return MAY_HAVE_HAPPENED
     if error.applied is None:
         return "it is unknown whether it took effect"
-    return "nothing was changed" if EXIT_CODES.get(error.code) == 5 else ""
+    return "nothing was changed" if EXIT_CODES[error.code] == 5 else ""
 
 
 def told(error: BargeError) -> str:
@@ -49,5 +56,6 @@ def told(error: BargeError) -> str:
 
 def told_interrupted(problem: KeyboardInterrupt) -> str:
     """Return what to say after Ctrl-C: whether the write may have happened."""
-    unknown = isinstance(problem, Interrupted) and problem.applied is None
-    return f"interrupted: {MAY_HAVE_HAPPENED}" if unknown else "interrupted"
+    if not isinstance(problem, Interrupted) or problem.applied is not None:
+        return "interrupted"
+    return f"interrupted: {MAY_HAVE_HAPPENED if problem.of_key else MAY_BE_CHANGED}"

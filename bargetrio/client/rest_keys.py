@@ -1,11 +1,13 @@
 """Keys through a daemon's REST, for a client that knows endpoints and no nodes: the daemon finds the leader."""
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 
 from bargetrio.client.admin import Admin, Reply
+from bargetrio.client.connection import checked
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, Get, List, Put, Request
 
@@ -24,57 +26,68 @@ class RestKeys:
 
     def execute(self, request: Request, answer_type: type[A]) -> A:
         """Return the answer; raise BargeError. A write that may have been made is never made again (BUG-47)."""
+
+        def decode(reply: Reply) -> A:
+            fields = _fields(request, reply)
+            return checked(request, msgspec.convert({"id": 0, "ok": True, **fields}, answer_type))
+
+        path = "/keys"
         match request:
             case Put():
                 fields = {name: value for name, value in msgspec.to_builtins(request).items() if name not in ("op", "id")}
-                reply = self._ask("POST", "/keys", body=fields, is_write=True)
-                found = {**_object(reply), "created": reply.status == 201}
+                return self._ask("POST", path, decode, body=fields, is_write=True)
             case Get():
-                found = self._get(request)
+                path += f"/{quote(request.key, safe='')}?read={request.read}"
+                return self._ask_for_key(path, decode, answer_type, {"key": request.key, "index": 0, "value": None})
             case Delete():
-                found = self._delete(request)
+                headers = {} if request.if_index is None else {"If-Match": f'"{request.if_index}"'}
+                nothing = {"key": request.key, "index": 0, "term": 0, "deleted": False}
+                path += f"/{quote(request.key, safe='')}"
+                return self._ask_for_key(path, decode, answer_type, nothing, method="DELETE", headers=headers, is_write=True)
             case List():
-                query = urlencode(
-                    {
-                        "prefix": request.prefix,
-                        "after": request.after,
-                        "limit": request.limit,
-                        "keys_only": int(request.keys_only),
-                        "read": request.read,
-                    }
-                )
-                found = _object(self._ask("GET", f"/keys?{query}"))
-        try:
-            return msgspec.convert({"id": 0, "ok": True, **found}, answer_type)
-        except msgspec.ValidationError as problem:
-            raise BargeError("bad_request", f"this is no Barge daemon: {problem}") from None
+                query = {
+                    "prefix": request.prefix,
+                    "after": request.after,
+                    "limit": request.limit,
+                    "keys_only": int(request.keys_only),
+                    "read": request.read,
+                }
+                return self._ask("GET", f"{path}?{urlencode(query)}", decode)
 
-    def _get(self, request: Get) -> dict[str, Any]:
+    def _ask_for_key(
+        self,
+        path: str,
+        decode: Callable[[Reply], A],
+        answer_type: type[A],
+        nothing: dict[str, Any],
+        *,
+        method: str = "GET",
+        headers: dict[str, str] | None = None,
+        is_write: bool = False,
+    ) -> A:
+        """Ask; where there is no such key, `nothing` are the fields of the answer."""
         try:
-            return _object(self._ask("GET", f"/keys/{quote(request.key, safe='')}?read={request.read}"))
+            return self._ask(method, path, decode, headers=headers, is_write=is_write)
         except BargeError as error:
             if error.code != "not_found":
                 raise
-            return {"key": request.key, "index": 0, "value": None}
-
-    def _delete(self, request: Delete) -> dict[str, Any]:
-        headers = {} if request.if_index is None else {"If-Match": f'"{request.if_index}"'}
-        try:
-            reply = self._ask("DELETE", f"/keys/{quote(request.key, safe='')}", headers=headers, is_write=True)
-        except BargeError as error:
-            if error.code != "not_found":
-                raise
-            return {"key": request.key, "index": 0, "term": 0, "deleted": False}
-        index, term = (int(reply.headers.get(name, 0)) for name in ("barge-index", "barge-term"))
-        return {"key": request.key, "index": index, "term": term, "deleted": True}
+            return msgspec.convert({"id": 0, "ok": True, **nothing}, answer_type)
 
     def _ask(
-        self, method: str, path: str, *, body: Any = None, headers: dict[str, str] | None = None, is_write: bool = False
-    ) -> Reply:
+        self,
+        method: str,
+        path: str,
+        decode: Callable[[Reply], A],
+        *,
+        body: Any = None,
+        headers: dict[str, str] | None = None,
+        is_write: bool = False,
+    ) -> A:
         """Ask one daemon after the other until one can answer: what was certainly not done may be asked of the next."""
         return self._admin.exchange(
             method,
             path,
+            decode,
             body=body,
             headers=headers,
             timeout_s=self._timeout_s,
@@ -83,6 +96,16 @@ class RestKeys:
         )
 
 
-def _object(reply: Reply) -> dict[str, Any]:
-    decoded = msgspec.json.decode(reply.data)
-    return decoded if isinstance(decoded, dict) else {}
+def _fields(request: Request, reply: Reply) -> dict[str, Any]:
+    """Return the fields of the client protocol's answer; raise ValueError for what is no daemon's answer to this request."""
+    if isinstance(request, Delete):
+        index, term = reply.headers.get("barge-index", ""), reply.headers.get("barge-term", "0")
+        if reply.status != 204 or not (index.isdigit() and term.isdigit()):
+            raise ValueError("it tells no index")
+        return {"key": request.key, "index": int(index), "term": int(term), "deleted": True}
+    if reply.status not in ((200, 201) if isinstance(request, Put) else (200,)):
+        raise ValueError("that is no answer to this request")
+    found = msgspec.json.decode(reply.data)
+    if not isinstance(found, dict):
+        raise ValueError("its answer is no object")
+    return {**found, "created": reply.status == 201} if isinstance(request, Put) else found

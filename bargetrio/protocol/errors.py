@@ -1,7 +1,8 @@
 """The errors that a caller can meet: their codes, HTTP statuses, and whether the write was applied (docs/rest.md).
 
 `applied` is the point of the table. False: the write was never proposed, it has no effect and may be sent again. None: nobody
-knows, the write may still happen; a client must not blindly repeat what is not idempotent (BUG-47).
+knows, the write may still happen; a client must not blindly repeat what is not idempotent (BUG-47). So a status that clients and
+proxies repeat by themselves, 503 with Retry-After, goes only with False (web/problems.py).
 """
 
 from typing import Final, Literal
@@ -37,7 +38,7 @@ HTTP_STATUS: Final[dict[ErrorCode, int]] = {
     "not_leader": 503,
     "no_leader": 503,
     "overloaded": 503,
-    "storage_failed": 503,
+    "storage_failed": 504,
     "outcome_unknown": 504,
     "forbidden": 403,
 }

@@ -23,8 +23,8 @@ _DESCRIPTION: Final = {
     412: "the key is not as the request demands; nothing was done",
     413: "too large",
     415: "a wrong content type",
-    503: "no leader, too much in flight, or a failed disk; Retry-After",
-    504: "the outcome is unknown: the write may still be applied",
+    503: "no leader, or too much in flight; nothing was done; Retry-After",
+    504: "the outcome is unknown: the write may still be applied; or a failed disk",
 }
 
 _QUERY: Final[dict[str, dict[str, Any]]] = {

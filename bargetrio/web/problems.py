@@ -41,7 +41,7 @@ def problem_of(error: BargeError, term: int | None = None) -> Problem:
 def answer_of(error: BargeError, term: int | None = None) -> tuple[int, dict[str, str], bytes]:
     """Return (status, headers, body)."""
     headers = {"Content-Type": CONTENT_TYPE}
-    if error.status == 503:
+    if error.status == 503 and error.applied is False:  # clients send a request with Retry-After again by themselves
         headers["Retry-After"] = RETRY_AFTER_S
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"

@@ -120,7 +120,7 @@ ROUTES: Final = (
         path="/snapshot",
         name="snapshot",
         summary="A backup: everything that is committed now, at the index that Barge-Index tells.",
-        codes=(200,),
+        codes=(200, 504),
         answer_type="text/plain",
     ),
     Route(

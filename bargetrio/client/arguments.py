@@ -1,0 +1,54 @@
+"""What a caller of the library may give: a wrong type or number is a BargeError at once, and nothing is asked."""
+
+from collections.abc import Iterable
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from bargetrio.protocol.addresses import parse_address
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.limits import MAX_INT
+from bargetrio.protocol.requests import Delete, Get, List, Put
+
+R = TypeVar("R", Put, Get, Delete, List)
+
+LONGEST_S: Final = 1e6
+"""The longest time-out, eleven days: far below what a socket takes."""
+
+
+def request_of(kind: type[R], fields: dict[str, Any]) -> R:
+    """Return the request with these fields; raise BargeError(bad_request) that names a field of a wrong type."""
+    try:
+        return msgspec.convert({"op": kind.__struct_config__.tag, "id": 0, **fields}, kind)
+    except msgspec.ValidationError as problem:
+        expected, _, path = str(problem).replace("`", "").partition(" - at $.")
+        raise BargeError("bad_request", f"{path}: {expected[:1].lower()}{expected[1:]}") from None
+
+
+def check_node_id(node_id: int) -> None:
+    """Raise BargeError(bad_request) for what can be no node's id."""
+    if type(node_id) is not int or not 0 <= node_id <= MAX_INT:
+        raise BargeError("bad_request", f"a node's id is a number, not {node_id!r:.80}")
+
+
+def check_seconds(**given: float) -> None:
+    """Raise BargeError(bad_request) for a time-out that is no positive, finite number of seconds."""
+    for name, seconds in given.items():
+        is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        if not (is_number and 0 < seconds <= LONGEST_S):  # not a number is neither
+            raise BargeError("bad_request", f"{name} is a number of seconds above 0, not {seconds!r:.80}")
+
+
+def places_of(name: str, addresses: Iterable[str]) -> list[str]:
+    """Return the addresses; raise BargeError(bad_request) for what is no list of them, as parse_address takes each."""
+    if isinstance(addresses, (str, bytes)) or not isinstance(addresses, Iterable):
+        raise BargeError("bad_request", f"{name} is a list of addresses, not {type(addresses).__name__}")
+    found = list(addresses)
+    for address in found:
+        if not isinstance(address, str):
+            raise BargeError("bad_request", f"{name}: an address is str, not {type(address).__name__}")
+        try:
+            parse_address(address)
+        except ValueError as problem:
+            raise BargeError("bad_request", f"{name}: {problem}") from None
+    return found
