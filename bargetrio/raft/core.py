@@ -44,7 +44,7 @@ from bargetrio.raft.messages import (
     VoteRequest,
 )
 from bargetrio.raft.records import HardState, Remembered
-from bargetrio.raft.roles import TRANSITIONS, Candidate, Follower, Leader, PreCandidate, Progress, Role
+from bargetrio.raft.roles import DISK_DECIDES, TRANSITIONS, Candidate, Follower, Leader, PreCandidate, Progress, Role
 from bargetrio.raft.snapshots import Receiving, SnapshotPolicy
 
 APPLY_SLICE: Final = 1000
@@ -59,7 +59,7 @@ class Core:
 
     # More attributes than Python 3.11 keeps in an object itself without this (29): each look-up would take a quarter longer.
     __slots__ = (
-        *("_effects", "_random", "_snapshot_policy", "commit_index", "compact_to", "current_term", "durability"),
+        *("_effects", "_now", "_random", "_snapshot_policy", "commit_index", "compact_to", "current_term", "durability"),
         *("election_max_s", "election_min_s", "has_unsent", "heartbeat_s", "installing", "installing_from", "is_rejoining"),
         *(
             "is_due",
@@ -139,11 +139,14 @@ class Core:
         """This disk is new to a cluster that is not: what it had promised is forgotten, so it abstains until it has caught up."""
         self.role: Role = Follower(self.new_election_deadline(now))
         self._effects: list[Effect] = []
+        self._now = now
+        """When this core was last told the time."""
 
     # -- the way in ------------------------------------------------------------------------------------------------------
 
     def step(self, message: Message, now: float) -> None:
         """Take one message; raise ConsensusViolation if it proves that something is broken for good."""
+        self._now = now
         # By kind, not by isinstance: of a msgspec class it takes four times as long to say no (docs/decisions/simulator_pace.md).
         if type(message) is AppendReply:
             replication.on_append_reply(self, message, now)
@@ -177,6 +180,7 @@ class Core:
         """Do what time asks for. A timer that fires more than a heartbeat late means that this process stood still."""
         if self.last_applied != self.quiet_index or now - self.quiet_since > self._snapshot_policy.quiet_s:
             snapshots.watch_for_quiet(self, now)
+        self._now = now
         role = self.role
         deadline = role.heartbeat_deadline if type(role) is Leader else role.election_deadline
         if now < deadline:
@@ -228,9 +232,11 @@ class Core:
 
     def persisted(self, number: int, now: float) -> None:
         """Note that the write of Persist(number) is synced, and its `then` has left."""
-        for send in self.durability.persisted(number):
+        for send in self.durability.persisted(number, now):
             self._effects.append(send)
         snapshots.maybe_load(self)
+        if not isinstance(self.role, Leader) and self.role.election_deadline == DISK_DECIDES:
+            election.start_timer(self, self.role, now)
         match self.role:
             case Leader():
                 replication.advance_commit(self, self.role)
@@ -323,7 +329,7 @@ class Core:
             if role.may_lack:
                 replication.send_entries(self, role)
         if self.durability.is_queued:
-            persist = self.durability.next_write()
+            persist = self.durability.next_write(self._now)
             if persist is not None:
                 self._effects.append(persist)
         if self.last_applied < self.commit_index and self.has_more_to_apply:
@@ -417,13 +423,16 @@ class Core:
 
     def become_pre_candidate(self, now: float, reason: str) -> PreCandidate:
         """Ask before disturbing (9.6): neither term nor vote changes."""
-        role = PreCandidate(self.new_election_deadline(now), {self.node_id})
+        votes = self.role.granted if isinstance(self.role, Candidate) else set[NodeId]()
+        if isinstance(self.role, PreCandidate):
+            votes = self.role.votes
+        role = PreCandidate(self.new_election_deadline(now), {self.node_id}, votes)
         self._change_role(role, reason)
         return role
 
     def become_candidate(self, now: float, reason: str) -> Candidate:
         """Begin a new term with a vote for ourselves, which counts when it is on the disk (5.2)."""
-        role = Candidate(self.new_election_deadline(now))
+        role = Candidate(DISK_DECIDES)
         self.set_term(self.current_term + 1, self.node_id, "starts an election")
         self._change_role(role, reason)
         return role

@@ -8,18 +8,23 @@ holds back every message of that term. Nothing else waits, so heartbeats never w
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from bargetrio.raft.effects import Persist, Send
-from bargetrio.raft.messages import AppendReply, Entry, Index, SnapshotMeta
+from bargetrio.raft.messages import AppendReply, Entry, Index, SnapshotMeta, SnapshotReply, VoteReply
 from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
 
 
 @dataclass(slots=True)
 class InFlight:
-    """The one write that the driver has begun; `covers` is the last log index it makes durable, lowered by truncation."""
+    """The one write that the driver has begun; `covers` is the last log index it makes durable, lowered by truncation.
+
+    `began_at` is in seconds on the core's clock.
+    """
 
     number: int
     covers: Index
+    began_at: float
 
 
 @dataclass(slots=True)
@@ -40,6 +45,8 @@ class Durability:
         self.synced_number = 0
         self.is_queued = False
         """Whether something may wait for the next write."""
+        self.last_write_s = 0.0
+        """How long the last write took."""
         self._queued_number = 1
         self._in_flight: InFlight | None = None
         self._hard_state: HardState | None = None
@@ -53,6 +60,10 @@ class Durability:
     def hard_state_is_durable(self) -> bool:
         """Whether the present term and vote are on the disk."""
         return self.hard_state_number <= self.synced_number
+
+    def write_age_s(self, now: float) -> float:
+        """Return for how many seconds the write in flight has run; 0 if there is none."""
+        return 0.0 if self._in_flight is None else now - self._in_flight.began_at
 
     def remember_hard_state(self, hard_state: HardState) -> None:
         """Queue the term and vote; a later one replaces what is still queued."""
@@ -107,16 +118,13 @@ class Durability:
         if number <= self.synced_number:
             return False
         if number < self._queued_number:
-            self._held.append(send)
-            return True
-        if self._then and _supersedes(send, self._then[-1]):
-            self._then[-1] = send
+            _keep(self._held, send)
         else:
-            self._then.append(send)
+            _keep(self._then, send)
         return True
 
-    def next_write(self) -> Persist | None:
-        """Return the next write if there is one and none is in flight."""
+    def next_write(self, now: float) -> Persist | None:
+        """Return the next write, which begins now, if there is one and none is in flight."""
         if self._in_flight is not None or (self._hard_state is None and not self._log_records):
             assert self._in_flight is not None or not self._then
             return None
@@ -127,7 +135,7 @@ class Durability:
             else:
                 records.append(record)
         persist = Persist(self._queued_number, tuple(records), tuple(self._then))
-        self._in_flight = InFlight(self._queued_number, self._queued_covers)
+        self._in_flight = InFlight(self._queued_number, self._queued_covers, now)
         self._queued_number += 1
         self._hard_state = None
         self.is_queued = False
@@ -135,14 +143,45 @@ class Durability:
         self._then.clear()
         return persist
 
-    def persisted(self, number: int) -> list[Send]:
+    def persisted(self, number: int, now: float) -> list[Send]:
         """Note that write `number` is on the disk; return what waited for it after it had begun."""
         assert self._in_flight is not None and self._in_flight.number == number, "a write that was not in flight has ended"
+        self.last_write_s = self.write_age_s(now)
         self.synced_number = number
         self.durable_index = max(self.durable_index, self._in_flight.covers)
         self._in_flight = None
         held, self._held = self._held, []
         return held
+
+
+FEW: Final = 16
+"""So many messages may wait before it is looked for older ones that the newest replaces."""
+
+
+def _keep(waiting: list[Send], send: Send) -> None:
+    """Add `send` to messages that wait for the disk, in the place of one that it replaces.
+
+    A sync may hang for minutes while every election timeout brings the same questions and answers: their number stays bounded.
+    """
+    if waiting and _supersedes(send, waiting[-1]):
+        waiting[-1] = send
+        return
+    if len(waiting) >= FEW:
+        waiting[:] = [old for old in waiting if not _supersedes(send, old) and not _repeats(send, old)]
+    waiting.append(send)
+
+
+def _repeats(new: Send, old: Send) -> bool:
+    """Return whether it is the same kind of message to the same node: any message may be lost, and the newest says most."""
+    return new.to == old.to and type(new.message) is type(old.message) and not _acknowledges(old)
+
+
+def _acknowledges(send: Send) -> bool:
+    """Return whether the message says that something was done, so that a later one must not take its place."""
+    message = send.message
+    if isinstance(message, AppendReply):
+        return message.success
+    return (isinstance(message, VoteReply) and message.granted) or (isinstance(message, SnapshotReply) and message.installed)
 
 
 def _supersedes(new: Send, old: Send) -> bool:

@@ -4,7 +4,7 @@ A voter that hears a leader refuses, so a node that was cut off cannot depose an
 voter's own term, so that a node left behind learns it and can win later (BUG-10).
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bargetrio.raft.facts import (
     MemberChanged,
@@ -16,10 +16,13 @@ from bargetrio.raft.facts import (
     VoteRequested,
 )
 from bargetrio.raft.messages import NodeId, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
-from bargetrio.raft.roles import Candidate, Follower, PreCandidate
+from bargetrio.raft.roles import DISK_DECIDES, Candidate, Follower, Leader, PreCandidate
 
 if TYPE_CHECKING:
     from bargetrio.raft.core import Core
+
+SLOWEST_S: Final = 10.0
+"""A candidate's patience grows with the time of its own sync up to this one; a single hang must not make it wait for minutes."""
 
 
 def start_pre_vote(core: "Core", now: float) -> None:
@@ -27,6 +30,10 @@ def start_pre_vote(core: "Core", now: float) -> None:
     if core.is_rejoining:
         assert isinstance(core.role, Follower)
         core.role.election_deadline = core.new_election_deadline(now)
+        return
+    assert not isinstance(core.role, Leader)
+    if waits_for_disk(core, now):
+        core.role.election_deadline = DISK_DECIDES
         return
     reason = {
         "follower": "heard no leader in time",
@@ -43,6 +50,27 @@ def start_pre_vote(core: "Core", now: float) -> None:
             PreVoteRequest(term=term, candidate_id=core.node_id, last_log_index=last_log_index, last_log_term=last_log_term),
         )
     _maybe_start_election(core, role, now)
+
+
+def waits_for_disk(core: "Core", now: float) -> bool:
+    """Return whether this node had better not stand for election yet: what it would ask, or its vote, waits for a write."""
+    return not core.durability.hard_state_is_durable or core.durability.write_age_s(now) > core.election_max_s
+
+
+def start_timer(core: "Core", role: Follower | PreCandidate | Candidate, now: float) -> None:
+    """Start an election timer that waited for the disk, once term and vote are on it.
+
+    A candidate's time and that of who voted for it begin when the vote is on the disk, or an election could never end where a
+    sync takes longer than an election timeout. The others' disks are likely to be as slow as this one: two syncs are waited
+    for, a voter's own and the one that it may be at.
+    """
+    durability = core.durability
+    if not durability.hard_state_is_durable:
+        return
+    wait_s = core.new_election_deadline(now) - now
+    if core.voted_for is not None and durability.hard_state_number == durability.synced_number:
+        wait_s *= max(1.0, 2 * min(durability.last_write_s, SLOWEST_S) / core.election_min_s)
+    role.election_deadline = now + wait_s
 
 
 def on_pre_vote_request(core: "Core", message: PreVoteRequest, now: float) -> None:
@@ -88,7 +116,9 @@ def on_vote_request(core: "Core", message: VoteRequest, now: float) -> None:
     assert isinstance(core.role, Follower)
     if core.voted_for is None:
         core.set_term(message.term, message.candidate_id, "")
-    core.role.election_deadline = core.new_election_deadline(now)  # BUG-09: the candidate deserves its time
+    # BUG-09: the candidate deserves its time, which begins when it can hear of the vote.
+    is_durable = core.durability.hard_state_is_durable
+    core.role.election_deadline = core.new_election_deadline(now) if is_durable else DISK_DECIDES
     core.announce(VoteGranted(peer=message.candidate_id, term=message.term))
     core.send(message.candidate_id, VoteReply(term=message.term, voter_id=core.node_id, granted=True))
 
@@ -99,16 +129,22 @@ def on_vote_reply(core: "Core", message: VoteReply, now: float) -> None:
         core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.voter_id} has a higher term")
         return
     role = core.role
-    if isinstance(role, Candidate) and message.granted and message.term == core.current_term:
+    if not message.granted or message.term != core.current_term:
+        return
+    if isinstance(role, Candidate):
         role.granted.add(message.voter_id)
-        _maybe_take_office(core, role, now)
+        _maybe_take_office(core, role.granted, now)
+    elif isinstance(role, PreCandidate) and role.votes:
+        # It asks already whether to begin the next term, and has not: the votes of this one still count.
+        role.votes.add(message.voter_id)
+        _maybe_take_office(core, role.votes, now)
 
 
 def count_own_vote(core: "Core", role: Candidate, now: float) -> None:
     """Our own vote counts like any other: once it is on the disk (5.2, BUG-50)."""
     if core.durability.hard_state_is_durable:
         role.granted.add(core.node_id)
-        _maybe_take_office(core, role, now)
+        _maybe_take_office(core, role.granted, now)
 
 
 def _maybe_start_election(core: "Core", role: PreCandidate, now: float) -> None:
@@ -131,9 +167,9 @@ def _maybe_start_election(core: "Core", role: PreCandidate, now: float) -> None:
         )
 
 
-def _maybe_take_office(core: "Core", role: Candidate, now: float) -> None:
-    if len(role.granted) >= core.majority:
-        core.become_leader(now, f"has the votes of {_names(role.granted)}")
+def _maybe_take_office(core: "Core", votes: set[NodeId], now: float) -> None:
+    if len(votes) >= core.majority:
+        core.become_leader(now, f"has the votes of {_names(votes)}")
 
 
 def _why_no_pre_vote(core: "Core", message: PreVoteRequest, now: float) -> str:

@@ -11,6 +11,9 @@ from bargetrio.raft.effects import Ticket
 from bargetrio.raft.facts import RoleName
 from bargetrio.raft.messages import AppendRequest, Index, NodeId, SnapshotMeta
 
+DISK_DECIDES: Final = float("inf")
+"""An election deadline: the timer starts when what is being written is on the disk (`Core.persisted`)."""
+
 ProgressState = Literal["probe", "replicate", "snapshot"]
 
 
@@ -28,16 +31,20 @@ class Follower:
 
 @dataclass(slots=True)
 class PreCandidate:
-    """Asks who would vote for it, before it disturbs anybody with a new term (dissertation 9.6)."""
+    """Asks who would vote for it, before it disturbs anybody with a new term (dissertation 9.6).
+
+    `votes` are those it has in the present term, if it was a candidate there: voters with slow disks may still make it leader.
+    """
 
     election_deadline: float
     granted: set[NodeId] = field(default_factory=set)
+    votes: set[NodeId] = field(default_factory=set)
     name: Literal["pre_candidate"] = "pre_candidate"
 
 
 @dataclass(slots=True)
 class Candidate:
-    """Asks for votes in its own new term; its own vote counts once it is on the disk."""
+    """Asks for votes in its own new term; its own vote counts, and its time begins, once that vote is on the disk."""
 
     election_deadline: float
     granted: set[NodeId] = field(default_factory=set)
@@ -130,6 +137,7 @@ TRANSITIONS: Final[frozenset[tuple[RoleName, RoleName]]] = frozenset(
         ("follower", "pre_candidate"),
         ("pre_candidate", "pre_candidate"),  # nobody answered: ask again
         ("pre_candidate", "candidate"),
+        ("pre_candidate", "leader"),  # votes of the term in which it was a candidate came late
         ("pre_candidate", "follower"),
         ("candidate", "pre_candidate"),  # a split vote: ask again before the next term
         ("candidate", "leader"),

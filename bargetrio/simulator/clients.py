@@ -75,8 +75,10 @@ class Client:
         until: float,
         quiet: Quiet = (),
         long_values: tuple[int, int] = (400, 4000),
+        give_up_s: float = GIVE_UP_S,
     ) -> None:
         self.acknowledged = 0
+        self._give_up_s = give_up_s
         self._number = number
         self._process = number
         self._world = world
@@ -142,7 +144,7 @@ class Client:
         """Begin a request."""
         call = Call(self, self._process, request, key, self._world.now)
         self._send(call)
-        self._world.after(GIVE_UP_S, self.on_unknown, call)
+        self._world.after(self._give_up_s, self.on_unknown, call)
         return call
 
     def _send(self, call: Call) -> None:

@@ -26,7 +26,7 @@ from bargetrio.raft.facts import (
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, SnapshotRequest, StillReceiving, Term
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator.port import Look, LookAtMessage
-from bargetrio.simulator.server import Server
+from bargetrio.simulator.server import ELECTION_S, Server
 
 GOALS: Final[dict[str, str]] = {
     "leader_elected": "a leader is elected",
@@ -96,6 +96,8 @@ GOALS: Final[dict[str, str]] = {
     "piece_missing": "a piece of a snapshot that is sent can't be read",
     "snapshot_renewed": "another snapshot is sent because the one before could not be read",
     "install_drops_entries": "an installed snapshot drops entries that were never committed",
+    "elected_late": "a leader is elected longer than the longest election timeout after it stood for election",
+    "elected_as_pre_candidate": "the votes of a term make a leader of a node that asks already whether to begin the next one",
 }
 
 
@@ -108,6 +110,8 @@ class Goals:
         self._leading: dict[NodeId, int] = {}
         self._led: set[NodeId] = set()
         self._crashed: set[NodeId] = set()
+        self._stood_at: dict[NodeId, float] = {}
+        """When each node last stood for election, by its own clock."""
         self._transfers: Counter[tuple[NodeId, Term, NodeId]] = Counter()
         self._pieces: set[tuple[NodeId, Term, NodeId, Index, int]] = set()
         self._stored: dict[NodeId, tuple[NodeId, Index, int]] = {}
@@ -222,6 +226,12 @@ class Goals:
             if self._leading:
                 self.hit("old_leader_lives")
             self._leading[node_id] = fact.term
+            if server.local_now - self._stood_at.get(node_id, server.local_now) > ELECTION_S[1]:
+                self.hit("elected_late")
+            if fact.old == "pre_candidate":
+                self.hit("elected_as_pre_candidate")
+        elif fact.new == "candidate":
+            self._stood_at[node_id] = server.local_now
         elif fact.old == "leader":
             self.hit("leader_stepped_down_quorum" if "majority" in fact.reason else "leader_stepped_down_term")
         elif fact.old == "candidate" and fact.new == "pre_candidate":

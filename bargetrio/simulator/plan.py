@@ -44,7 +44,12 @@ LINK_KINDS: Final[dict[Kind, str]] = {
     "backups": "snapshots are asked for at any moment, as a backup does",
 }
 """Drawn after everything else, so that what a seed draws of the older kinds is what it was."""
-KINDS.update(LINK_KINDS)
+DISK_KINDS: Final[dict[Kind, str]] = {
+    "late_syncs": "syncs take up to 1.8 s, three longest election timeouts, on one node, some or all, also after the healing",
+}
+"""Drawn after those."""
+LATER_KINDS: Final = {**LINK_KINDS, **DISK_KINDS}
+KINDS.update(LATER_KINDS)
 
 
 STACK_KINDS: Final = (
@@ -63,7 +68,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     loss: float
     duplication: float
     late: float
-    disk_s: tuple[float, float]
+    disk_s: tuple[tuple[float, float], ...]
+    """How long a write and its sync take, for each node."""
+    late_disks: frozenset[int]
+    """The nodes whose disks stay as slow as that when all else heals."""
     clock_rates: tuple[float, ...]
     snapshot_policies: tuple[SnapshotPolicy, ...]
     """One for each node: in three of five seeds most take one every 5 to 50 entries, else hardly anybody does."""
@@ -102,8 +110,8 @@ class NarrowEnd(Struct, frozen=True, kw_only=True):
 
 def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> Plan:
     """Draw the faults of a seed from `random`; those that are not `allowed` are off, and change nothing of the others' draw."""
-    on = [kind for kind in KINDS if kind not in LINK_KINDS and random.random() < 0.5]
-    loss, duplication, late = random.uniform(0, 0.3), random.uniform(0, 0.5), random.uniform(0, 0.2)
+    on = [kind for kind in KINDS if kind not in LATER_KINDS and random.random() < 0.5]
+    loss, duplication, late_messages = random.uniform(0, 0.3), random.uniform(0, 0.5), random.uniform(0, 0.2)
     rates = tuple(random.uniform(0.9, 1.1) for _ in range(nodes))
     slow = random.uniform(0.005, 0.2)
     often, damage = random.random() < 0.6, random.uniform(0, 0.1)
@@ -115,18 +123,24 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
         (start, start + random.uniform(0.5, 3)) for start in (random.uniform(0, 20) for _ in range(random.randint(0, 4)))
     )
     on += [kind for kind in LINK_KINDS if random.random() < 0.5]
-    kinds = tuple(kind for kind in on if allowed is None or kind in allowed)
     bytes_s = tuple(_between(random, 12_500, 12_500_000) for _ in range(nodes * (nodes - 1)))
     pipeline, unsent_bytes = _pipeline(random), random.choice((5_000, 50_000, 500_000))
     narrow_end = _narrow_end(random) if random.random() < 0.4 else None
+    on += [kind for kind in DISK_KINDS if random.random() < 0.5]
+    kinds = tuple(kind for kind in on if allowed is None or kind in allowed)
+    disk_s = (0.0002, slow if "slow_disks" in kinds else 0.002)
+    late_disks = _late_disks(random, nodes)
+    late = late_disks if "late_syncs" in kinds else {}
     return Plan(
         nodes=nodes,
         drawn=tuple(on),
         kinds=kinds,
         loss=loss if "loss" in kinds else 0.0,
         duplication=duplication if "duplication" in kinds else 0.0,
-        late=late if "delays" in kinds else 0.0,
-        disk_s=(0.0002, slow if "slow_disks" in kinds else 0.002),
+        late=late_messages if "delays" in kinds else 0.0,
+        disk_s=tuple(late.get(node_id, disk_s) for node_id in range(nodes)),
+        late_disks=frozenset(late),
+        end_at=80.0 if late else 30.0,
         snapshot_policies=policies,
         quiet=quiet,
         chunk_bytes=chunk_bytes * (40 if "large_values" in kinds else 1),
@@ -167,3 +181,11 @@ def _narrow_end(random: Random) -> NarrowEnd:
     bytes_s = _between(random, 25_000, 400_000)
     value_bytes = int(bytes_s * random.uniform(1.0, 2.0))
     return NarrowEnd(bytes_s=bytes_s, value_bytes=value_bytes, chunk_bytes=int(bytes_s * random.uniform(0.2, 1.5)))
+
+
+def _late_disks(random: Random, nodes: int) -> dict[int, tuple[float, float]]:
+    """Draw which disks have syncs that outlast an election timeout, and how long they take at least and at most."""
+    longest = random.uniform(0.3, 1.8)
+    shortest = random.choice((0.0002, 0.9 * longest))
+    count = random.choice((1, random.randint(1, nodes), nodes))
+    return dict.fromkeys(sorted(random.sample(range(nodes), count)), (shortest, longest))

@@ -21,7 +21,7 @@ from bargetrio.raft.messages import Message, NodeId
 from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator import accounts, linearizability
-from bargetrio.simulator.clients import CLIENTS, KEYS, Call, Client
+from bargetrio.simulator.clients import CLIENTS, GIVE_UP_S, KEYS, Call, Client
 from bargetrio.simulator.goals import Goals
 from bargetrio.simulator.invariants import Invariants
 from bargetrio.simulator.linearizability import Operation
@@ -40,7 +40,10 @@ MOST_STEPS: Final = 2_000_000
 """A seed that needs more goes round in circles."""
 LOOK_S: Final = 0.1
 QUIET_S: Final = 0.5
-"""So long after the last answer nothing is waited for any more."""
+"""So long after the last answer nothing is waited for any more; where disks are late, after `LATE_QUIET_S`."""
+LATE_QUIET_S: Final = 6.0
+LATE_GIVE_UP_S: Final = 10.0
+"""So long the last requests wait where disks are late: a write waits for the one before it and for its own sync."""
 HASH_FACTS: Final = 200
 """So many facts of the trace are hashed at once."""
 
@@ -201,8 +204,9 @@ class Seed:
         self.go_on(self.plan.clients_until)
         self._come_to_rest()
         if self.plan.narrow_end is not None:
+            self.nemesis.heal_disks()
             NarrowEnd(self, self.plan.narrow_end).run()
-        self.go_on(self.world.now + QUIET_S)
+        self.go_on(self.world.now + (LATE_QUIET_S if self.plan.late_disks else QUIET_S))
         self._judge()
 
     def go_on(self, until: float) -> None:
@@ -213,7 +217,8 @@ class Seed:
     def _come_to_rest(self) -> None:
         """After the healing: a leader, a new committed write, the same state everywhere, and a last read of every key."""
         world, plan = self.world, self.plan
-        reader = Client(CLIENTS, world, self.servers, self.history, 0.0)
+        give_up_s = LATE_GIVE_UP_S if plan.late_disks else GIVE_UP_S
+        reader = Client(CLIENTS, world, self.servers, self.history, 0.0, give_up_s=give_up_s)
         last: Call | None = None
         reads: list[Call] = []
         while world.now < plan.end_at:

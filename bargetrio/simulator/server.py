@@ -80,7 +80,7 @@ class Server:
         self.paused_until = 0.0
         self._first_turns: list[float] = []
         """When each peer's reader gets its first turn after the pause."""
-        self.disk_s = plan.disk_s
+        self.disk_s = plan.disk_s[node_id]
         self.save_s, self.piece_s = plan.save_s[node_id], plan.piece_s[node_id]
         self.was_damaged = ""
         self.reads_open = self.writes_open = 0

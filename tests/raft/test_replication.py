@@ -136,11 +136,11 @@ def test_a_write_in_flight_makes_nothing_durable_that_was_cut_meanwhile() -> Non
     """BUG-26, at the bookkeeping itself."""
     durability = Durability(0)
     durability.remember_entries(1, list(entries("1 1")), 11)
-    write = durability.next_write()
+    write = durability.next_write(0.0)
     assert write is not None
     durability.remember_truncation(1, 0, 0)
     durability.remember_entries(1, list(entries("2")), 2)
-    durability.persisted(write.number)
+    durability.persisted(write.number, 0.0)
     assert durability.durable_index == 0
 
 

@@ -61,6 +61,7 @@ def test_bytes_of_a_leader_of_an_earlier_term_count_no_more() -> None:
     node.step(append()).sync()
     node.core.set_term(2, 2, "")
     node.core.become_follower(node.now, term=2, leader_id=None, reason="")
+    node.perform().sync()
     bytes_come(node, 1, ELECTION_S[1] + 0.02)
     assert node.core.role.name == "pre_candidate"
 

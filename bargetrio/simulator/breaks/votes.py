@@ -9,7 +9,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.durability import Durability
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import VoteReply, VoteRequest
-from bargetrio.raft.roles import Candidate, Follower, Leader
+from bargetrio.raft.roles import DISK_DECIDES, Candidate, Follower, Leader, PreCandidate
 from bargetrio.simulator.breaks.registry import Patches, as_of_this_term, breaks, lets_through, misreads
 
 
@@ -113,3 +113,28 @@ def no_check_quorum(patches: Patches) -> None:
             replication.send_empty(core, leader, peer, progress)
 
     patches.set(replication, "on_heartbeat_deadline", on_heartbeat_deadline)
+
+
+@breaks("an election waits for the disks: a candidate's time begins when its vote is on its own", "5.2; BUG-09")
+def election_timer_runs_during_the_sync(patches: Patches) -> None:
+    stand, ask, vote = Core.become_candidate, Core.become_pre_candidate, election.on_vote_request
+
+    def become_candidate(self: Core, now: float, reason: str) -> Candidate:
+        role = stand(self, now, reason)
+        role.election_deadline = self.new_election_deadline(now)
+        return role
+
+    def become_pre_candidate(self: Core, now: float, reason: str) -> PreCandidate:
+        role = ask(self, now, reason)
+        role.votes = set()
+        return role
+
+    def on_vote_request(core: Core, message: VoteRequest, now: float) -> None:
+        vote(core, message, now)
+        if isinstance(core.role, Follower) and core.role.election_deadline == DISK_DECIDES:
+            core.role.election_deadline = core.new_election_deadline(now)
+
+    patches.set(Core, "become_candidate", become_candidate)
+    patches.set(Core, "become_pre_candidate", become_pre_candidate)
+    patches.set(election, "on_vote_request", on_vote_request)
+    patches.set(election, "waits_for_disk", lambda core, now: False)
