@@ -129,9 +129,12 @@ class Client:
         return bool(self.admin.ask("POST", f"/nodes/{node_id}/kill", having="changed")["changed"])
 
     def revive(self, node_id: int) -> bool:
-        """Start a node again; return whether that was needed."""
+        """Start a node again; return whether that was needed. Raises BargeError, too, if it was killed while it started."""
         check_node_id(node_id)
-        return bool(self.admin.ask("POST", f"/nodes/{node_id}/revive", having="changed", timeout_s=60)["changed"])
+        found = self.admin.ask("POST", f"/nodes/{node_id}/revive", having="changed", timeout_s=60)
+        if found.get("state") == "killed":
+            raise BargeError("bad_request", f"node {node_id} was killed while it started")
+        return bool(found["changed"])
 
     def readmit(self, node_id: int) -> None:
         """Take in a node whose disk was lost and replaced."""

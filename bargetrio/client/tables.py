@@ -10,7 +10,14 @@ from typing import Any, Final, NamedTuple
 SHOWN_CHARACTERS: Final = 60
 """So much of a value a table shows."""
 
-_STYLES: Final = {"leader": "bold green", "running": "green", "killed": "red", "crashed": "red", "unreachable": "yellow"}
+_STYLES: Final = {
+    "leader": "bold green",
+    "running": "green",
+    "starting": "yellow",
+    "killed": "red",
+    "crashed": "red",
+    "unreachable": "yellow",
+}
 
 
 class Column(NamedTuple):

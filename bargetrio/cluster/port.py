@@ -19,7 +19,7 @@ from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, Li
 BACKUP_WAIT_S: Final = 120.0
 """So long a backup waits for a snapshot to be taken; a million keys take some 8 s."""
 
-NodeState = Literal["running", "killed", "crashed", "unreachable"]
+NodeState = Literal["starting", "running", "killed", "crashed", "unreachable"]
 
 
 class PeerView(Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """The nodes of this daemon: a slot each, in which one life follows another.
 
-Killed and crashed are states of the slot, not roles of Raft. Whatever comes out of a node's life ends in its slot: no error of
-one node ends another.
+Starting, killed and crashed are states of the slot, not roles of Raft. Whatever comes out of a node's life ends in its slot: no
+error of one node ends another.
 """
 
 import logging
@@ -76,33 +76,41 @@ class Slot:
         return self.state == "running" and self._node is not None and now - self._node.last_turn > STILL_S
 
     async def start(self, nursery: trio.Nursery) -> None:
-        """Begin a life; return once it has recovered and listens, or once it is clear that it can't: then state is crashed.
+        """Begin a life; return once it runs, or once it is clear that it won't: then state is crashed, or killed.
 
-        Must not be cancelled half-way: a node that starts is in nobody's care until it has a slot.
+        Cancelling this does not end the life; `crash` does, at any moment.
         """
         with trio.CancelScope(shield=True):
-            await nursery.start(self._live)
+            async with self._lock:
+                await nursery.start(self._live)
 
     def crash(self, task: str = "kill") -> bool:
         """End the life at once, as a crash does; return whether there was one. The slot is free again when `ended` says so."""
-        if self.state != "running" or self._node is None:
+        if self.state not in ("starting", "running"):
             return False
         self.state = "killed"
         self.reason = task
-        self._node.fence()
+        if self._node is not None:
+            self._node.fence()
         self._sink.record(self.node_id, NodeKilled())
         self._scope.cancel()
         return True
 
     async def kill(self) -> bool:
-        """Crash the node; return whether it lived. Its port refuses on return; its last sync may still run."""
+        """Crash the node; return whether it lived, or was starting. Its port refuses on return; its last sync may still run.
+
+        One that recovers at this moment ends as soon as the disk's thread lets it, and never runs.
+        """
         changed = self.crash()
         with trio.move_on_after(KILL_WAIT_S):
             await self._ended.wait()
         return changed
 
     async def revive(self, nursery: trio.Nursery) -> bool:
-        """Begin a new life if there is none; return whether that was needed; raise BargeError(storage_failed) if it can't."""
+        """Begin a new life if there is none; return whether that was needed; raise BargeError(storage_failed) if it can't.
+
+        Somebody may kill the node while it starts: then the state tells so, and the node does not run.
+        """
         async with self._lock:  # two revives at once begin one life
             if self.state == "running":
                 return False
@@ -111,8 +119,9 @@ class Slot:
             if waited.cancelled_caught:
                 raise BargeError("storage_failed", f"node {self.node_id} still waits for its disk from before it was killed")
             self._sink.record(self.node_id, NodeRevived())
-            await self.start(nursery)
-            if self.status() is None:
+            with trio.CancelScope(shield=True):
+                await nursery.start(self._live)
+            if self.state == "crashed":
                 raise BargeError("storage_failed", f"node {self.node_id} can't start: {self.reason}")
             return True
 
@@ -120,6 +129,7 @@ class Slot:
         started = _Started(task_status, self)
         self._ended = trio.Event()
         self._scope = trio.CancelScope()
+        self.state, self.reason = "starting", ""
         try:
             with self._scope:
                 self._node = self._make_node(self.node_id)
@@ -158,8 +168,9 @@ class _Started:
         self._told = False
 
     def started(self, value: None = None) -> None:
-        """The node listens."""
-        self._slot.state, self._slot.reason = "running", ""
+        """The node listens; if it was killed meanwhile, it ends at its next checkpoint."""
+        if self._slot.state == "starting":
+            self._slot.state = "running"
         self.over()
 
     def over(self) -> None:

@@ -72,13 +72,16 @@ class Supervisor:
     # -- life ------------------------------------------------------------------------------------------------------------
 
     async def start(self, nursery: trio.Nursery, forwarder: Forwarder) -> dict[int, str]:
-        """Start all own nodes in `nursery`, side by side; return why those that can't start can't."""
+        """Start all own nodes in `nursery`, side by side; return why those that can't start can't.
+
+        One that was killed meanwhile, as by a signal that stops the daemon, could have started.
+        """
         self._nursery = nursery
         self.forwarder = forwarder
         async with trio.open_nursery() as starting:
             for slot in self._slots.values():
                 starting.start_soon(slot.start, nursery)
-        return {node_id: slot.reason for node_id, slot in self._slots.items() if slot.status() is None}
+        return {node_id: slot.reason for node_id, slot in self._slots.items() if slot.state == "crashed"}
 
     def stop(self) -> None:
         """Crash everything of this daemon: storage first, nothing is waited for; slow disks are let go."""

@@ -20,7 +20,7 @@ from msgspec import Struct
 from bargetrio.eventlog.event import KINDS, Event
 from bargetrio.eventlog.sentences import sentence
 
-ROLES: Final = ("leader", "candidate", "pre_candidate", "follower", "killed", "crashed", "unreachable")
+ROLES: Final = ("leader", "candidate", "pre_candidate", "follower", "starting", "killed", "crashed", "unreachable")
 
 _STYLE: Final = '<link rel="icon" href="/static/icon.svg">\n<link rel="stylesheet" href="/static/page.css">\n'
 _SCRIPT: Final = re.compile(r'<script src="/static/(\w+\.js)" defer></script>')

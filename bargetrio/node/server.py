@@ -184,9 +184,7 @@ class Node:
         return self._driver.store
 
     def fence(self) -> None:
-        """Cut disk and network at once."""
-        if self._fenced:
-            return
+        """Cut disk and network at once; again at the end of `run`, for what came into being after a kill in its beginning."""
         self._fenced = True
         if self._driver is not None:
             self._driver.fence()

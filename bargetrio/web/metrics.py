@@ -13,7 +13,7 @@ from bargetrio.cluster.port import Cluster, Histogram, NodeFigures, NodeGauges, 
 from bargetrio.eventlog.event import KINDS
 
 ROLES: Final = ("follower", "pre_candidate", "candidate", "leader")
-STATES: Final = ("running", "killed", "crashed")
+STATES: Final = ("starting", "running", "killed", "crashed")
 NODE: Final = ("node",)
 PEER: Final = ("node", "peer")
 

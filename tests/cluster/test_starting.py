@@ -1,0 +1,179 @@
+"""A node that starts can be killed: then it never runs, whatever its recovery does."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from bargetrio.cluster.slots import Slot
+from bargetrio.node.server import Node
+from bargetrio.protocol.errors import BargeError
+from bargetrio.storage.real_disk import RealDisk
+from tests.cluster.house import House
+
+
+class SlowToRecover(RealDisk):
+    """A disk on which nothing can be listed until it is let go."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.is_asked = threading.Event()
+        self.is_free = threading.Event()
+
+    def list(self, folder: str) -> list[str]:
+        self.is_asked.set()
+        assert self.is_free.wait(20)
+        return super().list(folder)
+
+
+@contextmanager
+def slow_disks(house: House) -> Iterator[list[SlowToRecover]]:
+    """Give nodes that start from now on such disks; let all go at the end."""
+    disks: list[SlowToRecover] = []
+
+    def make(node_id: int) -> SlowToRecover:
+        disks.append(SlowToRecover(house.folder / f"node-{node_id}"))
+        return disks[-1]
+
+    house.disk_of = make
+    try:
+        yield disks
+    finally:
+        for disk in disks:
+            disk.is_free.set()
+
+
+async def test_a_kill_in_a_long_recovery_is_a_kill(tmp_path: Path) -> None:
+    """It answers at once, and truly; when the disk is done the node does not run, and a revive works after that."""
+    house = House(tmp_path)
+    async with house.open(), trio.open_nursery() as nursery:
+        victim = (await house.leader() + 1) % 3
+        await house.supervisor.kill(victim)
+        with slow_disks(house) as disks:
+            answers: list[str] = []
+
+            async def revive() -> None:
+                answers.append((await house.supervisor.revive(victim)).state)
+
+            nursery.start_soon(revive)
+            await house.until(lambda: bool(disks) and disks[0].is_asked.is_set())
+            assert house.state(victim) == ("starting", "")
+            assert house.supervisor.status()["local_nodes"][str(victim)] == "starting"
+            assert not house.supervisor.can_lead(victim)
+            began = trio.current_time()
+            answer = await house.supervisor.kill(victim)
+            assert (answer.state, answer.changed) == ("killed", True)
+            assert trio.current_time() - began < 1
+            assert (await house.supervisor.kill(victim)).changed is False
+            disks[0].is_free.set()
+            await house.until(lambda: bool(answers))
+            assert answers == ["killed"]
+            await trio.sleep(0.3)
+            assert house.state(victim)[0] == "killed"
+            host, port = house.addresses[victim].split(":")
+            with pytest.raises(OSError):
+                await trio.open_tcp_stream(host, int(port))
+        house.disk_of = lambda node_id: RealDisk(house.folder / f"node-{node_id}")
+        answer = await house.supervisor.revive(victim)
+        assert (answer.state, answer.changed) == ("running", True)
+        await house.put("after")
+        kinds = [kept.fact.kind for kept in house.recorder.page(None, nodes=frozenset({victim}), limit=10_000).events]
+        told = [kind for kind in kinds if kind in ("node_killed", "node_revived", "node_recovered", "node_crashed")]
+        assert told == ["node_recovered", "node_killed", "node_revived", "node_killed", "node_revived", "node_recovered"]
+
+
+async def test_a_revive_meets_a_node_that_was_killed_while_it_recovers(tmp_path: Path) -> None:
+    """It waits until the disk has let the killed life go, and begins another one: never two on a folder."""
+    house = House(tmp_path)
+    async with house.open(), trio.open_nursery() as nursery:
+        victim = (await house.leader() + 1) % 3
+        await house.supervisor.kill(victim)
+        with slow_disks(house) as disks:
+            nursery.start_soon(house.supervisor.revive, victim)
+            await house.until(lambda: bool(disks) and disks[0].is_asked.is_set())
+            await house.supervisor.kill(victim)
+            nursery.start_soon(house.supervisor.revive, victim)
+            await trio.sleep(0.2)
+            assert len(disks) == 1
+            disks[0].is_free.set()
+            await house.until(lambda: len(disks) == 2)
+            disks[1].is_free.set()
+            await house.until(lambda: house.state(victim)[0] == "running")
+
+
+async def test_a_node_that_says_it_runs_after_it_was_killed_does_not(tmp_path: Path) -> None:
+    """The kill comes between its last wait and its word."""
+    house = House(tmp_path)
+    slots: list[Slot] = []
+
+    class KilledAtTheLastMoment(Node):
+        async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            class Started:
+                def started(self, value: None = None) -> None:
+                    slots[0].crash()
+                    task_status.started()
+
+            await super().run(Started())
+
+    normal = house.node_of
+    async with house.open():
+        victim = (await house.leader() + 1) % 3
+        slots.append(house.supervisor._slots[victim])
+        await house.supervisor.kill(victim)
+
+        def make(node_id: int) -> Node:
+            node = house.make_node(node_id)
+            node.__class__ = KilledAtTheLastMoment
+            return node
+
+        house.node_of = make
+        answer = await house.supervisor.revive(victim)
+        assert (answer.state, answer.changed) == ("killed", True)
+        await trio.sleep(0.2)
+        assert house.state(victim)[0] == "killed"
+        host, port = house.addresses[victim].split(":")
+        with pytest.raises(OSError):
+            await trio.open_tcp_stream(host, int(port))
+        house.node_of = normal
+        assert (await house.supervisor.revive(victim)).state == "running"
+
+
+async def test_a_start_that_fails_is_still_told(tmp_path: Path) -> None:
+    """Crashed, not killed."""
+    house = House(tmp_path)
+    async with house.open():
+        victim = (await house.leader() + 1) % 3
+        await house.supervisor.kill(victim)
+
+        def broken(node_id: int) -> Node:
+            raise OSError(5, "no disk")
+
+        house.node_of = broken
+        with pytest.raises(BargeError, match="no disk"):
+            await house.supervisor.revive(victim)
+        assert house.state(victim) == ("crashed", "no disk")
+
+
+async def test_a_daemon_can_be_stopped_while_a_node_recovers(tmp_path: Path) -> None:
+    """What stops it kills the node that starts; that is no failure to start."""
+    house = House(tmp_path)
+    with slow_disks(house) as disks:
+        problems: list[dict[int, str]] = []
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+
+                async def start() -> None:
+                    problems.append(await house.supervisor.start(nursery, None))  # type: ignore[arg-type]
+
+                nursery.start_soon(start)
+                await house.until(lambda: len(disks) == 3 and all(disk.is_asked.is_set() for disk in disks))
+                house.supervisor.stop()
+                for disk in disks:
+                    disk.is_free.set()
+                await house.until(lambda: bool(problems))
+                nursery.cancel_scope.cancel()
+    assert problems == [{}]
+    assert [house.state(node_id)[0] for node_id in range(3)] == ["killed"] * 3
