@@ -12,6 +12,7 @@ import msgspec
 import yaml
 from msgspec import Struct
 
+from bargetrio.files import configured_path
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.limits import MAX_INT
 
@@ -136,7 +137,7 @@ class _Reader:
         cluster = self._text_of(fields.get("cluster"), root, "cluster", _cluster_name) or ""
         nodes = self._nodes(fields.get("nodes"), root)
         api = self._api(fields.get("api"), root, nodes)
-        data_dir = self._text_of(fields.get("data_dir"), root, "data_dir", _not_empty) or "."
+        data_dir = self._text_of(fields.get("data_dir"), root, "data_dir", configured_path)
         timing = self._timing(fields.get("timing"))
         snapshots = self._snapshots(fields.get("snapshots"))
         hosts = self._hosts(fields.get("allowed_hosts"))
@@ -151,7 +152,7 @@ class _Reader:
             path=self._path,
             cluster=cluster,
             api=api,
-            data_dir=Path(folder) if folder else (self._path.parent / data_dir).absolute(),
+            data_dir=Path(folder) if folder else (self._path.parent / configured_path(data_dir or ".")).absolute(),
             timing=timing,
             snapshots=snapshots,
             nodes=nodes,
@@ -288,10 +289,10 @@ class _Reader:
     def _secret(self, node: Any, name: str) -> bytes | None:
         if node is None:
             return None
-        value = self._text_of(node, node, name, _not_empty)
+        value = self._text_of(node, node, name, configured_path)
         if value is None:
             return None
-        path = Path(os.environ.get("CREDENTIALS_DIRECTORY") or self._path.parent) / value
+        path = Path(os.environ.get("CREDENTIALS_DIRECTORY") or self._path.parent) / configured_path(value)
         try:
             secret = path.read_bytes().strip()
             mode = stat.S_IMODE(path.stat().st_mode)

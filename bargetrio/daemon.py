@@ -19,7 +19,7 @@ from typing import Final
 
 import trio
 
-from bargetrio import garbage
+from bargetrio import console, garbage
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
 from bargetrio.cluster.forward import Forwarder
@@ -62,6 +62,7 @@ def serve(
     configuration: Configuration, node_ids: list[int] | None, *, debug: bool = False, events_file: Path | None = None
 ) -> int:
     """Run until Ctrl-C or SIGTERM; return the exit code. Raises CannotStart."""
+    console.keep_running()  # OWN-29
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     _raise_file_limit()
     daemon = Daemon(configuration, node_ids, debug=debug, events_file=events_file)
@@ -144,7 +145,7 @@ class Daemon:
     async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         """Stop at the first signal, in the middle of a recovery too."""
         async for number in signals:
-            _say(f"stopping ({signal.Signals(number).name})")
+            console.say(f"stopping ({signal.Signals(number).name})")
             self._stop(nursery)
             return
 
@@ -259,7 +260,7 @@ class Daemon:
             node = self._configuration.node(node_id)
             lines.append(f"  node {node_id}  {node.listen}  data in {self._configuration.data_dir / f'node-{node_id}'}")
         lines += [f"  page    http://{self._api}/", f"  API     http://{self._api}/keys  (docs/rest.md)", "  Ctrl-C stops it"]
-        _say("\n".join(lines))
+        console.say("\n".join(lines))
 
     async def _print_leader(self) -> None:
         """Say who leads, whenever that changes."""
@@ -269,7 +270,7 @@ class Daemon:
             known = self._supervisor.known_leader()
             if known is not None and (known.leader, known.term) != last:
                 last = known.leader, known.term
-                _say(f"leader: node {known.leader} in term {known.term}")
+                console.say(f"leader: node {known.leader} in term {known.term}")
             await trio.sleep(0.1)
             with trio.move_on_after(STATUS_S):  # what a node knows of a leader may change without an event
                 await self._recorder.wait(seen)
@@ -336,16 +337,6 @@ async def caged(name: str, work: Callable[[], Awaitable[None]]) -> None:
         except Exception as problem:
             log.error("%s failed: %s: %s", name, type(problem).__name__, problem)
         await trio.sleep(AGAIN_S)
-
-
-def _say(text: str) -> None:
-    """Print it. If nobody reads any more (`bargetrio serve | head`), say it to nobody: that is no reason to stop."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:
-        nobody = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nobody, sys.stdout.fileno())  # or the interpreter complains at its end of what is still to be flushed
-        os.close(nobody)
 
 
 def _raise_file_limit() -> None:

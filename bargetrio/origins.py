@@ -37,7 +37,7 @@ def settings(configuration: Configuration) -> list[Setting]:
 class _Settings:
     def __init__(self, configuration: Configuration) -> None:
         self._found = configuration
-        self._root = yaml.compose(configuration.path.read_text(), Loader=yaml.SafeLoader)
+        self._root = yaml.compose(configuration.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
 
     def all(self) -> list[Setting]:
         found = self._found

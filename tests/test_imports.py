@@ -1,6 +1,7 @@
 """The table of rooms in docs/architecture.md: who may import whom, and what must never be used where."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +15,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": {"raft"},
     "transport": {"protocol", "raft"},
     "node": {"protocol", "raft", "kv", "storage", "transport", "eventlog"},
-    "eventlog": {"raft"},
+    "eventlog": {"raft", "console", "files"},
     "cluster": {"protocol", "raft", "storage", "transport", "node", "eventlog"},
     "web": {"protocol", "cluster", "eventlog"},
-    "client": {"protocol"},
-    "cli": {"protocol", "client", "eventlog", "simulator", "config", "origins", "daemon", "kv", "storage"},
-    "simulator": {"protocol", "raft", "kv", "storage", "eventlog"},
+    "client": {"protocol", "console"},
+    "cli": {"protocol", "client", "eventlog", "console", "files", "simulator", "config", "origins", "daemon", "kv", "storage"},
+    "simulator": {"protocol", "raft", "kv", "storage", "eventlog", "console", "files"},
 }
 
 NEVER: dict[str, set[str]] = {
@@ -88,6 +89,19 @@ def test_nothing_in_raft_kv_and_simulator_uses_the_global_dice() -> None:
                 assert not (isinstance(node, ast.Import) and any(alias.name == "random" for alias in node.names)), path
                 if isinstance(node, ast.ImportFrom) and node.module == "random":
                     assert [alias.name for alias in node.names] == ["Random"], path
+
+
+def test_only_the_console_prints() -> None:
+    """Whoever prints for itself forgets that the stream may be closed, full, or without the character."""
+    wrong: list[str] = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                if called in ("print", "click.echo", "click.secho") or re.match(r"sys\.std(in|out|err)\.(?!isatty)", called):
+                    wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {called}")
+    allowed = ("console.py:", "cli/shared.py:")
+    assert [place for place in wrong if not place.startswith(allowed)] == []
 
 
 def test_client_commands_never_import_the_server() -> None:

@@ -7,9 +7,10 @@ faults.py    partition, cut, slow-link, ..., heal          serving.py   serve, d
 settings.py  config check, config show                     backup.py    snapshot save, inspect, restore
 completion.py  Tab in bash, zsh and fish                  events.py    the event log as lines, followed
 ```
-Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 not found, 4 precondition failed, 5 unavailable, 6 outcome unknown, 130
-interrupted. May import client, protocol, the configuration, and eventlog's sentences; whatever more a command needs (the server,
-the simulator) it imports when it runs, so that the others start fast. Start at main.py.
+Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 not found, 4 precondition failed, 5 unavailable, 6 outcome unknown,
+7 answer not written, 130 interrupted. May import client, protocol, console, files, the configuration, and eventlog's sentences;
+whatever more a command needs (the server, the simulator) it imports when it runs, so that the others start fast. Start at
+main.py.
 """
 
 from bargetrio.cli.main import cli, main

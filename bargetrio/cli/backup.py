@@ -1,14 +1,15 @@
 """`bargetrio snapshot save | inspect | restore`: backups of a running cluster, and new clusters from them."""
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
 
 import click
 
+from bargetrio import console
 from bargetrio.cli.shared import Place, config_option, fail, load_configuration, place_options
+from bargetrio.files import UserPath
 
 if TYPE_CHECKING:
     from bargetrio.storage.snapshots import SnapshotReader
@@ -22,7 +23,7 @@ def snapshot() -> None:
 
 
 @snapshot.command()
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file", type=UserPath(dir_okay=False))
 @place_options
 def save(place: Place, file: str) -> None:
     """Write everything that is committed now into FILE; an existing one is replaced when the new one is whole."""
@@ -53,12 +54,12 @@ def save(place: Place, file: str) -> None:
     except OSError as problem:
         part.unlink(missing_ok=True)
         fail(f"{file}: {problem.strerror or problem}", 1)
-    click.echo(f"{file}: everything up to index {headers['barge-index']}, {size:,} bytes")
+    console.say(f"{file}: everything up to index {headers['barge-index']}, {size:,} bytes")
 
 
 @snapshot.command()
 @click.option("--keys", "show_keys", is_flag=True, help="Print every key as a JSON line, as POST /keys takes it.")
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file", type=UserPath(dir_okay=False))
 def inspect(show_keys: bool, file: str) -> None:
     """Check every line of FILE, a backup or a file of a node's snapshots folder, and say what it holds."""
     import msgspec
@@ -76,24 +77,23 @@ def inspect(show_keys: bool, file: str) -> None:
             found = decode_slice(line)
             keys += len(found)
             if show_keys:
-                sys.stdout.write("".join(line_of(key, stored).decode() + "\n" for key, stored in found.items()))
+                console.say_json(*(line_of(key, stored) for key, stored in found.items()))
     except (StorageError, OSError) as problem:
         fail(str(problem), 1)
     except ValueError as problem:
         fail(f"{file} holds what is no keys: {problem}", 1)
     start, meta = reader.start, reader.meta
     nodes = ", ".join(str(member) for member in start.members)
-    click.echo(
+    (console.complain if show_keys else console.say)(
         f"cluster {start.cluster}, nodes {nodes}: {keys:,} keys at index {start.last_index} of term {start.last_term}\n"
-        f"{meta.size:,} bytes, CRC-32 {meta.checksum:08x}, log digest {start.digest:08x}: whole",
-        err=show_keys,
+        f"{meta.size:,} bytes, CRC-32 {meta.checksum:08x}, log digest {start.digest:08x}: whole"
     )
 
 
 @snapshot.command()
 @config_option
 @click.option("--node", "node_ids", type=int, multiple=True, help="Make only this node's folder (may repeat); default: all.")
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file", type=UserPath(dir_okay=False))
 def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
     """Begin a new cluster with the state in FILE: make its data folders, which must not be there. Start none before all are made.
 
@@ -129,7 +129,7 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
                 members=known,
                 make_store_id=lambda: secrets.token_hex(16),
             )
-            click.echo(f"{folder}: everything up to index {made.last_index}")
+            console.say(f"{folder}: everything up to index {made.last_index}")
     except (StorageError, OSError) as problem:
         fail(str(problem), 1)
     except ValueError as problem:

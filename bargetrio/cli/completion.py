@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from bargetrio import console
 from bargetrio.cli.shared import Place
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def completion(context: click.Context, shell: str) -> None:
     program = context.find_root()
     # Not .source(): it asks bash for its version first, and on the standard output of the script that we print.
     script = found(program.command, {}, program.info_name or "bargetrio", VARIABLE)
-    click.echo(script.source_template % script.source_vars())
+    console.say(script.source_template % script.source_vars())
 
 
 def known_keys(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-import click
+from bargetrio import console
 
 TIMING: Final = "timing: {heartbeat_ms: 50, election_ms: [200, 400]}"
 """Nobody wants to wait for a first leader; within one process that is long enough."""
@@ -37,6 +37,7 @@ def run(nodes: int, *, open_page: bool) -> int:
     """Run it until Ctrl-C; return the exit code."""
     began = time.monotonic()
     code = 0
+    console.keep_running()
     with ExitStack() as stack:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, _stop)
@@ -52,7 +53,7 @@ def run(nodes: int, *, open_page: bool) -> int:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, signal.SIG_IGN)  # it ends already
     if code:
-        click.echo(f"the cluster ended with {code}", err=True)
+        console.complain(f"the cluster ended with {code}")
     return 1 if code else 0
 
 
@@ -103,12 +104,12 @@ def first_write(process: "subprocess.Popen[bytes]", api: str, addresses: list[st
                 # Said again if nobody knows whether it was heard: the same words do no harm, and nobody else writes here yet.
                 answer = barge.put("hello", "world")
                 seconds = time.monotonic() - began
-                click.echo(f"hello=world  (index {answer.index}, term {answer.term}), {seconds:.1f} s after the start")
+                console.say(f"hello=world  (index {answer.index}, term {answer.term}), {seconds:.1f} s after the start")
                 break
     if process.poll() is not None:
         return
-    click.echo(f"page: http://{api}/")
-    click.echo(f"in another terminal: bargetrio client --endpoint {api}")
+    console.say(f"page: http://{api}/")
+    console.say(f"in another terminal: bargetrio client --endpoint {api}")
     if open_page:
         import webbrowser
 

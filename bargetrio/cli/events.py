@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Struct
 
-from bargetrio.client.tables import printable
+from bargetrio.console import printable
 from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.sentences import sentence
 from bargetrio.protocol.errors import BargeError

@@ -1,13 +1,13 @@
 """get, put, delete, list, keys."""
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bargetrio import console
 from bargetrio.cli.completion import known_keys
-from bargetrio.cli.shared import Output, asks, complain, json_line
+from bargetrio.cli.shared import TEXT, Output, asks, json_bytes
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.limits import VALUE_BYTES
 
@@ -27,7 +27,7 @@ _read_option = click.option(
 
 
 @click.command()
-@click.argument("key", shell_complete=known_keys)
+@click.argument("key", type=TEXT, shell_complete=known_keys)
 @_read_option
 @click.option("--raw", is_flag=True, help="The value's bytes and nothing else, not even a newline.")
 @asks
@@ -35,26 +35,26 @@ def get(barge: "Client", output: Output, key: str, read: "ReadLevel", raw: bool)
     """Read a key. What is not text is printed as base64, or as it is with --raw."""
     answer = barge.get(key, read=read)
     if answer.index == 0:
-        raise BargeError("not_found", f"{key} is not there")
+        raise BargeError("not_found", f"{console.printable(key)} is not there")
     if raw and not output.as_json:
         from bargetrio.protocol.validation import decode_value_b64
 
         is_text = answer.value is not None
-        click.echo((answer.value or "").encode() if is_text else decode_value_b64(str(answer.value_b64)), nl=False)
+        console.say_bytes((answer.value or "").encode() if is_text else decode_value_b64(str(answer.value_b64)))
         return
     fields = _item_fields(answer.key, answer.index, answer.value, answer.value_b64)
     output.say(answer.value if answer.value is not None else str(answer.value_b64), fields)
 
 
 @click.command()
-@click.argument("key", shell_complete=known_keys)
-@click.argument("value")
+@click.argument("key", type=TEXT, shell_complete=known_keys)
+@click.argument("value", type=TEXT)
 @click.option("--if-index", type=click.IntRange(0), help="Only if the key's last change has this index (0: it does not exist).")
 @click.option("--if-absent", is_flag=True, help="Only if the key is new.")
 @asks
 def put(barge: "Client", output: Output, key: str, value: str, if_index: int | None, if_absent: bool) -> None:
     """Write a key; VALUE - is read from standard input, every byte of it."""
-    data: str | bytes = sys.stdin.buffer.read(VALUE_BYTES + 1) if value == "-" else value
+    data: str | bytes = console.read_input(VALUE_BYTES + 1) if value == "-" else value
     answer = barge.put(key, data, if_index=if_index, if_absent=if_absent)
     fields: dict[str, Any] = {"key": answer.key, "index": answer.index, "term": answer.term}
     if isinstance(answer.created, bool):
@@ -63,21 +63,21 @@ def put(barge: "Client", output: Output, key: str, value: str, if_index: int | N
 
 
 @click.command()
-@click.argument("key", shell_complete=known_keys)
+@click.argument("key", type=TEXT, shell_complete=known_keys)
 @click.option("--if-index", type=click.IntRange(0), help="Only if the key's last change has this index.")
 @asks
 def delete(barge: "Client", output: Output, key: str, if_index: int | None) -> None:
     """Remove a key."""
     answer = barge.delete(key, if_index=if_index)
     if not answer.deleted:
-        raise BargeError("not_found", f"{key} is not there")
+        raise BargeError("not_found", f"{console.printable(key)} is not there")
     fields = {"key": key, "index": answer.index, "term": answer.term, "deleted": True}
     output.say(f"index {answer.index}, term {answer.term}", fields)
 
 
 _pages = (
-    click.argument("prefix", default="", shell_complete=known_keys),
-    click.option("--after", default="", metavar="KEY", help="Begin behind this key."),
+    click.argument("prefix", type=TEXT, default="", shell_complete=known_keys),
+    click.option("--after", type=TEXT, default="", metavar="KEY", help="Begin behind this key."),
     click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="So many at most."),
     click.option("--all", "everything", is_flag=True, help="All of them, a page after the other."),
     _read_option,
@@ -102,8 +102,7 @@ def list_items(barge: "Client", output: Output, everything: bool, **asked: Any) 
     for page in walk(barge, everything=everything, **asked):
         more = page.next
         if output.as_json:
-            for item in page.items:
-                click.echo(json_line(_item_fields(item.key, item.index, item.value, item.value_b64)))
+            console.say_json(*(json_bytes(_item_fields(item.key, item.index, item.value, item.value_b64)) for item in page.items))
         else:
             rows += item_rows(page.items)
     if not output.as_json:
@@ -113,14 +112,19 @@ def list_items(barge: "Client", output: Output, everything: bool, **asked: Any) 
 
 @click.command(name="keys")
 @_paged
+@click.option("-0", "--null", is_flag=True, help="End each key with a NUL byte, and escape nothing: for xargs -0.")
 @asks
-def list_keys(barge: "Client", output: Output, everything: bool, **asked: Any) -> None:
-    """Show keys alone, in order, one a line."""
+def list_keys(barge: "Client", output: Output, everything: bool, null: bool, **asked: Any) -> None:
+    """Show keys alone, in order, one a line; a newline or another control character in a key is escaped."""
     more: str | None = None
     for page in walk(barge, everything=everything, keys_only=True, **asked):
         more = page.next
-        for item in page.items:
-            output.say(item.key, {"key": item.key, "index": item.index})
+        if output.as_json:
+            console.say_json(*(json_bytes({"key": item.key, "index": item.index}) for item in page.items))
+        elif null:
+            console.say_bytes(b"".join(item.key.encode() + b"\0" for item in page.items))
+        else:
+            console.say("".join(console.printable(item.key) + "\n" for item in page.items), newline=False)
     _tell_more(more)
 
 
@@ -137,7 +141,7 @@ def walk(
 
 def _tell_more(after: str | None) -> None:
     if after is not None:
-        complain(f"there are more: --after {after!r}, or --all")
+        console.complain(f"there are more: --after {after!r}, or --all")
 
 
 def _item_fields(key: str, index: int, value: str | None, value_b64: Any) -> dict[str, Any]:

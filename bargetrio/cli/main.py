@@ -1,10 +1,12 @@
 """Every command in one group, and how the process ends."""
 
+import errno
+import io
 import sys
 
 import click
 
-from bargetrio import __version__
+from bargetrio import __version__, console
 from bargetrio.cli import completion, faults, keys, nodes, serving, settings
 from bargetrio.cli.backup import snapshot
 from bargetrio.eventlog.replay import replay
@@ -31,15 +33,31 @@ for command in (
 
 def main() -> None:
     """Run the command line."""
+    console.prepare()
     try:
-        cli(prog_name=PROGRAM, standalone_mode=False)  # a reader that has gone (EPIPE) ends us with 1: click does that
+        cli(prog_name=PROGRAM, standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt) as problem:
         from bargetrio.client.outcome import INTERRUPTED, told_interrupted
 
         cause = problem if isinstance(problem, KeyboardInterrupt) else problem.__cause__ or problem.__context__
-        if isinstance(cause, KeyboardInterrupt):
-            click.echo(told_interrupted(cause), err=True)
+        if not isinstance(cause, KeyboardInterrupt):  # a question that was answered with no, or not at all
+            console.complain("nothing was done")
+            sys.exit(1)
+        console.complain(told_interrupted(cause))
         sys.exit(INTERRUPTED)
     except click.ClickException as problem:
-        problem.show()
+        shown = io.StringIO()
+        problem.show(shown)
+        console.complain(shown.getvalue().rstrip("\n"))
         sys.exit(problem.exit_code)
+    except console.InputLost as problem:
+        console.complain(str(problem))
+        sys.exit(2)
+    except console.OutputLost as problem:
+        from bargetrio.client.outcome import OUTPUT_LOST
+
+        console.give_up_output()
+        if problem.errno == errno.EPIPE:  # `| head`: the reader has what it wanted
+            sys.exit(1)
+        console.complain(f"{problem}; the request itself was carried out")
+        sys.exit(OUTPUT_LOST)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from bargetrio import console
 from bargetrio.cli.completion import known_nodes
-from bargetrio.cli.shared import Number, Output, asks, complain
+from bargetrio.cli.shared import Number, Output, asks
 
 if TYPE_CHECKING:
     from bargetrio.client.client import Client
@@ -44,7 +45,7 @@ def status(barge: "Client", output: Output, watch: bool, interval: float) -> Non
             problem, nodes = f"{error.code}: {error.detail}", []
         redraws = watch and output.may_draw
         if redraws:
-            click.echo(_REDRAW, nl=False)
+            console.say(_REDRAW, newline=False, styled=True)
         if redraws or (nodes, problem) != last:
             if problem:
                 output.say(problem, {"nodes": [], "error": problem})
@@ -110,7 +111,7 @@ def log(
     for event in page.events:
         output.say(line_of(event), event)
     if page.dropped and len(page.events) < limit:
-        complain(f"{page.dropped:,} older events are no longer kept")
+        console.complain(f"{page.dropped:,} older events are no longer kept")
     if follow:
-        for event in question.follow(barge, page.next, complain):
+        for event in question.follow(barge, page.next, console.complain):
             output.say(line_of(event), event)

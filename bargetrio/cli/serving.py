@@ -1,19 +1,21 @@
 """serve, demo, and the interactive client."""
 
-import io
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
 
-from bargetrio.cli.shared import Place, complain, config_option, fail, load_configuration, place_options
+from bargetrio import console
+from bargetrio.cli.shared import Place, config_option, fail, load_configuration, place_options
+from bargetrio.files import UserPath
 
 
 @click.command()
 @config_option
 @click.option("--node", "node_ids", type=int, multiple=True, help="Run only this node (may repeat); default: all.")
 @click.option("--debug", is_flag=True, help="Write log.html, the event log as one file, as the cluster runs.")
-@click.option("--events", "events_file", type=click.Path(), help="Record every event in this file, as JSON lines.")
+@click.option("--events", "events_file", type=UserPath(), help="Record every event in this file, as JSON lines.")
 def serve(config_path: str, node_ids: tuple[int, ...], debug: bool, events_file: str | None) -> None:
     """Run the nodes of the configuration, with page and REST, until Ctrl-C or SIGTERM."""
     from bargetrio.config import ConfigurationError
@@ -51,17 +53,16 @@ def client(place: Place) -> None:
     from bargetrio.client.repl import Repl
     from bargetrio.client.tables import may_colour, may_draw
 
-    if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # what is not UTF-8 is refused as a key or value, with its line
+    write = partial(console.say, styled=True)
     with place.client() as barge:
-        if not sys.stdin.isatty():
-            sys.exit(Repl(barge, click.echo).run_script(sys.stdin, complain))
+        if not console.input_is_terminal():
+            sys.exit(Repl(barge, write).run_script(console.input_lines(), console.complain))
         from bargetrio.client.repl import Paint
         from bargetrio.client.terminal import HELPER_S, reader
 
-        is_terminal = sys.stdout.isatty()
+        is_terminal = console.is_terminal()
         colours = may_colour(is_terminal=is_terminal)
         draws = may_draw(is_terminal=is_terminal)
-        repl = Repl(barge, click.echo, paint=Paint(colours=colours), fancy=draws)
+        repl = Repl(barge, write, paint=Paint(colours=colours), fancy=draws)
         with reader(lambda: place.client(hurry_s=HELPER_S), colours=colours, plain=not draws) as read:
-            sys.exit(repl.run_prompt(read, complain))
+            sys.exit(repl.run_prompt(read, partial(console.complain, styled=True)))

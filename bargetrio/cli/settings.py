@@ -4,7 +4,8 @@ import os
 
 import click
 
-from bargetrio.cli.shared import ENDPOINTS, TOKEN_FILE, Output, config_option, json_line, load_configuration
+from bargetrio import console
+from bargetrio.cli.shared import ENDPOINTS, TOKEN_FILE, Output, config_option, json_bytes, load_configuration
 
 
 @click.group()
@@ -22,7 +23,7 @@ def check(config_path: str, for_client: bool) -> None:
     """Say whether the file is right, or everything that is wrong with it."""
     found = load_configuration(config_path, for_client=for_client)
     many = "1 node" if len(found.nodes) == 1 else f"{len(found.nodes)} nodes"
-    click.echo(f"{config_path} is right: cluster {found.cluster}, {many}, page and REST at {found.api}")
+    console.say(f"{config_path} is right: cluster {found.cluster}, {many}, page and REST at {found.api}")
 
 
 @config.command()
@@ -41,8 +42,7 @@ def show(config_path: str, for_client: bool, as_json: bool) -> None:
         if os.environ.get(name)
     ]
     if as_json:
-        for setting in found:
-            click.echo(json_line(setting))
+        console.say_json(*(json_bytes(setting) for setting in found))
         return
     columns = (Column("key"), Column("value"), Column("origin"))
     Output(as_json=False).table(columns, [[one.name, one.text, one.origin] for one in found], None)

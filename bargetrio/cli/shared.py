@@ -13,6 +13,9 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 import click
 
+from bargetrio import console
+from bargetrio.files import UserPath, expanded
+
 if TYPE_CHECKING:
     from bargetrio.client.client import Client
     from bargetrio.client.tables import Column
@@ -23,6 +26,10 @@ DEFAULT_CONFIG: Final = "configuration.yml"
 ENDPOINTS: Final = "BARGE_ENDPOINTS"
 TOKEN_FILE: Final = "BARGE_TOKEN_FILE"
 TIMEOUT_S: Final = 6.0
+
+
+TEXT: Final = console.restored
+"""The type of a key or value as an argument: UTF-8, whatever the locale's encoding is."""
 
 
 class Number(click.FloatRange):
@@ -37,7 +44,7 @@ class Number(click.FloatRange):
 
 
 config_option = click.option(
-    "--config", "config_path", type=click.Path(), default=DEFAULT_CONFIG, show_default=True, help="The configuration file."
+    "--config", "config_path", type=UserPath(), default=DEFAULT_CONFIG, show_default=True, help="The configuration file."
 )
 
 
@@ -108,7 +115,7 @@ class Place(NamedTuple):
         if not path:
             return None if configuration is None else configuration.api_token
         try:
-            token = Path(path).read_bytes().strip()
+            token = Path(expanded(path)).read_bytes().strip()
         except OSError as problem:
             raise click.UsageError(f"the token's file {path}: {problem.strerror}") from None
         if not token:
@@ -123,7 +130,7 @@ class WrongConfiguration(click.ClickException):
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print it, and nothing around it."""
-        click.echo(self.message, file=file, err=file is None)
+        (file or sys.stderr).write(self.message + "\n")
 
 
 class Output:
@@ -131,7 +138,7 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.is_terminal = sys.stdout.isatty()
+        self.is_terminal = console.is_terminal()
 
     @property
     def may_draw(self) -> bool:
@@ -142,40 +149,35 @@ class Output:
 
     def say(self, text: str, fields: Any) -> None:
         """Print the text, or the fields."""
-        click.echo(json_line(fields) if self.as_json else self.safe(text))
+        if self.as_json:
+            console.say_json(json_bytes(fields))
+        else:
+            console.say(text)
 
     def table(self, columns: "Sequence[Column]", rows: Sequence[Sequence[str]], fields: Any) -> None:
         """Print the rows, drawn with rich at a terminal, or the fields."""
         if self.as_json:
-            click.echo(json_line(fields))
+            console.say_json(json_bytes(fields))
             return
         from bargetrio.client.tables import table
 
-        click.echo(table(columns, rows, fancy=self.may_draw))
-
-    def safe(self, text: str) -> str:
-        """Return the text, at a terminal without what would command it."""
-        if not self.is_terminal:
-            return text
-        from bargetrio.client.repl import printable_lines
-
-        return printable_lines(text)
+        console.say(table(columns, rows, fancy=self.may_draw), styled=True)
 
     def fail(self, error: "BargeError") -> NoReturn:
         """End the process as the error demands."""
         from bargetrio.client.outcome import exit_code, told
 
         if self.as_json:
-            complain(json_line({"error": error.code, "detail": error.detail, "applied": error.applied}))
+            console.complain_json(json_bytes({"error": error.code, "detail": error.detail, "applied": error.applied}))
         else:
-            complain(told(error))
+            console.complain(told(error))
         sys.exit(exit_code(error))
 
 
 def place_options(function: Callable[..., None]) -> Callable[..., None]:
     """Add the options that say where the cluster is; the function's first argument is the Place."""
 
-    @click.option("--config", "config_path", type=click.Path(), help=f"The configuration file.  [default: {DEFAULT_CONFIG}]")
+    @click.option("--config", "config_path", type=UserPath(), help=f"The configuration file.  [default: {DEFAULT_CONFIG}]")
     @click.option(
         "--endpoint",
         "endpoints",
@@ -183,7 +185,7 @@ def place_options(function: Callable[..., None]) -> Callable[..., None]:
         metavar="HOST:PORT",
         help=f"Ask this daemon's REST (may repeat: the next one is asked if it is dead); or ${ENDPOINTS}, by commas.",
     )
-    @click.option("--token-file", type=click.Path(), help=f"The file with the API's token; or ${TOKEN_FILE}.")
+    @click.option("--token-file", type=UserPath(), help=f"The file with the API's token; or ${TOKEN_FILE}.")
     @click.option(
         "--timeout",
         "timeout_s",
@@ -234,19 +236,14 @@ def load_configuration(path: str, *, for_client: bool = False) -> "Configuration
         raise WrongConfiguration(str(problem)) from None
 
 
-def json_line(fields: Any) -> str:
-    """Return the object as a line of JSON."""
+def json_bytes(fields: Any) -> bytes:
+    """Return the object as JSON."""
     import msgspec
 
-    return msgspec.json.encode(fields).decode()
-
-
-def complain(text: str) -> None:
-    """Say it beside the output."""
-    click.echo(text, err=True)
+    return msgspec.json.encode(fields)
 
 
 def fail(text: str, code: int) -> NoReturn:
     """Say why, and end the process."""
-    complain(text)
+    console.complain(text)
     sys.exit(code)

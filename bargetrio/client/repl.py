@@ -6,9 +6,10 @@ from typing import Final
 from bargetrio.client import faults
 from bargetrio.client.outcome import INTERRUPTED, exit_code, told, told_interrupted
 from bargetrio.client.port import Barge
-from bargetrio.client.tables import NODES, Column, node_rows, printable, shortened, table
+from bargetrio.client.tables import NODES, Column, node_rows, shortened, table
 from bargetrio.client.words import ALIASES, WORDS
 from bargetrio.client.words import HELP as HELP
+from bargetrio.console import OutputLost, printable, printable_lines
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Item
 
@@ -74,6 +75,9 @@ class Repl:
                 self.do(line)
             except Quit:
                 return 0
+            except OutputLost:
+                complain(f"line {number} was carried out, no later one was")
+                raise
             except BargeError as error:
                 complain(f"line {number}: {told(error)}")
                 return exit_code(error)
@@ -129,15 +133,15 @@ class Repl:
     def _get(self, key: str) -> None:
         answer = self._client.get(key)
         if answer.index == 0:
-            raise BargeError("not_found", f"{key} is not there")
+            raise BargeError("not_found", f"{printable(key)} is not there")
         value = answer.value if answer.value is not None else f"base64 {answer.value_b64}"
         self._say(value, f"index {answer.index}")
 
     def _delete(self, key: str) -> None:
         answer = self._client.delete(key)
         if not answer.deleted:
-            raise BargeError("not_found", f"{key} is not there")
-        self._say(f"{key} is removed", f"index {answer.index}, term {answer.term}")
+            raise BargeError("not_found", f"{printable(key)} is not there")
+        self._say(f"{printable(key)} is removed", f"index {answer.index}, term {answer.term}")
 
     def _list(self, prefix: str) -> None:
         answer = self._client.items(prefix, limit=_MOST_ITEMS)
@@ -147,7 +151,7 @@ class Repl:
     def _keys(self, prefix: str) -> None:
         answer = self._client.items(prefix, limit=_MOST_ITEMS, keys_only=True)
         for item in answer.items:
-            self._say(item.key)
+            self._say(printable(item.key))
         self._tell_more(answer.next)
 
     def _tell_more(self, after: str | None) -> None:
@@ -226,11 +230,6 @@ def item_rows(items: Iterable[Item]) -> list[list[str]]:
         value = item.value if item.value is not None else f"base64 {item.value_b64}"
         rows.append([item.key, str(item.index), shortened(value)])
     return rows
-
-
-def printable_lines(text: str) -> str:
-    """Return the text safe for a terminal; its lines stay lines, and tabs tabs."""
-    return "\n".join("\t".join(printable(part) for part in line.split("\t")) for line in text.split("\n"))
 
 
 def node_id_of(text: str) -> int:

@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from bargetrio.console import can_encode, encodable, printable
+
 SHOWN_CHARACTERS: Final = 60
 """So much of a value a table shows."""
 
@@ -18,6 +20,9 @@ _STYLES: Final = {
     "crashed": "red",
     "unreachable": "yellow",
 }
+
+
+_FRAME: Final = "╭─┬╮│├┼┤╰┴╯"
 
 
 class Column(NamedTuple):
@@ -46,20 +51,16 @@ def node_rows(nodes: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, fancy: bool = False) -> str:
     """Return the table, without a newline at its end; `fancy` draws it with rich, if that is there."""
-    shown = [[printable(cell) for cell in row] for row in rows]
+    shown = [[encodable(printable(cell)) for cell in row] for row in rows]
     return (_drawn(columns, shown) if fancy else None) or _aligned(columns, shown)
-
-
-def printable(text: str) -> str:
-    """Return the text with all that a terminal would obey, and not show, written out: a value must not move the cursor."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
 
 
 def shortened(text: str) -> str:
     """Return as much of a value as a table shows."""
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 1] + "…"
+    if len(text) <= SHOWN_CHARACTERS:
+        return text
+    mark = "…" if can_encode("…") else "..."
+    return text[: SHOWN_CHARACTERS - len(mark)] + mark
 
 
 def may_draw(*, is_terminal: bool) -> bool:
@@ -86,13 +87,13 @@ def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
 
 def _drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str | None:
     try:
-        from rich.box import ROUNDED
+        from rich.box import ASCII, ROUNDED
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
     except ImportError:
         return None
-    drawn = Table(box=ROUNDED, header_style="bold")
+    drawn = Table(box=ROUNDED if can_encode(_FRAME) else ASCII, header_style="bold")
     for column in columns:
         drawn.add_column(column.name, justify="right" if column.is_number else "left", overflow="fold")
     for row in rows:

@@ -66,7 +66,8 @@ def offered_keys(client: Barge, prefix: str) -> list[str]:
     levels: tuple[ReadLevel, ...] = ("linearizable", "stale")
     for read in levels:
         try:
-            return [item.key for item in client.items(prefix, limit=MOST_KEYS, keys_only=True, read=read).items]
+            found = client.items(prefix, limit=MOST_KEYS, keys_only=True, read=read).items
+            return [item.key for item in found if item.key.isprintable()]  # others cannot be typed, and would be two words
         except BargeError:
             continue
     return []
@@ -158,7 +159,7 @@ def history_path() -> Path | None:
     """Return where lines are remembered: $BARGE_HISTORY (empty: nowhere), or the user's folder of states."""
     named = os.environ.get("BARGE_HISTORY")
     if named is not None:
-        return Path(named) if named else None
+        return Path(named).expanduser() if named else None
     try:
         folder = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     except RuntimeError:

@@ -1,6 +1,5 @@
 """log.html as the cluster runs: `serve --debug` writes it anew at most once a second, and a last time at the end."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,10 +7,11 @@ import trio
 
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import LogView, log_html
+from bargetrio.files import replacing
 
 
 class DebugLog:
-    """Rewrites one file as a whole: whoever opens it sees a complete page.
+    """Rewrites one file as a whole: whoever opens it sees a complete page. Keys and values are in it: its mode is 0600.
 
     `look` takes what there is, in the loop; what it returns makes a view of that, in a thread.
     """
@@ -36,6 +36,5 @@ class DebugLog:
 
     def _write(self, view: Callable[[], LogView]) -> None:
         document = log_html(view())[0]
-        temporary = self._path.with_name(self._path.name + ".new")
-        temporary.write_text(document, encoding="utf-8")
-        os.replace(temporary, self._path)
+        with replacing(self._path, sync=False) as file:
+            file.write(document.encode())

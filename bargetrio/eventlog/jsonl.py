@@ -10,6 +10,7 @@ import trio
 
 from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder
+from bargetrio.files import open_private
 
 AT_ONCE: Final = 250
 PAUSE_S: Final = 0.2
@@ -22,8 +23,8 @@ class EventFile:
 
     def __init__(self, path: Path, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._file: IO[bytes] = path.open("a+b")
-        _cut_half_a_line(self._file)
+        self._path = path
+        self._file = _open(path)
         self._seq = 0
         self._dropped = 0
 
@@ -47,11 +48,36 @@ class EventFile:
         self._seq = page.last_seq
         return len(page.events) == AT_ONCE
 
+    def reopen(self) -> None:
+        """Write what has happened to the file as it is, and go on in a new one of that name: after a rotation (SIGHUP).
+
+        Raises OSError if there can be none; then the old one stays.
+        """
+        new = _open(self._path)
+        old = self._file
+        try:
+            while self._write_some():
+                pass
+        finally:
+            self._file = new
+            old.close()
+
     def close(self) -> None:
         """Write the rest and close."""
         while self._write_some():
             pass
         self._file.close()
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open it to append to, for nobody else to read: keys and values are in it. Raise OSError."""
+    file = os.fdopen(open_private(path, os.O_RDWR | os.O_APPEND), "a+b")
+    try:
+        _cut_half_a_line(file)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def _cut_half_a_line(file: IO[bytes]) -> None:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from bargetrio import console
+from bargetrio.files import UserPath, replacing
+
 if TYPE_CHECKING:
     from bargetrio.eventlog.event import Event
     from bargetrio.eventlog.render import LogView
@@ -21,8 +24,8 @@ HEARTBEATS: Final = 5_000
 
 
 @click.command()
-@click.argument("events_files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
-@click.option("--html", "html_file", type=click.Path(dir_okay=False), help="Write the page as one file, instead of serving it.")
+@click.argument("events_files", nargs=-1, required=True, type=UserPath(exists=True, dir_okay=False))
+@click.option("--html", "html_file", type=UserPath(dir_okay=False), help="Write the page as one file, instead of serving it.")
 @click.option("--until", "until_id", metavar="ID", help="End with this event: of a long run the page holds the 20,000 before it.")
 @click.option("--election-ms", type=click.IntRange(1), help="The run's longest election time-out: draws the nodes' timers.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Serve on this port of 127.0.0.1; default: a free one.")
@@ -35,22 +38,26 @@ def replay(
     try:
         view = view_of([Path(name) for name in events_files], until_id, election_ms)
     except (ValueError, OSError) as problem:
-        click.echo(str(problem), err=True)
+        console.complain(str(problem))
         sys.exit(2)
     document, policy = log_html(view)
     left_out = f" ({view.dropped:,} older ones left out; --until ID goes back)" if view.dropped else ""
-    click.echo(f"{len(view.events):,} events of {len(view.columns)} nodes{left_out}")
+    console.say(f"{len(view.events):,} events of {len(view.columns)} nodes{left_out}")
     if html_file is not None:
-        Path(html_file).write_text(document, encoding="utf-8")
-        click.echo(f"written to {html_file}")
+        try:
+            with replacing(Path(html_file)) as file:
+                file.write(document.encode())
+        except OSError as problem:
+            console.complain(f"{html_file} can't be written: {problem.strerror}")
+            sys.exit(1)
+        console.say(f"written to {html_file}")
         return
     try:
         server = page_server(document, policy, port)
     except OSError as problem:
-        click.echo(f"can't listen on 127.0.0.1:{port}: {problem.strerror}", err=True)
+        console.complain(f"can't listen on 127.0.0.1:{port}: {problem.strerror}")
         sys.exit(1)
-    click.echo(f"  page    http://127.0.0.1:{server.server_address[1]}/\n  Ctrl-C stops it")
-    sys.stdout.flush()
+    console.say(f"  page    http://127.0.0.1:{server.server_address[1]}/\n  Ctrl-C stops it")
     with server:
         server.serve_forever()
 

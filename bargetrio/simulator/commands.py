@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bargetrio import console
+from bargetrio.files import UserPath
+
 if TYPE_CHECKING:
     from bargetrio.simulator.campaign import Order, Tally
     from bargetrio.simulator.seed import Result
 
-_path = click.Path(dir_okay=False)
-_old_path = click.Path(exists=True, dir_okay=False)
+_path = UserPath(dir_okay=False)
+_old_path = UserPath(exists=True, dir_okay=False)
 
 
 def _list(context: click.Context, parameter: click.Parameter, wanted: bool) -> None:
@@ -23,12 +26,12 @@ def _list(context: click.Context, parameter: click.Parameter, wanted: bool) -> N
     from bargetrio.simulator.goals import GOALS
     from bargetrio.simulator.plan import KINDS
 
-    click.echo("Faults (--faults), each on with probability one half:")
-    click.echo("\n".join(f"  {kind:16} {text}" for kind, text in KINDS.items()))
-    click.echo("\nRules that --break takes away:")
-    click.echo("\n".join(f"  {name:28} {planted.rule} ({planted.source})" for name, planted in BREAKS.items()))
-    click.echo("\nSituations that a run counts:")
-    click.echo("\n".join(f"  {goal:28} {text}" for goal, text in GOALS.items()))
+    console.say("Faults (--faults), each on with probability one half:")
+    console.say("\n".join(f"  {kind:16} {text}" for kind, text in KINDS.items()))
+    console.say("\nRules that --break takes away:")
+    console.say("\n".join(f"  {name:28} {planted.rule} ({planted.source})" for name, planted in BREAKS.items()))
+    console.say("\nSituations that a run counts:")
+    console.say("\n".join(f"  {goal:28} {text}" for goal, text in GOALS.items()))
     context.exit()
 
 
@@ -80,12 +83,12 @@ def simulate(
             shown[0] = so_far.seeds
 
         tally = run_all(order, jobs or os.cpu_count() or 1, show, keep_going=keep_going)
-    click.echo(_summary(tally))
+    console.say(_summary(tally))
     for result in tally.failures[: 10 if keep_going else 1]:
-        click.echo(_told(order, result))
+        console.say(_told(order, result))
     told = tally.failures[0].seed if tally.failures else order.first if count == 1 else None
     if told is None and (events_file or history_file or html_file):
-        click.echo("nothing failed, so no file was written; --seed N alone writes that run", err=True)
+        console.complain("nothing failed, so no file was written; --seed N alone writes that run")
     elif told is not None and (events_file or history_file or html_file):
         again = run_one(order, told, keep=True)
         events = report.events_of(again)
@@ -97,7 +100,7 @@ def simulate(
             if html_file is not None:
                 report.write_page(Path(html_file), again, events)
         except OSError as problem:
-            click.echo(f"{problem.filename}: {problem.strerror}", err=True)
+            console.complain(f"{problem.filename}: {problem.strerror}")
             sys.exit(2)
     sys.exit(1 if tally.failures else 0)
 
@@ -159,20 +162,20 @@ def check(events_files: tuple[str, ...], history_files: tuple[str, ...]) -> None
             audit.begin_file()
             finding = audit.take_all(read_events(Path(path), audit.missed))
             if finding is not None:
-                click.echo(f"{path}: {finding.told()}")
+                console.say(f"{path}: {finding.told()}")
                 sys.exit(1)
         history = [operation for path in history_files for operation in _operations(Path(path))]
     except ValueError as problem:
-        click.echo(str(problem), err=True)
+        console.complain(str(problem))
         sys.exit(2)
     if events_files:
-        click.echo(f"{audit.events:,} events: no rule is broken ({len(audit.leaders)} leaders, {len(audit.committed):,} marks)")
+        console.say(f"{audit.events:,} events: no rule is broken ({len(audit.leaders)} leaders, {len(audit.committed):,} marks)")
     if history_files:
         verdict = linearizability.check(history)
         if not verdict.ok:
-            click.echo(f"the history is not linearizable: {verdict.reason}")
+            console.say(f"the history is not linearizable: {verdict.reason}")
             sys.exit(1)
-        click.echo(f"{len(history):,} operations: linearizable")
+        console.say(f"{len(history):,} operations: linearizable")
 
 
 def _begins_at(path: str) -> float:

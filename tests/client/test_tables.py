@@ -4,7 +4,8 @@ import sys
 
 import pytest
 
-from bargetrio.client.tables import Column, may_colour, printable, shortened, table
+from bargetrio.client.tables import Column, may_colour, shortened, table
+from bargetrio.console import printable
 
 COLUMNS = (Column("node", True), Column("name"))
 

@@ -1,0 +1,109 @@
+"""Paths as people write them, and files for nobody else to read.
+
+Imports nothing of Barge.
+"""
+
+import errno
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+
+class UserPath(click.Path):
+    """A path on the command line: `~` is expanded, which a shell does not do in `--config=~/barge.yml`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the expanded path, checked as click.Path checks it."""
+        try:
+            return super().convert(expanded(os.fspath(value)), param, ctx)
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
+
+
+def expanded(text: str) -> str:
+    """Return the path with `~` and `~user` expanded; raise ValueError if there is no such user."""
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise ValueError(f"{text!r}: there is no user {path.partition('/')[0][1:]!r}; a file of that name is ./{text}")
+    return path
+
+
+def configured_path(text: str) -> str:
+    """Return a path of the configuration, whose text is UTF-8, expanded; raise ValueError where it cannot be meant.
+
+    It names the same file in every locale: the bytes are UTF-8.
+    """
+    if not text:
+        raise ValueError("it is empty")
+    if not text.isprintable():
+        raise ValueError(f"{text!r} holds a control character")
+    if text.startswith("$") or "${" in text:
+        raise ValueError(f"{text!r}: variables are not expanded; write the path out")
+    if "://" in text:
+        raise ValueError(f"{text!r} is a URL, not a path")
+    return expanded(os.fsdecode(text.encode()))
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open a regular file, made if need be, as a descriptor; nobody but its owner may read it then (mode 0600).
+
+    Raises OSError; a symbolic link is not followed: what it points to would be opened to us and shut to others.
+    """
+    try:
+        found = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    except OSError as problem:
+        if problem.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a symbolic link; name the file itself") from None
+        raise
+    try:
+        mode = os.fstat(found).st_mode
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        if stat.S_IMODE(mode) & 0o177:
+            os.fchmod(found, 0o600)
+    except BaseException:
+        os.close(found)
+        raise
+    return found
+
+
+@contextmanager
+def replacing(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
+    """Give a new file beside `path`, of mode 0600, which takes its name in one step when the block ends well; raise OSError.
+
+    Its own name is nobody else's. An exception of any kind, a signal's too, removes it. With `sync` file and name are on the disk
+    at the end. A symbolic link stays one; what is no regular file (a device, a pipe) is never replaced.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file")
+    part = target.with_name(f".{target.name[:60]}.{secrets.token_hex(6)}.part")
+    number = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(number, "w+b") as file:
+            yield file
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        os.replace(part, target)
+    except BaseException:
+        with suppress(OSError):
+            part.unlink()
+        raise
+    if sync:
+        sync_folder(target.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the folder's names on the disk; raise OSError."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
