@@ -32,6 +32,7 @@ from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.network import Network
 from bargetrio.simulator.plan import draw
 from bargetrio.simulator.port import Look, LookAtMessage
+from bargetrio.simulator.scale import scaled
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot
@@ -295,7 +296,8 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
     cluster = Seed(seed, nodes, allowed, keep=keep)
     failure: Failure | None = None
     try:
-        cluster.run()
+        with scaled(cluster.world.random("scale")):
+            cluster.run()
     except Broken as problem:
         failure = Failure(rule=problem.rule, text=str(problem), at=cluster.world.now)
     except ConsensusViolation as problem:

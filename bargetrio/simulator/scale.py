@@ -1,0 +1,30 @@
+"""Limits of the core, scaled down: the few hundred entries of a seed must be cut into slices, too, and be too many."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from random import Random
+from types import ModuleType
+from typing import Final
+
+from bargetrio.raft import core, snapshots
+
+SCALED: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
+    (core, "APPLY_SLICE", (1, 4, 1000)),
+    (core, "UNCOMMITTED_ENTRIES", (12, 100_000, 100_000)),
+    (snapshots, "COMPACTION_SLICE", (1, 10, 10_000)),
+)
+
+
+@contextmanager
+def scaled(random: Random) -> Iterator[None]:
+    """Draw each limit, in every second seed; afterwards they are as they were."""
+    kept = [(module, name, getattr(module, name)) for module, name, _ in SCALED]
+    drawn = [random.choice(values) for _, _, values in SCALED]
+    try:
+        if random.random() < 0.5:
+            for (module, name, _), value in zip(SCALED, drawn, strict=True):
+                setattr(module, name, value)
+        yield
+    finally:
+        for module, name, value in kept:
+            setattr(module, name, value)
