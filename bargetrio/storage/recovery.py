@@ -54,6 +54,8 @@ class Recovered(Struct, frozen=True, kw_only=True):
     last_segment: bytes
     repaired: str
     is_superseded: bool
+    is_new: bool
+    """There was no segment."""
 
 
 LineRecord = SegmentStart | HardState | Append | Truncate
@@ -78,6 +80,11 @@ def recover(disk: Disk, snapshot: SnapshotMeta | None = None) -> Recovered:
         end, torn = _read_segment(state, name, sequence, data, is_last)
         if is_last:
             last_segment, repaired = data[:end], torn
+    if len(sequences) == 1 and not last_segment:
+        # A segment is synced before the one before it goes, and the very first one before it gets its name (OWN-50).
+        raise _damage(state, segment_name(sequences[0]), 0, "the only segment has no first record: term and vote are lost")
+    if not sequences and snapshot is not None:
+        raise DamagedLog(f"there is a snapshot up to entry {snapshot.last_index} and no log: term and vote are lost")
     if snapshot is None and state.start.index:
         raise DamagedLog(f"the log begins after entry {state.start.index}, and there is no snapshot of what was before")
     if snapshot is not None and snapshot.last_index < state.start.index:
@@ -94,6 +101,7 @@ def recover(disk: Disk, snapshot: SnapshotMeta | None = None) -> Recovered:
         last_segment=last_segment,
         repaired=repaired,
         is_superseded=is_superseded,
+        is_new=not sequences,
     )
 
 

@@ -18,7 +18,7 @@ import msgspec
 from bargetrio.raft.messages import Index, NodeId, SnapshotMeta
 from bargetrio.raft.records import Append, HardState, Install, Record, Remembered, Truncate
 from bargetrio.storage.disk import Disk, DiskFile
-from bargetrio.storage.errors import StorageError, WrongFolder
+from bargetrio.storage.errors import DamagedLog, StorageError, WrongFolder
 from bargetrio.storage.folder import Folder
 from bargetrio.storage.lines import encode_line
 from bargetrio.storage.recovery import LogEnd, Recovered, SegmentStart, recover, segment_name
@@ -289,7 +289,10 @@ def open_folder(
     try:
         folder = Folder(disk, cluster, node_id, make_store_id)
         snapshot = _read_newest(disk, cluster, members, load)
-        return OpenFolder(disk, folder, recover(disk, snapshot), segment_bytes)
+        recovered = recover(disk, snapshot)
+        if folder.known_stores and recovered.is_new:
+            raise DamagedLog("the node has met peers, and there is no log: term and vote are lost (docs/operations.md)")
+        return OpenFolder(disk, folder, recovered, segment_bytes)
     except BaseException as problem:
         disk.unlock()
         if isinstance(problem, OSError):

@@ -69,6 +69,7 @@ def wrong_files() -> dict[str, bytes]:
 def load(data: bytes, folder: Path) -> None:
     """A node starts."""
     disk = SimulatedDisk(Random(1))
+    open_log(disk).close()
     disk.put(snapshot_name(8, 1), data)
     state: list[bytes] = []
     open_log(disk, load=state.append)

@@ -85,7 +85,8 @@ def test_a_snapshot_is_read_as_it_was_written() -> None:
 
 def test_a_state_may_be_empty_or_longer_than_what_is_read_at_once() -> None:
     """No line, and lines of half a mebibyte."""
-    disk = SimulatedDisk(Random(1))
+    disk, folder = with_log(LOG)
+    folder.close()
     save(disk, LOG, size=0)
     assert loaded(disk)[1] == []
     writer = SnapshotWriter(disk, start_of(9, 1))
