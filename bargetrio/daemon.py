@@ -244,7 +244,7 @@ class Daemon:
         if path is None:
             return None
         try:
-            return EventFile(path, self._recorder)
+            return EventFile(path, self._recorder, beside=self._configuration.data_dir)
         except OSError as problem:
             raise CannotStart(f"{path} can't be written: {problem.strerror}") from None
 

@@ -1,5 +1,6 @@
 """events.jsonl: one event a line, as `serve --events FILE` records them and as later tools read them again."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,41 +13,72 @@ from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.files import open_private
 
+log = logging.getLogger(__name__)
+
 AT_ONCE: Final = 250
 PAUSE_S: Final = 0.2
 LONGEST_LINE: Final = 1 << 20
 """No event is longer: keys and values are cut."""
+KEPT_FREE: Final = 512 * 1024 * 1024
+KEPT_FREE_SHARE: Final = 0.1
+"""On the file system that holds the nodes' logs, so much is left free by the record, or this share of it if that is less."""
 
 
 class EventFile:
-    """Writes what the recorder keeps; falls behind rather than holding anybody up, and says in the file what it missed."""
+    """Writes what the recorder keeps; falls behind rather than holding anybody up, and says in the file what it missed.
 
-    def __init__(self, path: Path, recorder: Recorder) -> None:
+    A write may take a part of a slice, or fail: the rest is kept and written first when there is room again, so no line is torn
+    and no event is there twice. `beside` is a folder whose file system must not be filled by the record.
+    """
+
+    def __init__(self, path: Path, recorder: Recorder, beside: Path | None = None) -> None:
         self._recorder = recorder
         self._path = path
         self._file = _open(path)
         self._seq = 0
-        self._dropped = 0
+        self._slice = b""
+        self._written = 0
+        """So much of the slice is in the file."""
+        self._is_last_slice = True
+        self._beside = beside
+        self._is_held = False
 
     async def run(self) -> None:
-        """Write until cancelled; a slice at a time, so that nothing else waits long."""
+        """Write until cancelled; a slice at a time, so that nothing else waits long. Raises OSError; may be called again."""
         while True:
-            await self._recorder.wait(self._seq)
-            while self._write_some():
+            if self._written == len(self._slice):
+                await self._recorder.wait(self._seq)
+            while self._may_write() and self._write_some():
                 await trio.lowlevel.checkpoint()
-            self._file.flush()
             await trio.sleep(PAUSE_S)
 
     def _write_some(self) -> bool:
-        """Write the next slice, heartbeats included; return whether there may be more."""
+        """Write the rest of a slice, or the next one; return whether there may be more."""
+        if self._written == len(self._slice):
+            self._slice, self._written = self._next_slice(), 0
+        rest = memoryview(self._slice)
+        while self._written < len(self._slice):
+            self._written += self._file.write(rest[self._written :])
+        return not self._is_last_slice
+
+    def _next_slice(self) -> bytes:
+        """Return the lines of the next events, heartbeats included."""
         encode = msgspec.json.Encoder().encode
         page = self._recorder.page(self._seq, heartbeats=True, limit=AT_ONCE)
         lines = [encode(self._recorder.event(kept)) for kept in page.events]
         if page.dropped:
             lines.insert(0, encode({"dropped": page.dropped}))
-        self._file.write(b"".join(line + b"\n" for line in lines))
         self._seq = page.last_seq
-        return len(page.events) == AT_ONCE
+        self._is_last_slice = len(page.events) < AT_ONCE
+        return b"".join(line + b"\n" for line in lines)
+
+    def _may_write(self) -> bool:
+        """Return whether there is room that the nodes' logs need not have."""
+        is_held = self._beside is not None and _is_scarce(self._file, self._beside)
+        if is_held and not self._is_held:
+            log.warning("the file of events waits: its file system is the nodes', and has little room left")
+        self._is_held = is_held
+        return not is_held
 
     def reopen(self) -> None:
         """Write what has happened to the file as it is, and go on in a new one of that name: after a rotation (SIGHUP).
@@ -56,22 +88,44 @@ class EventFile:
         new = _open(self._path)
         old = self._file
         try:
-            while self._write_some():
+            while self._may_write() and self._write_some():
                 pass
         finally:
+            self._end_with_a_whole_line()
             self._file = new
             old.close()
 
     def close(self) -> None:
-        """Write the rest and close."""
-        while self._write_some():
-            pass
-        self._file.close()
+        """Write the rest and close; where there is no room for it, end with a whole line. Raises OSError."""
+        try:
+            while self._may_write() and self._write_some():
+                pass
+        finally:
+            self._end_with_a_whole_line()
+            self._file.close()
+
+    def _end_with_a_whole_line(self) -> None:
+        """Cut a line that is half written; it begins anew with the next write."""
+        if self._written < len(self._slice):
+            _cut_half_a_line(self._file)
+            self._written = self._slice.rfind(b"\n", 0, self._written) + 1
+
+
+def _is_scarce(file: IO[bytes], beside: Path) -> bool:
+    try:
+        if os.fstat(file.fileno()).st_dev != beside.stat().st_dev:
+            return False
+        found = os.fstatvfs(file.fileno())
+    except OSError:
+        return False
+    return found.f_bavail < min(KEPT_FREE / found.f_frsize, KEPT_FREE_SHARE * found.f_blocks)
 
 
 def _open(path: Path) -> IO[bytes]:
     """Open it to append to, for nobody else to read: keys and values are in it. Raise OSError."""
-    file = os.fdopen(open_private(path, os.O_RDWR | os.O_APPEND), "a+b")
+    file = os.fdopen(
+        open_private(path, os.O_RDWR | os.O_APPEND), "a+b", buffering=0
+    )  # a buffer would not say what of it was written
     try:
         _cut_half_a_line(file)
     except BaseException:
