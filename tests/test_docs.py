@@ -8,7 +8,7 @@ from bargetrio.client.repl import HELP
 from bargetrio.config import NODE_KEYS, SNAPSHOT_KEYS, TIMING_KEYS, TOP_KEYS
 from bargetrio.eventlog.event import KINDS
 from bargetrio.protocol.errors import APPLIED
-from bargetrio.raft import core, durability, election, log, reads, replication
+from bargetrio.raft import core, durability, election, log, membership, reads, replication
 from bargetrio.simulator.breaks import BREAKS
 from bargetrio.web.routes import ROUTES
 
@@ -115,9 +115,9 @@ def test_every_bug_is_mapped_to_tests_that_exist() -> None:
 def test_every_rule_names_a_function_and_a_test_that_exist() -> None:
     """docs/raft.md: rule, function, test."""
     modules = {"core": core.Core, "durability": durability.Durability, "log": log.Log}
-    plain = {"election": election, "reads": reads, "replication": replication}
+    plain = {"election": election, "membership": membership, "reads": reads, "replication": replication}
     text = text_of("raft")
-    found = re.findall(r"`(core|durability|log|election|reads|replication)\.(\w+)`", text)
+    found = re.findall(r"`(core|durability|log|election|membership|reads|replication)\.(\w+)`", text)
     assert len(found) > 20
     for module, name in found:
         if module in plain:

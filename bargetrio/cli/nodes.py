@@ -1,4 +1,4 @@
-"""leader, status, kill, revive, readmit, log."""
+"""leader, status, kill, revive, readmit, bootstrap, log."""
 
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -79,12 +79,28 @@ def revive(barge: "Client", output: Output, node_id: int) -> None:
 
 @click.command()
 @_node
-@click.confirmation_option(prompt="Do the other nodes run, all of them, and is the old disk gone for good?")
+@click.confirmation_option(prompt="Does the node run with its new, empty disk, and is the old disk gone for good?")
 @asks
 def readmit(barge: "Client", output: Output, node_id: int) -> None:
     """Take in a node whose disk was lost and replaced by an empty one; it runs already, and its peers refuse it."""
-    barge.readmit(node_id)
-    output.say(f"node {node_id} may come back; it votes again when it has caught up", {"id": node_id})
+    if barge.readmit(node_id):
+        text = f"node {node_id} is taken in with its new disk; it votes when it has caught up"
+    else:
+        text = f"node {node_id} is a member with the disk that it has"
+    output.say(text, {"id": node_id})
+
+
+@click.command()
+@click.confirmation_option(prompt="Has no member that is absent now ever run in this cluster, or is its disk gone for good?")
+@asks
+def bootstrap(barge: "Client", output: Output) -> None:
+    """Let a new cluster begin without the members that are absent; bargetrio readmit takes them in when they come.
+
+    Only for a first start at which some member can't be there: a cluster whose members all start once needs no word.
+    """
+    members = barge.bootstrap()
+    listed = ", ".join(str(member) for member in members)
+    output.say(f"the cluster of nodes {listed} is born", {"members": members})
 
 
 @click.command()

@@ -136,10 +136,15 @@ class Client:
             raise BargeError("bad_request", f"node {node_id} was killed while it started")
         return bool(found["changed"])
 
-    def readmit(self, node_id: int) -> None:
-        """Take in a node whose disk was lost and replaced."""
+    def readmit(self, node_id: int) -> bool:
+        """Take in a node whose disk was lost and replaced; return whether that was needed."""
         check_node_id(node_id)
-        self.admin.ask("POST", f"/nodes/{node_id}/readmit", having="changed", timeout_s=30)
+        return bool(self.admin.ask("POST", f"/nodes/{node_id}/readmit", having="changed", timeout_s=30)["changed"])
+
+    def bootstrap(self) -> list[int]:
+        """Let a new cluster begin without the members that are absent; return all members."""
+        members: list[int] = self.admin.ask("POST", "/bootstrap", having="members", timeout_s=30)["members"]
+        return members
 
     # -- faults ----------------------------------------------------------------------------------------------------------
 

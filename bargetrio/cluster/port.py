@@ -45,7 +45,7 @@ class NodeView(Struct, frozen=True, kw_only=True):
     voted_for: int | None = None
     leader: int | None = None
     may_vote: bool | None = None
-    """False while it abstains from elections, because its disk was replaced."""
+    """False while it abstains from elections (`reason` says why)."""
     commit_index: int | None = None
     last_applied: int | None = None
     last_log_index: int | None = None
@@ -113,6 +113,13 @@ class NodeAnswer(Struct, frozen=True, kw_only=True):
     changed: bool
 
 
+class BootstrapAnswer(Struct, frozen=True, kw_only=True):
+    """The node that let the cluster be born, and all members, those that are absent included."""
+
+    node: int
+    members: list[int]
+
+
 class Cluster(Protocol):
     """The whole cluster, asked of any daemon. Every call raises BargeError and nothing else that a caller could cause.
 
@@ -164,10 +171,19 @@ class Cluster(Protocol):
         ...
 
     async def readmit(self, node_id: int, *, local: bool = False) -> NodeAnswer:
-        """Take in a node whose disk was lost and replaced: it abstains until it has caught up, and the others let it in.
+        """Take in a node whose disk was lost and replaced: by an entry of the log that is committed without counting the node.
 
-        bad_request if it does not run, if it leads, or if the others are no majority that votes and follows one leader; no_leader
-        if there is none; outcome_unknown where some daemon could not be told: say it again.
+        Returns once that is committed, or if the node is a member with this disk (`changed` is false); the node votes when it has
+        caught up. Raises BargeError: no_leader; bad_request, which says what must be done first, or that it can't be done;
+        outcome_unknown where the entry is in the log and not committed in time: ask again.
+        """
+        ...
+
+    async def bootstrap(self) -> BootstrapAnswer:
+        """Let the cluster be born with the members that are here: the operator's word that the others never were any.
+
+        Those that are absent are readmitted later. Raises BargeError(bad_request) where a member that is born answers, where less
+        than a majority is here, or where this daemon's node is born.
         """
         ...
 

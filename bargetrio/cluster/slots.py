@@ -50,17 +50,13 @@ class Slot:
         """Return whom the living node believes to lead, None if there is none."""
         return self._node.belief() if self.state == "running" and self._node is not None else None
 
-    async def readmit(self, node_id: int) -> None:
-        """Let `node_id` come back with another disk; itself, it abstains from elections until it has caught up."""
-        if self.state != "running" or self._node is None:
-            return
-        try:
-            if node_id == self.node_id:
-                await self._node.rejoin()
-            else:
-                await self._node.forget_store(node_id)
-        except OSError as problem:
-            raise BargeError("storage_failed", f"node {self.node_id}: {problem.strerror or problem}") from None
+    async def readmit(self, node_id: int) -> str:
+        """Ask the living node, a leader, to take in `node_id`'s new disk: see `port.RunningNode.readmit`."""
+        return "it does not run" if self.state != "running" or self._node is None else await self._node.readmit(node_id)
+
+    async def bootstrap(self) -> str:
+        """Ask the living node to have the cluster born: see `port.RunningNode.bootstrap`."""
+        return "it does not run" if self.state != "running" or self._node is None else await self._node.bootstrap()
 
     async def backup(self, index: int) -> BackupFile:
         """Return a snapshot of the living node; it must live."""

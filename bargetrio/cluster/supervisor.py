@@ -16,12 +16,12 @@ from bargetrio.cluster.fault_plan import FaultPlan, listed
 from bargetrio.cluster.forward import Forwarder, Outcome
 from bargetrio.cluster.merge import Part, events_query, merge
 from bargetrio.cluster.node_link import GoodAnswer
-from bargetrio.cluster.port import BACKUP_WAIT_S, EventPage, Faults, LeaderView, NodeAnswer, NodeView, PeerView
+from bargetrio.cluster.port import BACKUP_WAIT_S, BootstrapAnswer, EventPage, Faults, LeaderView, NodeAnswer, NodeView, PeerView
 from bargetrio.cluster.slots import Slot
 from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.node.figures import Histogram, NodeFigures, NodeGauges
-from bargetrio.node.port import BackupFile, Belief, NodeStatus, RunningNode
+from bargetrio.node.port import UNCOMMITTED, BackupFile, Belief, NodeStatus, RunningNode
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import List, ListAnswer, Put, Request
 from bargetrio.transport.faults import LinkFaults
@@ -31,6 +31,10 @@ T = TypeVar("T")
 CAUGHT_UP_ENTRIES: Final = 1000
 """A node that has not applied so many committed entries is still catching up."""
 EVENTS_A_SLICE: Final = 500
+READMIT_WAIT_S: Final = 3.0
+"""So long a readmission waits for the node to call with its new disk, and for the entry to be committed."""
+BOOTSTRAP_WAIT_S: Final = 3.0
+READMIT_LOOK_S: Final = 0.05
 BACKUP_LOOK_S: Final = 2.0
 """So often a backup looks whether the node it waits for still lives."""
 
@@ -66,7 +70,6 @@ class Supervisor:
         self._fault_plan = FaultPlan(self.node_ids, link_faults, disk_faults, recorder)
         self._daemons = daemons
         self._nursery: trio.Nursery | None = None
-        self._readmitting = trio.Lock()
         self._started_at = time.monotonic()
 
     # -- life ------------------------------------------------------------------------------------------------------------
@@ -197,29 +200,46 @@ class Supervisor:
         return NodeAnswer(id=node_id, state=slot.state, changed=changed)
 
     async def readmit(self, node_id: int, *, local: bool = False) -> NodeAnswer:
-        """First the node itself learns that it must abstain; only then do the others let it in."""
+        """Ask the leader, here or at its daemon, until its entry is committed."""
         self._check_known(node_id)
-        slot = self._slots.get(node_id)
-        if slot is not None:
-            if slot.state != "running":
-                raise BargeError("bad_request", f"node {node_id} does not run; start it with its new disk first")
-            async with self._readmitting:
-                await self._check_can_do_without(node_id)
-                await slot.readmit(node_id)
-            answer = NodeAnswer(id=node_id, state=slot.state, changed=True)
-        elif not local:
-            answer = await self._elsewhere(node_id, "readmit", local=False)
-        else:
-            answer = NodeAnswer(id=node_id, state="unreachable", changed=True)
-        for other in self._slots.values():
-            if other.node_id != node_id:
-                await other.readmit(node_id)
-        if not local:
-            answers = await self._ask_others("POST", f"/nodes/{node_id}/readmit?local=1")
-            silent = sorted(api for api, other_answer in answers.items() if isinstance(other_answer, Exception))
-            if silent:
-                raise BargeError("outcome_unknown", f"let in here and everywhere but at {', '.join(silent)}; say it again later")
-        return answer
+        leader = (await self.leader()).leader
+        slot = self._slots.get(leader)
+        if slot is None:
+            if local:
+                raise BargeError("not_leader", f"node {leader} leads, and does not run in this daemon", leader=leader)
+            answer = await self._ask_daemon_of(leader, f"/nodes/{node_id}/readmit?local=1", READMIT_WAIT_S + 1.0)
+            return msgspec.convert(answer, NodeAnswer)
+        is_proposed, reason = False, "the leader did not answer"
+        with trio.move_on_after(READMIT_WAIT_S):
+            while reason := await slot.readmit(node_id):
+                is_proposed = is_proposed or UNCOMMITTED in reason
+                await trio.sleep(READMIT_LOOK_S)
+        if not reason:
+            state = self._slots[node_id].state if node_id in self._slots else "unreachable"
+            return NodeAnswer(id=node_id, state=state, changed=is_proposed)
+        if is_proposed:
+            raise BargeError("outcome_unknown", f"node {node_id}'s new disk {UNCOMMITTED}: ask again")
+        known = self.known_leader()
+        if known is None or known.leader != leader:
+            raise BargeError("no_leader", f"node {leader} leads no more: ask again")
+        raise BargeError("bad_request", reason)
+
+    async def bootstrap(self) -> BootstrapAnswer:
+        """Ask the lowest of the own nodes."""
+        node_id = min(self._slots)
+        reason = f"node {node_id} did not answer"
+        with trio.move_on_after(BOOTSTRAP_WAIT_S):
+            while (reason := await self._slots[node_id].bootstrap()) and not self._is_born(node_id):
+                await trio.sleep(READMIT_LOOK_S)
+            while not reason and not self._is_born(node_id):
+                await trio.sleep(READMIT_LOOK_S)
+        if reason:
+            raise BargeError("bad_request", reason)
+        return BootstrapAnswer(node=node_id, members=self.node_ids)
+
+    def _is_born(self, node_id: int) -> bool:
+        status = self._slots[node_id].status()
+        return status is not None and status.may_vote
 
     # -- faults ----------------------------------------------------------------------------------------------------------
 
@@ -323,6 +343,8 @@ class Supervisor:
         if self.known_leader() is None:
             return "no leader with a quorum is known"
         for node_id, status in statuses.items():
+            if not status.may_vote:
+                return f"node {node_id} takes no part in elections: {status.abstains}"
             if status.commit_index - status.last_applied > CAUGHT_UP_ENTRIES:
                 return f"node {node_id} is still catching up"
         return ""
@@ -370,6 +392,7 @@ class Supervisor:
             voted_for=status.voted_for,
             leader=status.leader,
             may_vote=status.may_vote,
+            reason=status.abstains,
             commit_index=status.commit_index,
             last_applied=status.last_applied,
             last_log_index=status.last_log_index,
@@ -392,33 +415,21 @@ class Supervisor:
         if local:
             raise BargeError("not_found", f"node {node_id} does not run in this daemon; it runs {listed(self.local_ids)}")
         timeout_s = REVIVE_TIMEOUT_S if verb == "revive" else 5.0
-        path = f"/nodes/{node_id}/{verb}?local=1"
+        answer = await self._ask_daemon_of(node_id, f"/nodes/{node_id}/{verb}?local=1", timeout_s)
+        return msgspec.convert(answer, NodeAnswer)
+
+    async def _ask_daemon_of(self, node_id: int, path: str, timeout_s: float) -> Any:
+        """POST to the daemon that runs the node: its own, or the one that says so."""
         others = [self._apis[node_id], *(api for api in self._other_apis() if api != self._apis[node_id])]
         for api in others:
             try:
-                answer = await self._daemons.ask(api, "POST", path, timeout_s=timeout_s)
-                return msgspec.convert(answer, NodeAnswer)
+                return await self._daemons.ask(api, "POST", path, timeout_s=timeout_s)
             except Unreachable:
                 continue
             except BargeError as problem:
-                if problem.code != "not_found":
+                if problem.code not in ("not_found", "not_leader"):
                     raise
         raise BargeError("outcome_unknown", f"node {node_id} runs in no daemon that answers (asked {', '.join(others)})")
-
-    async def _check_can_do_without(self, node_id: int) -> None:
-        """Refuse what would leave no majority that may vote: nobody could ever lead again (OWN-22)."""
-        leader = (await self.leader()).leader
-        if leader == node_id:
-            raise BargeError("bad_request", f"node {node_id} leads: the others know its disk, there is nothing to let in")
-        others = [view for view in await self.nodes() if view.id != node_id]
-        voters = [view.id for view in others if view.may_vote and view.leader == leader]
-        majority = len(self.node_ids) // 2 + 1
-        if len(voters) < majority:
-            detail = (
-                f"without node {node_id}, {listed(voters) or 'nobody'} would run, vote and follow the leader, node {leader}:"
-                f" {majority} must; mend the others first, or restore a backup into a new cluster"
-            )
-            raise BargeError("bad_request", detail)
 
     def _other_apis(self) -> list[str]:
         return sorted({self._apis[node_id] for node_id in self.node_ids if node_id not in self._slots} - self._own_apis)

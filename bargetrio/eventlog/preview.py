@@ -20,7 +20,7 @@ class _Shown(Struct, frozen=True, gc=False):
     """As much of a command as is shown; values stay raw."""
 
     op: str
-    key: str
+    key: str = ""
     value: Raw = Raw()
     value_b64: Raw = Raw()
     if_index: int | None = None
@@ -40,7 +40,7 @@ def copied(command: Raw) -> bytes | Preview:
 
 
 def shown(copy: bytes | Preview, *, hide_values: bool = False) -> Preview:
-    """Return what to show of a command: {"key", "value"}, {"key", "delete": True} or {"no_op": True}."""
+    """Return what to show of a command: {"key", "value"}, {"key", "delete": True}, {"no_op": True} or {"members": True}."""
     if isinstance(copy, bytes):
         return _preview(Raw(copy), hide_values)
     if hide_values and ("value" in copy or "value_b64" in copy):
@@ -52,6 +52,8 @@ def preview_text(preview: Preview) -> str:
     """Return the preview as people read it: `{key: 100, value: "Some Value"}`."""
     if preview.get("no_op"):
         return "{no-op}"
+    if preview.get("members"):
+        return "{members}"
     if "unreadable" in preview:
         return "{unreadable}"
     parts = [f"key: {preview['key']}"]
@@ -75,6 +77,8 @@ def _preview(command: Raw, hide_values: bool) -> Preview:
         return {"unreadable": True}
     if shown is None:
         return {"no_op": True}
+    if shown.op == "members":
+        return {"members": True}
     preview: Preview = {"key": _cut(shown.key, SHOWN_KEY_CHARACTERS)}
     if shown.op == "delete":
         preview["delete"] = True

@@ -31,7 +31,11 @@ class DeleteCommand(Struct, frozen=True, tag_field="op", tag="delete", omit_defa
     if_index: Index | None = None
 
 
-Command = PutCommand | DeleteCommand
+class ConfigurationCommand(Struct, frozen=True, tag_field="op", tag="members", gc=False):
+    """An entry of Raft's own, which says who the members are (raft/standing.py): no key changes."""
+
+
+Command = PutCommand | DeleteCommand | ConfigurationCommand
 
 _encode = msgspec.json.Encoder().encode
 _decoder: msgspec.json.Decoder[Command | None] = msgspec.json.Decoder(Command | None)
@@ -64,7 +68,7 @@ def check_commands(raws: Sequence[Raw]) -> None:
     if len(commands) != len(raws):
         raise ValueError("something that is two commands, or none")
     for command in commands:
-        if command is None:
+        if command is None or isinstance(command, ConfigurationCommand):
             continue
         key = command.key
         if not 0 < len(key) <= SHORT_KEY or "\0" in key:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw, Struct
 from sortedcontainers import SortedList
 
-from bargetrio.kv.commands import Command, DeleteCommand, PutCommand, decode_command, decode_commands
+from bargetrio.kv.commands import Command, ConfigurationCommand, DeleteCommand, PutCommand, decode_command, decode_commands
 from bargetrio.kv.scan import SLICE_KEYS, Scan
 from bargetrio.protocol.limits import PAGE_BYTES
 from bargetrio.protocol.requests import Item
@@ -118,7 +118,7 @@ class Store:
                 return self._put(command, index)
             case DeleteCommand():
                 return self._delete(command)
-            case None:
+            case ConfigurationCommand() | None:
                 return None
 
     def get(self, key: str) -> Stored | None:

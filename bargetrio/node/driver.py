@@ -41,10 +41,12 @@ from bargetrio.raft.effects import (
     ProposalsUnknown,
     ReadFailed,
     ReadReady,
+    ReplaceStore,
     Send,
     SendChunk,
     StoreChunk,
     TakeSnapshot,
+    WriteStanding,
 )
 from bargetrio.raft.effects import Ticket as AnyTicket
 from bargetrio.raft.messages import AppendRequest, Message, NodeId
@@ -82,6 +84,7 @@ class Driver:
         self.last_turn = trio.current_time()
         self.persister: Persister | None = None
         self.snapshots: Snapshots | None = None
+        self.write_standing: Callable[[WriteStanding | ReplaceStore], None] | None = None
         self._sink = sink
         self._post = post
         self._addresses = addresses
@@ -196,8 +199,12 @@ class Driver:
             raise StorageFailed(self._failure.strerror or str(self._failure)) from self._failure
         while self._written:
             self._finish_write(*self._written.popleft(), now)
+        configuration = core.configuration
         while self._ended:
             self._ended.popleft()(core, now)
+        if core.configuration is not configuration:
+            # What waits was taken from connections that were judged by the members' old stores: Raft sends it again.
+            self._messages.clear()
         self._take_messages(now)
         self._take_requests(now)
         if self._with_room:
@@ -221,9 +228,13 @@ class Driver:
     def _take_messages(self, now: float) -> None:
         messages = self._messages
         entries = 0
+        configuration = self.core.configuration
         for _ in range(min(len(messages), MESSAGES_A_PASS)):
             message = messages.popleft()
             self.core.step(message, now)
+            if self.core.configuration is not configuration:
+                messages.clear()  # as in _pass
+                break
             if isinstance(message, AppendRequest):
                 entries += len(message.entries)
                 if entries >= ENTRIES_A_PASS:
@@ -250,6 +261,9 @@ class Driver:
                     self.persister.begin(effect.number, effect.records)
                 case Apply():
                     self._apply(effect)
+                case WriteStanding() | ReplaceStore():
+                    assert self.write_standing is not None
+                    self.write_standing(effect)
                 case TakeSnapshot() | Compact() | SendChunk() | StoreChunk() | LoadSnapshot():
                     self._perform_for_snapshots(effect)
                 case ReadReady():

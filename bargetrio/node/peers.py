@@ -18,11 +18,18 @@ class BadMessage(Exception):
 
 
 class PeerSession:
-    """One peer that dialled us. `take` gets its messages, for the pass that follows."""
+    """One peer that dialled us. `take` gets its messages, for the pass that follows.
 
-    def __init__(self, peer_id: NodeId, take: Callable[[Message], None], figures: PeerFigures) -> None:
+    `refusal` says why the store that this connection began with does not count any more, "" if it does: asked before its messages
+    are taken, for the members' stores change.
+    """
+
+    def __init__(
+        self, peer_id: NodeId, take: Callable[[Message], None], figures: PeerFigures, refusal: Callable[[], str]
+    ) -> None:
         self._peer_id = peer_id
         self._hand_over = take
+        self._refusal = refusal
         self._figures = figures
 
     async def serve(self, connection: Connection, greeted: Greeted, arrivals: Arrivals) -> None:
@@ -37,6 +44,9 @@ class PeerSession:
         await arrivals.read(connection, take)
 
     def _take(self, lines: list[bytes]) -> None:
+        refusal = self._refusal()
+        if refusal:
+            raise BadMessage(refusal)
         for line in lines:
             try:
                 message = decode_message(line)

@@ -4,7 +4,7 @@
 that one node's end is never another's.
 """
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 from trio import TaskStatus
@@ -15,6 +15,9 @@ from bargetrio.node.figures import NodeGauges
 from bargetrio.raft.facts import Fact, RoleName
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.snapshots import SnapshotPolicy
+
+UNCOMMITTED: Final = "is in the log, and not committed by a majority of the others yet"
+"""What `RunningNode.readmit` says of an entry that was proposed: whether it will be committed is not known."""
 
 
 class Sink(Protocol):
@@ -71,7 +74,9 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     leader: NodeId | None
     has_quorum: bool
     may_vote: bool
-    """False while it abstains from elections, because its disk was replaced."""
+    """False while it abstains from elections: its cluster is not born, or its disk is not, or not yet, a member's."""
+    abstains: str
+    """Why it does, in words; "" if it votes."""
     commit_index: int
     last_applied: int
     last_log_index: int
@@ -136,12 +141,16 @@ class RunningNode(Protocol):
         """Return what of `status` each request of REST asks for."""
         ...
 
-    async def rejoin(self) -> None:
-        """Remember that this node's disk is new, and abstain from elections until it has caught up; raise OSError."""
+    async def readmit(self, node_id: NodeId) -> str:
+        """As the leader, have the disk that `node_id` last called with take the old one's place by an entry of the log.
+
+        Return "" once that entry is committed without counting the node, or if it is a member with that disk; else why not, in
+        words: ask again. Does not return once the node has died: bound the wait.
+        """
         ...
 
-    async def forget_store(self, peer_id: NodeId) -> None:
-        """Let that peer come back with another disk; raise OSError."""
+    async def bootstrap(self) -> str:
+        """Have the cluster born with the members that are here; return "" if that is under way, else why not; bound the wait."""
         ...
 
     async def backup(self, index: int) -> BackupFile:

@@ -11,7 +11,7 @@ import logging
 import random
 import secrets
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import trio
@@ -24,15 +24,17 @@ from bargetrio.node.driver import Driver
 from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog
 from bargetrio.node.peers import BadMessage, PeerSession
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork, with_kernel_syncs
-from bargetrio.node.port import BackupFile, Belief, NodeSettings, NodeStatus, PeerStatus, Sink
+from bargetrio.node.port import UNCOMMITTED, BackupFile, Belief, NodeSettings, NodeStatus, PeerStatus, Sink
 from bargetrio.node.snapshots import Snapshots
 from bargetrio.node.turns import Turns
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.lines import LineTooLong
 from bargetrio.raft.core import Core
+from bargetrio.raft.effects import ReplaceStore, WriteStanding
 from bargetrio.raft.messages import AppendRequest, Message, NodeId
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.standing import Standing, why_refused
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.wal import OpenFolder, open_folder
 from bargetrio.transport.acceptor import Acceptor
@@ -46,7 +48,6 @@ from bargetrio.transport.stream import Connection, Listener, Network, SocketNetw
 log = logging.getLogger(__name__)
 
 BACKUP_LOOK_S: Final = 0.02
-REJOINED_LOOK_S: Final = 0.2
 
 
 class Node:
@@ -86,9 +87,7 @@ class Node:
         self._persister: Persister | None = None
         self._folder: OpenFolder | None = None
         self._links: dict[NodeId, PeerLink] = {}
-        self._remembering = trio.Lock()
-        self._asked_to_abstain = 0
-        """Calls of `rejoin` that the core has not heard of yet."""
+        self._writing_standing = trio.Lock()
         self._nursery: trio.Nursery | None = None
         self._arrivals: Arrivals | None = None
 
@@ -139,33 +138,35 @@ class Node:
         """When the driver's loop last turned."""
         return self._started_at if self._driver is None else self._driver.last_turn
 
-    async def rejoin(self) -> None:
-        """Remember it first, so that no crash makes this node vote too early."""
-        folder, driver = self._folder, self._driver
-        assert folder is not None and driver is not None, "asked before it started"
+    async def readmit(self, node_id: NodeId) -> str:
+        """See `port.RunningNode.readmit`."""
 
-        def abstain(core: Core, now: float) -> None:
-            self._asked_to_abstain -= 1
-            core.rejoin(now)
+        def ask(core: Core, now: float) -> str:
+            reason = core.readmit(node_id, now)
+            if not reason and core.uncounted == node_id:
+                return f"node {node_id}'s new disk {UNCOMMITTED}"
+            return reason
 
-        self._asked_to_abstain += 1
-        try:
-            async with self._remembering:
-                await self._disk_work.call(lambda: folder.note_rejoining(rejoining=True))
-        except BaseException:
-            self._asked_to_abstain -= 1
-            raise
-        driver.snapshot_step_done(abstain)
-        if self._nursery is not None:
-            self._nursery.start_soon(self._forget_rejoining, driver)
+        return await self._ask_core(ask)
 
-    async def forget_store(self, peer_id: NodeId) -> None:
-        """One file, one writer at a time; what a leader knows of that peer's log goes first."""
-        folder, driver = self._folder, self._driver
-        assert folder is not None and driver is not None, "asked before it started"
-        driver.snapshot_step_done(lambda core, now: core.forget_match(peer_id, now))
-        async with self._remembering:
-            await self._disk_work.call(lambda: folder.forget_store(peer_id))
+    async def bootstrap(self) -> str:
+        """See `port.RunningNode.bootstrap`."""
+        return await self._ask_core(lambda core, now: core.bootstrap(now))
+
+    async def _ask_core(self, ask: Callable[[Core, float], str]) -> str:
+        """Have the core asked in a step of the driver; a node that dies meanwhile does not answer, which the caller bounds."""
+        driver = self._driver
+        assert driver is not None, "asked before it started"
+        answers: list[str] = []
+        answered = trio.Event()
+
+        def then(core: Core, now: float) -> None:
+            answers.append(ask(core, now))
+            answered.set()
+
+        driver.snapshot_step_done(then)
+        await answered.wait()
+        return answers[0]
 
     async def backup(self, index: int) -> BackupFile:
         """Wait until `index` is applied, have a snapshot taken unless there is one that reaches so far, and open it."""
@@ -216,7 +217,8 @@ class Node:
             voted_for=core.voted_for,
             leader=core.leader_id,
             has_quorum=core.has_quorum(trio.current_time()),
-            may_vote=not self._abstains(core),
+            may_vote=core.may_vote,
+            abstains=core.why_abstains(),
             commit_index=core.commit_index,
             last_applied=core.last_applied,
             last_log_index=core.log.last_index,
@@ -266,7 +268,7 @@ class Node:
                 random=self._random,
                 now=now,
                 snapshot_policy=settings.snapshot_policy,
-                is_rejoining=folder.is_rejoining,
+                standing=folder.standing,
             )
             folder.forget_remembered()
             return folder, core, Store.of(found, core.last_applied)
@@ -314,10 +316,10 @@ class Node:
             cluster=settings.cluster,
             node_id=settings.node_id,
             peer_ids=frozenset(settings.addresses) - {settings.node_id},
-            store_id=folder.store_id,
             secret=settings.peer_secret,
             make_nonce=self._make_token,
-            store_of=lambda peer: folder.known_stores().get(peer),
+            standing=lambda: folder.standing,
+            judge=self._judge_hello,
         )
 
     def _link(self, identity: Identity, peer_id: NodeId) -> PeerLink:
@@ -341,8 +343,7 @@ class Node:
         async with trio.open_nursery() as nursery:
             driver.snapshots = self._make_snapshots(driver, nursery)
             self._nursery = nursery
-            if driver.core.is_rejoining:
-                nursery.start_soon(self._forget_rejoining, driver)
+            driver.write_standing = lambda effect: nursery.start_soon(self._write_standing, effect)
             nursery.start_soon(self._arrivals.run)
             nursery.start_soon(self._acceptor.run)
             for link in self._links.values():
@@ -357,20 +358,57 @@ class Node:
         if failure is not None:
             raise failure
 
-    async def _forget_rejoining(self, driver: Driver) -> None:
-        """Once the core has caught up, the mark on the disk may go."""
-        folder = self._folder
-        assert folder is not None
-        while self._abstains(driver.core):
-            await trio.sleep(REJOINED_LOOK_S)
-        async with self._remembering:
-            if self._abstains(driver.core):
-                return  # asked anew meanwhile: that call has its own task to forget it
-            with suppress(OSError):  # it goes the next time
-                await self._disk_work.call(lambda: folder.note_rejoining(rejoining=False))
+    async def _write_standing(self, effect: WriteStanding | ReplaceStore) -> None:
+        """Write it beside the loop; one at a time, for it is one file."""
+        folder, driver = self._folder, self._driver
+        assert folder is not None and driver is not None
 
-    def _abstains(self, core: Core) -> bool:
-        return core.is_rejoining or self._asked_to_abstain > 0
+        def work() -> Standing:
+            if isinstance(effect, ReplaceStore):
+                return folder.replace_store()
+            folder.write_standing(effect.standing)
+            return effect.standing
+
+        async with self._writing_standing:
+            try:
+                standing = await self._disk_work.call(work)
+            except OSError as problem:
+                driver.disk_failed(problem)
+                return
+        if isinstance(effect, ReplaceStore):
+            for link in self._links.values():
+                link.reset()
+        driver.snapshot_step_done(lambda core, now: core.standing_written(standing, now))
+
+    def _judge_hello(self, peer_id: NodeId, theirs: Standing) -> str:
+        """Say why a peer's store is not welcome, "" if it is, and let the core know what called."""
+        driver = self._driver
+        assert driver is not None
+        driver.snapshot_step_done(lambda core, now: core.saw(peer_id, theirs, now))
+        return self._why_refused(peer_id, theirs)
+
+    def _why_refused(self, peer_id: NodeId, theirs: Standing) -> str:
+        assert self._driver is not None and self._folder is not None
+        core = self._driver.core
+        if core.configuration is None:  # of a cluster of an earlier version: whom we met, we met with this store
+            known = self._folder.known_stores.get(peer_id)
+            if known not in (None, theirs.store):
+                return f"node {peer_id} has another store than before: its disk was lost or exchanged; see docs/operations.md"
+        return why_refused(core.standing, core.configuration, peer_id, theirs)
+
+    def _refusal_since(self, peer_id: NodeId, theirs: Standing) -> Callable[[], str]:
+        """Return what says whether that store still counts; it looks anew only when the members' stores have changed."""
+        assert self._driver is not None
+        core = self._driver.core
+        judged: list[object] = [core.configuration, core.standing]
+
+        def refusal() -> str:
+            if core.configuration is judged[0] and core.standing is judged[1]:
+                return ""
+            judged[:] = [core.configuration, core.standing]
+            return self._why_refused(peer_id, theirs)
+
+        return refusal
 
     def _tell_why(self, driver: Driver, problem: Exception) -> None:
         if isinstance(problem, StorageFailed):
@@ -380,22 +418,25 @@ class Node:
     async def _serve(self, connection: Connection, greeted: Greeted) -> None:
         assert self._driver is not None and self._arrivals is not None
         if greeted.peer_id is None:
-            session = ClientSession(connection, self._driver.session_has_answers, self._driver.session_has_room)
+            client = ClientSession(connection, self._driver.session_has_answers, self._driver.session_has_room)
             self._client_connections += 1
             try:
-                await session.serve(greeted, self._driver.take_requests, self._arrivals)
+                await client.serve(greeted, self._driver.take_requests, self._arrivals)
             finally:
                 self._client_connections -= 1
         else:
-            await self._remember_store(greeted.peer_id, greeted.store_id)
+            assert greeted.standing is not None
             self._peer_connections += 1
             try:
                 figures = self._figures.peer(greeted.peer_id)
-                await PeerSession(greeted.peer_id, self._driver.take_message, figures).serve(connection, greeted, self._arrivals)
+                refusal = self._refusal_since(greeted.peer_id, greeted.standing)
+                session = PeerSession(greeted.peer_id, self._driver.take_message, figures, refusal)
+                await session.serve(connection, greeted, self._arrivals)
             except (BadMessage, LineTooLong) as problem:
                 self._on_link_down(greeted.peer_id, f"closed its link: {problem}")
             finally:
                 self._peer_connections -= 1
+                self._driver.snapshot_step_done(partial(_hung_up, greeted.peer_id, greeted.standing))
 
     def _post(self, to: NodeId, message: Message) -> None:
         if not self._fenced:
@@ -418,7 +459,7 @@ class Node:
 
     # -- what happens around the loop ------------------------------------------------------------------------------------
 
-    def _on_link_up(self, peer_id: NodeId, store_id: str) -> None:
+    def _on_link_up(self, peer_id: NodeId) -> None:
         self._figures.peer(peer_id).link_changed()
         self._sink.record(self._settings.node_id, LinkUp(peer=peer_id))
 
@@ -429,12 +470,6 @@ class Node:
         """A bug while serving one connection ended that connection alone."""
         log.error("node %d: a connection ended by an error", self._settings.node_id, exc_info=problem)
 
-    async def _remember_store(self, peer_id: NodeId, store_id: str) -> None:
-        """Keep the store id of a peer met for the first time, before its first message; one at a time: it is one file."""
-        folder = self._folder
-        assert folder is not None
-        async with self._remembering:
-            if peer_id in folder.known_stores():
-                return
-            with suppress(OSError):  # the log will meet the same disk; the next connection tries again
-                await self._disk_work.call(lambda: folder.remember_store(peer_id, store_id))
+
+def _hung_up(peer_id: NodeId, standing: Standing, core: Core, now: float) -> None:
+    core.hung_up(peer_id, standing)

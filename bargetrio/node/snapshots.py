@@ -127,6 +127,7 @@ class Snapshots:
             last_index=effect.last_index,
             last_term=effect.last_term,
             digest=effect.digest,
+            configuration=effect.configuration,
         )
         try:
             began = trio.current_time()

@@ -3,8 +3,8 @@
     → {"hello":"client","protocol":1,"cluster":"barge"}
     ← {"hello":"node","protocol":1,"cluster":"barge","node":0}
 
-    → {"hello":"peer","protocol":1,"cluster":"barge","node":1,"to":0,"store":"9f...","nonce":"c1..."}
-    ← {"hello":"node","protocol":1,"cluster":"barge","node":0,"store":"77...","nonce":"5a...","proof":"..."}
+    → {"hello":"peer","protocol":2,"cluster":"barge","node":1,"to":0,"standing":{"store":"9f...",...},"nonce":"c1..."}
+    ← {"hello":"node","protocol":2,"cluster":"barge","node":0,"standing":{"store":"77...",...},"nonce":"5a...","proof":"..."}
     → {"proof":"..."}
 
 The proofs are HMAC-SHA256 over both nonces and both ids; they are there only where a secret is configured. The secret never
@@ -16,7 +16,7 @@ import hmac
 from typing import Annotated
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
 
 from bargetrio.protocol.limits import MAX_INT
 
@@ -32,23 +32,23 @@ class ClientHello(Struct, frozen=True, kw_only=True, tag_field="hello", tag="cli
 
 
 class PeerHello(Struct, frozen=True, kw_only=True, tag_field="hello", tag="peer", forbid_unknown_fields=True):
-    """A node dials another: who it is, whom it wants, which store it remembers with."""
+    """A node dials another: who it is, whom it wants, and its store's standing (an object, raft/standing.py)."""
 
     protocol: int
     cluster: Short
     node: NodeId
     to: NodeId
-    store: Short
+    standing: Raw
     nonce: Short
 
 
 class NodeHello(Struct, frozen=True, kw_only=True, tag_field="hello", tag="node", omit_defaults=True):
-    """The node's answer to either hello; to a peer it adds its store, its nonce and, with a secret, its proof."""
+    """The node's answer to either hello; to a peer it adds its store's standing, its nonce and, with a secret, its proof."""
 
     protocol: int
     cluster: Short
     node: NodeId
-    store: str = ""
+    standing: Raw = Raw(b"{}")
     nonce: str = ""
     proof: str = ""
 

@@ -1,6 +1,9 @@
 """Every limit of the wire, in one place (docs/wire_format.md)."""
 
 PROTOCOL_VERSION = 1
+"""What clients and nodes speak."""
+PEER_PROTOCOL_VERSION = 2
+"""What nodes speak among themselves: from 2 on a hello tells the store's standing, and appends a digest."""
 
 KEY_BYTES = 1024
 """A key's longest UTF-8 form, in bytes."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final, assert_never
 
-from bargetrio.raft import election, reads, replication, snapshots
+from bargetrio.raft import election, membership, reads, replication, snapshots
 from bargetrio.raft.durability import Durability
 from bargetrio.raft.effects import (
     Announce,
@@ -22,15 +22,18 @@ from bargetrio.raft.effects import (
     Ticket,
 )
 from bargetrio.raft.errors import ConsensusViolation
-from bargetrio.raft.facts import Applied, CommitAdvanced, Fact, MemberChanged, RoleChanged, TermChanged
+from bargetrio.raft.facts import Applied, CommitAdvanced, Fact, RoleChanged, TermChanged
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import (
     NO_OP,
     AppendReply,
     AppendRequest,
     Command,
+    Demotion,
     Entry,
     Index,
+    Introduction,
+    LogDiffers,
     Message,
     NodeId,
     PreVoteReply,
@@ -46,6 +49,7 @@ from bargetrio.raft.messages import (
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.roles import DISK_DECIDES, TRANSITIONS, Candidate, Follower, Leader, PreCandidate, Progress, Role
 from bargetrio.raft.snapshots import Receiving, SnapshotPolicy
+from bargetrio.raft.standing import Configuration, Standing, identity_of
 
 APPLY_SLICE: Final = 1000
 """Entries of one Apply: no pass may hold the loop for long."""
@@ -60,7 +64,18 @@ class Core:
     # More attributes than Python 3.11 keeps in an object itself without this (29): each look-up would take a quarter longer.
     __slots__ = (
         *("_effects", "_now", "_random", "_snapshot_policy", "commit_index", "compact_to", "current_term", "durability"),
-        *("election_max_s", "election_min_s", "has_unsent", "heartbeat_s", "installing", "installing_from", "is_rejoining"),
+        *("configuration", "configurations", "election_max_s", "election_min_s", "has_unsent", "heartbeat_s", "installing"),
+        *(
+            "installing_from",
+            "introduce_at",
+            "is_demoted",
+            "is_settled",
+            "is_writing_standing",
+            "known_commit",
+            "may_vote",
+            "met",
+        ),
+        *("met", "seen", "standing", "uncounted"),
         *(
             "is_due",
             "is_snapshot_asked",
@@ -87,10 +102,11 @@ class Core:
         random: Random,
         now: float,
         snapshot_policy: SnapshotPolicy | None = None,
-        is_rejoining: bool = False,
+        standing: Standing | None = None,
         pipeline: replication.Pipeline = replication.PIPELINE,
         has_unsent: Callable[[NodeId], bool] = lambda peer: False,
     ) -> None:
+        """`standing` is what the folder's meta says; None: a member of a set of unnamed stores since its birth."""
         assert node_id in node_ids
         self.node_id = node_id
         self.members = tuple(sorted(node_ids))
@@ -135,12 +151,31 @@ class Core:
         self.installing: SnapshotMeta | None = None
         """A received snapshot on its way into the place of state and log; nothing is applied meanwhile."""
         self.installing_from: NodeId = node_id
-        self.is_rejoining = is_rejoining
-        """This disk is new to a cluster that is not: what it had promised is forgotten, so it abstains until it has caught up."""
         self.role: Role = Follower(self.new_election_deadline(now))
         self._effects: list[Effect] = []
         self._now = now
         """When this core was last told the time."""
+        # Who counts (membership.py).
+        self.standing = _born_with(node_id, node_ids) if standing is None else standing
+        self.configurations: list[Configuration] = []
+        """Of the birth set or the snapshot, then of the log's entries; the last one counts."""
+        self.configuration: Configuration | None = None
+        self.uncounted: NodeId | None = None
+        """The node whose readmission is in the log and not known to be committed."""
+        self.known_commit: Index = 0
+        """The highest commit index that a voter has told with its vote."""
+        self.may_vote = False
+        self.is_settled = False
+        """Whether this node votes, its cluster is born, and nobody is being readmitted: the usual case."""
+        self.is_demoted = False
+        """This disk lost what it had acknowledged, and has not got its new store id yet."""
+        self.is_writing_standing = False
+        self.introduce_at = now
+        self.met: dict[NodeId, tuple[Standing, float]] = {}
+        """Who has introduced itself, and when."""
+        self.seen: dict[NodeId, tuple[Standing, float]] = {}
+        """What each peer's last hello said, welcome or not."""
+        membership.begin(self, remembered, now)
 
     # -- the way in ------------------------------------------------------------------------------------------------------
 
@@ -171,6 +206,12 @@ class Core:
                 snapshots.on_snapshot_reply(self, message, now)
             case StillReceiving():
                 replication.on_still_receiving(self, message, now)
+            case Introduction():
+                membership.on_introduction(self, message, now)
+            case LogDiffers():
+                membership.on_log_differs(self, message, now)
+            case Demotion():
+                membership.on_demotion(self, message, now)
             case AppendRequest() | AppendReply():
                 raise AssertionError("these are not rare")
             case _:
@@ -181,6 +222,8 @@ class Core:
         if self.last_applied != self.quiet_index or now - self.quiet_since > self._snapshot_policy.quiet_s:
             snapshots.watch_for_quiet(self, now)
         self._now = now
+        if not self.is_settled:
+            membership.tick(self, now)
         role = self.role
         deadline = role.heartbeat_deadline if type(role) is Leader else role.election_deadline
         if now < deadline:
@@ -205,7 +248,7 @@ class Core:
             if ticket is not None:
                 self._effects.append(ProposalRefused(ticket, "overloaded", self.node_id))
             return
-        self._append_own(leader, [Entry(self.current_term, command)])
+        self.append_own(leader, [Entry(self.current_term, command)])
         leader.tickets.append(ticket)
 
     def propose_all(self, tickets: Sequence[Ticket], commands: Sequence[Command], now: float) -> None:
@@ -215,7 +258,7 @@ class Core:
             for ticket, command in zip(tickets, commands, strict=True):
                 self.propose(ticket, command, now)
             return
-        self._append_own(leader, [Entry(self.current_term, command) for command in commands])
+        self.append_own(leader, [Entry(self.current_term, command) for command in commands])
         leader.tickets.extend(tickets)
 
     def forget_reads(self, is_over: Callable[[Ticket], bool]) -> None:
@@ -237,6 +280,8 @@ class Core:
         snapshots.maybe_load(self)
         if not isinstance(self.role, Leader) and self.role.election_deadline == DISK_DECIDES:
             election.start_timer(self, self.role, now)
+        if not self.is_settled:
+            membership.settle(self)
         match self.role:
             case Leader():
                 replication.advance_commit(self, self.role)
@@ -265,22 +310,29 @@ class Core:
         """Ask for a snapshot although it is not time: TakeSnapshot follows as soon as none is under way."""
         self.is_snapshot_asked = True
 
-    def rejoin(self, now: float) -> None:
-        """Abstain from elections until this node holds all that was committed: its disk was lost and replaced."""
-        self.is_rejoining = True
-        self.announce(
-            MemberChanged(
-                term=self.current_term, index=self.log.last_index, may_vote=False, reason="its disk was replaced: it abstains"
-            )
-        )
-        if not isinstance(self.role, Follower):
-            self.become_follower(now, term=self.current_term, leader_id=None, reason="its disk was replaced")
+    def saw(self, peer: NodeId, standing: Standing, now: float) -> None:
+        """Note what a peer's hello said of its disk, whether the peer was welcome or not."""
+        membership.saw(self, peer, standing, now)
 
-    def forget_match(self, peer: NodeId, now: float) -> None:
-        """What this leader knows of the peer's log was true of a disk that is gone: begin anew with it."""
-        if isinstance(self.role, Leader):
-            self.role.progress[peer] = Progress(next_index=self.log.last_index + 1, heard_at=now)
-            self.role.may_lack = True
+    def hung_up(self, peer: NodeId, standing: Standing) -> None:
+        """Note that a connection with this store has ended: who calls next may have another disk."""
+        if peer in self.seen and self.seen[peer][0].store == standing.store:
+            del self.seen[peer]
+
+    def readmit(self, node_id: NodeId, now: float) -> str:
+        """Propose that `node_id` counts with the disk it last called with (the operator's word).
+
+        Return why that can't be, in words; "" if the entry is proposed, or the node is a member with that disk already.
+        """
+        return membership.readmit(self, node_id, now)
+
+    def bootstrap(self, now: float) -> str:
+        """Let the cluster be born with the members that are here (the operator's word); return why not, "" if it is under way."""
+        return membership.bootstrap(self, now)
+
+    def standing_written(self, standing: Standing, now: float) -> None:
+        """Note that the folder holds this standing, synced: WriteStanding or ReplaceStore is done."""
+        membership.standing_written(self, standing, now)
 
     def snapshot_taken(self, snapshot: SnapshotMeta, now: float) -> None:
         """Note that what TakeSnapshot asked for is on the disk, under its name."""
@@ -312,7 +364,8 @@ class Core:
         if self.last_applied < self.commit_index and self.has_more_to_apply:
             return float("-inf")
         role = self.role
-        return role.heartbeat_deadline if type(role) is Leader else role.election_deadline
+        deadline = role.heartbeat_deadline if type(role) is Leader else role.election_deadline
+        return deadline if self.is_settled or self.standing.identity else min(deadline, self.introduce_at)
 
     @property
     def has_more_to_apply(self) -> bool:
@@ -344,6 +397,10 @@ class Core:
         return effects
 
     # -- what the rules share --------------------------------------------------------------------------------------------
+
+    def why_abstains(self) -> str:
+        """Return why this node takes no part in elections, in words; "" if it does."""
+        return membership.why_abstains(self)
 
     @property
     def leader_id(self) -> NodeId | None:
@@ -443,9 +500,19 @@ class Core:
         progress = {peer: Progress(next_index=next_index, heard_at=now) for peer in self.peers}
         leader = Leader(next_index, now + self.heartbeat_s, progress)
         self._change_role(leader, reason)
-        self._append_own(leader, [Entry(self.current_term, NO_OP)])
+        if self.uncounted is not None:
+            assert self.uncounted != self.node_id, "who is not counted does not stand for election"
+            progress[self.uncounted].is_counted = False
+        self.append_own(leader, [Entry(self.current_term, NO_OP)])
         leader.tickets.append(None)
         return leader
+
+    def append_own(self, leader: Leader, entries: list[Entry], configurations: tuple[Index, ...] = ()) -> None:
+        """Append a leader's own entries, to be written and sent; `configurations` are the indices of those that hold one."""
+        leader.may_lack = True
+        first_index = self.log.last_index + 1
+        self.log.append(entries)
+        self.durability.remember_entries(first_index, entries, self.log.last_digest, configurations)
 
     def advance_commit_to(self, index: Index) -> None:
         """Raise the commit index; it never falls (BUG-16)."""
@@ -457,6 +524,8 @@ class Core:
         self.announce(fact)
         if self.receiving is not None:
             snapshots.give_up(self)
+        if not self.is_settled:
+            membership.settle(self)
 
     # -- inside ----------------------------------------------------------------------------------------------------------
 
@@ -486,12 +555,6 @@ class Core:
             last - self.commit_index + more_entries >= UNCOMMITTED_ENTRIES
             or self.log.bytes_between(self.commit_index, last) + more_bytes >= UNCOMMITTED_BYTES
         )
-
-    def _append_own(self, leader: Leader, entries: list[Entry]) -> None:
-        leader.may_lack = True
-        first_index = self.log.last_index + 1
-        self.log.append(entries)
-        self.durability.remember_entries(first_index, entries, self.log.last_digest)
 
     def _apply(self) -> None:
         first = self.last_applied + 1
@@ -524,3 +587,8 @@ class Core:
                     progress.heard_at = now
             case Follower() | PreCandidate() | Candidate():
                 self.role.election_deadline = self.new_election_deadline(now)
+
+
+def _born_with(node_id: NodeId, node_ids: tuple[NodeId, ...]) -> Standing:
+    stores = {each: f"store-{each}" for each in node_ids}
+    return Standing(store=stores[node_id], identity=identity_of(stores), birth=stores)

@@ -34,6 +34,7 @@ class _Tail:
     first_index: Index
     entries: list[Entry]
     digest: int
+    configurations: tuple[Index, ...]
 
 
 class Durability:
@@ -71,13 +72,16 @@ class Durability:
         self.hard_state_number = self._queued_number
         self.is_queued = True
 
-    def remember_entries(self, first_index: Index, entries: list[Entry], digest: int) -> None:
+    def remember_entries(
+        self, first_index: Index, entries: list[Entry], digest: int, configurations: tuple[Index, ...] = ()
+    ) -> None:
         """Queue entries for the log's end, which then has `digest`; `first_index` follows what was queued or written before."""
         if self._log_records and isinstance(tail := self._log_records[-1], _Tail):
             tail.entries.extend(entries)
             tail.digest = digest
+            tail.configurations += configurations
         else:
-            self._log_records.append(_Tail(first_index, list(entries), digest))
+            self._log_records.append(_Tail(first_index, list(entries), digest, configurations))
         self._queued_covers = first_index + len(entries) - 1
         self.is_queued = True
 
@@ -131,7 +135,14 @@ class Durability:
         records: list[Record] = [] if self._hard_state is None else [self._hard_state]
         for record in self._log_records:
             if isinstance(record, _Tail):
-                records.append(Append(first_index=record.first_index, digest=record.digest, entries=tuple(record.entries)))
+                records.append(
+                    Append(
+                        first_index=record.first_index,
+                        digest=record.digest,
+                        entries=tuple(record.entries),
+                        configurations=record.configurations,
+                    )
+                )
             else:
                 records.append(record)
         persist = Persist(self._queued_number, tuple(records), tuple(self._then))

@@ -8,6 +8,7 @@ from msgspec import Struct
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta, SnapshotRequest, Term
 from bargetrio.raft.records import Record
+from bargetrio.raft.standing import Configuration, Standing
 
 Ticket = object
 """Whatever the driver wants to get back: raft only stores it. Every ticket ends exactly once."""
@@ -87,6 +88,7 @@ class TakeSnapshot(Struct, frozen=True):
     last_term: Term
     digest: int
     members: tuple[NodeId, ...]
+    configuration: Configuration | None
 
 
 class Compact(Struct, frozen=True):
@@ -124,6 +126,19 @@ class LoadSnapshot(Struct, frozen=True):
     snapshot: SnapshotMeta
 
 
+class WriteStanding(Struct, frozen=True):
+    """Write this standing to the folder and sync it, then call `core.standing_written(standing, now)`; at most one at a time.
+
+    Nothing that follows from it may be said before.
+    """
+
+    standing: Standing
+
+
+class ReplaceStore(Struct, frozen=True):
+    """Give the folder a new store id, for it lost what it had promised; then call `core.standing_written` with its standing."""
+
+
 class Announce(Struct, frozen=True, gc=False):
     """A fact for the event log."""
 
@@ -143,5 +158,7 @@ Effect = (
     | SendChunk
     | StoreChunk
     | LoadSnapshot
+    | WriteStanding
+    | ReplaceStore
     | Announce
 )

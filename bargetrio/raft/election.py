@@ -6,8 +6,8 @@ voter's own term, so that a node left behind learns it and can win later (BUG-10
 
 from typing import TYPE_CHECKING, Final
 
+from bargetrio.raft import membership
 from bargetrio.raft.facts import (
-    MemberChanged,
     PreVoteGranted,
     PreVoteRefused,
     PreVoteRequested,
@@ -26,8 +26,10 @@ SLOWEST_S: Final = 10.0
 
 
 def start_pre_vote(core: "Core", now: float) -> None:
-    """Ask everybody whether they would vote for us in the next term (9.6); a node whose disk was replaced does not."""
-    if core.is_rejoining:
+    """Ask everybody whether they would vote for us in the next term (9.6); a node that does not vote does not ask either."""
+    if not core.may_vote:
+        if not isinstance(core.role, Follower):
+            core.become_follower(now, term=core.current_term, leader_id=None, reason="its disk is not one of the cluster's")
         assert isinstance(core.role, Follower)
         core.role.election_deadline = core.new_election_deadline(now)
         return
@@ -120,7 +122,8 @@ def on_vote_request(core: "Core", message: VoteRequest, now: float) -> None:
     is_durable = core.durability.hard_state_is_durable
     core.role.election_deadline = core.new_election_deadline(now) if is_durable else DISK_DECIDES
     core.announce(VoteGranted(peer=message.candidate_id, term=message.term))
-    core.send(message.candidate_id, VoteReply(term=message.term, voter_id=core.node_id, granted=True))
+    reply = VoteReply(term=message.term, voter_id=core.node_id, granted=True, commit_index=core.commit_index)
+    core.send(message.candidate_id, reply)
 
 
 def on_vote_reply(core: "Core", message: VoteReply, now: float) -> None:
@@ -131,6 +134,7 @@ def on_vote_reply(core: "Core", message: VoteReply, now: float) -> None:
     role = core.role
     if not message.granted or message.term != core.current_term:
         return
+    core.known_commit = max(core.known_commit, message.commit_index)
     if isinstance(role, Candidate):
         role.granted.add(message.voter_id)
         _maybe_take_office(core, role.granted, now)
@@ -169,6 +173,7 @@ def _maybe_start_election(core: "Core", role: PreCandidate, now: float) -> None:
 
 def _maybe_take_office(core: "Core", votes: set[NodeId], now: float) -> None:
     if len(votes) >= core.majority:
+        membership.learn_commit(core)
         core.become_leader(now, f"has the votes of {_names(votes)}")
 
 
@@ -188,22 +193,8 @@ def _why_no_vote(core: "Core", message: VoteRequest, now: float) -> str:
     return _abstains(core) or _log_is_behind(core, message)
 
 
-def end_rejoining(core: "Core", leader_id: NodeId) -> None:
-    """Vote again once an entry of the leader's own term is committed here: all that was committed before is, too.
-
-    In this very term the node may have voted before it lost its disk: its vote goes to the leader, who has the term already.
-    """
-    if core.commit_index and core.log.term(core.commit_index) == core.current_term:
-        core.is_rejoining = False
-        if core.voted_for is None:
-            core.set_term(core.current_term, leader_id, "")
-        core.announce(
-            MemberChanged(term=core.current_term, index=core.commit_index, may_vote=True, reason="has caught up: it votes again")
-        )
-
-
 def _abstains(core: "Core") -> str:
-    return "abstains: its disk was replaced, and it has not caught up" if core.is_rejoining else ""
+    return "" if core.may_vote else f"abstains: {core.why_abstains()}"
 
 
 def _leader_is_alive(core: "Core", now: float) -> str:

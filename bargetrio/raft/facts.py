@@ -9,7 +9,8 @@ from typing import ClassVar, Literal
 
 from msgspec import Struct
 
-from bargetrio.raft.messages import Command, Index, NodeId, Term
+from bargetrio.raft.standing import StoreId
+from bargetrio.raft.values import Command, Index, NodeId, Term
 
 RoleName = Literal["follower", "pre_candidate", "candidate", "leader"]
 
@@ -206,13 +207,41 @@ class SnapshotInstalled(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class MemberChanged(Struct, frozen=True, kw_only=True, gc=False):
-    """This node begins to abstain from elections, because its disk was replaced, or has caught up and votes again."""
+    """Whether this node votes has changed, or why it does: it was born, admitted with a new disk, or lost entries."""
 
     kind: ClassVar[str] = "member_changed"
     term: Term
     index: Index
     may_vote: bool
     reason: str
+
+
+class MembersChanged(Struct, frozen=True, kw_only=True, gc=False):
+    """An entry of this node's log takes `peer` in with another disk; it counts once that entry is committed without it."""
+
+    kind: ClassVar[str] = "members_changed"
+    peer: NodeId
+    term: Term
+    index: Index
+    store: StoreId
+
+
+class LogsDiffer(Struct, frozen=True, kw_only=True, gc=False):
+    """This node's log and that of `peer` have the same term at `index`, and differ below: one of them is not the cluster's."""
+
+    kind: ClassVar[str] = "logs_differ"
+    peer: NodeId
+    term: Term
+    index: Index
+
+
+class TailLost(Struct, frozen=True, kw_only=True, gc=False):
+    """`peer` had acknowledged the log up to `index` to this leader, and does not hold it any more: its disk lost entries."""
+
+    kind: ClassVar[str] = "tail_lost"
+    peer: NodeId
+    term: Term
+    index: Index
 
 
 Fact = (
@@ -235,4 +264,7 @@ Fact = (
     | SnapshotSent
     | SnapshotInstalled
     | MemberChanged
+    | MembersChanged
+    | LogsDiffer
+    | TailLost
 )

@@ -5,8 +5,16 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from zlib import crc32
 
-from bargetrio.raft.messages import Command, Entry, Index, Term
+from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import LogStart
+from bargetrio.raft.values import Command, Index, Term
+
+
+def digest_after(digest: int, entries: Iterable[Entry]) -> int:
+    """Return the running digest of a log whose digest was `digest` when `entries` have been added; as `Log.append` makes it."""
+    for entry in entries:
+        digest = crc32(entry.command, (digest + entry.term) & 0xFFFFFFFF)
+    return digest
 
 
 class Log:
@@ -156,6 +164,17 @@ class Log:
             if entries[count].term != self._entries[start + count].term:
                 return count
         return max(both, 0)
+
+    def differs(self, prev_log_index: Index, prev_digest: int, known: tuple[Entry, ...]) -> bool:
+        """Return whether this log is not the one whose digest at `prev_log_index` is `prev_digest`, as far as can be told.
+
+        This log holds the terms of the entry there and of those that follow in `known`. Where the place was compacted here, it is
+        compared behind `known`, if this log's beginning lies before that.
+        """
+        if prev_log_index >= self.start_index and self.digest(prev_log_index) != prev_digest:
+            return True
+        end = prev_log_index + len(known)
+        return len(known) > 0 and end >= self.start_index and self.digest(end) != digest_after(prev_digest, known)
 
     def last_index_within(self, index: Index, term: Term) -> Index:
         """Return the largest index up to `index` whose entry's term is at most `term`; 0 if there is none that is still here.

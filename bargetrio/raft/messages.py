@@ -4,21 +4,19 @@ One definition is the Python type, the wire form and the documented schema. On t
 a `type`. Numbers are bounded; text is only ever a reason for people.
 """
 
-from typing import Annotated
+from typing import Literal
 
 import msgspec
-from msgspec import Meta, Raw, Struct
+from msgspec import Struct
 
-MAX_INT = 2**63 - 1
-Natural = Annotated[int, Meta(ge=0, le=MAX_INT)]
-NodeId = Natural
-Term = Natural
-Index = Natural
-"""Log indices start at 1; 0 is "before the log"."""
-Command = Raw
-"""One JSON value as it came over the wire: raft never looks inside. `null` is the entry a new leader begins its term with."""
-
-NO_OP: Command = Raw(b"null")
+from bargetrio.raft.standing import Configuration, Standing
+from bargetrio.raft.values import MAX_INT as MAX_INT
+from bargetrio.raft.values import NO_OP as NO_OP
+from bargetrio.raft.values import Command as Command
+from bargetrio.raft.values import Index as Index
+from bargetrio.raft.values import Natural as Natural
+from bargetrio.raft.values import NodeId as NodeId
+from bargetrio.raft.values import Term as Term
 
 
 class Entry(Struct, frozen=True, array_like=True, gc=False):
@@ -56,20 +54,33 @@ class VoteRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="vote
 
 
 class VoteReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="vote_reply", forbid_unknown_fields=True):
-    """Sent only when the vote is on the disk (5.2, 3.8)."""
+    """Sent only when the vote is on the disk (5.2, 3.8).
+
+    `commit_index` is the voter's: a new leader may have to learn from it that a readmission is committed (membership.py).
+    """
 
     term: Term
     voter_id: NodeId
     granted: bool
     reason: str = ""
+    commit_index: Index = 0
 
 
 class AppendRequest(
-    Struct, frozen=True, kw_only=True, tag_field="type", tag="append_request", forbid_unknown_fields=True, gc=False
+    Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    tag="append_request",
+    forbid_unknown_fields=True,
+    omit_defaults=True,
+    gc=False,
 ):
     """AppendEntries: entries after `prev_log_index`, or none as a heartbeat (5.3).
 
-    `round` is the leader's counter of read rounds; the reply echoes it (6.4, BUG-44).
+    `round` is the leader's counter of read rounds; the reply echoes it (6.4, BUG-44). `prev_digest` is the running digest of the
+    leader's log up to `prev_log_index`: it tells logs apart that have the same index and term there, and differ below (None: not
+    compared). `configurations` are the indices of those entries that hold a configuration.
     """
 
     term: Term
@@ -79,6 +90,8 @@ class AppendRequest(
     entries: tuple[Entry, ...]
     leader_commit: Index
     round: Natural
+    prev_digest: Natural | None = None
+    configurations: tuple[Index, ...] = ()
 
 
 class AppendReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="append_reply", forbid_unknown_fields=True, gc=False):
@@ -101,7 +114,8 @@ class AppendReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="appe
 class SnapshotMeta(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which state a snapshot holds, and what its file must be: the same for two nodes only if the files are the same.
 
-    `digest` is the log's up to `last_index`; `size` is in bytes; `checksum` is the CRC-32 of the file.
+    `digest` is the log's up to `last_index`; `configuration` the newest one up to there, None where the cluster has none yet;
+    `size` is in bytes; `checksum` is the CRC-32 of the file.
     """
 
     last_index: Index
@@ -110,6 +124,7 @@ class SnapshotMeta(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     members: tuple[NodeId, ...]
     size: Natural
     checksum: Natural
+    configuration: Configuration | None = None
 
 
 class SnapshotRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="snapshot_request", forbid_unknown_fields=True):
@@ -149,6 +164,42 @@ class StillReceiving(
     follower_id: NodeId
 
 
+class Introduction(Struct, frozen=True, kw_only=True, tag_field="type", tag="introduction", forbid_unknown_fields=True):
+    """A node without a set tells its standing, and `asks` for the others'; who has a set answers with its own (membership.py).
+
+    Nobody obeys its term: it may come from a node that is no member.
+    """
+
+    term: Term
+    node_id: NodeId
+    standing: Standing
+    asks: bool
+
+
+class LogDiffers(Struct, frozen=True, kw_only=True, tag_field="type", tag="log_differs", forbid_unknown_fields=True):
+    """In place of an acknowledgement: up to `index` the follower's log is another than the leader's, with the same term there.
+
+    Raft proves it impossible (5.3, Log Matching), so a disk was exchanged, restored from another backup, or damaged.
+    """
+
+    term: Term
+    follower_id: NodeId
+    index: Index
+
+
+class Demotion(Struct, frozen=True, kw_only=True, tag_field="type", tag="demotion", forbid_unknown_fields=True):
+    """A leader tells a follower that it is not counted any more, and why.
+
+    differs: a majority holds the leader's log, the follower's is another up to `index`: it must stop. lost: it had acknowledged
+    entries up to `index` and does not hold them: its disk counts as replaced.
+    """
+
+    term: Term
+    leader_id: NodeId
+    cause: Literal["differs", "lost"]
+    index: Index
+
+
 Message = (
     PreVoteRequest
     | PreVoteReply
@@ -159,6 +210,9 @@ Message = (
     | SnapshotRequest
     | SnapshotReply
     | StillReceiving
+    | Introduction
+    | LogDiffers
+    | Demotion
 )
 
 _encoder = msgspec.json.Encoder()
@@ -172,10 +226,12 @@ def sender(message: Message) -> NodeId:
             return message.candidate_id
         case PreVoteReply() | VoteReply():
             return message.voter_id
-        case AppendRequest() | SnapshotRequest():
+        case AppendRequest() | SnapshotRequest() | Demotion():
             return message.leader_id
-        case AppendReply() | SnapshotReply() | StillReceiving():
+        case AppendReply() | SnapshotReply() | StillReceiving() | LogDiffers():
             return message.follower_id
+        case Introduction():
+            return message.node_id
 
 
 def is_bulk(message: Message) -> bool:

@@ -39,7 +39,9 @@ def confirm(core: "Core", leader: Leader) -> None:
     """Take the rounds that a majority has acknowledged out of those under way."""
     if not leader.rounds:
         return
-    acknowledged = sorted([progress.acknowledged_round for progress in leader.progress.values()], reverse=True)
+    acknowledged = sorted(
+        [progress.acknowledged_round if progress.is_counted else 0 for progress in leader.progress.values()], reverse=True
+    )
     confirmed = leader.round if core.majority == 1 else acknowledged[core.majority - 2]
     while leader.rounds and leader.rounds[0].number <= confirmed:
         leader.confirmed.append(leader.rounds.popleft())

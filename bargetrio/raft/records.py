@@ -5,7 +5,9 @@ The core hands records to its driver inside a Persist effect; storage turns them
 
 from msgspec import Struct
 
-from bargetrio.raft.messages import Entry, Index, Natural, NodeId, SnapshotMeta, Term
+from bargetrio.raft.messages import Entry, SnapshotMeta
+from bargetrio.raft.standing import Configuration
+from bargetrio.raft.values import Index, Natural, NodeId, Term
 
 
 class HardState(Struct, frozen=True, kw_only=True, tag_field="record", tag="hard_state", forbid_unknown_fields=True):
@@ -15,12 +17,16 @@ class HardState(Struct, frozen=True, kw_only=True, tag_field="record", tag="hard
     voted_for: NodeId | None = None
 
 
-class Append(Struct, frozen=True, kw_only=True, tag_field="record", tag="append", forbid_unknown_fields=True):
-    """Entries from `first_index` on, directly after the log's last entry; `digest` is the log's, up to the last of them."""
+class Append(Struct, frozen=True, kw_only=True, tag_field="record", tag="append", forbid_unknown_fields=True, omit_defaults=True):
+    """Entries from `first_index` on, directly after the log's last entry; `digest` is the log's, up to the last of them.
+
+    `configurations` are the indices of those that hold a configuration.
+    """
 
     first_index: Index
     digest: Natural
     entries: tuple[Entry, ...]
+    configurations: tuple[Index, ...] = ()
 
 
 class Truncate(Struct, frozen=True, kw_only=True, tag_field="record", tag="truncate", forbid_unknown_fields=True):
@@ -52,9 +58,13 @@ class LogStart(Struct, frozen=True, kw_only=True):
 
 
 class Remembered(Struct, frozen=True, kw_only=True):
-    """What a node's disk says when it starts: the input of a new core. The log reaches up to `snapshot` at least."""
+    """What a node's disk says when it starts: the input of a new core. The log reaches up to `snapshot` at least.
+
+    `configurations` are those that entries of the log hold, in their order.
+    """
 
     hard_state: HardState = HardState()
     snapshot: SnapshotMeta | None = None
     start: LogStart = LogStart()
     entries: tuple[Entry, ...] = ()
+    configurations: tuple[Configuration, ...] = ()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from bargetrio.raft import election, snapshots
+from bargetrio.raft import membership, snapshots
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import AppendAccepted, AppendRejected, AppendSent, LogTruncated
 from bargetrio.raft.messages import AppendReply, AppendRequest, Index, NodeId, StillReceiving, Term
@@ -49,14 +49,19 @@ def on_heartbeat_deadline(core: "Core", leader: Leader, now: float) -> None:
         return
     leader.heartbeat_deadline = now + core.heartbeat_s
     for peer, progress in leader.progress.items():
-        send_empty(core, leader, peer, progress)
+        if progress.demotion:
+            membership.tell_demotion(core, peer, progress)
+        if progress.demotion != "lost":
+            send_empty(core, leader, peer, progress)
         if progress.transfer is not None:
             snapshots.wait_for_reply(core, peer, progress.transfer)
+    if core.seen:
+        membership.readmit_replaced(core, now)
 
 
 def heard_from_quorum(core: "Core", leader: Leader, now: float, within_s: float) -> bool:
     """Return whether a majority, ourselves included, answered within that time (check-quorum, 6.2)."""
-    heard = [progress for progress in leader.progress.values() if now - progress.heard_at < within_s]
+    heard = [progress for progress in leader.progress.values() if progress.is_counted and now - progress.heard_at < within_s]
     return len(heard) + 1 >= core.majority
 
 
@@ -74,6 +79,8 @@ def send_entries(core: "Core", leader: Leader) -> None:
     for peer, progress in leader.progress.items():
         if progress.next_index > last_index and progress.state == "replicate":
             continue  # the usual case: it lacks nothing, and only a refusal or a new entry changes that
+        if progress.demotion:
+            continue
         leader.may_lack = True
         if progress.state != "snapshot" and progress.next_index <= core.log.start_index:
             snapshots.begin_transfer(core, peer, progress)
@@ -139,6 +146,10 @@ def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
                 advance_commit(core, leader)
     else:
         leader.may_lack = True
+        if progress.match_index and membership.suspect(
+            core, leader, message.follower_id, progress, message.hint_index, message.round
+        ):
+            return
         _on_refusal(core, progress, message)
 
 
@@ -158,7 +169,7 @@ def on_still_receiving(core: "Core", message: StillReceiving, now: float) -> Non
 
 def advance_commit(core: "Core", leader: Leader) -> None:
     """Commit what a majority of disks holds, if it is of our own term (5.3, 5.4.2)."""
-    matched = [progress.match_index for progress in leader.progress.values()]
+    matched = [progress.match_index if progress.is_counted else 0 for progress in leader.progress.values()]
     matched.append(core.durability.durable_index)
     matched.sort()
     index = matched[-core.majority]
@@ -170,6 +181,10 @@ def advance_commit(core: "Core", leader: Leader) -> None:
 def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
     if message.match_index > core.log.last_index:
         return  # a reply to nothing that we sent
+    if progress.demotion:
+        return
+    if progress.suspect_round and message.round >= progress.suspect_round and message.match_index >= progress.match_index:
+        progress.suspect_round = 0
     if message.match_index > progress.match_index:  # it only rises (BUG-18)
         progress.match_index = message.match_index
     while progress.in_flight and progress.in_flight[0][0] <= progress.match_index:
@@ -213,6 +228,7 @@ def _on_refusal(core: "Core", progress: Progress, message: AppendReply) -> None:
 def _send_append(core: "Core", leader: Leader, peer: NodeId, prev_log_index: Index, last: Index) -> None:
     count = last - prev_log_index
     request = leader.last_request
+    newest = core.configuration
     if (
         request is None
         or request.prev_log_index != prev_log_index
@@ -228,6 +244,10 @@ def _send_append(core: "Core", leader: Leader, peer: NodeId, prev_log_index: Ind
             entries=core.log.slice(prev_log_index + 1, last) if count else (),
             leader_commit=core.commit_index,
             round=leader.round,
+            prev_digest=core.log.digest(prev_log_index),
+            configurations=()
+            if newest is None or newest.index <= prev_log_index
+            else tuple([each.index for each in core.configurations if prev_log_index < each.index <= last]),
         )
     core.announce(
         AppendSent(
@@ -265,10 +285,14 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
     assert follower.leader_id == leader_id
     count = len(message.entries)
     covered = prev_log_index + count
-    if count:
-        known = log.first_conflict(prev_log_index, message.entries)
-        if known < count:
-            _take_entries(core, message, known)
+    known = log.first_conflict(prev_log_index, message.entries) if count else 0
+    digest = message.prev_digest
+    if digest is not None and log.differs(prev_log_index, digest, message.entries[:known] if known else ()):
+        # Same index and term, another log: nothing of it may be acknowledged, nor anything after it.
+        membership.tell_difference(core, leader_id, prev_log_index + known)
+        return
+    if known < count:
+        _take_entries(core, message, known)
     core.announce(
         AppendAccepted(
             peer=leader_id,
@@ -284,8 +308,6 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
     )
     # Only what this append covers is known to be the leader's log (BUG-17), and its commit may be ahead of it (BUG-28).
     core.advance_commit_to(min(message.leader_commit, covered))
-    if core.is_rejoining:
-        election.end_rejoining(core, leader_id)
     # A heartbeat is answered at once, for what the disk holds by now; entries when the disk holds them.
     match_index = covered if count else min(covered, core.durability.durable_index)
     core.send(
@@ -342,9 +364,15 @@ def _take_entries(core: "Core", message: AppendRequest, known: int) -> None:
         core.announce(LogTruncated(term=core.current_term, index=first_new, last_index=core.log.last_index))
         core.log.truncate(first_new)
         core.durability.remember_truncation(first_new, core.log.last_term, core.log.last_digest)
+        membership.on_truncated(core, first_new)
     new = message.entries[known:]
     core.log.append(new)
-    core.durability.remember_entries(first_new, list(new), core.log.last_digest)
+    indices = message.configurations
+    if indices:
+        indices = tuple([index for index in indices if index >= first_new])
+    core.durability.remember_entries(first_new, list(new), core.log.last_digest, indices)
+    if indices:
+        membership.on_appended(core, new, first_new, indices)
 
 
 def _reject(core: "Core", message: AppendRequest, reason: str) -> None:

@@ -73,6 +73,12 @@ class Progress:
     weighed_index: Index = 0
     """What it lacks is counted again when its match has reached this; 0 if it was not counted yet."""
     lacked: int = 0
+    is_counted: bool = True
+    """Whether what it says counts for commits, reads and the leader's office (membership.py)."""
+    demotion: Literal["", "differs", "lost"] = ""
+    """Why this follower is not counted, if it is its log that is wrong."""
+    suspect_round: int = 0
+    """The answer to this round, or a later one, tells whether the follower lost what it had acknowledged; 0: no suspicion."""
 
     def forget_in_flight(self) -> None:
         """What was sent may be lost: nothing of it is waited for."""

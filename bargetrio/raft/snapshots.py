@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from bargetrio.raft import replication
+from bargetrio.raft import membership, replication
 from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
 from bargetrio.raft.facts import SnapshotInstalled, SnapshotSent, SnapshotTaken
 from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, SnapshotReply, SnapshotRequest, Term
@@ -80,7 +80,8 @@ def maybe_take(core: "Core") -> None:
     if index == 0 or index > core.durability.durable_index:
         return
     core.is_taking, core.is_snapshot_asked, core.is_due = True, False, False
-    core.emit(TakeSnapshot(index, core.log.term(index), core.log.digest(index), core.members))
+    configuration = membership.configuration_at(core, index)
+    core.emit(TakeSnapshot(index, core.log.term(index), core.log.digest(index), core.members, configuration))
 
 
 def watch_for_quiet(core: "Core", now: float) -> None:
@@ -270,6 +271,9 @@ def on_snapshot_request(core: "Core", message: SnapshotRequest, now: float) -> N
         return
     replication.follow(core, message.term, message.leader_id, now)
     snapshot = message.snapshot
+    if _differs(core, snapshot):
+        membership.tell_difference(core, message.leader_id, snapshot.last_index)
+        return
     if _is_here(core, snapshot):
         _decline(core, message.leader_id, snapshot)
         return
@@ -299,6 +303,13 @@ def _is_older(receiving: Receiving, message: SnapshotRequest) -> bool:
 def _is_here(core: "Core", snapshot: SnapshotMeta) -> bool:
     """Return whether what it holds is here already: its state, or its last entry and so all before it."""
     return snapshot.last_index <= core.commit_index or core.log.holds(snapshot.last_index, snapshot.last_term)
+
+
+def _differs(core: "Core", snapshot: SnapshotMeta) -> bool:
+    """Return whether our log has the same last entry by index and term, and is another log up to there."""
+    log, index = core.log, snapshot.last_index
+    is_comparable = log.start_index <= index and log.holds(index, snapshot.last_term)
+    return is_comparable and log.digest(index) != snapshot.digest
 
 
 def _decline(core: "Core", leader_id: NodeId, snapshot: SnapshotMeta) -> None:
@@ -342,6 +353,7 @@ def chunk_stored(core: "Core", snapshot: SnapshotMeta, bytes_stored: int, now: f
     core.compact_to = 0
     core.commit_index = snapshot.last_index
     core.durability.remember_install(snapshot)
+    membership.on_installed(core, snapshot.configuration)
     _reply(core, receiving.leader_id, snapshot, snapshot.size, installed=True)
 
 

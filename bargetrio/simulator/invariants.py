@@ -22,7 +22,10 @@ from bargetrio.raft.facts import (
 from bargetrio.raft.messages import (
     AppendReply,
     AppendRequest,
+    Demotion,
     Index,
+    Introduction,
+    LogDiffers,
     Message,
     NodeId,
     PreVoteReply,
@@ -82,6 +85,9 @@ class Invariants:
             SnapshotRequest: self._leadership_sent,
             SnapshotReply: self._installation_sent,
             StillReceiving: self._receipt_sent,
+            Introduction: lambda server, to, message: None,
+            LogDiffers: lambda server, to, message: self._check_promise(server, message.term, None),
+            Demotion: lambda server, to, message: self._check_promise(server, message.term, None),
         }
         """What has left can't be taken back: the disk must know the term, and a vote is given once, in all lives."""
 

@@ -14,10 +14,12 @@ from typing import Final
 from msgspec import structs
 
 from bargetrio.raft.messages import Message, NodeId, SnapshotRequest, Term, encode_message, is_bulk
+from bargetrio.raft.standing import Standing
 from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.world import World
 
-Inbox = Callable[[Message], None]
+Inbox = Callable[[Message, Standing], None]
+"""Takes a message, and what the connection that it comes by began with."""
 AboutPeer = Callable[[NodeId], None]
 """Tells a node something about its connection with that peer."""
 
@@ -33,8 +35,8 @@ LONG_S: Final = 0.6
 class Link:
     """The way from one node to another. `slow_s` is what every message takes longer, `last` when the last one arrives.
 
-    `bytes_s` is its bandwidth, 0 if it has no bound; if it has, `waiting` holds messages that have not left, with their sizes,
-    the first of them on its way out. `connection` is counted up whenever what waits is lost.
+    `bytes_s` is its bandwidth, 0 if it has no bound; if it has, `waiting` holds messages that have not left, with their sizes and
+    their senders' standings, the first of them on its way out. `connection` is counted up whenever what waits is lost.
     """
 
     inbox: Inbox
@@ -44,7 +46,7 @@ class Link:
     slow_s: float = 0.0
     last: float = 0.0
     bytes_s: float = 0.0
-    waiting: deque[tuple[Message, int]] = field(default_factory=deque)
+    waiting: deque[tuple[Message, int, Standing]] = field(default_factory=deque)
     unsent_bytes: int = 0
     term: Term = 0
     connection: int = 0
@@ -110,8 +112,8 @@ class Network:
             if not bytes_s:
                 waiting = list(link.waiting)
                 link.lose_what_waits()
-                for message, _ in waiting:
-                    self._fly(link, message)
+                for message, _, standing in waiting:
+                    self._fly(link, message, standing)
 
     def cut(self, source: NodeId, target: NodeId) -> None:
         """Nothing arrives any more, what waits and what is in the air included."""
@@ -135,8 +137,8 @@ class Network:
         """Return whether something waits that has not left."""
         return bool(self.links[source][target].waiting)
 
-    def post(self, source: NodeId, target: NodeId, message: Message) -> None:
-        """Send; it may never arrive."""
+    def post(self, source: NodeId, target: NodeId, message: Message, standing: Standing) -> None:
+        """Send from a node with this standing; it may never arrive."""
         link = self.links[source][target]
         if link.is_cut or (self._loss and self._chance() < self._loss):
             self.lost += 1
@@ -144,12 +146,12 @@ class Network:
         if self._damage and isinstance(message, SnapshotRequest) and self._chance() < self._damage:
             message = self._damaged(message)
         if link.bytes_s:
-            self._wait(link, message)
+            self._wait(link, message, standing)
         else:
-            self._fly(link, message)
+            self._fly(link, message, standing)
         if self._duplication and self._chance() < self._duplication:
             self.repeated += 1
-            self._fly(link, message)
+            self._fly(link, message, standing)
 
     def _damaged(self, message: SnapshotRequest) -> SnapshotRequest:
         """A byte of a piece is wrong: a bad sector, bad memory; only the check of the whole file can tell."""
@@ -160,7 +162,7 @@ class Network:
 
     # -- narrow links ----------------------------------------------------------------------------------------------------
 
-    def _wait(self, link: Link, message: Message) -> None:
+    def _wait(self, link: Link, message: Message, standing: Standing) -> None:
         """Queue it behind what has not left; as PeerLink.post does."""
         if message.term > link.term:
             link.term = message.term
@@ -173,7 +175,7 @@ class Network:
             self.lost += 1
             return
         size = len(encode_message(message))
-        link.waiting.append((message, size))
+        link.waiting.append((message, size, standing))
         link.unsent_bytes += size
         if len(link.waiting) == 1:
             self._send_first(link)
@@ -197,9 +199,9 @@ class Network:
 
     def _has_left(self, link: Link, connection: int) -> None:
         if connection == link.connection:
-            message, size = link.waiting.popleft()
+            message, size, standing = link.waiting.popleft()
             link.unsent_bytes -= size
-            self._fly(link, message)
+            self._fly(link, message, standing)
             if link.waiting:
                 self._send_first(link)
 
@@ -209,7 +211,7 @@ class Network:
 
     # -- in the air ------------------------------------------------------------------------------------------------------
 
-    def _fly(self, link: Link, message: Message) -> None:
+    def _fly(self, link: Link, message: Message, standing: Standing) -> None:
         delay = 0.0002 + self._chance() * 0.002
         if self._late and self._chance() < self._late:
             delay += min(5.0, self._random.expovariate(5))
@@ -218,10 +220,10 @@ class Network:
             if moment < link.last:
                 moment = link.last
             link.last = moment
-        self._world.at(moment, self._arrive, link, message)
+        self._world.at(moment, self._arrive, link, message, standing)
 
-    def _arrive(self, link: Link, message: Message) -> None:
+    def _arrive(self, link: Link, message: Message, standing: Standing) -> None:
         if link.is_cut:
             self.lost += 1
         else:
-            link.inbox(message)
+            link.inbox(message, standing)

@@ -24,16 +24,19 @@ from bargetrio.raft.effects import (
     ProposalsUnknown,
     ReadFailed,
     ReadReady,
+    ReplaceStore,
     Send,
     SendChunk,
     StoreChunk,
     TakeSnapshot,
+    WriteStanding,
 )
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Command, Message, NodeId, SnapshotMeta, sender
+from bargetrio.raft.messages import Command, Introduction, Message, NodeId, SnapshotMeta, sender
 from bargetrio.raft.records import Install
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.standing import Standing, why_refused
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.port import Ticket, Watcher
@@ -54,9 +57,9 @@ class Server:
 
     # More attributes than Python keeps in an object itself without this: 3 % of a seed's time went into looking them up.
     __slots__ = (
-        *("_doom", "_ended", "_first_turns", "_in_flight", "_is_spared", "_led", "_log", "_messages"),
-        *("_offset", "_policy", "_post", "_random", "_rare", "_rate", "_requests", "_segment_bytes", "_snapshots"),
-        *("_steps_done", "_timer_at", "_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives"),
+        *("_doom", "_ended", "_first_turns", "_in_flight", "_is_spared", "_judged", "_led", "_log", "_messages", "_offset"),
+        *("_policy", "_post", "_random", "_rare", "_rate", "_requests", "_segment_bytes", "_snapshots", "_steps_done"),
+        *("_stores_made", "_timer_at", "_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives"),
         *("node_id", "node_ids", "paused_until", "piece_s", "reads_open", "save_s", "store", "was_damaged", "writes_open"),
         *("_has_unsent", "_pipeline", "chunk_bytes", "readable"),
     )
@@ -66,7 +69,7 @@ class Server:
         node_id: NodeId,
         plan: Plan,
         world: World,
-        post: Callable[[NodeId, NodeId, Message], None],
+        post: Callable[[NodeId, NodeId, Message, Standing], None],
         watcher: Watcher,
         has_unsent: Callable[[NodeId, NodeId], bool] = lambda source, target: False,
     ) -> None:
@@ -110,6 +113,9 @@ class Server:
         self._is_spared = False
         self._doom: tuple[bool, Callable[[Server], None]] | None = None
         self._timer_at = float("inf")
+        self._stores_made = 0
+        self._judged: dict[NodeId, tuple[Any, ...]] = {}
+        """What each peer's last hello was judged by, and the verdict."""
         self._rare: dict[type[Effect], Callable[[Core, Any], None]] = {
             Persist: self._begin_write,
             Apply: self._apply,
@@ -117,6 +123,8 @@ class Server:
             ReadFailed: self._refuse_reads,
             ProposalRefused: self._refuse_proposal,
             ProposalsUnknown: self._give_up_proposals,
+            WriteStanding: self._begin_standing,
+            ReplaceStore: self._begin_standing,
             **dict.fromkeys((TakeSnapshot, Compact, SendChunk, StoreChunk, LoadSnapshot), self._begin_for_snapshots),
         }
         """What is done with an effect that is no fact and no message, one in ten, by its kind."""
@@ -153,7 +161,7 @@ class Server:
                 self.disk,
                 CLUSTER,
                 self.node_id,
-                lambda: f"store-{self.node_id}",
+                self._make_store_id,
                 members=self.node_ids,
                 load=store.load,
                 segment_bytes=self._segment_bytes,
@@ -177,7 +185,9 @@ class Server:
             snapshot_policy=self._policy,
             pipeline=self._pipeline,
             has_unsent=lambda peer: self._has_unsent(self.node_id, peer),
+            standing=log.standing,
         )
+        self._judged.clear()
         store.last_index = core.last_applied
         self.core = core
         self._snapshots = Snapshots(self, self._world, log, self._random)
@@ -266,11 +276,32 @@ class Server:
 
     # -- what comes in ---------------------------------------------------------------------------------------------------
 
-    def take_message(self, message: Message) -> None:
-        """A peer said this; a server that is down hears nothing."""
+    @property
+    def standing(self) -> Standing | None:
+        """What this server's hellos say at this moment; None while it is down."""
+        return None if self.core is None else self.core.standing
+
+    def _is_welcome(self, core: Core, peer: NodeId, standing: Standing) -> bool:
+        """Judge what the connection began with, anew only when one of the two sides has changed."""
+        judged = self._judged.get(peer)
+        if judged is not None and judged[0] is standing and judged[1] is core.configuration and judged[2] is core.standing:
+            return bool(judged[3])
+        if judged is None or judged[0] is not standing:
+            self._steps_done.append(lambda core, now: core.saw(peer, standing, now))
+            self._wake()
+        is_welcome = not why_refused(core.standing, core.configuration, peer, standing)
+        self._judged[peer] = (standing, core.configuration, core.standing, is_welcome)
+        return is_welcome
+
+    def take_message(self, message: Message, standing: Standing) -> None:
+        """A peer with this standing said this; a server that is down hears nothing, nor who is not welcome."""
         world, core = self._world, self.core
         if world.now < self.paused_until:
-            world.at(self._first_turns[sender(message)], self.take_message, message)
+            world.at(self._first_turns[sender(message)], self.take_message, message, standing)
+        elif core is not None and not self._is_welcome(core, sender(message), standing):
+            if not isinstance(message, Introduction) or message.asks:  # the answer to a hello tells our standing all the same
+                answer = Introduction(term=core.current_term, node_id=self.node_id, standing=core.standing, asks=False)
+                self._post(self.node_id, sender(message), answer, core.standing)
         elif core is not None:
             if not self._wake_planned and world.takes_next_step():  # as in _wake_last; where no turn is planned, nothing waits
                 self._pass(core, message)
@@ -307,6 +338,32 @@ class Server:
     def ask_for_snapshot(self) -> None:
         """Somebody wants one."""
         self.step_done(lambda core, now: core.take_snapshot())
+
+    # -- what its disk says of its place -----------------------------------------------------------------------------------
+
+    def _make_store_id(self) -> str:
+        self._stores_made += 1
+        return f"store-{self.node_id}-{self._stores_made}"
+
+    def _begin_standing(self, core: Core, effect: WriteStanding | ReplaceStore) -> None:
+        self._world.after(self._random.uniform(*self.disk_s), self._write_standing, self.lives, effect)
+
+    def _write_standing(self, life: int, effect: WriteStanding | ReplaceStore) -> None:
+        if life != self.lives or self._log is None:
+            return
+        if self._world.now < self.paused_until:
+            self._world.at(self.paused_until, self._write_standing, life, effect)
+            return
+        try:
+            if isinstance(effect, ReplaceStore):
+                standing = self._log.replace_store()
+            else:
+                standing = effect.standing
+                self._log.write_standing(standing)
+        except OSError as problem:
+            self.disk_failed(problem)
+            return
+        self.step_done(lambda core, now: core.standing_written(standing, now))
 
     # -- what its snapshots say ------------------------------------------------------------------------------------------
 
@@ -391,6 +448,7 @@ class Server:
 
     def _take_what_waits(self, core: Core, now: float) -> bool:
         """Return False if the server has ended."""
+        configuration = core.configuration
         while self._ended:
             persist, failure = self._ended.popleft()
             if failure is not None:
@@ -402,6 +460,9 @@ class Server:
         while self._steps_done:
             self._steps_done.popleft()(core, now)
         while self._messages:
+            if core.configuration is not configuration:
+                self._messages.clear()  # judged by the members' old stores: as the driver does
+                break
             core.step(self._messages.popleft(), now)
         while self._requests:
             ticket, command = self._requests.popleft()
@@ -421,7 +482,7 @@ class Server:
             elif type(effect) is Send:
                 to, message = effect.to, effect.message
                 watcher.sent[type(message)](self, to, message)
-                self._post(self.node_id, to, message)
+                self._post(self.node_id, to, message, core.standing)
             else:
                 self._rare[type(effect)](core, effect)
 
@@ -453,8 +514,9 @@ class Server:
             _ours(ticket).unknown()
 
     def _send(self, send: Send) -> None:
+        assert self.core is not None
         self._watcher.sent[type(send.message)](self, send.to, send.message)
-        self._post(self.node_id, send.to, send.message)
+        self._post(self.node_id, send.to, send.message, self.core.standing)
 
     def _apply(self, core: Core, effect: Apply) -> None:
         tickets = effect.tickets

@@ -110,6 +110,7 @@ class Snapshots:
             last_index=effect.last_index,
             last_term=effect.last_term,
             digest=effect.digest,
+            configuration=effect.configuration,
         )
         scan = store.scan(SLICE_KEYS + self._server.node_id % 3)
         self.is_saving = True

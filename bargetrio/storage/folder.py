@@ -1,4 +1,4 @@
-"""Whose folder it is, and which stores its node has met."""
+"""Whose folder it is, and its store's place in the cluster (raft/standing.py)."""
 
 from collections.abc import Callable
 from typing import Final
@@ -6,15 +6,29 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from bargetrio.raft.standing import EARLIER, EMPTY, REPLACED, Standing
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.errors import StorageError, WrongFolder
 
-FORMAT: Final = 2
+FORMAT: Final = 3
+FORMAT_WITHOUT_MEMBERS: Final = 2
+"""Of the version before: no members and no standing in `meta`; such a folder is opened, and written anew."""
 
 
 class Meta(Struct, frozen=True, kw_only=True):
-    """The file `meta`: which node of which cluster writes here, and since when (a store is as old as its id)."""
+    """The file `meta`: which node of which cluster writes here, who the members are, and this store's standing.
 
+    `members` are the node ids that the folder was made for; which stores they have is the standing's and the log's.
+    """
+
+    format: int
+    cluster: str
+    node: int
+    members: tuple[int, ...]
+    standing: Standing
+
+
+class _EarlierMeta(Struct, frozen=True, kw_only=True):
     format: int
     cluster: str
     node: int
@@ -26,48 +40,63 @@ class _Format(Struct, frozen=True):
 
 
 class Folder:
-    """The files beside the log. The lock must be held."""
+    """The files beside the log. The lock must be held.
 
-    def __init__(self, disk: Disk, cluster: str, node_id: int, make_store_id: Callable[[], str]) -> None:
+    `members`: the node ids of the configuration; None: whatever the folder says. `origin`: what a new folder begins with.
+    """
+
+    def __init__(
+        self,
+        disk: Disk,
+        cluster: str,
+        node_id: int,
+        make_store_id: Callable[[], str],
+        *,
+        members: tuple[int, ...] | None = None,
+        origin: str = EMPTY,
+    ) -> None:
         self._disk = disk
-        meta = _read_meta(disk)
+        self._make_store_id = make_store_id
+        members = None if members is None else tuple(sorted(members))
+        meta = _read_meta(disk, members)
         if meta is None:
-            meta = Meta(format=FORMAT, cluster=cluster, node=node_id, store=make_store_id())
-            replace_file(disk, "meta", msgspec.json.encode(meta) + b"\n")
+            standing = Standing(store=make_store_id(), origin=origin)
+            meta = Meta(format=FORMAT, cluster=cluster, node=node_id, members=members or (node_id,), standing=standing)
+            self._write(meta)
         if meta.cluster != cluster:
             raise WrongFolder(f"the folder belongs to cluster {meta.cluster!r}, not {cluster!r}")
         if meta.node != node_id:
             raise WrongFolder(f"the folder belongs to node {meta.node}, not node {node_id}")
-        self.store_id = meta.store
+        if members is not None and meta.members != members:
+            had, has = _listed(meta.members), _listed(members)
+            raise WrongFolder(f"the folder is one of a cluster of nodes {had}; the configuration names nodes {has}")
+        self._meta = meta
         self.known_stores: dict[int, str] = _read_peers(disk)
-
-    def remember_store(self, peer_id: int, store_id: str) -> None:
-        """Keep a peer's store id for ever, unless it is known."""
-        if peer_id in self.known_stores:
-            return
-        known = {**self.known_stores, peer_id: store_id}
-        replace_file(self._disk, "peers", msgspec.json.encode(known) + b"\n")
-        self.known_stores = known
-
-    def forget_store(self, peer_id: int) -> None:
-        """Let the peer come back with another disk: the operator has said so."""
-        if peer_id in self.known_stores:
-            known = {peer: store for peer, store in self.known_stores.items() if peer != peer_id}
-            replace_file(self._disk, "peers", msgspec.json.encode(known) + b"\n")
-            self.known_stores = known
+        """Of a folder of an earlier version: the stores of the peers that it had met, as long as the cluster has no set."""
+        if meta.format < FORMAT:
+            self._write(Meta(format=FORMAT, cluster=cluster, node=node_id, members=meta.members, standing=meta.standing))
 
     @property
-    def is_rejoining(self) -> bool:
-        """Whether this disk is new to a cluster that is not, and has not caught up."""
-        return self._disk.exists("rejoining")
+    def standing(self) -> Standing:
+        """Return this store's place in the cluster."""
+        return self._meta.standing
 
-    def note_rejoining(self, *, rejoining: bool) -> None:
-        """Remember it, or that it is over."""
-        if rejoining:
-            replace_file(self._disk, "rejoining", b"{}\n")
-        elif self.is_rejoining:
-            self._disk.remove("rejoining")
-            self._disk.sync_dir("")
+    def write_standing(self, standing: Standing) -> None:
+        """Keep it; when this returns, it is on the disk. Raises OSError."""
+        self._write(
+            Meta(format=FORMAT, cluster=self._meta.cluster, node=self._meta.node, members=self._meta.members, standing=standing)
+        )
+
+    def replace_store(self) -> Standing:
+        """Give the folder a new store id, which tells the one that it replaces; raises OSError."""
+        old = self.standing
+        standing = Standing(store=self._make_store_id(), origin=REPLACED, replaces=old.store)
+        self.write_standing(standing)
+        return standing
+
+    def _write(self, meta: Meta) -> None:
+        replace_file(self._disk, "meta", msgspec.json.encode(meta) + b"\n")
+        self._meta = meta
 
 
 def replace_file(disk: Disk, path: str, data: bytes) -> None:
@@ -87,7 +116,7 @@ def replace_file(disk: Disk, path: str, data: bytes) -> None:
     disk.sync_dir("")
 
 
-def _read_meta(disk: Disk) -> Meta | None:
+def _read_meta(disk: Disk, members: tuple[int, ...] | None) -> Meta | None:
     try:
         data = disk.read("meta")
     except FileNotFoundError:
@@ -98,11 +127,23 @@ def _read_meta(disk: Disk) -> Meta | None:
         version = msgspec.json.decode(data, type=_Format).format
         if version > FORMAT:
             raise WrongFolder(f"the folder has format {version}; this program knows {FORMAT}: a newer Barge wrote it")
-        if version < FORMAT:
+        if version < FORMAT_WITHOUT_MEMBERS:
             raise WrongFolder(f"the folder has format {version}, from before there were snapshots; this program knows {FORMAT}")
+        if version == FORMAT_WITHOUT_MEMBERS:
+            return _from_earlier(disk, msgspec.json.decode(data, type=_EarlierMeta), members)
         return msgspec.json.decode(data, type=Meta)
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise StorageError(f"the file meta is damaged: {problem}") from None
+
+
+def _from_earlier(disk: Disk, meta: _EarlierMeta, members: tuple[int, ...] | None) -> Meta:
+    """A folder of the version before keeps its data and its vote; its set is written when all its members have met.
+
+    One whose disk had been replaced, and which had not caught up, waits to be readmitted.
+    """
+    origin = REPLACED if disk.exists("rejoining") else EARLIER
+    standing = Standing(store=meta.store, origin=origin)
+    return Meta(format=meta.format, cluster=meta.cluster, node=meta.node, members=members or (meta.node,), standing=standing)
 
 
 def _read_peers(disk: Disk) -> dict[int, str]:
@@ -112,3 +153,7 @@ def _read_peers(disk: Disk) -> dict[int, str]:
         return {}
     except (msgspec.DecodeError, UnicodeDecodeError) as problem:
         raise StorageError(f"the file peers is damaged: {problem}") from None
+
+
+def _listed(members: tuple[int, ...]) -> str:
+    return ", ".join(str(member) for member in members)

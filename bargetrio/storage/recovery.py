@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from bargetrio.raft.messages import Entry, SnapshotMeta
 from bargetrio.raft.records import Append, HardState, LogStart, Remembered, Truncate
+from bargetrio.raft.standing import Configuration, decode_configuration
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.errors import DamagedLog
 from bargetrio.storage.lines import HEADER, BadLine, decode_line, find_line, looks_torn
@@ -118,6 +119,7 @@ class _State:
         self.hard_state = HardState()
         self.start = LogStart()
         self.entries: list[Entry] = []
+        self.configurations: list[Configuration] = []
         self.last_term = 0
         self.digest = 0
         self.segments: list[tuple[int, int]] = []
@@ -136,7 +138,13 @@ class _State:
 
     def remembered(self, snapshot: SnapshotMeta | None) -> Remembered:
         """Return it all."""
-        return Remembered(hard_state=self.hard_state, snapshot=snapshot, start=self.start, entries=tuple(self.entries))
+        return Remembered(
+            hard_state=self.hard_state,
+            snapshot=snapshot,
+            start=self.start,
+            entries=tuple(self.entries),
+            configurations=tuple(self.configurations),
+        )
 
     def take(self, record: LineRecord, is_first: bool) -> str:
         """Apply a record; return what is wrong with it, "" if nothing."""
@@ -152,6 +160,13 @@ class _State:
             case Append():
                 if record.first_index != self.last_index + 1:
                     return f"entries from {record.first_index} follow entry {self.last_index}"
+                try:
+                    self.configurations += [
+                        decode_configuration(record.entries[index - record.first_index].command, index)
+                        for index in record.configurations
+                    ]
+                except (ValueError, IndexError, RecursionError) as problem:
+                    return f"an entry that is said to hold a configuration does not: {problem}"
                 self.entries.extend(record.entries)
                 if record.entries:
                     self.last_term, self.digest = record.entries[-1].term, record.digest
@@ -166,6 +181,8 @@ class _State:
         if kept < 0:  # what it cut was in segments that are gone
             self.start = LogStart(index=record.from_index - 1, term=record.last_term, digest=record.digest)
         del self.entries[max(kept, 0) :]
+        while self.configurations and self.configurations[-1].index >= record.from_index:
+            self.configurations.pop()
         self.last_term, self.digest = record.last_term, record.digest
 
     def _start(self, start: SegmentStart) -> str:
@@ -175,6 +192,7 @@ class _State:
         if not self.segments or start.after_snapshot:
             self.start = LogStart(index=start.next_index - 1, term=start.last_term, digest=start.digest)
             self.entries.clear()
+            self.configurations.clear()
             self.last_term, self.digest, self.hard_state = start.last_term, start.digest, start.hard_state
         elif (start.next_index, start.last_term, start.digest, start.hard_state) != before:
             return f"it continues at index {start.next_index}, what is before it ends at {self.last_index}"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bargetrio.raft.messages import NodeId, SnapshotMeta
 from bargetrio.raft.records import HardState
+from bargetrio.raft.standing import origin_of_backup
 from bargetrio.storage.errors import StorageError
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.snapshots import SnapshotReader, SnapshotStart, SnapshotWriter, Source
@@ -47,7 +48,8 @@ def restore(
 ) -> SnapshotMeta:
     """Make the folder of `node_id` from a backup; raise StorageError where it exists or the file is damaged, or OSError.
 
-    The state is the backup's; cluster, members and store id are the new cluster's. The node begins in the backup's term.
+    The state is the backup's; cluster, members and store id are the new cluster's. The node begins in the backup's term, unborn:
+    it votes once all members have met that began with the same backup.
     """
     if is_taken(folder):
         raise StorageError(f"{folder} is not empty: a backup is restored into a new cluster only")
@@ -56,7 +58,8 @@ def restore(
     reader = SnapshotReader(source, name)
     label = reader.start
     disk = RealDisk(beside)
-    log = open_folder(disk, cluster, node_id, make_store_id)
+    origin = origin_of_backup(label.last_index, label.last_term, label.digest)
+    log = open_folder(disk, cluster, node_id, make_store_id, members=tuple(sorted(members)), origin=origin)
     try:
         log.write([HardState(term=label.last_term)])
         start = SnapshotStart(

@@ -18,11 +18,12 @@ import msgspec
 from msgspec import Struct
 
 from bargetrio.raft.messages import Index, Natural, NodeId, SnapshotMeta, Term
+from bargetrio.raft.standing import Configuration
 from bargetrio.storage.disk import Disk, DiskFile
 from bargetrio.storage.errors import DamagedSnapshot
 from bargetrio.storage.lines import HEADER, BadLine, decode_line, encode_line, line_length
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 SYNC_BYTES: Final = 8 * 1024 * 1024
 """A long file is synced piece by piece, so that no sync of the log beside it waits for all of it."""
 READ_BYTES: Final = 1024 * 1024
@@ -42,6 +43,8 @@ class SnapshotStart(Struct, frozen=True, kw_only=True, tag_field="record", tag="
     last_index: Index
     last_term: Term
     digest: Natural
+    configuration: Configuration | None = None
+    """The newest one in the log up to there; a file of format 1 has none."""
 
 
 class SnapshotEnd(Struct, frozen=True, kw_only=True, tag_field="record", tag="end", forbid_unknown_fields=True):
@@ -312,6 +315,7 @@ def _meta(start: SnapshotStart, size: int, checksum: int) -> SnapshotMeta:
         last_term=start.last_term,
         digest=start.digest,
         members=start.members,
+        configuration=start.configuration,
         size=size,
         checksum=checksum,
     )

@@ -14,9 +14,11 @@ from contextlib import suppress
 from typing import Final
 
 import msgspec
+from msgspec import structs
 
 from bargetrio.raft.messages import Index, NodeId, SnapshotMeta
 from bargetrio.raft.records import Append, HardState, Install, Record, Remembered, Truncate
+from bargetrio.raft.standing import EARLIER, EMPTY, Standing, origin_of_backup
 from bargetrio.storage.disk import Disk, DiskFile
 from bargetrio.storage.errors import DamagedLog, StorageError, WrongFolder
 from bargetrio.storage.folder import Folder
@@ -43,7 +45,6 @@ class OpenFolder:
     """A node's folder, locked, recovered and synced; what it remembers, and the way to remember more."""
 
     def __init__(self, disk: Disk, folder: Folder, recovered: Recovered, segment_bytes: int) -> None:
-        self.store_id = folder.store_id
         self.remembered: Remembered = recovered.remembered
         self.repaired = recovered.repaired
         """What recovery cut off, in words; "" if nothing."""
@@ -129,26 +130,23 @@ class OpenFolder:
             pass
         remove_snapshots(self._disk, keep)
 
+    @property
     def known_stores(self) -> dict[int, str]:
-        """Return the store id of each peer that was ever met."""
+        """Return the stores of the peers that a folder of an earlier version has met."""
         return self._folder.known_stores
 
-    def remember_store(self, peer_id: int, store_id: str) -> None:
-        """Keep the store id of a peer met for the first time; raises OSError."""
-        self._folder.remember_store(peer_id, store_id)
-
-    def forget_store(self, peer_id: int) -> None:
-        """Let the peer come back with another disk; raises OSError."""
-        self._folder.forget_store(peer_id)
-
     @property
-    def is_rejoining(self) -> bool:
-        """Whether this disk is new to a cluster that is not, and has not caught up."""
-        return self._folder.is_rejoining
+    def standing(self) -> Standing:
+        """Return this store's place in the cluster, as it is on the disk."""
+        return self._folder.standing
 
-    def note_rejoining(self, *, rejoining: bool) -> None:
-        """Remember it, or that it is over; raises OSError."""
-        self._folder.note_rejoining(rejoining=rejoining)
+    def write_standing(self, standing: Standing) -> None:
+        """Keep it, synced; raises OSError. One call of this or `replace_store` at a time."""
+        self._folder.write_standing(standing)
+
+    def replace_store(self) -> Standing:
+        """Give the folder a new store id, for it lost what it had promised; raises OSError."""
+        return self._folder.replace_store()
 
     def close(self) -> None:
         """Give file and lock back; writes nothing."""
@@ -276,28 +274,40 @@ def open_folder(
     make_store_id: Callable[[], str],
     *,
     members: tuple[NodeId, ...] | None = None,
+    origin: str = EMPTY,
     load: Take = lambda payload: None,
     segment_bytes: int = SEGMENT_BYTES,
 ) -> OpenFolder:
     """Lock the folder, check whose it is, recover snapshot and log, and return it; raise StorageError or OSError.
 
-    `load` gets the lines of the newest snapshot's state, if there is one; its members must be `members`.
+    `load` gets the lines of the newest snapshot's state, if there is one. The folder's members, and the snapshot's, must be
+    `members`. `origin` is what a new folder begins with (standing.py).
 
     Nothing is answered from what it remembers before everything of it is synced: when this returns, it is.
     """
     disk.lock()
     try:
-        folder = Folder(disk, cluster, node_id, make_store_id)
+        folder = Folder(disk, cluster, node_id, make_store_id, members=members, origin=origin)
         snapshot = _read_newest(disk, cluster, members, load)
         recovered = recover(disk, snapshot)
-        if folder.known_stores and recovered.is_new:
-            raise DamagedLog("the node has met peers, and there is no log: term and vote are lost (docs/operations.md)")
+        if recovered.is_new and (folder.known_stores or folder.standing.identity):
+            raise DamagedLog("the cluster is born, and there is no log: term and vote are lost (docs/operations.md)")
+        if folder.standing.origin == EARLIER and not _has_promised(recovered.remembered):
+            begun = EMPTY if snapshot is None else origin_of_backup(snapshot.last_index, snapshot.last_term, snapshot.digest)
+            folder.write_standing(structs.replace(folder.standing, origin=begun))
         return OpenFolder(disk, folder, recovered, segment_bytes)
     except BaseException as problem:
         disk.unlock()
         if isinstance(problem, OSError):
             raise StorageError(f"the folder of node {node_id} can't be used: {problem.strerror or problem}") from problem
         raise
+
+
+def _has_promised(remembered: Remembered) -> bool:
+    """Return whether a vote was given or an entry acknowledged here, as far as a folder of an earlier version tells."""
+    hard_state, snapshot = remembered.hard_state, remembered.snapshot
+    begun_at = 0 if snapshot is None else snapshot.last_term
+    return hard_state.voted_for is not None or hard_state.term != begun_at or len(remembered.entries) > 0
 
 
 def _read_newest(disk: Disk, cluster: str, members: tuple[NodeId, ...] | None, load: Take) -> SnapshotMeta | None:

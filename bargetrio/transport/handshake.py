@@ -1,4 +1,4 @@
-"""Who is calling: the first lines of a connection, on both sides (DESIGN: wire, docs/wire_format.md).
+"""Who is calling: the first lines of a connection, on both sides (docs/wire_format.md).
 
 The acceptor refuses a wrong protocol, cluster, id, target or store in words and closes. The first line that is not a hello ends
 the connection: HTTP, garbage, a second hello are never skipped.
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from bargetrio.protocol.hello import (
     ClientHello,
@@ -22,11 +22,13 @@ from bargetrio.protocol.hello import (
     proof_decoder,
     proof_is_right,
 )
-from bargetrio.protocol.limits import HELLO_LINE_BYTES, LINE_BYTES, PROTOCOL_VERSION
+from bargetrio.protocol.limits import HELLO_LINE_BYTES, LINE_BYTES, PEER_PROTOCOL_VERSION, PROTOCOL_VERSION
 from bargetrio.protocol.lines import LineReader, LineTooLong
+from bargetrio.raft.standing import Standing
 from bargetrio.transport.stream import Broken, Connection
 
 _encode: Final = msgspec.json.Encoder().encode
+_standing_decoder: Final = msgspec.json.Decoder(Standing)
 
 
 class Refused(Exception):
@@ -40,23 +42,24 @@ class Refused(Exception):
 class Identity(Struct, frozen=True, kw_only=True):
     """What a node says of itself, and how it judges others.
 
-    `store_of(node_id)` is the store id that this peer had when we first met, None before that.
+    `standing()` is that of its store at this moment; `judge(peer, standing)` says why a peer's is refused, in words, "" if it is
+    welcome.
     """
 
     cluster: str
     node_id: int
     peer_ids: frozenset[int]
-    store_id: str
     secret: bytes | None
     make_nonce: Callable[[], str]
-    store_of: Callable[[int], str | None]
+    standing: Callable[[], Standing]
+    judge: Callable[[int, Standing], str]
 
 
 class Greeted(Struct, frozen=True, kw_only=True):
     """A connection after its hello: lines that came behind it, and the reader for the rest."""
 
     peer_id: int | None
-    store_id: str
+    standing: Standing | None
     lines: list[bytes]
     reader: LineReader
 
@@ -78,7 +81,7 @@ async def accept_hello(connection: Connection, identity: Identity, admit_client:
         if isinstance(hello, ClientHello):
             admit_client()
             connection.post(_line(NodeHello(protocol=PROTOCOL_VERSION, cluster=identity.cluster, node=identity.node_id)))
-            return Greeted(peer_id=None, store_id="", lines=rest, reader=reader)
+            return Greeted(peer_id=None, standing=None, lines=rest, reader=reader)
         _check_peer(hello, identity)
         nonce = identity.make_nonce()
         connection.post(_line(_answer_to_peer(hello, identity, nonce)))
@@ -86,11 +89,11 @@ async def accept_hello(connection: Connection, identity: Identity, admit_client:
             if not rest:
                 rest = await _next_lines(connection, reader)
             _check_proof(rest.pop(0), hello, identity, nonce)
-        _check_store(hello.node, hello.store, identity)
+        standing = _check_standing(hello.node, hello.standing, identity)
     except Refused as refused:
         connection.post(_line(HelloRefused(error=refused.code, detail=str(refused))))
         raise
-    return Greeted(peer_id=hello.node, store_id=hello.store, lines=rest, reader=reader)
+    return Greeted(peer_id=hello.node, standing=standing, lines=rest, reader=reader)
 
 
 async def say_hello(connection: Connection, identity: Identity, to: int) -> Greeted:
@@ -98,11 +101,11 @@ async def say_hello(connection: Connection, identity: Identity, to: int) -> Gree
     reader = LineReader(LINE_BYTES)
     nonce = identity.make_nonce()
     hello = PeerHello(
-        protocol=PROTOCOL_VERSION,
+        protocol=PEER_PROTOCOL_VERSION,
         cluster=identity.cluster,
         node=identity.node_id,
         to=to,
-        store=identity.store_id,
+        standing=Raw(_encode(identity.standing())),
         nonce=nonce,
     )
     connection.post(_line(hello))
@@ -113,7 +116,7 @@ async def say_hello(connection: Connection, identity: Identity, to: int) -> Gree
         raise Refused("bad_request", "the other side does not speak this protocol") from None
     if isinstance(answer, HelloRefused):
         raise Refused(answer.error, f"refused by node {to}: {answer.detail}")
-    if answer.protocol != PROTOCOL_VERSION or answer.cluster != identity.cluster or answer.node != to:
+    if answer.protocol != PEER_PROTOCOL_VERSION or answer.cluster != identity.cluster or answer.node != to:
         raise Refused("bad_request", f"there answers node {answer.node} of cluster {answer.cluster!r}, not node {to}")
     if identity.secret is not None:
         wanted = proof(identity.secret, "acceptor", identity.node_id, to, nonce, answer.nonce)
@@ -121,8 +124,8 @@ async def say_hello(connection: Connection, identity: Identity, to: int) -> Gree
             raise Refused("forbidden", f"node {to} does not know the peer secret")
         ours = proof(identity.secret, "dialler", identity.node_id, to, nonce, answer.nonce)
         connection.post(_encode({"proof": ours}) + b"\n")
-    _check_store(to, answer.store, identity)
-    return Greeted(peer_id=to, store_id=answer.store, lines=rest, reader=reader)
+    standing = _check_standing(to, answer.standing, identity)
+    return Greeted(peer_id=to, standing=standing, lines=rest, reader=reader)
 
 
 async def _next_lines(connection: Connection, reader: LineReader) -> list[bytes]:
@@ -150,8 +153,10 @@ def _decode_hello(line: bytes) -> Hello:
 
 
 def _check_cluster(hello: Hello, identity: Identity) -> None:
-    if hello.protocol != PROTOCOL_VERSION:
-        raise Refused("bad_request", f"this node speaks protocol {PROTOCOL_VERSION}, not {hello.protocol}")
+    spoken = PROTOCOL_VERSION if isinstance(hello, ClientHello) else PEER_PROTOCOL_VERSION
+    if hello.protocol != spoken:
+        who = "clients" if isinstance(hello, ClientHello) else "its peers"
+        raise Refused("bad_request", f"this node speaks protocol {spoken} with {who}, not {hello.protocol}")
     if hello.cluster != identity.cluster:
         raise Refused("forbidden", f"this is cluster {identity.cluster!r}, not {hello.cluster!r}")
 
@@ -168,10 +173,10 @@ def _answer_to_peer(hello: PeerHello, identity: Identity, nonce: str) -> NodeHel
     if identity.secret is not None:
         ours = proof(identity.secret, "acceptor", hello.node, identity.node_id, hello.nonce, nonce)
     return NodeHello(
-        protocol=PROTOCOL_VERSION,
+        protocol=PEER_PROTOCOL_VERSION,
         cluster=identity.cluster,
         node=identity.node_id,
-        store=identity.store_id,
+        standing=Raw(_encode(identity.standing())),
         nonce=nonce,
         proof=ours,
     )
@@ -188,12 +193,16 @@ def _check_proof(line: bytes, hello: PeerHello, identity: Identity, nonce: str) 
         raise Refused("forbidden", "the proof is wrong: another peer secret?")
 
 
-def _check_store(peer_id: int, store_id: str, identity: Identity) -> None:
+def _check_standing(peer_id: int, raw: Raw, identity: Identity) -> Standing:
     """A node that comes back with another store has forgotten its votes; it must not count as the one we knew (BUG-38)."""
-    known = identity.store_of(peer_id)
-    if known is not None and known != store_id:
-        detail = f"node {peer_id} has another store than before: its disk was lost or exchanged; see docs/operations.md"
-        raise Refused("forbidden", detail)
+    try:
+        standing = _standing_decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise Refused("bad_request", f"node {peer_id} does not tell its store's standing: {problem}") from None
+    refusal = identity.judge(peer_id, standing)
+    if refusal:
+        raise Refused("forbidden", refusal)
+    return standing
 
 
 def _line(message: Struct) -> bytes:

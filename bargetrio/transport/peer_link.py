@@ -48,7 +48,7 @@ class PeerLink:
         network: Network,
         faults: LinkFaults,
         random: random.Random,
-        on_up: Callable[[NodeId, str], None],
+        on_up: Callable[[NodeId], None],
         on_down: Callable[[NodeId, str], None],
         figures: Traffic,
     ) -> None:
@@ -116,15 +116,20 @@ class PeerLink:
             self._connection.abort()
             self._connection = None
 
+    def reset(self) -> None:
+        """End the connection and dial again: what our hello said is not true any more."""
+        if self._connection is not None:
+            self._connection.abort()
+
     async def _one_connection(self, writers: trio.Nursery) -> None:
         connection = await self._dial()
         writers.start_soon(connection.write)  # for the hello, too; it ends with the connection
         try:
-            greeted = await self._hello(connection)
+            await self._hello(connection)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._connection, self.connected = connection, True
-                self._on_up(self.peer_id, greeted.store_id)
+                self._on_up(self.peer_id)
                 await _until_it_ends(connection)
                 # Before the nursery closes: a turn may come in between, and post.
                 self._nursery = self._connection = None

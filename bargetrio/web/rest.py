@@ -155,6 +155,12 @@ class Rest:
         await _no_body()
         return _json(await self._cluster.readmit(self._known(id), local=local))
 
+    async def bootstrap(self) -> Response:
+        """POST /bootstrap."""
+        Query(_pairs())
+        await _no_body()
+        return _json(await self._cluster.bootstrap())
+
     def _known(self, text: str) -> int:
         ids = self._cluster.node_ids
         if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) in ids):

@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from bargetrio.cluster.port import EventPage, Faults, LeaderView, NodeAnswer, NodeView
+from bargetrio.cluster.port import BootstrapAnswer, EventPage, Faults, LeaderView, NodeAnswer, NodeView
 from bargetrio.protocol.requests import Item
 from bargetrio.web.bodies import KeyBody, ValueBody
 
@@ -164,10 +164,18 @@ ROUTES: Final = (
         method="POST",
         path="/nodes/<id>/readmit",
         name="readmit",
-        summary="Take in a node whose disk was lost and replaced: it abstains from elections until it has caught up.",
+        summary="Take in a node whose disk was lost and replaced, by an entry of the log that is committed without it.",
         codes=(200, 400, 404, 503, 504),
         query=("local",),
         answer=NodeAnswer,
+    ),
+    Route(
+        method="POST",
+        path="/bootstrap",
+        name="bootstrap",
+        summary="Let a new cluster begin without the members that are absent; they are readmitted later.",
+        codes=(200, 400),
+        answer=BootstrapAnswer,
     ),
     Route(method="GET", path="/faults", name="get_faults", summary="The faults in force.", codes=(200,), answer=Faults),
     Route(

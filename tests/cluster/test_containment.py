@@ -188,6 +188,8 @@ async def test_a_bug_in_the_sink_ends_its_node_alone(tmp_path: Path) -> None:
 
 async def test_a_node_that_cannot_be_made_is_told_and_can_be_made_later(tmp_path: Path) -> None:
     """The builder raises: start says why, revive says why, and later it works."""
+    async with House(tmp_path).open() as first:
+        await first.leader()  # the cluster is born: a node that is absent holds up nobody
     house = House(tmp_path)
 
     def fail(node_id: int) -> Any:

@@ -7,6 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bargetrio.eventlog.event import DriverFact
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.kv.commands import encode_command
 from bargetrio.kv.store import Store
@@ -17,8 +18,21 @@ from bargetrio.protocol.requests import Put
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Effect
 from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.facts import Fact
 from bargetrio.raft.records import Remembered
-from tests.node.test_remembering import Nobody
+
+
+class Nobody:
+    """A sink that keeps nothing."""
+
+    def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+        pass
+
+    def note(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+        self.record(node_id, fact)
+
+    def settle(self) -> None:
+        pass
 
 
 def make_driver(*, heartbeat_s: float, election_s: tuple[float, float], sink: Sink) -> Driver:

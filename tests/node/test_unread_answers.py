@@ -207,7 +207,7 @@ async def test_a_client_that_reads_nothing_is_not_read_itself(autojump_clock: Mo
             taken.append(len(batch.reads))
             here.driver.take_requests(session, batch)
 
-        greeted = Greeted(peer_id=None, store_id="", lines=[], reader=LineReader(1 << 20))
+        greeted = Greeted(peer_id=None, standing=None, lines=[], reader=LineReader(1 << 20))
         requests = b"".join(msgspec.json.encode(read) + b"\n" for read in gets(20, "stale"))
         pipe.data = [requests] * 5
         async with trio.open_nursery() as nursery:
@@ -228,7 +228,7 @@ async def test_for_a_client_that_has_left_nothing_is_looked_up(autojump_clock: M
     """Nor does an event say of its reads, later, that they failed."""
     looked_up: list[str] = []
     async with place(looked_up) as here:
-        greeted = Greeted(peer_id=None, store_id="", lines=[], reader=LineReader(1 << 20))
+        greeted = Greeted(peer_id=None, standing=None, lines=[], reader=LineReader(1 << 20))
         await here.ask(*gets(30, "linearizable"))
         assert len(looked_up) == 11
         here.pipe.has_left.set()

@@ -17,16 +17,19 @@ from bargetrio.raft.effects import (
     ProposalsUnknown,
     ReadFailed,
     ReadReady,
+    ReplaceStore,
     Send,
     SendChunk,
     StoreChunk,
     TakeSnapshot,
+    WriteStanding,
 )
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import AppendReply, AppendRequest, Entry, Message, SnapshotMeta, SnapshotRequest, VoteReply
 from bargetrio.raft.records import HardState, LogStart, Remembered
 from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.raft.standing import Configuration, Standing, why_refused
 
 HEARTBEAT_S = 0.05
 ELECTION_S = (0.3, 0.6)
@@ -73,6 +76,8 @@ class Bench:
         saved: int = 0,
         compacted: int = 0,
         policy: SnapshotPolicy | None = None,
+        standing: Standing | None = None,
+        configurations: tuple[Configuration, ...] = (),
     ) -> None:
         """Of `log` the first `saved` entries are in a snapshot, and the first `compacted` of those not in the log any more."""
         least = max([int(text) for text in log.split()], default=0)
@@ -82,6 +87,7 @@ class Bench:
             snapshot=snapshot(" ".join(log.split()[:saved]), nodes=nodes) if saved else None,
             start=LogStart(index=compacted, term=whole.term(compacted), digest=whole.digest(compacted)),
             entries=entries(log)[compacted:],
+            configurations=configurations,
         )
         self.core = Core(
             node_id=node_id,
@@ -92,8 +98,11 @@ class Bench:
             random=Random(node_id),
             now=0.0,
             snapshot_policy=policy,
+            standing=standing,
         )
         self.now = 0.0
+        self.standings: list[WriteStanding | ReplaceStore] = []
+        """What is to be written to `meta`."""
         self.sent: list[tuple[int, Message]] = []
         self.facts: list[Fact] = []
         self.on_fact: Callable[[int, Fact], None] = lambda node_id, fact: None
@@ -134,6 +143,18 @@ class Bench:
             persist = self.writes.pop(0)
             self.sent += [(send.to, send.message) for send in persist.then]
             self.core.persisted(persist.number, self.now)
+            self.perform()
+        return self
+
+    def write_standings(self) -> "Bench":
+        """Write what is to be written to `meta`; a replaced store is called "new"."""
+        while self.standings:
+            effect = self.standings.pop(0)
+            if isinstance(effect, WriteStanding):
+                standing = effect.standing
+            else:
+                standing = Standing(store="new", origin="replaced", replaces=self.core.standing.store)
+            self.core.standing_written(standing, self.now)
             self.perform()
         return self
 
@@ -184,6 +205,8 @@ class Bench:
                 self.storing.append(effect)
             case LoadSnapshot():
                 self.loading.append(effect)
+            case WriteStanding() | ReplaceStore():
+                self.standings.append(effect)
             case ReadReady():
                 for ticket in effect.tickets:
                     self._end(ticket, f"read at {effect.index}")
@@ -276,10 +299,17 @@ def append(
 class Table:
     """A cluster on a table: every core's messages lie there until they are delivered, in order, or thrown away."""
 
-    def __init__(self, size: int = 3, logs: dict[int, str] | None = None) -> None:
-        ids = tuple(range(size))
-        self.benches = {node_id: Bench(node_id, nodes=ids, log=(logs or {}).get(node_id, "")) for node_id in ids}
+    def __init__(self, size: int = 3, logs: dict[int, str] | None = None, standings: dict[int, Standing] | None = None) -> None:
+        """`standings`: of nodes that are no members since a birth."""
+        self.ids = tuple(range(size))
+        self.benches = {
+            node_id: Bench(node_id, nodes=self.ids, log=(logs or {}).get(node_id, ""), standing=(standings or {}).get(node_id))
+            for node_id in self.ids
+        }
         self.now = 0.0
+        self.down: set[int] = set()
+        self.refused: set[tuple[int, int]] = set()
+        """(who, whom): hellos that were refused."""
 
     def core(self, node_id: int) -> Core:
         """Return a node's core."""
@@ -292,9 +322,10 @@ class Table:
             moved = False
             for node_id, bench in sorted(self.benches.items()):
                 bench.perform().sync()
+                bench.write_standings()
                 for to, message in bench.take_sent():
                     moved = True
-                    if not lost(node_id, to):
+                    if not lost(node_id, to) and not self.down & {node_id, to} and self._is_welcome(node_id, to):
                         self.benches[to].now = self.now
                         self.benches[to].step(message)
 
@@ -302,10 +333,27 @@ class Table:
         """Let time pass for all, in steps of a millisecond."""
         for _ in range(round(seconds * 1000)):
             self.now += 0.001
-            for bench in self.benches.values():
-                bench.now = self.now
-                bench.core.tick(self.now)
+            for node_id, bench in self.benches.items():
+                if node_id not in self.down:
+                    bench.now = self.now
+                    bench.core.tick(self.now)
             self.settle(lost=lost)
+
+    def _is_welcome(self, source: int, target: int) -> bool:
+        """Judge the source's standing as the target's handshake does."""
+        core, standing = self.core(target), self.core(source).standing
+        if core.seen.get(source, (None, 0.0))[0] is not standing:
+            core.saw(source, standing, self.now)
+        is_welcome = not why_refused(core.standing, core.configuration, source, standing)
+        if not is_welcome:
+            self.refused.add((target, source))
+            self.core(source).saw(target, core.standing, self.now)  # the answer to a hello tells it, before the refusal
+        return is_welcome
+
+    def replace(self, node_id: int, bench: Bench) -> None:
+        """Give a node another life, with the disk of `bench`."""
+        bench.now = bench.core.quiet_since = self.now
+        self.benches[node_id] = bench
 
     def leaders(self) -> list[int]:
         """Return who believes to lead."""

@@ -1,7 +1,7 @@
 """5.2, 5.4.1 and dissertation 4.2.3, 9.6: who may lead, and how often one may vote."""
 
 from bargetrio.raft.facts import VoteRefused
-from bargetrio.raft.messages import PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
+from bargetrio.raft.messages import AppendReply, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
 from bargetrio.raft.records import HardState
 from tests.raft.cores import Bench, Table, acknowledge, append, candidate, follower, leader, terms
 
@@ -233,7 +233,8 @@ def test_an_answer_to_an_old_append_carries_the_higher_term() -> None:
     node = follower(term=6)
     node.step(append(term=3, leader_id=2))
     (reply,) = node.replies()
-    assert (reply.term, getattr(reply, "success", None)) == (6, False)
+    assert isinstance(reply, AppendReply)
+    assert (reply.term, reply.success) == (6, False)
 
 
 def test_a_leader_without_a_majority_steps_down() -> None:

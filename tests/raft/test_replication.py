@@ -208,15 +208,6 @@ def test_a_follower_that_refuses_is_probed_though_nobody_seemed_to_lack_anything
     assert [len(message.entries) for message in appends(node, 1)] == [0, 1]
 
 
-def test_a_follower_whose_disk_was_replaced_is_probed_at_once() -> None:
-    """What it had is gone, though it had been sent everything."""
-    node = leader()
-    node.perform().take_sent()
-    node.core.forget_match(1, node.now)
-    node.perform()
-    assert [(to, len(message.entries)) for to, message in node.sent if isinstance(message, AppendRequest)] == [(1, 0)]
-
-
 def test_an_entry_is_committed_when_a_majority_of_disks_has_it() -> None:
     """Figure 2, Leaders: the leader's own disk counts only when it is synced."""
     node = leader()

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from bargetrio.raft.messages import AppendReply, AppendRequest, Message, SnapshotRequest, StillReceiving, is_bulk
 from bargetrio.raft.replication import Pipeline
@@ -249,7 +249,8 @@ class FarAway:
         self.leader = leader()
         self.leader.core.pipeline = SMALL
         self.far = follower(node_id=2)
-        self.far.step(append(term=1, log="1", commit=1)).sync()
+        first = self.leader.core.log.slice(1, 1)
+        self.far.step(structs.replace(append(term=1, commit=1), entries=first)).sync()
         self.far.take_sent()
         self.in_the_air: list[tuple[float, Bench, Message]] = []
         self.appends = 0

@@ -56,8 +56,8 @@ def test_a_snapshot_says_what_it_holds() -> None:
     bench.perform().sync()
     bench.core.step(append(term=2, prev=(4, 2), commit=4), 0.0)
     effects = bench.core.take_effects()
-    assert TakeSnapshot(4, 2, bench.core.log.digest(4), (0, 1, 2)) not in effects  # one is under way
-    assert bench.taking == [TakeSnapshot(3, 2, bench.core.log.digest(3), (0, 1, 2))]
+    assert TakeSnapshot(4, 2, bench.core.log.digest(4), (0, 1, 2), bench.core.configuration) not in effects  # one is under way
+    assert bench.taking == [TakeSnapshot(3, 2, bench.core.log.digest(3), (0, 1, 2), bench.core.configuration)]
     fresh = follower(policy=SnapshotPolicy(entries=1, trailing=0), log="1")
     fresh.core.step(append(prev=(1, 1), commit=1), 0.0)
     kinds = [type(effect) for effect in fresh.core.take_effects()]

@@ -61,9 +61,11 @@ def state_after(index: int) -> bytes:
 
 
 def send(receiver: SnapshotReceiver, data: bytes, snapshot: SnapshotMeta, piece: int = 100) -> int:
-    """Store a whole file, piece by piece; return what the last one says is stored."""
+    """Store a file, piece by piece, as long as each is taken; return what the last one says is stored."""
     stored = 0
     for offset in range(0, len(data), piece):
+        if stored != offset:
+            break
         stored = receiver.store(snapshot, offset, data[offset : offset + piece])
     return stored
 

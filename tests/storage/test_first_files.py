@@ -5,6 +5,7 @@ from random import Random
 from threading import Lock
 
 import pytest
+from msgspec import structs
 
 from bargetrio.raft.records import Append, HardState, Install, Record
 from bargetrio.simulator.disk import SimulatedDisk
@@ -41,13 +42,13 @@ def test_the_first_start_leaves_a_folder_or_nothing() -> None:
         disk = SimulatedDisk(Random(1))
         disk.unplugged_at = calls
         try:
-            told = open_log(disk).store_id
+            told = open_log(disk).standing.store
         except Exception:
             told = ""
         for state in states_of(disk):
             folder = open_log(state)
             assert folder.remembered.hard_state == HardState()
-            assert not told or folder.store_id == told
+            assert not told or folder.standing.store == told
             folder.close()
         if told:
             break
@@ -64,18 +65,17 @@ def test_the_first_write_lasts() -> None:
         assert (remembered.hard_state, remembered.entries) == (FIRST[0], tuple(LOG))
 
 
-def test_the_first_peers_and_the_first_mark_last() -> None:
-    """A peer's first store id, and the word that this disk is new: told when they are written."""
+def test_the_first_standing_lasts() -> None:
+    """The set with which the cluster is born, and a new store id in its place: told when they are written."""
     disk = SimulatedDisk(Random(1))
     folder = open_log(disk)
-    folder.remember_store(1, "store-1")
-    folder.note_rejoining(rejoining=True)
+    born = structs.replace(folder.standing, identity="i", birth={0: folder.standing.store, 1: "s1", 2: "s2"})
+    folder.write_standing(born)
     for state in states_of(disk):
-        again = open_log(state)
-        assert again.known_stores() == {1: "store-1"}
-        assert again.is_rejoining
-    folder.note_rejoining(rejoining=False)
-    assert not any(open_log(state).is_rejoining for state in states_of(disk))
+        assert open_log(state).standing == born
+    replaced = folder.replace_store()
+    for state in states_of(disk):
+        assert open_log(state).standing == replaced
 
 
 @pytest.mark.parametrize("received", [False, True])
@@ -118,4 +118,4 @@ def test_a_store_is_as_old_as_its_log() -> None:
     folder.write([HardState(term=1), Append(first_index=1, digest=append([], LOG[0]).digest, entries=(LOG[0],))])
     for state in states_of(disk):
         assert state.exists("meta")
-        assert open_log(state).store_id == folder.store_id
+        assert open_log(state).standing == folder.standing

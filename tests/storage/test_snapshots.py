@@ -128,7 +128,7 @@ def test_a_line_too_few_is_found_though_every_line_is_right() -> None:
 def test_a_newer_format_is_told_as_such() -> None:
     """Not as damage that somebody would want to repair."""
     disk = SimulatedDisk(Random(1))
-    start = structs.replace(start_of(8, 1), format=2)
+    start = structs.replace(start_of(8, 1), format=3)
     disk.put("snapshots/file", encode_line(msgspec.json.encode(start)))
     with pytest.raises(DamagedSnapshot, match="a newer Barge wrote it"):
         read_snapshot(FileOf(disk, "snapshots/file"), "file", lambda payload: None)

@@ -237,11 +237,11 @@ def test_a_log_that_is_gone_is_no_new_log() -> None:
     disk = SimulatedDisk(Random(1))
     folder = open_log(disk)
     folder.write([VOTE, append([], *OLD)])
-    folder.remember_store(1, "store-1")
+    folder.write_standing(structs.replace(folder.standing, identity="born"))
     folder.close()
     met = deepcopy(disk)
     met.remove("wal/0000000000000001.log")
-    with pytest.raises(DamagedLog, match="has met peers"):
+    with pytest.raises(DamagedLog, match="there is no log"):
         open_log(met)
     save(disk, OLD)
     disk.remove("peers")

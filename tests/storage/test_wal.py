@@ -276,7 +276,7 @@ def test_another_cluster_node_or_format_is_refused(tmp_path: Path) -> None:
     (tmp_path / "meta").write_text('{"format":1,"cluster":"barge","node":0,"store":"s"}')
     with pytest.raises(WrongFolder, match="from before there were snapshots"):
         open_folder(RealDisk(tmp_path), "barge", 0, lambda: "s")
-    (tmp_path / "meta").write_text('{"format":3,"cluster":"barge","node":0,"store":"s","more":1}')
+    (tmp_path / "meta").write_text('{"format":4,"cluster":"barge","node":0,"store":"s","more":1}')
     with pytest.raises(WrongFolder, match="newer Barge"):
         open_folder(RealDisk(tmp_path), "barge", 0, lambda: "s")
     (tmp_path / "meta").write_text("nonsense")
@@ -295,19 +295,6 @@ def test_a_refused_folder_is_given_back(tmp_path: Path) -> None:
     folder = open_folder(RealDisk(tmp_path), "barge", 0, lambda: "s")
     with pytest.raises(FolderInUse):
         open_folder(RealDisk(tmp_path), "barge", 0, lambda: "s")
-    folder.close()
-
-
-def test_peers_are_remembered_with_their_first_store(tmp_path: Path) -> None:
-    """BUG-38: the second store of a node is another node's."""
-    folder = open_folder(RealDisk(tmp_path), "barge", 0, lambda: "s0")
-    assert folder.store_id == "s0"
-    folder.remember_store(1, "s1")
-    folder.remember_store(1, "other")
-    folder.close()
-    folder = open_folder(RealDisk(tmp_path), "barge", 0, lambda: "never asked")
-    assert folder.store_id == "s0"
-    assert folder.known_stores() == {1: "s1"}
     folder.close()
 
 

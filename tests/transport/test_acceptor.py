@@ -11,21 +11,22 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bargetrio.raft.standing import Standing
 from bargetrio.transport.acceptor import Acceptor
 from bargetrio.transport.handshake import Greeted, Identity
 from bargetrio.transport.stream import Broken, Connection, Network, SocketConnection, SocketListener, SocketNetwork
 from tests.stories.daemon import free_ports
 
 CLIENT = b'{"hello":"client","protocol":1,"cluster":"barge"}\n'
-PEER = b'{"hello":"peer","protocol":1,"cluster":"barge","node":1,"to":0,"store":"s1","nonce":"n"}\n'
+PEER = b'{"hello":"peer","protocol":2,"cluster":"barge","node":1,"to":0,"standing":{"store":"s1"},"nonce":"n"}\n'
 IDENTITY = Identity(
     cluster="barge",
     node_id=0,
     peer_ids=frozenset({1, 2}),
-    store_id="s0",
     secret=None,
     make_nonce=lambda: "nonce",
-    store_of=lambda peer: None,
+    standing=lambda: Standing(store="s0"),
+    judge=lambda peer_id, standing: "",
 )
 ERRNOS = sorted(errno.errorcode)
 

@@ -1,27 +1,29 @@
 """The hello in both directions, over real sockets: who is let in, and what travels with it."""
 
+import json
 from collections.abc import Callable
 
 import pytest
 import trio
 
 from bargetrio.protocol.errors import BargeError
+from bargetrio.raft.standing import Standing
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Greeted, Identity, Refused, accept_hello, say_hello
 from bargetrio.transport.stream import Broken, Connection, SocketNetwork
 from tests.stories.daemon import free_ports
 
 
-def identity(node_id: int, *, store: str = "", secret: bytes | None = None, known: dict[int, str] | None = None) -> Identity:
+def identity(node_id: int, *, store: str = "", secret: bytes | None = None, refuses: str = "") -> Identity:
     nonces = iter(f"nonce-{node_id}-{number}" for number in range(99))
     return Identity(
         cluster="barge",
         node_id=node_id,
         peer_ids=frozenset({0, 1, 2} - {node_id}),
-        store_id=store or f"store-{node_id}",
         secret=secret,
         make_nonce=lambda: next(nonces),
-        store_of=(known or {}).get,
+        standing=lambda: Standing(store=store or f"store-{node_id}"),
+        judge=lambda peer_id, standing: f"node {peer_id}: no {standing.store}" if standing.store == refuses else "",
     )
 
 
@@ -58,12 +60,12 @@ async def meet(acceptor: Identity, dial: Callable[[Connection], object]) -> tupl
 
 
 async def test_a_peer_is_greeted_by_both_sides() -> None:
-    """Each learns the other's store."""
+    """Each learns the other's standing."""
     accepted, said = await meet(identity(0), lambda connection: say_hello(connection, identity(1), 0))
     assert isinstance(accepted, Greeted)
-    assert (accepted.peer_id, accepted.store_id) == (1, "store-1")
+    assert (accepted.peer_id, accepted.standing) == (1, Standing(store="store-1"))
     assert isinstance(said, Greeted)
-    assert (said.peer_id, said.store_id) == (0, "store-0")
+    assert (said.peer_id, said.standing) == (0, Standing(store="store-0"))
 
 
 async def test_both_sides_prove_that_they_know_the_secret() -> None:
@@ -79,15 +81,30 @@ async def test_both_sides_prove_that_they_know_the_secret() -> None:
     assert not isinstance(accepted, Greeted)
 
 
-async def test_another_store_than_before_is_refused() -> None:
-    """BUG-38: who lost its disk must not vote as if it remembered; the dialler looks too."""
-    accepted, _ = await meet(
-        identity(0, known={1: "store-1"}), lambda connection: say_hello(connection, identity(1, store="new"), 0)
-    )
+async def test_a_store_that_is_not_welcome_is_refused_in_words_at_both_ends() -> None:
+    """BUG-38: who lost its disk must not vote as if it remembered; the dialler judges, too."""
+    accepted, said = await meet(identity(0, refuses="new"), lambda connection: say_hello(connection, identity(1, store="new"), 0))
+    assert isinstance(accepted, Refused) and str(accepted) == "node 1: no new"
+    connection_ended = isinstance(said, Greeted)  # the refusal comes behind the acceptor's own hello
+    assert connection_ended or "node 1: no new" in str(said)
+    _, said = await meet(identity(0, store="new"), lambda connection: say_hello(connection, identity(1, refuses="new"), 0))
+    assert isinstance(said, Refused) and str(said) == "node 0: no new"
+
+
+async def test_a_standing_that_is_none_is_a_bad_hello() -> None:
+    """Told as such, before anybody judges it."""
+
+    async def dial(connection: Connection) -> bytes:
+        hello = {"hello": "peer", "protocol": 2, "cluster": "barge", "node": 1, "to": 0, "standing": {"stor": 1}, "nonce": "n"}
+        connection.post(json.dumps(hello).encode() + b"\n")
+        answer = b""
+        while answer.count(b"\n") != 2:
+            answer += await connection.receive()
+        return answer
+
+    accepted, answer = await meet(identity(0), dial)
     assert isinstance(accepted, Refused)
-    assert "another store" in str(accepted)
-    _, said = await meet(identity(0, store="new"), lambda connection: say_hello(connection, identity(1, known={0: "store-0"}), 0))
-    assert isinstance(said, Refused)
+    assert b"does not tell its store's standing" in bytes(answer)  # type: ignore[call-overload]  # dial returns bytes
 
 
 async def test_requests_may_follow_the_hello_in_one_piece() -> None:

@@ -73,7 +73,7 @@ async def test_a_message_posted_while_the_connection_ends_is_lost_and_no_more(
     """OWN-32. Whether a fault delays it or not: the network takes it."""
 
     async def hello(link: PeerLink, connection: Connection) -> Any:
-        return SimpleNamespace(store_id="its disk")
+        return SimpleNamespace()
 
     monkeypatch.setattr(PeerLink, "_hello", hello)
     line, faults, up = Line(), LinkFaults(), trio.Event()
@@ -86,7 +86,7 @@ async def test_a_message_posted_while_the_connection_ends_is_lost_and_no_more(
         network=line,
         faults=faults,
         random=random.Random(1),
-        on_up=lambda peer, store: up.set(),
+        on_up=lambda peer: up.set(),
         on_down=lambda peer, reason: None,
         figures=traffic,
     )

@@ -11,6 +11,7 @@ window.Barge = window.Barge || {};
 
   function entry(preview) {
     if (preview.no_op) { return "{no-op}"; }
+    if (preview.members) { return "{members}"; }
     if ("unreadable" in preview) { return "{unreadable}"; }
     const parts = ["key: " + preview.key];
     if (preview.delete) { parts.push("delete"); }
@@ -63,6 +64,9 @@ window.Barge = window.Barge || {};
         + beginning(e.index || 0) + " (term " + e.term + ")";
     },
     member_changed: function (e, d) { return String(d.reason); },
+    members_changed: function (e) { return "node " + e.peer + " has a new disk: it counts once entry " + e.index + " is committed without it"; },
+    logs_differ: function (e) { return "its log is not node " + e.peer + "'s, though entry " + e.index + " has the same term in both"; },
+    tail_lost: function (e) { return "node " + e.peer + " has lost entries up to " + e.index + " that it had acknowledged: it is not counted"; },
     node_killed: function () { return "killed"; },
     node_revived: function () { return "revived: recovering"; },
     node_crashed: function (e, d) { return "crashed: " + d.reason; },

@@ -158,6 +158,7 @@ window.Barge = window.Barge || {};
   function shortOf(preview) {
     if (!preview) { return "…"; }
     if (preview.no_op) { return "no-op"; }
+    if (preview.members) { return "members"; }
     if (preview.unreadable) { return "?"; }
     return preview.delete ? "del " + preview.key : preview.key + "=" + (preview.value !== undefined ? preview.value : preview.value_b64 || "");
   }

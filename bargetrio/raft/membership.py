@@ -1,0 +1,440 @@
+"""Who counts: how a cluster is born, and how a node with another disk is taken in (BUG-37, BUG-38; dissertation 4.1).
+
+```
+birth         unborn nodes introduce themselves -> the lowest id has met all -> WriteStanding(the set) -> the others adopt it
+readmission   operator, or a store that `replaces` its member's -> entry (node, new store), committed by a majority of all members
+              without counting that node -> it holds entry, term and vote, and knows it committed -> WriteStanding -> it votes
+lost tail     a follower refuses what it had acknowledged -> asked again -> Demotion -> ReplaceStore -> readmission, by itself
+other log     LogDiffers in place of an acknowledgement -> who differs from the majority stops
+```
+Why the entry is committed without the node that it takes in: what its old disk had acknowledged is on a majority, less that disk.
+Every majority that does not count the node meets those others, so the leader's log holds it, and now all of this majority does.
+And a vote that the old disk gave in a higher term elects nobody: the candidate's other voters meet this majority, too, and one
+that is in both had left the entry's term, and then did not take the entry, or holds it, which the candidate lacks (5.4.1).
+"""
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from msgspec import structs
+
+from bargetrio.raft import replication
+from bargetrio.raft.effects import ReplaceStore, WriteStanding
+from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.facts import LogsDiffer, MemberChanged, MembersChanged, TailLost
+from bargetrio.raft.messages import Demotion, Entry, Introduction, LogDiffers
+from bargetrio.raft.records import Remembered
+from bargetrio.raft.roles import Follower, Leader, Progress
+from bargetrio.raft.standing import (
+    ABSENT,
+    EARLIER,
+    REPLACED,
+    Configuration,
+    Standing,
+    StoreId,
+    decode_configuration,
+    encode_configuration,
+    identity_of,
+)
+from bargetrio.raft.values import Index, NodeId
+
+if TYPE_CHECKING:
+    from bargetrio.raft.core import Core
+
+MET_S: Final = 2.0
+"""Whom we have not heard for longer is not here, for a birth."""
+
+
+# -- what counts ---------------------------------------------------------------------------------------------------------
+
+
+def begin(core: "Core", remembered: Remembered, now: float) -> None:
+    """Say from the disk who the members are, whether this node votes, and what it knows to be committed."""
+    standing, snapshot = core.standing, remembered.snapshot
+    _set_base(core, None if snapshot is None else snapshot.configuration)
+    known = core.configurations[0].index if core.configurations else 0
+    core.configurations += [configuration for configuration in remembered.configurations if configuration.index > known]
+    if standing.admitted > core.log.last_index:
+        core.is_demoted = True
+        core.emit(ReplaceStore())
+    elif standing.admitted > core.commit_index:
+        # The entry that admitted us is committed: else a cluster of which all that knew it have gone could not go on.
+        core.commit_index = standing.admitted
+    refresh(core)
+    _maybe_be_born(core, now)
+
+
+def refresh(core: "Core") -> None:
+    """Say anew who counts; to be called when configurations, commit index or standing have changed."""
+    configuration = core.configuration = core.configurations[-1] if core.configurations else None
+    standing = core.standing
+    is_committed = configuration is None or configuration.index <= core.commit_index
+    core.uncounted = None if is_committed or configuration is None else configuration.readmitted
+    if core.is_demoted:
+        core.may_vote = False
+    elif standing.identity:
+        core.may_vote = configuration is None or configuration.stores.get(core.node_id) == standing.store
+    else:
+        core.may_vote = standing.origin == EARLIER
+    core.is_settled = core.may_vote and standing.identity != "" and core.uncounted is None
+    if isinstance(core.role, Leader):
+        for peer, progress in core.role.progress.items():
+            progress.is_counted = peer != core.uncounted and not progress.demotion
+
+
+def why_abstains(core: "Core") -> str:
+    """Return why this node takes no part in elections, in words; "" if it does."""
+    standing = core.standing
+    if core.may_vote:
+        return ""
+    if core.is_demoted or standing.replaces:
+        return "its disk lost entries that it had acknowledged: it is taken in again once the others have committed that"
+    if standing.identity:
+        return "another disk has taken this one's place: the node was readmitted with it"
+    missing = [str(peer) for peer in core.peers if peer not in core.met]
+    if core.configuration is not None:
+        return "its disk is new, and it has not caught up"
+    if missing:
+        return f"the cluster is not born, for it has not met node {', '.join(missing)}; bargetrio bootstrap does without"
+    return "the cluster is not born, or has not taken in this node's disk: bargetrio readmit"
+
+
+def configuration_at(core: "Core", index: Index) -> Configuration | None:
+    """Return the configuration that the log up to `index` makes, None if there is none yet."""
+    return next((each for each in reversed(core.configurations) if each.index <= index), None)
+
+
+def on_appended(core: "Core", entries: tuple[Entry, ...], first_index: Index, indices: tuple[Index, ...]) -> None:
+    """Note the configurations among entries that were just appended: they count from now on."""
+    for index in indices:
+        if index < first_index:
+            continue
+        try:
+            configuration = decode_configuration(entries[index - first_index].command, index)
+        except (ValueError, RecursionError, IndexError) as problem:
+            raise ConsensusViolation(f"entry {index} is said to hold a configuration, and does not: {problem}") from None
+        _append(core, configuration)
+
+
+def on_truncated(core: "Core", from_index: Index) -> None:
+    """Forget the configurations of entries that are gone: the ones before them count again (BUG-40)."""
+    if core.configuration is not None and core.configuration.index >= from_index:
+        while core.configurations and core.configurations[-1].index >= from_index:
+            core.configurations.pop()
+        refresh(core)
+
+
+def on_installed(core: "Core", configuration: Configuration | None) -> None:
+    """A snapshot has taken the place of the whole log: its configuration counts."""
+    _set_base(core, configuration)
+    refresh(core)
+
+
+def settle(core: "Core") -> None:
+    """The commit index, or what the disk holds, has risen while somebody does not count yet."""
+    refresh(core)
+    standing, configuration = core.standing, core.configuration
+    if core.may_vote or core.is_demoted or core.is_writing_standing or standing.identity or configuration is None:
+        return
+    if configuration.stores.get(core.node_id) != standing.store:
+        return
+    if max(configuration.index, 1) > min(core.commit_index, core.durability.durable_index):
+        return
+    if core.voted_for is None:
+        # In this very term the old disk may have voted: our vote goes to the leader, who has the term already.
+        if core.leader_id is None:
+            return
+        core.set_term(core.current_term, core.leader_id, "")
+    if core.durability.hard_state_is_durable:
+        _write(core, Standing(store=standing.store, identity=configuration.identity, admitted=configuration.index))
+
+
+def standing_written(core: "Core", standing: Standing, now: float) -> None:
+    """The folder holds this standing: it counts, and the peers are told."""
+    old, core.standing, core.is_writing_standing, core.is_demoted = core.standing, standing, False, False
+    if not core.configurations:
+        _set_base(core, None)
+    refresh(core)
+    if standing.identity and not old.identity:
+        if standing.admitted:
+            reason = f"is admitted with its new disk by entry {standing.admitted}: it votes"
+        else:
+            reason = f"the cluster is born, or has its set of disks now: nodes {', '.join(map(str, sorted(standing.birth)))}"
+        _announce(core, reason)
+        _introduce(core, asks=False)
+
+
+def _set_base(core: "Core", configuration: Configuration | None) -> None:
+    """Let the log's configurations begin with this one, or with the birth set."""
+    standing = core.standing
+    if configuration is None and standing.birth:
+        configuration = Configuration(index=0, identity=standing.identity, stores=standing.birth)
+    core.configurations = [] if configuration is None else [configuration]
+
+
+def _append(core: "Core", configuration: Configuration) -> None:
+    core.configurations.append(configuration)
+    refresh(core)
+    node = configuration.readmitted
+    if node is not None:
+        store = configuration.stores[node]
+        core.announce(MembersChanged(peer=node, term=core.current_term, index=configuration.index, store=store))
+
+
+def _announce(core: "Core", reason: str) -> None:
+    core.announce(MemberChanged(term=core.current_term, index=core.commit_index, may_vote=core.may_vote, reason=reason))
+
+
+def _write(core: "Core", standing: Standing) -> None:
+    core.is_writing_standing = True
+    core.emit(WriteStanding(standing))
+
+
+# -- birth ---------------------------------------------------------------------------------------------------------------
+
+
+def tick(core: "Core", now: float) -> None:
+    """While unborn: tell the others who we are, every heartbeat."""
+    if not core.standing.identity and now >= core.introduce_at:
+        core.introduce_at = now + core.heartbeat_s
+        _introduce(core, asks=True)
+        _maybe_be_born(core, now)
+
+
+def on_introduction(core: "Core", message: Introduction, now: float) -> None:
+    """Note who is there; who has a set answers with it."""
+    core.met[message.node_id] = (message.standing, now)
+    if not core.standing.identity:
+        _maybe_be_born(core, now)
+    elif message.asks:
+        core.send(message.node_id, Introduction(term=core.current_term, node_id=core.node_id, standing=core.standing, asks=False))
+
+
+def bootstrap(core: "Core", now: float) -> str:
+    """Let the cluster be born with the members that are here; return why not, in words, "" if it is under way.
+
+    The operator's word that the others have never been members, or are readmitted later.
+    """
+    if core.standing.identity:
+        return f"node {core.node_id} belongs to a cluster already: absent members are taken in by bargetrio readmit"
+    if core.standing.origin == REPLACED:
+        return f"node {core.node_id}'s disk lost what it had promised: bargetrio readmit {core.node_id} takes it in"
+    seen = {**core.met, **core.seen}
+    for peer, (standing, at) in sorted(seen.items()):
+        if now - at < MET_S and standing.identity:
+            return f"node {peer} belongs to a cluster that is born: bargetrio readmit takes this node into it"
+        if now - at < MET_S and standing.origin != core.standing.origin:
+            return f"node {peer}'s folder began with another state ({standing.origin}): all begin empty, or with the same backup"
+    here = _met_unborn(core, now)
+    if len(here) < core.majority:
+        there = f"{len(here)} of {len(core.members)} members are here"
+        return f"{there} ({', '.join(map(str, sorted(here)))}), and a majority of them, {core.majority}, must be"
+    if not core.is_writing_standing:
+        _be_born(core, {node_id: here.get(node_id, ABSENT) for node_id in core.members})
+    return ""
+
+
+def _introduce(core: "Core", *, asks: bool) -> None:
+    for peer in core.peers:
+        core.send(peer, Introduction(term=core.current_term, node_id=core.node_id, standing=core.standing, asks=asks))
+
+
+def _maybe_be_born(core: "Core", now: float) -> None:
+    """Adopt the set of a born member if this store is in it; the lowest id makes one when it has met every member unborn.
+
+    One node makes it, so that two can't make different ones.
+    """
+    own = core.standing
+    if own.identity or own.origin == REPLACED or core.is_writing_standing:
+        return
+    born = [standing for standing, _ in core.met.values() if standing.identity]
+    for standing in born:
+        if standing.birth.get(core.node_id) == own.store and tuple(sorted(standing.birth)) == core.members:
+            _write(core, structs.replace(own, identity=standing.identity, birth=standing.birth))
+            return
+    if born or core.node_id != core.members[0]:
+        return
+    here = _met_unborn(core, now)
+    if len(here) == len(core.members):
+        _be_born(core, here)
+
+
+def _met_unborn(core: "Core", now: float) -> dict[NodeId, StoreId]:
+    """Return the stores of the members that were heard lately, and can be born with us."""
+    own = core.standing
+    here = {core.node_id: own.store}
+    for peer in core.peers:
+        standing, at = core.met.get(peer, (None, 0.0))
+        if standing is not None and now - at < MET_S and not standing.identity and standing.origin == own.origin:
+            here[peer] = standing.store
+    return here
+
+
+def _be_born(core: "Core", stores: dict[NodeId, StoreId]) -> None:
+    _write(core, structs.replace(core.standing, identity=identity_of(stores), birth=stores))
+
+
+# -- readmission ---------------------------------------------------------------------------------------------------------
+
+
+def saw(core: "Core", peer: NodeId, standing: Standing, now: float) -> None:
+    """Note what a peer's hello said, whether it was welcome or not; take it in if it says itself that it lost entries."""
+    core.seen[peer] = (standing, now)
+    if standing.replaces:
+        readmit_replaced(core, now)
+
+
+def readmit_replaced(core: "Core", now: float) -> None:
+    """As a leader: take in who has replaced its store by itself, as soon as that may be."""
+    configuration = core.configuration
+    if configuration is None or not isinstance(core.role, Leader):
+        return
+    for peer, (standing, _) in list(core.seen.items()):
+        if standing.replaces and standing.replaces == configuration.stores.get(peer):
+            readmit(core, peer, now)
+
+
+def readmit(core: "Core", node_id: NodeId, now: float) -> str:
+    """Propose that `node_id` counts with the store it last called with; return why not, in words, "" if it is under way or done.
+
+    One change at a time, and only after an entry of the own term is committed (BUG-37).
+    """
+    leader, configuration = core.role, core.configuration
+    if not isinstance(leader, Leader):
+        return f"node {core.node_id} does not lead"
+    if node_id == core.node_id:
+        return f"node {node_id} leads: its disk is at work"
+    if node_id not in leader.progress:
+        return f"there is no node {node_id}"
+    if configuration is None:
+        return (
+            "the disks of an earlier version have no set yet: start all members, or let the cluster be born without"
+            f" node {node_id} (bargetrio bootstrap)"
+        )
+    if len(core.members) - 1 < core.majority:
+        return (
+            f"of {len(core.members)} members a majority of {core.majority} can't be had without node {node_id}: save the state"
+            " (bargetrio snapshot save) and begin a new cluster with it (bargetrio restore)"
+        )
+    standing, _ = core.seen.get(node_id, (None, 0.0))
+    if standing is None:
+        return f"node {node_id} has not called yet: start it with its new disk, then ask again"
+    if standing.store == configuration.stores[node_id]:
+        if now - leader.progress[node_id].heard_at < core.election_max_s or core.uncounted == node_id:
+            return ""
+        return f"node {node_id} does not answer: start it with its new disk, then ask again"
+    if standing.identity:
+        return f"node {node_id}'s folder is one of an older member, or of another cluster: give it an empty one, then ask again"
+    if core.commit_index < leader.term_start:
+        return "the leader has committed nothing in its term yet: ask again"
+    if core.uncounted is not None:
+        return f"node {core.uncounted} is being taken in: ask again when that is committed"
+    _propose(core, leader, node_id, standing.store, now)
+    return ""
+
+
+def _propose(core: "Core", leader: Leader, node_id: NodeId, store: StoreId, now: float) -> None:
+    old = core.configuration
+    assert old is not None
+    index = core.log.last_index + 1
+    stores = {**old.stores, node_id: store}
+    configuration = Configuration(index=index, identity=old.identity, stores=stores, readmitted=node_id)
+    core.append_own(leader, [Entry(core.current_term, encode_configuration(configuration))], (index,))
+    leader.tickets.append(None)
+    # What we know of its log was true of a disk that is gone.
+    leader.progress[node_id] = Progress(next_index=index + 1, heard_at=now)
+    _append(core, configuration)
+
+
+def learn_commit(core: "Core") -> None:
+    """Before taking office: a voter may know that the last readmission is committed, and we, after a restart, may not.
+
+    Without this the readmitted node's own acknowledgements could never count again where they are needed to commit anything.
+    """
+    configuration = core.configuration
+    if core.uncounted is not None and configuration is not None and core.known_commit >= configuration.index:
+        core.advance_commit_to(configuration.index)
+
+
+# -- disks that lost, logs that differ -----------------------------------------------------------------------------------
+
+
+def suspect(core: "Core", leader: Leader, peer: NodeId, progress: Progress, hint_index: Index, round: int) -> bool:
+    """Judge a refusal whose hint lies before `match_index`; return whether there is something to wait for.
+
+    It may be an old one, from before the follower had the entries. So it is asked again, in a round of its own (BUG-44's way): a
+    follower that refuses then, too, has lost what it acknowledged.
+    """
+    if hint_index >= progress.match_index:
+        return False
+    if progress.suspect_round == 0:
+        leader.round += 1
+        progress.suspect_round = leader.round
+        replication.send_empty(core, leader, peer, progress)
+    elif round >= progress.suspect_round:
+        core.announce(TailLost(peer=peer, term=core.current_term, index=progress.match_index))
+        _demote(core, peer, progress, "lost")
+    return True
+
+
+def _demote(core: "Core", peer: NodeId, progress: Progress, cause: Literal["differs", "lost"]) -> None:
+    progress.demotion = cause
+    progress.transfer = None
+    progress.forget_in_flight()
+    refresh(core)
+    tell_demotion(core, peer, progress)
+
+
+def tell_demotion(core: "Core", peer: NodeId, progress: Progress) -> None:
+    """Tell a follower that it is not counted; one whose log differs only once it is sure that the majority's is ours."""
+    leader = core.role
+    assert isinstance(leader, Leader) and progress.demotion
+    if progress.demotion == "differs":
+        if core.commit_index < leader.term_start:
+            return
+        index = progress.next_index - 1
+    else:
+        index = progress.match_index
+    core.send(peer, Demotion(term=core.current_term, leader_id=core.node_id, cause=progress.demotion, index=index))
+
+
+def on_log_differs(core: "Core", message: LogDiffers, now: float) -> None:
+    """Count a follower out whose log is another; stop if it is ours that no majority can have."""
+    if message.term > core.current_term:
+        core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.follower_id} has a higher term")
+        return
+    leader = core.role
+    if not isinstance(leader, Leader) or message.term < core.current_term or message.follower_id not in leader.progress:
+        return
+    progress = leader.progress[message.follower_id]
+    if progress.demotion:
+        return
+    core.announce(LogsDiffer(peer=message.follower_id, term=core.current_term, index=message.index))
+    _demote(core, message.follower_id, progress, "differs")
+    others = sorted(peer for peer, each in leader.progress.items() if each.demotion == "differs")
+    if len(core.members) - len(others) < core.majority:
+        named = ", ".join(map(str, others))
+        raise ConsensusViolation(
+            f"the log differs at or before entry {message.index} from that of node {named}: no majority has it"
+        )
+
+
+def tell_difference(core: "Core", leader_id: NodeId, index: Index) -> None:
+    """As a follower: say that the logs differ, and acknowledge nothing."""
+    core.announce(LogsDiffer(peer=leader_id, term=core.current_term, index=index))
+    core.send(leader_id, LogDiffers(term=core.current_term, follower_id=core.node_id, index=index))
+
+
+def on_demotion(core: "Core", message: Demotion, now: float) -> None:
+    """Stop, or begin anew as a node with a new disk."""
+    if message.term < core.current_term:
+        return
+    replication.follow(core, message.term, message.leader_id, now)
+    if message.cause == "differs":
+        raise ConsensusViolation(f"the log differs from the majority's at or before entry {message.index}")
+    if core.is_demoted or core.standing.origin == REPLACED or core.log.last_index >= message.index:
+        return  # told again, or an old one
+    assert isinstance(core.role, Follower)
+    core.is_demoted = True
+    refresh(core)
+    _announce(core, f"lost entries up to {message.index} that it had acknowledged: it counts as a node with a new disk")
+    core.emit(ReplaceStore())

@@ -1,0 +1,147 @@
+"""Birth is an act: an empty disk is no new cluster, and the set of the members' stores is on the disks before the first vote."""
+
+from msgspec import structs
+
+from bargetrio.raft.standing import (
+    EARLIER,
+    Configuration,
+    Standing,
+    identity_of,
+    origin_of_backup,
+    why_refused,
+)
+from tests.raft.cores import Bench, Table
+
+UNBORN = {node_id: Standing(store=f"s{node_id}") for node_id in range(3)}
+STORES = {node_id: f"s{node_id}" for node_id in range(3)}
+BORN = Standing(store="s0", identity=identity_of(STORES), birth=STORES)
+
+
+def test_a_cluster_is_born_when_all_members_have_met() -> None:
+    """One set, the same on every disk, and a leader soon after."""
+    table = Table(3, standings=UNBORN)
+    table.pass_time(1.0)
+    assert len(table.leaders()) == 1
+    assert {table.core(node_id).standing.identity for node_id in table.ids} == {identity_of(STORES)}
+    assert all(table.core(node_id).standing.birth == STORES for node_id in table.ids)
+
+
+def test_a_cluster_is_born_within_two_heartbeats() -> None:
+    """A first start waits for no election timeout."""
+    table = Table(3, standings=UNBORN)
+    table.pass_time(0.11)
+    assert all(table.core(node_id).may_vote for node_id in table.ids)
+
+
+def test_a_single_node_is_born_at_once() -> None:
+    """It has met all members."""
+    bench = Bench(nodes=(0,), standing=UNBORN[0])
+    bench.perform().write_standings()
+    assert bench.core.may_vote
+
+
+def test_without_a_member_nobody_is_born() -> None:
+    """It might be that the one that is absent holds what was acknowledged, and one that is here has lost its disk."""
+    table = Table(3, standings=UNBORN)
+    table.down = {0}
+    table.pass_time(3.0)
+    assert table.leaders() == [] and not any(table.core(node_id).standing.identity for node_id in table.ids)
+    table.down = set()
+    table.pass_time(1.0)
+    assert len(table.leaders()) == 1
+
+
+def test_two_empty_disks_do_not_begin_a_cluster_anew() -> None:
+    """Node 0 comes for the first time, node 1's disk is lost, node 2 is away with what was acknowledged."""
+    table = Table(3, standings=UNBORN)
+    table.down = {0}
+    table.pass_time(0.2)
+    assert table.core(1).bootstrap(table.now) == ""
+    table.pass_time(1.5)
+    (leader,) = table.leaders()
+    table.core(leader).propose("x", table.core(leader).log.entry(1).command, table.now)
+    table.settle()
+    assert table.benches[leader].ended == {"x": "applied"}
+    table.replace(1, Bench(1, standing=Standing(store="lost and new")))
+    table.down = {2}
+    table.pass_time(5.0)
+    assert not [node_id for node_id in (0, 1) if table.core(node_id).role.name != "follower"]
+
+
+def test_bootstrap_is_refused_where_a_born_member_answers_and_without_a_majority() -> None:
+    """A word too many must not make a second cluster."""
+    table = Table(3, standings=UNBORN)
+    table.pass_time(1.0)
+    table.replace(1, Bench(1, standing=Standing(store="new")))
+    table.pass_time(0.3)
+    assert "belongs to a cluster that is born" in table.core(1).bootstrap(table.now)
+    assert "belongs to a cluster already" in table.core(0).bootstrap(table.now)
+    alone = Bench(1, standing=UNBORN[1])
+    assert "a majority of them, 2, must be" in alone.core.bootstrap(alone.now)
+
+
+def test_who_was_absent_at_the_birth_is_readmitted() -> None:
+    """Its place is kept, without a store."""
+    table = Table(3, standings=UNBORN)
+    table.down = {2}
+    table.pass_time(0.2)
+    assert table.core(0).bootstrap(table.now) == ""
+    table.pass_time(1.0)
+    table.down = set()
+    table.pass_time(1.0)
+    assert not table.core(2).may_vote and {(0, 2), (1, 2)} <= table.refused
+    (leader,) = table.leaders()
+    assert table.core(leader).readmit(2, table.now) == ""
+    table.pass_time(0.5)
+    assert table.core(2).may_vote and table.core(2).standing.admitted > 0
+    table.down = {leader}
+    table.pass_time(2.0)
+    assert len(set(table.leaders()) - {leader}) == 1
+
+
+def test_members_that_began_with_different_backups_do_not_meet() -> None:
+    """Two histories under one name: nobody is born, and the refusal says which."""
+    table = Table(3, standings={0: structs.replace(UNBORN[0], origin=origin_of_backup(41, 2, 7)), 1: UNBORN[1], 2: UNBORN[2]})
+    table.pass_time(2.0)
+    assert table.leaders() == []
+    assert "began with another state" in why_refused(UNBORN[1], None, 0, table.core(0).standing)
+
+
+def test_disks_of_an_earlier_version_go_on_and_get_their_set_when_all_have_met() -> None:
+    """They vote before that: nothing was lost."""
+    earlier = {node_id: Standing(store=f"s{node_id}", origin=EARLIER) for node_id in range(3)}
+    table = Table(3, logs=dict.fromkeys(range(3), "1 1"), standings=earlier)
+    table.down = {2}
+    table.pass_time(1.5)
+    assert len(table.leaders()) == 1 and table.core(0).standing.identity == ""
+    table.down = set()
+    table.pass_time(0.5)
+    assert {table.core(node_id).standing.identity for node_id in table.ids} == {identity_of(STORES)}
+
+
+def test_a_new_disk_in_a_cluster_of_an_earlier_version_does_not_make_its_set() -> None:
+    """It has the lowest id and meets all others: their folders began otherwise."""
+    earlier = {node_id: Standing(store=f"s{node_id}", origin=EARLIER) for node_id in (1, 2)}
+    table = Table(3, logs={1: "1", 2: "1"}, standings={0: Standing(store="new"), **earlier})
+    table.pass_time(2.0)
+    assert not any(table.core(node_id).standing.identity for node_id in table.ids)
+    assert not table.core(0).may_vote
+
+
+def test_hellos_compare_the_identity_and_the_store_never_a_list() -> None:
+    """Both sides judge, in words."""
+    configuration = Configuration(index=9, identity=BORN.identity, stores=STORES)
+    same = structs.replace(BORN, store="s1")
+    assert why_refused(BORN, configuration, 1, same) == ""
+    assert why_refused(BORN, configuration, 1, UNBORN[1]) == "", "it is in the set, and has not written it yet"
+    others = {0: "s0", 1: "s1"}
+    split = Standing(store="s1", identity=identity_of(others), birth=others)
+    assert "another cluster of this name" in why_refused(BORN, configuration, 1, split)
+    assert "another cluster of this name" in why_refused(split, None, 0, BORN)
+    assert "bargetrio readmit 1" in why_refused(BORN, configuration, 1, Standing(store="new"))
+    assert "another store" in why_refused(BORN, configuration, 1, structs.replace(same, store="old"))
+    later = Standing(store="new", identity=BORN.identity, admitted=10)
+    assert why_refused(BORN, configuration, 1, later) == "", "admitted behind the end of our log"
+    assert why_refused(BORN, configuration, 1, structs.replace(later, admitted=8)) != "", "an old disk was put back"
+    absent = Configuration(index=0, identity=BORN.identity, stores={**STORES, 1: ""})
+    assert "was absent" in why_refused(BORN, absent, 1, UNBORN[1])

@@ -1,0 +1,87 @@
+"""Logs that have the same index and term somewhere and differ below: found at the first heartbeat (5.3, Log Matching)."""
+
+import pytest
+from msgspec import Raw, structs
+
+from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.log import Log
+from bargetrio.raft.messages import AppendReply, Demotion, Entry, LogDiffers, SnapshotReply, SnapshotRequest
+from tests.raft.cores import Bench, acknowledge, append, entries, follower, leader, snapshot
+
+
+def digest(log: str) -> int:
+    return Log(entries(log)).last_digest
+
+
+def test_a_follower_that_differs_says_so_and_acknowledges_nothing() -> None:
+    """The heartbeat's digest is another; the same heartbeat with ours is acknowledged."""
+    node = follower(log="1 1 2", term=2)
+    node.step(structs.replace(append(term=2, prev=(3, 2)), prev_digest=digest("1 1 2") ^ 1))
+    assert node.replies() == [LogDiffers(term=2, follower_id=0, index=3)]
+    node.step(structs.replace(append(term=2, prev=(3, 2)), prev_digest=digest("1 1 2")))
+    assert [reply.match_index for reply in node.replies() if isinstance(reply, AppendReply)] == [3]
+
+
+def test_entries_that_are_here_already_are_compared_too() -> None:
+    """Same term, other command: an acknowledgement would count an entry that the follower does not hold."""
+    node = follower(log="1 1 1", term=1)
+    other = Entry(1, Raw(b'{"op":"put","key":"other","value":""}'))
+    request = structs.replace(append(prev=(2, 1)), entries=(other,), prev_digest=digest("1 1"))
+    node.step(request)
+    assert [type(reply) for reply in node.replies()] == [LogDiffers]
+
+
+def test_what_was_compacted_is_compared_behind_the_append() -> None:
+    """The follower's log begins after entry 3; an append from entry 1 on reaches beyond it."""
+    node = follower(log="1 1 1 1", term=1, saved=3, compacted=3)
+    right = structs.replace(append(prev=(1, 1), log="1 1 1"), prev_digest=digest("1"))
+    node.step(structs.replace(right, prev_digest=digest("1") ^ 1))
+    assert [type(reply) for reply in node.replies()] == [LogDiffers]
+    node.step(right)
+    assert [type(reply) for reply in node.replies()] == [AppendReply]
+
+
+def test_a_snapshot_of_another_log_is_not_declined_as_known() -> None:
+    """It has the same last index and term, and another digest."""
+    node = follower(log="1 1 1", term=1)
+    label = structs.replace(snapshot("1 1"), digest=77)
+    node.step(SnapshotRequest(term=1, leader_id=1, snapshot=label, offset=0, data=b"x"))
+    assert node.replies() == [LogDiffers(term=1, follower_id=0, index=2)]
+    node.step(SnapshotRequest(term=1, leader_id=1, snapshot=snapshot("1 1"), offset=0, data=b"x"))
+    assert [type(reply) for reply in node.replies()] == [SnapshotReply]
+
+
+def differs(node: Bench, peer: int) -> None:
+    node.step(LogDiffers(term=node.core.current_term, follower_id=peer, index=1))
+
+
+def test_a_leader_with_a_majority_tells_the_other_to_stop() -> None:
+    """It has committed an entry of its own term: a majority's log is its log."""
+    node = leader(log="1 1")
+    differs(node, 1)
+    assert [fact.peer for fact in node.told("logs_differ")] == [1]  # type: ignore[union-attr]
+    assert [message.cause for to, message in node.sent if isinstance(message, Demotion) and to == 1] == ["differs"]
+    stopped = follower(log="1 1", term=1)
+    with pytest.raises(ConsensusViolation, match="differs from the majority"):
+        stopped.step(Demotion(term=1, leader_id=1, cause="differs", index=1))
+
+
+def test_without_a_majority_nobody_is_told_to_stop_and_nothing_is_committed() -> None:
+    """One follower differs, the other is away: who is right is not known."""
+    node = leader(log="1 1", settled=False)
+    differs(node, 1)
+    acknowledge(node, 1, node.core.log.last_index)
+    node.tick(0.1)
+    assert not [message for message in node.replies() if isinstance(message, Demotion)]
+    assert node.core.commit_index == 0
+    acknowledge(node, 2, node.core.log.last_index)
+    node.tick(0.1)
+    assert [message.cause for message in node.replies() if isinstance(message, Demotion)] != []
+
+
+def test_a_leader_from_whom_the_others_differ_stops() -> None:
+    """No majority can have its log."""
+    node = leader(log="1 1", settled=False)
+    differs(node, 1)
+    with pytest.raises(ConsensusViolation, match="no majority has it"):
+        differs(node, 2)

@@ -1,0 +1,314 @@
+"""Who counts: a node with a new disk is taken in by an entry of the log, committed without it (BUG-37, BUG-38)."""
+
+import pytest
+from msgspec import structs
+
+from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.facts import MemberChanged
+from bargetrio.raft.messages import (
+    AppendReply,
+    AppendRequest,
+    Demotion,
+    Entry,
+    PreVoteReply,
+    PreVoteRequest,
+    VoteReply,
+    VoteRequest,
+)
+from bargetrio.raft.roles import Leader, Progress
+from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.raft.standing import Configuration, Standing, encode_configuration, identity_of
+from tests.raft.cores import Bench, acknowledge, append, candidate, follower, leader
+
+STORES = {0: "store-0", 1: "store-1", 2: "store-2"}
+IDENTITY = identity_of(STORES)
+FIVE = (0, 1, 2, 3, 4)
+NEW = Standing(store="new")
+
+
+def readmission(index: int, node: int, store: str = "new") -> Configuration:
+    """The configuration of an entry that takes a node in."""
+    return Configuration(index=index, identity=IDENTITY, stores={**STORES, node: store}, readmitted=node)
+
+
+def append_readmission(prev: tuple[int, int], term: int, node: int, commit: int = 0) -> AppendRequest:
+    """An append of one entry, which takes `node` in."""
+    index = prev[0] + 1
+    entry = Entry(term, encode_configuration(readmission(index, node)))
+    return structs.replace(append(term=term, prev=prev, commit=commit), entries=(entry,), configurations=(index,))
+
+
+def progress(bench: Bench, peer: int) -> Progress:
+    assert isinstance(bench.core.role, Leader)
+    return bench.core.role.progress[peer]
+
+
+def asks(bench: Bench, term: int) -> tuple[bool, bool]:
+    """Return whether the node would vote, and votes, for an up-to-date candidate in `term`, when it hears no leader."""
+    bench.tick(2)
+    bench.take_sent()
+    bench.step(PreVoteRequest(term=term, candidate_id=1, last_log_index=99, last_log_term=term - 1))
+    bench.step(VoteRequest(term=term, candidate_id=1, last_log_index=99, last_log_term=term - 1)).sync()
+    replies = bench.replies()
+    granted = [message.granted for message in replies if isinstance(message, (PreVoteReply, VoteReply))]
+    assert len(granted) == 2
+    return granted[0], granted[1]
+
+
+def may_vote(bench: Bench) -> list[bool]:
+    """Return what the node told of its vote."""
+    return [fact.may_vote for fact in bench.facts if isinstance(fact, MemberChanged)]
+
+
+# -- the node with the new disk ------------------------------------------------------------------------------------------
+
+
+def test_a_node_with_a_new_disk_neither_votes_nor_asks_for_votes() -> None:
+    """Whoever asks, and however long it hears nobody."""
+    node = follower(standing=NEW)
+    for _ in range(10):
+        node.tick(2)
+    assert not [message for message in node.replies() if isinstance(message, (PreVoteRequest, VoteRequest))]
+    assert node.core.role.name == "follower"
+    assert asks(node, term=5) == (False, False)
+
+
+def test_it_votes_when_its_disk_holds_the_entry_that_takes_it_in_and_it_knows_it_committed() -> None:
+    """Entries of the leader's term, committed or not, do not suffice: the entry itself must be committed, here and synced."""
+    node = follower(standing=NEW)
+    node.step(append(term=3, prev=(0, 0), log="1 2 3", commit=3)).sync()
+    assert not node.core.may_vote and node.standings == []
+    node.step(append_readmission((3, 3), 3, 0, commit=3))
+    node.step(append(term=3, prev=(4, 3), commit=4))
+    assert node.standings == [], "the entry is not on its disk yet"
+    node.sync()
+    assert [effect.standing for effect in node.standings] == [Standing(store="new", identity=IDENTITY, admitted=4)]  # type: ignore[union-attr]
+    assert not node.core.may_vote, "its folder does not say so yet"
+    node.write_standings()
+    assert node.core.may_vote and may_vote(node) == [True]
+    assert asks(node, term=4) == (True, True)
+
+
+def test_an_entry_that_is_not_committed_does_not_let_it_vote() -> None:
+    """Whatever else is synced."""
+    node = follower(standing=NEW)
+    node.step(append(term=3, prev=(0, 0), log="1 2 3", commit=3)).sync()
+    node.step(append_readmission((3, 3), 3, 0, commit=3)).sync()
+    assert node.standings == []
+    assert asks(node, term=4) == (False, False)
+
+
+def test_in_the_term_in_which_it_is_admitted_its_vote_is_the_leaders() -> None:
+    """It may have voted in this very term before its disk was lost; the vote is on the disk before it votes."""
+    node = follower(standing=NEW)
+    node.step(append(term=3, prev=(0, 0), log="1 2 3", commit=3)).sync()
+    node.step(append_readmission((3, 3), 3, 0, commit=4))
+    writes = node.writes
+    node.writes = []
+    assert node.standings == []
+    node.writes = writes
+    node.sync().write_standings()
+    assert node.core.voted_for == 1
+    assert node.core.durability.hard_state_is_durable
+    assert asks(node, term=3) == (False, False)
+
+
+def test_after_a_restart_it_knows_the_entry_that_admitted_it_to_be_committed() -> None:
+    """And a candidate learns it with its vote: else its acknowledgements could never count again where they are needed."""
+    node = Bench(
+        log="1 1 1 1",
+        term=1,
+        standing=Standing(store="new", identity=IDENTITY, admitted=3),
+        configurations=(readmission(3, 0),),
+    )
+    assert (node.core.may_vote, node.core.commit_index) == (True, 3)
+    node.tick(0.61)
+    node.step(VoteRequest(term=9, candidate_id=1, last_log_index=9, last_log_term=8)).sync()
+    assert VoteReply(term=9, voter_id=0, granted=True, commit_index=3) in node.replies()
+
+
+def test_a_new_leader_learns_from_a_vote_that_the_readmission_is_committed() -> None:
+    """Two of three are left, and one of them is the readmitted one: together they must be able to commit."""
+    node = candidate(log="1 1 1", configurations=(readmission(3, 1),))
+    assert node.core.uncounted == 1
+    term = node.core.current_term
+    node.step(VoteReply(term=term, voter_id=1, granted=True, commit_index=3)).sync()
+    assert node.core.role.name == "leader" and node.core.uncounted is None
+    acknowledge(node, 1, node.core.log.last_index)
+    assert node.core.commit_index == node.core.log.last_index
+
+
+def test_a_disk_that_lost_the_entry_that_admitted_it_begins_anew() -> None:
+    """It was synced; whoever lost it has lost promises."""
+    node = Bench(log="1 1", term=1, standing=Standing(store="new", identity=IDENTITY, admitted=3))
+    node.perform()
+    assert not node.core.may_vote
+    assert [type(effect).__name__ for effect in node.standings] == ["ReplaceStore"]
+
+
+def test_an_old_disk_that_hears_of_its_replacement_abstains() -> None:
+    """The entry names another store for this node: this one is no member any more."""
+    node = follower(log="1 1", term=1)
+    assert node.core.may_vote
+    node.step(append_readmission((2, 1), 1, 0)).sync()
+    assert not node.core.may_vote
+    node.step(append(term=2, prev=(2, 1), log="2"))  # another leader's log has no such entry: it never was
+    assert node.core.may_vote
+
+
+# -- the leader ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_leader_commits_the_readmission_without_counting_the_node() -> None:
+    """Neither for the entry nor for any other, before that is committed; afterwards like any other."""
+    node = leader(log="1 1")
+    node.core.saw(1, NEW, node.now)
+    assert node.core.readmit(1, node.now) == ""
+    node.perform().sync()
+    index = node.core.log.last_index
+    assert node.core.configuration == Configuration(index=index, identity=IDENTITY, stores={**STORES, 1: "new"}, readmitted=1)
+    acknowledge(node, 1, index)
+    assert node.core.commit_index == index - 1
+    acknowledge(node, 2, index)
+    assert node.core.commit_index == index
+    node.core.propose("a", node.core.log.entry(1).command, node.now)
+    node.perform().sync()
+    acknowledge(node, 1, index + 1)
+    assert node.ended == {"a": "applied"}
+
+
+def test_with_five_the_new_disks_acknowledgement_is_not_one_of_the_three() -> None:
+    """Two others must have the entry, whatever the readmitted node says."""
+    node = leader(nodes=FIVE)
+    node.core.saw(1, NEW, node.now)
+    assert node.core.readmit(1, node.now) == ""
+    node.perform().sync()
+    index = node.core.log.last_index
+    acknowledge(node, 1, index)
+    acknowledge(node, 2, index)
+    assert node.core.commit_index < index
+    acknowledge(node, 3, index)
+    assert node.core.commit_index == index
+
+
+def test_an_uncounted_node_keeps_nobody_in_office_and_confirms_no_read() -> None:
+    """It abstains, and what its old disk voted in a higher term is not known (6.2, 6.4)."""
+    node = leader(log="1 1")
+    node.core.saw(1, NEW, node.now)
+    assert node.core.readmit(1, node.now) == ""
+    node.core.read("r", node.now)
+    node.perform()
+    round = node.core.role.round if isinstance(node.core.role, Leader) else 0
+    acknowledge(node, 1, 0, round=round)
+    assert "r" not in node.ended
+    for _ in range(12):
+        node.tick(0.06)
+        if node.core.role.name == "leader":
+            acknowledge(node, 1, 0)
+    assert node.core.role.name == "follower"
+
+
+def test_readmission_is_refused_in_words_where_it_cannot_be() -> None:
+    """Each answer says what to do."""
+    node = leader()
+    assert "has not called yet" in node.core.readmit(1, node.now)
+    node.core.saw(1, Standing(store="old", identity=IDENTITY), node.now)
+    assert "give it an empty one" in node.core.readmit(1, node.now)
+    node.core.saw(1, Standing(store="store-1"), node.now)
+    assert node.core.readmit(1, node.now) == "", "a member with its disk: nothing to do"
+    assert "its disk is at work" in node.core.readmit(0, node.now)
+    assert "no node 7" in node.core.readmit(7, node.now)
+    node.core.saw(1, NEW, node.now)
+    node.core.saw(2, Standing(store="newer"), node.now)
+    assert node.core.readmit(1, node.now) == ""
+    assert "node 1 is being taken in" in node.core.readmit(2, node.now)
+    fresh = leader(settled=False)
+    fresh.core.saw(1, NEW, fresh.now)
+    assert "nothing in its term yet" in fresh.core.readmit(1, fresh.now)
+    two = leader(nodes=(0, 1))
+    two.core.saw(1, NEW, two.now)
+    assert "bargetrio restore" in two.core.readmit(1, two.now)
+    assert "does not lead" in follower().core.readmit(1, 0.0)
+
+
+def test_a_truncated_readmission_counts_no_more() -> None:
+    """An entry of the configuration counts from when it is appended, and no longer when it is truncated (BUG-40)."""
+    node = follower(log="1 1", term=1)
+    node.step(append_readmission((2, 1), 1, 2)).sync()
+    assert node.core.configuration is not None and node.core.configuration.stores[2] == "new"
+    node.step(append(term=2, prev=(2, 1), log="2 2"))
+    assert node.core.configuration is not None and node.core.configuration.stores == STORES
+
+
+def test_an_entry_that_is_said_to_hold_a_configuration_must_hold_one() -> None:
+    """A leader that says so of another entry is broken."""
+    node = follower(log="1", term=1)
+    with pytest.raises(ConsensusViolation, match="configuration"):
+        node.step(structs.replace(append(prev=(1, 1), log="1"), configurations=(2,)))
+
+
+def test_a_snapshot_carries_the_configuration_up_to_its_last_entry() -> None:
+    """Not one of a later entry (BUG-36)."""
+    node = follower(policy=SnapshotPolicy(entries=2, trailing=0))
+    node.step(append(term=1, prev=(0, 0), log="1 1", commit=2))
+    node.step(append_readmission((2, 1), 1, 2, commit=2)).sync()
+    assert [effect.configuration.stores for effect in node.taking if effect.configuration] == [STORES]
+
+
+# -- lost tails ----------------------------------------------------------------------------------------------------------
+
+
+def refuse(node: Bench, prev: int, last: int, round: int = 0) -> None:
+    """A follower whose log ends at `last` refuses a probe."""
+    term = node.core.current_term
+    reply = AppendReply(term=term, follower_id=1, success=False, prev_log_index=prev, hint_index=last, hint_term=1, round=round)
+    node.step(reply)
+
+
+def test_a_follower_that_lost_what_it_acknowledged_is_named_and_not_counted() -> None:
+    """Refused again in a round that began after the first refusal: that is no old answer."""
+    node = leader(log="1 1 1")
+    last = node.core.log.last_index
+    refuse(node, last, 2)
+    assert node.told("tail_lost") == []
+    sent = [message for to, message in node.take_sent() if to == 1 and isinstance(message, AppendRequest)]
+    assert [message.round for message in sent] == [1], "it is asked again"
+    refuse(node, last, 2, round=1)
+    assert [fact.peer for fact in node.told("tail_lost")] == [1]  # type: ignore[union-attr]
+    assert not progress(node, 1).is_counted
+    assert Demotion(term=node.core.current_term, leader_id=0, cause="lost", index=last) in node.replies()
+
+
+def test_an_old_refusal_says_nothing() -> None:
+    """It was sent before the follower had the entries: the next round's answer says that it has them."""
+    node = leader(log="1 1 1")
+    last = node.core.log.last_index
+    refuse(node, last, 2)
+    acknowledge(node, 1, last, round=1)
+    refuse(node, last, 2)
+    refuse(node, last, 2)
+    assert node.told("tail_lost") == [] and progress(node, 1).is_counted
+
+
+def test_who_lost_a_tail_abstains_takes_a_new_store_and_is_taken_in_by_itself() -> None:
+    """The way of a lost disk, without an operator."""
+    lost = follower(log="1 1", term=1)
+    lost.step(Demotion(term=1, leader_id=1, cause="lost", index=4))
+    assert not lost.core.may_vote
+    lost.write_standings()
+    standing = lost.core.standing
+    assert (standing.store, standing.replaces, standing.identity) == ("new", "store-0", "")
+    lost.step(Demotion(term=1, leader_id=1, cause="lost", index=4))  # told again
+    assert lost.standings == []
+
+    node = leader(log="1 1")
+    node.core.saw(1, Standing(store="new", origin="replaced", replaces="store-1"), node.now)
+    node.perform().sync()
+    assert node.core.configuration is not None and node.core.configuration.stores[1] == "new"
+
+
+def test_a_demotion_of_what_the_log_holds_is_an_old_one() -> None:
+    """It was delayed, and the node has caught up since."""
+    node = follower(log="1 1 1 1", term=1)
+    node.step(Demotion(term=1, leader_id=1, cause="lost", index=4))
+    assert node.core.may_vote and node.standings == []

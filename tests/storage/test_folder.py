@@ -1,0 +1,100 @@
+"""The file `meta`: whose folder it is, who the members are, and the store's place in the cluster."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from msgspec import Raw
+
+from bargetrio.raft.messages import Entry
+from bargetrio.raft.records import Append, HardState, Record, Truncate
+from bargetrio.raft.standing import Configuration, Standing, encode_configuration, identity_of
+from bargetrio.storage.errors import WrongFolder
+from bargetrio.storage.real_disk import RealDisk
+from bargetrio.storage.wal import OpenFolder, open_folder
+
+STORES = {0: "s0", 1: "s1", 2: "s2"}
+
+
+def opened(path: Path, members: tuple[int, ...] = (0, 1, 2)) -> OpenFolder:
+    return open_folder(RealDisk(path), "barge", 0, lambda: "s0", members=members)
+
+
+def earlier(path: Path, records: Sequence[Record]) -> None:
+    """Make a folder of format 2 with these records."""
+    folder = opened(path)
+    folder.write(records)
+    folder.close()
+    (path / "meta").write_text('{"format":2,"cluster":"barge","node":0,"store":"old"}\n')
+    (path / "peers").write_text('{"1":"s1"}\n')
+
+
+def test_a_folder_knows_its_members(tmp_path: Path) -> None:
+    """From its first opening on, whether it holds a snapshot or not: another list would make a second cluster."""
+    opened(tmp_path).close()
+    with pytest.raises(WrongFolder, match="nodes 0, 1, 2; the configuration names nodes 0"):
+        opened(tmp_path, (0,))
+    opened(tmp_path, (2, 1, 0)).close()
+
+
+def test_a_standing_that_was_written_is_there_after_the_next_opening(tmp_path: Path) -> None:
+    """The set of stores before the first vote; a replaced store tells the one before."""
+    folder = opened(tmp_path)
+    assert folder.standing == Standing(store="s0")
+    born = Standing(store="s0", identity=identity_of(STORES), birth=STORES)
+    folder.write_standing(born)
+    folder.close()
+    folder = opened(tmp_path)
+    assert folder.standing == born
+    assert folder.replace_store() == Standing(store="s0", origin="replaced", replaces="s0")
+    folder.close()
+    folder = opened(tmp_path)
+    assert (folder.standing.identity, folder.standing.origin) == ("", "replaced")
+    folder.close()
+
+
+def test_a_folder_of_the_version_before_opens_and_keeps_its_data(tmp_path: Path) -> None:
+    """It has voted: it goes on voting; its store id and what it knew of its peers stay."""
+    earlier(tmp_path, [HardState(term=3, voted_for=1), Append(first_index=1, digest=9, entries=(Entry(3, Raw(b"null")),))])
+    for _ in range(2):
+        folder = opened(tmp_path)
+        assert folder.standing == Standing(store="old", origin="earlier version")
+        assert folder.remembered.hard_state == HardState(term=3, voted_for=1)
+        assert len(folder.remembered.entries) == 1
+        assert folder.known_stores == {1: "s1"}
+        folder.close()
+    with pytest.raises(WrongFolder, match="names nodes 0, 1"):
+        opened(tmp_path, (0, 1))
+
+
+def test_a_folder_of_the_version_before_that_never_voted_is_an_empty_one(tmp_path: Path) -> None:
+    """It has promised nothing."""
+    earlier(tmp_path, [])
+    folder = opened(tmp_path)
+    assert folder.standing == Standing(store="old", origin="empty")
+    folder.close()
+
+
+def test_a_folder_of_the_version_before_whose_disk_was_replaced_waits(tmp_path: Path) -> None:
+    """It had not caught up: it must not vote as one that goes on."""
+    earlier(tmp_path, [HardState(term=3, voted_for=None)])
+    (tmp_path / "rejoining").write_text("{}\n")
+    folder = opened(tmp_path)
+    assert folder.standing.origin == "replaced"
+    folder.close()
+
+
+def test_configurations_in_the_log_are_remembered_until_they_are_truncated(tmp_path: Path) -> None:
+    """They count from when they are appended, over restarts, too (BUG-40)."""
+    configuration = Configuration(index=2, identity="i", stores=STORES, readmitted=1)
+    entries = (Entry(1, Raw(b"null")), Entry(1, encode_configuration(configuration)))
+    folder = opened(tmp_path)
+    folder.write([Append(first_index=1, digest=9, entries=entries, configurations=(2,))])
+    folder.close()
+    folder = opened(tmp_path)
+    assert folder.remembered.configurations == (configuration,)
+    folder.write([Truncate(from_index=2, last_term=1, digest=5)])
+    folder.close()
+    folder = opened(tmp_path)
+    assert folder.remembered.configurations == ()
+    folder.close()
