@@ -7,8 +7,8 @@ from bargetrio.client import faults
 from bargetrio.client.outcome import INTERRUPTED, exit_code, told, told_interrupted
 from bargetrio.client.port import Barge
 from bargetrio.client.tables import NODES, Column, node_rows, shortened, table
-from bargetrio.client.words import ALIASES, WORDS
 from bargetrio.client.words import HELP as HELP
+from bargetrio.client.words import WORDS, parse
 from bargetrio.console import OutputLost, printable, printable_lines
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Item
@@ -111,24 +111,19 @@ class Repl:
 
     def do(self, line: str) -> None:
         """Do what the line says; raise BargeError or Quit."""
-        line = line.rstrip("\r\n").lstrip()
-        if not line or line.startswith("#"):
+        found = parse(line)
+        if found is None:
             return
-        word, _, rest = line.partition(" ")
-        command = self._commands.get(ALIASES.get(word, word))
-        if command is not None:
-            command(rest.strip())
-        elif "=" in line:
-            key, _, value = line.partition("=")
-            self._put(key.strip(), value)
+        if found.command:
+            self._commands[found.command](found.rest)
         else:
-            raise BargeError("bad_request", f"{word!r} is no command; {{key}}={{value}} writes a key, help lists the rest")
+            self._put(found.key, found.value)
 
     # -- keys ------------------------------------------------------------------------------------------------------------
 
     def _put(self, key: str, value: str) -> None:
         answer = self._client.put(key, value)
-        self._say(f"{key}={value}", f"index {answer.index}, term {answer.term}")
+        self._say(f"{printable(key)}={value}", f"index {answer.index}, term {answer.term}")
 
     def _get(self, key: str) -> None:
         answer = self._client.get(key)
@@ -181,16 +176,16 @@ class Repl:
         self._tell_faults(faults.partition(self._client, [group_of(part) for part in text.split()]))
 
     def _cut(self, text: str) -> None:
-        first, second = self._arguments("cut", text, 2)
+        first, second = text.split()
         self._tell_faults(faults.change_link(self._client, node_id_of(first), node_id_of(second), cut=True))
 
     def _slow_link(self, text: str) -> None:
-        first, second, delay = self._arguments("slow-link", text, 3)
+        first, second, delay = text.split()
         link = node_id_of(first), node_id_of(second)
         self._tell_faults(faults.change_link(self._client, *link, delay_ms=milliseconds_of(delay)))
 
     def _slow_disk(self, text: str) -> None:
-        node, delay = self._arguments("slow-disk", text, 2)
+        node, delay = text.split()
         self._tell_faults(faults.change_disk(self._client, node_id_of(node), delay_ms=milliseconds_of(delay)))
 
     def _faults(self, _: str) -> None:
@@ -214,13 +209,6 @@ class Repl:
     def _tell_faults(self, found: faults.Faults) -> None:
         for line in faults.told(found):
             self._say(line)
-
-    @staticmethod
-    def _arguments(word: str, text: str, count: int) -> list[str]:
-        parts = text.split()
-        if len(parts) != count:
-            raise BargeError("bad_request", f"it is written {WORDS[word].usage}")
-        return parts
 
 
 def item_rows(items: Iterable[Item]) -> list[list[str]]:

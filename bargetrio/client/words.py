@@ -1,34 +1,50 @@
 """The lines that the interactive client understands, and how Tab completes them. All of it pure."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, NamedTuple
 
+from bargetrio.protocol.errors import BargeError
+
 Argument = Literal["key", "id", "group"]
+BLANKS: Final = " \t"
+_FIRST: Final = re.compile(f"([^{BLANKS}]*)[{BLANKS}]+(.*)", re.DOTALL)
+"""The first word, and what stands behind the blanks after it."""
 MOST_KEYS: Final = 50
 """So many keys are offered at once."""
 
 
 class Word(NamedTuple):
-    """One command: how it is written, what it does, and what Tab completes after it."""
+    """One command: how it is written, what it does, what Tab completes after it, and how many words follow it.
+
+    `rest`: what follows is one argument, blanks and all, as a key may hold blanks. `most` None: any number.
+    """
 
     usage: str
     does: str
     arguments: tuple[Argument, ...] = ()
+    least: int = 0
+    most: int | None = 0
+    rest: bool = False
+
+    def takes(self, words: int) -> bool:
+        """Return whether so many words may follow it."""
+        return words >= self.least and (self.rest or self.most is None or words <= self.most)
 
 
 WORDS: Final[dict[str, Word]] = {
-    "get": Word("get {key}", "read a key", ("key",)),
-    "del": Word("del {key}", "remove a key", ("key",)),
-    "list": Word("list [prefix]", "the first 100 keys, with values", ("key",)),
-    "keys": Word("keys [prefix]", "the first 100 keys alone", ("key",)),
+    "get": Word("get {key}", "read a key", ("key",), least=1, rest=True),
+    "del": Word("del {key}", "remove a key", ("key",), least=1, rest=True),
+    "list": Word("list [prefix]", "the first 100 keys, with values", ("key",), rest=True),
+    "keys": Word("keys [prefix]", "the first 100 keys alone", ("key",), rest=True),
     "leader": Word("leader", "who leads"),
     "status": Word("status", "every node"),
-    "kill": Word("kill {id}", "crash a node", ("id",)),
-    "revive": Word("revive {id}", "start it again", ("id",)),
-    "partition": Word("partition 0,1 2", "groups that cannot reach each other", ("group", "group", "group", "group")),
-    "cut": Word("cut {id} {id}", "cut the link between two nodes", ("id", "id")),
-    "slow-link": Word("slow-link {id} {id} {ms}", "delay what they send each other", ("id", "id")),
-    "slow-disk": Word("slow-disk {id} {ms}", "delay its writes", ("id",)),
+    "kill": Word("kill {id}", "crash a node", ("id",), 1, 1),
+    "revive": Word("revive {id}", "start it again", ("id",), 1, 1),
+    "partition": Word("partition 0,1 2", "groups that cannot reach each other", ("group",) * 4, 1, None),
+    "cut": Word("cut {id} {id}", "cut the link between two nodes", ("id", "id"), 2, 2),
+    "slow-link": Word("slow-link {id} {id} {ms}", "delay what they send each other", ("id", "id"), 3, 3),
+    "slow-disk": Word("slow-disk {id} {ms}", "delay its writes", ("id",), 2, 2),
     "faults": Word("faults", "the faults in force"),
     "heal": Word("heal", "no faults any more"),
     "help": Word("help", "this"),
@@ -48,6 +64,39 @@ class Completions(NamedTuple):
 
 
 NOTHING: Final = Completions(0, [])
+
+
+class Line(NamedTuple):
+    """What a line says: a command and what follows it, or, without a command, a key and its value."""
+
+    command: str
+    rest: str
+    key: str = ""
+    value: str = ""
+
+
+def parse(line: str) -> Line | None:
+    """Return what the line says, None of an empty one or a comment; raise BargeError(bad_request) where it says nothing.
+
+    The first `=` decides, unless a command stands before it: then `=` must be the next character that is no blank (`status = x`
+    writes the key `status`, `get a=b` reads the key `a=b`). Blanks (space, tab) around that `=` belong to neither side;
+    the rest of the line is the value as it stands.
+    """
+    line = line.removesuffix("\n").removesuffix("\r").lstrip(BLANKS)
+    if not line or line.startswith("#"):
+        return None
+    found = _FIRST.match(line)
+    word, rest = (found[1], found[2]) if found else (line, "")
+    command = WORDS.get(ALIASES.get(word, word))
+    if command is not None and not rest.startswith("="):
+        rest = rest.rstrip(BLANKS)
+        if not command.takes(len(rest.split())):
+            raise BargeError("bad_request", f"it is written {command.usage}")
+        return Line(ALIASES.get(word, word), rest)
+    key, equals, value = line.partition("=")
+    if not equals:
+        raise BargeError("bad_request", f"{word!r} is no command; {{key}}={{value}} writes a key, help lists the rest")
+    return Line("", "", key.rstrip(BLANKS), value.lstrip(BLANKS))
 
 
 def complete(line: str, keys: Callable[[str], Sequence[str]], ids: Callable[[], Sequence[int]]) -> Completions:

@@ -6,6 +6,7 @@ import pytest
 
 from bargetrio.client import BargeError, Interrupted
 from bargetrio.client.repl import Paint, Quit, Repl
+from bargetrio.client.words import WORDS
 from tests.client.fakes import FakeBarge
 
 UNKNOWN = BargeError("outcome_unknown", "the node closed the connection")
@@ -87,7 +88,7 @@ def test_nodes_and_faults() -> None:
         ("cut 1", r"it is written cut \{id\} \{id\}"),
         ("cut 1 1", "two ends"),
         ("slow-disk 1 fast", "a number of milliseconds"),
-        ("partition", "needs a group"),
+        ("partition", "it is written partition"),
         ("partition 0,1 1", "one group only"),
         ("partition 0;1", "a node's id is a number"),
         ("get nothing", "nothing is not there"),
@@ -112,6 +113,66 @@ def test_a_command_word_can_be_a_key() -> None:
     for line in ("quit", "exit"):
         with pytest.raises(Quit):
             said(fake, line)
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "value"),
+    [
+        ("status = done", "status", "done"),
+        ("quit = now", "quit", "now"),
+        ("quit\t=now", "quit", "now"),
+        ("get = 5", "get", "5"),
+        ("heal==", "heal", "="),
+        ("exit =", "exit", ""),
+        ("a = 1", "a", "1"),
+        ("  a=1", "a", "1"),
+        ("a b = c = d", "a b", "c = d"),
+        ("a=1 \t", "a", "1 \t"),
+        ("a=1\r2\r\n", "a", "1\r2"),
+        ("a =\u00a01", "a", "\u00a01"),
+        ("statusx = 1", "statusx", "1"),
+        ("Status=1", "Status", "1"),
+    ],
+)
+def test_a_word_before_an_equals_sign_is_a_key(line: str, key: str, value: str) -> None:
+    """Case 31: whatever else it is the name of; blanks around the sign belong to neither side (Q14)."""
+    fake = FakeBarge()
+    said(fake, line)
+    assert [(item.key, item.value) for item in fake.items().items] == [(key, value)]
+
+
+MISUSED = {
+    "get": ["get"],
+    "del": ["del", "del \t"],
+    "list": [],
+    "keys": [],
+    "leader": ["leader now"],
+    "status": ["status done", "status\t0"],
+    "kill": ["kill", "kill 0 1", "kill x", "kill 1.0", "kill -1", "kill \u0661"],
+    "revive": ["revive", "revive 0 1", "revive x", "revive 1,2"],
+    "partition": ["partition", "partition x", "partition 0, 1", "partition 0,,1"],
+    "cut": ["cut", "cut 0", "cut 0 1 2", "cut 0 x"],
+    "slow-link": ["slow-link", "slow-link 0 1", "slow-link 0 1 5 5", "slow-link 0 1 x", "slow-link 0 1 -5"],
+    "slow-disk": ["slow-disk", "slow-disk 0", "slow-disk 0 1 2", "slow-disk 0 5ms"],
+    "faults": ["faults 1"],
+    "heal": ["heal 1", "heal all"],
+    "help": ["help get"],
+    "quit": ["quit now", "exit 1"],
+}
+
+
+def test_words_too_many_too_few_or_of_another_kind_are_errors() -> None:
+    """Case 31, for every command: nothing is done, and a script ends with 1 and the line's number."""
+    assert MISUSED.keys() == WORDS.keys()
+    for line in [*(line for lines in MISUSED.values() for line in lines), "delete", "nonsense", "nonsense 1", "get\u00a0a"]:
+        fake = FakeBarge()
+        fake.set_faults({"groups": [[0], [1, 2]]})
+        before = (dict(fake.running), fake.faults())
+        shown: list[str] = []
+        complaints: list[str] = []
+        assert Repl(fake, shown.append).run_script(["# comment\n", f"{line}\n", "b=2\n"], complaints.append) == 1, line
+        assert (shown, (fake.running, fake.faults()), fake.items().items) == ([], before, []), line
+        assert complaints[0].startswith("line 2: bad_request: "), line
 
 
 def test_at_a_prompt_an_error_is_told_and_the_next_line_asked_for() -> None:
