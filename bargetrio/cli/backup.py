@@ -1,6 +1,10 @@
 """`bargetrio snapshot save | inspect | restore`: backups of a running cluster, and new clusters from them."""
 
 import os
+import signal
+import stat
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -9,10 +13,10 @@ import click
 
 from bargetrio import console
 from bargetrio.cli.shared import Place, config_option, fail, load_configuration, place_options
-from bargetrio.files import UserPath
+from bargetrio.files import UserPath, replacing
 
 if TYPE_CHECKING:
-    from bargetrio.storage.snapshots import SnapshotReader
+    from bargetrio.storage.snapshots import SnapshotReader, SnapshotStart
 
 SAVE_TIMEOUT_S = 150.0
 
@@ -23,38 +27,101 @@ def snapshot() -> None:
 
 
 @snapshot.command()
-@click.argument("file", type=UserPath(dir_okay=False))
+@click.argument("file", type=UserPath(dir_okay=False, allow_dash=True))
 @place_options
 def save(place: Place, file: str) -> None:
-    """Write everything that is committed now into FILE; an existing one is replaced when the new one is whole."""
-    from bargetrio.client.outcome import exit_code, told
+    """Write everything that is committed now into FILE, or to standard output if FILE is -.
+
+    FILE gets its name when it is whole, read back and synced. It may be a backup already, which is replaced, unless it has become
+    a newer one meanwhile; anything else is left alone.
+    """
+    from bargetrio.client.outcome import OUTPUT_LOST, exit_code, told
     from bargetrio.protocol.errors import BargeError
+    from bargetrio.storage.errors import StorageError
+    from bargetrio.storage.snapshots import SnapshotReader
 
-    part = Path(f"{file}.part")
+    _end_by_exception()
     try:
-        with part.open("wb") as out:
-            os.chmod(part, 0o600)
-            checksum = 0
-
-            def take(data: bytes) -> None:
-                nonlocal checksum
-                checksum = crc32(data, checksum)
-                out.write(data)
-
-            headers = place.client().admin.download("/snapshot", take, timeout_s=SAVE_TIMEOUT_S)
+        if file == "-":
+            _save_to_output(place)
+            return
+        _label_of(file)
+        with replacing(Path(file)) as out:
+            headers = place.client().admin.download("/snapshot", out.write, timeout_s=place.timeout_s or SAVE_TIMEOUT_S)
             out.flush()
-            os.fsync(out.fileno())
-            size = out.tell()
-        if (size, f"{checksum:08x}") != (int(headers.get("content-length", "-1")), headers.get("barge-checksum")):
-            raise BargeError("storage_failed", "the backup did not arrive whole; try again")
-        part.replace(file)
+            reader = SnapshotReader(_Written(out.fileno()), "what has arrived")
+            for _ in reader:
+                pass
+            _check_whole(headers, reader.meta.size, reader.meta.checksum)
+            there = _label_of(file)
+            if there is not None and there.cluster == reader.start.cluster and there.last_index > reader.start.last_index:
+                raise _NewerIsThere(there.last_index)
+        console.say(f"{file}: everything up to index {headers['barge-index']}, {reader.meta.size:,} bytes")
+    except _NewerIsThere as newer:
+        console.say(f"{file}: everything up to index {newer}, by another save; a newer backup is not replaced")
     except BargeError as error:
-        part.unlink(missing_ok=True)
         fail(told(error), exit_code(error))
+    except StorageError as problem:
+        fail(f"the backup did not arrive whole: {problem}; nothing was written", 1)
     except OSError as problem:
-        part.unlink(missing_ok=True)
-        fail(f"{file}: {problem.strerror or problem}", 1)
-    console.say(f"{file}: everything up to index {headers['barge-index']}, {size:,} bytes")
+        fail(f"{file} can't be written on this machine: {problem.strerror or problem}", OUTPUT_LOST)
+
+
+def _save_to_output(place: Place) -> None:
+    if console.is_terminal():
+        raise click.UsageError("a backup is not written to a terminal")
+    size = checksum = 0
+
+    def take(data: bytes) -> None:
+        nonlocal size, checksum
+        size, checksum = size + len(data), crc32(data, checksum)
+        console.say_bytes(data)
+
+    headers = place.client().admin.download("/snapshot", take, timeout_s=place.timeout_s or SAVE_TIMEOUT_S)
+    _check_whole(headers, size, checksum)
+    console.complain(f"everything up to index {headers['barge-index']}, {size:,} bytes")
+
+
+class _NewerIsThere(Exception):
+    """Another save has written a newer backup while ours was on its way; the argument is its index."""
+
+
+class _Written:
+    """A file that is still being written, to be read back; raises OSError."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read_part(self, offset: int, size: int) -> bytes:
+        """Read."""
+        return os.pread(self._descriptor, size, offset)
+
+
+def _check_whole(headers: dict[str, str], size: int, checksum: int) -> None:
+    from bargetrio.storage.errors import StorageError
+
+    if (str(size), f"{checksum:08x}") != (headers.get("content-length"), headers.get("barge-checksum")):
+        raise StorageError(f"{size:,} bytes with CRC-32 {checksum:08x}, where the daemon told others")
+
+
+def _label_of(file: str) -> "SnapshotStart | None":
+    """Return whose backup is there, None if there is no file or an empty one; end the process if it is something else."""
+    from bargetrio.storage.errors import StorageError
+
+    with suppress(FileNotFoundError, StorageError):
+        there = os.stat(file)
+        if stat.S_ISREG(there.st_mode):
+            return _reader(file).start if there.st_size else None
+    if not os.path.exists(file):
+        return None
+    fail(f"{file} is there and is no backup; it is left as it is", 1)
+
+
+def _end_by_exception() -> None:
+    """Let SIGTERM and SIGHUP end the process by SystemExit, so that no file is left half written."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 @snapshot.command()

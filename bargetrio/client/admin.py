@@ -113,31 +113,35 @@ class Admin:
             raise BargeError("outcome_unknown", "; ".join(failures))
         raise told or _no_daemon(failures)
 
-    def download(self, path: str, take: Callable[[bytes], None], *, timeout_s: float) -> dict[str, str]:
+    def download(self, path: str, take: Callable[[bytes], object], *, timeout_s: float) -> dict[str, str]:
         """Give the answer to `take`, piece by piece; return its headers, names in lower case. Raise BargeError.
 
-        Daemons that can't be reached, or that are not able to answer, are passed over; one that breaks off is not.
+        Daemons that can't be reached, or that are not able to answer, are passed over; one that breaks off is not. What `take`
+        raises is the caller's. A piece is waited for `timeout_s` at most, a connection CONNECT_S.
         """
         failures: list[str] = []
         for api in self._apis:
-            connection = _connection(api, timeout_s)
+            connection = _connection(api, min(timeout_s, CONNECT_S))
             try:
+                connection.connect()
+                connection.sock.settimeout(timeout_s)
                 connection.request("GET", path, headers=self._headers)
                 response = connection.getresponse()
                 if response.status >= 500:
-                    failures.append(f"{api}: {response.read()[:500].decode(errors='replace')}")
+                    failures.append(f"{api}: {_detail(response.read())}")
+                    connection.close()
                     continue
                 if response.status != 200:
                     _raise_problem(response.status, response.read(), api)
             except (Cut, OSError, http.client.HTTPException) as problem:
-                failures.append(f"{api}: {problem}")
+                failures.append(f"{api}: {_words(problem)}")
                 connection.close()
                 continue
             try:
-                while piece := response.read(PIECE_BYTES):
+                while piece := _piece(response, api):
                     take(piece)
-            except (OSError, http.client.HTTPException) as problem:
-                raise BargeError("storage_failed", f"{api} broke off: {problem}") from None
+                if response.length:  # http.client takes an early end for the end
+                    raise BargeError("no_leader", f"{api} broke off: {response.length:,} bytes are missing")
             finally:
                 connection.close()
             return {name.lower(): value for name, value in response.getheaders()}
@@ -208,6 +212,23 @@ class Admin:
 def _connection(api: str, timeout_s: float) -> http.client.HTTPConnection:
     host, port = parse_address(api)
     return http.client.HTTPConnection(host, port, timeout=timeout_s)
+
+
+def _piece(response: http.client.HTTPResponse, api: str) -> bytes:
+    """Return the next piece of an answer; raise BargeError if it breaks off, which is certain to have changed nothing."""
+    try:
+        return response.read(PIECE_BYTES)
+    except (OSError, http.client.HTTPException) as problem:
+        raise BargeError("no_leader", f"{api} broke off: {_words(problem)}") from None
+
+
+def _detail(data: bytes) -> str:
+    """Return what a daemon says is wrong, or the beginning of what somebody else says."""
+    try:
+        problem = msgspec.json.decode(data, type=_Problem)
+    except ValueError:
+        return data[:500].decode(errors="replace")
+    return f"{problem.error}: {problem.detail}"
 
 
 def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:

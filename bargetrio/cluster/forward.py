@@ -98,7 +98,7 @@ class Forwarder:
         network: Network,
         nursery: trio.Nursery,
     ) -> None:
-        self._request_timeout_s = request_timeout_s
+        self.request_timeout_s = request_timeout_s
         self._leader_hint = leader_hint
         self._local_ids = local_ids
         self._can_lead = can_lead
@@ -129,8 +129,8 @@ class Forwarder:
     async def execute_many(self, requests: Sequence[Request]) -> list[Outcome]:
         """Return what became of each, in the requests' order; they travel together, so all write, or all read at one level."""
         errand = _Errand(requests)
-        with trio.move_on_after(self._request_timeout_s + GRACE_S):
-            end = trio.current_time() + self._request_timeout_s
+        with trio.move_on_after(self.request_timeout_s + GRACE_S):
+            end = trio.current_time() + self.request_timeout_s
             while errand.left and trio.current_time() < end:
                 node_id = self._next_node(requests[0])
                 if node_id is None:
@@ -140,7 +140,7 @@ class Forwarder:
                 if errand.left:
                     await trio.sleep(PAUSE_S)
         for place in errand.left:
-            detail = f"no leader within {self._request_timeout_s:g} s: {errand.why}"
+            detail = f"no leader within {self.request_timeout_s:g} s: {errand.why}"
             errand.outcomes[place] = BargeError("no_leader", detail)
         return [errand.outcomes[place] for place in range(len(requests))]
 

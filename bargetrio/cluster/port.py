@@ -165,8 +165,8 @@ class Cluster(Protocol):
     async def backup(self) -> BackupFile:
         """Return a snapshot of all that was committed when this was asked, from a node of this daemon.
 
-        Raises BargeError: no_leader where nobody can say what is committed; storage_failed where no own node lives, or none has
-        caught up in BACKUP_WAIT_S.
+        Raises BargeError: no_leader where nobody can say what is committed, no own node lives, or none has applied that much
+        within request_timeout; overloaded where the snapshot is not taken within BACKUP_WAIT_S.
         """
         ...
 

@@ -105,16 +105,28 @@ class Supervisor:
         return await self.forwarder.execute(request)
 
     async def backup(self) -> BackupFile:
-        """Ask the leader what is committed, then an own node for a snapshot that reaches so far; the leader's if it is here."""
+        """Ask the leader what is committed, then the own node that has applied most for a snapshot that reaches so far.
+
+        That node has the time of a request to apply it; then the snapshot is taken, which may last BACKUP_WAIT_S.
+        """
+        assert self.forwarder is not None
         answer = await self.execute(List(id=0, limit=1, keys_only=True))
         assert isinstance(answer, ListAnswer)
+        patience_s = self.forwarder.request_timeout_s
+        end = trio.current_time() + patience_s
         with trio.move_on_after(BACKUP_WAIT_S):
             while running := self.running_ids():
-                leader = self.leader_hint()
-                slot = self._slots[leader if leader in running else running[0]]
-                with trio.move_on_after(BACKUP_LOOK_S):
-                    return await slot.backup(answer.index)
-        raise BargeError("storage_failed", "no node of this daemon has all that is committed; ask another daemon, or later")
+                applied, node_id = max((self._view(self._slots[node_id]).last_applied or 0, node_id) for node_id in running)
+                left = end - trio.current_time()
+                if applied < answer.index and left <= 0:
+                    detail = (
+                        f"no node of this daemon has applied index {answer.index} within {patience_s:g} s ({applied} is the last)"
+                    )
+                    raise BargeError("no_leader", f"{detail}: it does not hear the leader, or is far behind; ask another daemon")
+                with trio.move_on_after(BACKUP_LOOK_S if applied >= answer.index else min(BACKUP_LOOK_S, left)):
+                    return await self._slots[node_id].backup(answer.index)
+            raise BargeError("no_leader", "no node of this daemon lives; ask another daemon")
+        raise BargeError("overloaded", f"no snapshot was taken within {BACKUP_WAIT_S:g} s; ask another daemon, or later")
 
     async def execute_many(self, requests: Sequence[Put]) -> list[Outcome]:
         """Carry the writes to the leader together."""

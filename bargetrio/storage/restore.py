@@ -17,6 +17,8 @@ from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.snapshots import SnapshotReader, SnapshotStart, SnapshotWriter, Source
 from bargetrio.storage.wal import open_folder
 
+LOST_AND_FOUND = "lost+found"
+
 
 class FileOutside:
     """A file anywhere; raises OSError."""
@@ -32,8 +34,13 @@ class FileOutside:
 
 
 def is_taken(folder: Path) -> bool:
-    """Return whether something is there: a folder with anything in it, or no folder."""
-    return folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir())))
+    """Return whether something is there that is no empty folder; a file system's lost+found counts as nothing.
+
+    A symbolic link to an empty folder is one; a link to nothing is not.
+    """
+    if not folder.exists():
+        return folder.is_symlink()
+    return not folder.is_dir() or any(entry.name != LOST_AND_FOUND for entry in folder.iterdir())
 
 
 def restore(
@@ -53,7 +60,9 @@ def restore(
     """
     if is_taken(folder):
         raise StorageError(f"{folder} is not empty: a backup is restored into a new cluster only")
-    beside = folder.with_name(folder.name + ".restoring")
+    folder = folder.resolve()
+    is_there = folder.exists()  # maybe a mount point: it must stay, and its files get their names one by one
+    beside = folder / f".restoring-{os.getpid()}" if is_there else folder.with_name(f"{folder.name}.restoring-{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     reader = SnapshotReader(source, name)
     label = reader.start
@@ -78,12 +87,31 @@ def restore(
         shutil.rmtree(beside, ignore_errors=True)
         raise
     log.close()
-    if folder.exists():
-        folder.rmdir()
-    beside.rename(folder)
-    parent = os.open(folder.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(parent)
-    finally:
-        os.close(parent)
+        if is_there:
+            _move(beside, folder)
+        else:
+            beside.rename(folder)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    _sync(folder if is_there else folder.parent)
     return snapshot
+
+
+def _move(source: Path, folder: Path) -> None:
+    """Move all files; `meta` last, without which no node starts there."""
+    for entry in source.iterdir():
+        if entry.name != "meta":
+            entry.rename(folder / entry.name)
+    _sync(folder)
+    (source / "meta").rename(folder / "meta")
+    source.rmdir()
+
+
+def _sync(folder: Path) -> None:
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)

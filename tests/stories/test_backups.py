@@ -1,0 +1,225 @@
+"""`bargetrio snapshot save` and `restore` as they meet full disks, signals, each other, and what is there already."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from random import Random
+from zlib import crc32
+
+import pytest
+
+from bargetrio.simulator.disk import SimulatedDisk
+from bargetrio.storage.snapshots import SnapshotStart, SnapshotWriter, snapshot_name
+from tests.client.run import barge, popen
+from tests.stories.daemon import Daemon, free_ports, write_configuration
+
+
+def backup(index: int) -> bytes:
+    """A whole backup of one key at this index."""
+    disk = SimulatedDisk(Random(1))
+    writer = SnapshotWriter(disk, SnapshotStart(cluster="barge", members=(0,), last_index=index, last_term=1, digest=0))
+    writer.add(b'{"a":["%s",%d]}' % (b"x" * 100_000, index))
+    snapshot = writer.finish()
+    return disk.peek(snapshot_name(snapshot.last_index, snapshot.last_term))
+
+
+@contextmanager
+def daemon_with(data: bytes, *, whole: bool = True, checksum_of: bytes | None = None) -> Iterator[tuple[str, threading.Event]]:
+    """A daemon that has this backup, as far as `snapshot save` sees it; it sends half, and the rest at the event."""
+    go_on = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+    checksum = crc32(data if checksum_of is None else checksum_of)
+    head = f"HTTP/1.1 200 x\r\nContent-Length: {len(data)}\r\nBarge-Index: 1\r\nBarge-Checksum: {checksum:08x}\r\n\r\n".encode()
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                sock, _ = listener.accept()
+                with sock:
+                    sock.recv(65536)
+                    sock.sendall(head + data[: len(data) // 2])
+                    go_on.wait(20)
+                    sock.sendall(data[len(data) // 2 :] if whole else b"")
+
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield f"127.0.0.1:{listener.getsockname()[1]}", go_on
+    finally:
+        go_on.set()
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+
+
+def parts(folder: Path) -> list[str]:
+    """The unfinished files there."""
+    return [path.name for path in folder.iterdir() if path.name.endswith(".part")]
+
+
+def wait_for_part(folder: Path, count: int = 1) -> None:
+    """Until so many saves have made their file."""
+    end = time.monotonic() + 20
+    while len(parts(folder)) < count:
+        assert time.monotonic() < end, os.listdir(folder)
+        time.sleep(0.01)
+
+
+def test_two_saves_at_once_leave_the_newer_backup(tmp_path: Path) -> None:
+    """Case 18: each has a file of its own, and the older one, which ends last, does not replace the newer."""
+    with daemon_with(backup(5)) as (old, go_on), daemon_with(backup(9)) as (new, now):
+        now.set()
+        first = popen(tmp_path, "snapshot", "save", "b.snap", "--endpoint", old)
+        wait_for_part(tmp_path)
+        assert barge(tmp_path, "snapshot", "save", "b.snap", "--endpoint", new).returncode == 0
+        go_on.set()
+        said, errors = first.communicate(timeout=20)
+        assert (first.returncode, errors) == (0, "")
+        assert "up to index 9, by another save" in said
+    assert b"at index 9" in barge(tmp_path, "snapshot", "inspect", "b.snap").stdout
+    assert stat.S_IMODE((tmp_path / "b.snap").stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["b.snap"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_save_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+    """Q17: the backup of before is as it was."""
+    (tmp_path / "b.snap").write_bytes(backup(3))
+    with daemon_with(backup(5)) as (api, _):
+        process = popen(tmp_path, "snapshot", "save", "b.snap", "--endpoint", api)
+        wait_for_part(tmp_path)
+        process.send_signal(number)
+        assert "Traceback" not in process.communicate(timeout=20)[1]
+        assert process.returncode == (130 if number == signal.SIGINT else 128 + number)
+    assert os.listdir(tmp_path) == ["b.snap"]
+    assert (tmp_path / "b.snap").read_bytes() == backup(3)
+
+
+def test_a_full_local_disk_is_called_so(tmp_path: Path) -> None:
+    """Case 19: 7, as nothing is wrong with the daemon, and no write may have happened."""
+    with daemon_with(backup(5)) as (api, go_on):
+        go_on.set()
+        command = f'ulimit -f 20; exec "{sys.executable}" -m bargetrio snapshot save b.snap --endpoint {api}'
+        result = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False, timeout=60)
+        assert (result.returncode, result.stdout) == (7, b"")
+        assert result.stderr == b"b.snap can't be written on this machine: File too large\n"
+        missing = barge(tmp_path, "snapshot", "save", "nowhere/b.snap", "--endpoint", api)
+        assert (missing.returncode, b"No such file or directory" in missing.stderr) == (7, True)
+        full = subprocess.run(["bash", "-c", command.replace("b.snap", "- > /dev/full")], cwd=tmp_path, check=False, timeout=60)
+        assert full.returncode == 7
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_backup_is_not_replaced(tmp_path: Path) -> None:
+    """Another file, a device, a pipe; a symbolic link stays one, and an empty file counts as nothing."""
+    with daemon_with(backup(5)) as (api, go_on):
+        go_on.set()
+        (tmp_path / "configuration.yml").write_text("precious")
+        os.mkfifo(tmp_path / "pipe")
+        for name in ("configuration.yml", "/dev/null", "pipe"):
+            result = barge(tmp_path, "snapshot", "save", name, "--endpoint", api)
+            assert (result.returncode, b"is no backup" in result.stderr) == (1, True), result
+        assert (tmp_path / "configuration.yml").read_text() == "precious"
+        assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+        (tmp_path / "real.snap").touch()
+        (tmp_path / "latest.snap").symlink_to("real.snap")
+        assert barge(tmp_path, "snapshot", "save", "latest.snap", "--endpoint", api).returncode == 0
+        assert (tmp_path / "latest.snap").is_symlink()
+        assert (tmp_path / "real.snap").read_bytes() == backup(5)
+        assert parts(tmp_path) == []
+
+
+def test_a_backup_can_be_written_to_standard_output(tmp_path: Path) -> None:
+    """Q16; what is not whole ends with another exit code than 0."""
+    data = backup(5)
+    for whole, checksum_of, code in ((True, None, 0), (False, None, 5), (True, b"another", 1)):
+        with daemon_with(data, whole=whole, checksum_of=checksum_of) as (api, go_on):
+            go_on.set()
+            result = barge(tmp_path, "snapshot", "save", "-", "--endpoint", api)
+            assert result.returncode == code, result
+            assert (result.stdout == data) == whole
+            assert barge(tmp_path, "snapshot", "save", "b.snap", "--endpoint", api).returncode == code
+            assert (tmp_path / "b.snap").exists() == (code == 0)
+            (tmp_path / "b.snap").unlink(missing_ok=True)
+    with daemon_with(data[:-40]) as (api, go_on):  # whole as far as the daemon knows, and not as a snapshot
+        go_on.set()
+        assert barge(tmp_path, "snapshot", "save", "b.snap", "--endpoint", api).returncode == 1
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_daemon_that_is_cut_off_says_so_in_time(tmp_path: Path) -> None:
+    """Case 21: no_leader within request_timeout; and the next endpoint is asked."""
+    timing = "{heartbeat_ms: 50, election_ms: [300, 600], request_timeout_ms: 2000}"
+    configuration = write_configuration(tmp_path, 3, timing=timing)
+    daemons = [Daemon(configuration, node_id=node_id) for node_id in range(3)]
+    try:
+        for daemon in daemons:
+            daemon.start(wait=False)
+        for daemon in daemons:
+            daemon.wait_until_live()
+        leader = daemons[0].leader()
+        cut = (leader + 1) % 3
+        others = sorted({0, 1, 2} - {cut})
+        assert (
+            daemons[leader]
+            .http("PUT", "/faults", f'{{"groups":[{others},[{cut}]]}}', {"Content-Type": "application/json"})
+            .status
+            == 200
+        )
+        assert daemons[leader].put("a", "1").status == 201
+        began = time.monotonic()
+        result = barge(tmp_path, "snapshot", "save", "x.snap", "--endpoint", daemons[cut].api)
+        assert (result.returncode, b"no_leader" in result.stderr, b"disk" in result.stderr) == (5, True, False), result
+        assert time.monotonic() - began < 2 + 4
+        both = ("--endpoint", daemons[cut].api, "--endpoint", daemons[leader].api)
+        assert barge(tmp_path, "snapshot", "save", "x.snap", *both).returncode == 0
+    finally:
+        for daemon in daemons:
+            daemon.end()
+
+
+@pytest.mark.parametrize("kind", ["lost+found", "symlink", "empty"])
+def test_a_backup_is_restored_into_an_empty_folder(tmp_path: Path, kind: str) -> None:
+    """Q19: a mount point with its lost+found, a link to an empty folder; what else is there is told, and left."""
+    configuration = write_configuration(tmp_path, 1)
+    (tmp_path / "b.snap").write_bytes(backup(5))
+    node = tmp_path / "data" / "node-0"
+    if kind == "symlink":
+        (tmp_path / "disk").mkdir()
+        node.parent.mkdir()
+        node.symlink_to(tmp_path / "disk")
+    else:
+        node.mkdir(parents=True)
+        if kind == "lost+found":
+            (node / "lost+found").mkdir()
+    inode = node.stat().st_ino
+    first = barge(tmp_path, "snapshot", "restore", "b.snap", "--config", configuration.name)
+    assert first.returncode == 0, first
+    assert node.stat().st_ino == inode
+    again = barge(tmp_path, "snapshot", "restore", "b.snap", "--config", configuration.name)
+    assert (again.returncode, b"is not empty" in again.stderr) == (1, True)
+    assert not [path for path in node.iterdir() if "restoring" in path.name]
+    daemon = Daemon(configuration)
+    try:
+        daemon.start()
+        daemon.leader()
+        assert daemon.get("a").json["index"] == 5
+    finally:
+        daemon.end()
+
+
+def test_a_restore_into_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
+    """Nothing is made at the other end."""
+    configuration = write_configuration(tmp_path, 1)
+    (tmp_path / "b.snap").write_bytes(backup(5))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "node-0").symlink_to(tmp_path / "gone")
+    assert barge(tmp_path, "snapshot", "restore", "b.snap", "--config", configuration.name).returncode == 1
+    assert not (tmp_path / "gone").exists()
+    assert len(free_ports(1)) == 1
