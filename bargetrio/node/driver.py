@@ -110,6 +110,10 @@ class Driver:
         """A peer said this: for the pass that follows; who is not called by `Arrivals.read` rings."""
         self._messages.append(message)
 
+    def bytes_came(self, peer_id: NodeId) -> None:
+        """A part of a peer's long message came, no whole one: for the pass that follows, as `take_message`."""
+        self._ended.append(lambda core, now: core.bytes_came(peer_id, now))
+
     def take_requests(self, session: ClientSession, batch: Batch) -> None:
         """A client asked this: for the pass that follows; who is not called by `Arrivals.read` rings."""
         self._requests.append((session, batch))
@@ -124,7 +128,7 @@ class Driver:
         self._written.append((number, failure))
 
     def snapshot_step_done(self, then: Then) -> None:
-        """Something of a snapshot has ended, and the core is to know."""
+        """Something of a snapshot has ended, or a link is up again, and the core is to know."""
         self._ended.append(then)
         self._arrivals.ring()
 

@@ -20,15 +20,22 @@ class BadMessage(Exception):
 class PeerSession:
     """One peer that dialled us. `take` gets its messages, for the pass that follows.
 
-    `refusal` says why the store that this connection began with does not count any more, "" if it does: asked before its messages
-    are taken, for the members' stores change.
+    `bytes_came` is called with its id when bytes came that end no line: a long message is arriving. `refusal` says why the store that
+    this connection began with does not count any more, "" if it does: asked before its messages are taken, for the members' stores
+    change.
     """
 
     def __init__(
-        self, peer_id: NodeId, take: Callable[[Message], None], figures: PeerFigures, refusal: Callable[[], str]
+        self,
+        peer_id: NodeId,
+        take: Callable[[Message], None],
+        bytes_came: Callable[[NodeId], None],
+        figures: PeerFigures,
+        refusal: Callable[[], str],
     ) -> None:
         self._peer_id = peer_id
         self._hand_over = take
+        self._bytes_came = bytes_came
         self._refusal = refusal
         self._figures = figures
 
@@ -37,7 +44,11 @@ class PeerSession:
 
         def take(data: bytes) -> None:
             self._figures.received_bytes += len(data)
-            self._take(greeted.reader.feed(data))
+            lines = greeted.reader.feed(data)
+            if lines:
+                self._take(lines)
+            elif not self._refusal():
+                self._bytes_came(self._peer_id)
 
         self._take(greeted.lines)
         arrivals.ring()

@@ -107,7 +107,8 @@ class Node:
             driver.persister = persister
             identity = self._identity(folder)
             self._acceptor = Acceptor(listener, identity, self._serve, self._on_connection_error)
-            self._links = {peer: self._link(identity, peer) for peer in driver.core.peers}
+            links = self._links = {peer: self._link(identity, peer) for peer in driver.core.peers}
+            core.has_unsent = lambda peer: links[peer].has_unsent
             self._sink.record(
                 settings.node_id,
                 NodeRecovered(
@@ -428,15 +429,19 @@ class Node:
             assert greeted.standing is not None
             self._peer_connections += 1
             try:
-                figures = self._figures.peer(greeted.peer_id)
-                refusal = self._refusal_since(greeted.peer_id, greeted.standing)
-                session = PeerSession(greeted.peer_id, self._driver.take_message, figures, refusal)
+                session = self._peer_session(greeted.peer_id, greeted.standing)
                 await session.serve(connection, greeted, self._arrivals)
             except (BadMessage, LineTooLong) as problem:
                 self._on_link_down(greeted.peer_id, f"closed its link: {problem}")
             finally:
                 self._peer_connections -= 1
                 self._driver.snapshot_step_done(partial(_hung_up, greeted.peer_id, greeted.standing))
+
+    def _peer_session(self, peer_id: NodeId, standing: Standing) -> PeerSession:
+        driver, figures = self._driver, self._figures.peer(peer_id)
+        assert driver is not None
+        refusal = self._refusal_since(peer_id, standing)
+        return PeerSession(peer_id, driver.take_message, driver.bytes_came, figures, refusal)
 
     def _post(self, to: NodeId, message: Message) -> None:
         if not self._fenced:
@@ -462,6 +467,8 @@ class Node:
     def _on_link_up(self, peer_id: NodeId) -> None:
         self._figures.peer(peer_id).link_changed()
         self._sink.record(self._settings.node_id, LinkUp(peer=peer_id))
+        if self._driver is not None:
+            self._driver.snapshot_step_done(lambda core, now: core.link_up(peer_id, now))
 
     def _on_link_down(self, peer_id: NodeId, reason: str) -> None:
         self._sink.record(self._settings.node_id, LinkDown(peer=peer_id, reason=reason))

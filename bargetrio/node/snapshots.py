@@ -78,6 +78,10 @@ class Snapshots:
         self._figures = figures
         self._receiver = SnapshotReceiver(disk, cluster)
         self._tidying = trio.Lock()
+        self._reading: set[NodeId] = set()
+        """Whom a piece is being read for."""
+        self._to_read: dict[NodeId, SendChunk] = {}
+        """The newest piece that is to be read for them when that is done."""
         self._pins: Counter[int] = Counter()
         """Last indices of the snapshots that are being read here: they stay until that is over."""
 
@@ -96,8 +100,11 @@ class Snapshots:
         self._nursery.start_soon(self._compact, effect)
 
     def send_chunk(self, effect: SendChunk) -> None:
-        """Send a piece of a file."""
-        self._nursery.start_soon(self._send_chunk, effect)
+        """Send a piece of a file; for each peer one is read at a time: on a disk that hangs, they would take all threads."""
+        self._to_read[effect.to] = effect
+        if effect.to not in self._reading:
+            self._reading.add(effect.to)
+            self._nursery.start_soon(self._send_chunks, effect.to)
 
     def store_chunk(self, effect: StoreChunk) -> None:
         """Store a piece of a file."""
@@ -172,6 +179,13 @@ class Snapshots:
             except OSError as problem:
                 self._fail(problem)
 
+    async def _send_chunks(self, to: NodeId) -> None:
+        try:
+            while (effect := self._to_read.pop(to, None)) is not None:
+                await self._send_chunk(effect)
+        finally:
+            self._reading.discard(to)
+
     async def _send_chunk(self, effect: SendChunk) -> None:
         message = effect.message
         snapshot = message.snapshot
@@ -180,7 +194,8 @@ class Snapshots:
         except OSError as problem:
             self._fail(problem)
             return
-        if data is None:
+        if data is None or (not data and message.offset < snapshot.size):  # the file is gone, or ends too early
+            self._tell(lambda core, now: core.piece_missing(effect.to, snapshot))
             return
         self._figures.snapshot_bytes_sent += len(data)
         self._figures.snapshots_sent += message.offset + len(data) >= snapshot.size

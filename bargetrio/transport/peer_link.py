@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from bargetrio.raft.messages import Message, NodeId, encode_message
+from bargetrio.raft.messages import Message, NodeId, encode_message, is_bulk
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Greeted, Identity, Refused, say_hello
 from bargetrio.transport.stream import Broken, Connection, Network
@@ -19,7 +19,9 @@ from bargetrio.transport.stream import Broken, Connection, Network
 log = logging.getLogger(__name__)
 
 UNSENT_BYTES = 32 * 1024 * 1024
-"""What may wait for a slow peer; beyond it messages are dropped, and Raft sends them again."""
+"""What may wait for a slow peer; beyond it entries and pieces of snapshots are dropped, and Raft sends them again."""
+SMALL_BYTES = 1024 * 1024
+"""What heartbeats, votes and answers may take beyond that: minutes of them; on a peer that takes nothing the kernel gives up."""
 DIAL_TIMEOUT_S = 1.0
 REDIAL_S = (0.02, 0.08)
 """How long to wait between two dials: a revived node is found again within 100 ms."""
@@ -65,10 +67,15 @@ class PeerLink:
         self._connection: Connection | None = None
         self._nursery: trio.Nursery | None = None
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether something waits here that the kernel has not taken yet."""
+        return self._connection is not None and self._connection.unsent_bytes > 0
+
     def post(self, message: Message) -> None:
         """Send the message now, later if a fault delays it, or never."""
         connection = self._connection
-        if connection is None or connection.unsent_bytes > UNSENT_BYTES:
+        if connection is None or self._has_no_room(connection.unsent_bytes, message):
             self._figures.lost_messages += 1
             return
         delay_s = self._faults.verdict(self._identity.node_id, self.peer_id)
@@ -82,6 +89,11 @@ class PeerLink:
             self._nursery.start_soon(self._post_later, connection, line, delay_s)
         else:
             connection.post(line)
+
+    @staticmethod
+    def _has_no_room(unsent_bytes: int, message: Message) -> bool:
+        """What is long must not keep out what is short: without heartbeats and votes there is no leader."""
+        return unsent_bytes > UNSENT_BYTES and (is_bulk(message) or unsent_bytes > UNSENT_BYTES + SMALL_BYTES)
 
     async def run(self) -> None:
         """Keep the link up until cancelled."""

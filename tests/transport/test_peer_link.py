@@ -1,6 +1,7 @@
 """The line to one peer, where its connection ends."""
 
 import random
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,8 +11,9 @@ import trio
 from bargetrio.raft.messages import VoteReply
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.outgoing import Outgoing
-from bargetrio.transport.peer_link import PeerLink
+from bargetrio.transport.peer_link import SMALL_BYTES, UNSENT_BYTES, PeerLink
 from bargetrio.transport.stream import Connection, Listener
+from tests.raft.cores import append
 
 
 class Line:
@@ -49,6 +51,21 @@ class Line:
         self.aborted.set()
 
 
+def link_over(line: Line, faults: LinkFaults, traffic: Any, on_up: Callable[[], None]) -> PeerLink:
+    """Return a link to node 1 that dials this line."""
+    return PeerLink(
+        identity=SimpleNamespace(node_id=0),  # type: ignore[arg-type]  # as much of one as is needed here
+        peer_id=1,
+        address=("127.0.0.1", 1),
+        network=line,
+        faults=faults,
+        random=random.Random(1),
+        on_up=lambda peer: on_up(),
+        on_down=lambda peer, reason: None,
+        figures=traffic,
+    )
+
+
 class PostsWhenTheWriterHasEnded(trio.abc.Instrument):
     """What a node's turn may do: it comes between the end of a connection's tasks and that of the one that began them."""
 
@@ -66,6 +83,23 @@ class PostsWhenTheWriterHasEnded(trio.abc.Instrument):
             self.posted.set()
 
 
+def test_what_is_long_does_not_keep_out_what_is_short() -> None:
+    """OWN-37: a slow link that is full takes no further entries, but heartbeats, votes and answers for minutes."""
+    line = Line()
+    traffic = SimpleNamespace(sent_messages=0, sent_bytes=0, lost_messages=0, link_failures=0)
+    link = link_over(line, LinkFaults(), traffic, lambda: None)
+    link._connection = line
+    entries, vote = append(log="1"), VoteReply(term=1, voter_id=0, granted=True)
+    taken = []
+    for line.unsent_bytes in (UNSENT_BYTES, UNSENT_BYTES + 1, UNSENT_BYTES + SMALL_BYTES + 1):
+        line.posted.clear()
+        for message in (entries, append(), vote):
+            link.post(message)
+        taken.append(len(line.posted))
+    assert taken == [3, 2, 0]
+    assert traffic.lost_messages == 4
+
+
 @pytest.mark.parametrize("delay_ms", [0, 50])
 async def test_a_message_posted_while_the_connection_ends_is_lost_and_no_more(
     delay_ms: int, monkeypatch: pytest.MonkeyPatch
@@ -79,17 +113,7 @@ async def test_a_message_posted_while_the_connection_ends_is_lost_and_no_more(
     line, faults, up = Line(), LinkFaults(), trio.Event()
     traffic = SimpleNamespace(sent_messages=0, sent_bytes=0, lost_messages=0, link_failures=0)
     faults.set([], {(0, 1): (False, 0.0, delay_ms / 1000)})
-    link = PeerLink(
-        identity=SimpleNamespace(node_id=0),  # type: ignore[arg-type]  # as much of one as is needed here
-        peer_id=1,
-        address=("127.0.0.1", 1),
-        network=line,
-        faults=faults,
-        random=random.Random(1),
-        on_up=lambda peer: up.set(),
-        on_down=lambda peer, reason: None,
-        figures=traffic,
-    )
+    link = link_over(line, faults, traffic, up.set)
     instrument = PostsWhenTheWriterHasEnded(link)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:

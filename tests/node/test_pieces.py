@@ -1,0 +1,109 @@
+"""Pieces of snapshots that a node reads to send: one at a time for each peer, and what can't be read is said."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+import trio.testing
+
+from bargetrio.node.figures import NodeFigures
+from bargetrio.node.snapshots import Snapshots, Then
+from bargetrio.node.turns import Turns
+from bargetrio.raft.effects import SendChunk
+from bargetrio.raft.messages import Message, NodeId, SnapshotMeta, SnapshotRequest
+from bargetrio.storage.real_disk import RealDisk
+from bargetrio.storage.snapshots import snapshot_name
+from tests.raft.cores import snapshot
+
+T = TypeVar("T")
+OF = snapshot("1 1 1", size=100)
+
+
+class HangingDisk:
+    """Work on it begins, and ends when `works` is set."""
+
+    def __init__(self) -> None:
+        self.begun = 0
+        self.works = trio.Event()
+
+    async def call(self, work: Callable[[], T]) -> T:
+        self.begun += 1
+        await self.works.wait()
+        return work()
+
+
+class Sender:
+    """A node's snapshots, over a folder with a file that holds so many bytes of the snapshot."""
+
+    def __init__(self, nursery: trio.Nursery, folder: Path, size: int | None) -> None:
+        disk = RealDisk(folder)
+        if size is not None:
+            disk.make_dir("snapshots")
+            (folder / snapshot_name(OF.last_index, OF.last_term)).write_bytes(b"x" * size)
+        self.disk = HangingDisk()
+        self.sent: list[tuple[NodeId, int, int]] = []
+        self.told: list[tuple[NodeId, SnapshotMeta]] = []
+        unused: Any = None
+        self.snapshots = Snapshots(
+            nursery=nursery,
+            disk=disk,
+            folder=unused,
+            work=self.disk,  # type: ignore[arg-type]  # as much of one as is needed here
+            cluster="c",
+            post=self._post,
+            tell=self._tell,
+            fail=unused,
+            replace_store=unused,
+            chunk_bytes=60,
+            slice_keys=1,
+            turns=Turns(),
+            figures=NodeFigures(),
+        )
+
+    def ask(self, to: NodeId, offset: int) -> None:
+        request = SnapshotRequest(term=1, leader_id=0, snapshot=OF, offset=offset, data=b"")
+        self.snapshots.send_chunk(SendChunk(to, request))
+
+    def _post(self, to: NodeId, message: Message) -> None:
+        assert isinstance(message, SnapshotRequest)
+        self.sent.append((to, message.offset, len(message.data)))
+
+    def _tell(self, then: Then) -> None:
+        then(self, 0.0)  # type: ignore[arg-type]  # it is asked for one thing only
+
+    def piece_missing(self, peer: NodeId, of: SnapshotMeta) -> None:
+        self.told.append((peer, of))
+
+
+async def test_a_disk_that_hangs_is_asked_once_for_each_peer(tmp_path: Path) -> None:
+    """And then for what is wanted by now: forty questions would take all threads of the process (OWN-39)."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, tmp_path, 100)
+        for number in range(20):
+            sender.ask(1, 0)
+            sender.ask(2, number)
+            await trio.testing.wait_all_tasks_blocked()
+        assert sender.disk.begun == 2
+        sender.disk.works.set()
+    assert sorted(sender.sent) == [(1, 0, 60), (1, 0, 60), (2, 0, 60), (2, 19, 60)]
+
+
+async def test_a_file_that_ends_too_early_is_told(tmp_path: Path) -> None:
+    """What is there is sent; behind it is nothing, and that is no empty piece."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, tmp_path, 70)
+        sender.disk.works.set()
+        for offset in (0, 60, 70):
+            sender.ask(1, offset)
+            await trio.testing.wait_all_tasks_blocked()
+    assert (sender.sent, sender.told) == ([(1, 0, 60), (1, 60, 10)], [(1, OF)])
+
+
+async def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+    """Somebody deleted it."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, tmp_path, None)
+        sender.disk.works.set()
+        sender.ask(1, 0)
+    assert (sender.sent, sender.told) == ([], [(1, OF)])
