@@ -19,7 +19,7 @@ SIZE = 3
 class Cluster:
     """Daemons and proxies; `events_files` are written by every life of every daemon."""
 
-    def __init__(self, folder: Path, *, apart: bool) -> None:
+    def __init__(self, folder: Path, *, apart: bool, extra: str = "") -> None:
         ports = free_ports(3 * SIZE + 1)
         self.apart = apart
         self.addresses = [f"127.0.0.1:{ports[1 + 3 * node_id]}" for node_id in range(SIZE)]
@@ -30,7 +30,7 @@ class Cluster:
             where = f"address: 127.0.0.1:{address}, listen: 127.0.0.1:{listen}, api: 127.0.0.1:{api}"
             lines.append(f"  - {{id: {node_id}, {where}}}")
         configuration = folder / "configuration.yml"
-        configuration.write_text("\n".join(lines) + "\n")
+        configuration.write_text("\n".join(lines) + "\n" + extra)
         self.proxies = [Proxy(node_id, ports[1 + 3 * node_id], ports[2 + 3 * node_id]) for node_id in range(SIZE)]
         self.daemons = [Daemon(configuration, node_id=node_id) for node_id in range(SIZE)] if apart else [Daemon(configuration)]
         self.events_files: list[Path] = []
@@ -62,11 +62,17 @@ class Cluster:
         for proxy in self.proxies:
             proxy.close()
 
+    def narrow(self, bytes_s: float) -> None:
+        """Give every link from one node to another this bandwidth."""
+        for proxy in self.proxies:
+            proxy.bytes_s = dict.fromkeys(range(SIZE), bytes_s)
+
     def heal(self) -> None:
         """Mend links and disks, wake and start everybody."""
         for proxy in self.proxies:
             proxy.cut_from(set())
             proxy.delay_s = {}
+            proxy.bytes_s = {}
         for daemon in self.daemons:
             if daemon.process is not None and daemon.process.poll() is None:
                 os.kill(daemon.process.pid, signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""A proxy in front of each node: it knows who dials whom, and cuts or delays one direction of one link, or a client's connection.
+"""A proxy in front of each node: it knows who dials whom, and cuts, delays or narrows one direction of one link.
 
 A link carries only its dialler's messages, so cutting the connection that node 1 dialled to node 0 is a one-way cut.
 """
@@ -8,6 +8,9 @@ import json
 import socket
 import threading
 import time
+from collections import Counter
+
+BUFFER_BYTES = 64 * 1024
 
 Link = tuple[int | None, int]
 """(dialler, dialled); the dialler is None for a client."""
@@ -19,11 +22,18 @@ class Proxy:
     def __init__(self, node_id: int, port: int, target: int) -> None:
         self.cut: set[int] = set()
         self.delay_s: dict[int, float] = {}
+        self.bytes_s: dict[int, float] = {}
+        """The bandwidth that each dialler has to here, of all its connections together; none that is not named."""
+        self.carried: Counter[int] = Counter()
+        """Bytes that each dialler has sent here."""
+        self._free_at: dict[int, float] = {}
         self._node_id = node_id
-        self._target = target
+        self.target = target
         self._open: dict[socket.socket, int | None] = {}
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", port), backlog=128)
+        # A narrow link is no store: what it has not carried yet is to wait at the sender.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut_from(self, diallers: set[int]) -> None:
@@ -60,7 +70,7 @@ class Proxy:
             dialler = _dialler(first)
             if not first or dialler in self.cut:
                 return
-            far = socket.create_connection(("127.0.0.1", self._target), timeout=2)
+            far = socket.create_connection(("127.0.0.1", self.target), timeout=2)
             far.settimeout(None)
             for sock in (near, far):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -82,12 +92,28 @@ class Proxy:
 
     def _pump(self, source: socket.socket, target: socket.socket, dialler: int | None) -> None:
         with contextlib.suppress(OSError):
-            while data := source.recv(65536):
-                if dialler is not None and (delay := self.delay_s.get(dialler, 0.0)):
-                    time.sleep(delay)
+            while data := source.recv(self._most_bytes(dialler)):
+                if dialler is not None:
+                    self.carried[dialler] += len(data)
+                    time.sleep(self.delay_s.get(dialler, 0.0) + self._takes_s(dialler, len(data)))
                 target.sendall(data)
         _end(source)
         _end(target)
+
+    def _most_bytes(self, dialler: int | None) -> int:
+        """Return how many bytes to pass on at once: of a narrow link a hundredth of a second's."""
+        rate = None if dialler is None else self.bytes_s.get(dialler)
+        return 65536 if rate is None else max(100, int(rate / 100))
+
+    def _takes_s(self, dialler: int, size: int) -> float:
+        """Return how long the link is busy until so many bytes more have crossed it."""
+        rate = self.bytes_s.get(dialler)
+        if rate is None:
+            return 0.0
+        with self._lock:
+            now = time.monotonic()
+            free_at = self._free_at[dialler] = max(now, self._free_at.get(dialler, 0.0)) + size / rate
+        return free_at - now
 
 
 def _dialler(first: bytes) -> int | None:
