@@ -20,9 +20,8 @@ class BadMessage(Exception):
 class PeerSession:
     """One peer that dialled us. `take` gets its messages, for the pass that follows.
 
-    `bytes_came` is called with its id when bytes came that end no line: a long message is arriving. `refusal` says why the store that
-    this connection began with does not count any more, "" if it does: asked before its messages are taken, for the members' stores
-    change.
+    `bytes_came` is called with its id when bytes came that end no line: a long message is arriving. `refusal` says why the store
+    that this connection began with does not count any more, "" if it does: asked before anything is taken, for stores change.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ RECEIVE_BYTES = 256 * 1024
 USER_TIMEOUT_MS = 10_000
 """The kernel gives up on a connection whose bytes nobody has acknowledged for so long."""
 KERNEL_UNSENT_BYTES = 64 * 1024
-"""What the kernel takes of a dialled connection beside what is on its way. Without this it takes up to 4 MiB, and on a slow link the
+"""What the kernel takes of a dialled connection beside what is on its way. Else it takes up to 4 MiB, and over a slow link the
 other side would hear those for many seconds after this process has stopped."""
 
 
