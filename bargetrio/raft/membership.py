@@ -322,7 +322,7 @@ def readmit(core: "Core", node_id: NodeId, now: float) -> str:
         if now - leader.progress[node_id].heard_at < core.election_max_s or core.uncounted == node_id:
             return ""
         return f"node {node_id} does not answer: start it with its new disk, then ask again"
-    if standing.identity:
+    if standing.identity or standing.store in configuration.former:
         return f"node {node_id}'s folder is one of an older member, or of another cluster: give it an empty one, then ask again"
     if core.commit_index < leader.term_start:
         return "the leader has committed nothing in its term yet: ask again"
@@ -337,7 +337,8 @@ def _propose(core: "Core", leader: Leader, node_id: NodeId, store: StoreId, now:
     assert old is not None
     index = core.log.last_index + 1
     stores = {**old.stores, node_id: store}
-    configuration = Configuration(index=index, identity=old.identity, stores=stores, readmitted=node_id)
+    former = old.former if old.stores[node_id] == ABSENT else (*old.former, old.stores[node_id])
+    configuration = Configuration(index=index, identity=old.identity, stores=stores, readmitted=node_id, former=former)
     core.append_own(leader, [Entry(core.current_term, encode_configuration(configuration))], (index,))
     leader.tickets.append(None)
     # What we know of its log was true of a disk that is gone.

@@ -59,13 +59,15 @@ class Configuration(Struct, frozen=True, kw_only=True):
     """The members, each with the store that counts as it. The last one of a log counts, whether it is committed or not.
 
     index: of its entry; 0 for the birth set. readmitted: the node whose store it replaced, which counts neither for elections nor
-    for commits before the entry is committed without it; None for the birth set.
+    for commits before the entry is committed without it; None for the birth set. former: stores that were members before,
+    and can't be again: an old folder has given promises that the cluster no longer counts on.
     """
 
     index: Index
     identity: str
     stores: dict[int, StoreId]
     readmitted: NodeId | None = None
+    former: tuple[StoreId, ...] = ()
 
     def __hash__(self) -> int:
         """Equal configurations have the same; a dictionary has none."""
@@ -78,6 +80,7 @@ class MembersCommand(Struct, frozen=True, kw_only=True, tag_field="op", tag="mem
     identity: str
     stores: dict[int, StoreId]
     readmitted: NodeId | None
+    former: tuple[StoreId, ...]
 
 
 _encode = msgspec.json.Encoder().encode
@@ -86,14 +89,19 @@ _decoder = msgspec.json.Decoder(MembersCommand)
 
 def encode_configuration(configuration: Configuration) -> Command:
     """Return the command of the entry that holds `configuration`."""
-    command = MembersCommand(identity=configuration.identity, stores=configuration.stores, readmitted=configuration.readmitted)
+    command = MembersCommand(
+        identity=configuration.identity,
+        stores=configuration.stores,
+        readmitted=configuration.readmitted,
+        former=configuration.former,
+    )
     return Command(_encode(command))
 
 
 def decode_configuration(command: Command, index: Index) -> Configuration:
     """Return the configuration that the entry at `index` holds; raise ValueError or RecursionError if it holds none."""
     read = _decoder.decode(command)
-    return Configuration(index=index, identity=read.identity, stores=read.stores, readmitted=read.readmitted)
+    return Configuration(index=index, identity=read.identity, stores=read.stores, readmitted=read.readmitted, former=read.former)
 
 
 def identity_of(stores: Mapping[int, StoreId]) -> str:

@@ -166,7 +166,9 @@ def test_the_leader_commits_the_readmission_without_counting_the_node() -> None:
     assert node.core.readmit(1, node.now) == ""
     node.perform().sync()
     index = node.core.log.last_index
-    assert node.core.configuration == Configuration(index=index, identity=IDENTITY, stores={**STORES, 1: "new"}, readmitted=1)
+    assert node.core.configuration == Configuration(
+        index=index, identity=IDENTITY, stores={**STORES, 1: "new"}, readmitted=1, former=("store-1",)
+    )
     acknowledge(node, 1, index)
     assert node.core.commit_index == index - 1
     acknowledge(node, 2, index)
@@ -229,6 +231,17 @@ def test_readmission_is_refused_in_words_where_it_cannot_be() -> None:
     two.core.saw(1, NEW, two.now)
     assert "bargetrio restore" in two.core.readmit(1, two.now)
     assert "does not lead" in follower().core.readmit(1, 0.0)
+
+
+def test_a_store_that_was_a_member_is_never_taken_in_again() -> None:
+    """An image of its folder from before the birth says nothing of itself; its old acknowledgements might count again."""
+    node = leader()
+    node.core.saw(1, NEW, node.now)
+    assert node.core.readmit(1, node.now) == ""
+    node.perform().sync()
+    acknowledge(node, 2, node.core.log.last_index)
+    node.core.saw(1, Standing(store="store-1"), node.now)
+    assert "give it an empty one" in node.core.readmit(1, node.now)
 
 
 def test_a_truncated_readmission_counts_no_more() -> None:

@@ -237,14 +237,17 @@ def test_a_log_that_is_gone_is_no_new_log() -> None:
     disk = SimulatedDisk(Random(1))
     folder = open_log(disk)
     folder.write([VOTE, append([], *OLD)])
-    folder.write_standing(structs.replace(folder.standing, identity="born"))
+    unborn = folder.standing
+    folder.write_standing(structs.replace(unborn, identity="born"))
     folder.close()
-    met = deepcopy(disk)
-    met.remove("wal/0000000000000001.log")
+    born = deepcopy(disk)
+    born.remove("wal/0000000000000001.log")
     with pytest.raises(DamagedLog, match="there is no log"):
-        open_log(met)
+        open_log(born)
+    folder = open_log(disk)
+    folder.write_standing(unborn)
+    folder.close()
     save(disk, OLD)
-    disk.remove("peers")
     disk.remove("wal/0000000000000001.log")
     with pytest.raises(DamagedLog, match="snapshot up to entry 8 and no log"):
         open_log(disk)
