@@ -25,6 +25,7 @@ from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
 from bargetrio.cluster.forward import Forwarder
 from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.config import Configuration
+from bargetrio.descriptors import raise_limit, shares
 from bargetrio.eventlog.debug_log import DebugLog
 from bargetrio.eventlog.jsonl import EventFile
 from bargetrio.eventlog.recorder import Recorder
@@ -51,7 +52,6 @@ END_S: Final = 0.7
 STATUS_S: Final = 1.0
 LAG_S: Final = 0.1
 AGAIN_S: Final = 2.0
-OPEN_FILES: Final = 65_536
 
 
 class CannotStart(Exception):
@@ -64,7 +64,7 @@ def serve(
     """Run until Ctrl-C or SIGTERM; return the exit code. Raises CannotStart."""
     console.keep_running()  # OWN-29
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    _raise_file_limit()
+    raise_limit()
     daemon = Daemon(configuration, node_ids, debug=debug, events_file=events_file)
     try:
         trio.run(daemon.run)
@@ -88,6 +88,10 @@ class Daemon:
         self._alone = node_ids is None
         self._node_ids = [node.id for node in configuration.nodes] if node_ids is None else node_ids
         self._api = configuration.api_of(node_ids)
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._shares = shares(limit, len(self._node_ids), len(configuration.nodes))
+        if self._shares.is_short:
+            log.warning("this process may open %d files, too few for its nodes: raise the limit (ulimit -n)", limit)
         self._recorder = Recorder(secrets.token_hex(4), wall_clock=time.time)
         self._link_faults = LinkFaults()
         self._turns = Turns()
@@ -194,6 +198,8 @@ class Daemon:
             election_s=(timing.election_ms[0] / 1000, timing.election_ms[1] / 1000),
             request_timeout_s=timing.request_timeout_ms / 1000,
             peer_secret=configuration.peer_secret,
+            most_clients=self._shares.clients,
+            most_strangers=self._shares.strangers,
             snapshot_policy=SnapshotPolicy(
                 entries=snapshots.entries, bytes=snapshots.mib * 1024 * 1024, trailing=snapshots.trailing_entries
             ),
@@ -337,12 +343,3 @@ async def caged(name: str, work: Callable[[], Awaitable[None]]) -> None:
         except Exception as problem:
             log.error("%s failed: %s: %s", name, type(problem).__name__, problem)
         await trio.sleep(AGAIN_S)
-
-
-def _raise_file_limit() -> None:
-    """A connection is a file: raise the soft limit as far as we may."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
-    if soft < wanted:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -101,6 +101,8 @@ class ClientSession:
         self._in_flight = 0
         self._room = trio.Event()
         self._is_open = True
+        self.was_active = True
+        """Set when it asks something, reset by who looks for clients that do not."""
         connection.outgoing.on_room = self._has_sent
 
     async def serve(self, greeted: Greeted, submit: Submit, arrivals: Arrivals) -> None:
@@ -127,6 +129,10 @@ class ClientSession:
             for ticket in self._put_off:
                 ticket.done = True
             self._put_off.clear()
+
+    def close(self) -> None:
+        """End the connection; its requests may still take effect."""
+        self._connection.close()
 
     def may_look_up(self, ticket: Ticket) -> bool:
         """Return whether this read is to be looked up now; if it must wait, `take_put_off` returns it later."""
@@ -190,6 +196,7 @@ class ClientSession:
 
     def _take(self, lines: list[bytes], submit: Submit) -> trio.Event | None:
         """Hand over the good requests before the first bad line, then say what is bad; return what to wait for if it was much."""
+        self.was_active = True
         malformed: MalformedLine | None = None
         requests = decode_requests(lines)
         if requests is None:

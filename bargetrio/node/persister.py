@@ -66,6 +66,10 @@ class SplitLog(Protocol):
         ...
 
 
+THREADS: Final = 8
+"""Of one life of a node, beside the one that writes its log."""
+
+
 class DiskWork(Protocol):
     """Where a node's blocking disk code runs: really in threads, in a simulation after a virtual moment."""
 
@@ -79,11 +83,14 @@ class DiskWork(Protocol):
 
 
 class ThreadWork:
-    """In threads."""
+    """In threads, a few at a time: a disk that hangs keeps its own node's, and neither another node's nor the web's."""
+
+    def __init__(self) -> None:
+        self._limiter = trio.CapacityLimiter(THREADS)
 
     async def call(self, work: Callable[[], T]) -> T:
         """Run it in one of trio's."""
-        return await trio.to_thread.run_sync(work)
+        return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
     def persister(self, log: Log, on_done: "OnDone", name: str) -> Persister:
         """Write in a thread of the node's own."""

@@ -12,6 +12,7 @@ from trio import TaskStatus
 from bargetrio.eventlog.event import DriverFact
 from bargetrio.kv.scan import SLICE_KEYS
 from bargetrio.node.figures import NodeGauges
+from bargetrio.protocol.limits import STRANGERS
 from bargetrio.raft.facts import Fact, RoleName
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.snapshots import SnapshotPolicy
@@ -51,6 +52,9 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     snapshot_policy: SnapshotPolicy = SnapshotPolicy()
     chunk_bytes: int = 256 * 1024
     """What one message carries of a snapshot."""
+    most_clients: int = 20_000
+    most_strangers: int = STRANGERS
+    """Connections of clients, and of those that have not said hello yet: together fewer than the process may open."""
     slice_keys: int = SLICE_KEYS
     """How many keys are saved at once."""
 

@@ -24,6 +24,7 @@ from bargetrio.node.driver import Driver
 from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog
 from bargetrio.node.peers import BadMessage, PeerSession
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork, with_kernel_syncs
+from bargetrio.node.places import ClientPlaces
 from bargetrio.node.port import UNCOMMITTED, BackupFile, Belief, NodeSettings, NodeStatus, PeerStatus, Sink
 from bargetrio.node.snapshots import Snapshots
 from bargetrio.node.turns import Turns
@@ -78,7 +79,7 @@ class Node:
         self._make_token = make_token
         self._turns = Turns() if turns is None else turns
         self._figures = NodeFigures() if figures is None else figures
-        self._client_connections = 0
+        self._places = ClientPlaces(settings.most_clients)
         self._peer_connections = 0
         self._random = random.Random(settings.seed)
         self._fenced = False
@@ -106,7 +107,14 @@ class Node:
             persister = self._persister = with_kernel_syncs(thread, folder, self._arrivals, driver.write_ended, fsync)
             driver.persister = persister
             identity = self._identity(folder)
-            self._acceptor = Acceptor(listener, identity, self._serve, self._on_connection_error)
+            self._acceptor = Acceptor(
+                listener,
+                identity,
+                self._serve,
+                self._on_connection_error,
+                admit_client=self._places.admit,
+                most_strangers=settings.most_strangers,
+            )
             links = self._links = {peer: self._link(identity, peer) for peer in driver.core.peers}
             core.has_unsent = lambda peer: links[peer].has_unsent
             self._sink.record(
@@ -239,7 +247,7 @@ class Node:
             log_entries=core.log.last_index - core.log.start_index,
             log_bytes=core.log.bytes_between(core.log.start_index, core.log.last_index),
             proposals_pending=len(core.role.tickets) if isinstance(core.role, Leader) else 0,
-            client_connections=self._client_connections,
+            client_connections=len(self._places),
             peer_connections=self._peer_connections,
         )
 
@@ -420,11 +428,11 @@ class Node:
         assert self._driver is not None and self._arrivals is not None
         if greeted.peer_id is None:
             client = ClientSession(connection, self._driver.session_has_answers, self._driver.session_has_room)
-            self._client_connections += 1
+            self._places.enter(client)
             try:
                 await client.serve(greeted, self._driver.take_requests, self._arrivals)
             finally:
-                self._client_connections -= 1
+                self._places.leave(client)
         else:
             assert greeted.standing is not None
             self._peer_connections += 1

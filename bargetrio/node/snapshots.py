@@ -38,6 +38,8 @@ from bargetrio.storage.wal import OpenFolder
 WRITE_BYTES: Final = 256 * 1024
 """Slices are collected to so much before a thread is asked to write them."""
 LINES_A_LOAD: Final = 4
+READERS: Final = 2
+"""So many pieces of backups are read at once, however many clients want one: the node's own snapshots need threads, too."""
 
 Then = Callable[[Core, float], None]
 """What the core is told when something has ended; the float is now."""
@@ -82,6 +84,7 @@ class Snapshots:
         """Whom a piece is being read for."""
         self._to_read: dict[NodeId, SendChunk] = {}
         """The newest piece that is to be read for them when that is done."""
+        self._readers = trio.CapacityLimiter(READERS)
         self._pins: Counter[int] = Counter()
         """Last indices of the snapshots that are being read here: they stay until that is over."""
 
@@ -116,7 +119,7 @@ class Snapshots:
 
     def backup(self, snapshot: SnapshotMeta) -> "Backup":
         """Return a snapshot of this disk to be read; it stays until that is closed."""
-        return Backup(snapshot, self._disk, self._work, self._pins)
+        return Backup(snapshot, self._disk, self._work, self._pins, self._readers)
 
     def fence(self) -> None:
         """This node is dead: the others need not wait for its turn, though its disk may still be at it."""
@@ -243,19 +246,23 @@ class Snapshots:
 class Backup:
     """A snapshot that is read to be kept elsewhere; implements `port.BackupFile`."""
 
-    def __init__(self, snapshot: SnapshotMeta, disk: Disk, work: DiskWork, pins: "Counter[int]") -> None:
+    def __init__(
+        self, snapshot: SnapshotMeta, disk: Disk, work: DiskWork, pins: "Counter[int]", readers: trio.CapacityLimiter
+    ) -> None:
         self.index, self.term = snapshot.last_index, snapshot.last_term
         self.size, self.checksum = snapshot.size, snapshot.checksum
         self._disk = disk
         self._work = work
         self._pins = pins
+        self._readers = readers
         self._offset = 0
         pins[self.index] += 1
 
     async def read(self) -> bytes:
         """Return the next piece, b"" at the end."""
         path = snapshot_name(self.index, self.term)
-        data = await self._work.call(lambda: self._disk.read_part(path, self._offset, WRITE_BYTES))
+        async with self._readers:
+            data = await self._work.call(lambda: self._disk.read_part(path, self._offset, WRITE_BYTES))
         self._offset += len(data)
         return data
 

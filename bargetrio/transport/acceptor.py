@@ -23,13 +23,15 @@ AGAIN_S = 0.1
 """How long to wait after a connection that could not be accepted: accept(2) can fail for many passing reasons."""
 TELL_S = 10.0
 """Such a failure is logged at most so often."""
-CLIENTS = 20_000
 
 Serve = Callable[[Connection, Greeted], Awaitable[None]]
 
 
 class Acceptor:
-    """Accepts until closed; every connection is served in the nursery given to `run`, and ends alone."""
+    """Accepts until closed; every connection is served in a task of its own, and ends alone.
+
+    `admit_client` raises Refused where there is no place for one more client; who is admitted is served at once.
+    """
 
     def __init__(
         self,
@@ -38,16 +40,15 @@ class Acceptor:
         serve: Serve,
         on_error: Callable[[Exception], None],
         *,
-        most_clients: int = CLIENTS,
+        admit_client: Callable[[], None] = lambda: None,
         most_strangers: int = STRANGERS,
     ) -> None:
         self._listener = listener
         self._identity = identity
         self._serve = serve
         self._on_error = on_error
-        self._most_clients = most_clients
+        self._admit_client = admit_client
         self._most_strangers = most_strangers
-        self._clients = 0
         self._told_at = float("-inf")
         self._strangers: dict[Connection, None] = {}
         self._connections: dict[Connection, None] = {}
@@ -65,6 +66,7 @@ class Acceptor:
                     await trio.sleep(AGAIN_S)
                     continue
                 self._connections[connection] = None
+                self._hold(connection)
                 nursery.start_soon(connection.write)
                 nursery.start_soon(self._one, connection)
 
@@ -79,6 +81,7 @@ class Acceptor:
             greeted = await self._greet(connection)
             if greeted is not None:
                 await self._serve_contained(connection, greeted)
+                self._hold(connection)
             await leave(connection)
         except Broken:
             pass
@@ -87,37 +90,32 @@ class Acceptor:
         except Exception as problem:
             self._on_error(problem)
         finally:
+            self._strangers.pop(connection, None)
             self._connections.pop(connection, None)
             connection.close()
 
     async def _serve_contained(self, connection: Connection, greeted: Greeted) -> None:
-        is_client = greeted.peer_id is None
-        self._clients += is_client
         try:
             await self._serve(connection, greeted)
         except Broken:
             pass
         except Exception as problem:  # one connection's bug is not the node's end
             self._on_error(problem)
-        finally:
-            self._clients -= is_client
 
     async def _greet(self, connection: Connection) -> Greeted | None:
+        with trio.move_on_after(HELLO_TIMEOUT_S):
+            greeted = await accept_hello(connection, self._identity, self._admit_client)
+            self._strangers.pop(connection, None)
+            return greeted
+        return None
+
+    def _hold(self, connection: Connection) -> None:
+        """It has not said hello yet, or only its last bytes are waited for: it has one of the strangers' places."""
         self._strangers[connection] = None
         if len(self._strangers) > self._most_strangers:
             oldest = next(iter(self._strangers))
             del self._strangers[oldest]
             oldest.abort()
-        try:
-            with trio.move_on_after(HELLO_TIMEOUT_S):
-                return await accept_hello(connection, self._identity, self._admit_client)
-        finally:
-            self._strangers.pop(connection, None)
-        return None
-
-    def _admit_client(self) -> None:
-        if self._clients >= self._most_clients:
-            raise Refused("overloaded", f"{self._clients} clients are connected to this node; it has no place for more")
 
     def _tell(self, problem: OSError) -> None:
         now = trio.current_time()

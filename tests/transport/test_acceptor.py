@@ -3,7 +3,7 @@
 import errno
 import logging
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from bargetrio.raft.standing import Standing
 from bargetrio.transport.acceptor import Acceptor
-from bargetrio.transport.handshake import Greeted, Identity
+from bargetrio.transport.handshake import Greeted, Identity, Refused
 from bargetrio.transport.stream import Broken, Connection, Network, SocketConnection, SocketListener, SocketNetwork
 from tests.stories.daemon import free_ports
 
@@ -123,23 +123,16 @@ async def test_a_bug_in_a_greeting_ends_its_connection_alone() -> None:
     assert [type(problem) for problem in problems] == [ZeroDivisionError]
 
 
-async def test_clients_have_so_many_places_and_peers_need_none_of_them() -> None:
-    """One too many is told so; a place that was left is given to the next."""
-    async with accepting(most_clients=2) as (network, port):
-        first, second = await dial(network, port, CLIENT), await dial(network, port, CLIENT)
-        assert b'"hello":"node"' in await answer(first) and b'"hello":"node"' in await answer(second)
-        refused = msgspec.json.decode(await answer(await dial(network, port, CLIENT)))
-        assert (refused["hello"], refused["error"]) == ("refused", "overloaded")
-        assert "2 clients are connected" in refused["detail"]
+async def test_clients_may_be_refused_in_words_and_peers_come_in() -> None:
+    """A peer needs none of the clients' places."""
+
+    def full() -> None:
+        raise Refused("overloaded", "no place")
+
+    async with accepting(admit_client=full) as (network, port):
+        refused = await answer(await dial(network, port, CLIENT))
+        assert refused == b'{"hello":"refused","error":"overloaded","detail":"no place"}\n'
         assert b'"hello":"node"' in await answer(await dial(network, port, PEER))
-        first.post(b"still here\n")
-        assert await answer(first) == b"still here\n"
-        second.close()
-        while True:
-            third = await dial(network, port, CLIENT)
-            if b'"hello":"node"' in await answer(third):
-                break
-            await trio.sleep(0.01)
 
 
 def raise_it(problem: Exception) -> None:
@@ -148,12 +141,12 @@ def raise_it(problem: Exception) -> None:
 
 @asynccontextmanager
 async def accepting(
-    identity: Identity = IDENTITY, *, most_clients: int = 100, on_error: object = raise_it
+    identity: Identity = IDENTITY, *, admit_client: Callable[[], None] = lambda: None, on_error: object = raise_it
 ) -> AsyncIterator[tuple[Network, int]]:
     """Accept on a port of loopback, for at most five seconds."""
     network = SocketNetwork()
     (port,) = free_ports(1)
-    acceptor = Acceptor(await network.listen("127.0.0.1", port), identity, serve, on_error, most_clients=most_clients)  # type: ignore[arg-type]
+    acceptor = Acceptor(await network.listen("127.0.0.1", port), identity, serve, on_error, admit_client=admit_client)  # type: ignore[arg-type]
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(acceptor.run)

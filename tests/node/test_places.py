@@ -1,0 +1,72 @@
+"""Clients have so many places: the newcomer is refused in words, unless somebody asks nothing and only stays."""
+
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bargetrio.node.clients import ClientSession
+from bargetrio.node.places import IDLE_S, ClientPlaces
+from bargetrio.transport.handshake import Refused
+
+
+def client() -> Any:
+    session = Mock(ClientSession)
+    session.was_active = True
+    return session
+
+
+async def test_one_too_many_is_refused_and_a_place_that_was_left_is_given_again(autojump_clock: MockClock) -> None:
+    """The words tell how many there are."""
+    places = ClientPlaces(2)
+    first, second = client(), client()
+    for session in (first, second):
+        places.admit()
+        places.enter(session)
+    with pytest.raises(Refused, match="2 clients are connected to this node"):
+        places.admit()
+    places.leave(first)
+    places.leave(first)
+    places.admit()
+    places.enter(client())
+    assert len(places) == 2
+
+
+async def test_who_only_stays_makes_room_and_who_asks_does_not(autojump_clock: MockClock) -> None:
+    """The one that has asked nothing for longest goes first."""
+    places = ClientPlaces(3)
+    asks, stays, stays_too = client(), client(), client()
+    for session in (asks, stays, stays_too):
+        places.enter(session)
+    refused = 0
+    for _ in range(10):
+        try:
+            places.admit()
+            break
+        except Refused:
+            refused += 1
+        await trio.sleep(1)
+        asks.was_active = True
+        if refused == 1:
+            stays_too.was_active = True
+    assert refused >= IDLE_S
+    stays.close.assert_called_once_with()
+    assert not asks.close.called and not stays_too.close.called
+    assert len(places) == 2
+
+
+async def test_where_all_ask_nobody_is_closed(autojump_clock: MockClock) -> None:
+    """However many want in, and for however long."""
+    places = ClientPlaces(2)
+    sessions = [client(), client()]
+    for session in sessions:
+        places.enter(session)
+    for _ in range(100):
+        with pytest.raises(Refused):
+            places.admit()
+        await trio.sleep(0.3)
+        for session in sessions:
+            session.was_active = True
+    assert not any(session.close.called for session in sessions)
