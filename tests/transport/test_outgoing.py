@@ -3,6 +3,7 @@
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from itertools import product
 from random import Random
 
 import pytest
@@ -155,14 +156,14 @@ async def test_the_last_words_arrive_though_they_were_half_taken(ends: Callable[
 @KINDS
 async def test_a_writer_ends_with_its_connection_whatever_is_unsent(ends: Callable[[], object]) -> None:
     """At this end or at the other; who reads then is told, and nothing of it reaches anybody later."""
-    for closes in (0, 1):
+    for closes, after_s in product((0, 1), (0.0, 0.0003, 0.0007, 0.001, 0.002, 0.01)):
         with trio.fail_after(10):
             async with ends() as both:  # type: ignore[attr-defined]
                 near, far = both
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(near.write)
                     near.post(b"x" * 8_000_000)
-                    await trio.sleep(0.01)
+                    await trio.sleep(after_s)
                     both[closes].abort()
                 assert near.unsent_bytes == 0
                 near.post(b"after the end")

@@ -84,7 +84,7 @@ class MemoryConnection:
             try:
                 while self.outgoing and not self.is_closed:
                     await trio.sleep(self._network.pause())
-                    if self._under_way >= self._window and not self._is_reset:
+                    if self._under_way >= self._window and not (self._is_reset or self.is_closed):
                         self._writable = trio.Event()
                         await self._writable.wait()
                     if self.outgoing:
