@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from bargetrio.eventlog.event import DriverFact
-from bargetrio.kv.store import Store, Stored
+from bargetrio.kv.store import Outcome, Store, Stored
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import (
     CommitAdvanced,
@@ -42,6 +42,7 @@ from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Follower, Leader
 from bargetrio.simulator import accounts
 from bargetrio.simulator.memory import Broken, Committed, DiskState, Memory, Told, disk_after, fate_of
+from bargetrio.simulator.outcomes import Outcomes
 from bargetrio.simulator.port import Look, LookAtMessage, Ticket
 from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
 from bargetrio.simulator.world import World
@@ -57,6 +58,8 @@ class Invariants:
         self.states: list[dict[str, Stored]] = [{}]
         """What all keys hold after each committed entry: of a store that nothing happens to."""
         self._reference = Store()
+        self._results: list[Outcome] = [None]
+        self.outcomes = Outcomes(self.committed, self._results)
         self.quorum = nodes // 2 + 1
         self.servers: dict[NodeId, Server] = {}
         self._memory = {node_id: Memory() for node_id in range(nodes)}
@@ -342,8 +345,9 @@ class Invariants:
                     )
             else:
                 self.committed.append(Committed(term, digest, fact.term))
-                self._reference.apply(core.log.entry(index).command, index)
+                self._results.append(self._reference.apply(core.log.entry(index).command, index))
                 self.states.append(dict(self._reference.stored))
+                self.outcomes.committed(index, term)
         if self._memory[server.node_id].leads:
             if core.log.term(fact.index) != fact.term:
                 text = f"node {server.node_id} commits entry {fact.index} of term {core.log.term(fact.index)} by counting"

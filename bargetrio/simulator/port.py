@@ -10,6 +10,7 @@ from bargetrio.raft.messages import Message, NodeId, SnapshotMeta, Term
 from bargetrio.raft.records import Record
 
 if TYPE_CHECKING:
+    from bargetrio.simulator.outcomes import Outcomes
     from bargetrio.simulator.server import Server
 
 
@@ -41,6 +42,11 @@ class Ticket(Protocol):
 
 class Watcher(Protocol):
     """Who looks on: the invariants, the trace, the recorder."""
+
+    @property
+    def outcomes(self) -> "Outcomes":
+        """Who compares what writes are told with what became of them."""
+        ...
 
     @property
     def sent(self) -> Mapping[type[Message], LookAtMessage]:

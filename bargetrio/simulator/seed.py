@@ -105,6 +105,7 @@ class Referee:
             for kind, look in self.invariants.sent.items()
         }
         # Only the invariants look on here.
+        self.outcomes = self.invariants.outcomes
         self.synced = self.invariants.synced
         self.applied = self.invariants.applied
         self.passed = self.invariants.passed

@@ -249,6 +249,7 @@ class Server:
             then(self)
 
     def _die(self, *, power: bool) -> None:
+        self._watcher.outcomes.crashed(self.node_id)
         if self._in_flight is not None and self._log is not None:
             self._break_off(self._log, self._in_flight)
         elif self._snapshots is not None:
@@ -471,7 +472,10 @@ class Server:
                 core.read(ticket, now)
             else:
                 self.writes_open += 1
+                before = core.log.last_index
                 core.propose(ticket, command, now)
+                if core.log.last_index > before:
+                    self._watcher.outcomes.proposed(self.node_id, ticket, before + 1, core.current_term)
         return True
 
     def _perform(self, core: Core) -> None:
@@ -504,6 +508,7 @@ class Server:
             _ours(ticket).refused(effect.leader)
 
     def _refuse_proposal(self, core: Core, effect: ProposalRefused) -> None:
+        self._watcher.outcomes.refused(self.node_id, _ours(effect.ticket))
         self.writes_open -= 1
         _ours(effect.ticket).refused(effect.leader)
 
@@ -511,6 +516,7 @@ class Server:
         self._watcher.gave_up(self, "writes")
         self.writes_open -= len(effect.tickets)
         for ticket in effect.tickets:
+            self._watcher.outcomes.unknown(self.node_id, _ours(ticket))
             _ours(ticket).unknown()
 
     def _send(self, send: Send) -> None:
@@ -528,6 +534,7 @@ class Server:
             outcome = self.store.apply(entry.command, index)
             if ticket is not None:
                 self.writes_open -= 1
+                self._watcher.outcomes.applied(self.node_id, _ours(ticket), outcome, index, entry.term)
                 _ours(ticket).committed(outcome, index, entry.term)
         self._watcher.applied(self, effect.first, effect.last)
 

@@ -32,22 +32,23 @@ class Patches:
 
 
 class Break(Struct, frozen=True):
-    """A rule, where it is written, and how to take it away."""
+    """A rule, where it is written, and how to take it away; with `stack` only ring 2 runs the code that keeps it."""
 
     rule: str
     source: str
     apply: Callable[[Patches], None]
+    stack: bool = False
 
 
 PLANTED: Final[dict[str, Break]] = {}
 """By name, in the order in which the modules were imported."""
 
 
-def breaks(rule: str, source: str) -> Callable[[Callable[[Patches], None]], Callable[[Patches], None]]:
+def breaks(rule: str, source: str, *, stack: bool = False) -> Callable[[Callable[[Patches], None]], Callable[[Patches], None]]:
     """Plant the decorated function, which takes `rule` away; `source` says where the rule is written."""
 
     def register(apply: Callable[[Patches], None]) -> Callable[[Patches], None]:
-        PLANTED[apply.__name__] = Break(rule, source, apply)
+        PLANTED[apply.__name__] = Break(rule, source, apply, stack)
         return apply
 
     return register

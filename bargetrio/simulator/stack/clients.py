@@ -2,6 +2,7 @@
 
 import json
 from random import Random
+from typing import Any
 
 import trio
 
@@ -10,11 +11,13 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, Put, PutAnswer
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.stack.http import HttpAnswer, ask
+from bargetrio.simulator.stack.ledger import Effect, Ledger
 from bargetrio.web.guard import App
 
 KEYS = ("k0", "k1", "k2")
 CLIENTS = 6
 PAUSE_S = 0.25
+BULK_PAUSE_S = 0.4
 
 JSON = {"content-type": "application/json"}
 
@@ -23,24 +26,33 @@ class Told:
     """What an answer says: `effect` None if it certainly had none and may be asked again."""
 
     def __init__(
-        self, effect: str | None, value: str | None = None, index: int | None = None, deleted: bool | None = None
+        self,
+        effect: str | None,
+        value: str | None = None,
+        index: int | None = None,
+        deleted: bool | None = None,
+        created: bool | None = None,
     ) -> None:
         self.effect = effect
         self.value = value
         self.index = index
         self.deleted = deleted
+        self.created = created
 
 
 class Client:
     """One client; one request at a time."""
 
-    def __init__(self, number: int, supervisor: Supervisor, app: App, random: Random, history: list[Operation]) -> None:
+    def __init__(
+        self, number: int, supervisor: Supervisor, app: App, random: Random, history: list[Operation], ledger: Ledger
+    ) -> None:
         self._number = number
         self._process = number
         self._supervisor = supervisor
         self._app = app
         self._random = random
         self._history = history
+        self._ledger = ledger
         self._known: dict[str, int] = {}
         self._writes = 0
 
@@ -57,6 +69,8 @@ class Client:
         told = Told(None)
         while told.effect is None and trio.current_time() < called + 3:
             told = await (self._by_rest(request) if self._number % 2 else self._directly(request))
+            if not isinstance(request, Get):
+                note(self._ledger, request, told, "REST" if self._number % 2 else "forwarder")
             if told.effect is None:
                 await trio.sleep(self._random.uniform(0.01, 0.1))
         if told.effect is None or (told.effect == "unknown" and isinstance(request, Get)):
@@ -107,7 +121,7 @@ class Client:
             return Told("unknown" if error.applied is None else None)
         match answer:
             case PutAnswer():
-                return Told("applied", index=answer.index)
+                return Told("applied", index=answer.index, created=answer.created is True)
             case GetAnswer():
                 return Told("applied", value=answer.value, index=answer.index)
             case DeleteAnswer():
@@ -133,6 +147,57 @@ class Client:
                 return _told_of_write(await ask(self._app, "DELETE", path, b"", headers))
 
 
+class BulkWriter:
+    """Writes some lines at a time by NDJSON, each a put like no other under keys that nobody else writes."""
+
+    def __init__(self, app: App, random: Random, ledger: Ledger) -> None:
+        self._app = app
+        self._random = random
+        self._ledger = ledger
+        self._writes = 0
+
+    async def run(self, until: float) -> None:
+        """Write until that time; what is certainly not done is not asked again."""
+        while trio.current_time() < until:
+            await trio.sleep(self._random.expovariate(1 / BULK_PAUSE_S))
+            puts = [self._put() for _ in range(self._random.randint(1, 6))]
+            body = b"".join(json.dumps(_fields(put)).encode() + b"\n" for put in puts)
+            answer = await ask(self._app, "POST", "/keys", body, {"content-type": "application/x-ndjson"})
+            lines = {} if answer.status != 200 else {line["line"]: line for line in map(json.loads, answer.body.splitlines())}
+            for number, put in enumerate(puts, 1):
+                told = _told_of_line(lines.get(number)) if answer.status == 200 else _told_of_write(answer)
+                note(self._ledger, put, told, "a bulk write's line")
+
+    def _put(self) -> Put:
+        self._writes += 1
+        what = self._random.random()
+        key = f"bulk{self._random.randrange(4)}"
+        return Put(id=0, key=key, value=f"bulk {self._writes}", if_absent=what < 0.2, if_index=0 if what > 0.9 else None)
+
+
+def note(ledger: Ledger, request: Put | Delete, told: Told, way: str) -> None:
+    """Write down what a write was told."""
+    effects: dict[str | None, Effect] = {None: "not done", "applied": "applied", "refused": "refused", "unknown": "unknown"}
+    ledger.note(request, effects[told.effect], way, index=told.index, created=told.created, deleted=told.deleted)
+
+
+def _fields(put: Put) -> dict[str, Any]:
+    fields: dict[str, Any] = {"key": put.key, "value": put.value}
+    if put.if_index is not None:
+        fields["if_index"] = put.if_index
+    return {**fields, "if_absent": True} if put.if_absent else fields
+
+
+def _told_of_line(line: dict[str, Any] | None) -> Told:
+    if line is None:
+        return Told("unknown")
+    if line["ok"]:
+        return Told("applied", index=line["index"])
+    if line["error"] == "precondition_failed":
+        return Told("refused")
+    return Told("unknown" if line["applied"] is None else None)
+
+
 def _told_of_get(answer: HttpAnswer) -> Told:
     if answer.status == 200:
         return Told("applied", value=answer.json["value"], index=answer.json["index"])
@@ -143,7 +208,7 @@ def _told_of_get(answer: HttpAnswer) -> Told:
 
 def _told_of_write(answer: HttpAnswer) -> Told:
     if answer.status in (200, 201):
-        return Told("applied", index=answer.json["index"])
+        return Told("applied", index=answer.json["index"], created=answer.status == 201)
     if answer.status == 204:
         return Told("applied", index=int(answer.headers["barge-index"]), deleted=True)
     problem = answer.json

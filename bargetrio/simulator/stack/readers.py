@@ -12,12 +12,13 @@ from zlib import crc32
 
 import msgspec
 import trio
+from msgspec import Raw
 
 from bargetrio.cluster.node_link import Cut, NodeLink, NotSent, Parcel
 from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.eventlog.event import DriverFact
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.kv.store import Store, Stored
+from bargetrio.kv.store import Outcome, Store, Stored
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, Get, GetAnswer, Item, List, ListAnswer, Put
 from bargetrio.raft.core import Core
@@ -40,6 +41,9 @@ class States(Recorder):
     def __init__(self, core_of: Callable[[int], Core], run: str, **options: Any) -> None:
         super().__init__(run, **options)
         self.states: list[dict[str, Stored]] = [{}]
+        self.commands: list[Raw] = [Raw(b"null")]
+        self.outcomes: list[Outcome] = [None]
+        """By index: the committed entries' commands, and what each came to."""
         self._reference = Store()
         self._core_of = core_of
 
@@ -49,7 +53,8 @@ class States(Recorder):
             assert node_id is not None
             log = self._core_of(node_id).log
             for index in range(len(self.states), fact.index + 1):
-                self._reference.apply(log.entry(index).command, index)
+                self.commands.append(log.entry(index).command)
+                self.outcomes.append(self._reference.apply(self.commands[index], index))
                 self.states.append(dict(self._reference.stored))
         super().note(node_id, fact)
 

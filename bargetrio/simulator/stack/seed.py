@@ -37,8 +37,9 @@ from bargetrio.simulator.memory import Broken
 from bargetrio.simulator.plan import STACK_KINDS
 from bargetrio.simulator.seed import Failure, Result
 from bargetrio.simulator.stack.accounts import check_quiet
-from bargetrio.simulator.stack.clients import CLIENTS, KEYS, Client
+from bargetrio.simulator.stack.clients import CLIENTS, KEYS, BulkWriter, Client
 from bargetrio.simulator.stack.disk_work import VirtualWork
+from bargetrio.simulator.stack.ledger import Ledger
 from bargetrio.simulator.stack.nemesis import Nemesis, StackFailure
 from bargetrio.simulator.stack.network import MemoryNetwork
 from bargetrio.simulator.stack.readers import Reader, States
@@ -84,7 +85,10 @@ class Stack:
             entries=draw.randint(5, 50) if often else 10_000, bytes=1 << 30, trailing=draw.choice((0, 0, 1, 5, 20))
         )
         self.chunk_bytes = draw.choice((100, 500, 3000))
+        self.request_timeout_s: float = self.random("time-out").choice((0.25, 0.6, 1.5))
+        """Shorter than an election in a third of the seeds: then a leader that was cut off gives up on writes while in office."""
         self.history: list[Operation] = []
+        self.ledger = Ledger()
         self.made: Counter[str] = Counter()
         self.addresses = {node_id: f"node-{node_id}:1" for node_id in range(nodes)}
         self.recorder = States(self._core_of, "stack", wall_clock=trio.current_time, capacity=1_000_000, heartbeats=1_000_000)
@@ -128,7 +132,7 @@ class Stack:
             addresses=self.addresses,
             heartbeat_s=0.05,
             election_s=(0.3, 0.6),
-            request_timeout_s=1.5,
+            request_timeout_s=self.request_timeout_s,
             peer_secret=b"between us" if self.seed % 2 else None,
             seed=tokens.getrandbits(64),
             snapshot_policy=self.snapshot_policy,
@@ -175,7 +179,7 @@ class Stack:
         forwarder = Forwarder(
             cluster="stack",
             addresses=self.addresses,
-            request_timeout_s=1.5,
+            request_timeout_s=self.request_timeout_s,
             leader_hint=supervisor.leader_hint,
             local_ids=supervisor.running_ids,
             can_lead=supervisor.can_lead,
@@ -191,8 +195,10 @@ class Stack:
         app = await self.start(nursery)
         nemesis = Nemesis(self)
         clients = [
-            Client(number, self.supervisor, app, self.random(f"client {number}"), self.history) for number in range(CLIENTS)
+            Client(number, self.supervisor, app, self.random(f"client {number}"), self.history, self.ledger)
+            for number in range(CLIENTS)
         ]
+        writer = BulkWriter(app, self.random("bulk"), self.ledger)
         links = {node_id: NodeLink(address, "stack", self.network, nursery) for node_id, address in self.addresses.items()}
         reader = Reader(
             supervisor=self.supervisor,
@@ -207,6 +213,7 @@ class Stack:
         end = trio.current_time() + FAULTS_S
         async with trio.open_nursery() as working:
             working.start_soon(reader.run, end + 1)
+            working.start_soon(writer.run, end + 1)
             for client in clients:
                 working.start_soon(client.run, end + 1)
             working.start_soon(nemesis.make_faults, app, end)
@@ -245,6 +252,7 @@ class Stack:
         return all(view.state == "running" for view in views) and applied == {max(view.last_log_index or 0 for view in views)}
 
     def _judge(self) -> None:
+        self.ledger.judge(self.recorder.commands, self.recorder.outcomes)
         verdict = linearizability.check(self.history)
         if not verdict.ok:
             raise StackFailure("linearizability", verdict.reason)

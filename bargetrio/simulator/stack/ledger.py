@@ -1,0 +1,108 @@
+"""What ring 2's clients are told of each write, compared with what the log holds: who knows every entry compares.
+
+A line is one try: a request that left a client once. Its command is the same bytes as in the log; a put's is like no other, a
+delete's may be another one's, so commands are counted.
+
+| told | the log |
+|---|---|
+| applied, at an index | holds the command there, and it had the effect that was told |
+| applied, index not told (a delete of nothing) or refused by a condition | holds the command, with that outcome |
+| certainly not done | holds no entry for it |
+| unknown | may hold one entry for it, never two |
+"""
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from msgspec import Raw, Struct
+
+from bargetrio.kv.commands import encode_command
+from bargetrio.kv.store import Outcome, Refused, Removed, Written
+from bargetrio.protocol.requests import Delete, Put
+from bargetrio.simulator.memory import Broken
+
+RULE: Final = "what is told is so"
+Effect = Literal["applied", "refused", "not done", "unknown"]
+
+
+class Try(Struct, frozen=True, kw_only=True):
+    """A request that was sent once, and what its client was told; by which way, for people."""
+
+    command: bytes
+    effect: Effect
+    way: str
+    index: int | None = None
+    created: bool | None = None
+    deleted: bool | None = None
+
+
+class Ledger:
+    """Collects tries; `judge` compares them with all committed entries."""
+
+    def __init__(self) -> None:
+        self.tries: list[Try] = []
+
+    def note(
+        self,
+        request: Put | Delete,
+        effect: Effect,
+        way: str,
+        *,
+        index: int | None = None,
+        created: bool | None = None,
+        deleted: bool | None = None,
+    ) -> None:
+        """Remember what a write was told."""
+        command = bytes(encode_command(request))
+        self.tries.append(Try(command=command, effect=effect, way=way, index=index, created=created, deleted=deleted))
+
+    def judge(self, commands: Sequence[Raw], outcomes: Sequence[Outcome]) -> None:
+        """Raise Broken for an answer that is not so; by index, `commands` and `outcomes` are those of all committed entries."""
+        places: dict[bytes, list[int]] = {}
+        for index, raw in enumerate(commands):
+            places.setdefault(bytes(raw), []).append(index)
+        by_command: dict[bytes, list[Try]] = {}
+        for one in self.tries:
+            by_command.setdefault(one.command, []).append(one)
+            if one.index is not None:
+                _check_place(one, commands, outcomes)
+        for command, tries in by_command.items():
+            _check_count(command, tries, [outcomes[index] for index in places.get(command, [])])
+
+
+def _check_place(one: Try, commands: Sequence[Raw], outcomes: Sequence[Outcome]) -> None:
+    index = one.index
+    assert index is not None
+    what = f"{one.way}: {one.command!r:.80} is told to be entry {index}"
+    if not 0 < index < len(commands) or bytes(commands[index]) != one.command:
+        held = bytes(commands[index]) if 0 <= index < len(commands) else b""
+        raise Broken(RULE, f"{what}, which is {held!r:.80}")
+    match outcomes[index]:
+        case Written(created=created):
+            is_so = one.created in (None, created)
+        case Removed(deleted=deleted):
+            is_so = one.deleted in (None, deleted)
+        case _:
+            is_so = False
+    if not is_so:
+        raise Broken(RULE, f"{what} and came to {one}, and it came to {outcomes[index]}")
+
+
+def _check_count(command: bytes, tries: list[Try], came_to: list[Outcome]) -> None:
+    """Each try stands in the log at most once; what is told to stand there does, and what is told not to does not."""
+    unknown = sum(one.effect == "unknown" for one in tries)
+    indices = [one.index for one in tries if one.index is not None]
+    if len(set(indices)) < len(indices):
+        raise Broken(RULE, f"two writes {command!r:.80} are told to be the same entry: {sorted(indices)}")
+    for effect, found in (
+        ("applied", sum(isinstance(outcome, (Written, Removed)) for outcome in came_to)),
+        ("refused", sum(isinstance(outcome, Refused) for outcome in came_to)),
+    ):
+        told = sum(one.effect == effect for one in tries)
+        if not told <= found <= told + unknown:
+            ways = ", ".join(f"{one.way} {one.effect}" for one in tries)
+            text = f"{command!r:.80} is {found} times in the log and {effect}, told so {told} times, unknown {unknown} ({ways})"
+            raise Broken(RULE, text)
+    told = sum(one.effect in ("applied", "refused") for one in tries)
+    if len(came_to) > told + unknown:
+        raise Broken(RULE, f"{command!r:.80} is {len(came_to)} times in the log, and may be {told + unknown} times")
