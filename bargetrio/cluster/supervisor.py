@@ -152,13 +152,26 @@ class Supervisor:
         """Return the leader of the highest term that somebody with a quorum knows."""
         found = self.known_leader()
         if found is None and not local:
-            answers = await self._ask_others("GET", "/leader?local=1")
-            views = [msgspec.convert(answer, LeaderView) for answer in answers.values() if isinstance(answer, dict)]
-            views = [view for view in views if self.can_lead(view.leader)]
-            found = max(views, key=lambda view: view.term, default=None)
+            found = self._confirmed_leader(await self._ask_others("GET", "/leader?local=1"))
         if found is None:
             raise BargeError("no_leader", "no majority of the nodes follows a leader")
         return found
+
+    def _confirmed_leader(self, answers: dict[str, Any]) -> LeaderView | None:
+        """Return the leader of the highest term that other daemons know, unless its own daemon, or this one, denies it.
+
+        A follower believes in its leader for an election timeout after it has heard it: that may have stepped down meanwhile.
+        """
+        told = {api: msgspec.convert(answer, LeaderView) for api, answer in answers.items() if isinstance(answer, dict)}
+        views: list[LeaderView] = []
+        for view in told.values():
+            api = self._apis.get(view.leader)
+            own_word = told.get(api) if api is not None else None
+            is_silent = api is not None and isinstance(answers.get(api), Unreachable)
+            is_denied = view.leader in self._slots or not (is_silent or own_word == view)
+            if not is_denied:
+                views.append(view)
+        return max(views, key=lambda view: view.term, default=None)
 
     def known_leader(self) -> LeaderView | None:
         """Return the leader of the highest term, as far as own nodes know; a leader of our own must say so itself."""

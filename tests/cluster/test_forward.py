@@ -50,7 +50,7 @@ class Scripted:
                     if "hello" in request:
                         answers.append({"hello": "node", "protocol": 1, "cluster": "barge", "node": 0})
                         continue
-                    self.asked[number].append(request["key"])
+                    self.asked[number].append(request.get("key", ""))
                     answers.append(self._reply(request, number))
                 good = [answer for answer in answers if answer is not None]
                 await stream.send_all(b"".join(json.dumps(answer).encode() + b"\n" for answer in good))

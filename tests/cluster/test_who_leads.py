@@ -1,0 +1,117 @@
+"""Who leads is told only where a quorum is known: a follower's belief is older than its leader's own word."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bargetrio.cluster.daemons import Daemons, Unreachable
+from bargetrio.cluster.disk_faults import DiskFaults
+from bargetrio.cluster.supervisor import Supervisor
+from bargetrio.eventlog.recorder import Recorder
+from bargetrio.protocol.errors import BargeError
+from bargetrio.transport.faults import LinkFaults
+from tests.stories.daemon import Daemon, write_configuration
+
+NO_LEADER = BargeError("no_leader", "no majority of the nodes follows a leader")
+SILENT = Unreachable("it does not answer")
+
+
+def leads(node_id: int, term: int) -> dict[str, Any]:
+    """What a daemon answers that knows a leader."""
+    return {"leader": node_id, "term": term, "address": f"node-{node_id}:1"}
+
+
+class Told(Daemons):
+    """The other daemons, as a test has them answer; by api."""
+
+    def __init__(self, answers: dict[str, Any]) -> None:
+        super().__init__({}, None)
+        self._answers = answers
+
+    async def ask(self, api: str, method: str, path: str, body: Any = None, *, timeout_s: float = 1.0) -> Any:
+        """Answer, or raise."""
+        answer = self._answers[api]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "found"),
+    [
+        (NO_LEADER, NO_LEADER, None),
+        (SILENT, SILENT, None),
+        (leads(0, 3), NO_LEADER, None),  # node 0 is ours, and does not lead
+        (leads(0, 3), leads(0, 3), None),
+        (leads(1, 3), leads(1, 3), (1, 3)),
+        (leads(1, 3), NO_LEADER, (1, 3)),  # node 2 may be cut off, too
+        (NO_LEADER, leads(1, 3), None),  # node 1 has stepped down; node 2 has not noticed
+        (SILENT, leads(1, 3), (1, 3)),  # node 1's daemon can't be asked: a follower heard it just now
+        (leads(1, 4), leads(2, 3), (1, 4)),
+        (leads(2, 4), leads(1, 3), None),  # each names the other
+        (leads(1, 4), leads(1, 3), (1, 4)),
+        (leads(7, 3), NO_LEADER, None),  # a node of another cluster
+    ],
+)
+async def test_who_does_not_lead_by_its_own_word_is_not_named(first: Any, second: Any, found: tuple[int, int] | None) -> None:
+    """This daemon's node 0 knows no leader; those of nodes 1 and 2 answer."""
+    apis = {0: "own:1", 1: "first:1", 2: "second:1"}
+    supervisor = Supervisor(
+        cluster="barge",
+        addresses={node_id: f"node-{node_id}:1" for node_id in apis},
+        apis=apis,
+        local_ids=[0],
+        make_node=lambda node_id: pytest.fail("nothing is started"),
+        recorder=Recorder("test", wall_clock=lambda: 0.0),
+        link_faults=LinkFaults(),
+        disk_faults=DiskFaults(),
+        daemons=Told({"first:1": first, "second:1": second}),
+    )
+    try:
+        view = await supervisor.leader()
+    except BargeError as error:
+        assert (error.code, found) == ("no_leader", None)
+    else:
+        assert (view.leader, view.term) == found
+
+
+def test_a_leader_that_stepped_down_is_not_named_by_its_own_daemon(tmp_path: Path) -> None:
+    """It hears nobody, and the others hear it until its last heartbeat: for a while they believe in it, and it no longer does."""
+    timing = "{heartbeat_ms: 50, election_ms: [1000, 2000], request_timeout_ms: 5000}"
+    configuration = write_configuration(tmp_path, 3, timing=timing)
+    daemons = [Daemon(configuration, node_id=node_id) for node_id in range(3)]
+    try:
+        for daemon in daemons:
+            daemon.start(wait=False)
+        for daemon in daemons:
+            daemon.wait_until_live()
+        old = daemons[0].leader()
+        cut_off = daemons[old]
+        cuts = ",".join(f'{{"from":{other},"to":{old},"cut":true}}' for other in range(3) if other != old)
+        json = {"Content-Type": "application/json"}
+        assert cut_off.http("PUT", "/faults", f'{{"links":[{cuts}]}}', json).status == 200
+        looks = 0
+
+        def new_leader() -> int | None:
+            nonlocal looks
+            before = cut_off.http("GET", "/leader?local=1").status
+            ready = cut_off.http("GET", "/readyz").status
+            told = cut_off.http("GET", "/leader")
+            after = cut_off.http("GET", "/leader?local=1").status
+            if before == ready == after == 503:
+                looks += 1
+                assert told.status == 503 or told.json["leader"] != old, told.body
+            return told.json["leader"] if told.status == 200 and told.json["leader"] != old else None
+
+        assert cut_off.wait_for(new_leader, "another leader", 20) != old
+        assert looks
+        groups = '{"groups":[[0],[1],[2]]}'
+        assert cut_off.http("PUT", "/faults", groups, json).status == 200
+        for daemon in daemons:
+            daemon.wait_for(lambda daemon=daemon: daemon.http("GET", "/readyz").status == 503, "no quorum")  # type: ignore[misc]
+        for daemon in daemons:
+            assert daemon.http("GET", "/leader").status == 503
+    finally:
+        for daemon in daemons:
+            daemon.end()

@@ -1,0 +1,214 @@
+"""What a node tells of each operation, whichever way it ends: three real drivers, whose messages a test may hold back."""
+
+from collections.abc import Callable
+from random import Random
+from typing import Any, Final
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from bargetrio.kv.commands import encode_command
+from bargetrio.kv.store import Store
+from bargetrio.node.clients import Batch, ClientSession
+from bargetrio.node.driver import Driver
+from bargetrio.node.persister import StorageFailed
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import Delete, Get, List, Put, Request
+from bargetrio.raft import core as core_module
+from bargetrio.raft.core import Core
+from bargetrio.raft.messages import Message
+from bargetrio.raft.records import Remembered
+from bargetrio.raft.roles import Leader
+from tests.node.test_turning import Nobody
+from tests.node.test_unread_answers import Pipe
+
+OPERATIONS: Final[dict[str, Request]] = {
+    "put": Put(id=1, key="a", value="new"),
+    "conditional put": Put(id=1, key="a", value="new", if_index=2),
+    "put if absent": Put(id=1, key="b", value="new", if_absent=True),
+    "delete": Delete(id=1, key="a"),
+    "conditional delete": Delete(id=1, key="a", if_index=2),
+    "get": Get(id=1, key="a"),
+    "list": List(id=1),
+}
+"""Their conditions hold: the first write of the test is entry 2."""
+
+
+class Disk:
+    """A persister: a write is done at once, unless it is held or fails."""
+
+    def __init__(self) -> None:
+        self.driver: Driver | None = None
+        self.failure: OSError | None = None
+
+    def begin(self, number: int, records: object) -> None:
+        assert self.driver is not None
+        self.driver.write_done(number, self.failure)
+
+    def fence(self) -> None: ...
+    async def aclose(self) -> None: ...
+
+
+class Client:
+    """A session whose client reads all that it is told."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._pipe = Pipe()
+        self._pipe.room = 1 << 30
+        self.session = ClientSession(self._pipe, driver.session_has_answers, driver.session_has_room)
+
+    @property
+    def told(self) -> list[Any]:
+        """Return the answers, decoded."""
+        return self._pipe.answers()
+
+
+class Three:
+    """A cluster of three; `cut` are the nodes that neither send nor hear."""
+
+    def __init__(self, request_timeout_s: float) -> None:
+        self.cut: set[int] = set()
+        self.dead: set[int] = set()
+        self.disks = [Disk() for _ in range(3)]
+        self.drivers = [self._driver(node_id, request_timeout_s) for node_id in range(3)]
+        for disk, driver in zip(self.disks, self.drivers, strict=True):
+            disk.driver = driver
+            driver.persister = disk
+
+    def _driver(self, node_id: int, request_timeout_s: float) -> Driver:
+        core = Core(
+            node_id=node_id,
+            node_ids=(0, 1, 2),
+            remembered=Remembered(),
+            heartbeat_s=0.05,
+            election_s=(0.3, 0.6),
+            random=Random(node_id),
+            now=trio.current_time(),
+        )
+
+        def post(to: int, message: Message) -> None:
+            if not (self.cut | self.dead) & {node_id, to}:
+                self.drivers[to].take_message(message)
+                self.drivers[to]._arrivals.ring()
+
+        addresses = {other: f"node-{other}:1" for other in range(3)}
+        return Driver(
+            core=core, store=Store(), sink=Nobody(), post=post, addresses=addresses, request_timeout_s=request_timeout_s
+        )
+
+    async def run(self, node_id: int) -> None:
+        """As server.py does: a failed disk is told to all who wait."""
+        driver = self.drivers[node_id]
+        try:
+            await driver.run()
+        except StorageFailed as problem:
+            driver.fail_waiting(BargeError("storage_failed", str(problem)))
+            self.dead.add(node_id)
+
+    def leaders(self) -> list[int]:
+        return [n for n, driver in enumerate(self.drivers) if isinstance(driver.core.role, Leader) and n not in self.dead]
+
+    async def until(self, look: Callable[[], object]) -> None:
+        """Wait, in virtual time."""
+        with trio.fail_after(30):
+            while not look():
+                await trio.sleep(0.01)
+
+    def ask(self, node_id: int, request: Request) -> Client:
+        """Ask a node; return who is told."""
+        client = Client(self.drivers[node_id])
+        is_write = isinstance(request, (Put, Delete))
+        batch = Batch([request], [encode_command(request)], []) if is_write else Batch([], [], [request])  # type: ignore[list-item,arg-type]
+        self.drivers[node_id].take_requests(client.session, batch)
+        self.drivers[node_id]._arrivals.ring()
+        return client
+
+
+Ending = Callable[[Three, int, Request], Client]
+
+
+def committed(three: Three, leader: int, request: Request) -> Client:
+    return three.ask(leader, request)
+
+
+def cut_off(three: Three, leader: int, request: Request) -> Client:
+    three.cut.add(leader)
+    return three.ask(leader, request)
+
+
+def disk_fails(three: Three, leader: int, request: Request) -> Client:
+    three.cut.add(leader)
+    three.disks[leader].failure = OSError(5, "Input/output error")
+    client = three.ask(leader, request)
+    if not isinstance(request, (Put, Delete)):
+        three.ask(leader, OPERATIONS["put"])  # a read writes nothing: somebody must
+    return client
+
+
+def asked_of_a_follower(three: Three, leader: int, request: Request) -> Client:
+    return three.ask((leader + 1) % 3, request)
+
+
+def condition_fails(three: Three, leader: int, request: Request) -> Client:
+    if isinstance(request, Put):
+        return three.ask(leader, Put(id=1, key="a", value="new", if_absent=True))
+    if isinstance(request, Delete):
+        return three.ask(leader, Delete(id=1, key="a", if_index=7))
+    return three.ask(leader, request)
+
+
+ENDINGS: Final[dict[str, tuple[Ending, float, str, str]]] = {
+    "committed": (committed, 5, "", ""),
+    "time out": (cut_off, 0.2, "outcome_unknown", "no_leader"),
+    "step down": (cut_off, 5, "outcome_unknown", "no_leader"),
+    "disk fails": (disk_fails, 5, "storage_failed", "storage_failed"),
+    "asked of a follower": (asked_of_a_follower, 5, "not_leader", "not_leader"),
+    "overloaded": (committed, 5, "overloaded", ""),
+    "condition fails": (condition_fails, 5, "precondition_failed", ""),
+}
+"""How; the node's time-out (an election takes 0.3 to 0.6 s); the error of a write, and of a read, "" for none."""
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_what_is_told_is_what_the_log_has(
+    operation: str, ending: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exactly one answer; an error that says "not applied" belongs to no entry, then or later; an index to this very command."""
+    request = OPERATIONS[operation]
+    end, timeout_s, of_write, of_read = ENDINGS[ending]
+    is_write = isinstance(request, (Put, Delete))
+    three = Three(timeout_s)
+    async with trio.open_nursery() as nursery:
+        for node_id in range(3):
+            nursery.start_soon(three.run, node_id)
+        await three.until(three.leaders)
+        (leader,) = three.leaders()
+        first = three.ask(leader, Put(id=0, key="a", value="first"))
+        await three.until(lambda: first.told)
+        assert first.told[0]["index"] == 2
+        await trio.sleep(0.2)
+        if ending == "overloaded":
+            monkeypatch.setattr(core_module, "UNCOMMITTED_ENTRIES", 0)
+        client = end(three, leader, request)
+        await three.until(lambda: client.told)
+        monkeypatch.undo()
+        three.cut.clear()
+        three.disks[leader].failure = None
+        await three.until(three.leaders)
+        await trio.sleep(3)
+        (new_leader,) = three.leaders()
+        last = three.ask(new_leader, Put(id=0, key="z", value="last"))
+        await three.until(lambda: last.told)
+        nursery.cancel_scope.cancel()
+    assert len(client.told) == 1
+    (told,) = client.told
+    error = told.get("error", "")
+    assert error == (of_write if is_write else of_read)
+    log = three.drivers[new_leader].core.log
+    commands = [bytes(log.entry(index).command) for index in range(1, log.last_index + 1)]
+    if is_write and not error:
+        assert commands[told["index"] - 1] == bytes(encode_command(request))  # type: ignore[arg-type]
+    if is_write and error and told["applied"] is False and error != "precondition_failed":
+        assert bytes(encode_command(request)) not in commands  # type: ignore[arg-type]
