@@ -5,12 +5,14 @@ Blocking http.client in threads, a second at most: a daemon that can't be reache
 
 import http.client
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import trio
 
 from bargetrio.protocol.errors import BargeError, ErrorCode
+
+T = TypeVar("T")
 
 TIMEOUT_S: Final = 1.0
 REVIVE_TIMEOUT_S: Final = 60.0
@@ -19,11 +21,11 @@ MOST_AT_ONCE: Final = 16
 
 
 class Unreachable(Exception):
-    """The daemon does not answer, or not as one of ours would."""
+    """The daemon does not answer, or not as one of ours would: whether it has done what it was asked nobody knows."""
 
 
 class _Problem(msgspec.Struct, frozen=True):
-    error: ErrorCode = "bad_request"
+    error: ErrorCode
     detail: str = ""
 
 
@@ -35,16 +37,16 @@ class Daemons:
         self._token = token
         self._limiter = trio.CapacityLimiter(MOST_AT_ONCE)
 
-    async def ask(self, api: str, method: str, path: str, body: Any = None, *, timeout_s: float = TIMEOUT_S) -> Any:
-        """Return the decoded answer; raise Unreachable, or the BargeError that the other daemon told."""
+    async def ask(self, api: str, method: str, path: str, kind: type[T], body: Any = None, *, timeout_s: float = TIMEOUT_S) -> T:
+        """Return the answer, decoded as `kind`; raise Unreachable, or the BargeError that the other daemon told."""
         work = partial(self._ask, api, method, path, body, timeout_s)
         status, data = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
         try:
-            if status < 400:
-                return msgspec.json.decode(data)
+            if 200 <= status < 300:
+                return msgspec.json.decode(data, type=kind)
             problem = msgspec.json.decode(data, type=_Problem)
         except (ValueError, RecursionError):
-            raise Unreachable(f"{api} answers {status} with something else than JSON") from None
+            raise Unreachable(f"{api} answers {status}, and not as a daemon would") from None
         raise BargeError(problem.error, problem.detail, status=status)
 
     def _ask(self, api: str, method: str, path: str, body: Any, timeout_s: float) -> tuple[int, bytes]:

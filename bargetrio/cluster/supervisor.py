@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 import trio
+from msgspec import Struct
 
 from bargetrio.cluster.daemons import REVIVE_TIMEOUT_S, Daemons, Unreachable
 from bargetrio.cluster.disk_faults import DiskFaults
@@ -37,6 +38,10 @@ BOOTSTRAP_WAIT_S: Final = 3.0
 READMIT_LOOK_S: Final = 0.05
 BACKUP_LOOK_S: Final = 2.0
 """So often a backup looks whether the node it waits for still lives."""
+
+
+class _Nodes(Struct, frozen=True):
+    nodes: list[NodeView]
 
 
 class Supervisor:
@@ -152,7 +157,7 @@ class Supervisor:
         """Return the leader of the highest term that somebody with a quorum knows."""
         found = self.known_leader()
         if found is None and not local:
-            found = self._confirmed_leader(await self._ask_others("GET", "/leader?local=1"))
+            found = self._confirmed_leader(await self._ask_others("GET", "/leader?local=1", LeaderView))
         if found is None:
             raise BargeError("no_leader", "no majority of the nodes follows a leader")
         return found
@@ -162,7 +167,7 @@ class Supervisor:
 
         A follower believes in its leader for an election timeout after it has heard it: that may have stepped down meanwhile.
         """
-        told = {api: msgspec.convert(answer, LeaderView) for api, answer in answers.items() if isinstance(answer, dict)}
+        told = {api: answer for api, answer in answers.items() if isinstance(answer, LeaderView)}
         views: list[LeaderView] = []
         for view in told.values():
             api = self._apis.get(view.leader)
@@ -194,9 +199,9 @@ class Supervisor:
         """Return a view of every node."""
         views = {node_id: self._view(slot) for node_id, slot in self._slots.items()}
         if not local and len(views) < len(self.node_ids):
-            for answer in (await self._ask_others("GET", "/nodes?local=1")).values():
-                if isinstance(answer, dict):
-                    views.update({view.id: view for view in msgspec.convert(answer["nodes"], list[NodeView])})
+            for answer in (await self._ask_others("GET", "/nodes?local=1", _Nodes)).values():
+                if isinstance(answer, _Nodes):
+                    views.update({view.id: view for view in answer.nodes})
         if local:
             return self.local_views()
         return [views.get(node_id, self._view_from_afar(node_id)) for node_id in self.node_ids]
@@ -232,8 +237,7 @@ class Supervisor:
         if slot is None:
             if local:
                 raise BargeError("not_leader", f"node {leader} leads, and does not run in this daemon", leader=leader)
-            answer = await self._ask_daemon_of(leader, f"/nodes/{node_id}/readmit?local=1", READMIT_WAIT_S + 1.0)
-            return msgspec.convert(answer, NodeAnswer)
+            return await self._ask_daemon_of(leader, f"/nodes/{node_id}/readmit?local=1", READMIT_WAIT_S + 1.0)
         is_proposed, reason = False, "the leader did not answer"
         with trio.move_on_after(READMIT_WAIT_S):
             while reason := await slot.readmit(node_id):
@@ -277,7 +281,7 @@ class Supervisor:
         self._fault_plan.check(faults)
         self._fault_plan.apply(faults)
         if not local:
-            answers = await self._ask_others("PUT", "/faults?local=1", faults)
+            answers = await self._ask_others("PUT", "/faults?local=1", Faults, faults)
             silent = sorted(api for api, answer in answers.items() if isinstance(answer, Unreachable))
             if silent:
                 detail = f"in force here and at every daemon but {', '.join(silent)}, which can't be reached"
@@ -303,10 +307,9 @@ class Supervisor:
         unreachable: list[int] = []
         if not local and len(self._slots) < len(self.node_ids):
             path = "/events?" + events_query(after, nodes, kinds, heartbeats, limit, live)
-            for api, answer in (await self._ask_others("GET", path)).items():
-                if isinstance(answer, dict):
-                    page = msgspec.convert(answer, EventPage)
-                    parts.append(Part(page=page, run=page.next.rpartition("-")[0]))
+            for api, answer in (await self._ask_others("GET", path, EventPage)).items():
+                if isinstance(answer, EventPage):
+                    parts.append(Part(page=answer, run=answer.next.rpartition("-")[0]))
                 else:
                     unreachable += [node_id for node_id in self.node_ids if self._apis[node_id] == api]
         if len(parts) == 1 and not unreachable:
@@ -440,32 +443,34 @@ class Supervisor:
         if local:
             raise BargeError("not_found", f"node {node_id} does not run in this daemon; it runs {listed(self.local_ids)}")
         timeout_s = REVIVE_TIMEOUT_S if verb == "revive" else 5.0
-        answer = await self._ask_daemon_of(node_id, f"/nodes/{node_id}/{verb}?local=1", timeout_s)
-        return msgspec.convert(answer, NodeAnswer)
+        return await self._ask_daemon_of(node_id, f"/nodes/{node_id}/{verb}?local=1", timeout_s)
 
-    async def _ask_daemon_of(self, node_id: int, path: str, timeout_s: float) -> Any:
+    async def _ask_daemon_of(self, node_id: int, path: str, timeout_s: float) -> NodeAnswer:
         """POST to the daemon that runs the node: its own, or the one that says so."""
+        may_be_done = False
         others = [self._apis[node_id], *(api for api in self._other_apis() if api != self._apis[node_id])]
         for api in others:
             try:
-                return await self._daemons.ask(api, "POST", path, timeout_s=timeout_s)
+                return await self._daemons.ask(api, "POST", path, NodeAnswer, timeout_s=timeout_s)
             except Unreachable:
-                continue
+                may_be_done = True
             except BargeError as problem:
                 if problem.code not in ("not_found", "not_leader"):
+                    if may_be_done and problem.applied is False:
+                        break
                     raise
         raise BargeError("outcome_unknown", f"node {node_id} runs in no daemon that answers (asked {', '.join(others)})")
 
     def _other_apis(self) -> list[str]:
         return sorted({self._apis[node_id] for node_id in self.node_ids if node_id not in self._slots} - self._own_apis)
 
-    async def _ask_others(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
+    async def _ask_others(self, method: str, path: str, kind: type[Any], body: Any = None) -> dict[str, Any]:
         """Ask every other daemon at once; the answer of each, or the exception it ended with."""
         answers: dict[str, Any] = {}
 
         async def ask(api: str) -> None:
             try:
-                answers[api] = await self._daemons.ask(api, method, path, body)
+                answers[api] = await self._daemons.ask(api, method, path, kind, body)
             except (Unreachable, BargeError) as problem:
                 answers[api] = problem
 

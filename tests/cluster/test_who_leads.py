@@ -7,19 +7,21 @@ import pytest
 
 from bargetrio.cluster.daemons import Daemons, Unreachable
 from bargetrio.cluster.disk_faults import DiskFaults
+from bargetrio.cluster.port import LeaderView
 from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.protocol.errors import BargeError
 from bargetrio.transport.faults import LinkFaults
+from tests.client.servers import BadServer
 from tests.stories.daemon import Daemon, write_configuration
 
 NO_LEADER = BargeError("no_leader", "no majority of the nodes follows a leader")
 SILENT = Unreachable("it does not answer")
 
 
-def leads(node_id: int, term: int) -> dict[str, Any]:
+def leads(node_id: int, term: int) -> LeaderView:
     """What a daemon answers that knows a leader."""
-    return {"leader": node_id, "term": term, "address": f"node-{node_id}:1"}
+    return LeaderView(leader=node_id, term=term, address=f"node-{node_id}:1")
 
 
 class Told(Daemons):
@@ -29,7 +31,7 @@ class Told(Daemons):
         super().__init__({}, None)
         self._answers = answers
 
-    async def ask(self, api: str, method: str, path: str, body: Any = None, *, timeout_s: float = 1.0) -> Any:
+    async def ask(self, api: str, method: str, path: str, kind: type[Any], body: Any = None, *, timeout_s: float = 1.0) -> Any:
         """Answer, or raise."""
         answer = self._answers[api]
         if isinstance(answer, Exception):
@@ -93,7 +95,7 @@ def test_a_leader_that_stepped_down_is_not_named_by_its_own_daemon(tmp_path: Pat
         assert cut_off.http("PUT", "/faults", f'{{"links":[{cuts}]}}', json).status == 200
         looks = 0
 
-        def new_leader() -> int | None:
+        def new_leader() -> bool:
             nonlocal looks
             before = cut_off.http("GET", "/leader?local=1").status
             ready = cut_off.http("GET", "/readyz").status
@@ -102,9 +104,9 @@ def test_a_leader_that_stepped_down_is_not_named_by_its_own_daemon(tmp_path: Pat
             if before == ready == after == 503:
                 looks += 1
                 assert told.status == 503 or told.json["leader"] != old, told.body
-            return told.json["leader"] if told.status == 200 and told.json["leader"] != old else None
+            return told.status == 200 and told.json["leader"] != old
 
-        assert cut_off.wait_for(new_leader, "another leader", 20) != old
+        cut_off.wait_for(new_leader, "another leader", 20)
         assert looks
         groups = '{"groups":[[0],[1],[2]]}'
         assert cut_off.http("PUT", "/faults", groups, json).status == 200
@@ -115,3 +117,35 @@ def test_a_leader_that_stepped_down_is_not_named_by_its_own_daemon(tmp_path: Pat
     finally:
         for daemon in daemons:
             daemon.end()
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 2\r\n\r\n{}", "a proxy's error as an object"),
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{"proxy":"page"}', "another object"),
+        (b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 2\r\n\r\n{}", "a redirect"),
+        (b"", "a cut connection"),
+    ],
+)
+async def test_a_daemon_that_answers_as_none_leaves_a_kill_unknown(answer: bytes, kind: str) -> None:
+    """What was asked may be done: no bad_request, no error of the framework; and of what is only asked it knows nothing."""
+    with BadServer("rest", answer) as other:
+        apis = {0: "127.0.0.1:1", 1: other.address}
+        supervisor = Supervisor(
+            cluster="barge",
+            addresses={0: "node-0:1", 1: "node-1:1"},
+            apis=apis,
+            local_ids=[0],
+            make_node=lambda node_id: pytest.fail("nothing is started"),
+            recorder=Recorder("test", wall_clock=lambda: 0.0),
+            link_faults=LinkFaults(),
+            disk_faults=DiskFaults(),
+            daemons=Daemons(apis, None),
+        )
+        with pytest.raises(BargeError) as caught:
+            await supervisor.kill(1)
+        assert (caught.value.code, caught.value.applied) == ("outcome_unknown", None), kind
+        assert [view.state for view in await supervisor.nodes()][1] == "unreachable"
+        with pytest.raises(BargeError, match="no majority"):
+            await supervisor.leader()
