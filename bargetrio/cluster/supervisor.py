@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 CAUGHT_UP_ENTRIES: Final = 1000
 """A node that has not applied so many committed entries is still catching up."""
+HANGS_S: Final = 5.0
+"""A node whose write has not ended for so long does not keep up: the daemon is not ready."""
 EVENTS_A_SLICE: Final = 500
 READMIT_WAIT_S: Final = 3.0
 """So long a readmission waits for the node to call with its new disk, and for the entry to be committed."""
@@ -375,6 +377,9 @@ class Supervisor:
                 return f"node {node_id} takes no part in elections: {status.abstains}"
             if status.commit_index - status.last_applied > CAUGHT_UP_ENTRIES:
                 return f"node {node_id} is still catching up"
+        for node_id, gauges in self.gauges().items():
+            if gauges.oldest_write_s > HANGS_S:
+                return f"the disk of node {node_id} has not ended a write for {gauges.oldest_write_s:.0f} s"
         return ""
 
     def status(self) -> dict[str, Any]:

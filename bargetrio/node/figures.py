@@ -117,6 +117,8 @@ class NodeGauges(Struct, frozen=True, kw_only=True):
     log_entries: int
     log_bytes: int
     proposals_pending: int
+    oldest_write_s: float
+    """For how long the write of the log that is in flight has run; 0 if there is none."""
     client_connections: int
     peer_connections: int
 

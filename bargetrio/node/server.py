@@ -246,6 +246,7 @@ class Node:
             keys=len(self._driver.store),
             log_entries=core.log.last_index - core.log.start_index,
             log_bytes=core.log.bytes_between(core.log.start_index, core.log.last_index),
+            oldest_write_s=round(core.durability.write_age_s(trio.current_time()), 3),
             proposals_pending=len(core.role.tickets) if isinstance(core.role, Leader) else 0,
             client_connections=len(self._places),
             peer_connections=self._peer_connections,

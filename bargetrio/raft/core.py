@@ -5,6 +5,7 @@ term and role that everything shares. The rules themselves stand in election.py,
 """
 
 from collections.abc import Callable, Sequence
+from math import nextafter
 from random import Random
 from typing import Final, assert_never
 
@@ -55,7 +56,7 @@ APPLY_SLICE: Final = 1000
 """Entries of one Apply: no pass may hold the loop for long."""
 UNCOMMITTED_ENTRIES: Final = 100_000
 UNCOMMITTED_BYTES: Final = 64 * 1024 * 1024
-"""A leader that has more than this uncommitted refuses proposals as overloaded."""
+"""A leader that has more than this uncommitted, or not yet on its own disk, refuses proposals as overloaded."""
 
 
 class Core:
@@ -88,7 +89,7 @@ class Core:
             "must_not_take",
         ),
         *("node_id", "peers", "pipeline", "quiet_index", "quiet_since", "receiving", "role", "snapshot", "voted_for"),
-        *("unreadable", "weighed_index"),
+        *("unreadable", "vote_wait_s", "votes_asked_at", "weighed_index"),
     )
 
     def __init__(
@@ -121,7 +122,7 @@ class Core:
         self.log = Log(remembered.entries, remembered.start)
         if self.log.last_term > self.current_term:
             raise ConsensusViolation(f"the log ends in term {self.log.last_term}, the disk remembers term {self.current_term}")
-        self.durability = Durability(self.log.last_index)
+        self.durability = Durability(self.log.last_index, self.log.last_digest)
         self.snapshot: SnapshotMeta | None = remembered.snapshot
         """The newest snapshot on this disk; the driver has loaded it before it made this core."""
         # Volatile state.
@@ -155,6 +156,9 @@ class Core:
         self._effects: list[Effect] = []
         self._now = now
         """When this core was last told the time."""
+        self.votes_asked_at = now
+        self.vote_wait_s = 0.0
+        """How long votes took to come, in the last elections of this node."""
         # Who counts (membership.py).
         self.standing = _born_with(node_id, node_ids) if standing is None else standing
         self.configurations: list[Configuration] = []
@@ -229,7 +233,7 @@ class Core:
         if now < deadline:
             return
         if now - deadline > self.heartbeat_s:
-            self._forgive_silence(now)
+            self._restart_timers_after_stall(now, now - deadline)
         match role:
             case Leader():
                 replication.on_heartbeat_deadline(self, role, now)
@@ -382,7 +386,7 @@ class Core:
             if role.may_lack:
                 replication.send_entries(self, role)
         if self.durability.is_queued:
-            persist = self.durability.next_write(self._now)
+            persist = self.durability.next_write(self._now, self.pipeline.write_bytes)
             if persist is not None:
                 self._effects.append(persist)
         if self.last_applied < self.commit_index and self.has_more_to_apply:
@@ -512,7 +516,8 @@ class Core:
         leader.may_lack = True
         first_index = self.log.last_index + 1
         self.log.append(entries)
-        self.durability.remember_entries(first_index, entries, self.log.last_digest, configurations)
+        size = self.log.bytes_between(first_index - 1, self.log.last_index)
+        self.durability.remember_entries(first_index, entries, self.log.last_digest, configurations, size=size)
 
     def advance_commit_to(self, index: Index) -> None:
         """Raise the commit index; it never falls (BUG-16)."""
@@ -550,10 +555,10 @@ class Core:
         return "no_leader" if self.leader_id is None else "not_leader"
 
     def _is_overloaded(self, more_entries: int = 0, more_bytes: int = 0) -> bool:
-        last = self.log.last_index
+        last, after = self.log.last_index, min(self.commit_index, self.durability.durable_index)
         return (
-            last - self.commit_index + more_entries >= UNCOMMITTED_ENTRIES
-            or self.log.bytes_between(self.commit_index, last) + more_bytes >= UNCOMMITTED_BYTES
+            last - after + more_entries >= UNCOMMITTED_ENTRIES
+            or self.log.bytes_between(after, last) + more_bytes >= UNCOMMITTED_BYTES
         )
 
     def _apply(self) -> None:
@@ -579,14 +584,29 @@ class Core:
             )
         )
 
-    def _forgive_silence(self, now: float) -> None:
-        """This process stood still, so nobody was silent: let what waits in the sockets be read before anyone is judged."""
+    def _restart_timers_after_stall(self, now: float, late_s: float) -> None:
+        """Let the messages that wait in the sockets be handled before anyone is judged: the process stood still (SIGSTOP, VM).
+
+        Once for each node until it was heard: a machine that starves stands still again and again, and a leader that was cut off
+        there must leave office all the same, a follower whose leader died stand for election.
+        """
+        self.durability.not_counted(late_s)
+        just_before = nextafter(now, 0.0)  # what is heard in this very moment comes after it
         match self.role:
             case Leader():
                 for progress in self.role.progress.values():
-                    progress.heard_at = now
-            case Follower() | PreCandidate() | Candidate():
-                self.role.election_deadline = self.new_election_deadline(now)
+                    if progress.heard_at != progress.forgiven_at:
+                        progress.heard_at = progress.forgiven_at = just_before
+            case Follower():
+                heard_at = self.role.heard_leader_at
+                forgiven_at = self.role.forgiven_at
+                if forgiven_at is None or (heard_at is not None and heard_at > forgiven_at):
+                    self.role.forgiven_at = just_before
+                    self.role.election_deadline = self.new_election_deadline(now)
+            case PreCandidate() | Candidate():
+                if self.role.forgiven_at is None:
+                    self.role.forgiven_at = just_before
+                    self.role.election_deadline = self.new_election_deadline(now)
 
 
 def _born_with(node_id: NodeId, node_ids: tuple[NodeId, ...]) -> Standing:

@@ -7,10 +7,12 @@ A vote, an accepted append, a candidate's own vote and a leader's own match all 
 holds back every message of that term. Nothing else waits, so heartbeats never wait for a disk.
 """
 
+import sys
 from dataclasses import dataclass
 from typing import Final
 
 from bargetrio.raft.effects import Persist, Send
+from bargetrio.raft.log import digest_after
 from bargetrio.raft.messages import AppendReply, Entry, Index, SnapshotMeta, SnapshotReply, VoteReply
 from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
 
@@ -40,7 +42,7 @@ class _Tail:
 class Durability:
     """Collects records, numbers the writes, and holds messages until their write is done."""
 
-    def __init__(self, durable_index: Index) -> None:
+    def __init__(self, durable_index: Index, digest: int = 0) -> None:
         self.durable_index = durable_index
         """The last index whose entry is surely on the disk, as it now stands in the log."""
         self.synced_number = 0
@@ -49,6 +51,10 @@ class Durability:
         self.last_write_s = 0.0
         """How long the last write took."""
         self._queued_number = 1
+        self._queued_bytes = 0
+        """At least the bytes of the commands that are queued."""
+        self._digest = digest
+        """The log's digest at the end of what was handed out to be written."""
         self._in_flight: InFlight | None = None
         self._hard_state: HardState | None = None
         self.hard_state_number = 0
@@ -72,10 +78,24 @@ class Durability:
         self.hard_state_number = self._queued_number
         self.is_queued = True
 
+    @property
+    def in_flight_index(self) -> Index:
+        """The last log index that the write in flight makes durable."""
+        return 0 if self._in_flight is None else self._in_flight.covers
+
+    def not_counted(self, seconds: float) -> None:
+        """The process stood still for so long: the write in flight may have ended long since."""
+        if self._in_flight is not None:
+            self._in_flight.began_at += seconds
+
     def remember_entries(
-        self, first_index: Index, entries: list[Entry], digest: int, configurations: tuple[Index, ...] = ()
+        self, first_index: Index, entries: list[Entry], digest: int, configurations: tuple[Index, ...] = (), *, size: int = 0
     ) -> None:
-        """Queue entries for the log's end, which then has `digest`; `first_index` follows what was queued or written before."""
+        """Queue entries for the log's end, which then has `digest`; `first_index` follows what was queued or written before.
+
+        `size` is that of their commands, in bytes.
+        """
+        self._queued_bytes += size
         if self._log_records and isinstance(tail := self._log_records[-1], _Tail):
             tail.entries.extend(entries)
             tail.digest = digest
@@ -127,34 +147,83 @@ class Durability:
             _keep(self._then, send)
         return True
 
-    def next_write(self, now: float) -> Persist | None:
-        """Return the next write, which begins now, if there is one and none is in flight."""
+    def next_write(self, now: float = 0.0, most_bytes: int = sys.maxsize) -> Persist | None:
+        """Return the next write, which begins now, if there is one and none is in flight.
+
+        It has at most so many bytes of commands, or one command; what is left, and what must wait for that, is in the next one.
+        """
         if self._in_flight is not None or (self._hard_state is None and not self._log_records):
             assert self._in_flight is not None or not self._then
             return None
         records: list[Record] = [] if self._hard_state is None else [self._hard_state]
-        for record in self._log_records:
-            if isinstance(record, _Tail):
-                records.append(
-                    Append(
-                        first_index=record.first_index,
-                        digest=record.digest,
-                        entries=tuple(record.entries),
-                        configurations=record.configurations,
-                    )
-                )
-            else:
-                records.append(record)
-        persist = Persist(self._queued_number, tuple(records), tuple(self._then))
-        self._in_flight = InFlight(self._queued_number, self._queued_covers, now)
+        covers = self._queued_covers
+        if self._queued_bytes <= most_bytes:
+            records += [self._record(record) for record in self._log_records]
+            self._log_records.clear()
+        else:
+            covers = self._take_part(records, most_bytes)
+        then = tuple(self._then)
+        if self._log_records:
+            then = tuple([send for send in self._then if _needed_index(send) <= covers])
+            self._then = [send for send in self._then if _needed_index(send) > covers]
+        else:
+            self._then.clear()
+            self._queued_bytes = 0
+        persist = Persist(self._queued_number, tuple(records), then)
+        self._in_flight = InFlight(self._queued_number, covers, now)
         self._queued_number += 1
         self._hard_state = None
-        self.is_queued = False
-        self._log_records.clear()
-        self._then.clear()
+        self.is_queued = bool(self._log_records)
         return persist
 
-    def persisted(self, number: int, now: float) -> list[Send]:
+    def _record(self, record: Truncate | Install | _Tail) -> Record:
+        """Return what is written of something queued, and note how the log ends then."""
+        if isinstance(record, Install):
+            self._digest = record.snapshot.digest
+            return record
+        self._digest = record.digest
+        if isinstance(record, Truncate):
+            return record
+        return Append(
+            first_index=record.first_index,
+            digest=record.digest,
+            entries=tuple(record.entries),
+            configurations=record.configurations,
+        )
+
+    def _take_part(self, records: list[Record], most_bytes: int) -> Index:
+        """Move what fits from the queue to `records`; return the last index that is durable when they are written."""
+        room, covers = most_bytes, self.durable_index
+        while self._log_records:
+            record = self._log_records[0]
+            if isinstance(record, _Tail):
+                count, digest = 0, self._digest
+                for entry in record.entries:
+                    if len(entry.command) > room and (count or room < most_bytes):
+                        break
+                    room -= len(entry.command)
+                    digest = digest_after(digest, (entry,))
+                    count += 1
+                if not count:
+                    break
+                covers = record.first_index + count - 1
+                own = tuple([index for index in record.configurations if index <= covers])
+                records.append(self._record(_Tail(record.first_index, record.entries[:count], digest, own)))
+                record.configurations = record.configurations[len(own) :]
+                del record.entries[:count]
+                record.first_index += count
+                if record.entries:
+                    break
+                assert digest == record.digest, "the log's digest is that of what is written"
+            else:
+                records.append(self._record(record))
+                covers = record.from_index - 1 if isinstance(record, Truncate) else record.snapshot.last_index
+            self._log_records.pop(0)
+        self._queued_bytes -= most_bytes - room
+        # What a truncation that is still queued cuts is not what the log says.
+        return min([covers, *(record.from_index - 1 for record in self._log_records if isinstance(record, Truncate))])
+
+    def persisted(self, number: int, now: float = 0.0) -> list[Send]:
         """Note that write `number` is on the disk; return what waited for it after it had begun."""
         assert self._in_flight is not None and self._in_flight.number == number, "a write that was not in flight has ended"
         self.last_write_s = self.write_age_s(now)
@@ -193,6 +262,14 @@ def _acknowledges(send: Send) -> bool:
     if isinstance(message, AppendReply):
         return message.success
     return (isinstance(message, VoteReply) and message.granted) or (isinstance(message, SnapshotReply) and message.installed)
+
+
+def _needed_index(send: Send) -> Index:
+    """Return up to which index the log must be durable before this message may leave."""
+    message = send.message
+    if isinstance(message, AppendReply):
+        return message.match_index if message.success else 0
+    return message.last_index if isinstance(message, SnapshotReply) and message.installed else 0
 
 
 def _supersedes(new: Send, old: Send) -> bool:

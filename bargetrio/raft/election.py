@@ -64,15 +64,19 @@ def start_timer(core: "Core", role: Follower | PreCandidate | Candidate, now: fl
 
     A candidate's time and that of who voted for it begin when the vote is on the disk, or an election could never end where a
     sync takes longer than an election timeout. The others' disks are likely to be as slow as this one: two syncs are waited
-    for, a voter's own and the one that it may be at.
+    for, a voter's own and the one that it may be at, or as long as votes took to come in the elections before.
     """
     durability = core.durability
     if not durability.hard_state_is_durable:
         return
     wait_s = core.new_election_deadline(now) - now
     if core.voted_for is not None and durability.hard_state_number == durability.synced_number:
-        wait_s *= max(1.0, 2 * min(durability.last_write_s, SLOWEST_S) / core.election_min_s)
+        expected_s = max(2 * durability.last_write_s, core.vote_wait_s)
+        wait_s *= max(1.0, min(expected_s, 2 * SLOWEST_S) / core.election_min_s)
     role.election_deadline = now + wait_s
+    if isinstance(role, Candidate):
+        core.votes_asked_at = now
+        core.vote_wait_s /= 2  # unless this election's votes take as long
 
 
 def on_pre_vote_request(core: "Core", message: PreVoteRequest, now: float) -> None:
@@ -135,6 +139,7 @@ def on_vote_reply(core: "Core", message: VoteReply, now: float) -> None:
     if not message.granted or message.term != core.current_term:
         return
     core.known_commit = max(core.known_commit, message.commit_index)
+    core.vote_wait_s = max(core.vote_wait_s, now - core.votes_asked_at)
     if isinstance(role, Candidate):
         role.granted.add(message.voter_id)
         _maybe_take_office(core, role.granted, now)

@@ -27,6 +27,8 @@ class Pipeline(Struct, frozen=True, kw_only=True):
     window_appends: int = 64
     window_bytes: int = 8 * 1024 * 1024
     """Appends sent to a follower and not yet answered; heartbeats go on when it is full (BUG-27)."""
+    write_bytes: int = 4 * 1024 * 1024
+    """One write of the log has at most so many bytes of commands, or one command: a disk that returns gets it in parts."""
     far_behind: int = 10_000
     catch_up_entries: int = 1000
     """A follower that lacks more than `far_behind` entries, beside those that are on their way, gets them in appends of so many,
@@ -38,6 +40,10 @@ PIPELINE: Final = Pipeline()
 """What nodes use."""
 
 
+SLOW_WRITE_S: Final = 2.0
+"""A write that runs for longer makes a leader look whether others could lead better."""
+
+
 # -- the leader's side ---------------------------------------------------------------------------------------------------
 
 
@@ -45,6 +51,9 @@ def on_heartbeat_deadline(core: "Core", leader: Leader, now: float) -> None:
     """Step down without a quorum, else tell every follower that we are here (5.2, 6.2)."""
     if not heard_from_quorum(core, leader, now, core.election_max_s):
         reason = f"heard no majority for {round(core.election_max_s * 1000)} ms"
+        core.become_follower(now, term=core.current_term, leader_id=None, reason=reason)
+        return
+    if reason := why_others_lead_better(core, leader, now):
         core.become_follower(now, term=core.current_term, leader_id=None, reason=reason)
         return
     leader.heartbeat_deadline = now + core.heartbeat_s
@@ -57,6 +66,21 @@ def on_heartbeat_deadline(core: "Core", leader: Leader, now: float) -> None:
             snapshots.wait_for_reply(core, peer, progress.transfer)
     if core.seen:
         membership.readmit_replaced(core, now)
+
+
+def why_others_lead_better(core: "Core", leader: Leader, now: float) -> str:
+    """Return "", or in words that this leader's disk hangs while a majority, all of them others, has synced what it waits for.
+
+    They commit without it and can elect one of them. Where their disks are as slow, nothing would be better without it.
+    """
+    age_s = core.durability.write_age_s(now)
+    if age_s <= SLOW_WRITE_S:
+        return ""
+    index = core.durability.in_flight_index
+    holders = [peer for peer, progress in leader.progress.items() if progress.is_counted and progress.match_index >= index]
+    if len(holders) < core.majority:
+        return ""
+    return f"its disk has not ended a write for {age_s:.1f} s, nodes {', '.join(map(str, holders))} have synced entry {index}"
 
 
 def heard_from_quorum(core: "Core", leader: Leader, now: float, within_s: float) -> bool:
@@ -370,7 +394,8 @@ def _take_entries(core: "Core", message: AppendRequest, known: int) -> None:
     indices = message.configurations
     if indices:
         indices = tuple([index for index in indices if index >= first_new])
-    core.durability.remember_entries(first_new, list(new), core.log.last_digest, indices)
+    size = core.log.bytes_between(first_new - 1, core.log.last_index)
+    core.durability.remember_entries(first_new, list(new), core.log.last_digest, indices, size=size)
     if indices:
         membership.on_appended(core, new, first_new, indices)
 

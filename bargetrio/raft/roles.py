@@ -19,11 +19,15 @@ ProgressState = Literal["probe", "replicate", "snapshot"]
 
 @dataclass(slots=True)
 class Follower:
-    """Answers; becomes a pre-candidate when `election_deadline` passes without a leader or a granted vote (5.2)."""
+    """Answers; becomes a pre-candidate when `election_deadline` passes without a leader or a granted vote (5.2).
+
+    `forgiven_at` is when its process last had stood still, and the silence of that time was not counted; so in the other roles.
+    """
 
     election_deadline: float
     leader_id: NodeId | None = None
     heard_leader_at: float | None = None
+    forgiven_at: float | None = None
     told_leader_at: float = float("-inf")
     """When the leader was last told that a long message of its is arriving."""
     name: Literal["follower"] = "follower"
@@ -39,6 +43,7 @@ class PreCandidate:
     election_deadline: float
     granted: set[NodeId] = field(default_factory=set)
     votes: set[NodeId] = field(default_factory=set)
+    forgiven_at: float | None = None
     name: Literal["pre_candidate"] = "pre_candidate"
 
 
@@ -48,6 +53,7 @@ class Candidate:
 
     election_deadline: float
     granted: set[NodeId] = field(default_factory=set)
+    forgiven_at: float | None = None
     name: Literal["candidate"] = "candidate"
 
 
@@ -61,6 +67,7 @@ class Progress:
 
     next_index: Index
     heard_at: float
+    forgiven_at: float | None = None
     match_index: Index = 0
     state: ProgressState = "probe"
     probe_sent: bool = False

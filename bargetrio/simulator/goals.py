@@ -42,6 +42,7 @@ GOALS: Final[dict[str, str]] = {
     "vote_refused_term": "a vote is refused because the term is old",
     "leader_stepped_down_term": "a leader learns of a higher term",
     "leader_stepped_down_quorum": "a leader hears no majority",
+    "leader_stepped_down_disk": "a leader's disk hangs while a majority of the others has synced what it waits for",
     "candidate_follows": "a candidate gives way to a leader of its own term",
     "truncation": "a follower deletes an entry",
     "truncation_of_two": "a follower deletes two entries or more",
@@ -233,7 +234,8 @@ class Goals:
         elif fact.new == "candidate":
             self._stood_at[node_id] = server.local_now
         elif fact.old == "leader":
-            self.hit("leader_stepped_down_quorum" if "majority" in fact.reason else "leader_stepped_down_term")
+            why = "disk" if "its disk" in fact.reason else "quorum" if "majority" in fact.reason else "term"
+            self.hit(f"leader_stepped_down_{why}")
         elif fact.old == "candidate" and fact.new == "pre_candidate":
             self.hit("split_vote")
         elif fact.old == "candidate" and "leads term" in fact.reason:

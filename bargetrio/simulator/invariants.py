@@ -48,6 +48,12 @@ from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
 from bargetrio.simulator.world import World
 from bargetrio.storage.snapshots import read_snapshot, snapshot_name
 
+WEIGHED_EVERY_S: Final = 0.5
+CUT_OFF_S: Final = 6.0
+"""Two election timeouts, the longest pause, and the longest that a message can be late."""
+HANGS_S: Final = 5.0
+"""After 2 s a leader leaves; before it looks, its process may stand still for as long again."""
+
 
 class Invariants:
     """Raises Broken as soon as a rule is."""
@@ -134,6 +140,7 @@ class Invariants:
                 self._check_install(server, before, record)
                 memory.disk_between = [before, disk_after(self.committed, before, [record])]
         memory.disk_if_written = disk_after(self.committed, memory.disk, records)
+        memory.writes_since = server.local_now
 
     def _check_install(self, server: Server, disk: DiskState, record: Install) -> None:
         """What follows a snapshot's last entry in a log may be acknowledged: it stays (Figure 13, 6; BUG-32)."""
@@ -152,6 +159,7 @@ class Invariants:
         memory = self._memory[server.node_id]
         memory.disk = memory.disk_if_written or disk_after(self.committed, memory.disk, records)
         memory.disk_if_written, memory.disk_between = None, []
+        memory.writes_since = -1.0
 
     def recovered(self, server: Server) -> Literal["nothing in flight", "kept", "lost", "vote lost"]:
         """The disk gave back all that was synced, and of the write that was in flight all or nothing; return which."""
@@ -167,6 +175,7 @@ class Invariants:
             had = f"term {memory.disk.term}, vote {memory.disk.voted_for}, {len(memory.disk.digests) - 1} entries"
             got = f"term {found.term}, vote {found.voted_for}, {len(digests) - 1} entries"
             raise Broken("disk remembers", f"node {server.node_id} had synced {had} and recovered {got}")
+        memory.writes_since = -1.0
         fate = fate_of(memory, found)
         memory.disk, memory.disk_if_written, memory.disk_between = found, None, []
         memory.digests = [0]
@@ -317,6 +326,7 @@ class Invariants:
             raise Broken("elected by a majority", f"node {node_id} leads term {term} with the votes of {voters}")
         memory = self._memory[node_id]
         memory.quorum_at = server.local_now
+        memory.elected_at = self._world.now
         memory.match = dict.fromkeys(self._memory, 0)
         index = len(self.committed) - 1
         while index and self.committed[index].in_term >= term:
@@ -389,6 +399,25 @@ class Invariants:
             memory.quorum_at = now
         elif now - memory.quorum_at > 2 * HEARTBEAT_S:
             raise Broken("no quorum, no office", f"node {server.node_id} leads and heard no majority for an election timeout")
+        if self._world.now >= memory.weighed_at:
+            memory.weighed_at = self._world.now + WEIGHED_EVERY_S
+            self._check_usefulness(server, core, memory, now)
+
+    def _check_usefulness(self, server: Server, core: Core, memory: Memory, now: float) -> None:
+        """A leader leaves to whom no majority speaks for long, or whose disk hangs while a majority of the others' do not."""
+        since = self._world.now - CUT_OFF_S
+        told = [each.told.get((server.node_id, core.current_term)) for each in self._memory.values()]
+        if memory.elected_at < since and sum(each is not None and each.at >= since for each in told) + 1 < self.quorum:
+            raise Broken("cut off, no office", f"node {server.node_id} leads, and no majority has spoken to it for {CUT_OFF_S} s")
+        if memory.writes_since >= 0 and now - memory.writes_since > HANGS_S and memory.disk_if_written is not None:
+            last = len(memory.disk_if_written.digests) - 1
+            holders = sum(index >= last for index in memory.match.values())
+            if holders >= self.quorum:
+                seconds = now - memory.writes_since
+                text = (
+                    f"node {server.node_id} leads, its disk hangs for {seconds:.1f} s; {holders} others have synced entry {last}"
+                )
+                raise Broken("a disk that hangs leads nobody", text)
 
     def _check_append_only(self, server: Server, core: Core, memory: Memory) -> None:
         if memory.led is not None and memory.led[0] == core.current_term:

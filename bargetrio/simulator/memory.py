@@ -63,6 +63,10 @@ class Memory:
         self.leads = False
         """As of the fact that is looked at; the core may be further."""
         self.quorum_at = 0.0
+        self.elected_at = self.weighed_at = 0.0
+        """When a leader was elected, and when it was last looked whom it can have heard since, on the world's clock."""
+        self.writes_since = -1.0
+        """When the write in flight began, by the server's own clock; -1 if there is none."""
         self.heard_at = -1e9
         self.told: dict[tuple[NodeId, Term], Told] = {}
         """By leader and term."""

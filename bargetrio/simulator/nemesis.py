@@ -34,6 +34,7 @@ class Nemesis:
         self._tell = tell
         self._burst = burst
         """Has a client send so many writes at once to a node."""
+        self._starves_until = 0.0
         happen = {
             "slow_links": self._slow_link,
             "one_way_cuts": self._cut_one_way,
@@ -46,6 +47,8 @@ class Nemesis:
             "pauses": self._pause,
             "fsync_errors": self._fail_disk,
             "full_disks": self._fill_disk,
+            "hanging_syncs": self._hang,
+            "starvation": self._starve,
             "restart_all": self._restart_all,
             "short_files": self._shorten,
             "backups": self._back_up,
@@ -108,9 +111,9 @@ class Nemesis:
 
     def _strand(self, random: Random) -> None:
         count, seconds = random.randint(5, 30), random.uniform(1, 5)
-        leaders = [server for server in self._servers if server.core is not None and isinstance(server.core.role, Leader)]
-        if leaders:
-            node_id = max(leaders, key=lambda server: server.core.current_term if server.core else 0).node_id
+        leader = self._leader()
+        if leader is not None:
+            node_id = leader.node_id
             self._tell(f"node {node_id} is cut off when {count} writes come")
             self._burst(node_id, count)
             self._cut({link for link in self._links() if node_id in link}, seconds)
@@ -128,6 +131,26 @@ class Nemesis:
         self._for_a_while(random, {link for link in self._links() if (link[0] - link[1]) % count not in (1, count - 1)})
 
     # -- processes -------------------------------------------------------------------------------------------------------
+
+    def _leader(self) -> Server | None:
+        """Return who leads the highest term."""
+        leaders = [server for server in self._servers if server.core is not None and isinstance(server.core.role, Leader)]
+        return max(leaders, key=lambda server: server.core.current_term if server.core else 0, default=None)
+
+    def _starve(self, random: Random) -> None:
+        """A leader's process stands still again and again, longer than a heartbeat; in half of the cases it is cut off, too."""
+        leader, seconds, is_cut = self._leader(), random.uniform(3, 9), random.random() < 0.5
+        if leader is None or self._world.now < self._starves_until:
+            return
+        self._starves_until = self._world.now + seconds
+        self._tell(f"node {leader.node_id} gets hardly any time for {seconds:.1f} s")
+        if is_cut:
+            self._cut({link for link in self._links() if leader.node_id in link}, seconds)
+        moment = self._world.now
+        while moment < min(self._starves_until, self._plan.heal_at):
+            pause_s = random.uniform(0.06, 0.2)
+            self._world.at(moment, leader.pause, pause_s)
+            moment += pause_s + random.uniform(0.001, 0.01)
 
     def _any(self, random: Random) -> Server:
         return random.choice(self._servers)
@@ -206,6 +229,24 @@ class Nemesis:
         self._tell(f"node {server.node_id} is asked for a snapshot")
         server.ask_for_snapshot()
 
+    def _hang(self, random: Random) -> None:
+        """The write in flight, and those that begin meanwhile, end when the disk answers again; a restart makes it."""
+        seconds, is_restarted = random.uniform(0.5, 8), random.random() < 0.3
+        for server in self._servers if random.random() < 0.1 else [self._any_or_leader(random)]:
+            self._tell(f"disk of node {server.node_id} hangs for {seconds:.1f} s")
+            server.disk_hangs_until = self._world.now + seconds
+            if is_restarted:
+                self._world.after(random.uniform(0.5, 1) * seconds, self._restart, random, server)
+
+    def _any_or_leader(self, random: Random) -> Server:
+        leader = self._leader()
+        return leader if leader is not None and random.random() < 0.5 else self._any(random)
+
+    def _restart(self, random: Random, server: Server) -> None:
+        if self._world.now < self._plan.heal_at:
+            server.crash(power=random.random() < 0.5)
+            self._revive_later(random, server)
+
     # -- the end ---------------------------------------------------------------------------------------------------------
 
     def _heal(self) -> None:
@@ -220,6 +261,7 @@ class Nemesis:
                 server.disk_s = (0.0002, 0.002)
             server.save_s = server.piece_s = (0.0002, 0.02)
             server.paused_until = min(server.paused_until, self._world.now)
+            server.disk_hangs_until = 0.0
             self.revive(server)
 
     def heal_disks(self) -> None:

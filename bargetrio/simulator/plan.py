@@ -3,7 +3,7 @@
 from random import Random
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from bargetrio.raft.replication import Pipeline
 from bargetrio.raft.snapshots import SnapshotPolicy
@@ -46,6 +46,8 @@ LINK_KINDS: Final[dict[Kind, str]] = {
 """Drawn after everything else, so that what a seed draws of the older kinds is what it was."""
 DISK_KINDS: Final[dict[Kind, str]] = {
     "late_syncs": "syncs take up to 1.8 s, three longest election timeouts, on one node, some or all, also after the healing",
+    "hanging_syncs": "a sync hangs for up to 8 s, on one node or on all, or until the node is started again",
+    "starvation": "a leader's process gets hardly any time: it stands still for 60 to 200 ms again and again, cut off or not",
 }
 """Drawn after those."""
 LATER_KINDS: Final = {**LINK_KINDS, **DISK_KINDS}
@@ -131,6 +133,7 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
     disk_s = (0.0002, slow if "slow_disks" in kinds else 0.002)
     late_disks = _late_disks(random, nodes)
     late = late_disks if "late_syncs" in kinds else {}
+    pipeline = structs.replace(pipeline, write_bytes=random.choice((100, 1000, 10_000)))
     return Plan(
         nodes=nodes,
         drawn=tuple(on),

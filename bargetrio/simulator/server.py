@@ -61,7 +61,7 @@ class Server:
         *("_policy", "_post", "_random", "_rare", "_rate", "_requests", "_segment_bytes", "_snapshots", "_steps_done"),
         *("_stores_made", "_timer_at", "_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives"),
         *("node_id", "node_ids", "paused_until", "piece_s", "reads_open", "save_s", "store", "was_damaged", "writes_open"),
-        *("_has_unsent", "_pipeline", "chunk_bytes", "readable"),
+        *("_has_unsent", "_pipeline", "chunk_bytes", "disk_hangs_until", "readable"),
     )
 
     def __init__(
@@ -84,6 +84,8 @@ class Server:
         self._first_turns: list[float] = []
         """When each peer's reader gets its first turn after the pause."""
         self.disk_s = plan.disk_s[node_id]
+        self.disk_hangs_until = 0.0
+        """Until then no write ends."""
         self.save_s, self.piece_s = plan.save_s[node_id], plan.piece_s[node_id]
         self.was_damaged = ""
         self.reads_open = self.writes_open = 0
@@ -556,8 +558,9 @@ class Server:
     def _end_write(self, life: int, persist: Persist) -> None:
         if life != self.lives or self._log is None:
             return
-        if self._world.now < self.paused_until:  # the whole process stands still, its threads too
-            self._world.at(self.paused_until, self._end_write, life, persist)
+        until = max(self.paused_until, self.disk_hangs_until)
+        if self._world.now < until:  # the whole process stands still, its threads too, or the disk does
+            self._world.at(min(until, self._world.now + 0.5), self._end_write, life, persist)  # it may heal before
             return
         self._in_flight = None
         failure: OSError | None = None

@@ -129,6 +129,7 @@ def _sizes(nodes: Mapping[int, NodeGauges]) -> Iterable[Metric]:
         ("keys", "barge_keys", "Keys in the node's store."),
         ("log_entries", "barge_log_entries", "Entries in the node's log."),
         ("log_bytes", "barge_log_bytes", "Bytes of their commands."),
+        ("oldest_write_s", "barge_oldest_write_seconds", "For how long the write of the log that is in flight has run."),
         ("proposals_pending", "barge_proposals_pending", "Writes that the leader has proposed and not yet applied."),
         (
             "client_connections",

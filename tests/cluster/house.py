@@ -67,9 +67,9 @@ class House:
         return Node(settings, disk=disk, sink=self.sink_of(node_id), link_faults=self.link_faults, network=network)
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator["House"]:
-        """Start everything; end it when the test leaves."""
-        with trio.fail_after(30):
+    async def open(self, within_s: float = 30) -> AsyncIterator["House"]:
+        """Start everything; end it when the test leaves, after so many seconds at the latest."""
+        with trio.fail_after(within_s):
             async with trio.open_nursery() as nursery:
                 forwarder = Forwarder(
                     cluster="barge",

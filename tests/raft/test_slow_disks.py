@@ -2,11 +2,13 @@
 
 import pytest
 
-from bargetrio.raft.messages import PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
+from bargetrio.raft.messages import AppendReply, Message, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
+from bargetrio.raft.records import Append, Truncate
+from bargetrio.raft.replication import Pipeline
 from bargetrio.raft.roles import DISK_DECIDES
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.seed import Seed
-from tests.raft.cores import Bench, append, candidate, follower
+from tests.raft.cores import Bench, acknowledge, append, candidate, entries, follower, leader
 
 
 def stands(**options: object) -> Bench:
@@ -128,3 +130,129 @@ def elected(seed: Seed, within_s: float) -> int:
             if core is not None and core.role.name == "leader" and core.log.term(core.commit_index) == core.current_term:
                 return server.node_id
     raise AssertionError(f"nobody was elected within {within_s} s")
+
+
+def role_of(node: Bench) -> str:
+    return node.core.role.name
+
+
+def hung_leader(**options: object) -> Bench:
+    """A leader with an entry on its way to its disk."""
+    node = leader(**options)
+    node.core.propose("a", entries("1")[0].command, node.now)
+    return node.perform()
+
+
+def heartbeats(node: Bench, seconds: float, hearing: tuple[int, ...], match_index: int) -> None:
+    """Let time pass while these followers answer each heartbeat."""
+    end = node.now + seconds
+    while node.now < end:
+        node.tick(0.05)
+        for peer in hearing:
+            if node.core.role.name == "leader":
+                acknowledge(node, peer, match_index)
+
+
+def test_a_leader_whose_disk_hangs_leaves_when_a_majority_of_the_others_has_synced_its_write() -> None:
+    """They commit without it, and one of them leads better; it says why, and does not stand before its disk answers."""
+    node = hung_leader()
+    heartbeats(node, 1.9, (1, 2), node.core.log.last_index)
+    assert role_of(node) == "leader"
+    heartbeats(node, 0.3, (1, 2), node.core.log.last_index)
+    assert role_of(node) == "follower"
+    reason = getattr(node.told("role_changed")[-1], "reason")  # noqa: B009  # the fact's kind says that it has one
+    assert reason.startswith("its disk has not ended a write for 2.")
+    assert reason.endswith("nodes 1, 2 have synced entry 2")
+    node.tick(10)
+    assert role_of(node) == "follower"
+
+
+def test_a_leader_whose_disk_hangs_stays_where_the_others_are_as_slow() -> None:
+    """One other that has it, or two that have not, are no reason: nobody would commit more without it."""
+    for hearing, behind in (((1,), 0), ((1, 2), 1)):
+        node = hung_leader()
+        acknowledge(node, hearing[0], node.core.log.last_index)
+        heartbeats(node, 5, hearing, node.core.log.last_index - behind)
+        assert node.core.role.name == "leader"
+
+
+def test_what_the_own_disk_has_not_counts_as_overload(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others commit, the own disk hangs: what is kept unwritten in memory is bounded, and more is refused."""
+    monkeypatch.setattr("bargetrio.raft.core.UNCOMMITTED_ENTRIES", 10)
+    node = leader()
+    for number in range(12):
+        node.core.propose(number, entries("1")[0].command, node.now)
+        node.perform()
+        for peer in (1, 2):
+            acknowledge(node, peer, node.core.log.last_index)
+    assert [node.ended[number] for number in range(12)] == ["applied"] * 10 + ["overloaded"] * 2
+    node.sync()
+    node.core.propose("later", entries("1")[0].command, node.now)
+    node.perform()
+    assert "later" not in node.ended
+
+
+def test_a_disk_that_returns_gets_what_waited_in_parts() -> None:
+    """No line of the log holds more than some bytes of commands, nor is anything told before its own part is on the disk."""
+    node = follower()
+    node.core.pipeline = Pipeline(write_bytes=100)
+    node.step(append(log="1")).step(append(prev=(1, 1), log="1 1 1 1 1 1 1 1 1"))
+    node.step(append(term=2, leader_id=2, prev=(8, 1), log="2 2"))
+    (first,) = node.writes
+    assert sent_matches(node.take_sent()) == []
+    whole: list[int] = []
+    while node.writes:
+        persist = node.writes.pop(0)
+        for record in persist.records:
+            match record:
+                case Append():
+                    assert sum(len(entry.command) for entry in record.entries) <= 100
+                    whole += [entry.term for entry in record.entries]
+                case Truncate():
+                    del whole[record.from_index - 1 :]
+                    assert record.digest
+                case _:
+                    pass
+        assert all(match <= len(whole) for match in sent_matches([(send.to, send.message) for send in persist.then]))
+        node.core.persisted(persist.number, node.now)
+        node.perform()
+        assert node.core.durability.durable_index <= min(len(whole), node.core.log.last_index)
+    assert first.number == 1
+    assert whole == [1] * 8 + [2, 2]
+    assert node.core.durability.durable_index == 10
+
+
+def sent_matches(sent: list[tuple[int, Message]]) -> list[int]:
+    return [message.match_index for _, message in sent if isinstance(message, AppendReply) and message.success]
+
+
+def test_a_starved_leader_that_was_cut_off_leaves_office() -> None:
+    """6.2: its process stands still again and again; that excuses the others' silence once, until they are heard."""
+    node = leader()
+    for _ in range(20):
+        node.now += 0.15
+        node.core.tick(node.now)
+        node.perform()
+    assert node.core.role.name != "leader"
+
+
+def test_a_starved_leader_that_hears_its_followers_stays() -> None:
+    """The same, with answers in between."""
+    node = leader()
+    for _ in range(20):
+        node.now += 0.9
+        node.core.tick(node.now)
+        node.perform()
+        acknowledge(node, 1, node.core.log.last_index)
+    assert node.core.role.name == "leader"
+
+
+def test_a_starved_follower_whose_leader_died_stands() -> None:
+    """5.2: so it is with its own timer."""
+    node = follower()
+    node.step(append()).sync()
+    for _ in range(3):
+        node.now += 0.9
+        node.core.tick(node.now)
+        node.perform()
+    assert node.core.role.name == "pre_candidate"

@@ -138,3 +138,23 @@ def election_timer_runs_during_the_sync(patches: Patches) -> None:
     patches.set(Core, "become_pre_candidate", become_pre_candidate)
     patches.set(election, "on_vote_request", on_vote_request)
     patches.set(election, "waits_for_disk", lambda core, now: False)
+
+
+@breaks("the silence of a process that stood still is forgiven once, not again and again", "6.2")
+def silence_forgiven_for_ever(patches: Patches) -> None:
+    old = Core._restart_timers_after_stall
+
+    def restart(self: Core, now: float, late_s: float) -> None:
+        old(self, now, late_s)
+        if isinstance(self.role, Leader):
+            for progress in self.role.progress.values():
+                progress.heard_at = now
+        else:
+            self.role.election_deadline = self.new_election_deadline(now)
+
+    patches.set(Core, "_restart_timers_after_stall", restart)
+
+
+@breaks("a leader whose disk hangs leaves office when a majority of the others has synced what it waits for", "6.2, 10.2.1")
+def leader_stays_though_its_disk_hangs(patches: Patches) -> None:
+    patches.set(replication, "why_others_lead_better", lambda core, leader, now: "")
