@@ -99,6 +99,8 @@ class Daemon:
         self._network = SocketNetwork()
         self._hub = make_hub()
         self._notifier = Notifier()
+        self._had_terminal = _has_terminal()
+        self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._supervisor = self._make_supervisor()
         self._debug_log = DebugLog(Path("log.html"), self._recorder, self._look) if debug else None
         self._event_file = self._open_events(events_file)
@@ -107,7 +109,7 @@ class Daemon:
         """Serve until told to stop."""
         sock = self._bind()
         try:
-            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._obey, signals, nursery)
                     await self._start(nursery, sock)
@@ -147,11 +149,25 @@ class Daemon:
         self._print_places()
 
     async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
-        """Stop at the first signal, in the middle of a recovery too."""
+        """Stop at SIGINT or SIGTERM, in the middle of a recovery too; SIGHUP reopens the file of events.
+
+        SIGHUP stops us, too, where it tells that the terminal we were started from has gone, unless nohup let it be ignored.
+        """
         async for number in signals:
+            if number == signal.SIGHUP and (self._ignores_hangup or not self._had_terminal or _has_terminal()):
+                self._reopen_events()
+                continue
             console.say(f"stopping ({signal.Signals(number).name})")
             self._stop(nursery)
             return
+
+    def _reopen_events(self) -> None:
+        if self._event_file is None:
+            return
+        try:
+            self._event_file.reopen()
+        except OSError as problem:
+            log.error("the file of events can't be opened anew: %s; the old one is written on", problem.strerror)
 
     def _stop(self, nursery: trio.Nursery) -> None:
         """Storage first; then everything else, which gets so long and no longer."""
@@ -343,3 +359,12 @@ async def caged(name: str, work: Callable[[], Awaitable[None]]) -> None:
         except Exception as problem:
             log.error("%s failed: %s: %s", name, type(problem).__name__, problem)
         await trio.sleep(AGAIN_S)
+
+
+def _has_terminal() -> bool:
+    """Return whether this process has a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
+    except OSError:
+        return False
+    return True
