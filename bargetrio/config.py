@@ -3,6 +3,7 @@
 import difflib
 import ipaddress
 import os
+import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,10 @@ import yaml
 from msgspec import Struct
 
 from bargetrio.files import configured_path
-from bargetrio.protocol.addresses import parse_address
+from bargetrio.placement import Bound, binding_problems, folder_problem
+from bargetrio.protocol.addresses import is_wildcard, parse_address, same_place
 from bargetrio.protocol.limits import MAX_INT
+from bargetrio.protocol.secrets import TOKEN_BYTES, secret_of, token_of
 
 
 class ConfigurationError(Exception):
@@ -76,9 +79,25 @@ class Configuration(Struct, frozen=True, kw_only=True):
         return api
 
     def check_runnable(self, node_ids: list[int] | None) -> None:
-        """Raise ConfigurationError unless a daemon can run these nodes (all, if None)."""
-        if node_ids is None:
-            return
+        """Raise ConfigurationError unless a daemon on this machine, of this user, can run these nodes (all, if None)."""
+        if node_ids is not None:
+            self._check_chosen(node_ids)
+        problems = [*self._folder_problems(node_ids), *self._binding_problems(node_ids)]
+        if problems:
+            raise ConfigurationError("\n".join(f"{self.path}: {problem}" for problem in problems))
+
+    def _folder_problems(self, node_ids: list[int] | None) -> list[str]:
+        """Return why the nodes' folders can't be used."""
+        folders = [self.data_dir / f"node-{node.id}" for node in self.nodes if node_ids is None or node.id in node_ids]
+        return list(dict.fromkeys(f"data_dir: {problem}" for problem in map(folder_problem, folders) if problem))
+
+    def _binding_problems(self, node_ids: list[int] | None) -> list[str]:
+        """Return why a daemon of these nodes can't listen where it should."""
+        chosen = [node for node in self.nodes if node_ids is None or node.id in node_ids]
+        places = [Bound("the API", self.api_of(node_ids)), *(Bound(f"node {node.id}", node.listen) for node in chosen)]
+        return binding_problems(places)
+
+    def _check_chosen(self, node_ids: list[int]) -> None:
         known = [node.id for node in self.nodes]
         for node_id in node_ids:
             if node_id not in known:
@@ -90,6 +109,10 @@ class Configuration(Struct, frozen=True, kw_only=True):
             raise ConfigurationError("--node names the same node twice")
 
 
+_BARE_IPV6: Final = re.compile(r"[\s:,{]\[[0-9A-Fa-f.%]*:[0-9A-Fa-f:.%]*\]:\d")
+_QUOTED: Final = 'an IPv6 address needs quotes in YAML: "[::1]:8101"'
+_DECIMAL: Final = re.compile(r"[+-]?(0|[1-9][0-9_]{0,23})")
+"""YAML 1.1 takes 010 for 8, and 1:30 for 90: neither is taken here."""
 TOP_KEYS: Final = (
     *("cluster", "api", "data_dir", "timing", "snapshots", "nodes", "allowed_hosts", "api_token_file", "peer_secret_file"),
 )
@@ -102,13 +125,14 @@ MOST_BYTES: Final = 256 * 1024
 def load(path: Path, *, for_client: bool = False) -> Configuration:
     """Read and check the file; raise ConfigurationError that lists every mistake. A client needs no peer secret."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except FileNotFoundError:
         raise ConfigurationError(f"there is no {path}; name one with --config PATH") from None
     except OSError as problem:
         raise ConfigurationError(f"{path} can't be read: {problem.strerror}") from None
     if len(data) > MOST_BYTES:
-        raise ConfigurationError(f"{path} has {len(data)} bytes; a configuration has at most {MOST_BYTES}")
+        raise ConfigurationError(f"{path} has more than the {MOST_BYTES} bytes that a configuration may have")
     try:
         text = data.decode()
     except UnicodeDecodeError as problem:
@@ -171,7 +195,10 @@ class _Reader:
                     raise self._error()
             return yaml.compose(self._text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as problem:
-            self._complain(problem.problem_mark or problem.context_mark, f"this is not YAML: {problem.problem}")
+            mark = problem.problem_mark or problem.context_mark
+            near = "\n".join(self._lines[max(0, mark.line - 1) : mark.line + 1]) if mark is not None else ""
+            hint = f"; {_QUOTED}" if _BARE_IPV6.search(near) else ""
+            self._complain(mark, f"this is not YAML: {problem.problem}{hint}")
         except (yaml.YAMLError, RecursionError) as problem:
             self._complain(None, f"this is not YAML: {problem}")
         raise self._error()
@@ -198,34 +225,34 @@ class _Reader:
             return ()
         found: list[NodeConfiguration] = []
         ids: dict[object, int] = {}
-        places: dict[str, str] = {}
+        places: dict[tuple[str, int], str] = {}
         for item in node.value:
             if not isinstance(item, yaml.MappingNode):
                 self._complain(item.start_mark, "a node is a mapping: {id: 0, address: 127.0.0.1:8101}")
                 continue
             fields = self._fields(item, NODE_KEYS)
             node_id = self._int_of(fields.get("id"), item, "id", 0, MAX_INT)
-            address = self._text_of(fields.get("address"), item, "address", parse_address)
+            address = self._text_of(fields.get("address"), item, "address", _to_be_dialled)
             listen = self._text_of(fields["listen"], item, "listen", parse_address) if "listen" in fields else address
-            api = self._text_of(fields["api"], item, "api", parse_address) if "api" in fields else None
+            api = self._text_of(fields["api"], item, "api", _to_be_dialled) if "api" in fields else None
             if node_id is not None:
                 if node_id in ids:
                     self._complain(fields["id"].start_mark, f"id {node_id} is taken, in line {ids[node_id]}")
                 ids.setdefault(node_id, item.start_mark.line + 1)
-            for name, value in {"address": address, "listen": listen, "api": api}.items():
-                if value is None or (name == "listen" and "listen" not in fields):
+            for name, value in {"address": address, "api": api}.items():
+                if value is None:
                     continue
-                owner = f"line {item.start_mark.line + 1}"
-                if places.get(value, owner) != owner or (name != "listen" and value in places):
-                    self._complain(fields[name].start_mark, f"{name} {value} is taken, in {places[value]}")
-                places.setdefault(value, owner)
+                place = same_place(value)
+                if place in places:
+                    self._complain(fields[name].start_mark, f"{name} {value} is taken, in {places[place]}")
+                places.setdefault(place, f"line {item.start_mark.line + 1}")
             if node_id is not None and address is not None and listen is not None:
                 found.append(NodeConfiguration(id=node_id, address=address, listen=listen, api=api))
         return tuple(found)
 
     def _api(self, node: Any, root: Any, nodes: tuple[NodeConfiguration, ...]) -> str:
         api = self._text_of(node, root, "api", parse_address)
-        if api is not None and any(api in (other.address, other.listen) for other in nodes):
+        if api is not None and any(same_place(api) in map(same_place, (other.address, other.listen)) for other in nodes):
             self._complain(node.start_mark, f"api {api} is the address of a node")
         return api or ""
 
@@ -284,7 +311,7 @@ class _Reader:
         if not isinstance(node, yaml.SequenceNode):
             self._complain(node.start_mark, "allowed_hosts is a list of host or host:port")
             return ()
-        return tuple(self._text_of(item, item, "allowed_hosts", _not_empty) or "" for item in node.value)
+        return tuple(self._text_of(item, item, "allowed_hosts", _check_host) or "" for item in node.value)
 
     def _secret(self, node: Any, name: str) -> bytes | None:
         if node is None:
@@ -294,16 +321,19 @@ class _Reader:
             return None
         path = Path(os.environ.get("CREDENTIALS_DIRECTORY") or self._path.parent) / configured_path(value)
         try:
-            secret = path.read_bytes().strip()
-            mode = stat.S_IMODE(path.stat().st_mode)
+            with path.open("rb") as file:
+                data = file.read(TOKEN_BYTES + 1)
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         except OSError as problem:
             self._complain(node.start_mark, f"{name}: {path} can't be read: {problem.strerror}")
             return None
-        if not secret:
-            self._complain(node.start_mark, f"{name}: {path} is empty")
-        elif mode & 0o007:
+        if mode & 0o007:
             self._complain(node.start_mark, f"{name}: everybody can read {path}; chmod 600 it")
-        return secret
+        try:
+            return token_of(data) if name == "api_token_file" else secret_of(data)
+        except ValueError as problem:
+            self._complain(node.start_mark, f"{name}: {path} {problem}")
+            return None
 
     def _check_exposure(
         self,
@@ -330,7 +360,8 @@ class _Reader:
             self._complain(parent.start_mark, f"{name} is missing")
             return None
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
-            self._complain(node.start_mark, f"{name} is text, not {_kind(node)}")
+            hint = f"; {_QUOTED}" if isinstance(node, yaml.SequenceNode) and name in ("address", "listen", "api") else ""
+            self._complain(node.start_mark, f"{name} is text, not {_kind(node)}{hint}")
             return None
         try:
             check(node.value)
@@ -344,7 +375,7 @@ class _Reader:
             self._complain(parent.start_mark, f"{name} is missing")
             return None
         value: int | None = None
-        if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int" and len(node.value) < 25:
+        if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int" and _DECIMAL.fullmatch(node.value):
             try:
                 value = int(node.value)
             except ValueError:
@@ -387,9 +418,23 @@ def _cluster_name(text: str) -> None:
         raise ValueError("1 to 64 letters, digits, '-', '_' or '.'")
 
 
-def _not_empty(text: str) -> None:
-    if not text:
-        raise ValueError("it is empty")
+def _to_be_dialled(text: str) -> None:
+    if is_wildcard(text):
+        raise ValueError(f"{text} means every interface, and others must dial this: name an address; `listen` may be {text}")
+
+
+def _check_host(text: str) -> None:
+    """What a Host header can be: a name or an address, with a port or without."""
+    if "*" in text:
+        raise ValueError(f"{text!r}: there are no patterns; name each host")
+    if not text.isascii():
+        try:
+            sent = text.encode("idna").decode()
+        except UnicodeError:
+            sent = "xn--..."
+        raise ValueError(f"{text!r}: browsers send it in ASCII, as {sent!r}")
+    has_port = ":" in text.rpartition("]")[2]
+    parse_address(text if has_port else f"{text}:80")
 
 
 def _kind(node: Any) -> str:

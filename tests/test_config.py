@@ -1,10 +1,15 @@
 """configuration.yml: what is taken, and how every mistake is told."""
 
+import re
 from pathlib import Path
 
+import click
 import pytest
 
+from bargetrio.cli.shared import Place
 from bargetrio.config import Configuration, ConfigurationError, NodeConfiguration, Snapshots, Timing, load
+from bargetrio.protocol.addresses import to_dial
+from tests.client.run import barge
 
 GOOD = """\
 cluster: barge
@@ -161,3 +166,150 @@ def test_one_node_per_host_needs_an_api_everywhere(tmp_path: Path) -> None:
     assert (configuration.api_of(None), configuration.api_of([1])) == ("127.0.0.1:8100", "127.0.0.1:8112")
     with pytest.raises(ConfigurationError, match="missing at 1"):
         loaded(tmp_path, GOOD.replace(", api: 127.0.0.1:8112", "")).check_runnable([0])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        # addresses
+        ("127.0.0.1:8102", "0.0.0.0:8102", "means every interface"),
+        ("127.0.0.1:8102", "'[::]:8102'", "means every interface"),
+        ("127.0.0.1:8102", "'[::ffff:0.0.0.0]:8102'", "means every interface"),
+        ("api: 127.0.0.1:8112", "api: 0.0.0.0:8112", "means every interface"),
+        ("127.0.0.1:8102", "[::1]:8102", 'needs quotes in YAML: "[::1]:8101"'),
+        ("api: 127.0.0.1:8100", "api: [::1]:8100", 'needs quotes in YAML: "[::1]:8101"'),
+        ("127.0.0.1:8102", "[127.0.0.1, 8102]", 'needs quotes in YAML: "[::1]:8101"'),
+        ("api: 127.0.0.1:8100", "api: https://barge.example:8100", "without https://; Barge speaks plain HTTP"),
+        ("api: 127.0.0.1:8100", "api: http://127.0.0.1:8100", "write host:port, without http://"),
+        ("api: 127.0.0.1:8100", "api: 127.0.0.1:8100/", "nothing follows it"),
+        ("127.0.0.1:8102", "127.0.0.1:0", "from 1 to 65535"),
+        ("127.0.0.1:8102", "127.0.0.1:65536", "from 1 to 65535"),
+        ("127.0.0.1:8102", "256.0.0.1:8102", "'256.0.0.1' is no IPv4 address"),
+        ("127.0.0.1:8102", "127.1:8102", "is no IPv4 address"),
+        ("127.0.0.1:8102", "'0:8102'", "is no IPv4 address"),
+        ("127.0.0.1:8102", "'[::g]:8102'", "is no IPv6 address"),
+        ("127.0.0.1:8102", "a..b:8102", "has no usable host"),
+        ("127.0.0.1:8102", f"{'x' * 64}:8102", "has no usable host"),
+        ("127.0.0.1:8102", "$HOST:8102", "has no usable host"),
+        ("127.0.0.1:8102", "localhost:8101", "localhost:8101 is taken, in line 6"),
+        ("127.0.0.1:8102", "127.0.0.1:08101", "127.0.0.1:08101 is taken, in line 6"),
+        ("127.0.0.1:8112", "127.0.0.1:8101", "127.0.0.1:8101 is taken, in line 6"),
+        ("api: 127.0.0.1:8100", "api: localhost:8101", "is the address of a node"),
+        # paths
+        ("data_dir: data", "data_dir: ~nobody-of-that-name/x", "there is no user 'nobody-of-that-name'"),
+        ("data_dir: data", "data_dir: $HOME/barge", "variables are not expanded"),
+        ("data_dir: data", "data_dir: file:///var/barge", "is a URL, not a path"),
+        ("data_dir: data", 'data_dir: "a\\0b"', "holds a control character"),
+        ("data_dir: data", 'data_dir: "a\\nb"', "holds a control character"),
+        ("data_dir: data", 'data_dir: ""', "it is empty"),
+        ("data_dir: data", "data_dir: data\napi_token_file: .", "Is a directory"),
+        # numbers
+        ("heartbeat_ms: 50", "heartbeat_ms: 050", "heartbeat_ms is a whole number"),
+        ("heartbeat_ms: 50", "heartbeat_ms: 1:30", "heartbeat_ms is a whole number"),
+        ("heartbeat_ms: 50", "heartbeat_ms: 0x32", "heartbeat_ms is a whole number"),
+        ("[300, 600]", "[300, 300]", "must be below"),
+        ("request_timeout_ms: 5000", "request_timeout_ms: 5", "from 100"),
+        # hosts
+        ("data_dir: data", "data_dir: data\nallowed_hosts: ['*.example']", "there are no patterns"),
+        ("data_dir: data", "data_dir: data\nallowed_hosts: ['https://barge.example']", "without https://"),
+        ("data_dir: data", "data_dir: data\nallowed_hosts: ['barge.example/']", "has no usable host"),
+        ("data_dir: data", "data_dir: data\nallowed_hosts: ['barge.example:99999']", "from 1 to 65535"),
+        ("data_dir: data", "data_dir: data\nallowed_hosts: ['::1']", "stands in brackets"),
+        ("data_dir: data", "data_dir: data\nallowed_hosts: ['bärge.example']", "xn--brge-loa.example"),
+    ],
+)
+def test_what_can_never_work_is_not_right(tmp_path: Path, old: str, new: str, says: str) -> None:
+    """Of every key: what would pass, and then could not be dialled, bound, found, read or sent."""
+    assert says in told(tmp_path, GOOD.replace(old, new, 1))
+
+
+def test_what_may_work_is_right(tmp_path: Path) -> None:
+    """Names, IPv6, wildcards to be bound, hosts that may be asked."""
+    secrets = "api_token_file: secret\npeer_secret_file: secret\n"
+    (tmp_path / "secret").write_text("s3cret")
+    (tmp_path / "secret").chmod(0o600)
+    for old, new in (
+        ("127.0.0.1:8102", "barge_2.example.:8102, listen: 0.0.0.0:8102"),
+        ("127.0.0.1:8102", "'[fe80::1%eth0]:8102', listen: '[::]:8102'"),
+        ("127.0.0.1:8102", "bärge.example:8102"),
+        ("api: 127.0.0.1:8100", "api: 0.0.0.0:8100"),
+        ("data_dir: data", "data_dir: data\nallowed_hosts: [barge.example, 'barge.example:443', '[2001:db8::1]', 10.0.0.1]"),
+    ):
+        loaded(tmp_path, GOOD.replace(old, new, 1) + secrets)
+
+
+def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Case 39: everywhere a path is taken."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "secret").write_text("s3cret")
+    (tmp_path / "home" / "secret").chmod(0o600)
+    files = "api_token_file: ~/secret\npeer_secret_file: ~/secret\n"
+    configuration = loaded(tmp_path, GOOD.replace("data_dir: data", "data_dir: ~/barge") + files)
+    assert configuration.data_dir == tmp_path / "home" / "barge"
+    assert (configuration.api_token, configuration.peer_secret) == (b"s3cret", b"s3cret")
+    assert loaded(tmp_path, GOOD.replace("data_dir: data", "data_dir: ./~")).data_dir == tmp_path / "~"
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"TOPSECRET\nTOPSECRET2\n", "has more than one line"),
+        (b"TOPSECRET\r\nTOPSECRET2", "has more than one line"),
+        (b"TOP\tSECRET", "printable ASCII"),
+        ("TOPSECRETÜ".encode(), "printable ASCII"),
+        (b"\xef\xbb\xbfTOPSECRET", "printable ASCII"),
+        (b"TOPSECRET\0", "printable ASCII"),
+        (b" \r\n\t ", "is empty"),
+        (b"", "is empty"),
+        (b"TOPSECRET" * 500, "more than 4096 bytes"),
+    ],
+)
+def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(tmp_path: Path, data: bytes, says: str) -> None:
+    """Case 35: in the configuration and on the command line."""
+    (tmp_path / "token").write_bytes(data)
+    (tmp_path / "token").chmod(0o600)
+    text = told(tmp_path, GOOD + "api_token_file: token\n")
+    assert says in text
+    with pytest.raises(click.UsageError, match=says) as raised:
+        Place(None, ("127.0.0.1:1",), str(tmp_path / "token"), None).client()
+    assert "TOPSECRET" not in text + str(raised.value)
+    (tmp_path / "token").write_bytes(b"  TOPSECRET \r\n")
+    assert loaded(tmp_path, GOOD + "api_token_file: token\n").api_token == b"TOPSECRET"
+
+
+def test_a_clients_configuration_dials_loopback_where_the_api_is_a_wildcard() -> None:
+    """Q5: to bind is one thing, to dial another."""
+    assert (to_dial("0.0.0.0:8100"), to_dial("[::]:8100"), to_dial("a:1")) == ("127.0.0.1:8100", "[::1]:8100", "a:1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("127.0.0.1:8102,", "127.0.0.1:8102, listen: 127.0.0.1:8101,", "node 1 and node 0 would both listen on 127.0.0.1:8101"),
+        ("127.0.0.1:8102,", "127.0.0.1:8102, listen: 0.0.0.0:8100,", "node 1 and the API would both listen on 0.0.0.0:8100"),
+        ("127.0.0.1:8102,", "127.0.0.1:8102, listen: '[::]:8101',", "node 1 and node 0 would both listen on [::]:8101"),
+        ("127.0.0.1:8102,", "127.0.0.1:8102, listen: 192.0.2.1:8102,", "this machine has no such address"),
+        ("127.0.0.1:8102,", "127.0.0.1:8102, listen: barge.invalid:8102,", "the name 'barge.invalid' does not resolve"),
+        ("data_dir: data", "data_dir: file", "file is no folder"),
+        ("data_dir: data", "data_dir: file/below", "file is no folder"),
+        ("data_dir: data", "data_dir: link", "link is a symbolic link to nothing"),
+        ("data_dir: data", f"data_dir: {'x' * 256}", "File name too long"),
+        ("data_dir: data", "data_dir: half", "node-1 is no folder"),
+    ],
+)
+def test_check_and_serve_give_the_same_verdict(tmp_path: Path, old: str, new: str, says: str) -> None:
+    """On what only this machine can know; a port that is in use just now is none of it."""
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("gone")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "node-1").touch()
+    (tmp_path / "secret").write_text("s3cret")
+    (tmp_path / "secret").chmod(0o600)
+    text = GOOD.replace(old, new, 1) + "peer_secret_file: secret\n"
+    with pytest.raises(ConfigurationError, match=says.replace("[::]", r"\[::\]")):
+        loaded(tmp_path, text).check_runnable(None)
+    for command in (("config", "check"), ("serve",)):
+        result = barge(tmp_path, *command)
+        assert (result.returncode, result.stdout) == (2, b""), (command, result)
+        assert re.search(says.replace("[::]", r"\[::\]"), result.stderr.decode()), (command, result)

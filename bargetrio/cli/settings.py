@@ -5,7 +5,9 @@ import os
 import click
 
 from bargetrio import console
-from bargetrio.cli.shared import ENDPOINTS, TOKEN_FILE, Output, config_option, json_bytes, load_configuration
+from bargetrio.cli.shared import ENDPOINTS, TOKEN_FILE, Output, config_option, fail, json_bytes, load_configuration
+
+ONE_PER_HOST = "(for one node per host: config check --node ID; what clients read of the file: config check --client)"
 
 
 @click.group()
@@ -19,9 +21,18 @@ _for_client = click.option("--client", "for_client", is_flag=True, help="As a cl
 @config.command()
 @config_option
 @_for_client
-def check(config_path: str, for_client: bool) -> None:
-    """Say whether the file is right, or everything that is wrong with it."""
+@click.option("--node", "node_ids", type=int, multiple=True, help="For `serve --node` (may repeat).")
+def check(config_path: str, for_client: bool, node_ids: tuple[int, ...]) -> None:
+    """Say whether `serve` can run with this file, on this machine and as this user, or everything that is wrong with it."""
+    from bargetrio.config import ConfigurationError
+
     found = load_configuration(config_path, for_client=for_client)
+    if not for_client:
+        try:
+            found.check_runnable(list(node_ids) or None)
+        except ConfigurationError as problem:
+            hint = "" if node_ids or any(node.api is None for node in found.nodes) else f"\n{ONE_PER_HOST}"
+            fail(f"{problem}{hint}", 2)
     many = "1 node" if len(found.nodes) == 1 else f"{len(found.nodes)} nodes"
     console.say(f"{config_path} is right: cluster {found.cluster}, {many}, page and REST at {found.api}")
 

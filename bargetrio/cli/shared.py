@@ -62,6 +62,7 @@ class Place(NamedTuple):
         `hurry_s` is the longest wait of a client that only helps, as Tab does.
         """
         from bargetrio.client.client import Client
+        from bargetrio.protocol.addresses import to_dial
 
         endpoints = self._endpoints()
         configuration = None if endpoints and self.config_path is None else load_configuration(self._path(), for_client=True)
@@ -72,7 +73,7 @@ class Place(NamedTuple):
         apis = endpoints
         if not apis:
             assert configuration is not None
-            apis = [configuration.api, *(node.api for node in nodes if node.api is not None)]
+            apis = [to_dial(configuration.api), *(node.api for node in nodes if node.api is not None)]
         return Client(
             [] if endpoints else [node.address for node in nodes],
             cluster="barge" if configuration is None else configuration.cluster,
@@ -100,7 +101,7 @@ class Place(NamedTuple):
             given, where = (os.environ.get(ENDPOINTS, ""),), f"${ENDPOINTS}"
         found: list[str] = []
         for text in (part.strip() for item in given for part in item.replace(",", " ").split()):
-            address = text.removeprefix("http://").rstrip("/")
+            address = (text[len("http://") :] if text.lower().startswith("http://") else text).rstrip("/")
             try:
                 parse_address(address)
             except ValueError as problem:
@@ -114,13 +115,15 @@ class Place(NamedTuple):
         path = self.token_file or os.environ.get(TOKEN_FILE)
         if not path:
             return None if configuration is None else configuration.api_token
+        from bargetrio.protocol.secrets import TOKEN_BYTES, token_of
+
         try:
-            token = Path(expanded(path)).read_bytes().strip()
+            with open(expanded(path), "rb") as file:
+                return token_of(file.read(TOKEN_BYTES + 1))
         except OSError as problem:
             raise click.UsageError(f"the token's file {path}: {problem.strerror}") from None
-        if not token:
-            raise click.UsageError(f"the token's file {path} is empty")
-        return token
+        except ValueError as problem:
+            raise click.UsageError(f"the token's file {path} {problem}") from None
 
 
 class WrongConfiguration(click.ClickException):

@@ -1,17 +1,84 @@
 """Addresses as people write them: "127.0.0.1:8101", "[::1]:8101", "barge-1.example:8101"."""
 
+import re
+
+_NAME = re.compile(r"(?=.{1,253}\.?$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*\.?")
+
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Return (host, port); raise ValueError saying what is wrong."""
+    """Return (host, port); raise ValueError saying what is wrong.
+
+    Whether the host resolves is not known, but it could: a numeric one is an IP address, a name has the form of one.
+    """
+    scheme, separator, _ = text.partition("://")
+    if separator:
+        secure = "; Barge speaks plain HTTP, put a proxy in front of it for TLS" if scheme.lower() == "https" else ""
+        raise ValueError(f"{text!r}: write host:port, without {scheme}://{secure}")
     host, colon, port_text = text.rpartition(":")
     if not colon or not host:
         raise ValueError(f"{text!r} is not host:port")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
+        _check_number(host, text, 6)
     elif ":" in host:
         raise ValueError(f"{text!r}: an IPv6 address stands in brackets, [::1]:8101")
-    if not host or any(character.isspace() or not character.isprintable() for character in host):
-        raise ValueError(f"{text!r} has no usable host")
-    if not (port_text.isascii() and port_text.isdigit()) or not 1 <= int(port_text) <= 65535:
-        raise ValueError(f"{text!r}: the port is a number from 1 to 65535")
+    elif host.strip("0123456789.") == "" or host[:2].lower() == "0x":
+        _check_number(host, text, 4)
+    else:
+        _check_name(host, text)
+    if not (port_text.isascii() and port_text.isdigit() and len(port_text) < 6) or not 1 <= int(port_text) <= 65535:
+        raise ValueError(f"{text!r}: the port is a number from 1 to 65535, and nothing follows it")
     return host, int(port_text)
+
+
+def same_place(address: str) -> tuple[str, int]:
+    """Return an address such that two that mean the same socket of a machine are equal; raise ValueError."""
+    import ipaddress
+
+    host, port = parse_address(address)
+    host = host.lower().rstrip(".")
+    try:
+        return str(ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)), port
+    except ValueError:
+        return host, port
+
+
+def is_wildcard(address: str) -> bool:
+    """Return whether it means every interface: an address to bind, and none to dial. Raise ValueError."""
+    import ipaddress
+
+    host, _ = parse_address(address)
+    try:
+        found = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if found.version == 6 else None
+    return found.is_unspecified or (mapped is not None and mapped.is_unspecified)
+
+
+def to_dial(address: str) -> str:
+    """Return what a client on the same machine dials to reach what listens there; raise ValueError."""
+    if not is_wildcard(address):
+        return address
+    host, port = parse_address(address)
+    return f"[::1]:{port}" if ":" in host else f"127.0.0.1:{port}"
+
+
+def _check_number(host: str, text: str, version: int) -> None:
+    import ipaddress
+
+    try:
+        is_right = ipaddress.ip_address(host).version == version
+    except ValueError:
+        is_right = False
+    if not is_right:
+        raise ValueError(f"{text!r}: {host!r} is no IPv{version} address")
+
+
+def _check_name(host: str, text: str) -> None:
+    try:
+        name = host if host.isascii() else host.encode("idna").decode("ascii")
+    except UnicodeError:
+        name = ""
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"{text!r} has no usable host")

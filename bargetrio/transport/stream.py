@@ -258,4 +258,7 @@ _AddressInfo = tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, 
 
 
 async def _resolve(host: str, port: int) -> list[_AddressInfo]:
-    return list(await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    try:
+        return list(await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except socket.gaierror as problem:
+        raise OSError(problem.errno, f"the name {host!r} does not resolve: {problem.strerror}") from None

@@ -34,7 +34,10 @@ FULL: Final = (
 
 def bind(host: str, port: int) -> socket.socket:
     """Return a listening socket; raise OSError that names the address."""
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    except socket.gaierror as problem:
+        raise OSError(problem.errno, f"the name {host!r} does not resolve: {problem.strerror}") from None
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
