@@ -140,7 +140,9 @@ class _Session:
             return
         request = parcel.requests[place]
         try:
-            answer = (_DECODE[type(request)] if envelope.ok else _decode_error)(line)
+            answer: Any = (_DECODE[type(request)] if envelope.ok else _decode_error)(line)
+            if envelope.ok and not isinstance(request, List) and answer.key != request.key:
+                raise msgspec.DecodeError(f"it is about {answer.key[:80]!r}, not {request.key[:80]!r}")
         except msgspec.DecodeError as problem:
             code: ErrorCode = "outcome_unknown" if isinstance(request, (Put, Delete)) else "bad_request"
             answer = ErrorAnswer.of(envelope.id, BargeError(code, f"the node's answer can't be read: {problem}"))

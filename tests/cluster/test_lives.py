@@ -1,0 +1,174 @@
+"""A node is killed while its disk is at work: nothing of the old life touches the new one, and no descriptor changes hands."""
+
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import ClassVar
+from unittest.mock import Mock
+
+import pytest
+import trio
+
+from bargetrio.node import persister
+from bargetrio.raft.messages import VoteReply
+from bargetrio.storage.real_disk import RealDisk, RealFile
+from tests.cluster.house import House
+
+
+class HangingSync:
+    """The kernel at work on a descriptor, until the test lets it end; notes a descriptor that is not that file's any more."""
+
+    hangs = threading.Event()
+    is_free = threading.Event()
+    syncs = 0
+    complaints: ClassVar[list[str]] = []
+
+    def __init__(self) -> None:
+        self.eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.is_busy = False
+        self._descriptor = self._inode = -1
+
+    def begin(self, descriptor: int) -> None:
+        assert not self.is_busy
+        self._descriptor, self._inode, self.is_busy = descriptor, os.fstat(descriptor).st_ino, True
+        if self.hangs.is_set():
+            HangingSync.syncs += 1
+        else:
+            os.eventfd_write(self.eventfd, 1)
+
+    def end(self) -> OSError | None:
+        if self.hangs.is_set():
+            assert self.is_free.wait(20)
+        try:
+            if os.fstat(self._descriptor).st_ino != self._inode:
+                self.complaints.append(f"descriptor {self._descriptor} is another file's")
+        except OSError as problem:
+            self.complaints.append(f"descriptor {self._descriptor}: {problem}")
+        self.is_busy = False
+        with suppress(BlockingIOError):
+            os.eventfd_read(self.eventfd)
+        return None
+
+    def close(self) -> None:
+        if self.is_busy:
+            self.end()
+        os.close(self.eventfd)
+
+
+async def test_a_sync_that_runs_over_a_kill_keeps_its_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel syncs a number: given back too early, it would be a file of somebody else's that is synced, or none."""
+    HangingSync.hangs.clear()
+    HangingSync.is_free.clear()
+    HangingSync.complaints.clear()
+    monkeypatch.setattr(persister, "make_kernel_sync", HangingSync)
+    house = House(tmp_path)
+    async with house.open(), trio.open_nursery() as nursery:
+        leader = await house.leader()
+        await house.put("before", "1")
+        victim = (leader + 1) % 3
+        HangingSync.syncs = 0
+        HangingSync.hangs.set()
+        try:
+            with trio.move_on_after(0.3):
+                await house.put("during", "2")
+            assert HangingSync.syncs >= 2
+            answer = await house.supervisor.kill(victim)
+            assert answer.state == "killed"
+            revived = trio.Event()
+
+            async def revive() -> None:
+                await house.supervisor.revive(victim)
+                revived.set()
+
+            nursery.start_soon(revive)
+            others = [os.open(os.devnull, os.O_RDONLY) for _ in range(50)]
+            await trio.sleep(0.3)
+            assert not revived.is_set()
+        finally:
+            HangingSync.is_free.set()
+            HangingSync.hangs.clear()
+        await revived.wait()
+        for other in others:
+            os.close(other)
+        assert HangingSync.complaints == []
+        for node_id in house.addresses:  # a sync that hung has rung for nobody
+            await house.supervisor.kill(node_id)
+            await house.supervisor.revive(node_id)
+        await house.put("after", "3")
+        assert (await house.get("before"), await house.get("after")) == ("1", "3")
+        assert HangingSync.complaints == []
+
+
+class SlowSnapshots(RealDisk):
+    """A disk on which the file of a snapshot is not made until the test says so."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.is_asked = threading.Event()
+        self.is_free = threading.Event()
+        self.touched_at: list[str] = []
+
+    def open(self, path: str, *, create: bool = False) -> RealFile:
+        if create and "snap" in path:
+            self.is_asked.set()
+            assert self.is_free.wait(20)
+            self.touched_at.append(path)
+        return super().open(path, create=create)
+
+
+async def test_a_snapshot_that_is_saved_over_a_kill_ends_with_its_life(tmp_path: Path) -> None:
+    """The new life waits until the old one's thread has left the folder; what it left half done is cleared away."""
+    house = House(tmp_path)
+    disks: dict[int, list[SlowSnapshots]] = {}
+
+    def make(node_id: int) -> SlowSnapshots:
+        disks.setdefault(node_id, []).append(SlowSnapshots(tmp_path / f"node-{node_id}"))
+        return disks[node_id][-1]
+
+    house.disk_of = make
+    async with house.open(), trio.open_nursery() as nursery:
+        victim = (await house.leader() + 1) % 3
+        for number in range(20):
+            await house.put(f"k{number}", str(number))
+        node = house.supervisor._slots[victim]._node
+        node._driver.ask_for_snapshot()  # type: ignore[union-attr]
+        old = disks[victim][0]
+        try:
+            await house.until(old.is_asked.is_set)
+            assert (await house.supervisor.kill(victim)).state == "killed"
+            states: list[str] = []
+
+            async def revive() -> None:
+                states.append((await house.supervisor.revive(victim)).state)
+
+            nursery.start_soon(revive)
+            await trio.sleep(0.3)
+            assert states == [] and len(disks[victim]) == 1
+        finally:
+            old.is_free.set()
+        await house.until(lambda: bool(states))
+        touched = list(old.touched_at)
+        new = disks[victim][-1]
+        new.is_free.set()
+        node = house.supervisor._slots[victim]._node
+        node._driver.ask_for_snapshot()  # type: ignore[union-attr]
+        await house.until(lambda: house.supervisor.local_views()[victim].snapshot_index >= 20)  # type: ignore[operator]
+        assert old.touched_at == touched
+        await house.put("after", "x")
+        await house.until(lambda: node.store.get("after") is not None)  # type: ignore[union-attr]
+        snapshots = [path.name for path in (tmp_path / f"node-{victim}").rglob("*snap*") if path.is_file()]
+        assert len(snapshots) == 1, snapshots
+
+
+async def test_a_dead_node_sends_nothing_though_a_piece_was_being_read_for_it(tmp_path: Path) -> None:
+    """The thread that read it comes back after the kill, with something to send."""
+    house = House(tmp_path)
+    node = house.make_node(0)
+    link = node._links[1] = Mock()
+    message = VoteReply(term=1, voter_id=0, granted=True)
+    node._post(1, message)
+    node.fence()
+    node._post(1, message)
+    link.post.assert_called_once_with(message)
+    link.abort.assert_called_once_with()
