@@ -59,6 +59,15 @@ class Outgoing:
         if self.on_room is not None and len(self.unsent) < ROOM_BYTES:
             self.on_room()
 
+    def drop_lines(self) -> int:
+        """Forget what waits behind the line that is on its way out; return how many lines that were."""
+        begun = self.unsent.find(b"\n") + 1
+        if not begun:
+            return 0
+        count = self.unsent.count(b"\n", begun)
+        del self.unsent[begun:]
+        return count
+
     def drop(self) -> None:
         """The connection is closed: nothing waits any more."""
         self.unsent.clear()

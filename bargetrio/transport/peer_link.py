@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from bargetrio.raft.messages import Message, NodeId, encode_message, is_bulk
+from bargetrio.raft.messages import Message, NodeId, Term, encode_message, is_bulk
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Greeted, Identity, Refused, say_hello
 from bargetrio.transport.stream import Broken, Connection, Network
@@ -66,6 +66,8 @@ class PeerLink:
         self._figures = figures
         self._connection: Connection | None = None
         self._nursery: trio.Nursery | None = None
+        self._term: Term = 0
+        """The highest that anything was sent in."""
 
     @property
     def has_unsent(self) -> bool:
@@ -75,9 +77,13 @@ class PeerLink:
     def post(self, message: Message) -> None:
         """Send the message now, later if a fault delays it, or never."""
         connection = self._connection
-        if connection is None or self._has_no_room(connection.unsent_bytes, message):
+        if connection is None or (connection.unsent_bytes > UNSENT_BYTES and self._has_no_room(connection, message)):
             self._figures.lost_messages += 1
             return
+        if message.term > self._term:
+            # What an earlier term had to say is worth nothing now; a deposed leader's vote would wait behind megabytes of it.
+            self._term = message.term
+            self._figures.lost_messages += connection.outgoing.drop_lines()
         delay_s = self._faults.verdict(self._identity.node_id, self.peer_id)
         if delay_s is None:
             self._figures.lost_messages += 1
@@ -91,9 +97,9 @@ class PeerLink:
             connection.post(line)
 
     @staticmethod
-    def _has_no_room(unsent_bytes: int, message: Message) -> bool:
+    def _has_no_room(connection: Connection, message: Message) -> bool:
         """What is long must not keep out what is short: without heartbeats and votes there is no leader."""
-        return unsent_bytes > UNSENT_BYTES and (is_bulk(message) or unsent_bytes > UNSENT_BYTES + SMALL_BYTES)
+        return is_bulk(message) or connection.unsent_bytes > UNSENT_BYTES + SMALL_BYTES
 
     async def run(self) -> None:
         """Keep the link up until cancelled."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from bargetrio.raft.messages import VoteReply
+from bargetrio.raft.messages import VoteReply, encode_message
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.outgoing import Outgoing
 from bargetrio.transport.peer_link import SMALL_BYTES, UNSENT_BYTES, PeerLink
@@ -98,6 +98,43 @@ def test_what_is_long_does_not_keep_out_what_is_short() -> None:
         taken.append(len(line.posted))
     assert taken == [3, 2, 0]
     assert traffic.lost_messages == 4
+
+
+class NarrowLine(Line):
+    """Takes 40 bytes, and then nothing more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken = bytearray()
+        self.outgoing = Outgoing(self._take)
+
+    @property
+    def unsent_bytes(self) -> int:  # type: ignore[override]  # of the others it never changes
+        return len(self.outgoing)
+
+    def post(self, data: bytes) -> None:
+        self.outgoing.post(data)
+
+    def _take(self, data: bytes | memoryview) -> int:
+        count = min(len(data), 40 - len(self.taken))
+        if not count:
+            raise BlockingIOError
+        self.taken += data[:count]
+        return count
+
+
+def test_what_an_earlier_term_had_to_say_does_not_keep_a_vote_waiting() -> None:
+    """OWN-37: a deposed leader has megabytes of entries in a slow link; the line that has begun ends whole."""
+    line = NarrowLine()
+    traffic = SimpleNamespace(sent_messages=0, sent_bytes=0, lost_messages=0, link_failures=0)
+    link = link_over(line, LinkFaults(), traffic, lambda: None)
+    link._connection = line
+    first, vote = append(log="1 1"), VoteReply(term=2, voter_id=0, granted=True)
+    for message in (first, append(log="1"), append(), vote, append(term=2)):
+        link.post(message)
+    waiting = encode_message(first)[40:] + encode_message(vote) + encode_message(append(term=2))
+    assert (bytes(line.taken), bytes(line.outgoing.unsent)) == (encode_message(first)[:40], waiting)
+    assert traffic.lost_messages == 2
 
 
 @pytest.mark.parametrize("delay_ms", [0, 50])
