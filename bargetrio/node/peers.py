@@ -1,6 +1,7 @@
 """A peer's connection: lines become checked messages; the first that is none, or is another's, ends it."""
 
 from collections.abc import Callable
+from typing import Final
 
 import trio
 
@@ -12,6 +13,9 @@ from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.stream import Connection
 
+LONG_BYTES: Final = 1024
+"""Heartbeats, votes and answers are shorter: that one of them comes in two parts is no sign of entries or a piece."""
+
 
 class BadMessage(Exception):
     """A peer's line that is no message, or another node's: its connection must be closed."""
@@ -20,8 +24,8 @@ class BadMessage(Exception):
 class PeerSession:
     """One peer that dialled us. `take` gets its messages, for the pass that follows.
 
-    `bytes_came` is called with its id when bytes came that end no line: a long message is arriving. `refusal` says why the store
-    that this connection began with does not count any more, "" if it does: asked before anything is taken, for stores change.
+    `bytes_came` is called with its id when bytes came of a line that is LONG_BYTES long and has not ended. `refusal` says why the
+    store of this connection counts no more, "" if it does: asked before anything is taken, for stores change.
     """
 
     def __init__(
@@ -46,7 +50,7 @@ class PeerSession:
             lines = greeted.reader.feed(data)
             if lines:
                 self._take(lines)
-            elif not self._refusal():
+            elif greeted.reader.pending_bytes >= LONG_BYTES and not self._refusal():
                 self._bytes_came(self._peer_id)
 
         self._take(greeted.lines)

@@ -25,6 +25,8 @@ AboutPeer = Callable[[NodeId], None]
 
 BYTES_COME_S: Final = 0.02
 """How often the receiver of a long message is told that bytes of it have come."""
+LONG_BYTES: Final = 1024
+"""After so many bytes it is a long one (node/peers.py)."""
 REDIAL_S: Final = 0.05
 """How long it takes until a link that was cut is up again."""
 LONG_S: Final = 0.6
@@ -187,8 +189,9 @@ class Network:
         end = self._world.now + seconds
         if seconds > LONG_S:
             self._hit("narrow_long_message")
-        if seconds > BYTES_COME_S:
-            self._world.after(BYTES_COME_S, self._bytes_come, link, link.connection, end)
+        first_s = max(BYTES_COME_S, LONG_BYTES / link.bytes_s)
+        if seconds > first_s:
+            self._world.after(first_s, self._bytes_come, link, link.connection, end)
         self._world.at(end, self._has_left, link, link.connection)
 
     def _bytes_come(self, link: Link, connection: int, end: float) -> None:

@@ -56,6 +56,7 @@ KINDS.update(LATER_KINDS)
 
 STACK_KINDS: Final = (
     *("loss", "delay", "one_way_cuts", "partitions", "broken_connections", "crashes", "kills", "disks", "restart_all", "pauses"),
+    "narrow_links",
 )
 """The kinds of ring 2; a connection keeps its order, so nothing is repeated or overtaken inside one."""
 

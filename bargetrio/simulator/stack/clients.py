@@ -47,6 +47,8 @@ class Client:
         self, number: int, supervisor: Supervisor, app: App, random: Random, history: list[Operation], ledger: Ledger
     ) -> None:
         self._number = number
+        self.large_values = False
+        """Whether one of ten values has 5 to 50 kB."""
         self._process = number
         self._supervisor = supervisor
         self._app = app
@@ -82,6 +84,8 @@ class Client:
             return Get(id=0, key=key)
         self._writes += 1
         value = f"{self._number}.{self._writes}"
+        if self.large_values and self._random.random() < 0.1:
+            value += " " + "x" * self._random.randint(5_000, 50_000)
         last = self._known.get(key, 0)
         if what < 0.7:
             return Put(id=0, key=key, value=value)

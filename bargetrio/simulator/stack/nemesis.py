@@ -40,6 +40,7 @@ class Nemesis:
             "restart_all": self._restart_all,
             "pauses": self._pause,
             "broken_connections": self._break_connections,
+            "narrow_links": self._narrow,
         }
         links = [kind for kind in self._stack.kinds if kind in ("loss", "delay", "one_way_cuts", "partitions")]
         others = [kind for kind in self._stack.kinds if kind in happen]
@@ -129,6 +130,12 @@ class Nemesis:
         until = trio.current_time() + random.uniform(0.1, 2.0)
         for node_id in list(self._stack.addresses) if random.random() < 0.1 else [random.choice(list(self._stack.addresses))]:
             self._stack.work[node_id].still_until = until
+
+    async def _narrow(self, random: Random, app: App) -> None:
+        """All connections have a bandwidth for a while."""
+        self._stack.network.narrow(is_narrow=True)
+        await trio.sleep(random.uniform(0.5, 3.0))
+        self._stack.network.narrow(is_narrow=False)
 
     async def _break_connections(self, random: Random, app: App) -> None:
         for _ in range(random.randint(1, 4)):

@@ -18,6 +18,10 @@ from bargetrio.transport.stream import Broken, Connection, Listener
 Address = tuple[str, int]
 LARGE_WINDOW: Final = 4 * 1024 * 1024
 SMALL_WINDOW: Final = (2_000, 60_000)
+NARROW_WINDOW: Final = 20_000
+"""What a connection with a bandwidth takes that nobody has read: the rest waits at the sender."""
+NARROW_S: Final = 0.02
+"""Bytes of a connection with a bandwidth arrive as often."""
 
 
 class MemoryConnection:
@@ -29,6 +33,8 @@ class MemoryConnection:
         self.dies_after: int | None = None
         """So many more bytes arrive here, then both ends are reset."""
         self.last_arrival = 0.0
+        self.bytes_s = network.bandwidth()
+        """What arrives here in a second at most, 0 if that has no bound."""
         self.outgoing = Outgoing(self._take)
         self._network = network
         self._window = network.window()
@@ -148,13 +154,17 @@ class MemoryConnection:
         """Take any part of it, as a socket's send does."""
         if self._is_reset:
             raise ConnectionResetError(errno.ECONNRESET, "reset")
-        room = min(len(data), self._window - self._under_way)
+        bytes_s = self.other.bytes_s
+        room = min(len(data), (NARROW_WINDOW if bytes_s else self._window) - self._under_way)
         if room <= 0:
             raise BlockingIOError
         count = self._network.share_of(room)
         self._under_way += count
         for piece in self._network.pieces(bytes(data[:count])):
-            self._network.fly(self.other, self.other.arrive, piece)
+            if bytes_s:
+                self._network.trickle(self.other, piece)
+            else:
+                self._network.fly(self.other, self.other.arrive, piece)
         return count
 
     def _shut(self) -> None:
@@ -212,6 +222,7 @@ class MemoryNetwork:
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._planned = 0
         self._bell = trio.Event()
+        self._is_narrow = False
 
     async def listen(self, host: str, port: int) -> Listener:
         """Bind."""
@@ -252,6 +263,16 @@ class MemoryNetwork:
             connection.dies_after = self._random.choice((0, 1, self._random.randint(1, 300), self._random.randint(1, 5000)))
             connection.arrive(b"")
 
+    def narrow(self, *, is_narrow: bool) -> None:
+        """Give all connections a bandwidth, those dialled from now on, too; or take it from them."""
+        self._is_narrow = is_narrow
+        for connection in self._open:
+            connection.bytes_s = self.bandwidth()
+
+    def bandwidth(self) -> float:
+        """Return what a connection carries in a second: 0.1 to 100 Mbit/s while all are narrow, else 0."""
+        return float(12_500 * 1000 ** self._random.random()) if self._is_narrow else 0.0
+
     def window(self) -> int:
         """Return how many bytes a connection takes that nobody has read."""
         return self._random.randint(*SMALL_WINDOW) if self._random.random() < 0.1 else LARGE_WINDOW
@@ -272,6 +293,13 @@ class MemoryNetwork:
             return [data]
         place = self._random.randrange(1, len(data))
         return [data[:place], data[place:]]
+
+    def trickle(self, to: MemoryConnection, data: bytes) -> None:
+        """Have the bytes arrive in small parts, as fast as the connection carries them."""
+        part = max(1, int(to.bytes_s * NARROW_S))
+        for place in range(0, len(data), part):
+            to.last_arrival = max(trio.current_time(), to.last_arrival) + len(data[place : place + part]) / to.bytes_s
+            self.fly(to, to.arrive, data[place : place + part])
 
     def fly(self, to: MemoryConnection, action: Callable[..., None], *arguments: Any) -> None:
         """Do it at the other end, after all that was sent there before."""

@@ -198,6 +198,8 @@ class Stack:
             Client(number, self.supervisor, app, self.random(f"client {number}"), self.history, self.ledger)
             for number in range(CLIENTS)
         ]
+        for client in clients:
+            client.large_values = "narrow_links" in self.kinds
         writer = BulkWriter(app, self.random("bulk"), self.ledger)
         links = {node_id: NodeLink(address, "stack", self.network, nursery) for node_id, address in self.addresses.items()}
         reader = Reader(
