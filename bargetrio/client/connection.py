@@ -108,10 +108,14 @@ class Connection:
 
 
 def checked(request: Request, answer: A) -> A:
-    """Return the answer; raise ValueError if it is another request's: of another key, or of keys that were not asked for."""
+    """Return the answer; raise ValueError if it is another request's, of another key or of keys that were not asked for, or
+    if it tells a write an index that no entry has.
+    """
     if isinstance(answer, (PutAnswer, GetAnswer, DeleteAnswer)):
         if isinstance(request, List) or answer.key != request.key:
             raise ValueError(f"it is about the key {answer.key!r}")
+        if isinstance(answer, (PutAnswer, DeleteAnswer)) and (answer.index < 1 or answer.term < 0):
+            raise ValueError(f"there is no entry {answer.index} of term {answer.term}")
     elif isinstance(request, List):
         items = getattr(answer, "items", [])
         for item in items[:1] + items[-1:]:

@@ -108,4 +108,6 @@ def _fields(request: Request, reply: Reply) -> dict[str, Any]:
     found = msgspec.json.decode(reply.data)
     if not isinstance(found, dict):
         raise ValueError("its answer is no object")
+    if isinstance(request, Get) and found.get("index") == 0:
+        raise ValueError("a key that is not there is 404")
     return {**found, "created": reply.status == 201} if isinstance(request, Put) else found
