@@ -54,11 +54,15 @@ def test_a_variable_names_a_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 def test_tools_are_looked_for_in_one_place() -> None:
     """A test with a rule of its own would be skipped in CI, or fail where there is nothing but Python; CI has what is listed."""
     for path in TESTS.rglob("*.py"):
+        if path.name in ("tools.py", "test_tools.py"):
+            continue
         text = path.read_text()
-        if path.name not in ("tools.py", "test_tools.py"):
-            assert "shutil.which" not in text and "importorskip" not in text, path.name
+        assert "shutil.which" not in text and "importorskip" not in text, path.name
         for named in re.findall(r'(?:mark\.needs|\bneed)\("([^"]+)"\)', text):
             assert named in tools.TOOLS, (path.name, named)
+        for program in re.findall(r'(?:run|Popen)\(\s*\["([a-z][\w-]*)"', text):
+            tool = {"umount": "mount"}.get(program, program)
+            assert f'needs("{tool}")' in text or f'need("{tool}")' in text, f"{path.name} runs {program} and does not say so"
     installed = (TESTS.parent / ".ci" / "run").read_text()
     assert f"{tools.REQUIRE}=1" in installed
     for tool, (_, how) in tools.TOOLS.items():

@@ -18,6 +18,7 @@ TOOLS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
         ("chromium", "chromium-browser", "google-chrome", "/usr/bin/chromium"),
         "apt-get install chromium; or name one in CHROMIUM",
     ),
+    "mount": (("mount",), "apt-get install mount"),
     "systemd-analyze": (("systemd-analyze",), "apt-get install systemd"),
     "zsh": (("zsh",), "apt-get install zsh"),
 }

@@ -110,7 +110,7 @@ class Result(NamedTuple):
 
 def run(folder: Path, *arguments: str, redirect: str = "", more: dict[str, str] | None = None) -> Result:
     """Run it with `redirect` as a shell does it; return its exit code and what came through the pipes."""
-    command = ["sh", "-c", f'exec "$0" -m bargetrio "$@" {redirect}', sys.executable, *arguments]
+    command = ["/bin/sh", "-c", f'exec "$0" -m bargetrio "$@" {redirect}', sys.executable, *arguments]
     env = environment(**(more or {}))
     result = subprocess.run(command, input=SCRIPT, capture_output=True, timeout=60, check=False, cwd=folder, env=env)
     return Result(result.returncode, result.stdout, result.stderr)
@@ -246,7 +246,7 @@ def test_the_prompt_works_at_a_terminal_of_another_encoding(place: Daemon) -> No
 def test_a_daemon_goes_on_whose_output_cannot_be_written(tmp_path: Path, redirect: str) -> None:
     """Case 27: from the start, and later; a reader that has stopped reading holds nobody up."""
     daemon = Daemon(write_configuration(tmp_path, 3))
-    command = ["sh", "-c", f'"$0" -m bargetrio serve --config configuration.yml {redirect}', sys.executable]
+    command = ["/bin/sh", "-c", f'"$0" -m bargetrio serve --config configuration.yml {redirect}', sys.executable]
     process = subprocess.Popen(
         command,
         cwd=tmp_path,

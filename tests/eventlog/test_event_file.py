@@ -20,6 +20,7 @@ from bargetrio.eventlog.event import NodeCrashed, NodeKilled
 from bargetrio.eventlog.jsonl import EventFile, read_events
 from bargetrio.eventlog.recorder import Recorder
 from tests.stories.daemon import Daemon, write_configuration
+from tests.tools import need
 
 
 def test_a_half_line_is_cut_before_the_next_life_writes(tmp_path: Path) -> None:
@@ -167,6 +168,7 @@ async def test_the_record_leaves_room_for_the_logs(
 @contextmanager
 def tmpfs(folder: Path, size: str) -> Iterator[Path]:
     """Mount a small one; needs root, and leave to mount."""
+    need("mount")
     folder.mkdir()
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=False, capture_output=True, text=True

@@ -101,6 +101,7 @@ def test_a_save_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Sign
     assert (tmp_path / "b.snap").read_bytes() == backup(3)
 
 
+@pytest.mark.needs("bash")
 def test_a_full_local_disk_is_called_so(tmp_path: Path) -> None:
     """Case 19: 7, as nothing is wrong with the daemon, and no write may have happened."""
     with daemon_with(backup(5)) as (api, go_on):

@@ -48,7 +48,7 @@ def _start(daemon: Daemon) -> None:
     serve = [sys.executable, "-m", "bargetrio", "serve", "--config", str(daemon.configuration)]
     with daemon.output.open("a") as output:
         daemon.process = subprocess.Popen(
-            ["sh", "-c", f'ulimit -n {LIMIT} && exec "$@"', "sh", *serve],
+            ["/bin/sh", "-c", f'ulimit -n {LIMIT} && exec "$@"', "sh", *serve],
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
