@@ -395,7 +395,10 @@ def tell_demotion(core: "Core", peer: NodeId, progress: Progress) -> None:
         index = progress.next_index - 1
     else:
         index = progress.match_index
-    core.send(peer, Demotion(term=core.current_term, leader_id=core.node_id, cause=progress.demotion, index=index))
+    configuration = core.configuration
+    store = "" if configuration is None else configuration.stores[peer]
+    cause = progress.demotion
+    core.send(peer, Demotion(term=core.current_term, leader_id=core.node_id, cause=cause, index=index, store=store))
 
 
 def on_log_differs(core: "Core", message: LogDiffers, now: float) -> None:
@@ -430,6 +433,8 @@ def on_demotion(core: "Core", message: Demotion, now: float) -> None:
     if message.term < core.current_term:
         return
     replication.follow(core, message.term, message.leader_id, now)
+    if message.store not in ("", core.standing.store):
+        return  # it is about the disk that this node had before
     if message.cause == "differs":
         raise ConsensusViolation(f"the log differs from the majority's at or before entry {message.index}")
     if core.is_demoted or core.standing.origin == REPLACED or core.log.last_index >= message.index:

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from bargetrio.raft.standing import Configuration, Standing
+from bargetrio.raft.standing import Configuration, Standing, StoreId
 from bargetrio.raft.values import MAX_INT as MAX_INT
 from bargetrio.raft.values import NO_OP as NO_OP
 from bargetrio.raft.values import Command as Command
@@ -191,13 +191,15 @@ class Demotion(Struct, frozen=True, kw_only=True, tag_field="type", tag="demotio
     """A leader tells a follower that it is not counted any more, and why.
 
     differs: a majority holds the leader's log, the follower's is another up to `index`: it must stop. lost: it had acknowledged
-    entries up to `index` and does not hold them: its disk counts as replaced.
+    entries up to `index` and does not hold them: its disk counts as replaced. `store` is the follower's that this is about: a
+    node that has got another one meanwhile is not meant.
     """
 
     term: Term
     leader_id: NodeId
     cause: Literal["differs", "lost"]
     index: Index
+    store: StoreId
 
 
 Message = (

@@ -63,7 +63,7 @@ def test_a_leader_with_a_majority_tells_the_other_to_stop() -> None:
     assert [message.cause for to, message in node.sent if isinstance(message, Demotion) and to == 1] == ["differs"]
     stopped = follower(log="1 1", term=1)
     with pytest.raises(ConsensusViolation, match="differs from the majority"):
-        stopped.step(Demotion(term=1, leader_id=1, cause="differs", index=1))
+        stopped.step(Demotion(term=1, leader_id=1, cause="differs", index=1, store="store-0"))
 
 
 def test_without_a_majority_nobody_is_told_to_stop_and_nothing_is_committed() -> None:

@@ -289,7 +289,7 @@ def test_a_follower_that_lost_what_it_acknowledged_is_named_and_not_counted() ->
     refuse(node, last, 2, round=1)
     assert [fact.peer for fact in node.told("tail_lost")] == [1]  # type: ignore[union-attr]
     assert not progress(node, 1).is_counted
-    assert Demotion(term=node.core.current_term, leader_id=0, cause="lost", index=last) in node.replies()
+    assert Demotion(term=node.core.current_term, leader_id=0, cause="lost", index=last, store="store-1") in node.replies()
 
 
 def test_an_old_refusal_says_nothing() -> None:
@@ -306,12 +306,12 @@ def test_an_old_refusal_says_nothing() -> None:
 def test_who_lost_a_tail_abstains_takes_a_new_store_and_is_taken_in_by_itself() -> None:
     """The way of a lost disk, without an operator."""
     lost = follower(log="1 1", term=1)
-    lost.step(Demotion(term=1, leader_id=1, cause="lost", index=4))
+    lost.step(Demotion(term=1, leader_id=1, cause="lost", index=4, store="store-0"))
     assert not lost.core.may_vote
     lost.write_standings()
     standing = lost.core.standing
     assert (standing.store, standing.replaces, standing.identity) == ("new", "store-0", "")
-    lost.step(Demotion(term=1, leader_id=1, cause="lost", index=4))  # told again
+    lost.step(Demotion(term=1, leader_id=1, cause="lost", index=4, store="store-0"))  # told again
     assert lost.standings == []
 
     node = leader(log="1 1")
@@ -320,8 +320,16 @@ def test_who_lost_a_tail_abstains_takes_a_new_store_and_is_taken_in_by_itself() 
     assert node.core.configuration is not None and node.core.configuration.stores[1] == "new"
 
 
+def test_a_demotion_of_the_disk_before_is_not_meant_for_the_new_one() -> None:
+    """It waited in a connection, or a leader has not heard of the new disk yet."""
+    node = follower(log="1 1", term=1)
+    node.step(Demotion(term=1, leader_id=1, cause="lost", index=4, store="the disk before"))
+    node.step(Demotion(term=1, leader_id=1, cause="differs", index=1, store="the disk before"))
+    assert node.core.may_vote and node.standings == []
+
+
 def test_a_demotion_of_what_the_log_holds_is_an_old_one() -> None:
     """It was delayed, and the node has caught up since."""
     node = follower(log="1 1 1 1", term=1)
-    node.step(Demotion(term=1, leader_id=1, cause="lost", index=4))
+    node.step(Demotion(term=1, leader_id=1, cause="lost", index=4, store="store-0"))
     assert node.core.may_vote and node.standings == []
