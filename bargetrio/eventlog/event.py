@@ -106,7 +106,8 @@ class NodeCrashed(Struct, frozen=True, kw_only=True, gc=False):
 class NodeRecovered(Struct, frozen=True, kw_only=True, gc=False):
     """This node read its snapshot, if there is one, and its log, synced them, and listens.
 
-    `index` is its log's last; `snapshot` is where applying begins: the last index that its snapshot holds, 0 without one.
+    `index` is its log's last; `snapshot` is where applying begins: the last index that its snapshot holds, 0 without one. `store`
+    is the folder's id: another one than before is another disk, which remembers no vote.
     """
 
     kind: ClassVar[str] = "node_recovered"
@@ -116,6 +117,7 @@ class NodeRecovered(Struct, frozen=True, kw_only=True, gc=False):
     seconds: float
     repaired: str = ""
     snapshot: int = 0
+    store: str = ""
 
 
 class FaultsChanged(Struct, frozen=True, kw_only=True, gc=False):

@@ -126,6 +126,7 @@ class Node:
                     seconds=round(trio.current_time() - self._started_at, 4),
                     repaired=folder.repaired,
                     snapshot=core.last_applied,
+                    store=core.standing.store,
                 ),
             )
             await self._live(driver, task_status)

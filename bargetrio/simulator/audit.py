@@ -50,6 +50,8 @@ class Audit:
         self._forgotten: dict[tuple[int, int], int] = {}
         """Votes that a node had meant to give, and that its disk did not know afterwards."""
         self._lives: dict[int, _Life] = {}
+        self._stores: dict[int, str] = {}
+        """Which folder each node has, as far as it is known: another one remembers no votes (BUG-38)."""
 
     def take_all(self, events: Iterable[Event]) -> Finding | None:
         """Take events until one breaks a rule."""
@@ -108,6 +110,7 @@ class Audit:
         life.term = event.term or 0
         life.commit_index = life.applied_index = int(event.detail.get("snapshot", 0))
         voted_for = event.detail.get("voted_for")
+        self._note_store(node, str(event.detail.get("store", "")), is_empty=life.term == 0 and event.index == 0)
         for (term, voter), candidate in list(self._votes.items()):
             if voter == node and (term > life.term or (term == life.term and candidate != voted_for)):
                 del self._votes[term, voter]
@@ -115,6 +118,15 @@ class Audit:
                 self._check_remembered(event, term, voter)
         if isinstance(voted_for, int):
             self._votes[life.term, node] = voted_for
+
+    def _note_store(self, node: int, store: str, *, is_empty: bool) -> None:
+        """A node with another disk than before votes anew; so may one of which nothing was recorded that begins empty."""
+        before = self._stores.get(node, "")
+        if store and (before != store if before else is_empty):
+            for place in [place for place in self._votes if place[1] == node]:
+                del self._votes[place]
+        if store:
+            self._stores[node] = store
 
     def _check_remembered(self, event: Event, term: int, voter: int) -> None:
         """A daemon's file may be read before or after another's, so this is asked from both sides."""
