@@ -242,13 +242,18 @@ class SimulatedDisk:
         """Give space back."""
         self._free = size
 
-    def crash(self) -> None:
-        """Power off: each unsynced write reaches the disk whole, in part, or not at all, whatever its order; names likewise."""
+    def crash(self) -> bool:
+        """Power off: each unsynced write reaches the disk whole, in part, or not at all, whatever its order; names likewise.
+
+        Return whether something is gone that the disk had said to be synced.
+        """
+        lied = False
         self.life += 1
         self.unplugged_at = None
         self._locked = False
         for inode in self._inodes():
             if inode.earlier:
+                lied = True
                 inode.synced = bytearray(inode.earlier[-self._random.randint(1, len(inode.earlier))])
                 inode.seen = bytearray(inode.synced)
                 inode.pending.clear()
@@ -264,6 +269,7 @@ class SimulatedDisk:
                     del survivors[name]
         self._unsynced_folders.clear()
         self._synced_names = dict(survivors)
+        return lied
 
     def lie(self, most: int) -> None:
         """From here on lie about the log's syncs, until the next power failure: it takes the last 1 to `most` of them.

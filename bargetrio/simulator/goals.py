@@ -13,18 +13,22 @@ from bargetrio.raft.facts import (
     AppendRejected,
     CommitAdvanced,
     Fact,
+    LogsDiffer,
     LogTruncated,
+    MembersChanged,
     PreVoteRefused,
     ReadServed,
     RoleChanged,
     SnapshotInstalled,
     SnapshotSent,
     SnapshotTaken,
+    TailLost,
     TermChanged,
     VoteRefused,
 )
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, SnapshotRequest, StillReceiving, Term
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.standing import Standing
 from bargetrio.simulator.port import Look, LookAtMessage
 from bargetrio.simulator.server import ELECTION_S, Server
 
@@ -99,6 +103,27 @@ GOALS: Final[dict[str, str]] = {
     "install_drops_entries": "an installed snapshot drops entries that were never committed",
     "elected_late": "a leader is elected longer than the longest election timeout after it stood for election",
     "elected_as_pre_candidate": "the votes of a term make a leader of a node that asks already whether to begin the next one",
+    "disk_lost": "a disk is lost, and replaced by an empty one",
+    "leader_disk_lost": "the leader's disk is lost, and replaced",
+    "disk_lost_again": "the disk of one node is lost twice",
+    "taken_in": "a node votes that the operator had taken in again",
+    "readmission_undone": "an entry that takes a node in is deleted by another leader",
+    "candidate_stands_still": "a candidate stands still with the vote of a disk that is lost and replaced meanwhile",
+    "first_start_late": "a node starts for the first time when others have been there for seconds",
+    "bootstrapped": "a cluster is born without a member that has never been there",
+    "tail_lost_told": "a leader says that a follower lost what it had acknowledged",
+    "store_replaced": "a node that lost what it had acknowledged has itself taken in again",
+    "old_folder_put_back": "a folder is set back to an old copy",
+    "loss_excused": "something is missing that a majority of disks held only with the one that broke its word",
+    "log_altered": "an entry of a log is another one than everywhere else",
+    "logs_differ_told": "a leader, or a follower, says that a log differs from its own",
+    "log_that_differs_stops": "a node stops whose log differs from the majority's",
+    "other_nodes_refused": "a folder is not opened with another list of nodes",
+    "other_backup_refused": "a node does not hear one that began with another backup",
+    "other_cluster_refused": "a node does not hear one that was born in another cluster",
+    "other_cluster_emptied": "the operator empties the folder of a node that was born in another cluster",
+    "other_store_refused": "a node does not hear one that has another store than before",
+    "restored_alike": "folders that began with different backups are restored alike",
 }
 
 
@@ -119,6 +144,10 @@ class Goals:
         """Of each follower that has a part of a snapshot: who sent it, which, and how much."""
         self._missing: set[NodeId] = set()
         """Leaders that miss a piece of the snapshot that they send."""
+        self._taking_in: list[tuple[NodeId, Index]] = []
+        """In whose log there is an entry, not known to be committed, that takes a node in."""
+        self._replacing: set[str] = set()
+        """Stores that have taken the place of one that lost something."""
         self._restarted: set[NodeId] = set()
         """Followers that had a part of one when they crashed."""
         self.looks: Final[dict[type[Fact | DriverFact], Look]] = {
@@ -126,7 +155,7 @@ class Goals:
             TermChanged: self._term,
             PreVoteRefused: lambda server, fact: self._refusal("pre_vote_refused", fact.reason),
             VoteRefused: lambda server, fact: self._refusal("vote_refused", fact.reason),
-            LogTruncated: lambda server, fact: self.hit("truncation" if fact.last_index == fact.index else "truncation_of_two"),
+            LogTruncated: self._truncated,
             AppendRejected: self._rejected,
             CommitAdvanced: self._commit,
             ReadServed: lambda server, fact: self.hit("reads_share_a_round" if fact.count > 1 else "read_served"),
@@ -136,6 +165,9 @@ class Goals:
             NodeKilled: self._down,
             DiskFailed: self._down,
             NodeRecovered: self._up,
+            LogsDiffer: lambda server, fact: self.hit("logs_differ_told"),
+            TailLost: lambda server, fact: self.hit("tail_lost_told"),
+            MembersChanged: lambda server, fact: self._taking_in.append((server.node_id, fact.index)),
         }
         """What is done with a fact, by its kind."""
         self.sent: Final[dict[type[Message], LookAtMessage]] = {
@@ -202,9 +234,31 @@ class Goals:
         if drops_entries:
             self.hit("install_drops_entries")
 
+    def standing_written(self, standing: Standing) -> None:
+        """A folder says what it is."""
+        if standing.replaces:
+            self._replacing.add(standing.store)
+        elif standing.admitted and standing.store in self._replacing:
+            self.hit("store_replaced")
+
+    def refused(self, reason: str) -> None:
+        """A server does not hear another one."""
+        if "began with another state" in reason:
+            self.hit("other_backup_refused")
+        elif "another cluster" in reason:
+            self.hit("other_cluster_refused")
+        elif "another store" in reason:
+            self.hit("other_store_refused")
+
     def _term(self, server: Server, fact: TermChanged) -> None:
         if fact.term > 10:
             self.hit("term_above_10")
+
+    def _truncated(self, server: Server, fact: LogTruncated) -> None:
+        self.hit("truncation" if fact.last_index == fact.index else "truncation_of_two")
+        if any(node_id == server.node_id and index >= fact.index for node_id, index in self._taking_in):
+            self._taking_in = [each for each in self._taking_in if each[0] != server.node_id or each[1] < fact.index]
+            self.hit("readmission_undone")
 
     def _rejected(self, server: Server, fact: AppendRejected) -> None:
         self.hit("append_rejected_old_term" if "is old" in fact.reason else "append_rejected_gap")

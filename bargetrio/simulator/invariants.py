@@ -7,7 +7,7 @@ only at what a pass has changed.
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from bargetrio.eventlog.event import DriverFact
+from bargetrio.eventlog.event import DiskFailed, DriverFact, NodeCrashed, NodeKilled
 from bargetrio.kv.store import Outcome, Store, Stored
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import (
@@ -17,8 +17,10 @@ from bargetrio.raft.facts import (
     PreVoteRequested,
     RoleChanged,
     SnapshotInstalled,
+    TailLost,
     VoteGranted,
 )
+from bargetrio.raft.log import Log
 from bargetrio.raft.messages import (
     AppendReply,
     AppendRequest,
@@ -38,13 +40,15 @@ from bargetrio.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from bargetrio.raft.records import Install, Record
+from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.raft.roles import Follower, Leader
+from bargetrio.raft.standing import EARLIER, Configuration, Standing, decode_configuration, identity_of
 from bargetrio.simulator import accounts
-from bargetrio.simulator.memory import Broken, Committed, DiskState, Memory, Told, disk_after, fate_of
+from bargetrio.simulator.memory import Broken, Committed, DiskState, Excused, Memory, StoreId, Told, disk_after, fate_of
 from bargetrio.simulator.outcomes import Outcomes
 from bargetrio.simulator.port import Look, LookAtMessage, Ticket
 from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
+from bargetrio.simulator.stores import Stores
 from bargetrio.simulator.world import World
 from bargetrio.storage.snapshots import read_snapshot, snapshot_name
 
@@ -71,10 +75,20 @@ class Invariants:
         self._memory = {node_id: Memory() for node_id in range(nodes)}
         self._accounts = {node_id: accounts.Account() for node_id in range(nodes)}
         self._leaders: dict[Term, NodeId] = {}
-        self._votes: dict[tuple[Term, NodeId], NodeId] = {}
+        self._votes: dict[tuple[Term, NodeId], dict[StoreId, set[NodeId]]] = {}
+        """By term and voter: whom each of its stores has voted for. A store that broke its word may have voted twice."""
+        self.must_not_commit = False
+        """The folders did not begin alike: nobody may acknowledge anything."""
+        self.identity = ""
+        """The cluster's, as the first of its voters has it."""
+        self._births: dict[str, dict[int, StoreId]] = {}
+        """By identity."""
+        self.configurations: dict[Index, Configuration] = {}
+        """Those that committed entries hold."""
         self._entries: dict[tuple[Index, Term], int] = {}
         self._asked: dict[Ticket, tuple[Index, float]] = {}
         self._world = world
+        self.stores = Stores(self._memory, self.servers, self.quorum, self.committed, world)
         self.looks: Final[dict[type[Fact | DriverFact], Look]] = {
             RoleChanged: self._check_role,
             LogTruncated: self._check_truncation,
@@ -82,6 +96,10 @@ class Invariants:
             PreVoteRequested: self._check_silence,
             VoteGranted: self._check_patience,
             SnapshotInstalled: self._check_installed,
+            TailLost: lambda server, fact: self.stores.told(server.node_id, fact.peer),
+            NodeKilled: lambda server, fact: self.stores.ended(server.node_id),
+            NodeCrashed: lambda server, fact: self.stores.ended(server.node_id),
+            DiskFailed: lambda server, fact: self.stores.ended(server.node_id),
         }
         """What a single fact can break, by its kind."""
         self.sent: Final[dict[type[Message], LookAtMessage]] = {
@@ -100,11 +118,37 @@ class Invariants:
         }
         """What has left can't be taken back: the disk must know the term, and a vote is given once, in all lives."""
 
+    def begin_with(self, log: Log, states: dict[NodeId, DiskState]) -> None:
+        """The folders hold parts of this log, or all of it, before the seed begins: it counts as committed."""
+        for index in range(1, log.last_index + 1):
+            self.committed.append(Committed(log.term(index), log.digest(index), log.term(index)))
+            self._results.append(self._reference.apply(log.entry(index).command, index))
+            self.states.append(dict(self._reference.stored))
+            self._entries[index, log.term(index)] = log.digest(index)
+        for node_id, state in states.items():
+            self.begin_again(node_id, state)
+
+    def begin_again(self, node_id: NodeId, state: DiskState) -> None:
+        """A node that is down has a folder which holds this."""
+        self._memory[node_id].disk = state
+
+    def is_in_order(self, node_id: NodeId) -> bool:
+        """Return whether this node's disk counts as it; one that broke its word must hold all that was committed, too."""
+        memory, newest = self._memory[node_id], max(self.configurations, default=0)
+        stores = self.configurations[newest].stores if newest else self._births.get(self.identity, {})
+        standing = memory.standing
+        if standing is None or not standing.identity or stores.get(node_id) != memory.store:
+            return False
+        if (node_id, memory.store) not in self.stores.touched:
+            return True
+        last = len(self.committed) - 1
+        return last < len(memory.disk.digests) and memory.disk.digests[last] == self.committed[last].digest
+
     # -- what the server tells -------------------------------------------------------------------------------------------
 
     def _vote_sent(self, server: Server, to: NodeId, message: VoteReply) -> None:
         if message.granted:
-            self._note_vote(message.term, server.node_id, to)
+            self._note_vote(server, message.term, to)
         self._check_promise(server, message.term, to if message.granted else None)
 
     def _pre_vote_sent(self, server: Server, to: NodeId, message: PreVoteReply) -> None:
@@ -115,7 +159,7 @@ class Invariants:
         self._check_promise(server, message.term - 1, None)
 
     def _candidacy_sent(self, server: Server, to: NodeId, message: VoteRequest) -> None:
-        self._note_vote(message.term, server.node_id, server.node_id)
+        self._note_vote(server, message.term, server.node_id)
         self._check_promise(server, message.term, server.node_id)
 
     def _leadership_sent(self, server: Server, to: NodeId, message: AppendRequest | SnapshotRequest) -> None:
@@ -157,9 +201,12 @@ class Invariants:
     def synced(self, server: Server, records: Sequence[Record]) -> None:
         """Now only the later state is possible."""
         memory = self._memory[server.node_id]
+        before = memory.disk
         memory.disk = memory.disk_if_written or disk_after(self.committed, memory.disk, records)
         memory.disk_if_written, memory.disk_between = None, []
         memory.writes_since = -1.0
+        if server.disk.lies:
+            self.stores.synced(memory, before, settles=any(type(record) in (HardState, Install) for record in records))
 
     def recovered(self, server: Server) -> Literal["nothing in flight", "kept", "lost", "vote lost"]:
         """The disk gave back all that was synced, and of the write that was in flight all or nothing; return which."""
@@ -170,13 +217,18 @@ class Invariants:
         digests += [core.log.digest(index) for index in range(start, core.log.last_index + 1)]
         found = DiskState(core.current_term, core.voted_for, digests)
         written = [memory.disk_if_written] if memory.disk_if_written is not None else []
-        possible = [memory.disk, *memory.disk_between, *written]
-        if not any((state.term, state.voted_for, list(state.digests)) == found for state in possible):
+        possible = [memory.disk, *memory.disk_between, *written, *(memory.may_hold or ())]
+        altered_from = memory.altered_from
+        if altered_from is not None and digests[:altered_from] == list(memory.disk.digests[:altered_from]):
+            memory.may_hold = [found]
+        elif not any((state.term, state.voted_for, list(state.digests)) == found for state in possible):
             had = f"term {memory.disk.term}, vote {memory.disk.voted_for}, {len(memory.disk.digests) - 1} entries"
             got = f"term {found.term}, vote {found.voted_for}, {len(digests) - 1} entries"
             raise Broken("disk remembers", f"node {server.node_id} had synced {had} and recovered {got}")
         memory.writes_since = -1.0
         fate = fate_of(memory, found)
+        if memory.may_hold is not None:
+            self.stores.found(server, found)
         memory.disk, memory.disk_if_written, memory.disk_between = found, None, []
         memory.digests = [0]
         memory.last_index, memory.last_digest = 0, 0
@@ -188,6 +240,7 @@ class Invariants:
         memory.led = None
         memory.leads = False
         memory.heard_at = -1e9
+        self.standing_written(server, core.standing)
         self._note_log(server.node_id, core)
         return fate
 
@@ -230,14 +283,16 @@ class Invariants:
         tellers = [
             peer
             for peer, memory in self._memory.items()
-            if (told := memory.told.get((server.node_id, term))) is not None and told.at >= asked_at
+            if (told := memory.told.get((server.node_id, term, self._counts_as(server, peer)))) is not None
+            and told.at >= asked_at
+            and peer != _core(server).uncounted
         ]
         if len(tellers) + 1 < self.quorum:
             text = f"node {server.node_id} serves a read since which only {tellers} have answered it"
             raise Broken("reads are confirmed", text)
         if server.store.last_index < floor:
             text = f"node {server.node_id} reads at entry {server.store.last_index}, entry {floor} was committed before"
-            raise Broken("reads see the past", text)
+            raise self.stores.broken("reads see the past", text)
 
     def passed(self, server: Server, now: float) -> None:
         """Check what a pass may have changed."""
@@ -318,57 +373,91 @@ class Invariants:
     def _check_new_leader(self, server: Server, term: Term) -> None:
         node_id, core = server.node_id, _core(server)
         if term in self._leaders:
-            raise Broken("election safety", f"term {term} is led by node {self._leaders[term]} and by node {node_id}")
+            text = f"term {term} is led by node {self._leaders[term]} and by node {node_id}"
+            raise self.stores.broken("election safety", text)
         self._leaders[term] = node_id
-        self._note_vote(term, node_id, node_id)
-        voters = [voter for voter in self._memory if self._votes.get((term, voter)) == node_id]
+        self._note_vote(server, term, node_id)
+        voters = [voter for voter in self._memory if self._voted(server, voter, term)]
         if len(voters) < self.quorum:
             raise Broken("elected by a majority", f"node {node_id} leads term {term} with the votes of {voters}")
         memory = self._memory[node_id]
         memory.quorum_at = server.local_now
         memory.elected_at = self._world.now
-        memory.match = dict.fromkeys(self._memory, 0)
+        memory.match, memory.match_store = dict.fromkeys((*self._memory, *core.peers), 0), {}
         index = len(self.committed) - 1
         while index and self.committed[index].in_term >= term:
             index -= 1
-        held = core.log.last_index >= index and self._digest(core, index) == self.committed[index].digest
-        if not held:
-            raise Broken("leader completeness", f"node {node_id} leads term {term} without the committed entry {index}")
+        if not self._has_committed(core, index) and not self.stores.is_altered(node_id, core):
+            first = next(at for at in range(core.log.start_index, index + 1) if not self._has_committed(core, at))
+            text = f"node {node_id} leads term {term} without the committed entry {first}"
+            is_believed = self.stores.is_on_a_majority(first, self.committed[first].digest)
+            raise (Broken if is_believed else Excused)("leader completeness", text)
+
+    def _has_committed(self, core: Core, index: Index) -> bool:
+        return core.log.last_index >= index and self._digest(core, index) == self.committed[index].digest
 
     def _check_truncation(self, server: Server, fact: LogTruncated) -> None:
         if self._memory[server.node_id].leads:
             raise Broken("leader append-only", f"node {server.node_id}, a leader, deletes entries from {fact.index}")
         if fact.index <= self._memory[server.node_id].commit_index:
-            raise Broken("committed for ever", f"node {server.node_id} deletes entry {fact.index}, which it knew to be committed")
+            text = f"node {server.node_id} deletes entry {fact.index}, which it knew to be committed"
+            raise self.stores.broken("committed for ever", text)
 
     def _check_commit(self, server: Server, fact: CommitAdvanced) -> None:
         core = _core(server)
+        if self.must_not_commit:
+            raise Broken(
+                "backups are not mixed", f"node {server.node_id} commits {fact.index}, and the folders did not begin alike"
+            )
         for index in range(fact.old_index + 1, fact.index + 1):
             term, digest = core.log.term(index), core.log.digest(index)
             if index < len(self.committed):
                 before = self.committed[index]
                 if before.digest != digest or before.term != term:
-                    raise Broken(
+                    raise self.stores.broken(
                         "state machine safety",
                         f"node {server.node_id} calls entry {index} of term {term} committed, "
                         f"which was committed with term {before.term} before",
                     )
             else:
                 self.committed.append(Committed(term, digest, fact.term))
-                self._results.append(self._reference.apply(core.log.entry(index).command, index))
+                command = core.log.entry(index).command
+                if b'"op":"members"' in bytes(command):
+                    self.configurations[index] = decode_configuration(command, index)
+                self._results.append(self._reference.apply(command, index))
                 self.states.append(dict(self._reference.stored))
                 self.outcomes.committed(index, term)
         if self._memory[server.node_id].leads:
             if core.log.term(fact.index) != fact.term:
                 text = f"node {server.node_id} commits entry {fact.index} of term {core.log.term(fact.index)} by counting"
                 raise Broken("only the own term's by counting", text)
-            holders = [
-                node_id
-                for node_id, memory in self._memory.items()
-                if len(memory.disk.digests) > fact.index and memory.disk.digests[fact.index] == fact.digest
-            ]
+            holders = self._holders(server, core, fact)
             if len(holders) < self.quorum:
                 raise Broken("a quorum has synced", f"entry {fact.index} is called committed and is on the disks of {holders}")
+
+    def _holders(self, server: Server, core: Core, fact: CommitAdvanced) -> list[NodeId]:
+        """Return whose store, of those that count for this leader, held the entry; who is being taken in does not count."""
+        newest = next((each for each in reversed(core.configurations) if each.index <= fact.index), core.configuration)
+        uncounted = newest.readmitted if newest is not None and newest.index > fact.old_index else None
+        return [
+            node_id
+            for node_id in self._memory
+            if node_id != uncounted
+            and (
+                self.stores.holds(node_id, self._counts_as(server, node_id), fact.index, fact.digest)
+                or (newest is not None and self.stores.holds(node_id, newest.stores[node_id], fact.index, fact.digest))
+            )
+        ]
+
+    def _counts_as(self, server: Server, node_id: NodeId) -> StoreId:
+        """Return which store of a node counts for this server; where there is no set yet, the one that is there."""
+        core = _core(server)
+        return self._memory[node_id].store if core.configuration is None else core.configuration.stores.get(node_id, "")
+
+    def _voted(self, server: Server, voter: NodeId, term: Term) -> bool:
+        """Return whether the store that counts as `voter` has voted for this server."""
+        stores = self._votes.get((term, voter), {})
+        return server.node_id in stores.get(self._counts_as(server, voter), ())
 
     def _check_silence(self, server: Server, fact: PreVoteRequested) -> None:
         """A follower that hears its leader disturbs nobody; one that stood still hears first."""
@@ -393,7 +482,7 @@ class Invariants:
             if index != match[peer]:
                 self._check_match(server, core, peer, index)
                 match[peer] = index
-            if now - progress.heard_at < longest:
+            if now - progress.heard_at < longest and peer != core.uncounted:
                 heard += 1
         if heard >= self.quorum:
             memory.quorum_at = now
@@ -428,13 +517,19 @@ class Invariants:
 
     def _check_match(self, server: Server, core: Core, peer: NodeId, index: Index) -> None:
         """What a leader believes of a follower's disk only rises, and is so, unless the follower has gone on to a later term."""
-        if index < self._memory[server.node_id].match[peer]:
+        memory, store = self._memory[server.node_id], self._counts_as(server, peer)
+        if memory.match_store.setdefault(peer, store) != store:
+            memory.match_store[peer] = store  # another disk: what was known of the one before says nothing
+            memory.match[peer] = 0
+        if index < memory.match[peer]:
             raise Broken("match_index only rises", f"node {server.node_id}'s for node {peer}")
+        if index == 0:
+            return
         disk = self._memory[peer].disk
-        digest = self._digest(core, index)
-        if disk.term == core.current_term and (index >= len(disk.digests) or disk.digests[index] != digest):
+        is_present = store == self._memory[peer].store and disk.term == core.current_term
+        if is_present and not self.stores.holds(peer, store, index, self._digest(core, index)):
             raise Broken("match_index is true", f"node {server.node_id} takes node {peer} to hold its log up to {index}")
-        told = self._memory[peer].told.get((server.node_id, core.current_term))
+        told = self._memory[peer].told.get((server.node_id, core.current_term, store))
         if told is None or told.match_index < index:
             text = f"node {server.node_id} takes node {peer} to hold {index}, which it never said in term {core.current_term}"
             raise Broken("match_index is true", text)
@@ -449,7 +544,7 @@ class Invariants:
         memory, core = self._memory[server.node_id], server.core
         if core is not None and term == core.current_term and index >= len(memory.disk.digests):
             raise Broken("durable before told", f"node {server.node_id} says that it has installed {index}, its disk has not")
-        told = memory.told.setdefault((to, term), Told(0, -1e9))
+        told = memory.told.setdefault((to, term, server.store_id), Told(0, -1e9))
         told.match_index = max(told.match_index, index)
 
     def _note_told(self, server: Server, to: NodeId, message: AppendReply) -> None:
@@ -458,18 +553,76 @@ class Invariants:
             self._check_promise(server, term, None)
         if core is not None and term == core.current_term and index >= len(memory.disk.digests):
             raise Broken("durable before told", f"node {server.node_id} says {index}, its disk less")
-        told = memory.told.get((to, term))
+        if memory.altered_from is not None and core is not None and message.success and index >= memory.altered_from:
+            self._check_altered(server, core, to, index)
+        if self.stores.owed:
+            self.stores.said(server.node_id, to, message)
+        told = memory.told.get((to, term, server.store_id))
         if told is None:
-            memory.told[to, term] = Told(index, self._world.now)
+            memory.told[to, term, server.store_id] = Told(index, self._world.now)
             return
         told.at = self._world.now
         if index > told.match_index:
             told.match_index = index
 
-    def _note_vote(self, term: Term, voter: NodeId, candidate: NodeId) -> None:
-        earlier = self._votes.setdefault((term, voter), candidate)
-        if earlier != candidate:
-            raise Broken("one vote a term", f"node {voter} votes in term {term} for node {earlier} and for node {candidate}")
+    def _check_altered(self, server: Server, core: Core, to: NodeId, index: Index) -> None:
+        """Who holds another log says so, and acknowledges nothing of it; unless it has it from this very leader."""
+        altered_from = self._memory[server.node_id].altered_from
+        if self._memory[to].altered_from is None and self.stores.is_altered(server.node_id, core):
+            text = f"node {server.node_id} acknowledges {index}, and its log differs from {altered_from} on"
+            raise self.stores.broken("logs that differ are not acknowledged", text)
+
+    def _note_vote(self, server: Server, term: Term, candidate: NodeId) -> None:
+        """One vote a term, for each store; and it is the store of a member."""
+        voter, store = server.node_id, server.store_id
+        chosen = self._votes.setdefault((term, voter), {}).setdefault(store, set())
+        if candidate in chosen:
+            return
+        self._check_voter(server)
+        chosen.add(candidate)
+        if len(chosen) > 1 and (voter, store) not in self.stores.touched:
+            others = ", ".join(f"node {other}" for other in sorted(chosen))
+            raise Broken("one vote a term", f"node {voter} votes in term {term} for {others}")
+
+    def _check_voter(self, server: Server) -> None:
+        """Who votes is of the birth set, or was taken in by an entry that is committed and that its disk holds."""
+        standing = _core(server).standing
+        who = f"node {server.node_id} votes, and its store {server.store_id}"
+        if not standing.identity and standing.origin == EARLIER:
+            return
+        if not standing.identity:
+            raise Broken("a voter is a member", f"{who} is of no cluster yet")
+        if not self.identity:
+            self.identity = standing.identity
+        if standing.identity != self.identity:
+            raise Broken("a voter is a member", f"{who} is of another cluster")
+        if standing.birth.get(server.node_id) == server.store_id:
+            return
+        admitted = self.configurations.get(standing.admitted)
+        if admitted is None or admitted.stores.get(server.node_id) != server.store_id:
+            raise Broken("a voter is a member", f"{who} was taken in by no committed entry")
+        if not self.stores.holds(server.node_id, server.store_id, admitted.index, self.committed[admitted.index].digest):
+            raise Broken("a voter is a member", f"{who} does not hold the entry that took it in, {admitted.index}")
+
+    def standing_written(self, server: Server, standing: Standing) -> None:
+        """The folder says since when this store is a member, or that it is another store now."""
+        memory = self._memory[server.node_id]
+        if memory.store and standing.store != memory.store:
+            memory.former.setdefault(memory.store, []).append(memory.disk)
+            self.stores.ended(server.node_id)
+        memory.store, memory.standing = standing.store, standing
+        if standing.admitted:
+            admitted = self.configurations.get(standing.admitted)
+            if admitted is None or admitted.stores.get(server.node_id) != standing.store:
+                text = f"node {server.node_id} takes entry {standing.admitted} for one that took it in and is committed"
+                raise Broken("a member knows that it is one", text)
+            if standing.admitted >= len(memory.disk.digests):
+                text = f"node {server.node_id} was taken in by entry {standing.admitted}, which its disk does not hold"
+                raise Broken("a member knows that it is one", text)
+        if standing.birth:
+            self._births.setdefault(standing.identity, standing.birth)
+            if self._births[standing.identity] != standing.birth or identity_of(standing.birth) != standing.identity:
+                raise Broken("a member knows that it is one", f"node {server.node_id} has another set under the same identity")
 
     def _note_log(self, node_id: NodeId, core: Core) -> None:
         """Log matching: one digest for each (index, term), whoever holds it, whenever."""
@@ -481,10 +634,15 @@ class Invariants:
             mirror[:] = [committed.digest for committed in self.committed[: start + 1]]
         while mirror[-1] != log.digest(len(mirror) - 1):
             mirror.pop()
+        is_altered = self.stores.is_altered(node_id, core)
         for index in range(len(mirror), log.last_index + 1):
             digest = log.digest(index)
-            if self._entries.setdefault((index, log.term(index)), digest) != digest:
-                raise Broken("log matching", f"node {node_id}'s log up to entry {index} differs from another with the same term")
+            is_other = is_altered and index >= (memory.altered_from or 0)
+            if not is_other and self._entries.setdefault((index, log.term(index)), digest) != digest:
+                is_altered = self.stores.takes_altered(node_id, index)
+                if not is_altered:
+                    text = f"node {node_id}'s log up to entry {index} differs from another with the same term"
+                    raise Broken("log matching", text)
             mirror.append(digest)
         memory.last_index, memory.last_digest = log.last_index, mirror[-1]
 

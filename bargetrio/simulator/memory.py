@@ -1,5 +1,6 @@
 """What the invariants remember: what was committed, and of each server its log, its word, and what its disk must hold."""
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -7,6 +8,11 @@ from zlib import crc32
 
 from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, Term
 from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
+from bargetrio.raft.standing import Standing
+
+StoreId = str
+MOST_LIES = 4
+"""A disk that lies loses at most so many writes."""
 
 
 class Broken(Exception):
@@ -15,6 +21,10 @@ class Broken(Exception):
     def __init__(self, rule: str, text: str) -> None:
         super().__init__(f"{rule}: {text}")
         self.rule = rule
+
+
+class Excused(Broken):
+    """A rule was broken, and a disk that lost what it had synced is to blame: of such a seed nothing more can be demanded."""
 
 
 class Committed(NamedTuple):
@@ -60,6 +70,8 @@ class Memory:
         self.led: tuple[Term, Index, int] | None = None
         """Of a leader: its term, and where its log ended after the last pass."""
         self.match: dict[NodeId, Index] = {}
+        self.match_store: dict[NodeId, StoreId] = {}
+        """Of a leader: what it believes of each peer's log, and of which store that is."""
         self.leads = False
         """As of the fact that is looked at; the core may be further."""
         self.quorum_at = 0.0
@@ -68,9 +80,23 @@ class Memory:
         self.writes_since = -1.0
         """When the write in flight began, by the server's own clock; -1 if there is none."""
         self.heard_at = -1e9
-        self.told: dict[tuple[NodeId, Term], Told] = {}
-        """By leader and term."""
+        self.told: dict[tuple[NodeId, Term, StoreId], Told] = {}
+        """By leader, term, and the store that spoke."""
         self.disk = DiskState(0, None, [0])
+        self.store: StoreId = ""
+        """Which store's the disk is; "" before the first start."""
+        self.standing: Standing | None = None
+        """What its `meta` says; None before the first start."""
+        self.former: dict[StoreId, list[DiskState]] = {}
+        """What stores held at the end that are gone, and what this one held that it has lost."""
+        self.images: list[tuple[StoreId, DiskState]] = []
+        """Of each image that was kept: whose it is, and what it holds."""
+        self.recent: deque[DiskState] = deque(maxlen=MOST_LIES + 1)
+        """While the disk lies: what it held before each of its last writes."""
+        self.altered_from: Index | None = None
+        """From this entry on the log is another one than it was written; the node has to stop."""
+        self.may_hold: list[DiskState] | None = None
+        """What is found at the next start, where not all that was synced can be."""
         self.disk_if_written: DiskState | None = None
         self.disk_between: list[DiskState] = []
         """Of a write that puts a snapshot in place: where a crash may leave it half-way."""

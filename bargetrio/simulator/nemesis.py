@@ -6,7 +6,9 @@ from typing import Final
 
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.roles import Leader
+from bargetrio.simulator.losses import Losses
 from bargetrio.simulator.network import Network
+from bargetrio.simulator.operator import Operator
 from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.server import EIO, Server
 from bargetrio.simulator.world import World
@@ -35,6 +37,8 @@ class Nemesis:
         self._burst = burst
         """Has a client send so many writes at once to a node."""
         self._starves_until = 0.0
+        self.operator: Operator | None = None
+        self.losses: Losses | None = None
         happen = {
             "slow_links": self._slow_link,
             "one_way_cuts": self._cut_one_way,
@@ -178,13 +182,18 @@ class Nemesis:
         self._world.after(random.choice((0.02, 0.3, 1.0, 3.0, 8.0)), self.revive, server)
 
     def _lose_for_good(self, random: Random) -> None:
+        """A node, whose disk the cluster can do without at this moment."""
         server = self._any(random)
+        if self.operator is not None and not self.operator.can_spare_for_good(server):
+            if self._world.now < self._plan.heal_at:
+                self._world.after(1.0, self._lose_for_good, random)
+            return
         self._tell(f"node {server.node_id} is lost for good")
         server.lose_for_good()
 
     def revive(self, server: Server) -> None:
         """Start the server if it is down; again a little later if its disk does not let it."""
-        if server.core is not None or server.is_lost:
+        if server.core is not None or server.is_lost or server.first_start > self._world.now:
             return
         if server.start():
             self._network.restarted(server.node_id)
@@ -262,6 +271,9 @@ class Nemesis:
             server.save_s = server.piece_s = (0.0002, 0.02)
             server.paused_until = min(server.paused_until, self._world.now)
             server.disk_hangs_until = 0.0
+        if self.losses is not None:
+            self.losses.heal()
+        for server in self._servers:
             self.revive(server)
 
     def heal_disks(self) -> None:

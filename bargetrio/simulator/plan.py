@@ -1,7 +1,11 @@
-"""What goes wrong in a seed: each kind of fault is on with probability one half, and how bad it is is drawn too."""
+"""What goes wrong in a seed: which kinds of fault are on, and how bad each is.
+
+Most kinds are on with probability one half. What happens to disks and members is rarer, and drawn from a source of its own; of
+the kinds that exclude each other (`INSTEAD`) one is on at most.
+"""
 
 from random import Random
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import Struct, structs
 
@@ -9,6 +13,8 @@ from bargetrio.raft.replication import Pipeline
 from bargetrio.raft.snapshots import SnapshotPolicy
 
 Kind = str
+Begun = Literal["", "monday", "tuesday", "earlier"]
+"""An empty folder, a restored backup (Tuesday's is the newer one), or a folder of the version before."""
 
 KINDS: Final[dict[Kind, str]] = {
     "loss": "messages are lost, 0 to 30 %",
@@ -33,6 +39,16 @@ KINDS: Final[dict[Kind, str]] = {
     "slow_saves": "saving a slice of a snapshot takes up to 2 s, on some nodes",
     "slow_pieces": "storing or loading a piece of a snapshot takes up to 2 s, on some nodes",
     "damaged_pieces": "up to a tenth of the pieces of snapshots arrive with a wrong byte",
+    "lost_disks": "a disk is lost and replaced by an empty one, one after another; the operator has its node taken in again",
+    "standing_candidate": "a candidate that a lost disk had voted for stands still while that disk is replaced (five nodes)",
+    "late_start": "nodes start for the first time late, by up to 15 s; the operator waits for them, or does not",
+    "other_nodes": "a node is started with another list of nodes for a while",
+    "lying_disks": "a power failure takes up to 4 writes of the log, though they were synced",
+    "old_folders": "a node's folder is set back to an older copy of it",
+    "altered_logs": "an entry of a node's log is another one than everywhere else, while the node is down",
+    "other_backups": "the nodes begin with different backups, or some with none, until the operator restores them alike",
+    "restored": "all nodes begin with the same backup",
+    "earlier_version": "all nodes begin with the folders of a version that knew no sets of stores",
 }
 
 LINK_KINDS: Final[dict[Kind, str]] = {
@@ -52,6 +68,29 @@ DISK_KINDS: Final[dict[Kind, str]] = {
 """Drawn after those."""
 LATER_KINDS: Final = {**LINK_KINDS, **DISK_KINDS}
 KINDS.update(LATER_KINDS)
+RARE: Final[dict[Kind, float]] = {
+    "lost_disks": 0.4,
+    "standing_candidate": 0.3,
+    "late_start": 0.2,
+    "other_nodes": 0.2,
+    "lying_disks": 0.12,
+    "old_folders": 0.08,
+    "altered_logs": 0.08,
+    "other_backups": 0.03,
+    "restored": 0.05,
+    "earlier_version": 0.05,
+}
+"""How often the kinds are on that are not on in every other seed."""
+BREAK_THEIR_WORD: Final = frozenset({"lying_disks", "old_folders", "altered_logs"})
+"""Disks that do not give back what they had synced."""
+NEEDS_THREE: Final = ("lost_disks", "lying_disks", "old_folders", "altered_logs", "other_backups")
+INSTEAD: Final[tuple[tuple[Kind, ...], ...]] = (
+    ("lying_disks", "old_folders", "altered_logs", "lost_disks"),
+    ("lying_disks", "old_folders", "altered_logs", "standing_candidate"),
+    ("other_backups", "restored", "earlier_version", "late_start"),
+    ("earlier_version", "old_folders"),
+)
+"""Of each of these groups the first that is drawn is on. Where a disk breaks its word, no other is lost: that would be two."""
 
 
 STACK_KINDS: Final = (
@@ -95,6 +134,12 @@ class Plan(Struct, frozen=True, kw_only=True):
     """What happens after the healing."""
     quiet: tuple[tuple[float, float], ...]
     """When all clients are silent: what is wrong by then is not put right by the next write."""
+    first_starts: tuple[float, ...]
+    """When each node starts for the first time: 0, or late."""
+    bootstraps_at: float | None
+    """When the operator has the cluster born without those that are late; None: it waits for all."""
+    begun_with: tuple[Begun, ...]
+    """What each node's folder begins with."""
     heal_at: float = 20.0
     clients_until: float = 24.0
     end_at: float = 30.0
@@ -111,9 +156,12 @@ class NarrowEnd(Struct, frozen=True, kw_only=True):
     """A piece of a snapshot."""
 
 
-def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> Plan:
-    """Draw the faults of a seed from `random`; those that are not `allowed` are off, and change nothing of the others' draw."""
-    on = [kind for kind in KINDS if kind not in LATER_KINDS and random.random() < 0.5]
+def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> Plan:
+    """Draw the faults of a seed from `random`, and from `rare` those in RARE.
+
+    Those that are not `allowed` are off, and change nothing of the others' draw.
+    """
+    on = [kind for kind in KINDS if kind not in LATER_KINDS and kind not in RARE and random.random() < 0.5]
     loss, duplication, late_messages = random.uniform(0, 0.3), random.uniform(0, 0.5), random.uniform(0, 0.2)
     rates = tuple(random.uniform(0.9, 1.1) for _ in range(nodes))
     slow = random.uniform(0.005, 0.2)
@@ -130,11 +178,13 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
     pipeline, unsent_bytes = _pipeline(random), random.choice((5_000, 50_000, 500_000))
     narrow_end = _narrow_end(random) if random.random() < 0.4 else None
     on += [kind for kind in DISK_KINDS if random.random() < 0.5]
+    on += _draw_rare(rare, nodes)
     kinds = tuple(kind for kind in on if allowed is None or kind in allowed)
     disk_s = (0.0002, slow if "slow_disks" in kinds else 0.002)
     late_disks = _late_disks(random, nodes)
     late = late_disks if "late_syncs" in kinds else {}
     pipeline = structs.replace(pipeline, write_bytes=random.choice((100, 1000, 10_000)))
+    first_starts, bootstraps_at = _first_starts(rare, nodes, kinds)
     return Plan(
         nodes=nodes,
         drawn=tuple(on),
@@ -157,7 +207,44 @@ def draw(random: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> 
         narrow_end=narrow_end if "narrow_links" in kinds else None,
         damage=damage if "damaged_pieces" in kinds else 0.0,
         clock_rates=rates if "clocks" in kinds else (1.0,) * nodes,
+        first_starts=first_starts,
+        bootstraps_at=bootstraps_at,
+        begun_with=_begun_with(rare, nodes, kinds),
     )
+
+
+def _draw_rare(random: Random, nodes: int) -> list[Kind]:
+    on = [kind for kind, chance in RARE.items() if random.random() < chance]
+    if nodes < 3:
+        on = [kind for kind in on if kind not in NEEDS_THREE]
+    if nodes < 5:
+        on = [kind for kind in on if kind != "standing_candidate"]
+    for group in INSTEAD:
+        chosen = [kind for kind in group if kind in on]
+        on = [kind for kind in on if kind not in chosen[1:]]
+    return on
+
+
+def _first_starts(random: Random, nodes: int, kinds: tuple[Kind, ...]) -> tuple[tuple[float, ...], float | None]:
+    moments = [random.uniform(1, 15) for _ in range(nodes)]
+    minority, several = (nodes - 1) // 2, random.randint(1, nodes)
+    must_not_wait = random.random() < 0.5 and minority > 0
+    late = random.sample(range(nodes), min(several, minority) if must_not_wait else several)
+    asked_after = random.uniform(0.5, 4)
+    if "late_start" not in kinds:
+        return (0.0,) * nodes, None
+    return tuple(moments[node] if node in late else 0.0 for node in range(nodes)), asked_after if must_not_wait else None
+
+
+def _begun_with(random: Random, nodes: int, kinds: tuple[Kind, ...]) -> tuple[Begun, ...]:
+    mixed: list[Begun] = [random.choice(("", "monday", "tuesday")) for _ in range(nodes)]
+    odd = random.randrange(nodes)
+    if len(set(mixed)) == 1:
+        mixed[odd] = "monday" if mixed[odd] == "tuesday" else "tuesday"
+    if "other_backups" in kinds:
+        return tuple(mixed)
+    begun: Begun = "tuesday" if "restored" in kinds else "earlier" if "earlier_version" in kinds else ""
+    return (begun,) * nodes
 
 
 def _policy(random: Random, *, often: bool) -> SnapshotPolicy:

@@ -1,6 +1,6 @@
 """The border of a simulated server: who waits for its answers, and who looks on."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bargetrio.eventlog.event import DriverFact
@@ -8,6 +8,7 @@ from bargetrio.kv.store import Outcome, Store
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Message, NodeId, SnapshotMeta, Term
 from bargetrio.raft.records import Record
+from bargetrio.raft.standing import Standing
 
 if TYPE_CHECKING:
     from bargetrio.simulator.outcomes import Outcomes
@@ -46,6 +47,11 @@ class Watcher(Protocol):
     @property
     def outcomes(self) -> "Outcomes":
         """Who compares what writes are told with what became of them."""
+        ...
+
+    @property
+    def expects(self) -> Sized:
+        """Empty unless somebody wants to see what arrives."""
         ...
 
     @property
@@ -95,6 +101,38 @@ class Watcher(Protocol):
 
     def read_served(self, server: "Server", ticket: Ticket) -> None:
         """It is answered from this server's store."""
+        ...
+
+    def arrived(self, server: "Server", message: Message) -> None:
+        """A message has come, from a peer that is welcome; only while `expects` is not empty."""
+        ...
+
+    def refused(self, server: "Server", peer: NodeId, reason: str) -> None:
+        """The server does not hear a peer, and says why."""
+        ...
+
+    def standing_written(self, server: "Server", standing: Standing) -> None:
+        """The folder holds this standing."""
+        ...
+
+    def disk_lost(self, server: "Server") -> None:
+        """An empty disk is in the place of the server's."""
+        ...
+
+    def image_kept(self, server: "Server") -> None:
+        """There is another copy of the server's folder."""
+        ...
+
+    def put_back(self, server: "Server", number: int) -> None:
+        """That copy is in the folder's place; the first one is number 0."""
+        ...
+
+    def power_failed(self, server: "Server", *, lied: bool) -> None:
+        """The server's machine went down; `lied`: its disk has lost something that it had said to be synced."""
+        ...
+
+    def must_stop(self, server: "Server") -> bool:
+        """Return whether a server that found something broken for good has stopped as it should."""
         ...
 
     def gave_up(self, server: "Server", what: str) -> None:

@@ -5,7 +5,7 @@ Whatever breaks a rule ends the seed with a Failure that names the rule. The sam
 
 import gc
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any, Final
@@ -20,20 +20,24 @@ from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Message, NodeId
 from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.standing import Standing
 from bargetrio.simulator import accounts, linearizability
 from bargetrio.simulator.clients import CLIENTS, GIVE_UP_S, KEYS, Call, Client
 from bargetrio.simulator.goals import Goals
 from bargetrio.simulator.invariants import Invariants
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.lists import Reader, check_order
-from bargetrio.simulator.memory import Broken
+from bargetrio.simulator.losses import Losses
+from bargetrio.simulator.memory import Broken, Excused
 from bargetrio.simulator.narrow import NarrowEnd
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.network import Network
+from bargetrio.simulator.operator import Operator
 from bargetrio.simulator.plan import draw
 from bargetrio.simulator.port import Look, LookAtMessage
 from bargetrio.simulator.scale import scaled
 from bargetrio.simulator.server import Server
+from bargetrio.simulator.stores import MAY_FOLLOW
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot
 
@@ -90,6 +94,8 @@ class Referee:
         self.invariants = Invariants(nodes, world)
         self.goals = Goals(self.invariants.servers)
         self.told: list[Told] = []
+        self.on_stopped: Callable[[Server], None] = lambda server: None
+        """Who is told of a server that stopped as it should."""
         self._world = world
         self._keep = keep
         self._hash = blake2b(digest_size=8)
@@ -113,6 +119,16 @@ class Referee:
         self.piece_missing = self.goals.missing_piece
         self.read_asked = self.invariants.read_asked
         self.read_served = self.invariants.read_served
+        stores = self.invariants.stores
+        self.expects = stores.owed
+        self.arrived = stores.arrived
+
+    def look_too(self, looks: dict[type[Fact | DriverFact], Look], sent: dict[type[Message], LookAtMessage]) -> None:
+        """Somebody else wants to see these facts, and these messages that have left."""
+        for kind, look in looks.items():
+            self._looks[kind] = (*self._looks.get(kind, ()), look)
+        for message, look_at in sent.items():
+            self.sent[message] = _both(self.sent[message], look_at)
 
     @property
     def trace(self) -> str:
@@ -163,6 +179,39 @@ class Referee:
         """A server is about to crash."""
         self.goals.before_crash(server, writing=writing)
 
+    def standing_written(self, server: Server, standing: Standing) -> None:
+        """The folder holds this standing."""
+        self.invariants.standing_written(server, standing)
+        self.goals.standing_written(standing)
+
+    def must_stop(self, server: Server) -> bool:
+        """A server found that its log is not the others'."""
+        stops = self.invariants.stores.must_stop(server.node_id)
+        if stops:
+            self.goals.hit("log_that_differs_stops")
+            self.on_stopped(server)
+        return stops
+
+    def refused(self, server: Server, peer: NodeId, reason: str) -> None:
+        """A server does not hear a peer."""
+        self.goals.refused(reason)
+
+    def disk_lost(self, server: Server) -> None:
+        """An empty disk is in the place of the server's."""
+        self.invariants.stores.disk_lost(server.node_id)
+
+    def image_kept(self, server: Server) -> None:
+        """There is a copy of the server's folder."""
+        self.invariants.stores.image_kept(server.node_id)
+
+    def put_back(self, server: Server, number: int) -> None:
+        """It is in the folder's place."""
+        self.invariants.stores.put_back(server.node_id, number)
+
+    def power_failed(self, server: Server, *, lied: bool) -> None:
+        """The server's machine went down."""
+        self.invariants.stores.power_failed(server.node_id, lied=lied)
+
     def gave_up(self, server: Server, what: str) -> None:
         """A leader lost its office with somebody waiting."""
         self.goals.hit("read_given_up" if what == "reads" else "writes_unknown")
@@ -173,7 +222,7 @@ class Seed:
 
     def __init__(self, seed: int, nodes: int, allowed: frozenset[str] | None, *, keep: bool) -> None:
         self.world = World(seed)
-        self.plan = draw(self.world.random("plan"), nodes, allowed)
+        self.plan = draw(self.world.random("plan"), self.world.random("plan of disks and members"), nodes, allowed)
         self.referee = Referee(self.world, nodes, keep=keep)
         self.history: list[Operation] = []
         network = self.network = Network(self.world, self.plan, self.referee.goals.hit)
@@ -186,9 +235,14 @@ class Seed:
             [server.link_up for server in self.servers],
         )
         self.referee.invariants.servers.update({server.node_id: server for server in self.servers})
-        self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, self.referee.fault, self._burst)
-        for server in self.servers:
-            self.nemesis.revive(server)
+        referee = self.referee
+        self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, referee.fault, self._burst)
+        tools = referee.invariants, referee.fault, referee.goals, self.nemesis.revive
+        self.operator = Operator(self.plan, self.world, self.servers, *tools)
+        self.losses = Losses(self.plan, self.world, self.network, self.servers, self.operator, *tools)
+        self.nemesis.operator, self.nemesis.losses = self.operator, self.losses
+        referee.on_stopped = self.operator.stopped
+        referee.look_too(self.losses.looks, self.losses.sent)
         values = (10_000, 100_000) if self.plan.large_values else (400, 4000)
         self.clients = [
             Client(number, self.world, self.servers, self.history, self.plan.clients_until, self.plan.quiet, values)
@@ -235,7 +289,9 @@ class Seed:
         alive = [server for server in self.servers if not server.is_lost]
         state = ", ".join(_state_of(server) for server in alive)
         what = "no new write was committed" if last is None or not last.done else "the nodes did not become equal"
-        raise Broken("it heals", f"{what} within {plan.end_at - plan.heal_at:.0f} s after all had healed: {state}")
+        raise self.referee.invariants.stores.broken(
+            "it heals", f"{what} within {plan.end_at - plan.heal_at:.0f} s after all had healed: {state}"
+        )
 
     def _was_applied(self, call: Call) -> bool:
         return any(operation.called == call.called and operation.effect == "applied" for operation in self.history[-40:])
@@ -247,7 +303,7 @@ class Seed:
         if len(cores) < len(alive) or not any(isinstance(core.role, Leader) for core in cores):
             return False
         last = max(core.log.last_index for core in cores)
-        return all(core.last_applied == last for core in cores)
+        return all(core.last_applied == last and core.may_vote and core.standing.identity for core in cores)
 
     def _judge(self) -> None:
         alive = [server for server in self.servers if not server.is_lost]
@@ -259,7 +315,7 @@ class Seed:
                 raise Broken("equal stores", f"nodes {first.node_id} and {other.node_id} hold different keys")
         verdict = linearizability.check(self.history)
         if not verdict.ok:
-            raise Broken("linearizability", verdict.reason)
+            raise self.referee.invariants.stores.broken("linearizability", verdict.reason)
         check_order(self.reader.pages, self.history)
         if self.reader.goes_on:
             self.referee.goals.hit("list_goes_on")
@@ -299,10 +355,19 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
     try:
         with scaled(cluster.world.random("scale")):
             cluster.run()
+    except Excused as problem:
+        cluster.referee.fault(f"nothing more can be demanded: {problem}")
+        cluster.referee.goals.hit("loss_excused")
     except Broken as problem:
-        failure = Failure(rule=problem.rule, text=str(problem), at=cluster.world.now)
+        if cluster.referee.invariants.stores.is_damaged and problem.rule in MAY_FOLLOW:
+            cluster.referee.goals.hit("loss_excused")
+        else:
+            failure = Failure(rule=problem.rule, text=str(problem), at=cluster.world.now)
     except ConsensusViolation as problem:
-        failure = Failure(rule="the core's own checks", text=str(problem), at=cluster.world.now)
+        if cluster.referee.invariants.stores.is_damaged:
+            cluster.referee.goals.hit("loss_excused")
+        else:
+            failure = Failure(rule="the core's own checks", text=str(problem), at=cluster.world.now)
     except AssertionError as problem:
         failure = Failure(rule="the core's own checks", text=f"assertion: {problem}", at=cluster.world.now)
     except (DamagedLog, DamagedSnapshot) as problem:
@@ -344,4 +409,5 @@ def _state_of(server: Server) -> str:
     if core is None:
         return f"node {server.node_id} is down"
     where = f"term {core.current_term}, log {core.log.last_index}, commit {core.commit_index}, applied {core.last_applied}"
-    return f"node {server.node_id} {core.role.name} ({where})"
+    place = "" if core.is_settled else ", may vote" if core.may_vote else ", abstains"
+    return f"node {server.node_id} {core.role.name} ({where}{place})"

@@ -34,10 +34,10 @@ from bargetrio.raft.effects import (
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Command, Introduction, Message, NodeId, SnapshotMeta, sender
-from bargetrio.raft.records import Install
+from bargetrio.raft.records import HardState, Install
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing, why_refused
-from bargetrio.simulator.disk import SimulatedDisk
+from bargetrio.simulator.disk import Image, SimulatedDisk
 from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.port import Ticket, Watcher
 from bargetrio.simulator.snapshots import CLUSTER, Snapshots
@@ -60,6 +60,7 @@ class Server:
         *("_doom", "_ended", "_first_turns", "_in_flight", "_is_spared", "_judged", "_led", "_log", "_messages", "_offset"),
         *("_policy", "_post", "_random", "_rare", "_rate", "_requests", "_segment_bytes", "_snapshots", "_steps_done"),
         *("_stores_made", "_timer_at", "_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives"),
+        *("first_start", "images"),
         *("node_id", "node_ids", "paused_until", "piece_s", "reads_open", "save_s", "store", "was_damaged", "writes_open"),
         *("_has_unsent", "_pipeline", "chunk_bytes", "disk_hangs_until", "readable"),
     )
@@ -80,6 +81,10 @@ class Server:
         self.store = Store()
         self.lives = 0
         self.is_lost = False
+        self.first_start = plan.first_starts[node_id]
+        """Before that moment this server has never been there."""
+        self.images: list[Image] = []
+        """Copies of its folder that somebody keeps."""
         self.paused_until = 0.0
         self._first_turns: list[float] = []
         """When each peer's reader gets its first turn after the pause."""
@@ -132,6 +137,11 @@ class Server:
         """What is done with an effect that is no fact and no message, one in ten, by its kind."""
 
     @property
+    def store_id(self) -> str:
+        """Which store this server speaks for; "" while it is down."""
+        return "" if self.core is None else self.core.standing.store
+
+    @property
     def was_superseded(self) -> bool:
         """Whether this life began with a snapshot newer than the log."""
         return self._log is not None and self._log.was_superseded
@@ -163,7 +173,7 @@ class Server:
                 self.disk,
                 CLUSTER,
                 self.node_id,
-                self._make_store_id,
+                self.make_store_id,
                 members=self.node_ids,
                 load=store.load,
                 segment_bytes=self._segment_bytes,
@@ -202,6 +212,7 @@ class Server:
                 seconds=0.0,
                 repaired=log.repaired,
                 snapshot=core.last_applied,
+                store=core.standing.store,
             )
         )
         self._wake()
@@ -230,6 +241,23 @@ class Server:
         self.crash(power=True)
         self.is_lost = True
 
+    def lose_disk(self) -> None:
+        """The machine ends, and its disk with it; an empty one is in its place when it starts again."""
+        self.crash(power=True)
+        self.disk.lose()
+        self._watcher.disk_lost(self)
+
+    def keep_image(self) -> None:
+        """Somebody makes a copy of the folder as it is on the disk."""
+        self.images.append(self.disk.image())
+        self._watcher.image_kept(self)
+
+    def put_back(self, number: int) -> None:
+        """The process ends, and a copy that was kept takes the folder's place."""
+        self.crash(power=False)
+        self.disk.put_back(self.images[number])
+        self._watcher.put_back(self, number)
+
     def pause(self, seconds: float) -> None:
         """Stand still: nothing is read, sent or noticed; what comes meanwhile waits in the sockets.
 
@@ -257,7 +285,7 @@ class Server:
         elif self._snapshots is not None:
             self._snapshots.break_off()
         if power:
-            self.disk.crash()
+            self._watcher.power_failed(self, lied=self.disk.crash())
         else:
             self.disk.end_process()
         self.core = None
@@ -276,6 +304,7 @@ class Server:
         self.disk.unplugged_at = self.disk.calls + calls
         with suppress(OSError):
             log.write(persist.records)
+        self._settle(persist)
 
     # -- what comes in ---------------------------------------------------------------------------------------------------
 
@@ -292,7 +321,10 @@ class Server:
         if judged is None or judged[0] is not standing:
             self._steps_done.append(lambda core, now: core.saw(peer, standing, now))
             self._wake()
-        is_welcome = not why_refused(core.standing, core.configuration, peer, standing)
+        refusal = why_refused(core.standing, core.configuration, peer, standing)
+        if refusal:
+            self._watcher.refused(self, peer, refusal)
+        is_welcome = not refusal
         self._judged[peer] = (standing, core.configuration, core.standing, is_welcome)
         return is_welcome
 
@@ -306,6 +338,8 @@ class Server:
                 answer = Introduction(term=core.current_term, node_id=self.node_id, standing=core.standing, asks=False)
                 self._post(self.node_id, sender(message), answer, core.standing)
         elif core is not None:
+            if self._watcher.expects:
+                self._watcher.arrived(self, message)
             if not self._wake_planned and world.takes_next_step():  # as in _wake_last; where no turn is planned, nothing waits
                 self._pass(core, message)
             else:
@@ -344,7 +378,8 @@ class Server:
 
     # -- what its disk says of its place -----------------------------------------------------------------------------------
 
-    def _make_store_id(self) -> str:
+    def make_store_id(self) -> str:
+        """Return an id that no folder of this node has had."""
         self._stores_made += 1
         return f"store-{self.node_id}-{self._stores_made}"
 
@@ -366,6 +401,7 @@ class Server:
         except OSError as problem:
             self.disk_failed(problem)
             return
+        self._watcher.standing_written(self, standing)
         self.step_done(lambda core, now: core.standing_written(standing, now))
 
     # -- what its snapshots say ------------------------------------------------------------------------------------------
@@ -438,7 +474,9 @@ class Server:
         except ConsensusViolation as problem:
             self._die(power=False)
             self._tell(NodeCrashed(reason=str(problem)))
-            raise
+            if not self._watcher.must_stop(self):
+                raise
+            return
         self._watcher.passed(self, now)
         deadline = core.next_deadline
         if deadline == MORE_TO_DO:
@@ -569,9 +607,15 @@ class Server:
         except OSError as problem:
             failure = problem
         else:
+            self._settle(persist)
             self._watcher.synced(self, persist.records)
         self._ended.append((persist, failure))
         self._wake_last()
+
+    def _settle(self, persist: Persist) -> None:
+        """A disk that lies lies about entries: of a vote that was lost nobody could ever tell."""
+        if self.disk.lies and any(type(record) in (HardState, Install) for record in persist.records):
+            self.disk.settle()
 
     def disk_failed(self, failure: OSError) -> None:
         """Stop serving at once; nothing is retried (BUG-51). A fault makes a disk fail, a file that is not there does not."""

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from bargetrio.simulator.breaks import accounts, commit, disk, links, log, outcomes, reads, snapshots, votes
+from bargetrio.simulator.breaks import accounts, commit, disk, links, log, members, outcomes, reads, snapshots, votes
 from bargetrio.simulator.breaks.registry import PLANTED, Break, Patches
 
 BREAKS: Final[dict[str, Break]] = {
     name: planted
-    for file in (votes, log, commit, reads, disk, snapshots, links, accounts, outcomes)
+    for file in (votes, log, commit, reads, disk, snapshots, links, accounts, outcomes, members)
     for name, planted in PLANTED.items()
     if planted.apply.__module__ == file.__name__
 }

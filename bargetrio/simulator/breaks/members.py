@@ -1,0 +1,152 @@
+"""Planted bugs about who counts: replaced disks, new clusters, other lists, other logs, lost tails.
+
+Each is what Barge did before the log took nodes in (docs/bugs.md names the faults).
+"""
+
+from typing import Any
+
+from msgspec import structs
+
+from bargetrio.raft import membership, snapshots
+from bargetrio.raft.core import Core
+from bargetrio.raft.log import Log
+from bargetrio.raft.roles import Leader, Progress
+from bargetrio.raft.standing import EMPTY
+from bargetrio.simulator.breaks.registry import Patches, breaks
+from bargetrio.storage.folder import Folder
+
+
+@breaks("a node with another disk counts when a majority without it has committed that", "dissertation 4.1; BUG-38")
+def replaced_disk_counts_at_once(patches: Patches) -> None:
+    old_refresh = membership.refresh
+
+    def refresh(core: Core) -> None:
+        old_refresh(core)
+        core.uncounted = None
+        core.is_settled = core.may_vote and core.standing.identity != ""
+        if isinstance(core.role, Leader):
+            for progress in core.role.progress.values():
+                progress.is_counted = not progress.demotion
+
+    patches.set(membership, "refresh", refresh)
+
+
+@breaks("a node with another disk votes when the entry that takes it in is committed", "dissertation 4.1; BUG-38")
+def replaced_disk_votes_with_its_first_entries(patches: Patches) -> None:
+    old = membership.settle
+
+    def settle(core: Core) -> None:
+        commit_index = core.commit_index
+        core.commit_index = core.log.last_index
+        try:
+            old(core)
+        finally:
+            core.commit_index = commit_index
+
+    patches.set(membership, "settle", settle)
+
+
+@breaks("a node with another disk votes when its disk holds the entry that takes it in, its term and its vote", "3.8; BUG-50")
+def replaced_disk_votes_before_it_has_synced(patches: Patches) -> None:
+    old = membership.settle
+
+    def settle(core: Core) -> None:
+        durability = core.durability
+        index, number = durability.durable_index, durability.synced_number
+        durability.durable_index, durability.synced_number = core.log.last_index, durability.hard_state_number
+        try:
+            old(core)
+        finally:
+            durability.durable_index, durability.synced_number = index, number
+
+    patches.set(membership, "settle", settle)
+
+
+@breaks("an empty folder votes only in a cluster that all its members have begun", "BUG-37")
+def empty_folder_votes(patches: Patches) -> None:
+    old = membership.refresh
+
+    def refresh(core: Core) -> None:
+        old(core)
+        if core.standing.origin == EMPTY and not core.standing.identity:
+            core.may_vote = True
+
+    patches.set(membership, "refresh", refresh)
+
+
+@breaks("a cluster is born when all its members have met", "BUG-37")
+def born_by_a_majority(patches: Patches) -> None:
+    old = membership._maybe_be_born
+
+    def maybe_be_born(core: Core, now: float) -> None:
+        old(core, now)
+        own = core.standing
+        here = membership._met_unborn(core, now)
+        if not own.identity and not core.is_writing_standing and len(here) >= core.majority:
+            membership._be_born(core, {node_id: here.get(node_id, "") for node_id in core.members})
+
+    patches.set(membership, "_maybe_be_born", maybe_be_born)
+
+
+@breaks("a folder is opened with the list of nodes that it was made with", "BUG-40")
+def other_nodes_accepted(patches: Patches) -> None:
+    old = Folder.__init__
+
+    def init(self: Folder, *arguments: Any, members: tuple[int, ...] | None = None, **others: Any) -> None:
+        old(self, *arguments, members=None, **others)
+        if members is not None:
+            self._meta = structs.replace(self._meta, members=members)
+
+    patches.set(Folder, "__init__", init)
+
+
+@breaks("nodes that began with different backups do not hear each other", "docs/operations.md")
+def other_backups_accepted(patches: Patches) -> None:
+    from bargetrio.raft import standing
+    from bargetrio.simulator import server
+
+    def why_refused(ours: Any, configuration: Any, peer_id: int, theirs: Any) -> str:
+        return old(structs.replace(ours, origin=EMPTY), configuration, peer_id, structs.replace(theirs, origin=EMPTY))
+
+    old = standing.why_refused
+    patches.set(server, "why_refused", why_refused)
+
+    old_met = membership._met_unborn
+
+    def met_unborn(core: Core, now: float) -> dict[int, str]:
+        met = dict(core.met)
+        for peer, (theirs, at) in met.items():
+            core.met[peer] = (structs.replace(theirs, origin=core.standing.origin), at)
+        try:
+            return old_met(core, now)
+        finally:
+            core.met = met
+
+    patches.set(membership, "_met_unborn", met_unborn)
+
+
+@breaks("logs are compared by their digests, too", "5.3, Log Matching")
+def digests_not_compared(patches: Patches) -> None:
+    patches.set(Log, "differs", lambda self, prev_log_index, prev_digest, known: False)
+    patches.set(snapshots, "_differs", lambda core, snapshot: False)
+
+
+@breaks("a follower that lost what it acknowledged is told from one whose refusal is old", "docs/storage_format.md")
+def every_refusal_is_an_old_one(patches: Patches) -> None:
+    def suspect(core: Core, leader: Leader, peer: int, progress: Progress, hint_index: int, round: int) -> bool:
+        return hint_index < progress.match_index
+
+    patches.set(membership, "suspect", suspect)
+
+
+@breaks("what another store says is dropped", "BUG-38")
+def other_store_is_heard(patches: Patches) -> None:
+    from bargetrio.simulator import server
+
+    old = server.__dict__["why_refused"]
+
+    def why_refused(ours: Any, configuration: Any, peer_id: int, theirs: Any) -> str:
+        reason: str = old(ours, configuration, peer_id, theirs)
+        return "" if "another store" in reason else reason
+
+    patches.set(server, "why_refused", why_refused)

@@ -1,0 +1,316 @@
+"""Makes happen what a plan has for disks and members: lost, lying and old disks, late nodes, other lists, other backups."""
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final
+
+from bargetrio.eventlog.event import DriverFact
+from bargetrio.raft.facts import Fact, PreVoteGranted
+from bargetrio.raft.messages import Message, NodeId, VoteReply
+from bargetrio.raft.roles import Candidate, Leader, PreCandidate
+from bargetrio.simulator import beginnings
+from bargetrio.simulator.altered import alter
+from bargetrio.simulator.goals import Goals
+from bargetrio.simulator.invariants import Invariants
+from bargetrio.simulator.memory import MOST_LIES, Broken
+from bargetrio.simulator.network import Network
+from bargetrio.simulator.operator import Operator
+from bargetrio.simulator.plan import Plan
+from bargetrio.simulator.port import Look, LookAtMessage
+from bargetrio.simulator.server import Server
+from bargetrio.simulator.world import World
+
+EVERY_S: Final = 4.0
+"""Mean time between two faults of one kind."""
+ALIKE_AT: Final = (5.0, 12.0)
+"""When the operator restores the same backup everywhere."""
+
+
+class Losses:
+    """Plans everything at the beginning; the operator puts right what does not end by itself."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        world: World,
+        network: Network,
+        servers: Sequence[Server],
+        operator: Operator,
+        invariants: Invariants,
+        tell: Callable[[str], None],
+        goals: Goals,
+        revive: Callable[[Server], None],
+    ) -> None:
+        self._plan = plan
+        self._world = world
+        self._network = network
+        self._servers = servers
+        self._invariants = invariants
+        self._operator = operator
+        self._tell = tell
+        self._goals = goals
+        self._revive = revive
+        self.looks: dict[type[Fact | DriverFact], Look] = {}
+        self.sent: dict[type[Message], LookAtMessage] = {}
+        if "standing_candidate" in plan.kinds:
+            self.looks[PreVoteGranted] = self._pre_vote_granted
+            self.sent[VoteReply] = self._vote_sent
+        self._disks_lost: list[NodeId] = []
+        self._stage: _Stage | None = None
+        self._begin()
+        happen = {
+            "lost_disks": self._lose_disk,
+            "standing_candidate": self._set_the_stage,
+            "lying_disks": self._lie,
+            "old_folders": self._copy_or_put_back,
+            "altered_logs": self._alter_log,
+            "other_nodes": self._start_with_other_nodes,
+        }
+        for kind in plan.kinds:
+            if kind in happen:
+                random = world.random(f"losses {kind}")
+                moment = random.expovariate(1 / EVERY_S)
+                while moment < plan.heal_at:
+                    world.at(moment, happen[kind], random)
+                    moment += random.expovariate(1 / EVERY_S)
+
+    # -- the beginning ---------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Make the folders, and start everybody in time."""
+        plan, world = self._plan, self._world
+        if any(plan.begun_with):
+            states = {server.node_id: beginnings.begin(server, plan.begun_with[server.node_id]) for server in self._servers}
+            self._invariants.begin_with(beginnings.log_before(plan), states)
+        for server in self._servers:
+            if server.first_start:
+                world.at(server.first_start, self._start_late, server)
+            else:
+                self._revive(server)
+        if len(set(plan.begun_with)) > 1:
+            self._invariants.must_not_commit = True
+            world.at(world.random("losses backups").uniform(*ALIKE_AT), self._restore_alike)
+
+    def _start_late(self, server: Server) -> None:
+        self._tell(f"node {server.node_id} starts for the first time")
+        self._goals.hit("first_start_late")
+        self._revive(server)
+
+    def _restore_alike(self) -> None:
+        """What the operator should have done at once; nobody has promised anything, so nothing is lost."""
+        if not self._goals.counts["other_backup_refused"]:
+            raise Broken("a mixed restore is told", "nodes that began with different backups have met, and nobody said so")
+        self._tell("the operator restores the same backup everywhere")
+        self._goals.hit("restored_alike")
+        for server in self._servers:
+            server.lose_disk()
+            server.disk.fail_at.clear()
+            server.disk.free_space()
+            server.node_ids = tuple(range(len(self._servers)))
+            self._invariants.begin_again(server.node_id, beginnings.begin(server, "tuesday"))
+        self._invariants.must_not_commit = False
+        for server in self._servers:
+            self._revive(server)
+
+    # -- lost disks ------------------------------------------------------------------------------------------------------
+
+    def _leader(self) -> Server | None:
+        leaders = [server for server in self._servers if server.core is not None and isinstance(server.core.role, Leader)]
+        return max(leaders, key=lambda server: server.core.current_term if server.core else 0, default=None)
+
+    def _lose_disk(self, random: Random) -> None:
+        """A disk is lost and replaced by an empty one; only one at a time, and only while the others can do without it."""
+        leader = self._leader() if random.random() < 0.3 else None
+        server = random.choice(self._servers) if leader is None else leader
+        starts_after = random.choice((0.02, 0.3, 1.0, 3.0))
+        if not server.is_lost and server.first_start <= self._world.now and self._operator.can_spare(server):
+            self._replace_disk(server, starts_after)
+
+    def _replace_disk(self, server: Server, starts_after: float, again_s: float = 1.0) -> None:
+        self._tell(f"the disk of node {server.node_id} is lost, and replaced")
+        self._goals.hit("leader_disk_lost" if server is self._leader() else "disk_lost")
+        if server.node_id in self._disks_lost:
+            self._goals.hit("disk_lost_again")
+        self._disks_lost.append(server.node_id)
+        server.lose_disk()
+        self._world.after(starts_after, self._revive, server)
+        self._operator.take_in(server, again_s)
+
+    # -- a candidate that stands still -----------------------------------------------------------------------------------
+
+    def _set_the_stage(self, random: Random) -> None:
+        """Part three followers from the others, so that one of them asks for votes in a higher term while the leader lives on.
+
+        The first voter's vote waits at the candidate, which stands still from then on; the voter's disk is lost and replaced; the
+        third node is asked for its vote late, and hears no leader until then.
+        """
+        leader = self._leader()
+        if leader is None or self._stage is not None:
+            return
+        followers = [
+            server for server in self._servers if server is not leader and server.core is not None and not server.is_lost
+        ]
+        if len(self._servers) != 5 or len(followers) < 4:
+            return
+        three = random.sample(followers, 3)
+        ids = {server.node_id for server in three}
+        cut = {(a, b) for a in range(5) for b in range(5) if (a in ids) != (b in ids)}
+        self._tell(f"nodes {', '.join(map(str, sorted(ids)))} are cut off, until one of them asks for votes")
+        for source, target in cut:
+            self._network.links[source][target].is_cut = True
+        self._stage = _Stage(ids, cut, random.uniform(4, 9))
+        self._world.after(1.5, self._strike, self._stage)
+
+    def _pre_vote_granted(self, voter: Server, fact: PreVoteGranted) -> None:
+        """Choose, before the answer arrives, who of the two will be asked late."""
+        stage, candidate_id = self._stage, fact.peer
+        if stage is None or stage.third is not None or voter.node_id not in stage.ids or candidate_id not in stage.ids:
+            return
+        candidate = self._servers[candidate_id].core
+        stage.agreed[candidate_id].add(voter.node_id)
+        if len(stage.agreed[candidate_id]) == 2 and candidate is not None and isinstance(candidate.role, PreCandidate):
+            (stage.third,) = stage.ids - {voter.node_id, candidate_id}
+            stage.candidate = candidate_id
+            self._network.links[candidate_id][stage.third].slow_s += stage.seconds - 0.3
+
+    def _vote_sent(self, voter: Server, candidate_id: NodeId, message: VoteReply) -> None:
+        """The candidate stands still from now on, and the disk of its voter is lost."""
+        stage = self._stage
+        if message.granted and stage is not None and not stage.is_played and stage.candidate == candidate_id:
+            stage.is_played = True
+            self._world.after(0.004, self._play, stage, voter)
+
+    def _play(self, stage: "_Stage", voter: Server) -> None:
+        assert stage.candidate is not None and stage.third is not None
+        candidate = self._servers[stage.candidate]
+        if (
+            candidate.core is None
+            or not isinstance(candidate.core.role, Candidate)
+            or voter.node_id not in stage.ids - {stage.third}
+            or not self._operator.can_spare(voter)
+        ):
+            stage.until = 0.0
+            self._strike(stage)
+            return
+        stage.until = self._world.now + stage.seconds
+        self._goals.hit("candidate_stands_still")
+        self._tell(f"node {candidate.node_id} stands still, with the vote of node {voter.node_id}")
+        candidate.pause(stage.seconds)
+        for source, target in stage.cut:
+            self._network.links[source][target].is_cut = stage.third in (source, target)
+        self._replace_disk(voter, 0.02, 0.1)
+        self._world.after(stage.seconds + 0.5, self._strike, stage)
+
+    def _strike(self, stage: "_Stage") -> None:
+        if stage is self._stage and not (stage.is_played and self._world.now < stage.until):
+            self._stage = None
+            for source, target in stage.cut:
+                self._network.links[source][target].is_cut = False
+            if stage.candidate is not None and stage.third is not None:
+                self._network.links[stage.candidate][stage.third].slow_s = 0.0
+
+    # -- disks that break their word -------------------------------------------------------------------------------------
+
+    def _lie(self, random: Random) -> None:
+        """A power failure soon takes some of what was synced."""
+        server, after, down = random.choice(self._servers), random.uniform(0.1, 2), random.choice((0.02, 0.3, 1.0))
+        if server.core is not None and self._operator.can_spare(server):
+            server.disk.lie(random.randint(1, MOST_LIES))
+            self._tell(f"the disk of node {server.node_id} lies about its syncs")
+            self._world.after(after, self._power_fails, server, down)
+
+    def _power_fails(self, server: Server, down: float) -> None:
+        if server.core is not None and server.disk.lies and self._operator.can_spare(server):
+            server.crash(power=True)
+            self._world.after(down, self._revive, server)
+
+    def _copy_or_put_back(self, random: Random) -> None:
+        """Keep a copy of a folder, and soon put it back."""
+        server, after, down = random.choice(self._servers), random.uniform(0.2, 4), random.choice((0.02, 0.3, 1.0))
+        if server.core is not None:
+            server.keep_image()
+            self._world.after(after, self._put_back, server, len(server.images) - 1, down)
+
+    def _put_back(self, server: Server, number: int, down: float) -> None:
+        if server.is_lost or self._world.now > self._plan.heal_at or not self._operator.can_spare(server):
+            return
+        self._tell(f"the folder of node {server.node_id} is set back to an old copy")
+        self._goals.hit("old_folder_put_back")
+        server.put_back(number)
+        self._world.after(down, self._revive, server)
+        self._world.after(down + 3, self._look_after, server)
+
+    def _look_after(self, server: Server) -> None:
+        """The operator sees a node that nobody hears."""
+        if not self._invariants.is_in_order(server.node_id):
+            self._operator.take_in(server)
+
+    def _alter_log(self, random: Random) -> None:
+        """A node comes back with a log in which a committed entry is another one; it will have to stop."""
+        server, down = random.choice(self._servers), random.choice((0.02, 0.3, 1.0))
+        if server.core is None or not self._operator.can_spare(server):
+            return
+        core, snapshot = server.core, server.core.snapshot
+        held = max(core.log.start_index, core.standing.admitted, 0 if snapshot is None else snapshot.last_index)
+        last = min(core.commit_index, core.durability.durable_index)
+        server.crash(power=False)
+        index = alter(server.disk, random, held, last)
+        if index is not None:
+            self._tell(f"entry {index} in the log of node {server.node_id} is another one")
+            self._goals.hit("log_altered")
+            self._invariants.stores.log_altered(server.node_id, index)
+        self._world.after(down, self._revive, server)
+
+    # -- another list ----------------------------------------------------------------------------------------------------
+
+    def _start_with_other_nodes(self, random: Random) -> None:
+        """A node is started with a list that lacks a node, or has one too many, and a while later with the right one."""
+        server, seconds = random.choice(self._servers), random.uniform(0.3, 3)
+        right = tuple(range(len(self._servers)))
+        wrong = [node for node in right if node == server.node_id or random.random() < 0.6]
+        if len(wrong) == len(right):
+            wrong.append(len(right))
+        if server.core is None or server.is_lost or server.node_ids != right:
+            return
+        server.crash(power=False)
+        server.node_ids = tuple(wrong)
+        self._tell(f"node {server.node_id} is started with nodes {wrong}")
+        if not server.start():
+            self._goals.hit("other_nodes_refused")
+        self._world.after(seconds, self._correct_nodes, server, right)
+
+    def _correct_nodes(self, server: Server, right: tuple[NodeId, ...]) -> None:
+        if server.node_ids != right:
+            server.crash(power=False)
+            server.node_ids = right
+            self._tell(f"node {server.node_id} has the right list of nodes again")
+            self._revive(server)
+
+    # -- the end ---------------------------------------------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """Whoever is late starts now, with the right list; the operator goes on."""
+        if self._stage is not None:
+            self._stage.until = 0.0
+            self._strike(self._stage)
+        for server in self._servers:
+            server.first_start = min(server.first_start, self._world.now)
+            server.disk.lies = 0
+            server.disk.settle()
+            self._correct_nodes(server, tuple(range(len(self._servers))))
+            if not self._invariants.is_in_order(server.node_id):
+                self._world.after(2.0, self._look_after, server)
+
+
+class _Stage:
+    """Three nodes that are cut off: one becomes a candidate, one votes for it, and the third is asked late."""
+
+    def __init__(self, ids: set[NodeId], cut: set[tuple[NodeId, NodeId]], seconds: float) -> None:
+        self.ids = ids
+        self.cut = cut
+        self.seconds = seconds
+        self.agreed: dict[NodeId, set[NodeId]] = {node_id: set() for node_id in ids}
+        self.candidate: NodeId | None = None
+        self.third: NodeId | None = None
+        self.is_played = False
+        self.until = float("inf")

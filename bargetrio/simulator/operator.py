@@ -1,0 +1,158 @@
+"""What the operator of a seed does: what docs/operations.md tells an operator to do, and nothing else.
+
+A node whose disk was replaced is taken in again: `readmit` is asked of the leader, again after a second, until the node votes. A
+folder that is refused is emptied first. A cluster that some nodes are missing from may be born without them (`bootstrap`).
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from bargetrio.raft.messages import NodeId
+from bargetrio.raft.roles import Leader
+from bargetrio.simulator.goals import Goals
+from bargetrio.simulator.invariants import Invariants
+from bargetrio.simulator.plan import Plan
+from bargetrio.simulator.server import Server
+from bargetrio.simulator.world import World
+
+AGAIN_S: Final = 1.0
+"""So long the operator waits before asking again."""
+
+
+class Operator:
+    """Looks after the nodes in `needing` until each of them votes."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        world: World,
+        servers: Sequence[Server],
+        invariants: Invariants,
+        tell: Callable[[str], None],
+        goals: Goals,
+        revive: Callable[[Server], None],
+    ) -> None:
+        self.needing: dict[NodeId, float] = {}
+        """Who is to be taken in, and how long the operator waits before asking again."""
+        self._plan = plan
+        self._world = world
+        self._servers = servers
+        self._invariants = invariants
+        self._tell = tell
+        self._goals = goals
+        self._revive = revive
+        if plan.bootstraps_at is not None:
+            world.at(plan.bootstraps_at, self._bootstrap)
+            world.at(plan.bootstraps_at, self._look_for_other_clusters, set())
+
+    # -- what may be lost ------------------------------------------------------------------------------------------------
+
+    def can_spare(self, server: Server) -> bool:
+        """Return whether the others can do without this node's disk: all are in order, and are a majority with it left out."""
+        others = [other for other in self._servers if other is not server and not other.is_lost]
+        quorum = len(self._servers) // 2 + 1
+        return len(others) >= quorum and all(self._invariants.is_in_order(other.node_id) for other in others)
+
+    def _are_a_majority_without(self, server: Server) -> bool:
+        others = [other for other in self._servers if other is not server and not other.is_lost]
+        return sum(self._invariants.is_in_order(other.node_id) for other in others) > len(self._servers) // 2
+
+    def can_spare_for_good(self, server: Server) -> bool:
+        """Return whether the cluster works, and can take in whoever waits for that, without this node."""
+        others = [other for other in self._servers if other is not server and not other.is_lost]
+        in_order = [other for other in others if self._invariants.is_in_order(other.node_id)]
+        return len(in_order) >= len(self._servers) // 2 + 1 or len(in_order) == len(others)
+
+    # -- taking in -------------------------------------------------------------------------------------------------------
+
+    def take_in(self, server: Server, again_s: float = AGAIN_S) -> None:
+        """Have a node taken in that has another disk now."""
+        is_new = server.node_id not in self.needing
+        self.needing[server.node_id] = again_s
+        if is_new:
+            self._world.after(again_s, self._ask, server)
+
+    def empty(self, server: Server, why: str) -> None:
+        """Give the node an empty folder, and have it taken in."""
+        self._tell(f"the operator empties the folder of node {server.node_id}: {why}")
+        server.lose_disk()
+        self._revive(server)
+        self.take_in(server)
+
+    def stopped(self, server: Server) -> None:
+        """A node has stopped, because its log is not the others': it begins anew, as soon as they can do without it."""
+        self._world.after(AGAIN_S, self._empty_stopped, server)
+
+    def _empty_stopped(self, server: Server) -> None:
+        if self._invariants.is_in_order(server.node_id) or server.is_lost:
+            return
+        if self._are_a_majority_without(server):
+            self.empty(server, "its log differs from the others'")
+        else:
+            self.stopped(server)
+
+    def _ask(self, server: Server) -> None:
+        node_id, core = server.node_id, server.core
+        again_s = self.needing[node_id]
+        if core is not None and core.may_vote and core.standing.identity:
+            del self.needing[node_id]
+            self._tell(f"node {node_id} votes")
+            self._goals.hit("taken_in")
+            return
+        self._world.after(again_s, self._ask, server)
+        leaders = [other for other in self._servers if other.core is not None and isinstance(other.core.role, Leader)]
+        if leaders:
+            leader = max(leaders, key=lambda other: other.core.current_term if other.core else 0)
+            leader.step_done(lambda core, now: self._hear(server, core.readmit(node_id, now)))
+
+    def _hear(self, server: Server, answer: str) -> None:
+        self._tell(f"readmit {server.node_id}: {answer or 'under way'}")
+        if "give it an empty one" in answer:
+            self._world.after(AGAIN_S, self._empty_if_refused, server)
+
+    def _empty_if_refused(self, server: Server) -> None:
+        if not self._invariants.is_in_order(server.node_id):
+            self.empty(server, "the leader refuses it")
+
+    # -- birth -----------------------------------------------------------------------------------------------------------
+
+    def _bootstrap(self) -> None:
+        """Ask some node that is there; again after a second, until the cluster is born."""
+        if self._invariants.identity:
+            return
+        self._world.after(AGAIN_S, self._bootstrap)
+        there = [server for server in self._servers if server.core is not None]
+        if there:
+            there[int(self._world.now * 10) % len(there)].step_done(lambda core, now: self._hear_bootstrap(core.bootstrap(now)))
+
+    def _look_for_other_clusters(self, seen: set[NodeId]) -> None:
+        """Where a node was started while the cluster was being born without it, two sets may have been made.
+
+        Only one of them can have a majority. Who has another one is refused, and begins anew with an empty folder; where neither
+        has a majority, so that nobody has ever voted, all do. `seen` are those that the operator saw refused a while ago.
+        """
+        self._world.after(2 * AGAIN_S, self._look_for_other_clusters, others := self._in_other_clusters())
+        for server in self._servers:
+            if server.node_id in seen & others:
+                self._goals.hit("other_cluster_emptied")
+                if self._invariants.identity:
+                    self.empty(server, "it belongs to another cluster")
+                else:
+                    self._tell(f"the operator empties the folder of node {server.node_id}: nobody has a majority")
+                    server.lose_disk()
+                    self._revive(server)
+
+    def _in_other_clusters(self) -> set[NodeId]:
+        identities = {server.node_id: server.core.standing.identity for server in self._servers if server.core is not None}
+        right = self._invariants.identity
+        if not right and len(set(identities.values()) - {""}) < 2:
+            return set()
+        return {node_id for node_id, identity in identities.items() if identity not in ("", right)}
+
+    def _hear_bootstrap(self, answer: str) -> None:
+        self._tell(f"bootstrap: {answer or 'under way'}")
+        if not answer:
+            self._goals.hit("bootstrapped")
+            for server in self._servers:
+                if server.first_start > self._world.now:
+                    self.take_in(server)

@@ -1,0 +1,236 @@
+"""Which disks may be believed: what each store held, what was lost of it, who must be told, and what may be missing then.
+
+A disk that is lost as a whole loses nothing of the cluster's, as long as its node is taken in again by the log: such seeds are
+judged as all others. A disk that loses a synced tail, or is set back to an old image, goes on under its store's name and breaks
+its word. Of what it held only that is demanded which a majority of the other disks held, too; and that a leader to whom it had
+acknowledged more than it now holds says so (`tail_lost`) when it hears from it again.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from bargetrio.raft.core import Core
+from bargetrio.raft.messages import AppendReply, Index, Message, NodeId, Term
+from bargetrio.raft.roles import Leader
+from bargetrio.simulator.memory import Broken, Committed, DiskState, Excused, Memory, StoreId
+from bargetrio.simulator.outcomes import RULE as OUTCOMES
+from bargetrio.simulator.server import Server
+from bargetrio.simulator.world import World
+
+ANSWERS: Final = 2
+"""A follower refuses what it had acknowledged: that may be an old answer. So many to what was asked after that are proof."""
+
+
+MAY_FOLLOW: Final = frozenset(
+    {"lists see the past", "a node's reads do not go back", "lists show the state at their index", "equal stores", OUTCOMES}
+)
+"""Rules that clients see, and that a disk which broke its word may break, too."""
+
+
+class _Owed:
+    """A leader that has not told yet that a follower lost what it had acknowledged.
+
+    `said` are the follower's answers since, `asked_in` is the leader's read round when it heard the first refusal among them.
+    """
+
+    def __init__(self, term: Term, index: Index) -> None:
+        self.term = term
+        self.index = index
+        self.said: list[AppendReply] = []
+        self.asked_in: int | None = None
+        self.heard_at: set[float] = set()
+
+
+class Stores:
+    """The stores of all nodes; `is_damaged` says that something may be missing that was promised."""
+
+    def __init__(
+        self,
+        memory: dict[NodeId, Memory],
+        servers: dict[NodeId, Server],
+        quorum: int,
+        committed: Sequence[Committed],
+        world: World,
+    ) -> None:
+        self.is_damaged = False
+        self.owed: dict[tuple[NodeId, NodeId], _Owed] = {}
+        """By leader and follower."""
+        self.touched: set[tuple[NodeId, StoreId]] = set()
+        """Stores that have lost something and go on."""
+        self._memory = memory
+        self._servers = servers
+        self._quorum = quorum
+        self._committed = committed
+        self._world = world
+
+    # -- what disks held -------------------------------------------------------------------------------------------------
+
+    def holds(self, node_id: NodeId, store: StoreId, index: Index, digest: int) -> bool:
+        """Return whether that store holds the log with `digest` up to `index`, or did when it was last seen."""
+        memory = self._memory[node_id]
+        states = list(memory.former.get(store, ()))
+        if store == memory.store:
+            states.append(memory.disk)
+        return any(index < len(state.digests) and state.digests[index] == digest for state in states)
+
+    def is_on_a_majority(self, index: Index, digest: int) -> bool:
+        """Return whether a majority of disks that may be believed hold the log with `digest` up to `index`."""
+        holders = [
+            node_id
+            for node_id, memory in self._memory.items()
+            if (node_id, memory.store) not in self.touched
+            and index < len(memory.disk.digests)
+            and memory.disk.digests[index] == digest
+        ]
+        return len(holders) >= self._quorum
+
+    def broken(self, rule: str, text: str) -> Broken:
+        """Return the violation of a rule that a disk which broke its word may have broken, too."""
+        return Excused(rule, text) if self.is_damaged else Broken(rule, text)
+
+    # -- what becomes of them --------------------------------------------------------------------------------------------
+
+    def disk_lost(self, node_id: NodeId) -> None:
+        """An empty disk is in the place of this one."""
+        memory = self._memory[node_id]
+        memory.former.setdefault(memory.store, []).append(memory.disk)
+        self._forget_owed(node_id)
+        memory.store, memory.standing = "", None
+        memory.altered_from = None
+        memory.disk = DiskState(0, None, [0])
+        memory.disk_if_written, memory.disk_between, memory.may_hold = None, [], None
+        memory.recent.clear()
+
+    def image_kept(self, node_id: NodeId) -> int:
+        """Somebody makes a copy of the folder as it is on the disk; return its number."""
+        memory = self._memory[node_id]
+        memory.images.append((memory.store, memory.disk))
+        return len(memory.images) - 1
+
+    def put_back(self, node_id: NodeId, number: int) -> None:
+        """The copy is in the place of the folder."""
+        memory = self._memory[node_id]
+        store, state = memory.images[number]
+        if store != memory.store:
+            memory.former.setdefault(memory.store, []).append(memory.disk)
+            memory.store, memory.disk = store, memory.former[store][-1]
+        memory.disk_if_written, memory.disk_between = None, []
+        memory.may_hold = [state]
+
+    def log_altered(self, node_id: NodeId, index: Index) -> None:
+        """Its log is another one from this entry on."""
+        self._memory[node_id].altered_from = index
+
+    def is_altered(self, node_id: NodeId, core: Core) -> bool:
+        """Return whether the node's log is another one, so that it may not say that it holds the entries of the others."""
+        memory, log = self._memory[node_id], core.log
+        if memory.altered_from is None:
+            return False
+        at = max(memory.altered_from, log.start_index)
+        if log.last_index < at or log.digest(at) == self._committed[at].digest:
+            memory.altered_from = None  # a snapshot has taken its place, or it was cut off
+        return memory.altered_from is not None
+
+    def takes_altered(self, node_id: NodeId, index: Index) -> bool:
+        """A node has entries of another log from here on; return whether it has them from a leader whose log was altered."""
+        sources = [memory for memory in self._memory.values() if memory.altered_from is not None]
+        if not any(memory.altered_from <= index for memory in sources if memory.altered_from is not None):
+            return False
+        memory = self._memory[node_id]
+        memory.altered_from = index
+        self.touched.add((node_id, memory.store))
+        if index < len(self._committed) and not self.is_on_a_majority(index, self._committed[index].digest):
+            self.is_damaged = True
+        return True
+
+    def must_stop(self, node_id: NodeId) -> bool:
+        """Return whether the node's log was altered, as far as can be told when it has stopped."""
+        return self._memory[node_id].altered_from is not None
+
+    def power_failed(self, node_id: NodeId, *, lied: bool) -> None:
+        """The machine went down; where the disk lied, any of its last writes may be the last one that is there."""
+        memory = self._memory[node_id]
+        if lied and memory.recent:
+            memory.may_hold = list(memory.recent)
+        memory.recent.clear()
+
+    def synced(self, memory: Memory, before: DiskState, *, settles: bool) -> None:
+        """A write is on the disk, or so it says; `settles`: it is, and all before it."""
+        if settles:
+            memory.recent.clear()
+        else:
+            memory.recent.append(before)
+
+    def found(self, server: Server, found: DiskState) -> None:
+        """A disk that may have lost something gives back this: note what is missing, and who must tell."""
+        node_id = server.node_id
+        memory = self._memory[node_id]
+        had, memory.may_hold = memory.disk, None
+        same = 0
+        for old, new in zip(had.digests, found.digests, strict=False):
+            if old != new:
+                break
+            same += 1
+        if found[:2] == had[:2] and same == len(had.digests):
+            return
+        memory.former.setdefault(memory.store, []).append(had)
+        self.touched.add((node_id, memory.store))
+        memory.disk = found
+        if found[:2] != had[:2] or not all(
+            self.is_on_a_majority(index, had.digests[index]) for index in range(same, len(had.digests))
+        ):
+            self.is_damaged = True
+        self._note_owed(node_id, memory, same - 1)
+
+    # -- who must tell ---------------------------------------------------------------------------------------------------
+
+    def _note_owed(self, node_id: NodeId, memory: Memory, last_index: Index) -> None:
+        self._forget_owed(node_id)
+        for leader_id, server in self._servers.items():
+            core = server.core
+            if core is None or not isinstance(core.role, Leader) or leader_id == node_id:
+                continue
+            index, configuration = core.role.progress[node_id].match_index, core.configuration
+            if index > last_index and configuration is not None and configuration.stores.get(node_id) == memory.store:
+                self.owed[leader_id, node_id] = _Owed(core.current_term, index)
+
+    def _forget_owed(self, node_id: NodeId) -> None:
+        for pair in [pair for pair in self.owed if node_id in pair]:
+            del self.owed[pair]
+
+    def said(self, node_id: NodeId, to: NodeId, message: AppendReply) -> None:
+        """A node that has lost something answers."""
+        owed = self.owed.get((to, node_id))
+        if owed is not None and message.term == owed.term:
+            owed.said.append(message)
+
+    def arrived(self, server: Server, message: Message) -> None:
+        """A leader hears it."""
+        if not isinstance(message, AppendReply) or message.success:
+            return
+        for (leader_id, peer), owed in list(self.owed.items()):
+            if leader_id != server.node_id or not any(message is each for each in owed.said):
+                continue
+            core = server.core
+            if core is None or not isinstance(core.role, Leader) or core.current_term != owed.term:
+                del self.owed[leader_id, peer]
+                continue
+            memory = self._memory[peer]
+            if len(memory.disk.digests) > owed.index:
+                del self.owed[leader_id, peer]
+                continue
+            if owed.asked_in is None:
+                owed.asked_in = core.role.round
+            elif message.round > owed.asked_in:
+                owed.heard_at.add(self._world.now)  # what comes at one moment is taken in one pass
+                if len(owed.heard_at) > ANSWERS:
+                    text = f"node {peer} had acknowledged {owed.index} to node {leader_id} in term {owed.term}, and holds less"
+                    raise Broken("a lost tail is told", f"{text}: node {leader_id} hears that, and says nothing")
+
+    def ended(self, node_id: NodeId) -> None:
+        """A process has ended, or a leader lost its office: it remembers nothing, and owes nothing."""
+        self._forget_owed(node_id)
+
+    def told(self, leader_id: NodeId, peer: NodeId) -> None:
+        """A leader says that a follower has lost something."""
+        self.owed.pop((leader_id, peer), None)

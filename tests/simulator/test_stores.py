@@ -1,0 +1,183 @@
+"""What ring 1 makes of disks that are lost, lie, go back in time, or hold another log, and what its operator does."""
+
+from random import Random
+
+import pytest
+
+from bargetrio.kv.commands import encode_command
+from bargetrio.protocol.requests import Put
+from bargetrio.raft.messages import Command, Entry
+from bargetrio.raft.records import Append, HardState
+from bargetrio.raft.roles import Leader
+from bargetrio.simulator.altered import alter
+from bargetrio.simulator.campaign import SIZES
+from bargetrio.simulator.disk import SimulatedDisk
+from bargetrio.simulator.memory import Broken, Excused
+from bargetrio.simulator.plan import INSTEAD, NEEDS_THREE, draw
+from bargetrio.simulator.seed import Seed
+from bargetrio.simulator.server import Server
+from bargetrio.simulator.world import World
+from tests.storage.logs import digest, open_log
+
+
+def _cluster(nodes: int = 3, until: float = 5.0) -> Seed:
+    """A cluster without faults that has run for a while."""
+    cluster = Seed(3, nodes, frozenset(), keep=False)
+    cluster.world.run(until, 1_000_000)
+    return cluster
+
+
+def _leader(cluster: Seed) -> Server:
+    return next(server for server in cluster.servers if server.core is not None and isinstance(server.core.role, Leader))
+
+
+def _follower(cluster: Seed) -> Server:
+    return next(server for server in cluster.servers if server.core is not None and not isinstance(server.core.role, Leader))
+
+
+def test_a_node_whose_disk_is_lost_is_taken_in_and_no_other_disk_is_lost_before() -> None:
+    """Then it is in order under another store, and the next disk may go."""
+    cluster = _cluster()
+    lost, (other, _) = _follower(cluster), [server for server in cluster.servers if server is not _follower(cluster)]
+    before = lost.store_id
+    assert cluster.operator.can_spare(lost)
+    lost.lose_disk()
+    cluster.nemesis.revive(lost)
+    cluster.operator.take_in(lost)
+    assert not cluster.operator.can_spare(other)
+    assert cluster.operator.can_spare(lost)
+    cluster.world.run(10.0, 1_000_000)
+    assert cluster.operator.needing == {}
+    assert cluster.operator.can_spare(other)
+    assert lost.store_id not in ("", before)
+    assert cluster.referee.goals.counts["taken_in"] == 1
+
+
+def test_a_lost_tail_that_others_hold_excuses_nothing() -> None:
+    """A majority of disks that may be believed still has it: such a seed is judged as any other."""
+    cluster = _cluster()
+    liar, stores = _follower(cluster), cluster.referee.invariants.stores
+    liar.disk.lie(2)
+    cluster.world.run(6.0, 1_000_000)
+    liar.crash(power=True)
+    cluster.nemesis.revive(liar)
+    assert stores.touched == {(liar.node_id, liar.store_id)}
+    assert not stores.is_damaged
+    assert type(stores.broken("rule", "text")) is Broken
+    cluster.world.run(12.0, 1_000_000)
+    assert cluster.referee.goals.counts["tail_lost_told"] == 1
+    assert cluster.referee.goals.counts["store_replaced"] == 1
+    assert cluster.operator.can_spare(_leader(cluster))
+
+
+def test_a_lost_tail_that_made_the_majority_excuses() -> None:
+    """The leader and the liar held it alone: nobody can promise it any more."""
+    cluster = _cluster()
+    liar, leader, stores = _follower(cluster), _leader(cluster), cluster.referee.invariants.stores
+    (cut_off,) = {0, 1, 2} - {liar.node_id, leader.node_id}
+    cluster.network.links[leader.node_id][cut_off].is_cut = True
+    liar.disk.lie(2)
+    cluster.world.run(6.0, 1_000_000)
+    liar.crash(power=True)
+    cluster.nemesis.revive(liar)
+    assert stores.is_damaged
+    assert type(stores.broken("rule", "text")) is Excused
+
+
+def test_a_leader_that_says_nothing_of_a_lost_tail_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two refusals of what it asked after the first one are proof."""
+    monkeypatch.setattr("bargetrio.raft.membership.suspect", lambda *arguments: True)
+    cluster = _cluster()
+    liar = _follower(cluster)
+    liar.disk.lie(2)
+    cluster.world.run(6.0, 1_000_000)
+    liar.crash(power=True)
+    cluster.nemesis.revive(liar)
+    with pytest.raises(Broken, match="a lost tail is told"):
+        cluster.world.run(12.0, 1_000_000)
+
+
+def test_each_store_has_one_vote_a_term() -> None:
+    """A node's new disk may vote again where its old one has voted; the same disk may not."""
+    cluster = _cluster()
+    server, invariants = _follower(cluster), cluster.referee.invariants
+    invariants._note_vote(server, 77, 0)
+    invariants._note_vote(server, 77, 0)
+    with pytest.raises(Broken, match="one vote a term"):
+        invariants._note_vote(server, 77, 1)
+    assert server.core is not None
+    invariants._votes[78, server.node_id] = {"the disk before": {1}}
+    invariants._note_vote(server, 78, 0)
+
+
+def test_a_store_of_no_member_may_not_vote() -> None:
+    """An empty folder, or one that no committed entry took in."""
+    cluster = _cluster()
+    server = _follower(cluster)
+    server.lose_disk()
+    cluster.nemesis.revive(server)
+    with pytest.raises(Broken, match="a voter is a member"):
+        cluster.referee.invariants._note_vote(server, 77, 0)
+
+
+def test_an_altered_log_is_right_in_itself_and_another_one() -> None:
+    """Every checksum and digest fits, over several segments; from the altered entry on the running digest is another."""
+    disk, entries = SimulatedDisk(Random(0)), list[Entry]()
+    log = open_log(disk, segment_bytes=400)
+    log.write([HardState(term=1, voted_for=0)])
+    for number in range(12):
+        new = Entry(1, _put(number))
+        log.write([Append(first_index=number + 1, digest=digest([*entries, new]), entries=(new,))])
+        entries.append(new)
+    disk.end_process()
+    index = alter(disk, Random(1), 3, 9)
+    assert index is not None and 3 < index <= 9
+    log = open_log(disk, segment_bytes=400)
+    found = list(log.remembered.entries)
+    assert [place for place, entry in enumerate(entries, 1) if found[place - 1] != entry] == [index]
+    more = Entry(1, _put(99))
+    log.write([Append(first_index=13, digest=digest([*found, more]), entries=(more,))])
+    disk.end_process()
+    assert open_log(disk).remembered.entries == (*found, more)
+
+
+def _put(number: int) -> Command:
+
+    return encode_command(Put(id=0, key="k", value=str(number)))
+
+
+def test_a_node_with_another_log_stops_and_begins_anew() -> None:
+    """The others go on; nothing of its log is acknowledged."""
+    cluster = _cluster()
+    server = _follower(cluster)
+    assert server.core is not None
+    last = server.core.commit_index
+    server.crash(power=False)
+    index = alter(server.disk, Random(0), 0, last)
+    assert index is not None
+    cluster.referee.invariants.stores.log_altered(server.node_id, index)
+    cluster.nemesis.revive(server)
+    cluster.world.run(12.0, 1_000_000)
+    assert cluster.referee.goals.counts["log_that_differs_stops"] >= 1
+    assert cluster.referee.invariants.is_in_order(server.node_id)
+
+
+def test_kinds_that_exclude_each_other_are_never_on_together() -> None:
+    """And what needs others that stay is not on in a cluster of two."""
+    seen = set[str]()
+    for number in range(300):
+        world, nodes = World(number), SIZES[number % len(SIZES)]
+        kinds = set(draw(world.random("plan"), world.random("plan of disks and members"), nodes).kinds)
+        seen |= kinds
+        assert all(len(kinds & set(group)) <= 1 for group in INSTEAD)
+        assert nodes >= 3 or not kinds & set(NEEDS_THREE)
+    assert seen >= set(NEEDS_THREE)
+
+
+def test_a_kind_that_is_not_allowed_changes_nothing_of_the_others() -> None:
+    """So a failing seed can be made smaller."""
+    whole, less = (
+        draw(Random(1), Random(2), 5, allowed) for allowed in (None, frozenset({"loss", "late_start", "lost_disks", "restored"}))
+    )
+    assert whole.drawn == less.drawn
+    assert whole.snapshot_policies == less.snapshot_policies
