@@ -200,7 +200,7 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
         chunk_bytes=chunk_bytes * (40 if "large_values" in kinds else 1),
         save_s=tuple((0.0002, slow if "slow_saves" in kinds else 0.02) for slow in slow_saves),
         piece_s=tuple((0.0002, slow if "slow_pieces" in kinds else 0.02) for slow in slow_pieces),
-        pipeline=pipeline if "small_batches" in kinds else Pipeline(),
+        pipeline=pipeline if "small_batches" in kinds and not late else Pipeline(),  # an entry a sync would take minutes
         unsent_bytes=unsent_bytes,
         bytes_s=bytes_s if "narrow_links" in kinds else (),
         large_values="large_values" in kinds,
