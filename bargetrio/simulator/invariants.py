@@ -495,12 +495,15 @@ class Invariants:
     def _check_usefulness(self, server: Server, core: Core, memory: Memory, now: float) -> None:
         """A leader leaves to whom no majority speaks for long, or whose disk hangs while a majority of the others' do not."""
         since = self._world.now - CUT_OFF_S
-        told = [each.told.get((server.node_id, core.current_term)) for each in self._memory.values()]
+        told = [
+            each.told.get((server.node_id, core.current_term, self._counts_as(server, node_id)))
+            for node_id, each in self._memory.items()
+        ]
         if memory.elected_at < since and sum(each is not None and each.at >= since for each in told) + 1 < self.quorum:
             raise Broken("cut off, no office", f"node {server.node_id} leads, and no majority has spoken to it for {CUT_OFF_S} s")
         if memory.writes_since >= 0 and now - memory.writes_since > HANGS_S and memory.disk_if_written is not None:
             last = len(memory.disk_if_written.digests) - 1
-            holders = sum(index >= last for index in memory.match.values())
+            holders = sum(index >= last and peer != core.uncounted for peer, index in memory.match.items())
             if holders >= self.quorum:
                 seconds = now - memory.writes_since
                 text = (
