@@ -62,7 +62,7 @@ def replaced_disk_votes_before_it_has_synced(patches: Patches) -> None:
     patches.set(membership, "settle", settle)
 
 
-@breaks("an empty folder votes only in a cluster that all its members have begun", "BUG-37")
+@breaks("an empty folder votes only in a cluster that all its members have begun", "BUG-38")
 def empty_folder_votes(patches: Patches) -> None:
     old = membership.refresh
 
@@ -74,7 +74,7 @@ def empty_folder_votes(patches: Patches) -> None:
     patches.set(membership, "refresh", refresh)
 
 
-@breaks("a cluster is born when all its members have met", "BUG-37")
+@breaks("a cluster is born when all its members have met", "BUG-38")
 def born_by_a_majority(patches: Patches) -> None:
     old = membership._maybe_be_born
 
