@@ -16,6 +16,7 @@ import json
 import os
 import re
 import select
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -184,6 +185,11 @@ def complain_json(encoded: bytes) -> None:
 def is_terminal() -> bool:
     """Return whether standard output is a terminal."""
     return bool(sys.stdout.isatty())
+
+
+def terminal_width() -> int | None:
+    """Return how many columns the terminal has that standard output is ($COLUMNS wins), None if it is none."""
+    return max(1, shutil.get_terminal_size().columns) if is_terminal() else None
 
 
 def can_encode(text: str) -> bool:

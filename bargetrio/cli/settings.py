@@ -55,5 +55,5 @@ def show(config_path: str, for_client: bool, as_json: bool) -> None:
     if as_json:
         console.say_json(*(json_bytes(setting) for setting in found))
         return
-    columns = (Column("key"), Column("value"), Column("origin"))
+    columns = (Column("key"), Column("value", folds=True), Column("origin", folds=True))
     Output(as_json=False).table(columns, [[one.name, one.text, one.origin] for one in found], None)

@@ -14,7 +14,7 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Item
 
 PROMPT: Final = "barge> "
-ITEMS: Final = (Column("key"), Column("index", True), Column("value"))
+ITEMS: Final = (Column("key", folds=True), Column("index", True), Column("value", folds=True))
 _MOST_ITEMS: Final = 100
 
 

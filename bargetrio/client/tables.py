@@ -1,16 +1,24 @@
-"""Rows as text: a table by rich where that is installed and a terminal looks, aligned columns elsewhere; safe to show."""
+"""Rows as text: a table by rich where that is installed and a terminal looks, aligned columns elsewhere; safe to show.
+
+Nothing is left out where a terminal is narrow: the layout is the first of these that fits.
+
+1. a frame                                               3. the same, with long cells of columns that fold in several lines
+2. aligned, two blanks between the columns, or one       4. a record for each row, a line for each cell
+"""
 
 import io
 import os
-import shutil
 import unicodedata
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from bargetrio.console import can_encode, encodable, printable
+from bargetrio.console import can_encode, encodable, printable, terminal_width
 
 SHOWN_CHARACTERS: Final = 60
 """So much of a value a table shows."""
+FRAME: Final = 0
+FOLDED_AT_LEAST: Final = 12
+"""A column that folds is not made narrower."""
 
 _STYLES: Final = {
     "leader": "bold green",
@@ -26,10 +34,11 @@ _FRAME: Final = "╭─┬╮│├┼┤╰┴╯"
 
 
 class Column(NamedTuple):
-    """A heading; numbers stand at the right."""
+    """A heading; numbers stand at the right. A cell of a column that `folds` may take several lines."""
 
     name: str
     is_number: bool = False
+    folds: bool = False
 
 
 NODES: Final = (
@@ -39,7 +48,7 @@ NODES: Final = (
     Column("term", True),
     Column("commit", True),
     Column("applied", True),
-    Column("address"),
+    Column("address", folds=True),
 )
 
 
@@ -49,10 +58,24 @@ def node_rows(nodes: Sequence[dict[str, Any]]) -> list[list[str]]:
     return [["-" if node.get(name) is None else str(node[name]) for name in names] for node in nodes]
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, fancy: bool = False) -> str:
-    """Return the table, without a newline at its end; `fancy` draws it with rich, if that is there."""
+def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, fancy: bool = False, width: int | None = None) -> str:
+    """Return the table, without a newline at its end; `fancy` draws it with rich, if that is there.
+
+    `width` is the terminal's, by default the one that standard output is; where that is none, a table is as wide as it needs.
+    """
     shown = [[encodable(printable(cell)) for cell in row] for row in rows]
-    return (_drawn(columns, shown) if fancy else None) or _aligned(columns, shown)
+    room = terminal_width() if width is None else width
+    natural = [max(_width(cell) for cell in (column.name, *(row[at] for row in shown))) for at, column in enumerate(columns)]
+    for folds in (False, True):
+        for gap in (*((FRAME,) if fancy else ()), 2, 1):
+            overhead = 3 * len(columns) + 1 if gap == FRAME else gap * (len(columns) - 1)
+            widths = _fitted(columns, natural, None if room is None else room - overhead, folds=folds)
+            if widths is None:
+                continue
+            found = _drawn(columns, shown, widths) if gap == FRAME else _aligned(columns, shown, widths, gap)
+            if found is not None:
+                return found
+    return _stacked(columns, shown)
 
 
 def shortened(text: str) -> str:
@@ -73,19 +96,58 @@ def may_colour(*, is_terminal: bool) -> bool:
     return may_draw(is_terminal=is_terminal) and not os.environ.get("NO_COLOR")
 
 
-def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(_width(cell) for cell in (column.name, *(row[at] for row in rows))) for at, column in enumerate(columns)]
+def _fitted(columns: Sequence[Column], natural: Sequence[int], room: int | None, *, folds: bool) -> list[int] | None:
+    """Return how wide each column is, so that all fit into `room`; None where they can't."""
+    widths = list(natural)
+    if room is None:
+        return widths
+    while (excess := sum(widths) - room) > 0:
+        at = max((at for at, column in enumerate(columns) if folds and column.folds), key=lambda at: widths[at], default=None)
+        if at is None or widths[at] <= FOLDED_AT_LEAST:
+            return None
+        # The widest gives way, down to the next one.
+        next_one = max((widths[i] for i, column in enumerate(columns) if column.folds and widths[i] < widths[at]), default=0)
+        widths[at] -= min(excess, max(1, widths[at] - max(next_one, FOLDED_AT_LEAST)))
+    return widths
+
+
+def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequence[int], gap: int) -> str:
     lines: list[str] = []
     for row in [[column.name for column in columns], *rows]:
-        cells = []
-        for cell, width, column in zip(row, widths, columns, strict=True):
-            blank = " " * (width - _width(cell))
-            cells.append(blank + cell if column.is_number else cell + blank)
-        lines.append("  ".join(cells).rstrip())
+        cells = [_folded(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for number in range(max(len(cell) for cell in cells)):
+            parts = []
+            for cell, width, column in zip(cells, widths, columns, strict=True):
+                part = cell[number] if number < len(cell) else ""
+                blank = " " * (width - _width(part))
+                parts.append(blank + part if column.is_number else part + blank)
+            lines.append((" " * gap).join(parts).rstrip())
     return "\n".join(lines)
 
 
-def _drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str | None:
+def _stacked(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
+    """Return a line for each cell, and an empty one between two rows; without rows the headings."""
+    if not rows:
+        return "\n".join(column.name for column in columns)
+    records = ("\n".join(f"{column.name} {cell}" for column, cell in zip(columns, row, strict=True)) for row in rows)
+    return "\n\n".join(records)
+
+
+def _folded(text: str, width: int) -> list[str]:
+    """Return the text in lines of at most `width`, or of one character that is wider."""
+    lines = [""]
+    left = width
+    for char in text:
+        size = _columns_of(char)
+        if size > left and lines[-1]:
+            lines.append("")
+            left = width
+        lines[-1] += char
+        left -= size
+    return lines
+
+
+def _drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> str | None:
     try:
         from rich.box import ASCII, ROUNDED
         from rich.console import Console
@@ -94,14 +156,15 @@ def _drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str | No
     except ImportError:
         return None
     drawn = Table(box=ROUNDED if can_encode(_FRAME) else ASCII, header_style="bold")
-    for column in columns:
-        drawn.add_column(column.name, justify="right" if column.is_number else "left", overflow="fold")
+    for column, width in zip(columns, widths, strict=True):
+        drawn.add_column(column.name, justify="right" if column.is_number else "left", overflow="fold", width=width)
     for row in rows:
-        drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
+        lines = ("\n".join(_folded(cell, width)) for cell, width in zip(row, widths, strict=True))  # rich would drop blanks
+        drawn.add_row(*(Text(text, style=_STYLES.get(cell, "")) for text, cell in zip(lines, row, strict=True)))
     console = Console(
         file=io.StringIO(),
         force_terminal=True,
-        width=shutil.get_terminal_size().columns,
+        width=sum(widths) + 3 * len(columns) + 1,
         no_color=not may_colour(is_terminal=True),
         highlight=False,
     )

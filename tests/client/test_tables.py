@@ -1,10 +1,13 @@
 """Rows as text, plain and drawn."""
 
+import re
 import sys
+from collections import Counter
 
 import pytest
 
-from bargetrio.client.tables import Column, may_colour, shortened, table
+from bargetrio.client.repl import ITEMS
+from bargetrio.client.tables import NODES, Column, _width, may_colour, shortened, table
 from bargetrio.console import printable
 
 COLUMNS = (Column("node", True), Column("name"))
@@ -28,6 +31,45 @@ def test_rich_draws_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "\x1b[1;32mleader" in drawn
     monkeypatch.setenv("NO_COLOR", "1")
     assert "32mleader" not in table(COLUMNS, [["1", "leader"]], fancy=True)
+
+
+NODE_ROWS = [
+    ["0", "running", "follower", "12", "1234567", "1234567", "127.0.0.1:8101"],
+    ["1", "unreachable", "-", "-", "-", "-", "barge-1.example.org:8101"],
+    ["10", "running", "leader", "12", "1234567", "1234567", "[2001:db8::aaaa:bbbb:cccc:dddd]:8101"],
+]
+ITEM_ROWS = [["key", "5", "value"], ["k" * 300, "123456", "漢字" * 15], ["e\u0301" * 30, "7", "x" * 60]]
+
+
+@pytest.mark.parametrize("fancy", [True, False], ids=["drawn", "plain"])
+@pytest.mark.parametrize("width", [1, 2, 5, 10, 20, 39, 40, 50, 60, 66, 80, 100, 132, 1000])
+def test_nothing_vanishes_where_there_is_no_room(monkeypatch: pytest.MonkeyPatch, width: int, fancy: bool) -> None:
+    """Every character of every cell is there at every width, and no line is wider than the terminal, unless it is a record's."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    for columns, rows in ((NODES, NODE_ROWS), (ITEMS, ITEM_ROWS), (NODES, []), (ITEMS, [])):
+        text = re.sub(r"\x1b\[[0-9;]*m", "", table(columns, rows, fancy=fancy, width=width))
+        lines = text.split("\n")
+        is_record = bool(rows) and lines[0] == f"{columns[0].name} {rows[0][0]}"
+        for row in [[column.name for column in columns], *rows]:
+            for cell in row:
+                assert not Counter(cell) - Counter(text), (cell, text)
+        for row in rows:
+            assert all(cell in text for cell in row if len(cell) < 12), text
+        if not is_record and rows:
+            assert max(_width(line) for line in lines) <= width, text
+        assert is_record or width >= 39 or not rows
+
+
+def test_status_fits_into_sixty_columns() -> None:
+    """Framed from 80, aligned at 60, a record a node at 40."""
+    rows = [["0", "running", "follower", "3", "42", "42", "127.0.0.1:8101"]]
+    assert table(NODES, rows, fancy=True, width=80).startswith("\x1b") or "╭" in table(NODES, rows, fancy=True, width=80)
+    assert table(NODES, rows, width=60).splitlines() == [
+        "node state   role     term commit applied address",
+        "   0 running follower    3     42      42 127.0.0.1:8101",
+    ]
+    assert table(NODES, rows, width=40).splitlines()[:2] == ["node 0", "state running"]
 
 
 def test_without_rich_it_is_plain(monkeypatch: pytest.MonkeyPatch) -> None:
