@@ -95,8 +95,8 @@ class ClientSession:
         self._on_room = on_room
         self._unsent = connection.outgoing.unsent
         self._answers: list[Struct] = []
-        self._queued_bytes = 0
-        """Values among the answers that were not flushed yet."""
+        self.room = MOST_UNSENT_BYTES
+        """So many bytes of answers to reads may be made before the next flush; where there is none left, reads are put off."""
         self._put_off: deque[Ticket] = deque()
         self._in_flight = 0
         self._room = trio.Event()
@@ -124,7 +124,7 @@ class ClientSession:
             error = BargeError("bad_request", str(problem))
             self._connection.post(_encode(ErrorAnswer.of(None, error)) + b"\n")
         finally:
-            self._is_open = False
+            self._is_open, self.room = False, 0
             self._connection.outgoing.on_room = None
             for ticket in self._put_off:
                 ticket.done = True
@@ -134,30 +134,25 @@ class ClientSession:
         """End the connection; its requests may still take effect."""
         self._connection.close()
 
-    def may_look_up(self, ticket: Ticket) -> bool:
-        """Return whether this read is to be looked up now; if it must wait, `take_put_off` returns it later."""
+    def put_off(self, ticket: Ticket) -> None:
+        """Keep a read for `take_put_off`, unless its time is over or its client is gone."""
         if ticket.done:
-            return False
+            return
         if not self._is_open:
             ticket.done = True
-            return False
-        if self._put_off or self._queued_bytes + len(self._unsent) > MOST_UNSENT_BYTES:
-            ticket.is_put_off = True
-            self._put_off.append(ticket)
-            return False
-        return True
+            return
+        ticket.is_put_off = True
+        self._put_off.append(ticket)
 
     def take_put_off(self) -> Iterable[Ticket]:
         """Yield the reads that were put off, in their order, while there is room for their answers."""
-        while self._put_off and not self._is_full():
+        self.room = MOST_UNSENT_BYTES - len(self._unsent)
+        while self._put_off and self.room > 0:
             ticket = self._put_off.popleft()
             if not ticket.done:
                 yield ticket
-
-    def answer_read(self, ticket: Ticket, answer: GetAnswer | ListAnswer) -> None:
-        """Queue what was looked up for `ticket`, and count it."""
-        self._queued_bytes += _size_of(answer)
-        ticket.answer(answer)
+        if self._put_off:
+            self.room = 0
 
     def answer(self, answer: Struct) -> None:
         """Queue an answer for `flush`."""
@@ -173,16 +168,15 @@ class ClientSession:
             lines = _encode_lines(answers)
             self._connection.post(lines if len(lines) <= LINE_BYTES else _bounded_lines(answers))
             answers.clear()
-            self._queued_bytes = 0
             if len(self._unsent) > CUT_BYTES:
                 self._connection.abort()
-            if self._put_off and not self._is_full():
-                self._on_room(self)
+            self.room = MOST_UNSENT_BYTES - len(self._unsent)
+            if self._put_off:  # nobody overtakes these
+                if self.room > 0:
+                    self._on_room(self)
+                self.room = 0
         if self._may_be_read():
             self._room.set()
-
-    def _is_full(self) -> bool:
-        return self._queued_bytes + len(self._unsent) > MOST_UNSENT_BYTES
 
     def _may_be_read(self) -> bool:
         return self._in_flight <= MOST_IN_FLIGHT and len(self._unsent) <= MOST_UNSENT_BYTES
@@ -191,6 +185,8 @@ class ClientSession:
         """The connection's writer has made room, or the connection is closed."""
         if self._put_off:
             self._on_room(self)
+        else:
+            self.room = MOST_UNSENT_BYTES - len(self._unsent)
         if self._may_be_read():
             self._room.set()
 
@@ -235,10 +231,11 @@ class ClientSession:
         return good, malformed
 
 
-def _size_of(answer: GetAnswer | ListAnswer) -> int:
+def size_of(answer: GetAnswer | ListAnswer) -> int:
     """Return about how many bytes the answer's keys and values have."""
     if isinstance(answer, GetAnswer):
-        return len(answer.value or answer.value_b64 or "")
+        value = answer.value
+        return len(value) if value is not None else len(answer.value_b64 or "")
     return sum([len(item.key) + len(item.value or item.value_b64 or "") for item in answer.items])
 
 

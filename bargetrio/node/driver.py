@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 from bargetrio.eventlog.event import RequestAnswered, RequestReceived
 from bargetrio.kv.lookup import look_up
 from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
-from bargetrio.node.clients import Batch, ClientSession, Ticket
+from bargetrio.node.clients import Batch, ClientSession, Ticket, size_of
 from bargetrio.node.figures import NodeFigures
 from bargetrio.node.persister import Persister, StorageFailed
 from bargetrio.node.port import Sink
@@ -342,14 +342,21 @@ class Driver:
 
         A linearizable read that is put off stays one: the state at any later moment holds all that it must show (6.4).
         """
-        if ticket.session.may_look_up(ticket):
-            ticket.session.answer_read(ticket, look_up(self.store, ticket.request))
+        session = ticket.session
+        if session.room <= 0 or ticket.done:
+            session.put_off(ticket)
+            return
+        answer = look_up(self.store, ticket.request)
+        session.room -= size_of(answer)
+        ticket.answer(answer)
 
     def _resume_reads(self) -> None:
         sessions, self._with_room = self._with_room, []
         for session in sessions:
             for ticket in session.take_put_off():
-                session.answer_read(ticket, look_up(self.store, ticket.request))
+                answer = look_up(self.store, ticket.request)
+                session.room -= size_of(answer)
+                ticket.answer(answer)
 
     def _apply(self, effect: Apply) -> None:
         """Apply committed entries and answer who waits; the core has paired its tickets with its own entries."""

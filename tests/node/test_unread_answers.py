@@ -244,6 +244,7 @@ async def test_who_is_told_far_too_much_anyway_is_cut(autojump_clock: MockClock)
     """Errors and the answers to writes are queued for whoever asked; there is an end to it."""
     async with place([]) as here:
         here.pipe.post(b"x" * CUT_BYTES)
+        here.session._has_sent()  # as its writer does
         await here.ask(Get(id=1, key="none"))
         assert not here.pipe.is_aborted
         await trio.sleep(6)
