@@ -31,7 +31,10 @@ class FaultPlan:
         self._recorder.record(None, FaultsChanged(faults=fields, text=_faults_text(faults)))
 
     def check(self, faults: Faults) -> None:
-        """Raise BargeError if a node is unknown or stands in two groups, or a link is no link."""
+        """Raise BargeError if a node is unknown or stands in two groups, a link is no link, or one thing is said twice.
+
+        So what is in force, and told by GET /faults and in the event log, is never longer than the cluster has nodes and links.
+        """
         for node_id in [*(node for group in faults.groups for node in group), *(disk.node for disk in faults.disks)]:
             self._check_node(node_id)
         for link in faults.links:
@@ -42,6 +45,12 @@ class FaultPlan:
         grouped = [node_id for group in faults.groups for node_id in group]
         if len(set(grouped)) < len(grouped):
             raise BargeError("bad_request", "a node stands in two groups")
+        if any(not group for group in faults.groups):
+            raise BargeError("bad_request", "a group is empty")
+        if len({(link.source, link.target) for link in faults.links}) < len(faults.links):
+            raise BargeError("bad_request", "a link stands there twice; all that is wrong with it stands in one")
+        if len({disk.node for disk in faults.disks}) < len(faults.disks):
+            raise BargeError("bad_request", "a disk stands there twice")
 
     def _check_node(self, node_id: int) -> None:
         if node_id not in self._node_ids:

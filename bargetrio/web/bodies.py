@@ -1,15 +1,15 @@
 """What comes in over HTTP, checked by the same rules as on the client protocol, before anything is asked of the cluster."""
 
-from typing import Annotated, Final, Literal, TypeVar
-from urllib.parse import unquote_to_bytes
+import json
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct
 
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.limits import JSON_DEPTH, VALUE_BYTES
-from bargetrio.protocol.requests import Delete, Index, Put, ReadLevel, check_request, nested_too_deep
-from bargetrio.protocol.validation import check_key, text_or_b64
+from bargetrio.protocol.requests import Delete, Index, Put, check_request, nested_too_deep
+from bargetrio.protocol.validation import text_or_b64
 
 JSON_BODY_BYTES: Final = 8 * 1024 * 1024
 RAW_TYPES: Final = ("", "application/octet-stream", "application/x-www-form-urlencoded")
@@ -36,14 +36,21 @@ class KeyBody(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     if_absent: bool = False
 
 
+_NAMES: Final = tuple(f'"{field.encode_name}"'.encode() for field in msgspec.structs.fields(KeyBody))
 _key_body: Final = msgspec.json.Decoder(KeyBody)
 _value_body: Final = msgspec.json.Decoder(ValueBody)
 
 
-def decode_json(data: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
-    """Return what the body holds; raise BargeError(bad_request) that says what is wrong with it."""
+def decode_json(data: bytes, decoder: "msgspec.json.Decoder[T]", *, flat: bool = True) -> T:
+    """Return what the body holds; raise BargeError(bad_request) that says what is wrong with it.
+
+    `flat`: the decoder takes one object with no other names than a key's body has.
+    """
     try:
-        return decoder.decode(data)
+        decoded = decoder.decode(data)
+        if not flat or _may_repeat(data):
+            json.loads(data, object_pairs_hook=_once)
+        return decoded
     except UnicodeDecodeError:
         detail = "the body is not UTF-8"
     except (ValueError, RecursionError) as problem:
@@ -52,6 +59,22 @@ def decode_json(data: bytes, decoder: "msgspec.json.Decoder[T]") -> T:
         else:
             detail = f"the body is not as it should be: {problem}"
     raise BargeError("bad_request", detail)
+
+
+def _may_repeat(data: bytes) -> bool:
+    """Return whether a name may stand twice in a flat object: cheap for most, and never wrong when it says no.
+
+    The decoder takes the last of two, another reader the first. A quote inside a string is escaped, so `"value"` with both its
+    quotes is a name, or a value that is the same word; a name can also be written with escapes, all below U+0080.
+    """
+    return b"\\u00" in data or any(data.count(name) > 1 for name in _NAMES)
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:40]!r} stands in it twice")
 
 
 def put_of_key_body(data: bytes) -> Put:
@@ -90,103 +113,3 @@ def put_of_value_body(key: str, data: bytes, media_type: str, if_index: int | No
 def delete_of(key: str, if_index: int | None) -> Delete:
     """Return the delete of a checked key."""
     return Delete(id=0, key=key, if_index=if_index)
-
-
-def key_of(raw_path: bytes) -> str:
-    """Return the key in `/keys/<key>` as the client sent it: `%FF` is an error, not a replacement character."""
-    raw = unquote_to_bytes(raw_path.partition(b"?")[0].removeprefix(b"/keys/"))
-    try:
-        key = raw.decode()
-    except UnicodeDecodeError:
-        raise BargeError("bad_request", "the key is not UTF-8") from None
-    check_key(key)
-    return key
-
-
-def condition_of(if_match: str | None, if_none_match: str | None) -> tuple[int | None, bool]:
-    """Return (if_index, if_absent) from the headers of a write."""
-    if if_match is not None and if_none_match is not None:
-        raise BargeError("bad_request", "If-Match or If-None-Match, not both")
-    if if_none_match is not None:
-        if if_none_match.strip() != "*":
-            raise BargeError("bad_request", "If-None-Match of a write is *: only if the key is new")
-        return None, True
-    return (None if if_match is None else etag_index(if_match)), False
-
-
-def etag_index(text: str) -> int:
-    """Return the index that an ETag stands for: `"12"` is 12."""
-    inner = text.strip().removeprefix('"').removesuffix('"')
-    if not (text.strip() == f'"{inner}"' and inner.isascii() and inner.isdigit() and len(inner) < 19):
-        raise BargeError("bad_request", f'If-Match is the index of the last change in quotes, as in "12", not {text[:40]!r}')
-    return int(inner)
-
-
-# -- the query ---------------------------------------------------------------------------------------------------------------
-
-
-class Query:
-    """The query string of one request: every parameter is known, checked, and given once unless it may repeat."""
-
-    def __init__(self, pairs: dict[str, list[str]], *allowed: str) -> None:
-        for name in pairs:
-            if name not in allowed:
-                known = f"; known are {', '.join(allowed)}" if allowed else ""
-                raise BargeError("bad_request", f"unknown parameter {name[:40]!r}{known}")
-        self._pairs = pairs
-
-    def text(self, name: str) -> str:
-        """Return the parameter, "" if it is not there."""
-        values = self._pairs.get(name, [""])
-        if len(values) > 1:
-            raise BargeError("bad_request", f"{name} is given {len(values)} times")
-        value = values[0]
-        if "\0" in value:
-            raise BargeError("bad_request", f"{name} holds a NUL character")
-        return value
-
-    def number(self, name: str, default: int, low: int, high: int) -> int:
-        """Return a whole number."""
-        text = self.text(name)
-        if not text:
-            return default
-        if not (text.isascii() and text.isdigit() and len(text) < 19 and low <= int(text) <= high):
-            raise BargeError("bad_request", f"{name} is a number from {low} to {high}, not {text[:40]!r}")
-        return int(text)
-
-    def flag(self, name: str) -> bool:
-        """Return a yes or no."""
-        text = self.text(name).lower()
-        if text in ("1", "true", "yes", "on"):
-            return True
-        if text in ("", "0", "false", "no", "off"):
-            return False
-        raise BargeError("bad_request", f"{name} is 1 or 0, not {text[:40]!r}")
-
-    def read_level(self) -> ReadLevel:
-        """Return how the read is to be made."""
-        text = self.text("read") or "linearizable"
-        levels: dict[str, Literal["linearizable", "lease", "stale"]] = {
-            "linearizable": "linearizable",
-            "lease": "lease",
-            "stale": "stale",
-        }
-        if text not in levels:
-            raise BargeError("bad_request", f"read is linearizable, lease or stale, not {text[:40]!r}")
-        return levels[text]
-
-    def ids(self, name: str, known: list[int]) -> frozenset[int]:
-        """Return node ids; the parameter may repeat."""
-        found: set[int] = set()
-        for text in self._pairs.get(name, []):
-            if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) in known):
-                raise BargeError("bad_request", f"{name}: there is no node {text[:40]!r}; the nodes are {known}")
-            found.add(int(text))
-        return frozenset(found)
-
-    def words(self, name: str, known: tuple[str, ...]) -> frozenset[str]:
-        """Return some of the known words; the parameter may repeat."""
-        for text in self._pairs.get(name, []):
-            if text not in known:
-                raise BargeError("bad_request", f"there is no {name} {text[:40]!r}; known are {', '.join(known)}")
-        return frozenset(self._pairs.get(name, []))

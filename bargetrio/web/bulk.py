@@ -17,8 +17,9 @@ from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineReader, LineTooLong
 from bargetrio.protocol.requests import Put, PutAnswer
 from bargetrio.web.bodies import put_of_key_body
-from bargetrio.web.guard import Receive, Scope, Send
+from bargetrio.web.guard import TRANSFER_GRACE_S, Receive, Send
 from bargetrio.web.metrics import Figures
+from bargetrio.web.places import BYTES_PER_S
 
 PARCELS: Final = 16
 PARCEL_LINES: Final = 500
@@ -27,14 +28,6 @@ ANSWERED_PARCELS: Final = 512
 """So many answered parcels wait for a client that sends first and reads later; then it has to read, or is cut after a while."""
 
 _encode: Final = msgspec.json.Encoder().encode
-
-
-def is_bulk(scope: Scope) -> bool:
-    """Return whether this request is a bulk write."""
-    if scope["method"] != "POST" or scope["path"] != "/keys":
-        return False
-    kinds = [value for name, value in scope["headers"] if name == b"content-type"]
-    return bool(kinds) and kinds[0].partition(b";")[0].strip().lower() == b"application/x-ndjson"
 
 
 class Bulk:
@@ -50,8 +43,7 @@ class Bulk:
 
     async def run(self) -> None:
         """Answer every line; the connection's end cancels what still waits (its outcome is then unknown to the client)."""
-        self._figures.count("POST", "/keys", 200)
-        headers = [(b"content-type", b"application/x-ndjson")]
+        headers = [(b"content-type", b"application/x-ndjson"), (b"x-accel-buffering", b"no")]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_answers)
@@ -65,8 +57,18 @@ class Bulk:
         reader = LineReader(LINE_BYTES)
         next_line = 1
         more = True
+        received, waited_s = 0, 0.0
         while more:
-            message = await self._receive()
+            began = trio.current_time()
+            with trio.move_on_after(TRANSFER_GRACE_S + received / BYTES_PER_S - waited_s) as waiting:
+                message = await self._receive()
+            if waiting.cancelled_caught:
+                detail = f"the next line did not come: {BYTES_PER_S // 1024} KiB/s, and {TRANSFER_GRACE_S:g} s, are waited for"
+                error = BargeError("bad_request", detail, status=408)
+                carrying.start_soon(self._answered.send, [self._problem(next_line, error)])
+                return True
+            waited_s += trio.current_time() - began
+            received += len(message.get("body", b""))
             if message["type"] != "http.request":
                 return False
             data, more = message.get("body", b""), message.get("more_body", False)

@@ -1,87 +1,166 @@
-"""What stands before the application: Host, Origin, token, and how much may be in flight.
+"""What stands before the application: target, Host, Origin, token, headers that are not heeded, and how much may be in flight.
 
 A browser can be made to POST to a port of this machine, and a foreign name can be made to point here: etcd's CVE-2018-1098 and
 -1099. So a foreign Origin is refused always, and Host must be one of ours. Plain ASGI: a refusal costs no framework.
+
+Probes have places of their own: what clients do cannot make /livez fail (docs/rest.md, "How much at a time").
 """
 
 import hmac
 from collections.abc import Awaitable, Callable
+from math import inf
 from typing import Any, Final
+
+import trio
+from msgspec import Struct
 
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
+from bargetrio.web.headers import Headers, check_headers, headers_of, media_type_of
+from bargetrio.web.metrics import Figures
+from bargetrio.web.places import Message, Place, Places
 from bargetrio.web.problems import answer_of
+from bargetrio.web.query import Query, pairs_of
+from bargetrio.web.routes import ROUTES, STATIC, Route
+from bargetrio.web.targets import Target, allowed, route_of, target_of
 
 Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 IN_FLIGHT: Final = 64
 STREAMS: Final = 50
-OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/version", "/"})
+TRANSFERS: Final = 16
+PROBES: Final = 32
+GRACE_S: Final = 15.0
+"""So far behind a client may be with its body, or with taking the answer."""
+TRANSFER_GRACE_S: Final = 30.0
+REFUSAL_S: Final = 5.0
+PROBE_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
+OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/version", "/", STATIC.path})
 """What a load balancer may ask without a token; and the page itself: it holds nothing, asks for the token, and sends it."""
-OPEN_FOLDER: Final = "/static/"
+HEAD: Final = "barge.head"
+"""Under this name the scope holds what was read of the request."""
+NDJSON: Final = "application/x-ndjson"
 
 SECURITY_HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
 POLICY: Final = b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+NO_QUERY: Final = Query({})
+_EVERYTHING: Final = ", ".join(sorted({"HEAD", "OPTIONS", *(route.method for route in ROUTES)}))
+
+
+class RequestHead(Struct, frozen=True):
+    """Target and headers of one request as the guard read them; handlers read them from here and nowhere else."""
+
+    route: Route
+    argument: bytes
+    headers: Headers
+    query: Query
+    streaming: bool
+    """Whether it asks for events as a stream."""
+    bulk: bool
+    """Whether it is a bulk write."""
 
 
 class Guard:
     """An ASGI application in front of another."""
 
-    def __init__(self, app: App, *, hosts: frozenset[str], token: bytes | None) -> None:
+    def __init__(self, app: App, *, hosts: frozenset[str], token: bytes | None, figures: Figures | None = None) -> None:
         self._app = app
         self._hosts = hosts
         self._token = token
-        self.in_flight = 0
-        self.streams = 0
+        self._figures = figures or Figures()
+        self._requests = Places(IN_FLIGHT, "requests are in flight", grace_s=GRACE_S, patience_s=1.0)
+        self._transfers = Places(TRANSFERS, "bulk writes and backups are in flight", grace_s=TRANSFER_GRACE_S, patience_s=5.0)
+        self._streams = Places(STREAMS, "event streams are open; close one, or poll /events", grace_s=GRACE_S, patience_s=5.0)
+        self._probes = Places(PROBES, "probes are being answered", grace_s=GRACE_S, patience_s=0, bytes_per_s=inf)
         self.connections: Callable[[], int] = lambda: 0
         """How many connections the server holds; whoever has a server says how to ask it."""
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many requests are being answered, but for those counted as streams or transfers, and probes."""
+        return len(self._requests)
+
+    @property
+    def streams(self) -> int:
+        """Return how many event streams are open."""
+        return len(self._streams)
+
+    @property
+    def transfers(self) -> int:
+        """Return how many bulk writes and backups are under way."""
+        return len(self._transfers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         if scope["type"] != "http":
-            if scope["type"] == "websocket":
-                await send({"type": "websocket.close", "code": 1008})
-            return
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        streaming = scope["path"] == "/events" and b"text/event-stream" in headers.get(b"accept", b"")
+            return  # lifespan; protocols.py lets no websocket come so far
+        method: str = scope["method"]
+        path = ""
         try:
-            self._check(scope, headers)
-            if streaming and self.streams >= STREAMS:
-                raise BargeError("overloaded", f"{STREAMS} event streams are open; close one, or poll /events")
-            if not streaming and self.in_flight >= IN_FLIGHT:
-                raise BargeError("overloaded", f"{IN_FLIGHT} requests are in flight")
+            refusal: BargeError | None = scope.get("state", {}).get("refusal")
+            if refusal is not None:
+                raise refusal
+            headers = headers_of(scope["headers"])
+            raw_path: bytes = scope.get("raw_path") or scope["path"].encode()
+            whole_server = raw_path == b"*" and method == "OPTIONS"
+            target = Target("") if whole_server else target_of(raw_path)
+            path = target.path
+            self._check(target, headers)
+            if whole_server or (method == "OPTIONS" and path):
+                allow = _EVERYTHING if whole_server else allowed(target)
+                self._figures.count(method, path, 204)
+                await _answer(send, 204, {"Allow": allow}, b"")
+                return
+            head = _head_of(target, method, headers, scope.get("query_string", b""))
+            places = self._places_of(head)
+            place = places.take(receive, send)
         except BargeError as error:
-            await _refuse(send, error)
+            self._figures.count(method, path, error.status)
+            await refuse(scope, send, error)
             return
-        if streaming:
-            self.streams += 1
-        else:
-            self.in_flight += 1
         try:
-            await self._app(scope, receive, _with_headers(send))
+            with place.scope:
+                await self._app({**scope, HEAD: head}, place.receive, self._told(place, method, path))
+            if place.scope.cancelled_caught and not place.started:
+                taken = BargeError("overloaded", "the body did not come, and others waited for the place")
+                self._figures.count(method, path, taken.status)
+                await refuse(scope, send, taken)
+        except Exception as problem:
+            if not place.started:
+                unknown = BargeError("outcome_unknown", f"an error in the daemon: {type(problem).__name__}", status=500)
+                self._figures.count(method, path, unknown.status)
+                await refuse(scope, send, unknown)
+            raise
         finally:
-            if streaming:
-                self.streams -= 1
-            else:
-                self.in_flight -= 1
+            places.give_back(place)
 
-    def _check(self, scope: Scope, headers: dict[bytes, bytes]) -> None:
+    def _places_of(self, head: RequestHead) -> Places:
+        if head.route.path in PROBE_PATHS:
+            return self._probes
+        if head.streaming:
+            return self._streams
+        if head.bulk or head.route.name == "snapshot":
+            return self._transfers
+        return self._requests
+
+    def _check(self, target: Target, headers: Headers) -> None:
         host = headers.get(b"host", b"").decode("latin-1").lower()
-        if host not in self._hosts:
-            raise BargeError("forbidden", f"this is not {host!r}; other names go to allowed_hosts of the configuration")
+        for name in (host,) if target.authority is None else (host, target.authority.decode("latin-1").lower()):
+            if name not in self._hosts:
+                detail = f"this is not {name[:80]!r}; other names, and other ports, go to allowed_hosts of the configuration"
+                raise BargeError("forbidden", detail)
         origin = headers.get(b"origin")
         if origin is not None and not self._is_own(origin.decode("latin-1").lower()):
             raise BargeError("forbidden", "a page of another origin may not ask here")
-        if headers.get(b"sec-fetch-site", b"").lower() == b"cross-site":
+        if headers.get(b"sec-fetch-site", b"").strip().lower() == b"cross-site":
             raise BargeError("forbidden", "a page of another site may not ask here")
-        path: str = scope["path"]
-        if self._token is not None and path not in OPEN_PATHS and not path.startswith(OPEN_FOLDER):
+        if self._token is not None and target.path not in OPEN_PATHS:
             given = headers.get(b"authorization", b"")
             if not given:
                 raise BargeError("forbidden", "a token is needed: Authorization: Bearer ...", status=401)
@@ -92,11 +171,38 @@ class Guard:
         scheme, _, host = origin.partition("://")
         return scheme in ("http", "https") and host in self._hosts
 
+    def _told(self, place: Place, method: str, path: str) -> Send:
+        """Return how the application sends: counted, and with the headers that every answer has."""
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._figures.count(method, path, message["status"])
+                headers = list(message.get("headers", ()))
+                names = {name.lower() for name, _ in headers}
+                headers += SECURITY_HEADERS
+                if b"content-security-policy" not in names:
+                    headers.append((b"content-security-policy", POLICY))
+                if b"cache-control" not in names:
+                    headers.append((b"cache-control", b"no-store"))
+                message = {**message, "headers": headers}
+            await place.send(message)
+
+        return send
+
+
+def _head_of(target: Target, method: str, headers: Headers, query_string: bytes) -> RequestHead:
+    route = route_of(target, method)
+    check_headers(headers, route, method)
+    query = Query(pairs_of(query_string), *route.query) if query_string else NO_QUERY
+    streaming = route.name == "events" and method == "GET" and b"text/event-stream" in headers.get(b"accept", b"").lower()
+    bulk = route.name == "post_keys" and media_type_of(headers) == NDJSON
+    return RequestHead(route, target.argument, headers, query, streaming, bulk)
+
 
 def hosts_of(apis: list[str], allowed: tuple[str, ...]) -> frozenset[str]:
     """Return the Host values that mean us: our addresses, loopback by its names, and what the configuration allows.
 
-    An allowed host without a port is meant with any of our ports, and with none (a proxy on port 80 or 443).
+    A name without a port is meant with any of our ports; an allowed one also without a port (a proxy on port 80 or 443).
     """
     ports = sorted({parse_address(api)[1] for api in apis})
     names = ["localhost", "127.0.0.1", "[::1]"]
@@ -112,25 +218,18 @@ def hosts_of(apis: list[str], allowed: tuple[str, ...]) -> frozenset[str]:
     return frozenset(host.lower() for host in hosts)
 
 
-async def _refuse(send: Send, error: BargeError) -> None:
+async def refuse(scope: Scope, send: Send, error: BargeError) -> None:
+    """Answer with the problem. Over HTTP/1 the connection ends if its next request would be refused for the same."""
     status, headers, body = answer_of(error)
+    headers["Content-Length"] = str(len(body))
+    if (error.code in ("forbidden", "overloaded") or "refusal" in scope.get("state", {})) and scope.get("http_version") != "2":
+        headers["Connection"] = "close"
+    await _answer(send, status, headers, body)
+
+
+async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
+    """Send an answer that needs no place; a client that does not take it within a few seconds goes without."""
     pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    pairs += [*SECURITY_HEADERS, (b"content-length", str(len(body)).encode()), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def _with_headers(send: Send) -> Send:
-    async def wrapped(message: dict[str, Any]) -> None:
-        if message["type"] == "http.response.start":
-            headers = list(message.get("headers", ()))
-            names = {name.lower() for name, _ in headers}
-            headers += SECURITY_HEADERS
-            if b"content-security-policy" not in names:
-                headers.append((b"content-security-policy", POLICY))
-            if b"cache-control" not in names:
-                headers.append((b"cache-control", b"no-store"))
-            message = {**message, "headers": headers}
-        await send(message)
-
-    return wrapped
+    with trio.move_on_after(REFUSAL_S):
+        await send({"type": "http.response.start", "status": status, "headers": [*pairs, *SECURITY_HEADERS]})
+        await send({"type": "http.response.body", "body": body, "more_body": False})

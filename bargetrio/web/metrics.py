@@ -1,5 +1,6 @@
 """/metrics for Prometheus: read at the moment of asking from the cluster's border, nothing is counted twice (docs/metrics.md)."""
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -11,11 +12,14 @@ from prometheus_client.registry import Collector
 from bargetrio import __version__
 from bargetrio.cluster.port import Cluster, Histogram, NodeFigures, NodeGauges, NodeView
 from bargetrio.eventlog.event import KINDS
+from bargetrio.web.targets import PATHS
 
 ROLES: Final = ("follower", "pre_candidate", "candidate", "leader")
 STATES: Final = ("starting", "running", "killed", "crashed")
 NODE: Final = ("node",)
 PEER: Final = ("node", "peer")
+METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
+OTHER: Final = "other"
 
 
 class Figures:
@@ -27,17 +31,26 @@ class Figures:
         """Answered lines of bulk writes by their error, or "ok"."""
 
     def count(self, method: str, route: str, status: int) -> None:
-        """Count one answered request, by route pattern (never by path: those are endless)."""
-        self.requests[method, route, status] += 1
+        """Count one answered request. Nothing that a client sends becomes a label: what no table knows is "other"."""
+        known = method if method in METHODS else OTHER
+        self.requests[known, route if route in PATHS else OTHER, status] += 1
 
 
 class WebGauges:
     """What is open at this moment."""
 
-    def __init__(self, *, in_flight: int, streams: int, connections: int) -> None:
+    def __init__(self, *, in_flight: int, streams: int, transfers: int, connections: int) -> None:
         self.in_flight = in_flight
         self.streams = streams
+        self.transfers = transfers
         self.connections = connections
+
+
+class ProcessFigures(ProcessCollector):
+    """The figures of the daemon's process. The library's own tells none at all where /proc/stat is hidden (ProcSubset=pid)."""
+
+    def _boot_time(self) -> float:
+        return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class _Snapshot(Collector):
@@ -55,7 +68,7 @@ class _Snapshot(Collector):
         yield from _counters(self._cluster.figures())
         yield from _links(self._cluster.figures())
         yield from self._of_daemon()
-        yield from ProcessCollector(registry=None).collect()
+        yield from ProcessFigures(registry=None).collect()
 
     def _of_daemon(self) -> Iterable[Metric]:
         info = GaugeMetricFamily("barge_info", "Always 1; says which Barge this is.", labels=("cluster", "version"))
@@ -78,6 +91,7 @@ class _Snapshot(Collector):
         yield lines
         yield _gauge("barge_http_in_flight", "Requests being answered.", self._web.in_flight)
         yield _gauge("barge_http_streams", "Event streams being sent.", self._web.streams)
+        yield _gauge("barge_http_transfers", "Bulk writes and backups under way.", self._web.transfers)
         yield _gauge("barge_http_connections", "Open connections to the API.", self._web.connections)
         lag = HistogramMetricFamily("barge_event_loop_lag_seconds", "How late a task wakes that sleeps for 0.1 s.")
         lag.add_metric((), *_buckets(self._cluster.loop_lag))

@@ -5,10 +5,18 @@ from typing import Any, Final
 
 import msgspec
 
-from bargetrio.protocol.errors import TITLE, BargeError
+from bargetrio.protocol.errors import TITLE, BargeError, ErrorCode
 
 CONTENT_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = "1"
+
+
+class Refusal(BargeError):
+    """An error whose answer has headers of its own, as Accept-Encoding of a 415 or Allow of a 405."""
+
+    def __init__(self, code: ErrorCode, detail: str, *, status: int, headers: dict[str, str]) -> None:
+        super().__init__(code, detail, status=status)
+        self.headers = headers
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +53,8 @@ def answer_of(error: BargeError, term: int | None = None) -> tuple[int, dict[str
         headers["Retry-After"] = RETRY_AFTER_S
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, Refusal):
+        headers.update(error.headers)
     return error.status, headers, msgspec.json.encode(problem_of(error, term))
 
 

@@ -6,7 +6,6 @@ What is accepted, refused and answered is the same as elsewhere: bodies.py reads
 
 import logging
 from typing import Final
-from urllib.parse import parse_qsl
 
 import trio
 
@@ -14,29 +13,23 @@ from bargetrio.cluster.port import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Put, PutAnswer
 from bargetrio.web import bodies
-from bargetrio.web.bodies import Query
-from bargetrio.web.guard import Receive, Scope, Send
-from bargetrio.web.metrics import Figures
+from bargetrio.web.conditions import condition_of
+from bargetrio.web.guard import HEAD, Receive, RequestHead, Scope, Send
+from bargetrio.web.headers import media_type_of
 from bargetrio.web.problems import JSON, answer_of, json_body
 from bargetrio.web.routes import WriteAnswer
+from bargetrio.web.targets import key_of
 
 log = logging.getLogger(__name__)
 
 BODY_TIMEOUT_S: Final = 15.0
-ROUTE: Final = "/keys/<key>"
 
 
 class Left(Exception):
     """The client has gone before its request was whole: nobody waits for an answer."""
 
 
-def is_put(scope: Scope) -> bool:
-    """Return whether this request writes one key."""
-    path: str = scope["path"]
-    return scope["method"] == "PUT" and path.startswith("/keys/") and path != "/keys/"
-
-
-async def put_key(cluster: Cluster, figures: Figures, scope: Scope, receive: Receive, send: Send) -> None:
+async def put_key(cluster: Cluster, scope: Scope, receive: Receive, send: Send) -> None:
     """Carry out one write and answer it."""
     try:
         answer = await cluster.execute(await _asked(scope, receive))
@@ -55,7 +48,6 @@ async def put_key(cluster: Cluster, figures: Figures, scope: Scope, receive: Rec
     if known is not None:
         headers["Barge-Leader"], headers["Barge-Term"] = str(known.leader), str(known.term)
     headers["Content-Length"] = str(len(body))
-    figures.count("PUT", ROUTE, status)
     pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": pairs})
     await send({"type": "http.response.body", "body": body, "more_body": False})
@@ -69,17 +61,14 @@ def written(answer: PutAnswer) -> tuple[int, dict[str, str], bytes]:
 
 
 async def _asked(scope: Scope, receive: Receive) -> Put:
-    headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-    if scope["query_string"]:
-        Query(pairs_of(scope["query_string"]))
-    key = bodies.key_of(scope.get("raw_path") or scope["path"].encode())
-    if_index, if_absent = bodies.condition_of(headers.get(b"if-match"), headers.get(b"if-none-match"))
-    length = headers.get(b"content-length", "0")
+    head: RequestHead = scope[HEAD]
+    key = key_of(head.argument)
+    if_index, if_absent = condition_of(head.headers)
+    media_type = media_type_of(head.headers)
+    length = head.headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > bodies.JSON_BODY_BYTES:
         raise _too_large()
-    data = await _body(receive)
-    media_type = headers.get(b"content-type", "").partition(";")[0].strip().lower()
-    return bodies.put_of_value_body(key, data, media_type, if_index, if_absent)
+    return bodies.put_of_value_body(key, await _body(receive), media_type, if_index, if_absent)
 
 
 async def _body(receive: Receive) -> bytes:
@@ -102,14 +91,3 @@ async def _body(receive: Receive) -> bytes:
 
 def _too_large() -> BargeError:
     return BargeError("bad_request", f"a body has at most {bodies.JSON_BODY_BYTES} bytes", status=413)
-
-
-def pairs_of(query_string: bytes) -> dict[str, list[str]]:
-    """Return the query's parameters; what is not UTF-8 is an error, not a replacement character."""
-    found: dict[str, list[str]] = {}
-    try:
-        for name, value in parse_qsl(query_string.decode("ascii"), keep_blank_values=True, errors="strict"):
-            found.setdefault(name, []).append(value)
-    except ValueError:
-        raise BargeError("bad_request", "the query is not UTF-8 text, percent-encoded") from None
-    return found

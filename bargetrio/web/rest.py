@@ -11,23 +11,31 @@ from quart import Response, request
 from bargetrio import __version__
 from bargetrio.cluster.port import BackupFile, Cluster, Faults, NodeView
 from bargetrio.eventlog.event import KINDS
-from bargetrio.eventlog.render import Column, LogView, live_page, log_html, log_page
+from bargetrio.eventlog.render import ASSETS, Column, LogView, asset, live_page, log_html, log_page
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
 from bargetrio.protocol.validation import check_key, decode_value_b64
 from bargetrio.web import bodies, openapi
-from bargetrio.web.bodies import Query
-from bargetrio.web.guard import Guard
+from bargetrio.web.conditions import condition_of, is_fresh
+from bargetrio.web.guard import HEAD, Guard, RequestHead
+from bargetrio.web.headers import media_type_of
 from bargetrio.web.metrics import Figures, WebGauges, text_of
 from bargetrio.web.problems import JSON, json_body
-from bargetrio.web.puts import pairs_of, written
+from bargetrio.web.puts import written
 from bargetrio.web.routes import KeyAnswer
 from bargetrio.web.stream import frames, live_frames
+from bargetrio.web.targets import key_of
 
 LOG_EVENTS: Final = 300
 FILE_EVENTS: Final = 5000
 
+
+class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`{}`."""
+
+
 _faults: Final = msgspec.json.Decoder(Faults)
+_no_fields: Final = msgspec.json.Decoder(NoFields)
 
 
 class Rest:
@@ -42,16 +50,18 @@ class Rest:
 
     # -- keys ------------------------------------------------------------------------------------------------------------
 
-    async def get_key(self, key: str) -> Response:
+    async def get_key(self) -> Response:
         """GET /keys/<key>."""
-        read = Query(_pairs(), "read").read_level()
-        key = bodies.key_of(_raw_path())
+        read = _head().query.read_level()
+        key = key_of(_head().argument)
         answer = await self._cluster.execute(Get(id=0, key=key, read=read))
         assert isinstance(answer, GetAnswer)
         if answer.index == 0:
+            if b"if-match" in _head().headers:
+                raise BargeError("precondition_failed", "there is no such key")
             raise BargeError("not_found", "there is no such key")
         headers = {"ETag": f'"{answer.index}"', "Barge-Index": str(answer.index), "Vary": "Accept"}
-        if headers["ETag"] in [tag.strip() for tag in request.headers.get("If-None-Match", "").split(",")]:
+        if is_fresh(_head().headers, headers["ETag"]):
             return Response(b"", 304, headers)
         value_b64 = None if answer.value_b64 is msgspec.UNSET else answer.value_b64
         wanted = request.accept_mimetypes.best_match([JSON, "text/plain", "application/octet-stream"], JSON)
@@ -62,11 +72,11 @@ class Rest:
             return Response(decode_value_b64(value_b64), 200, headers, content_type="application/octet-stream")
         return Response((answer.value or "").encode(), 200, headers, content_type="text/plain; charset=utf-8")
 
-    async def delete_key(self, key: str) -> Response:
+    async def delete_key(self) -> Response:
         """DELETE /keys/<key>."""
-        Query(_pairs())
-        key = bodies.key_of(_raw_path())
-        if_index, _ = bodies.condition_of(request.headers.get("If-Match"), None)
+        key = key_of(_head().argument)
+        if_index, _ = condition_of(_head().headers)
+        await _nothing()
         answer = await self._cluster.execute(bodies.delete_of(key, if_index))
         assert isinstance(answer, DeleteAnswer)
         if not answer.deleted:
@@ -75,7 +85,7 @@ class Rest:
 
     async def list_keys(self) -> Response:
         """GET /keys."""
-        query = Query(_pairs(), "prefix", "after", "limit", "keys_only", "read")
+        query = _head().query
         asked = List(
             id=0,
             prefix=query.text("prefix"),
@@ -94,7 +104,6 @@ class Rest:
 
     async def post_keys(self) -> Response:
         """POST /keys with one key; a bulk write has gone to bulk.py before."""
-        Query(_pairs())
         _need_json()
         return await self._write(bodies.put_of_key_body(await _body()))
 
@@ -108,7 +117,6 @@ class Rest:
 
     async def snapshot(self) -> Response:
         """GET /snapshot."""
-        Query(_pairs())
         backup = await self._cluster.backup()
         headers = {
             "Barge-Index": str(backup.index),
@@ -116,7 +124,8 @@ class Rest:
             "Content-Length": str(backup.size),
             "Content-Disposition": f'attachment; filename="barge-{backup.index}.snap"',
         }
-        response = Response(_pieces(backup), 200, headers, content_type="text/plain; charset=utf-8")
+        pieces = _none(backup) if request.method == "HEAD" else _pieces(backup)
+        response = Response(pieces, 200, headers, content_type="text/plain; charset=utf-8")
         response.timeout = None
         return response
 
@@ -124,45 +133,44 @@ class Rest:
 
     async def leader(self) -> Response:
         """GET /leader."""
-        return _json(await self._cluster.leader(local=Query(_pairs(), "local").flag("local")))
+        return _json(await self._cluster.leader(local=_head().query.flag("local")))
 
     async def nodes(self) -> Response:
         """GET /nodes."""
-        return _json({"nodes": await self._cluster.nodes(local=Query(_pairs(), "local").flag("local"))})
+        return _json({"nodes": await self._cluster.nodes(local=_head().query.flag("local"))})
 
-    async def node(self, id: str) -> Response:
+    async def node(self) -> Response:
         """GET /nodes/<id>."""
-        Query(_pairs())
-        node_id = self._known(id)
+        node_id = self._known()
         views = await self._cluster.nodes(local=node_id in self._cluster.local_ids)
         return _json(next(view for view in views if view.id == node_id))
 
-    async def kill(self, id: str) -> Response:
+    async def kill(self) -> Response:
         """POST /nodes/<id>/kill."""
-        local = Query(_pairs(), "local").flag("local")
+        local = _head().query.flag("local")
         await _no_body()
-        return _json(await self._cluster.kill(self._known(id), local=local))
+        return _json(await self._cluster.kill(self._known(), local=local))
 
-    async def revive(self, id: str) -> Response:
+    async def revive(self) -> Response:
         """POST /nodes/<id>/revive."""
-        local = Query(_pairs(), "local").flag("local")
+        local = _head().query.flag("local")
         await _no_body()
-        return _json(await self._cluster.revive(self._known(id), local=local))
+        return _json(await self._cluster.revive(self._known(), local=local))
 
-    async def readmit(self, id: str) -> Response:
+    async def readmit(self) -> Response:
         """POST /nodes/<id>/readmit."""
-        local = Query(_pairs(), "local").flag("local")
+        local = _head().query.flag("local")
         await _no_body()
-        return _json(await self._cluster.readmit(self._known(id), local=local))
+        return _json(await self._cluster.readmit(self._known(), local=local))
 
     async def bootstrap(self) -> Response:
         """POST /bootstrap."""
-        Query(_pairs())
         await _no_body()
         return _json(await self._cluster.bootstrap())
 
-    def _known(self, text: str) -> int:
+    def _known(self) -> int:
         ids = self._cluster.node_ids
+        text = _head().argument.decode("utf-8", "replace")
         if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) in ids):
             listed = ", ".join(str(node_id) for node_id in ids)
             raise BargeError("not_found", f"there is no node {text[:40]!r}; the nodes are {listed}")
@@ -172,31 +180,37 @@ class Rest:
 
     async def get_faults(self) -> Response:
         """GET /faults."""
-        Query(_pairs())
         return _json(await self._cluster.faults())
 
     async def put_faults(self) -> Response:
         """PUT /faults."""
-        local = Query(_pairs(), "local").flag("local")
+        local = _head().query.flag("local")
         _need_json()
-        faults = bodies.decode_json(await _body(), _faults)
+        faults = bodies.decode_json(await _body(), _faults, flat=False)
         return _json(await self._cluster.set_faults(faults, local=local))
 
     async def delete_faults(self) -> Response:
         """DELETE /faults."""
-        local = Query(_pairs(), "local").flag("local")
+        local = _head().query.flag("local")
+        await _nothing()
         return _json(await self._cluster.set_faults(Faults(), local=local))
 
     # -- events ----------------------------------------------------------------------------------------------------------
 
     async def page(self) -> Response:
         """GET /."""
-        Query(_pairs())
-        return Response(live_page(), 200, {"Cache-Control": "no-cache"}, content_type="text/html; charset=utf-8")
+        return _page_file(live_page(), "text/html; charset=utf-8")
+
+    async def static_file(self) -> Response:
+        """GET /static/<name>."""
+        name = _head().argument.decode("utf-8", "replace")
+        if name not in ASSETS:
+            raise BargeError("not_found", "there is no such file")
+        return _page_file(asset(name), ASSETS[name])
 
     async def log(self) -> Response:
         """GET /log."""
-        query = Query(_pairs(), "node", "kind", "heartbeats", "limit")
+        query = _head().query
         view = await self._view(
             nodes=query.ids("node", self._cluster.node_ids),
             kinds=query.words("kind", KINDS),
@@ -204,14 +218,13 @@ class Rest:
             limit=query.number("limit", LOG_EVENTS, 1, FILE_EVENTS),
         )
         tag = _tag_of(view)
-        if request.headers.get("If-None-Match") == tag:
+        if is_fresh(_head().headers, tag):
             return Response(b"", 304, {"ETag": tag})
         document = await trio.to_thread.run_sync(log_page, view)
         return Response(document, 200, {"ETag": tag}, content_type="text/html; charset=utf-8")
 
     async def log_file(self) -> Response:
         """GET /log.html."""
-        Query(_pairs())
         view = await self._view(nodes=frozenset(), kinds=frozenset(), heartbeats=True, limit=FILE_EVENTS)
         view = msgspec.structs.replace(view, show_heartbeats=False)
         document, policy = await trio.to_thread.run_sync(log_html, view)
@@ -220,14 +233,14 @@ class Rest:
 
     async def events(self) -> Response:
         """GET /events."""
-        query = Query(_pairs(), "after", "node", "kind", "heartbeats", "limit", "local", "live")
+        query = _head().query
         nodes, kinds = query.ids("node", self._cluster.node_ids), query.words("kind", KINDS)
         heartbeats, after, live = query.flag("heartbeats"), query.text("after"), query.flag("live")
-        if "text/event-stream" in request.headers.get("Accept", ""):
-            after = request.headers.get("Last-Event-ID", "") or after
+        if _head().streaming:
+            after = _head().headers.get(b"last-event-id", b"").decode("latin-1") or after
             await self._cluster.events(after=after, limit=1)  # a bad cursor is an answer, not the end of a stream
             chunks = live_frames(self._cluster, after) if live else frames(self._cluster, after, nodes, kinds, heartbeats)
-            response = Response(_stream(chunks), content_type="text/event-stream")
+            response = Response(_stream(chunks), 200, {"X-Accel-Buffering": "no"}, content_type="text/event-stream")
             response.timeout = None
             return response
         page = await self._cluster.events(
@@ -277,7 +290,9 @@ class Rest:
         """GET /metrics."""
         guard = self.guard
         assert guard is not None
-        web = WebGauges(in_flight=guard.in_flight, streams=guard.streams, connections=guard.connections())
+        web = WebGauges(
+            in_flight=guard.in_flight, streams=guard.streams, transfers=guard.transfers, connections=guard.connections()
+        )
         text = text_of(self._cluster, await self._cluster.nodes(local=True), self.figures, web)
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
@@ -302,23 +317,16 @@ def _tag_of(view: LogView) -> str:
     return f'"{hashlib.sha256(shown.encode()).hexdigest()[:24]}"'
 
 
-def _pairs() -> dict[str, list[str]]:
-    return pairs_of(request.query_string)
-
-
-def _raw_path() -> bytes:
-    raw: bytes = request.scope.get("raw_path") or request.path.encode()
-    return raw
-
-
-def _media_type() -> str:
-    return (request.content_type or "").partition(";")[0].strip().lower()
+def _head() -> RequestHead:
+    scope: Any = request.scope
+    head: RequestHead = scope[HEAD]
+    return head
 
 
 def _need_json() -> None:
-    if _media_type() != JSON:
-        given = _media_type() or "none"
-        raise BargeError("bad_request", f"the body comes as {JSON}, not as {given}", status=415)
+    media_type = media_type_of(_head().headers)
+    if media_type != JSON:
+        raise BargeError("bad_request", f"the body comes as {JSON}, not as {media_type[:80] or 'none'}", status=415)
 
 
 async def _body() -> bytes:
@@ -328,9 +336,15 @@ async def _body() -> bytes:
 
 
 async def _no_body() -> None:
-    """A body is not needed; one that is there must be JSON, which no foreign form can send without being asked."""
-    if await _body():
+    """A body is not needed; one that is there must be `{}` as JSON, which no foreign form can send without being asked."""
+    if data := await _body():
         _need_json()
+        bodies.decode_json(data, _no_fields)
+
+
+async def _nothing() -> None:
+    if await _body():
+        raise BargeError("bad_request", "this takes no body; a condition is If-Match")
 
 
 def _json(value: Any) -> Response:
@@ -343,6 +357,19 @@ async def _pieces(backup: BackupFile) -> AsyncIterator[bytes]:
             yield piece
     finally:
         backup.close()
+
+
+async def _none(backup: BackupFile) -> AsyncIterator[bytes]:
+    backup.close()
+    yield b""
+
+
+def _page_file(text: str, content_type: str) -> Response:
+    data = text.encode()
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(data).hexdigest()[:24]}"'}
+    if is_fresh(_head().headers, headers["ETag"]):
+        return Response(b"", 304, headers)
+    return Response(data, 200, headers, content_type=content_type)
 
 
 async def _stream(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

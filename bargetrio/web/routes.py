@@ -61,12 +61,15 @@ class Route(Struct, frozen=True, kw_only=True):
     summary: str
     codes: tuple[int, ...]
     query: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
+    """The conditional headers that it heeds; another one is refused (web/headers.py)."""
     body: Any = None
     body_types: tuple[str, ...] = ("application/json",)
     answer: Any = None
     answer_type: str = "application/json"
 
 
+BOTH: Final = ("If-Match", "If-None-Match")
 _EVENTS_QUERY: Final = ("after", "node", "kind", "heartbeats", "limit")
 
 ROUTES: Final = (
@@ -76,6 +79,7 @@ ROUTES: Final = (
         name="put_key",
         summary="Write a key: the raw body, or JSON. If-Match and If-None-Match make it conditional.",
         codes=(200, 201, 412, 413, 415, 504),
+        conditions=BOTH,
         body=ValueBody,
         body_types=("application/json", "text/plain", "application/octet-stream"),
         answer=WriteAnswer,
@@ -85,8 +89,9 @@ ROUTES: Final = (
         path="/keys/<key>",
         name="get_key",
         summary="Read a key: JSON, or the raw value with Accept: text/plain. Its ETag is the index of its last change.",
-        codes=(200, 304, 404),
+        codes=(200, 304, 404, 412),
         query=("read",),
+        conditions=BOTH,
         answer=KeyAnswer,
     ),
     Route(
@@ -95,6 +100,7 @@ ROUTES: Final = (
         name="delete_key",
         summary="Remove a key. If-Match makes it conditional.",
         codes=(204, 404, 412, 504),
+        conditions=("If-Match",),
     ),
     Route(
         method="GET",
@@ -202,7 +208,8 @@ ROUTES: Final = (
         path="/",
         name="page",
         summary="The live page: the nodes on a ring, their logs, their events, and what can be done to them.",
-        codes=(200,),
+        codes=(200, 304, 412),
+        conditions=BOTH,
         answer_type="text/html",
     ),
     Route(
@@ -210,8 +217,9 @@ ROUTES: Final = (
         path="/log",
         name="log",
         summary="The event log as a table with a column per node; needs no script.",
-        codes=(200, 304),
+        codes=(200, 304, 412),
         query=("node", "kind", "heartbeats", "limit"),
+        conditions=BOTH,
         answer_type="text/html",
     ),
     Route(
@@ -251,3 +259,14 @@ ROUTES: Final = (
     Route(method="GET", path="/version", name="version", summary="Which Barge this is.", codes=(200,)),
     Route(method="GET", path="/openapi.json", name="openapi", summary="This table for programs.", codes=(200,)),
 )
+
+STATIC: Final = Route(
+    method="GET",
+    path="/static/<name>",
+    name="static_file",
+    summary="A file of the page.",
+    codes=(200, 304, 404, 412),
+    conditions=BOTH,
+    answer_type="text/plain",
+)
+"""Not in the table for programs: what is there belongs to the page."""

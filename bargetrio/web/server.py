@@ -1,25 +1,39 @@
-"""hypercorn in the daemon's nursery, on a socket of our own: so many connections, each in a cage, and an end within a second.
+"""hypercorn in the daemon's nursery, on a socket of our own: a bounded number of connections, and an end within a second.
 
 hypercorn sends under a shield, so a client that stops reading would hold its shutdown for ever. Here the connections are ours: an
-error in one ends that one, the 257th is refused, and at the end they are closed under hypercorn's feet.
+error in one ends that one, a few are kept for probes, idle ones make room for new ones, and at the end all are closed at once.
 """
 
 import logging
 import socket
 from contextlib import suppress
-from typing import Any, Final
+from math import inf
+from typing import Any, Final, cast
 
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
-from hypercorn.utils import wrap_app
+from hypercorn.utils import parse_socket_addr, wrap_app
+
+from bargetrio.protocol.errors import BargeError
+from bargetrio.web.guard import PROBE_PATHS, refuse
+from bargetrio.web.places import BYTES_PER_S
+from bargetrio.web.protocols import H2, AppTasks, Protocol
 
 log = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 256
+RESERVED: Final = 8
+"""So many of them answer probes only: they are taken when all others are."""
+IDLE_S: Final = 2.0
+"""When all are taken, one that has been idle for so long makes room."""
+SEND_S: Final = 10.0
+"""So long a frame of HTTP/2 may be on its way, beside what BYTES_PER_S gives it."""
+LINGER_S: Final = 1.0
+RECEIVE_BYTES: Final = 65536
 KEEP_ALIVE_S: Final = 15.0
 """So long a connection may be silent between two requests."""
 USER_TIMEOUT_MS: Final = 10_000
@@ -52,19 +66,104 @@ def bind(host: str, port: int) -> socket.socket:
 class Connection(TCPServer):
     """One connection, which holds its place no longer than it must."""
 
+    def __init__(self, app: Any, config: Config, context: WorkerContext, stream: trio.SocketStream, *, reserved: bool) -> None:
+        super().__init__(app, config, context, ConnectionState({"reserved": reserved}), cast(Any, stream))
+        self.reserved = reserved
+        """Whether only probes are answered here, since all other connections are taken."""
+        self.idle_since: float | None = trio.current_time()
+        """Since when no request is being answered, None while one is: the head of the next has not come whole."""
+        self._closing = False
+
+    async def run(self) -> None:
+        """Serve until one of the two closes; cancelled, it is closed at once."""
+        sock = self.stream.socket
+        try:
+            peer, own = (parse_socket_addr(sock.family, name) for name in (sock.getpeername(), sock.getsockname()))
+            async with AppTasks() as self._task_group:
+                arguments = (self.app, self.config, self.context, self._task_group, self.state, False, peer, own)
+                self._spoken = Protocol(*arguments, self.protocol_send)
+                self.protocol: Any = self._spoken
+                await self.protocol.initiate()
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
+                await self._read_data()
+        except OSError:
+            pass  # gone before it was served
+        finally:
+            await trio.aclose_forcefully(self.stream)
+
+    def abort(self) -> None:
+        """Close under the feet of whoever reads or writes: nothing more can be sent, and what waits for the client ends."""
+        self.stream.socket.close()
+
     async def protocol_send(self, event: Event) -> None:
         """Do what the protocol wants; the end of a request, which waits for nobody and may not be left half done, under a shield.
 
         Quart's request is told of its own end first and cancels the task that is about to close the connection, or to start its
         keep-alive timer: so a client that said `Connection: close` waited for ever, and one that fell silent was kept (OWN-10).
         """
-        with trio.CancelScope(shield=not isinstance(event, RawData)):
+        if isinstance(event, RawData):
+            await self._send(event.data)
+            return
+        with trio.CancelScope(shield=True):
+            if isinstance(event, Closed):
+                await self._begin_to_close()
+                return
+            if self._closing:
+                return
+            if isinstance(event, Updated):
+                self.idle_since = trio.current_time() if event.idle else None
             await super().protocol_send(event)
 
+    async def _send(self, data: bytes) -> None:
+        """Send, and end the connection if that is broken off: half a message, or half a frame, is out.
+
+        Over HTTP/1 the request's own time (places.py) ends it. A frame of HTTP/2 belongs to several requests, so that one of them
+        that ends does not break it off; it has a time of its own.
+        """
+        shared = isinstance(self._spoken.spoken, H2)
+        with trio.CancelScope(shield=shared) as scope:
+            if shared:
+                scope.deadline = trio.current_time() + SEND_S + len(data) / BYTES_PER_S
+            try:
+                async with self.send_lock:
+                    await self.stream.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                with trio.CancelScope(shield=True):
+                    await self.protocol.handle(Closed())
+            except trio.Cancelled:
+                self.abort()
+                raise
+        if scope.cancelled_caught:
+            await self.protocol.handle(Closed())
+
     async def _read_data(self) -> None:
-        """Read until the client is gone; the keep-alive timer, which hypercorn would leave running, ends with it (OWN-09)."""
-        await super()._read_data()
+        """Read until the client is gone; the keep-alive timer, which hypercorn would leave running, ends with it (OWN-09).
+
+        After the last answer what still comes is read and dropped for LINGER_S: closing on unread data would reset the
+        connection, and a client in the middle of its body would not see the answer.
+        """
+        with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
+            while data := await self.stream.receive_some(RECEIVE_BYTES):
+                if not self._closing:
+                    await self.protocol.handle(RawData(bytes(data)))
+            if not self._closing:
+                await self.protocol.handle(RawData(b""))
+        self._closing = True  # the last answers' ends, which come now, must not start the timer again
+        await self.protocol.handle(Closed())
         await self.idle_task.stop()
+
+    async def _begin_to_close(self) -> None:
+        if not self._closing:
+            self._closing = True
+            self.idle_since = trio.current_time()
+            with suppress(trio.BrokenResourceError, trio.BusyResourceError, trio.ClosedResourceError):
+                await self.stream.send_eof()
+            await self.idle_task.restart(self._task_group, self._linger)
+        await self.protocol.handle(Closed())
+
+    async def _linger(self) -> None:
+        await trio.sleep(LINGER_S)
+        self.abort()
 
 
 class WebServer:
@@ -77,14 +176,15 @@ class WebServer:
         config.accesslog = None
         config.errorlog = logging.getLogger("hypercorn.error")
         self._config = config
-        self._app = wrap_app(app, 1, "asgi")
+        self._asgi = app
+        self._app = wrap_app(cast(Any, self._answer), 1, "asgi")
         self._context = WorkerContext(None)
         self._socket = sock
-        self._streams: set[trio.SocketStream] = set()
+        self._open: set[Connection] = set()
 
     def connections(self) -> int:
         """Return how many connections are open."""
-        return len(self._streams)
+        return len(self._open)
 
     async def run(self) -> None:
         """Accept and serve until cancelled; then answers in flight get a moment, and every connection is closed."""
@@ -105,31 +205,55 @@ class WebServer:
                 log.warning("no connection can be accepted: %s", problem.strerror)
                 await trio.sleep(0.1)
                 continue
-            if len(self._streams) >= CONNECTIONS:
+            ordinary = self._has_room(reserved=False)
+            if not ordinary and not self._has_room(reserved=True):
                 await _refuse(stream)
                 continue
             with suppress(OSError):
                 stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-            self._streams.add(stream)
-            connections.start_soon(self._serve, stream)
+            connection = Connection(self._app, self._config, self._context, stream, reserved=not ordinary)
+            self._open.add(connection)
+            connections.start_soon(self._serve, connection)
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
-        server: Any = Connection
+    def _has_room(self, *, reserved: bool) -> bool:
+        """Return whether one more connection may be served; if need be the longest idle one is ended for it.
+
+        A client may be idle for IDLE_S before it makes room for another. A reserved connection is for a probe that comes at once.
+        """
+        most, patience_s = (RESERVED, 0.0) if reserved else (CONNECTIONS - RESERVED, IDLE_S)
+        of_kind = [connection for connection in self._open if connection.reserved == reserved]
+        if len(of_kind) < most:
+            return True
+        idle = [(connection.idle_since, connection) for connection in of_kind if connection.idle_since is not None]
+        since, longest = min(idle, key=lambda pair: pair[0], default=(inf, None))
+        if longest is None or trio.current_time() - since < patience_s:
+            return False
+        self._open.discard(longest)
+        longest.abort()
+        return True
+
+    async def _answer(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope.get("state", {}).get("reserved") and scope["raw_path"].decode("ascii") not in PROBE_PATHS:
+            await refuse(scope, send, BargeError("overloaded", f"{CONNECTIONS - RESERVED} connections are open"))
+            return
+        await self._asgi(scope, receive, send)
+
+    async def _serve(self, connection: Connection) -> None:
         try:
-            await server(self._app, self._config, self._context, ConnectionState({}), stream)
+            await connection.run()
         except Exception as problem:  # one connection's end is nobody else's
             log.warning("a connection ended by %s: %s", type(problem).__name__, problem)
         finally:
-            self._streams.discard(stream)
-            stream.socket.close()
+            self._open.discard(connection)
+            connection.abort()
 
     async def _end(self, connections: trio.Nursery) -> None:
         await self._context.terminated.set()
         deadline = trio.current_time() + GRACE_S
-        while self._streams and trio.current_time() < deadline:
+        while self._open and trio.current_time() < deadline:
             await trio.sleep(0.01)
-        for stream in list(self._streams):
-            stream.socket.close()
+        for connection in list(self._open):
+            connection.abort()
         connections.cancel_scope.cancel()
 
 

@@ -123,8 +123,9 @@ async def test_a_bug_in_the_server_costs_its_connection(monkeypatch: pytest.Monk
         assert await ask(port, "/") == (200, b"fine")
 
 
-async def test_the_257th_connection_is_refused_in_words_and_room_comes_back() -> None:
+async def test_the_257th_connection_is_refused_in_words_and_room_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """OWN-09: 256 that say nothing; the next is told 503 at once, and served as soon as they have left."""
+    monkeypatch.setattr(server, "IDLE_S", 60)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
@@ -138,6 +139,22 @@ async def test_the_257th_connection_is_refused_in_words_and_room_comes_back() ->
             await stream.aclose()
         while (await ask(port, "/"))[0] != 200:
             await trio.sleep(0.01)
+
+
+async def test_idle_connections_make_room_and_a_few_are_kept_for_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest idle one is closed for a new one; before that a probe is answered on a connection kept for it."""
+    monkeypatch.setattr(server, "IDLE_S", 60)
+    cluster: Any = Broken()
+    async with served_quart(cluster) as port:
+        silent = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(server.CONNECTIONS)]
+        for _ in range(2 * server.RESERVED):
+            assert (await ask(port, "/livez"))[0] == 200
+        assert (await ask(port, "/keys/good"))[0] == 503
+        monkeypatch.setattr(server, "IDLE_S", 0)
+        assert (await ask(port, "/keys/good"))[0] == 200
+        assert await silent[0].receive_some() == b""
+        for stream in silent:
+            await stream.aclose()
 
 
 async def test_a_connection_that_falls_silent_after_an_answer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
+from bargetrio.web.metrics import ProcessFigures
 from tests.stories.daemon import Daemon, running
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -49,6 +51,18 @@ def test_the_table_tells_every_metric_and_no_other(daemon: Daemon) -> None:
         assert len(labels) == 1, name
         given[name] = family.type, labels.pop()
     assert given == told
+
+
+def test_the_process_tells_its_figures_where_proc_stat_is_hidden(tmp_path: Path) -> None:
+    """systemd's ProcSubset=pid, as in our units, leaves the processes' own folders and nothing else of /proc."""
+    (tmp_path / "self").symlink_to("/proc/self")
+    assert not (tmp_path / "stat").exists()
+    found = {family.name: family.samples[0].value for family in ProcessFigures(registry=None, proc=str(tmp_path)).collect()}
+    rows = re.findall(r"^\| `(process_\w+)` \|", (DOCS / "metrics.md").read_text(), re.MULTILINE)
+    assert set(found) == {name.removesuffix("_total") for name in rows}
+    usual = {family.name: family.samples[0].value for family in ProcessCollector(registry=None).collect()}
+    if usual:  # the test itself may run where /proc/stat is hidden
+        assert abs(found["process_start_time_seconds"] - usual["process_start_time_seconds"]) < 2
 
 
 def test_alerts_ask_only_for_what_there_is(daemon: Daemon) -> None:

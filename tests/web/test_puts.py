@@ -12,7 +12,9 @@ from bargetrio.cluster.port import Cluster, LeaderView
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Put, PutAnswer
 from bargetrio.web import bodies, puts
-from bargetrio.web.metrics import Figures
+from bargetrio.web.guard import HEAD, NO_QUERY, RequestHead
+from bargetrio.web.headers import headers_of
+from bargetrio.web.targets import route_of, target_of
 
 Message = dict[str, Any]
 
@@ -52,16 +54,19 @@ async def put(
         sent.append(message)
 
     given = {"content-type": "text/plain", **(headers or {})}
+    target = target_of(path.encode())
+    pairs = [(name.encode(), value.encode()) for name, value in given.items()]
+    head = RequestHead(route_of(target, "PUT"), target.argument, headers_of(pairs), NO_QUERY, streaming=False, bulk=False)
     scope = {
+        HEAD: head,
         "type": "http",
         "method": "PUT",
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
-        "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+        "headers": pairs,
     }
-    assert puts.is_put(scope)
-    await puts.put_key(cast(Cluster, cluster), Figures(), scope, receive, send)
+    await puts.put_key(cast(Cluster, cluster), scope, receive, send)
     if not sent:
         return None
     start, body = sent

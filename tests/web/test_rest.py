@@ -194,6 +194,52 @@ def test_faults_are_told_replaced_and_healed(daemon: Daemon) -> None:
     assert texts[-2:] == ["faults: link 0 → 1: 5 ms late", "all faults healed"]
 
 
+def test_faults_are_said_once(daemon: Daemon) -> None:
+    """What is in force is never longer than the cluster; of a name twice in JSON nobody knows which one counts."""
+    link = {"from": 0, "to": 1, "delay_ms": 5}
+    disk = {"node": 0, "delay_ms": 5}
+    wrongs: list[dict[str, Any]] = [
+        {"links": [link] * 100_000},
+        {"links": [link, {**link, "cut": True}]},
+        {"disks": [disk, disk]},
+        {"groups": [[]] * 9},
+    ]
+    for wrong in wrongs:
+        told = daemon.http("PUT", "/faults", json.dumps(wrong), JSON)
+        assert (told.status, told.json["applied"]) == (400, False)
+        assert len(told.body) < 500
+    twice = '{"links":[{"from":0,"to":1,"delay_ms":5,"delay_ms":6}]}'
+    assert daemon.http("PUT", "/faults", twice, JSON).status == 400
+    assert daemon.http("GET", "/faults").json == {"groups": [], "links": [], "disks": []}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"key":"dup","value":"a","value":"b"}',
+        '{"key":"dup","key":"dup2","value":"b"}',
+        '{"key":"dup","value":"a","\\u0076alue":"b"}',
+        '{"key":"dup","value":"a", "val\\u0075e" : "b"}',
+        '{"key":"dup","value":"a","if_absent":true,"if_absent":false}',
+    ],
+)
+def test_a_name_twice_in_json_is_refused(daemon: Daemon, body: str) -> None:
+    """Q22: one reader takes the first, another the last."""
+    assert daemon.http("POST", "/keys", body, JSON).status == 400
+    line = daemon.http("POST", "/keys", body, {"Content-Type": "application/x-ndjson"}).json
+    assert (line["ok"], line["applied"]) == (False, False)
+    assert daemon.http("PUT", "/keys/dup", '{"value":"a","value":"b"}', JSON).status == 400
+    assert daemon.get("dup").status == 404
+
+
+def test_a_value_may_look_like_a_name(daemon: Daemon) -> None:
+    """`"value":"value"` is no name twice, nor is JSON in a value."""
+    for value in ("value", "key", '{"value":1,"value":2}', "\u00e9\u0041"):
+        body = json.dumps({"key": "looks", "value": value})
+        assert daemon.http("POST", "/keys", body, JSON).status in (200, 201)
+        assert daemon.get("looks").json["value"] == value
+
+
 def test_events_as_json_are_read_on_from_a_cursor(daemon: Daemon) -> None:
     """`next` misses nothing and repeats nothing."""
     before = daemon.http("GET", "/events?limit=5").json

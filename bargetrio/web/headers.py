@@ -1,0 +1,121 @@
+"""The headers of one request, read once: what decides something and comes twice, or asks for what is not done, is refused.
+
+A header that changes what a request means is heeded or refused, never passed over (docs/rest.md has the table). Guard and
+handlers use what is read here, so that none takes the first of two lines where another takes the last.
+"""
+
+from typing import Final
+
+from bargetrio.protocol.errors import BargeError
+from bargetrio.web.problems import Refusal
+from bargetrio.web.routes import Route
+
+Headers = dict[bytes, bytes]
+"""Names in lower case. Lines of a list (`Accept`, `If-Match`) are joined by commas, as RFC 9110, 5.3 has it."""
+
+_FORBIDDEN_TWICE: Final = frozenset({b"host", b"origin", b"sec-fetch-site"})
+_ONCE: Final = frozenset(
+    {
+        b"authorization",
+        b"content-length",
+        b"content-range",
+        b"content-type",
+        b"expect",
+        b"if-modified-since",
+        b"if-range",
+        b"if-unmodified-since",
+        b"last-event-id",
+        b"range",
+    }
+)
+_CHECKED: Final = frozenset(
+    {
+        b"content-encoding",
+        b"content-range",
+        b"expect",
+        b"if-match",
+        b"if-none-match",
+        b"if-unmodified-since",
+        b"transfer-encoding",
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+    }
+)
+_OVERRIDES: Final = (b"x-http-method", b"x-http-method-override", b"x-method-override")
+_SAFE: Final = frozenset({"GET", "HEAD"})
+
+
+def headers_of(pairs: list[tuple[bytes, bytes]]) -> Headers:
+    """Return the headers by name; raise BargeError if one comes twice that has one value."""
+    found: Headers = {}
+    for name, value in pairs:
+        if name in found:
+            if name in _FORBIDDEN_TWICE:
+                raise BargeError("forbidden", f"{_told(name)} is given twice")
+            if name in _ONCE:
+                raise BargeError("bad_request", f"{_told(name)} is given twice", status=401 if name == b"authorization" else None)
+            found[name] += b", " + value
+        else:
+            found[name] = value
+    return found
+
+
+def check_headers(headers: Headers, route: Route, method: str) -> None:
+    """Raise BargeError for a header that would change what the request means, and is not heeded by this route."""
+    for name in headers.keys() & _CHECKED:
+        value = headers[name]
+        if name == b"content-encoding":
+            if value.strip().lower() not in (b"", b"identity"):
+                detail = f"a body comes as it is, not encoded as {_shown(value)}"
+                raise Refusal("bad_request", detail, status=415, headers={"Accept-Encoding": "identity"})
+        elif name == b"expect":
+            if value.strip().lower() != b"100-continue":
+                raise BargeError("bad_request", f"Expect can be 100-continue, not {_shown(value)}", status=417)
+        elif name == b"content-range":
+            raise BargeError("bad_request", "a value is written whole; Content-Range is not taken")
+        elif name in _OVERRIDES:
+            raise BargeError("bad_request", f"the method stands in the request line; {_told(name)} is not taken")
+        elif name == b"if-unmodified-since":
+            if method not in _SAFE:
+                raise BargeError("bad_request", "keys have no date of their last change; a condition on a write is If-Match")
+        elif name == b"if-none-match" and method in _SAFE:
+            pass  # a read without a tag to compare is answered in full: that is what this asks for
+        elif name in (b"if-match", b"if-none-match") and _told(name) not in route.conditions:
+            raise BargeError("bad_request", f"{method} {route.path} takes no {_told(name)}{_instead(route)}")
+    if route.body is None and method != "POST" and has_body(headers):
+        raise BargeError("bad_request", f"{method} {route.path} takes no body")
+
+
+def has_body(headers: Headers) -> bool:
+    """Return whether the request announces a body that is not empty (HTTP/2 need not announce it)."""
+    return headers.get(b"content-length", b"0").strip(b"0") != b"" or b"transfer-encoding" in headers
+
+
+def media_type_of(headers: Headers) -> str:
+    """Return the type of the body in lower case, "" without one; text comes as UTF-8.
+
+    Raises:
+        BargeError: bad_request with status 415. Bytes of another charset would be stored as if they were UTF-8, or as no text.
+    """
+    text = headers.get(b"content-type", b"").decode("latin-1")
+    if ";" not in text:
+        return text.strip().lower()
+    media_type, *parameters = text.split(";")
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in ("utf-8", "utf8", "us-ascii"):
+            raise BargeError("bad_request", f"text comes as UTF-8, not as {value.strip()[:40]!r}", status=415)
+    return media_type.strip().lower()
+
+
+def _instead(route: Route) -> str:
+    return "; the condition stands in the body: if_index, if_absent" if route.name == "post_keys" else ""
+
+
+def _told(name: bytes) -> str:
+    return name.decode("latin-1").title()
+
+
+def _shown(value: bytes) -> str:
+    return repr(value[:40].decode("latin-1"))

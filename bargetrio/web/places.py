@@ -1,0 +1,113 @@
+"""How much is answered at a time: places, and the time that a client may keep one waiting.
+
+A request holds a place until it is answered. The time in which the daemon waits for the client, for the body or until the answer
+is taken, is counted against the bytes that passed: a client manages `BYTES_PER_S` on average, or it is behind. One that is behind
+with taking the answer by `grace_s` loses its place; when all places are taken, the one that is furthest behind, and by
+`patience_s` at least, loses it to the next request. So a client that sends or reads a byte a second, or nothing, costs itself.
+"""
+
+from math import inf
+from typing import Any, Final
+
+import trio
+
+from bargetrio.protocol.errors import BargeError
+
+Message = dict[str, Any]
+BYTES_PER_S: Final = 16 * 1024
+
+
+class Place:
+    """One request that is being answered. `receive` and `send` are the request's own, timed."""
+
+    def __init__(self, receive: Any, send: Any, grace_s: float, bytes_per_s: float) -> None:
+        self.scope = trio.CancelScope()
+        self.started = False
+        """Whether the answer's head is out."""
+        self.whole = False
+        """Whether the body has come to its end, or the client has gone."""
+        self._receive = receive
+        self._send = send
+        self._grace_s = grace_s
+        self._bytes_per_s = bytes_per_s
+        self._receiving_since = inf
+        self._received = self._sent = 0
+        self._received_s = self._sent_s = 0.0
+        self._sending_since = inf
+
+    async def receive(self) -> Message:
+        """Return the next part of the body; what comes behind its end (that the client has gone) is waited for at no cost."""
+        if self.whole:
+            message: Message = await self._receive()
+            return message
+        self._receiving_since = trio.current_time()
+        try:
+            message = await self._receive()
+        finally:
+            self._received_s += trio.current_time() - self._receiving_since
+            self._receiving_since = inf
+        if self.scope.cancel_called:  # the place went to another just now: nothing may be begun on its behalf
+            await trio.lowlevel.checkpoint()
+        self._received += len(message.get("body", b""))
+        self.whole = not message.get("more_body", False)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Send a part of the answer; the place's scope is cancelled when the client has been behind for too long.
+
+        One that is not whole when that happens is broken off: the connection, or the HTTP/2 stream, ends with it.
+        """
+        self.started = True
+        now = self._sending_since = trio.current_time()
+        self._sent += len(message.get("body", b""))
+        self.scope.deadline = now + self._grace_s + self._sent / self._bytes_per_s - self._sent_s
+        try:
+            await self._send(message)
+        finally:
+            self._sent_s += trio.current_time() - now
+            self._sending_since = inf
+        self.scope.deadline = inf
+
+    def behind_s(self, now: float) -> float:
+        """Return for how many seconds the daemon has waited in vain for this client; -inf while it does not wait."""
+        sending = receiving = -inf
+        if self._sending_since < inf:
+            sending = self._sent_s + now - self._sending_since - self._sent / self._bytes_per_s
+        if self._receiving_since < inf:
+            receiving = self._received_s + now - self._receiving_since - self._received / self._bytes_per_s
+        return max(sending, receiving)
+
+
+class Places:
+    """So many places for one kind of request."""
+
+    def __init__(self, most: int, what: str, *, grace_s: float, patience_s: float, bytes_per_s: float = BYTES_PER_S) -> None:
+        self._most = most
+        self._what = what
+        self._grace_s = grace_s
+        self._patience_s = patience_s
+        self._bytes_per_s = bytes_per_s
+        self._held: set[Place] = set()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def take(self, receive: Any, send: Any) -> Place:
+        """Return a place, if need be that of the client furthest behind; raise BargeError(overloaded) if there is none."""
+        if len(self._held) >= self._most:
+            self._make_room()
+        place = Place(receive, send, self._grace_s, self._bytes_per_s)
+        self._held.add(place)
+        return place
+
+    def give_back(self, place: Place) -> None:
+        """Free the place; twice is no error."""
+        self._held.discard(place)
+
+    def _make_room(self) -> None:
+        now = trio.current_time()
+        slowest = max(self._held, key=lambda place: place.behind_s(now))
+        if slowest.behind_s(now) < self._patience_s:
+            raise BargeError("overloaded", f"{self._most} {self._what}")
+        self._held.discard(slowest)
+        slowest.scope.cancel()

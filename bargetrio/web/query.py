@@ -1,0 +1,87 @@
+"""The query of one request: every parameter is known to the route, well-formed, and given once unless it may repeat."""
+
+from typing import Literal
+
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import ReadLevel
+from bargetrio.web.targets import percent_decoded
+
+
+def pairs_of(query_string: bytes) -> dict[str, list[str]]:
+    """Return the query's parameters; what is not UTF-8, or no percent-encoding, is an error, not a replacement character."""
+    found: dict[str, list[str]] = {}
+    try:
+        for part in query_string.split(b"&"):
+            if part:
+                name, _, value = part.replace(b"+", b" ").partition(b"=")
+                found.setdefault(percent_decoded(name).decode(), []).append(percent_decoded(value).decode())
+    except UnicodeDecodeError:
+        raise BargeError("bad_request", "the query is not UTF-8 text, percent-encoded") from None
+    return found
+
+
+class Query:
+    """The query string of one request: every parameter is known, checked, and given once unless it may repeat."""
+
+    def __init__(self, pairs: dict[str, list[str]], *allowed: str) -> None:
+        for name in pairs:
+            if name not in allowed:
+                known = f"; known are {', '.join(allowed)}" if allowed else ""
+                raise BargeError("bad_request", f"unknown parameter {name[:40]!r}{known}")
+        self._pairs = pairs
+
+    def text(self, name: str) -> str:
+        """Return the parameter, "" if it is not there."""
+        values = self._pairs.get(name, [""])
+        if len(values) > 1:
+            raise BargeError("bad_request", f"{name} is given {len(values)} times")
+        value = values[0]
+        if "\0" in value:
+            raise BargeError("bad_request", f"{name} holds a NUL character")
+        return value
+
+    def number(self, name: str, default: int, low: int, high: int) -> int:
+        """Return a whole number."""
+        text = self.text(name)
+        if not text:
+            return default
+        if not (text.isascii() and text.isdigit() and len(text) < 19 and low <= int(text) <= high):
+            raise BargeError("bad_request", f"{name} is a number from {low} to {high}, not {text[:40]!r}")
+        return int(text)
+
+    def flag(self, name: str) -> bool:
+        """Return a yes or no."""
+        text = self.text(name).lower()
+        if text in ("1", "true", "yes", "on"):
+            return True
+        if text in ("", "0", "false", "no", "off"):
+            return False
+        raise BargeError("bad_request", f"{name} is 1 or 0, not {text[:40]!r}")
+
+    def read_level(self) -> ReadLevel:
+        """Return how the read is to be made."""
+        text = self.text("read") or "linearizable"
+        levels: dict[str, Literal["linearizable", "lease", "stale"]] = {
+            "linearizable": "linearizable",
+            "lease": "lease",
+            "stale": "stale",
+        }
+        if text not in levels:
+            raise BargeError("bad_request", f"read is linearizable, lease or stale, not {text[:40]!r}")
+        return levels[text]
+
+    def ids(self, name: str, known: list[int]) -> frozenset[int]:
+        """Return node ids; the parameter may repeat."""
+        found: set[int] = set()
+        for text in self._pairs.get(name, []):
+            if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) in known):
+                raise BargeError("bad_request", f"{name}: there is no node {text[:40]!r}; the nodes are {known}")
+            found.add(int(text))
+        return frozenset(found)
+
+    def words(self, name: str, known: tuple[str, ...]) -> frozenset[str]:
+        """Return some of the known words; the parameter may repeat."""
+        for text in self._pairs.get(name, []):
+            if text not in known:
+                raise BargeError("bad_request", f"there is no {name} {text[:40]!r}; known are {', '.join(known)}")
+        return frozenset(self._pairs.get(name, []))
