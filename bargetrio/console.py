@@ -13,6 +13,7 @@ Imports nothing of Barge.
 import errno
 import io
 import json
+import logging
 import os
 import re
 import select
@@ -101,6 +102,18 @@ class _Descriptor(io.BufferedIOBase):
         return self._number
 
 
+class LogFormatter(logging.Formatter):
+    """A log record is one line, whatever a name, an address or another's error text in it holds; a traceback keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line, control characters escaped."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        """Return the traceback, control characters escaped."""
+        return printable_lines(super().formatException(ei))
+
+
 class _Text(io.TextIOWrapper):
     """A standard stream as text. File names that are not in the locale's encoding (surrogate escapes) are written as UTF-8."""
 
@@ -167,7 +180,7 @@ def say_bytes(data: bytes) -> None:
 
 def say_json(*encoded: bytes) -> None:
     """Print JSON, a line each; raise OutputLost."""
-    say("".join(_json_text(line, sys.stdout) + "\n" for line in encoded), newline=False, styled=True)
+    say("".join(_json_text(line, sys.stdout, escapes=is_terminal()) + "\n" for line in encoded), newline=False, styled=True)
 
 
 def complain(text: str, *, styled: bool = False) -> None:
@@ -178,8 +191,8 @@ def complain(text: str, *, styled: bool = False) -> None:
 
 
 def complain_json(encoded: bytes) -> None:
-    """Print a line of JSON to standard error."""
-    complain(_json_text(encoded, sys.stderr))
+    """Print a line of JSON to standard error, control characters escaped as JSON does it."""
+    complain(_json_text(encoded, sys.stderr, escapes=True), styled=True)
 
 
 def is_terminal() -> bool:
@@ -280,12 +293,12 @@ def _escape(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
-def _json_text(encoded: bytes, stream: Any) -> str:
-    """Return JSON as text that the stream can encode, and at a terminal without control characters; it decodes to the same."""
+def _json_text(encoded: bytes, stream: Any, *, escapes: bool) -> str:
+    """Return JSON as text that the stream can encode, without control characters if it `escapes`; it decodes to the same."""
     text = encoded.decode()
     if text.isascii() and text.isprintable():
         return text
-    if stream.isatty():
+    if escapes:
         text = "".join(char if char.isprintable() else _json_escape(char) for char in text)
     try:
         text.encode(_encoding(stream))

@@ -63,7 +63,9 @@ def serve(
 ) -> int:
     """Run until Ctrl-C or SIGTERM; return the exit code. Raises CannotStart."""
     console.keep_running()  # OWN-29
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(console.LogFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     raise_limit()
     daemon = Daemon(configuration, node_ids, debug=debug, events_file=events_file)
     try:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from bargetrio.client.port import Barge
 from bargetrio.client.repl import PROMPT
 from bargetrio.client.words import MOST_KEYS, Completions, complete
+from bargetrio.console import printable
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import ReadLevel
 
@@ -37,7 +38,7 @@ class LeaderWatch:
         """Ask now; return what stands before the prompt."""
         try:
             found = self._client.leader()
-            self.text = f"[node {found['leader']}, term {found['term']}] "
+            self.text = printable(f"[node {found['leader']}, term {found['term']}] ")
         except (BargeError, KeyError, TypeError):
             self.text = "[no leader] "
         return self.text

@@ -1,6 +1,7 @@
 """Every command with standard streams that are closed, full, unread, of a terminal, or of an encoding that lacks characters."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from bargetrio.console import LogFormatter
 from tests.client.run import environment
 from tests.client.screen import bargetrio, terminal
 from tests.stories.daemon import Daemon, write_configuration
@@ -175,6 +177,26 @@ def test_what_the_encoding_lacks_is_escaped(place: Daemon, more: dict[str, str],
     encoding = more.get("PYTHONIOENCODING", "ascii").partition(":")[0]
     assert json.loads(found["get --json"].stdout.decode(encoding))["value"] == VALUE
     assert {json.loads(line)["key"] for line in found["list --json"].stdout.decode(encoding).splitlines()} == {KEY, "input"}
+
+
+def test_errors_as_json_are_json_and_hold_no_control_characters(place: Daemon) -> None:
+    """On standard error, in a pipe, too."""
+    result = run(place.configuration.parent, "get", "no\x9b2J\x7f\u202e\n", "--json")
+    assert result.returncode == 3
+    assert all(char.isprintable() for char in result.stderr.decode().removesuffix("\n"))
+    assert json.loads(result.stderr)["error"] == "not_found"
+
+
+def test_a_log_record_is_one_line() -> None:
+    """What a peer says in it cannot be taken for another record, nor move a cursor."""
+    formatter = LogFormatter("%(levelname)s %(message)s")
+    try:
+        raise ValueError("\x1b[2J")
+    except ValueError:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "refused: %s", ("a\n\x1b[2JERROR node 0 crashed",), sys.exc_info())
+    text = formatter.format(record)
+    assert text.startswith("ERROR refused: a\\n\\x1b[2JERROR node 0 crashed\nTraceback")
+    assert "\x1b" not in text
 
 
 def test_output_that_cannot_be_written_is_told(place: Daemon) -> None:
