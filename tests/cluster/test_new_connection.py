@@ -166,3 +166,23 @@ async def test_an_answer_about_another_key_or_unreadable_is_its_own_requests_err
             assert (first.error, second.error, second.applied) == ("bad_request", "outcome_unknown", None)
             assert isinstance(third, GetAnswer)
             nursery.cancel_scope.cancel()
+
+
+async def test_links_to_several_nodes_use_the_same_ids_at_once() -> None:
+    """Each connection counts from one: an answer is looked for among the requests of its own."""
+    networks = [Wires(), Wires(), Wires()]
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            links = [NodeLink("there:1", "barge", network, nursery) for network in networks]
+            parcels = [Parcel([Get(id=0, key=f"{name}{number}") for number in range(3)]) for name in "abc"]
+            for link, parcel in zip(links, parcels, strict=True):
+                nursery.start_soon(link.ask, parcel)
+            await wait_all_tasks_blocked()
+            wires = [network.dialled[0] for network in networks]
+            assert wires[0].ids() != wires[1].ids()
+            for wire in reversed(wires):
+                for request_id, key in wire.ids():
+                    wire.say(got(request_id, key, key.upper()))
+                await wait_all_tasks_blocked()
+            assert [values(parcel) for parcel in parcels] == [[f"{name}{number}" for number in range(3)] for name in "ABC"]
+            nursery.cancel_scope.cancel()

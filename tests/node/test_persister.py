@@ -1,6 +1,7 @@
 """One contract for both ways to the disk: each write is reported once, when it lasts, and never after the fence."""
 
 import errno
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -130,6 +131,37 @@ async def test_nothing_is_reported_after_the_fence(tmp_path: Path, kind: str) ->
         each.begin(1)
         await each.persister.aclose()
         assert each.done in ([], [(1, "")])  # the thread may have been done before the fence
+
+
+class HeldLog:
+    """A log whose write does not end until the test says so."""
+
+    def __init__(self) -> None:
+        self.is_asked = threading.Event()
+        self.is_free = threading.Event()
+        self.has_ended = False
+
+    def write(self, records: Sequence[Record]) -> None:
+        self.is_asked.set()
+        assert self.is_free.wait(20)
+        self.has_ended = True
+
+
+async def test_the_folder_has_no_writer_when_the_thread_is_closed() -> None:
+    """A killed node's last write may run for long: the next life opens the folder only after it."""
+    held = HeldLog()
+    done: list[int] = []
+    persister = ThreadPersister(held, lambda number, failure: done.append(number), "held")
+    persister.begin(1, [])
+    async with trio.open_nursery() as nursery:
+        await trio.to_thread.run_sync(held.is_asked.wait)
+        nursery.start_soon(persister.aclose)
+        with trio.move_on_after(0.2) as waited:
+            while nursery.child_tasks:
+                await trio.sleep(0.01)
+        assert waited.cancelled_caught
+        held.is_free.set()
+    assert held.has_ended and done == []
 
 
 class FailingSync:

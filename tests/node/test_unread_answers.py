@@ -167,6 +167,16 @@ async def test_answers_that_nobody_reads_are_not_made(read: ReadLevel, autojump_
 
 
 @READS
+async def test_a_client_that_reads_at_once_has_all_without_another_word(read: ReadLevel, autojump_clock: MockClock) -> None:
+    """What is put off for the bytes of this turn comes in the next ones, though no writer ever had to make room."""
+    looked_up: list[str] = []
+    async with place(looked_up) as here:
+        here.pipe.room = 1 << 30
+        await here.ask(*gets(60, read))
+        assert [answer["id"] for answer in here.pipe.answers()] == list(range(60))
+
+
+@READS
 async def test_lists_that_nobody_reads_are_not_made(read: ReadLevel, autojump_clock: MockClock) -> None:
     """A page counts with all that it shows."""
     looked_up: list[str] = []
