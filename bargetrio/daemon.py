@@ -252,7 +252,8 @@ class Daemon:
         sockets = [sock]
 
         async def run() -> None:
-            server = WebServer(app, sockets.pop() if sockets else bind(*parse_address(self._api)))
+            sock = sockets.pop() if sockets else bind(*parse_address(self._api))
+            server = WebServer(app, sock, most=self._shares.web)
             app.connections = server.connections
             await server.run()
 

@@ -27,6 +27,8 @@ from bargetrio.web.stream import frames, live_frames
 from bargetrio.web.targets import key_of
 
 LOG_EVENTS: Final = 300
+DRAWING: Final = 2
+"""So many tables are drawn at once, in threads: however many ask, the nodes' disks have the others."""
 FILE_EVENTS: Final = 5000
 
 
@@ -45,6 +47,7 @@ class Rest:
         self._cluster = cluster
         self._election_ms = election_ms
         self.figures = Figures()
+        self._drawing = trio.CapacityLimiter(DRAWING)
         self.guard: Guard | None = None
         self._openapi = msgspec.json.encode(openapi.document(__version__))
 
@@ -75,8 +78,10 @@ class Rest:
     async def delete_key(self) -> Response:
         """DELETE /keys/<key>."""
         key = key_of(_head().argument)
-        if_index, _ = condition_of(_head().headers)
+        if_index, if_absent = condition_of(_head().headers)
         await _nothing()
+        if if_absent:  # removed only if it is not there: 412, or 404 (RFC 9110, 13.1.2), decided where it would be applied
+            if_index = 0
         answer = await self._cluster.execute(bodies.delete_of(key, if_index))
         assert isinstance(answer, DeleteAnswer)
         if not answer.deleted:
@@ -220,14 +225,14 @@ class Rest:
         tag = _tag_of(view)
         if is_fresh(_head().headers, tag):
             return Response(b"", 304, {"ETag": tag})
-        document = await trio.to_thread.run_sync(log_page, view)
+        document = await trio.to_thread.run_sync(log_page, view, limiter=self._drawing)
         return Response(document, 200, {"ETag": tag}, content_type="text/html; charset=utf-8")
 
     async def log_file(self) -> Response:
         """GET /log.html."""
         view = await self._view(nodes=frozenset(), kinds=frozenset(), heartbeats=True, limit=FILE_EVENTS)
         view = msgspec.structs.replace(view, show_heartbeats=False)
-        document, policy = await trio.to_thread.run_sync(log_html, view)
+        document, policy = await trio.to_thread.run_sync(log_html, view, limiter=self._drawing)
         headers = {"Content-Security-Policy": policy + "; frame-ancestors 'none'"}
         return Response(document, 200, headers, content_type="text/html; charset=utf-8")
 

@@ -98,9 +98,9 @@ ROUTES: Final = (
         method="DELETE",
         path="/keys/<key>",
         name="delete_key",
-        summary="Remove a key. If-Match makes it conditional.",
+        summary="Remove a key. If-Match and If-None-Match make it conditional.",
         codes=(204, 404, 412, 504),
-        conditions=("If-Match",),
+        conditions=BOTH,
     ),
     Route(
         method="GET",

@@ -167,9 +167,9 @@ class Connection(TCPServer):
 
 
 class WebServer:
-    """Serves one ASGI application on one socket."""
+    """Serves one ASGI application on one socket; of `most` connections at once a few are kept for probes."""
 
-    def __init__(self, app: Any, sock: socket.socket) -> None:
+    def __init__(self, app: Any, sock: socket.socket, most: int = CONNECTIONS) -> None:
         config = Config()
         config.keep_alive_timeout = KEEP_ALIVE_S
         config.include_server_header = False
@@ -181,6 +181,8 @@ class WebServer:
         self._context = WorkerContext(None)
         self._socket = sock
         self._open: set[Connection] = set()
+        self._reserved = min(RESERVED, max(1, most // 4))
+        self._ordinary = max(1, most - self._reserved)
 
     def connections(self) -> int:
         """Return how many connections are open."""
@@ -220,7 +222,7 @@ class WebServer:
 
         A client may be idle for IDLE_S before it makes room for another. A reserved connection is for a probe that comes at once.
         """
-        most, patience_s = (RESERVED, 0.0) if reserved else (CONNECTIONS - RESERVED, IDLE_S)
+        most, patience_s = (self._reserved, 0.0) if reserved else (self._ordinary, IDLE_S)
         of_kind = [connection for connection in self._open if connection.reserved == reserved]
         if len(of_kind) < most:
             return True
@@ -234,7 +236,7 @@ class WebServer:
 
     async def _answer(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope.get("state", {}).get("reserved") and scope["raw_path"].decode("ascii") not in PROBE_PATHS:
-            await refuse(scope, send, BargeError("overloaded", f"{CONNECTIONS - RESERVED} connections are open"))
+            await refuse(scope, send, BargeError("overloaded", f"{self._ordinary} connections are open"))
             return
         await self._asgi(scope, receive, send)
 

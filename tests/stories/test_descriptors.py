@@ -27,6 +27,10 @@ def test_three_hundred_clients_leave_the_log_its_descriptors(tmp_path: Path) -> 
             assert any(answer.get("hello") == "node" for answer in answers)
             for _ in range(150):
                 _stay(crowd, daemon, leader, hello=False)
+            host, port = daemon.api.split(":")
+            for _ in range(100):  # REST's own places are fewer, too; a silent one makes room after a moment
+                crowd.enter_context(socket.create_connection((host, int(port)), 10))
+            daemon.wait_for(lambda: daemon.put("beside", "them").status == 201, "a place for one who asks")
             for number in range(300):
                 assert daemon.put(f"k{number % 20}", "v").status in (200, 201)
             daemon.kill_node(leader)

@@ -57,6 +57,16 @@ def test_reads_compare_tags(daemon: Daemon, lines: list[str], status: int) -> No
                 assert (told.headers["etag"], told.body) == (tag, b"")
 
 
+def test_a_removal_of_what_is_not_there_alone_removes_nothing(daemon: Daemon) -> None:
+    """RFC 9110, 13.1.2: with a key that is there, the condition does not hold; without one, there is nothing to remove."""
+    daemon.put("kept", "v")
+    told = ask(daemon, "DELETE", "/keys/kept", "If-None-Match: *")
+    assert (told.status, told.json["error"], told.json["applied"]) == (412, "precondition_failed", False)
+    assert daemon.get("kept").json["value"] == "v"
+    assert ask(daemon, "DELETE", "/keys/nothing-here", "If-None-Match: *").status == 404
+    assert ask(daemon, "DELETE", "/keys/kept", 'If-None-Match: "1"').status == 400
+
+
 def test_a_key_that_is_not_there_matches_nothing(daemon: Daemon) -> None:
     """404, but for If-Match of a read, which asked for it to be there; a write's `if_index` of a key that is not there is 0."""
     assert ask(daemon, "GET", "/keys/absent", "If-None-Match: *").status == 404
