@@ -202,8 +202,8 @@ def test_a_pool_that_repeats_by_itself_makes_an_unknown_write_once() -> None:
     """urllib3 with all its defaults, a compare-and-set, and a disk that fails under it: no second try, and so no false 412."""
     for code in ("storage_failed", "outcome_unknown"):
         with failing(BargeError(code, "nobody knows")) as place, urllib3.PoolManager() as pool:
-            for method, headers in (("PUT", {"If-None-Match": "*"}), ("DELETE", {"If-Match": '"3"'})):
-                answer = pool.request(method, f"http://{place.api}/keys/k", body=b"v", headers=headers)
+            for method, body, headers in (("PUT", b"v", {"If-None-Match": "*"}), ("DELETE", None, {"If-Match": '"3"'})):
+                answer = pool.request(method, f"http://{place.api}/keys/k", body=body, headers=headers)
                 assert (answer.status, answer.json()["applied"]) == (504, None)
             assert place.cluster.asked == 2
 
