@@ -4,6 +4,7 @@ A write is sent again only if it is certain that it was never proposed. Once its
 knows (BUG-47): the caller is told so. Many requests may travel together; each has its own outcome.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final, overload
 
@@ -24,6 +25,8 @@ from bargetrio.protocol.requests import (
     Request,
 )
 from bargetrio.transport.stream import Network
+
+log = logging.getLogger(__name__)
 
 Outcome = GoodAnswer | BargeError
 
@@ -176,14 +179,20 @@ class Forwarder:
         """Look now and then who leads, for all that wait."""
         while True:
             await trio.sleep(WATCH_S)
-            leader, now = self._leader_hint() if self._asks else None, trio.current_time()
-            for ask in list(self._asks):
-                if leader is None or leader == ask.node_id:
-                    ask.moved_at = None
-                elif ask.moved_at is None:
-                    ask.moved_at = now
-                elif now - ask.moved_at > ask.grace_s:
-                    ask.scope.cancel()
+            try:
+                self._look()
+            except Exception as problem:  # a bug here is not the daemon's end: the next look may do better
+                log.error("who leads could not be looked up", exc_info=problem)
+
+    def _look(self) -> None:
+        leader, now = self._leader_hint() if self._asks else None, trio.current_time()
+        for ask in list(self._asks):
+            if leader is None or leader == ask.node_id:
+                ask.moved_at = None
+            elif ask.moved_at is None:
+                ask.moved_at = now
+            elif now - ask.moved_at > ask.grace_s:
+                ask.scope.cancel()
 
     def _learn(self, node_id: int, parcel: Parcel) -> None:
         """Learn from the last answer who leads: who answers leads, who refuses may know."""

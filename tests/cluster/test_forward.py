@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
 
 from bargetrio.cluster.forward import Forwarder, Outcome
@@ -206,3 +207,19 @@ async def test_a_write_that_waits_for_others_is_not_lost_with_their_connection()
             for key in ("a", "b", "c"):
                 nursery.start_soon(put, key)
     assert sorted(outcomes.values()) == ["ok", "ok", "outcome_unknown"]
+
+
+async def test_a_bug_while_it_looks_who_leads_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task stands in the daemon's own nursery."""
+    looks: list[int] = []
+
+    async with forwarding(lambda request, number: ok(request)) as (forwarder, _):
+
+        def look() -> None:
+            looks.append(1)
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(forwarder, "_look", look)
+        while len(looks) < 3:
+            await trio.sleep(0.05)
+        assert told(await forwarder.execute_many(puts("a"))) == ["ok"]
