@@ -47,6 +47,9 @@ from bargetrio.web.server import WebServer, bind
 
 log = logging.getLogger("bargetrio")
 
+NO_NODE_LIVES: Final = 3
+"""The exit code of a daemon that ends because all its nodes have crashed (docs/operations.md)."""
+LOST_LOOK_S: Final = 1.0
 END_S: Final = 0.7
 """What is not done so long after the stop began ends with the process."""
 STATUS_S: Final = 1.0
@@ -77,7 +80,7 @@ def serve(
         if isinstance(problem, CannotStart):
             raise problem from None
         raise
-    return 0
+    return daemon.exit_code
 
 
 class Daemon:
@@ -88,6 +91,7 @@ class Daemon:
     ) -> None:
         self._configuration = configuration
         self._alone = node_ids is None
+        self.exit_code = 0
         self._node_ids = [node.id for node in configuration.nodes] if node_ids is None else node_ids
         self._api = configuration.api_of(node_ids)
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -139,6 +143,8 @@ class Daemon:
             election_ms=self._configuration.timing.election_ms,
         )
         nursery.start_soon(caged, "the API", self._web(app, sock))
+        if not self._alone:
+            nursery.start_soon(self._end_when_lost, nursery)
         nursery.start_soon(caged, "the word to systemd", self._tell_systemd)
         nursery.start_soon(caged, "the word about leaders", self._print_leader)
         nursery.start_soon(caged, "the loop's lag", self._watch_lag)
@@ -149,6 +155,15 @@ class Daemon:
             nursery.start_soon(caged, "the file of events", self._event_file.run)
         self._notifier.tell("READY=1", "STATUS=recovered and listening")
         self._print_places()
+
+    async def _end_when_lost(self, nursery: trio.Nursery) -> None:
+        """End a daemon whose own nodes have all crashed, so that systemd starts it again; one for all nodes stays to be asked."""
+        while not self._supervisor.lost_all():
+            await trio.sleep(LOST_LOOK_S)
+        await trio.sleep(LOST_LOOK_S)  # who asked is told, and the events are written
+        log.error("no node of this daemon lives: it ends")
+        self.exit_code = NO_NODE_LIVES
+        self._stop(nursery)
 
     async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         """Stop at SIGINT or SIGTERM, in the middle of a recovery too; SIGHUP reopens the file of events.
@@ -184,7 +199,7 @@ class Daemon:
         """Something does not end (a sync that hangs, a client under a shield): nothing that was promised depends on it."""
         with suppress(Exception):
             self._finish_files()
-        os._exit(0)
+        os._exit(self.exit_code)
 
     # -- parts -----------------------------------------------------------------------------------------------------------
 
@@ -200,8 +215,17 @@ class Daemon:
             recorder=self._recorder,
             link_faults=self._link_faults,
             disk_faults=self._disk_faults,
+            free_bytes=self._free_bytes,
             daemons=Daemons(apis, self._configuration.api_token),
         )
+
+    def _free_bytes(self, node_id: int) -> int:
+        """Return what is free on a node's disk; raises OSError."""
+        disk = FaultyDisk(RealDisk(self._configuration.data_dir / f"node-{node_id}"), node_id, self._disk_faults)
+        try:
+            return disk.free_bytes()
+        finally:
+            disk.unlock()
 
     def _make_node(self, node_id: int) -> Node:
         configuration = self._configuration
@@ -308,7 +332,9 @@ class Daemon:
             hanging = self._supervisor.hanging()
             known = self._supervisor.known_leader()
             status = "no leader" if known is None else f"leader: node {known.leader}, term {known.term}"
-            if hanging:
+            if self._supervisor.none_lives():
+                self._notifier.tell(f"STATUS={status}; no node of this daemon lives")
+            elif hanging:
                 log.error("the loop of nodes %s does not turn", hanging)
                 self._notifier.tell(f"STATUS={status}; hanging: {hanging}")
             else:

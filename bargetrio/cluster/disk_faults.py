@@ -31,6 +31,10 @@ class DiskFaults:
         """Return whether a fault is in force for this node."""
         return node_id in self._delays or node_id in self._errors
 
+    def is_full(self, node_id: int) -> bool:
+        """Return whether a fault makes every write of this node fail for lack of space."""
+        return self._errors.get(node_id) == errno.ENOSPC
+
     def suffer(self, node_id: int, *, sync: bool) -> None:
         """Be slow (at a sync) or raise OSError, if a fault says so."""
         delay_s = self._delays.get(node_id, 0.0)
@@ -128,8 +132,8 @@ class FaultyDisk:
         self._disk.make_dir(folder)
 
     def free_bytes(self) -> int:
-        """Ask what is free."""
-        return self._disk.free_bytes()
+        """Ask what is free: nothing, if a fault says so."""
+        return 0 if self._faults.is_full(self._node_id) else self._disk.free_bytes()
 
     def lock(self) -> None:
         """Lock."""

@@ -17,7 +17,7 @@ from bargetrio.node.figures import NodeGauges
 from bargetrio.node.persister import StorageFailed
 from bargetrio.node.port import BackupFile, Belief, NodeStatus, RunningNode, Sink
 from bargetrio.protocol.errors import BargeError
-from bargetrio.storage.errors import StorageError
+from bargetrio.storage.errors import StorageError, is_out_of_space
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ class Slot:
         self.node_id = node_id
         self.state: NodeState = "killed"
         self.reason = ""
+        self.was_out_of_space = False
+        """Whether a full disk ended the last life: the node is started again when there is room."""
         self._make_node = make_node
         self._sink = sink
         self._node: RunningNode | None = None
@@ -148,6 +150,7 @@ class Slot:
         if self.state == "killed" and self._scope.cancel_called:
             log.warning("node %d: an error after its kill: %s", self.node_id, problem)
             return
+        self.was_out_of_space = is_out_of_space(problem)
         expected = isinstance(problem, (StorageError, StorageFailed, OSError))
         self.reason = _reason(problem)
         self.state = "crashed"

@@ -3,8 +3,10 @@
 Own nodes are slots; requests go to the leader through the forwarder; what other daemons run is asked of them over their REST.
 """
 
+import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -29,10 +31,15 @@ from bargetrio.transport.faults import LinkFaults
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 CAUGHT_UP_ENTRIES: Final = 1000
 """A node that has not applied so many committed entries is still catching up."""
 HANGS_S: Final = 5.0
 """A node whose write has not ended for so long does not keep up: the daemon is not ready."""
+TEND_S: Final = 2.0
+ROOM_BYTES: Final = 48 * 1024 * 1024
+"""With so many free bytes a node that a full disk ended is started again."""
 EVENTS_A_SLICE: Final = 500
 READMIT_WAIT_S: Final = 3.0
 """So long a readmission waits for the node to call with its new disk, and for the entry to be committed."""
@@ -61,7 +68,10 @@ class Supervisor:
         link_faults: LinkFaults,
         disk_faults: DiskFaults,
         daemons: Daemons,
+        free_bytes: Callable[[int], int] | None = None,
     ) -> None:
+        """`free_bytes` tells what is free on a node's disk, of one that does not run, too; it may block, raises OSError."""
+        self._free_bytes = free_bytes
         self.cluster_name = cluster
         self.node_ids = sorted(addresses)
         self.local_ids = sorted(local_ids)
@@ -91,7 +101,27 @@ class Supervisor:
         async with trio.open_nursery() as starting:
             for slot in self._slots.values():
                 starting.start_soon(slot.start, nursery)
+        nursery.start_soon(self._tend, nursery)
         return {node_id: slot.reason for node_id, slot in self._slots.items() if slot.state == "crashed"}
+
+    async def _tend(self, nursery: trio.Nursery) -> None:
+        """Start nodes again that a full disk ended, once there is room; any other failed disk waits for an operator."""
+        while True:
+            await trio.sleep(TEND_S)
+            for slot in self._slots.values():
+                if slot.state == "crashed" and slot.was_out_of_space and await self._has_room(slot.node_id):
+                    log.info("node %d: its disk has room again, it is started", slot.node_id)
+                    with suppress(BargeError):  # it says itself why it can't
+                        await slot.revive(nursery)
+
+    def lost_all(self) -> bool:
+        """Return whether every own node has crashed, and none waits for room on its disk."""
+        return all(slot.state == "crashed" and not slot.was_out_of_space for slot in self._slots.values())
+
+    def none_lives(self) -> bool:
+        """Return whether no own node runs or starts, though nobody has killed them all (for the watchdog)."""
+        states = {slot.state for slot in self._slots.values()}
+        return not states & {"running", "starting"} and "crashed" in states
 
     def stop(self) -> None:
         """Crash everything of this daemon: storage first, nothing is waited for; slow disks are let go."""
@@ -393,6 +423,7 @@ class Supervisor:
             "term": None if leader is None else leader.term,
             "ready": not self.ready(),
             "nodes": self.node_ids,
+            "nearly_full": [node_id for node_id, gauges in self.gauges().items() if gauges.lacks_room],
             "local_nodes": {str(node_id): slot.state for node_id, slot in self._slots.items()},
             "keys": max((status.keys for status in statuses.values()), default=0),
             "commit_index": max((status.commit_index for status in statuses.values()), default=0),
@@ -401,6 +432,15 @@ class Supervisor:
         }
 
     # -- helpers ---------------------------------------------------------------------------------------------------------
+
+    async def _has_room(self, node_id: int) -> bool:
+        if self._free_bytes is None:
+            return True
+        free_bytes = self._free_bytes
+        try:
+            return await trio.to_thread.run_sync(lambda: free_bytes(node_id)) >= ROOM_BYTES
+        except OSError:
+            return False
 
     def _statuses(self) -> dict[int, NodeStatus]:
         found: dict[int, NodeStatus] = {}

@@ -38,6 +38,7 @@ KINDS: Final = (
     "node_recovered",
     "faults_changed",
     "disk_failed",
+    "disk_space",
     "link_up",
     "link_down",
 )
@@ -135,6 +136,14 @@ class DiskFailed(Struct, frozen=True, kw_only=True, gc=False):
     reason: str
 
 
+class DiskSpace(Struct, frozen=True, kw_only=True, gc=False):
+    """This node's disk is nearly full (`is_low`): it proposes no writes; or there is room again."""
+
+    kind: ClassVar[str] = "disk_space"
+    free_bytes: int
+    is_low: bool
+
+
 class LinkUp(Struct, frozen=True, kw_only=True, gc=False):
     """This node's link to `peer` said hello."""
 
@@ -159,6 +168,7 @@ DriverFact = (
     | NodeRecovered
     | FaultsChanged
     | DiskFailed
+    | DiskSpace
     | LinkUp
     | LinkDown
 )

@@ -130,6 +130,11 @@ _TELL: Final[dict[str, Callable[[Event, dict[str, Any]], str]]] = {
     "node_crashed": lambda e, d: f"crashed: {d['reason']}",
     "node_recovered": _recovered,
     "faults_changed": lambda e, d: d["text"],
+    "disk_space": lambda e, d: (
+        f"its disk is nearly full ({d['free_bytes']} bytes are free): it proposes no writes"
+        if d["is_low"]
+        else f"its disk has room again ({d['free_bytes']} bytes)"
+    ),
     "disk_failed": lambda e, d: f"its disk failed: {d['reason']}",
     "link_up": lambda e, d: f"connected to node {e.peer}",
     "link_down": lambda e, d: f"no connection to node {e.peer}: {d['reason']}",

@@ -382,6 +382,9 @@ class Driver:
             self._tell_answered(answered, "write", "")
 
     def _refusal(self, reason: str, leader: NodeId | None) -> BargeError:
+        if reason == "overloaded" and self.core.lacks_room:
+            detail = f"the disk of node {self.core.node_id} is nearly full: nothing is written before there is room on it"
+            return BargeError("overloaded", detail, leader=leader)
         if reason == "overloaded":
             return BargeError("overloaded", "too many writes wait to be committed; try again", leader=leader)
         if leader is None:

@@ -117,6 +117,10 @@ class NodeGauges(Struct, frozen=True, kw_only=True):
     log_entries: int
     log_bytes: int
     proposals_pending: int
+    free_bytes: int | None
+    """What its user can still write on the node's disk; None before it was first looked at."""
+    lacks_room: bool
+    """Whether that is so little that it proposes no writes."""
     oldest_write_s: float
     """For how long the write of the log that is in flight has run; 0 if there is none."""
     client_connections: int

@@ -11,13 +11,14 @@ import logging
 import random
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
 import trio
 from trio import TaskStatus
 
-from bargetrio.eventlog.event import DiskFailed, LinkDown, LinkUp, NodeRecovered
+from bargetrio.eventlog.event import DiskFailed, DiskSpace, LinkDown, LinkUp, NodeRecovered
 from bargetrio.kv.store import Store, Stored, decode_slice
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver
@@ -49,6 +50,12 @@ from bargetrio.transport.stream import Connection, Listener, Network, SocketNetw
 log = logging.getLogger(__name__)
 
 BACKUP_LOOK_S: Final = 0.02
+
+
+ROOM_BYTES: Final = 32 * 1024 * 1024
+"""Below so many free bytes, two segments of the log, a leader proposes no writes: what is under way still fits."""
+ROOM_AGAIN_BYTES: Final = 48 * 1024 * 1024
+ROOM_LOOK_S: Final = 1.0
 
 
 class Node:
@@ -83,6 +90,7 @@ class Node:
         self._peer_connections = 0
         self._random = random.Random(settings.seed)
         self._fenced = False
+        self._free_bytes: int | None = None
         self._driver: Driver | None = None
         self._acceptor: Acceptor | None = None
         self._persister: Persister | None = None
@@ -248,6 +256,8 @@ class Node:
             log_entries=core.log.last_index - core.log.start_index,
             log_bytes=core.log.bytes_between(core.log.start_index, core.log.last_index),
             oldest_write_s=round(core.durability.write_age_s(trio.current_time()), 3),
+            free_bytes=self._free_bytes,
+            lacks_room=core.lacks_room,
             proposals_pending=len(core.role.tickets) if isinstance(core.role, Leader) else 0,
             client_connections=len(self._places),
             peer_connections=self._peer_connections,
@@ -359,6 +369,7 @@ class Node:
             nursery.start_soon(self._acceptor.run)
             for link in self._links.values():
                 nursery.start_soon(link.run)
+            nursery.start_soon(self._watch_room, driver)
             task_status.started()
             try:
                 await driver.run()
@@ -368,6 +379,17 @@ class Node:
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
+
+    async def _watch_room(self, driver: Driver) -> None:
+        """Look once a second whether the disk is nearly full: then nothing is proposed, until there is room again."""
+        while True:
+            with suppress(OSError):
+                free = self._free_bytes = await self._disk_work.call(self._disk.free_bytes)
+                is_low = free < (ROOM_AGAIN_BYTES if driver.core.lacks_room else ROOM_BYTES)
+                if is_low != driver.core.lacks_room:
+                    driver.core.lacks_room = is_low
+                    self._sink.record(self._settings.node_id, DiskSpace(free_bytes=free, is_low=is_low))
+            await trio.sleep(ROOM_LOOK_S)
 
     async def _write_standing(self, effect: WriteStanding | ReplaceStore) -> None:
         """Write it beside the loop; one at a time, for it is one file."""

@@ -5,8 +5,10 @@ threads. Every end goes back to the core through the driver's inbox.
 """
 
 import errno
+import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from typing import Final
 
@@ -23,21 +25,28 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
 from bargetrio.raft.messages import Message, NodeId, SnapshotMeta
 from bargetrio.storage.disk import Disk
-from bargetrio.storage.errors import DamagedSnapshot
+from bargetrio.storage.errors import DamagedSnapshot, is_out_of_space
 from bargetrio.storage.snapshots import (
     FileOf,
     SnapshotReader,
     SnapshotReceiver,
     SnapshotStart,
     SnapshotWriter,
+    discard_unfinished,
     read_piece,
     snapshot_name,
 )
 from bargetrio.storage.wal import OpenFolder
 
+log = logging.getLogger(__name__)
+
 WRITE_BYTES: Final = 256 * 1024
 """Slices are collected to so much before a thread is asked to write them."""
 LINES_A_LOAD: Final = 4
+AGAIN_S: Final = 10.0
+"""So long after a full disk stopped a snapshot the next one begins."""
+RECEIVE_AGAIN_S: Final = 1.0
+"""So long a follower whose disk is full waits before it asks for the snapshot from the beginning."""
 READERS: Final = 2
 """So many pieces of backups are read at once, however many clients want one: the node's own snapshots need threads, too."""
 
@@ -80,6 +89,8 @@ class Snapshots:
         self._figures = figures
         self._receiver = SnapshotReceiver(disk, cluster)
         self._tidying = trio.Lock()
+        self._again_at = 0.0
+        """Not before then is a snapshot taken: the disk was full."""
         self._reading: set[NodeId] = set()
         """Whom a piece is being read for."""
         self._to_read: dict[NodeId, SendChunk] = {}
@@ -90,7 +101,7 @@ class Snapshots:
 
     def must_wait(self, now: float, *, wants: bool) -> bool:
         """Return whether another node of this process saves its state, or is next; note whether this one wants to."""
-        return not self._turns.may_save(self, now, wants=wants)
+        return now < self._again_at or not self._turns.may_save(self, now, wants=wants)
 
     def take(self, effect: TakeSnapshot, store: Store) -> None:
         """Save `store` as it is now."""
@@ -150,7 +161,10 @@ class Snapshots:
             finally:
                 writer.abandon()
         except OSError as problem:
-            self._fail(problem)
+            if is_out_of_space(problem):
+                await self._give_up(problem)
+            else:
+                self._fail(problem)
             return
         finally:
             scan.close()
@@ -159,6 +173,14 @@ class Snapshots:
         self._figures.snapshot_seconds += trio.current_time() - began
         self._figures.snapshot_bytes += snapshot.size
         self._tell(lambda core, now: core.snapshot_taken(snapshot, now))
+
+    async def _give_up(self, problem: OSError) -> None:
+        """Take the snapshot again later: the log beside it has its blocks reserved and goes on."""
+        log.warning("a snapshot is given up, and taken again in %.0f s at the earliest: %s", AGAIN_S, problem.strerror or problem)
+        self._again_at = trio.current_time() + AGAIN_S
+        with suppress(OSError):
+            await self._work.call(lambda: discard_unfinished(self._disk))
+        self._tell(lambda core, now: core.snapshot_given_up())
 
     async def _next_lines(self, scan: Scan, pace: "Pace") -> list[bytes]:
         lines: list[bytes] = []
@@ -209,8 +231,13 @@ class Snapshots:
         try:
             stored = await self._work.call(lambda: self._receiver.store(snapshot, effect.offset, effect.data))
         except OSError as problem:
-            self._fail(problem)
-            return
+            if not is_out_of_space(problem):
+                self._fail(problem)
+                return
+            with suppress(OSError):
+                await self._work.call(lambda: self._receiver.store(snapshot, 0, b""))  # deletes what came before
+            await trio.sleep(RECEIVE_AGAIN_S)
+            stored = 0
         self._tell(lambda core, now: core.chunk_stored(snapshot, stored, now))
 
     async def _load(self, effect: LoadSnapshot) -> None:

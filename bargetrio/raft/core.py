@@ -81,6 +81,7 @@ class Core:
             "is_due",
             "is_snapshot_asked",
             "is_taking",
+            "lacks_room",
             "last_applied",
             "log",
             "majority",
@@ -139,6 +140,8 @@ class Core:
         """The driver says that this is no moment for a snapshot: somebody else in the process takes one."""
         self.must_not_apply = False
         """The driver says that a long backlog must wait: clients wait for another node of the process to apply its own."""
+        self.lacks_room = False
+        """The driver says that this node's disk is nearly full: a leader proposes nothing."""
         self.is_snapshot_asked = False
         self.is_due = False
         """It is time for a snapshot, or one was asked for, and none is under way."""
@@ -341,6 +344,11 @@ class Core:
     def snapshot_taken(self, snapshot: SnapshotMeta, now: float) -> None:
         """Note that what TakeSnapshot asked for is on the disk, under its name."""
         snapshots.taken(self, snapshot, now)
+
+    def snapshot_given_up(self) -> None:
+        """Note that what TakeSnapshot asked for could not be saved, and that it is asked for again when the driver allows it."""
+        self.is_taking = False
+        self.weighed_index = -1
 
     def chunk_stored(self, snapshot: SnapshotMeta, bytes_stored: int, now: float) -> None:
         """Note that StoreChunk is done: the received file has `bytes_stored` synced bytes, all and right ones if it is whole."""
@@ -555,6 +563,8 @@ class Core:
         return "no_leader" if self.leader_id is None else "not_leader"
 
     def _is_overloaded(self, more_entries: int = 0, more_bytes: int = 0) -> bool:
+        if self.lacks_room:
+            return True
         last, after = self.log.last_index, min(self.commit_index, self.durability.durable_index)
         return (
             last - after + more_entries >= UNCOMMITTED_ENTRIES

@@ -101,6 +101,8 @@ GOALS: Final[dict[str, str]] = {
     "piece_missing": "a piece of a snapshot that is sent can't be read",
     "snapshot_renewed": "another snapshot is sent because the one before could not be read",
     "install_drops_entries": "an installed snapshot drops entries that were never committed",
+    "snapshot_given_up": "a snapshot is given up because the disk is full, and its node goes on",
+    "write_refused_no_room": "a leader whose disk is nearly full refuses a write",
     "elected_late": "a leader is elected longer than the longest election timeout after it stood for election",
     "elected_as_pre_candidate": "the votes of a term make a leader of a node that asks already whether to begin the next one",
     "disk_lost": "a disk is lost, and replaced by an empty one",

@@ -10,7 +10,7 @@ from bargetrio.simulator.losses import Losses
 from bargetrio.simulator.network import Network
 from bargetrio.simulator.operator import Operator
 from bargetrio.simulator.plan import Plan
-from bargetrio.simulator.server import EIO, Server
+from bargetrio.simulator.server import EIO, ROOM_BYTES, Server
 from bargetrio.simulator.world import World
 
 EVERY_S: Final = 4.0
@@ -51,6 +51,7 @@ class Nemesis:
             "pauses": self._pause,
             "fsync_errors": self._fail_disk,
             "full_disks": self._fill_disk,
+            "filling_disks": self._nearly_fill_disk,
             "hanging_syncs": self._hang,
             "starvation": self._starve,
             "restart_all": self._restart_all,
@@ -183,6 +184,9 @@ class Nemesis:
 
     def _lose_for_good(self, random: Random) -> None:
         """A node, whose disk the cluster can do without at this moment."""
+        if all(other.core is None or not other.core.current_term for other in self._servers):
+            self._world.after(1.0, self._lose_for_good, random)  # a cluster is born when all its members have met
+            return
         server = self._any(random)
         if self.operator is not None and not self.operator.can_spare_for_good(server):
             if self._world.now < self._plan.heal_at:
@@ -219,6 +223,12 @@ class Nemesis:
         self._tell(f"disk of node {server.node_id} is full")
         server.disk.fill()
         self._world.after(random.uniform(0.5, 2), self._free_disk, server)
+
+    def _nearly_fill_disk(self, random: Random) -> None:
+        server = self._any_or_leader(random)
+        self._tell(f"disk of node {server.node_id} is nearly full")
+        server.disk.free_space(random.randint(ROOM_BYTES // 2, ROOM_BYTES))
+        self._world.after(random.uniform(1, 5), self._free_disk, server)
 
     def _free_disk(self, server: Server) -> None:
         self._tell(f"disk of node {server.node_id} has space again")

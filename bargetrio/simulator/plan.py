@@ -63,6 +63,7 @@ LINK_KINDS: Final[dict[Kind, str]] = {
 DISK_KINDS: Final[dict[Kind, str]] = {
     "late_syncs": "syncs take up to 1.8 s, three longest election timeouts, on one node, some or all, also after the healing",
     "hanging_syncs": "a sync hangs for up to 8 s, on one node or on all, or until the node is started again",
+    "filling_disks": "a disk is nearly full for a while: what is being written still fits, and no more is to be proposed",
     "starvation": "a leader's process gets hardly any time: it stands still for 60 to 200 ms again and again, cut off or not",
 }
 """Drawn after those."""

@@ -136,5 +136,5 @@ class Watcher(Protocol):
         ...
 
     def gave_up(self, server: "Server", what: str) -> None:
-        """A leader lost its office with "reads" or "writes" waiting."""
+        """A leader lost its office with "reads" or "writes" waiting; or a disk was full, for "a snapshot" or a write."""
         ...

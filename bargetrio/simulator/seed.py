@@ -52,6 +52,13 @@ LATE_GIVE_UP_S: Final = 10.0
 HASH_FACTS: Final = 200
 """So many facts of the trace are hashed at once."""
 
+GIVEN_UP: Final = {
+    "reads": "read_given_up",
+    "writes": "writes_unknown",
+    "a snapshot": "snapshot_given_up",
+    "a write for lack of room": "write_refused_no_room",
+}
+
 Told = tuple[float, NodeId | None, Fact | DriverFact]
 
 
@@ -214,7 +221,7 @@ class Referee:
 
     def gave_up(self, server: Server, what: str) -> None:
         """A leader lost its office with somebody waiting."""
-        self.goals.hit("read_given_up" if what == "reads" else "writes_unknown")
+        self.goals.hit(GIVEN_UP[what])
 
 
 class Seed:
@@ -243,6 +250,8 @@ class Seed:
         self.nemesis.operator, self.nemesis.losses = self.operator, self.losses
         referee.on_stopped = self.operator.stopped
         referee.look_too(self.losses.looks, self.losses.sent)
+        for server in self.servers:
+            server.look_at_room()
         values = (10_000, 100_000) if self.plan.large_values else (400, 4000)
         self.clients = [
             Client(number, self.world, self.servers, self.history, self.plan.clients_until, self.plan.quiet, values)

@@ -48,6 +48,10 @@ from bargetrio.storage.wal import OpenFolder, open_folder
 HEARTBEAT_S: Final = 0.05
 ELECTION_S: Final = (0.3, 0.6)
 EIO: Final = 5
+ROOM_BYTES: Final = 100_000
+ROOM_AGAIN_BYTES: Final = 150_000
+ROOM_LOOK_S: Final = 1.0
+"""Below so many free bytes a leader refuses writes, until there are so many more; how often it looks."""
 MORE_TO_DO: Final = float("-inf")
 """A core's deadline while it has more to apply."""
 
@@ -410,6 +414,17 @@ class Server:
         """Say this to a peer."""
         self._send(Send(to, message))
 
+    def snapshot_given_up(self) -> None:
+        """The disk was full, and the log goes on."""
+        self._watcher.gave_up(self, "a snapshot")
+
+    def look_at_room(self) -> None:
+        """Notice whether the disk is nearly full, as a node does once a second."""
+        core, free = self.core, self.disk.free_bytes()
+        if core is not None and self._world.now >= self.paused_until:
+            core.lacks_room = free < (ROOM_AGAIN_BYTES if core.lacks_room else ROOM_BYTES)
+        self._world.after(ROOM_LOOK_S, self.look_at_room)
+
     def snapshot_lasts(self, snapshot: SnapshotMeta) -> None:
         """A snapshot of our own is on the disk."""
         self.readable.pop(snapshot, None)
@@ -548,6 +563,8 @@ class Server:
             _ours(ticket).refused(effect.leader)
 
     def _refuse_proposal(self, core: Core, effect: ProposalRefused) -> None:
+        if core.lacks_room and effect.reason == "overloaded":
+            self._watcher.gave_up(self, "a write for lack of room")
         self._watcher.outcomes.refused(self.node_id, _ours(effect.ticket))
         self.writes_open -= 1
         _ours(effect.ticket).refused(effect.leader)

@@ -17,6 +17,7 @@ from bargetrio.raft.messages import SnapshotMeta
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator.memory import Broken
 from bargetrio.simulator.world import World
+from bargetrio.storage.errors import is_out_of_space
 from bargetrio.storage.snapshots import (
     FileOf,
     SnapshotReader,
@@ -36,6 +37,8 @@ SLICE_KEYS: Final = 2
 """So many and up to two more, by node: two nodes' files of the same state are not the same bytes."""
 STEP_S: Final = (0.0002, 0.02)
 """How long reading a piece to send, or loading a slice, takes."""
+SAVE_AGAIN_S: Final = 1.0
+"""So long after a full disk stopped a snapshot the next one may begin."""
 TRIM_S: Final = (0.0002, 0.5)
 """How long deleting files takes."""
 
@@ -55,6 +58,8 @@ class Snapshots:
         self._under_way: list[Callable[[], None]] = []
         """Steps that will change files."""
         self.is_saving = self.is_storing = self.is_loading = False
+        self._saving: Callable[[], None] | None = None
+        """The step of saving that is under way."""
 
     def break_off(self) -> None:
         """The process ends here, perhaps in the middle of a step, between two calls of the disk."""
@@ -99,7 +104,25 @@ class Snapshots:
         try:
             step()
         except OSError as problem:
-            server.disk_failed(problem)
+            if step is self._saving and is_out_of_space(problem):
+                self._give_up()
+            else:
+                server.disk_failed(problem)
+
+    def _give_up(self) -> None:
+        """Take the snapshot again later, as node/snapshots.py does."""
+        server, core = self._server, self._server.core
+        self.is_saving = False
+        self._saving = None
+        if core is not None:
+            core.must_not_take = True
+            self._world.after(SAVE_AGAIN_S, setattr, core, "must_not_take", False)
+        server.snapshot_given_up()
+        server.step_done(lambda core, now: core.snapshot_given_up())
+
+    def _save_later(self, step: Callable[[], None]) -> None:
+        self._saving = step
+        self._later(step, self._server.save_s, changes=True)
 
     def _take(self, effect: TakeSnapshot) -> None:
         store = self._server.store
@@ -114,7 +137,7 @@ class Snapshots:
         )
         scan = store.scan(SLICE_KEYS + self._server.node_id % 3)
         self.is_saving = True
-        self._later(lambda: self._save(SnapshotWriter(self._server.disk, start), scan), self._server.save_s, changes=True)
+        self._save_later(lambda: self._save(SnapshotWriter(self._server.disk, start), scan))
 
     def _save(self, writer: SnapshotWriter, scan: Scan) -> None:
         line = scan.next_slice()
@@ -122,7 +145,7 @@ class Snapshots:
             line = scan.next_slice()
         if line is not None:
             writer.add(line)
-            self._later(lambda: self._save(writer, scan), self._server.save_s, changes=True)
+            self._save_later(lambda: self._save(writer, scan))
             return
         snapshot = writer.finish()
         self.is_saving = False

@@ -1,5 +1,18 @@
 """Why a node refuses to start on its folder: one clear line for the operator, never a guess."""
 
+import errno
+
+
+def is_out_of_space(problem: BaseException | None) -> bool:
+    """Return whether a full disk, or a quota, is what this comes from: it may pass, and says nothing against the disk."""
+    while problem is not None:
+        if isinstance(problem, BaseExceptionGroup):
+            return any(is_out_of_space(each) for each in problem.exceptions)
+        if isinstance(problem, OSError) and problem.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        problem = problem.__cause__
+    return False
+
 
 class StorageError(Exception):
     """The folder can't be used; the text names what, where, and what to do."""

@@ -102,6 +102,12 @@ def remove_snapshots(disk: Disk, keep: Collection[Index]) -> None:
             disk.remove(snapshot_name(last_index, last_term))
 
 
+def discard_unfinished(disk: Disk) -> None:
+    """Delete what was saved of a snapshot that is given up; raises OSError."""
+    if disk.exists(TAKING):
+        disk.remove(TAKING)
+
+
 class SnapshotWriter:
     """Saves a state, line by line; nobody sees it before `finish`. Every call may raise OSError."""
 

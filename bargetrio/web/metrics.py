@@ -143,6 +143,8 @@ def _sizes(nodes: Mapping[int, NodeGauges]) -> Iterable[Metric]:
         ("keys", "barge_keys", "Keys in the node's store."),
         ("log_entries", "barge_log_entries", "Entries in the node's log."),
         ("log_bytes", "barge_log_bytes", "Bytes of their commands."),
+        ("free_bytes", "barge_disk_free_bytes", "What the node's user can still write on its disk."),
+        ("lacks_room", "barge_disk_nearly_full", "1 if that is so little that the node proposes no writes."),
         ("oldest_write_s", "barge_oldest_write_seconds", "For how long the write of the log that is in flight has run."),
         ("proposals_pending", "barge_proposals_pending", "Writes that the leader has proposed and not yet applied."),
         (
@@ -154,7 +156,8 @@ def _sizes(nodes: Mapping[int, NodeGauges]) -> Iterable[Metric]:
     ):
         family = GaugeMetricFamily(name, text, labels=NODE)
         for node_id, gauges in nodes.items():
-            family.add_metric((str(node_id),), getattr(gauges, field))
+            if getattr(gauges, field) is not None:
+                family.add_metric((str(node_id),), getattr(gauges, field))
         yield family
 
 

@@ -75,6 +75,10 @@ window.Barge = window.Barge || {};
         + ", term " + e.term + (d.voted_for === null ? "" : ", its vote went to node " + d.voted_for) + (d.repaired ? "; " + d.repaired : "");
     },
     faults_changed: function (e, d) { return d.text; },
+    disk_space: function (e, d) {
+      return d.is_low ? "its disk is nearly full (" + d.free_bytes + " bytes are free): it proposes no writes"
+        : "its disk has room again (" + d.free_bytes + " bytes)";
+    },
     disk_failed: function (e, d) { return "its disk failed: " + d.reason; },
     link_up: function (e) { return "connected to node " + e.peer; },
     link_down: function (e, d) { return "no connection to node " + e.peer + ": " + d.reason; }

@@ -1,0 +1,110 @@
+"""Disks that fill, under real nodes: writes are refused in time, and all goes on by itself when there is room again."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from bargetrio.cluster import supervisor
+from bargetrio.cluster.port import DiskFault, Faults
+from bargetrio.node import server, snapshots
+from bargetrio.protocol.errors import BargeError
+from bargetrio.storage.real_disk import RealDisk
+from tests.cluster.house import House
+
+
+class FillingDisk(RealDisk):
+    """Says that so much is free; makes no snapshot where there is no room for one."""
+
+    free = 1 << 40
+    has_room_for_snapshots = True
+
+    def free_bytes(self) -> int:
+        """What the test says."""
+        return self.free
+
+    def open(self, path: str, *, create: bool = False) -> Any:
+        """Fail as a full disk does."""
+        file = super().open(path, create=create)
+        if path.startswith("snapshots/") and not self.has_room_for_snapshots:
+            file.close()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return file
+
+
+def filling(house: House) -> dict[int, FillingDisk]:
+    disks = {node_id: FillingDisk(house.folder / f"node-{node_id}") for node_id in house.addresses}
+    house.disk_of = lambda node_id: disks[node_id]
+    return disks
+
+
+async def test_a_leader_whose_disk_is_nearly_full_refuses_writes_until_there_is_room(tmp_path: Path) -> None:
+    """As overloaded, certainly not applied, with the disk's name; reads go on; event, gauge and status tell of it."""
+    house = House(tmp_path, request_timeout_s=1.0)
+    disks = filling(house)
+    async with house.open():
+        leader = await house.leader()
+        await house.put("a")
+        disks[leader].free = server.ROOM_BYTES - 1
+        await house.until(lambda: house.supervisor.gauges()[leader].lacks_room)
+        with pytest.raises(BargeError, match=f"the disk of node {leader} is nearly full") as caught:
+            await house.put("b")
+        assert (caught.value.code, caught.value.applied) == ("overloaded", False)
+        assert await house.get("a") == "x"
+        assert house.supervisor.status()["nearly_full"] == [leader]
+        assert house.supervisor.gauges()[leader].free_bytes == server.ROOM_BYTES - 1
+        disks[leader].free = server.ROOM_AGAIN_BYTES
+        await house.until(lambda: not house.supervisor.gauges()[leader].lacks_room)
+        await house.put("b")
+        page = house.recorder.page(0, limit=100_000)
+        told = [event for kept in page.events if (event := house.recorder.event(kept)).kind == "disk_space"]
+        assert [event.detail["is_low"] for event in told] == [True, False]
+
+
+async def test_a_node_that_a_full_disk_ended_is_started_again_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After EIO it is not."""
+    monkeypatch.setattr(supervisor, "TEND_S", 0.1)
+    house = House(tmp_path)
+    async with house.open():
+        victim = next(node_id for node_id in house.addresses if node_id != house.supervisor.leader_hint())
+        for error in ("ENOSPC", "EIO"):
+            await house.leader()
+            await house.supervisor.set_faults(Faults(disks=[DiskFault(node=victim, error=error)]))
+            with trio.move_on_after(2):
+                while house.state(victim)[0] != "crashed":
+                    await house.put("a")
+            await house.supervisor.set_faults(Faults())
+            if error == "ENOSPC":
+                await house.until(lambda: house.state(victim)[0] == "running")
+        await trio.sleep(0.5)
+        assert house.state(victim)[0] == "crashed"
+
+
+async def test_a_snapshot_that_finds_no_space_is_given_up_and_taken_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node goes on; nothing of it stays on the disk."""
+    monkeypatch.setattr(snapshots, "AGAIN_S", 0.3)
+    house = House(tmp_path, size=1)
+    disks = filling(house)
+    async with house.open():
+        await house.leader()
+        await house.put("a")
+        disks[0].has_room_for_snapshots = False
+        saved: list[int] = []
+
+        async def back_up() -> None:
+            saved.append((await house.supervisor.backup()).index)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(back_up)
+            await trio.sleep(0.5)
+            await house.put("b")
+            assert house.state(0) == ("running", "")
+            assert not list(tmp_path.glob("node-0/snapshots/*"))
+            disks[0].has_room_for_snapshots = True
+        assert saved[0] >= 2
