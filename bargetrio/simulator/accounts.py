@@ -6,6 +6,7 @@ the paper: a window stays full, a snapshot is never taken again, memory is never
 
 from collections.abc import Collection
 
+from bargetrio.raft import core as limits
 from bargetrio.raft.core import Core
 from bargetrio.raft.durability import Durability
 from bargetrio.raft.messages import Index, NodeId
@@ -54,6 +55,16 @@ def check(server: Server, core: Core, account: Account) -> None:
     _check_snapshots(server, core)
     if log.last_index != account.last_index or log.start_index != account.start_index or core is not account.core:
         _check_log(server, core, account)
+
+
+def check_overloaded(server: Server) -> None:
+    """A write was refused because too much is not committed; raise Broken if it is not."""
+    core = server.core
+    assert core is not None
+    entries = core.log._entries[max(core.commit_index - core.log.start_index, 0) :]
+    size = sum([len(entry.command) for entry in entries])
+    if len(entries) < limits.UNCOMMITTED_ENTRIES and size < limits.UNCOMMITTED_BYTES:
+        _fail(server, f"is overloaded by {len(entries)} entries of {size} bytes")
 
 
 def check_quiet(server: Server, alive: Collection[NodeId]) -> None:

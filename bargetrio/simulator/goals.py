@@ -59,6 +59,7 @@ GOALS: Final[dict[str, str]] = {
     "reads_share_a_round": "several reads share one round",
     "read_given_up": "a leader loses office with reads waiting",
     "writes_unknown": "a leader loses office with writes waiting",
+    "write_refused_overload": "a leader refuses a write because it has too much that is not committed",
     "leader_crash_uncommitted": "a leader crashes with uncommitted entries",
     "crash_in_a_write": "a server crashes while a write is in flight",
     "write_half_done_kept": "after a crash the write in flight is found whole, though nobody was told",

@@ -135,6 +135,10 @@ class Watcher(Protocol):
         """Return whether a server that found something broken for good has stopped as it should."""
         ...
 
+    def overloaded(self, server: "Server") -> None:
+        """A leader has refused a write because it has too much that is not committed."""
+        ...
+
     def gave_up(self, server: "Server", what: str) -> None:
         """A leader lost its office with "reads" or "writes" waiting; or a disk was full, for "a snapshot" or a write."""
         ...

@@ -11,6 +11,7 @@ from bargetrio.raft import core, snapshots
 SCALED: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (core, "APPLY_SLICE", (1, 4, 1000)),
     (core, "UNCOMMITTED_ENTRIES", (12, 100_000, 100_000)),
+    (core, "UNCOMMITTED_BYTES", (3000, core.UNCOMMITTED_BYTES, core.UNCOMMITTED_BYTES)),
     (snapshots, "COMPACTION_SLICE", (1, 10, 10_000)),
 )
 

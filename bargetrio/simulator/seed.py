@@ -219,6 +219,11 @@ class Referee:
         """The server's machine went down."""
         self.invariants.stores.power_failed(server.node_id, lied=lied)
 
+    def overloaded(self, server: Server) -> None:
+        """A write was refused."""
+        self.goals.hit("write_refused_overload")
+        accounts.check_overloaded(server)
+
     def gave_up(self, server: Server, what: str) -> None:
         """A leader lost its office with somebody waiting."""
         self.goals.hit(GIVEN_UP[what])

@@ -567,6 +567,8 @@ class Server:
             self._watcher.gave_up(self, "a write for lack of room")
         self._watcher.outcomes.refused(self.node_id, _ours(effect.ticket))
         self.writes_open -= 1
+        if effect.reason == "overloaded":
+            self._watcher.overloaded(self)
         _ours(effect.ticket).refused(effect.leader)
 
     def _give_up_proposals(self, core: Core, effect: ProposalsUnknown) -> None:

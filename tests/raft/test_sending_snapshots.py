@@ -375,3 +375,19 @@ def test_a_file_that_is_not_what_it_should_be_is_received_again() -> None:
     assert terms(bench.core.log) == [1, 1]
     bench.step(piece(of))
     assert [effect.offset for effect in bench.storing] == [0]
+
+
+def test_a_snapshot_that_ends_while_another_is_put_in_place_does_not_hold_up_the_next() -> None:
+    """It is of no use, and nothing is being taken any more."""
+    bench = follower(policy=NEVER, log="1 1 1")
+    bench.core.take_snapshot()
+    bench.step(append(term=2, prev=(3, 1), commit=2)).sync()
+    of = snapshot("1 1 1 1 2 2")
+    bench.step(piece(of)).stored(50).step(piece(of, 50)).stored(100)
+    own = saved(bench)
+    assert (own.last_index, bench.core.installing, bench.core.is_taking) == (2, of, False)
+    bench.sync()
+    bench.core.snapshot_loaded(of)
+    bench.core.take_snapshot()
+    bench.step(append(term=2, prev=(6, 2), log="2", commit=7)).sync()
+    assert [effect.last_index for effect in bench.taking] == [7]
