@@ -29,26 +29,33 @@ def events_query(after: str, nodes: frozenset[int], kinds: frozenset[str], heart
 
 
 def merge(parts: list[Part], after: str, limit: int, unreachable: list[int]) -> EventPage:
-    """Return one page. Who can't be reached keeps its place in the cursor, so that nothing of it is lost."""
+    """Return one page. Who can't be reached keeps its place in the cursor, so that nothing of it is lost.
+
+    The numbers are those of what lies before the new cursor: of a daemon that keeps its place nothing is counted. Where a live
+    page leaves events out nothing more is cut: what was left out behind the cut would be counted twice.
+    """
     events = sorted((event for part in parts for event in part.page.events), key=_order)
     cursors = _cursors(after)
     seen = {part.run: part.page.next for part in parts}
-    if len(events) > limit and after:
+    counted = list(parts)
+    if len(events) > limit and after and not any(part.page.skipped for part in parts):
         left_out = events[limit:]
         events = events[:limit]
         for run in {parse_id(event.id)[0] for event in left_out}:
             ours = [event.id for event in events if parse_id(event.id)[0] == run]
             seen[run] = ours[-1] if ours else format_id(run, cursors.get(run, 0))
-    elif len(events) > limit:
+            if not ours:
+                counted = [part for part in counted if part.run != run]
+    elif len(events) > limit and not after:
         events = events[-limit:]
     kept = {run: format_id(run, seq) for run, seq in cursors.items() if run not in seen} if unreachable else {}
     return EventPage(
         events=events,
         next=",".join(text for _, text in sorted({**kept, **seen}.items())),
-        dropped=sum(part.page.dropped for part in parts),
+        dropped=sum(part.page.dropped for part in counted),
         heartbeats=sum(part.page.heartbeats for part in parts),
         unreachable=sorted(unreachable),
-        skipped=sum(part.page.skipped for part in parts),
+        skipped=sum(part.page.skipped for part in counted),
         beats=[beat for part in parts for beat in part.page.beats],
     )
 

@@ -145,10 +145,10 @@ def _cut_half_a_line(file: IO[bytes]) -> None:
     file.seek(0, os.SEEK_END)
 
 
-def read_events(path: Path, on_dropped: Callable[[], None] = lambda: None) -> Iterator[Event]:
+def read_events(path: Path, on_dropped: Callable[[int], object] = lambda count: None) -> Iterator[Event]:
     """Yield the events of a file; a last line that is not whole is left out, any other bad line raises ValueError.
 
-    `on_dropped` is called where the file says that events are missing.
+    `on_dropped` is called where the file says that events are missing, with their number.
     """
     decoder = msgspec.json.Decoder(Event)
     with path.open("rb") as file:
@@ -156,9 +156,16 @@ def read_events(path: Path, on_dropped: Callable[[], None] = lambda: None) -> It
             if not line.endswith(b"\n"):
                 return
             if line.startswith(b'{"dropped"'):
-                on_dropped()
+                on_dropped(_dropped_in(path, number, line))
                 continue
             try:
                 yield decoder.decode(line)
             except ValueError as problem:
                 raise ValueError(f"{path}:{number}: this is not an event: {problem}") from None
+
+
+def _dropped_in(path: Path, number: int, line: bytes) -> int:
+    try:
+        return msgspec.json.decode(line, type=dict[str, int])["dropped"]
+    except ValueError as problem:
+        raise ValueError(f"{path}:{number}: this is not an event: {problem}") from None

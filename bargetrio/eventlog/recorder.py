@@ -43,7 +43,8 @@ class Kept(NamedTuple):
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """A stretch of the log, oldest first. `last_seq` is where to go on; `dropped` fell out before it could be read.
+    """A stretch of the log, oldest first. `last_seq` is where to go on; `dropped` fell out before it could be read: events, and
+    heartbeats too where a reader that goes on asks for them.
 
     `skipped` were left out on purpose, for a page that cannot show thousands a second.
     """
@@ -53,6 +54,33 @@ class Page(Struct, frozen=True, kw_only=True):
     dropped: int
     heartbeats: int
     skipped: int = 0
+
+
+class _Dropped:
+    """The numbers of what fell out of a ring: the last ones, and how many there were."""
+
+    def __init__(self, known: int) -> None:
+        self._count = 0
+        self._known: deque[int] = deque(maxlen=known)
+
+    def add(self, seq: int) -> None:
+        """Note the next one."""
+        self._count += 1
+        self._known.append(seq)
+
+    def after(self, seq: int | None) -> int:
+        """Return how many have a number above `seq`; of those whose numbers are not known any more, at most so many."""
+        known = self._known
+        if seq is None or not known:
+            return self._count
+        if seq < known[0]:
+            return len(known) + min(self._count - len(known), known[0] - 1 - seq)
+        count = 0
+        for dropped in reversed(known):
+            if dropped <= seq:
+                break
+            count += 1
+        return count
 
 
 class Recorder:
@@ -77,8 +105,8 @@ class Recorder:
         self._hide_values = hide_values
         self._events: deque[Kept] = deque(maxlen=capacity)
         self._beats: deque[Kept] = deque(maxlen=heartbeats)
-        self._dropped = 0
-        self._last_dropped_seq = 0
+        self._dropped = _Dropped(capacity)
+        self._dropped_beats = _Dropped(heartbeats)
         self._last_event_seq = 0
         self._roles: dict[int | None, str] = {}
         self._bell: trio.Event | None = None
@@ -106,6 +134,8 @@ class Recorder:
             counts[node_id, fact.kind] += 1
             if (type(fact) is AppendSent or type(fact) is AppendAccepted) and not fact.count:
                 self.heartbeats += 1
+                if len(self._beats) == self._beats.maxlen:
+                    self._dropped_beats.add(self._beats[0].seq)
                 self._beats.append(Kept(seq, time, node_id, fact, roles.get(node_id, "")))
                 continue
             if type(fact) in _OF_COMMANDS:
@@ -117,8 +147,7 @@ class Recorder:
             elif type(fact) in _OF_ROLES:
                 self._note_role(node_id, fact)
             if len(events) == events.maxlen:
-                self._dropped += 1
-                self._last_dropped_seq = events[0].seq
+                self._dropped.add(events[0].seq)
             # What Kept(...) does, in a third of the time.
             events.append(tuple.__new__(Kept, (seq, time, node_id, fact, roles.get(node_id, ""))))
             self._last_event_seq = seq
@@ -153,18 +182,21 @@ class Recorder:
         if heartbeats:
             found = sorted(found + self._after(self._beats, after_seq, nodes, kinds))
         last_seq = self.last_seq
-        skipped = 0
+        whole = found
         if thin and after_seq is not None and len(found) > limit:
-            thinned = _thinned(found)
-            skipped = len(found) - len(thinned)
-            found = thinned
+            found = _thinned(found)
         if len(found) > limit:
             if after_seq is None:
                 found = found[-limit:]
             else:
                 found = found[:limit]
                 last_seq = found[-1].seq
-        dropped = self._dropped if after_seq is None else max(0, min(self._dropped, self._last_dropped_seq - after_seq))
+        # What stands behind the cursor is asked for again, and then told or left out.
+        skipped = 0 if found is whole or after_seq is None else sum(kept.seq <= last_seq for kept in whole) - len(found)
+        dropped = self._dropped.after(after_seq)
+        if heartbeats and after_seq is not None:
+            beats = self._dropped_beats
+            dropped += beats.after(after_seq) - beats.after(last_seq)
         return Page(events=found, last_seq=last_seq, dropped=dropped, heartbeats=self.heartbeats, skipped=skipped)
 
     def beats(self) -> list[Beat]:

@@ -41,7 +41,7 @@ def replay(
         console.complain(str(problem))
         sys.exit(2)
     document, policy = log_html(view)
-    left_out = f" ({view.dropped:,} older ones left out; --until ID goes back)" if view.dropped else ""
+    left_out = f" ({view.dropped:,} older or never recorded ones left out; --until ID goes back)" if view.dropped else ""
     console.say(f"{len(view.events):,} events of {len(view.columns)} nodes{left_out}")
     if html_file is not None:
         try:
@@ -68,24 +68,22 @@ def view_of(paths: list[Path], until_id: str | None = None, election_ms: int | N
     from bargetrio.eventlog.render import Column, LogView
 
     kept: list[Event] = []
-    missing = [0]
     count = 0
     nodes: set[int] = set()
-    end: float | None = None
+    end = None if until_id is None else _place_of(until_id, paths)
     for path in paths:
         events: deque[Event] = deque(maxlen=SHOWN)
         beats: deque[Event] = deque(maxlen=HEARTBEATS)
-        for event in read_events(path, lambda: missing.__setitem__(0, missing[0] + 1)):
+        missing: list[int] = []
+        for event in read_events(path, missing.append):
+            if end is not None and _order(event) > end:
+                continue
             nodes.update(node for node in (event.node, event.peer) if node is not None)
-            count += 1
+            count += 1 + sum(missing)
+            missing.clear()
             (beats if event.heartbeat else events).append(event)
-            if event.id == until_id:
-                end = event.time
-                break
+        count += sum(missing) if end is None else 0
         kept += [*events, *beats]
-    if until_id is not None and end is None:
-        raise ValueError(f"there is no event {until_id[:80]!r} in these files")
-    kept = [event for event in kept if end is None or event.time <= end]
     kept.sort(key=_order)
     shown, beating = [event for event in kept if not event.heartbeat][-SHOWN:], [event for event in kept if event.heartbeat]
     shown = sorted([*shown, *beating[-HEARTBEATS:]], key=_order)
@@ -99,6 +97,16 @@ def view_of(paths: list[Path], until_id: str | None = None, election_ms: int | N
         limit=len(shown),
         election_ms=None if election_ms is None else (election_ms, election_ms),
     )
+
+
+def _place_of(event_id: str, paths: list[Path]) -> tuple[float, str, int]:
+    from bargetrio.eventlog.jsonl import read_events
+
+    for path in paths:
+        for event in read_events(path):
+            if event.id == event_id:
+                return _order(event)
+    raise ValueError(f"there is no event {event_id[:80]!r} in these files")
 
 
 def _order(event: "Event") -> tuple[float, str, int]:

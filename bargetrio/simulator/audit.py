@@ -65,7 +65,7 @@ class Audit:
         """Another daemon's events follow: its nodes may begin in the middle of a life."""
         self._lives = {}
 
-    def missed(self) -> None:
+    def missed(self, count: int = 0) -> None:
         """Some events were not recorded: what each node was doing is forgotten; what was committed, and who elected, is not."""
         for place in [place for place in self._votes if place[1] in self._lives and place not in self._counted]:
             del self._votes[place]

@@ -157,10 +157,10 @@ async def test_the_record_leaves_room_for_the_logs(
         assert [event.id for event in read_events(path)] == ["run-1"]
         free[0] = 0.11
         await trio.sleep(1)
-        dropped: list[None] = []
-        found = [event.id for event in read_events(path, lambda: dropped.append(None))]
+        dropped: list[int] = []
+        found = [event.id for event in read_events(path, dropped.append)]
         assert found == ["run-1", *[f"run-{number}" for number in range(22, 32)]]
-        assert b'{"dropped":20}\n' in path.read_bytes() and len(dropped) == 1
+        assert b'{"dropped":20}\n' in path.read_bytes() and dropped == [20]
         nursery.cancel_scope.cancel()
     file.close()
 
