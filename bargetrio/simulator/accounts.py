@@ -58,10 +58,11 @@ def check(server: Server, core: Core, account: Account) -> None:
 
 
 def check_overloaded(server: Server) -> None:
-    """A write was refused because too much is not committed; raise Broken if it is not."""
+    """A write was refused because too much is not committed, or not on the leader's own disk; raise Broken if it is not so."""
     core = server.core
     assert core is not None
-    entries = core.log._entries[max(core.commit_index - core.log.start_index, 0) :]
+    settled = min(core.commit_index, core.durability.durable_index)
+    entries = core.log._entries[max(settled - core.log.start_index, 0) :]
     size = sum([len(entry.command) for entry in entries])
     if len(entries) < limits.UNCOMMITTED_ENTRIES and size < limits.UNCOMMITTED_BYTES:
         _fail(server, f"is overloaded by {len(entries)} entries of {size} bytes")
