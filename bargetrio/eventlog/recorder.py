@@ -21,6 +21,8 @@ from bargetrio.raft.facts import AppendAccepted, AppendSent, Applied, Fact, Role
 CAPACITY: Final = 20_000
 HEARTBEATS: Final = 2_000
 
+KNOWN_DROPPED: Final = 20_000
+"""What fell out is counted exactly for readers that are no further behind; for others it is an upper bound."""
 SCANNED_BEATS: Final = 200
 
 _OWN_FIELDS: Final = ("term", "index", "peer", "first_commands")
@@ -59,9 +61,9 @@ class Page(Struct, frozen=True, kw_only=True):
 class _Dropped:
     """The numbers of what fell out of a ring: the last ones, and how many there were."""
 
-    def __init__(self, known: int) -> None:
+    def __init__(self) -> None:
         self._count = 0
-        self._known: deque[int] = deque(maxlen=known)
+        self._known: deque[int] = deque(maxlen=KNOWN_DROPPED)
 
     def add(self, seq: int) -> None:
         """Note the next one."""
@@ -105,8 +107,8 @@ class Recorder:
         self._hide_values = hide_values
         self._events: deque[Kept] = deque(maxlen=capacity)
         self._beats: deque[Kept] = deque(maxlen=heartbeats)
-        self._dropped = _Dropped(capacity)
-        self._dropped_beats = _Dropped(heartbeats)
+        self._dropped = _Dropped()
+        self._dropped_beats = _Dropped()
         self._last_event_seq = 0
         self._roles: dict[int | None, str] = {}
         self._bell: trio.Event | None = None
