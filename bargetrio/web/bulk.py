@@ -57,18 +57,17 @@ class Bulk:
         reader = LineReader(LINE_BYTES)
         next_line = 1
         more = True
-        received, waited_s = 0, 0.0
+        behind_s = 0.0
         while more:
             began = trio.current_time()
-            with trio.move_on_after(TRANSFER_GRACE_S + received / BYTES_PER_S - waited_s) as waiting:
+            with trio.move_on_after(TRANSFER_GRACE_S - behind_s) as waiting:
                 message = await self._receive()
             if waiting.cancelled_caught:
                 detail = f"the next line did not come: {BYTES_PER_S // 1024} KiB/s, and {TRANSFER_GRACE_S:g} s, are waited for"
                 error = BargeError("bad_request", detail, status=408)
                 carrying.start_soon(self._answered.send, [self._problem(next_line, error)])
                 return True
-            waited_s += trio.current_time() - began
-            received += len(message.get("body", b""))
+            behind_s = max(0.0, behind_s + trio.current_time() - began - len(message.get("body", b"")) / BYTES_PER_S)
             if message["type"] != "http.request":
                 return False
             data, more = message.get("body", b""), message.get("more_body", False)

@@ -1,7 +1,7 @@
 """How much is answered at a time: places, and the time that a client may keep one waiting.
 
 A request holds a place until it is answered. The time in which the daemon waits for the client, for the body or until the answer
-is taken, is counted against the bytes that passed: a client manages `BYTES_PER_S` on average, or it is behind. One that is behind
+is taken, is counted against the bytes that passed: a client manages `BYTES_PER_S`, or it is behind. One that is behind
 with taking the answer by `grace_s` loses its place; when all places are taken, the one that is furthest behind, and by
 `patience_s` at least, loses it to the next request. So a client that sends or reads a byte a second, or nothing, costs itself.
 """
@@ -15,6 +15,7 @@ from bargetrio.protocol.errors import BargeError
 
 Message = dict[str, Any]
 BYTES_PER_S: Final = 16 * 1024
+SLICE_BYTES: Final = 32 * 1024
 
 
 class Place:
@@ -30,52 +31,77 @@ class Place:
         self._send = send
         self._grace_s = grace_s
         self._bytes_per_s = bytes_per_s
-        self._receiving_since = inf
-        self._received = self._sent = 0
-        self._received_s = self._sent_s = 0.0
-        self._sending_since = inf
+        self._receiving = _Account(bytes_per_s)
+        self._sending = _Account(bytes_per_s)
 
     async def receive(self) -> Message:
-        """Return the next part of the body; what comes behind its end (that the client has gone) is waited for at no cost."""
+        """Return the next part of the body; what comes behind its end, that the client has gone, is waited for at no cost."""
         if self.whole:
             message: Message = await self._receive()
             return message
-        self._receiving_since = trio.current_time()
+        size = 0
+        self._receiving.begin()
         try:
             message = await self._receive()
+            size = len(message.get("body", b""))
         finally:
-            self._received_s += trio.current_time() - self._receiving_since
-            self._receiving_since = inf
+            self._receiving.end(size)
         if self.scope.cancel_called:  # the place went to another just now: nothing may be begun on its behalf
             await trio.lowlevel.checkpoint()
-        self._received += len(message.get("body", b""))
         self.whole = not message.get("more_body", False)
         return message
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer; the place's scope is cancelled when the client has been behind for too long.
 
-        One that is not whole when that happens is broken off: the connection, or the HTTP/2 stream, ends with it.
+        One that is not whole when that happens is broken off: the connection, or the HTTP/2 stream, ends with it. A long part
+        goes out in slices, since only the end of a slice shows that the client takes something.
         """
         self.started = True
-        now = self._sending_since = trio.current_time()
-        self._sent += len(message.get("body", b""))
-        self.scope.deadline = now + self._grace_s + self._sent / self._bytes_per_s - self._sent_s
+        body = message.get("body", b"")
+        while len(body) > SLICE_BYTES:
+            await self._send_one({"type": "http.response.body", "body": body[:SLICE_BYTES], "more_body": True}, SLICE_BYTES)
+            body = body[SLICE_BYTES:]
+            message = {**message, "body": body}
+        await self._send_one(message, len(body))
+
+    async def _send_one(self, message: Message, size: int) -> None:
+        account = self._sending
+        self.scope.deadline = account.begin() + self._grace_s + size / self._bytes_per_s - account.behind_s
         try:
             await self._send(message)
         finally:
-            self._sent_s += trio.current_time() - now
-            self._sending_since = inf
+            account.end(size)
         self.scope.deadline = inf
 
     def behind_s(self, now: float) -> float:
         """Return for how many seconds the daemon has waited in vain for this client; -inf while it does not wait."""
-        sending = receiving = -inf
-        if self._sending_since < inf:
-            sending = self._sent_s + now - self._sending_since - self._sent / self._bytes_per_s
-        if self._receiving_since < inf:
-            receiving = self._received_s + now - self._receiving_since - self._received / self._bytes_per_s
-        return max(sending, receiving)
+        return max(self._sending.now_behind_s(now), self._receiving.now_behind_s(now))
+
+
+class _Account:
+    """How far behind a client is in one direction. What it does faster than it must is no credit: it may not rest on it later."""
+
+    __slots__ = ("_bytes_per_s", "_since", "behind_s")
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self.behind_s = 0.0
+        self._bytes_per_s = bytes_per_s
+        self._since = inf
+
+    def begin(self) -> float:
+        """The daemon begins to wait; return the time."""
+        now = self._since = trio.current_time()
+        return now
+
+    def end(self, size: int) -> None:
+        """So many bytes have passed."""
+        self.behind_s = max(0.0, self.behind_s + trio.current_time() - self._since - size / self._bytes_per_s)
+        self._since = inf
+
+    def now_behind_s(self, now: float) -> float:
+        """Return how far behind the client is, -inf while it is not waited for."""
+        return self.behind_s + now - self._since
 
 
 class Places:

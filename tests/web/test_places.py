@@ -72,6 +72,34 @@ async def test_an_answer_is_bounded_in_total(autojump_clock: MockClock, rate: in
     assert trio.current_time() <= GRACE_S + size / BYTES_PER_S + 1
 
 
+async def test_what_was_fast_once_is_no_credit(autojump_clock: MockClock) -> None:
+    """A megabyte at once, and then nothing: such a client is behind as soon as any other."""
+    gate = places(2)
+    sizes = [1024 * 1024, 1]
+
+    async def receive() -> Message:
+        if not sizes:
+            await trio.sleep_forever()
+        return {"type": "http.request", "body": bytes(sizes.pop(0)), "more_body": True}
+
+    taken = 0
+
+    async def send(message: Message) -> None:
+        nonlocal taken
+        taken += len(message.get("body", b""))
+        if taken > 1024 * 1024:
+            await trio.sleep_forever()
+
+    reader, writer = gate.take(receive, send), gate.take(receive, send)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(answered, reader, 4 * 1024 * 1024)
+        nursery.start_soon(whole_body, writer)
+        await trio.sleep(1.5)
+        gate.take(receive, send)
+        gate.take(receive, send)
+    assert reader.scope.cancelled_caught and writer.scope.cancelled_caught
+
+
 async def test_what_the_daemon_does_meanwhile_costs_the_client_nothing(autojump_clock: MockClock) -> None:
     """A stream of events that is silent for an hour goes on; a handler may take its time."""
     place = place_of(Client(100 * BYTES_PER_S))
