@@ -230,11 +230,25 @@ def test_a_bad_field_is_told_and_the_connection_stays(daemon: Daemon, fields: di
     [
         ({"hello": "client", "protocol": 1, "cluster": "other"}, "cluster"),
         ({"hello": "client", "protocol": 9, "cluster": "barge"}, "protocol"),
-        ({"hello": "peer", "protocol": 1, "cluster": "other", "node": 1, "to": 0, "store": "s", "nonce": "n"}, "cluster"),
-        ({"hello": "peer", "protocol": 1, "cluster": "barge", "node": 7, "to": 0, "store": "s", "nonce": "n"}, "7"),
-        ({"hello": "peer", "protocol": 1, "cluster": "barge", "node": 0, "to": 0, "store": "s", "nonce": "n"}, "0"),
-        ({"hello": "peer", "protocol": 1, "cluster": "barge", "node": 1, "to": 2, "store": "s", "nonce": "n"}, "2"),
-        ({"hello": "peer", "protocol": 1, "cluster": "barge", "node": 1, "to": 0, "store": "foreign", "nonce": "n"}, "store"),
+        (
+            {"hello": "peer", "protocol": 2, "cluster": "other", "node": 1, "to": 0, "standing": {"store": "s"}, "nonce": "n"},
+            "cluster",
+        ),
+        ({"hello": "peer", "protocol": 2, "cluster": "barge", "node": 7, "to": 0, "standing": {"store": "s"}, "nonce": "n"}, "7"),
+        ({"hello": "peer", "protocol": 2, "cluster": "barge", "node": 0, "to": 0, "standing": {"store": "s"}, "nonce": "n"}, "0"),
+        ({"hello": "peer", "protocol": 2, "cluster": "barge", "node": 1, "to": 2, "standing": {"store": "s"}, "nonce": "n"}, "2"),
+        (
+            {
+                "hello": "peer",
+                "protocol": 2,
+                "cluster": "barge",
+                "node": 1,
+                "to": 0,
+                "standing": {"store": "foreign"},
+                "nonce": "n",
+            },
+            "store",
+        ),
         ({"hello": "world"}, ""),
     ],
 )
@@ -321,8 +335,16 @@ def test_a_peer_without_the_secret_is_refused(tmp_path: Path) -> None:
     try:
         daemon.start()
         daemon.leader()
-        store = json.loads((tmp_path / "data" / "node-1" / "meta").read_text())["store"]
-        hello = {"hello": "peer", "protocol": 1, "cluster": "barge", "node": 1, "to": 0, "store": store, "nonce": "n" * 32}
+        store = json.loads((tmp_path / "data" / "node-1" / "meta").read_text())["standing"]["store"]
+        hello = {
+            "hello": "peer",
+            "protocol": 2,
+            "cluster": "barge",
+            "node": 1,
+            "to": 0,
+            "standing": {"store": store},
+            "nonce": "n" * 32,
+        }
         for secret in (b"guessed", None):
             host, port = daemon.addresses[0].split(":")
             with socket.create_connection((host, int(port)), 5) as sock, sock.makefile("rwb") as stream:
