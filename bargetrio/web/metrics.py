@@ -101,6 +101,7 @@ class _Snapshot(Collector):
 def _states(nodes: Sequence[NodeView]) -> Iterable[Metric]:
     state = GaugeMetricFamily("barge_node_state", "1 for the node's state, 0 for the others.", labels=("node", "state"))
     role = GaugeMetricFamily("barge_node_role", "1 for the running node's role, 0 for the others.", labels=("node", "role"))
+    may_vote = GaugeMetricFamily("barge_node_may_vote", "0 if the running node abstains from elections.", labels=NODE)
     has_leader = GaugeMetricFamily("barge_has_leader", "1 if the running node knows a leader.", labels=NODE)
     gauges = {
         "term": GaugeMetricFamily("barge_term", "The node's current term.", labels=NODE),
@@ -116,10 +117,11 @@ def _states(nodes: Sequence[NodeView]) -> Iterable[Metric]:
             continue
         for each in ROLES:
             role.add_metric((name, each), float(node.role == each))
+        may_vote.add_metric((name,), float(node.may_vote is True))
         has_leader.add_metric((name,), float(node.leader is not None))
         for field, gauge in gauges.items():
             gauge.add_metric((name,), getattr(node, field) or 0)
-    return (state, role, has_leader, *gauges.values())
+    return (state, role, may_vote, has_leader, *gauges.values())
 
 
 def _followers(nodes: Sequence[NodeView]) -> Iterable[Metric]:
