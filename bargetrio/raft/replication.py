@@ -116,7 +116,8 @@ def send_entries(core: "Core", leader: Leader) -> None:
                 send_empty(core, leader, peer, progress)
             continue
         window, most, most_bytes = pipeline.window_appends, pipeline.batch_entries, pipeline.window_bytes
-        if _is_far_behind(progress, last_index, pipeline):
+        # What is on its way is no backlog: of a healthy follower that is far away it may be much.
+        if last_index - progress.next_index >= pipeline.far_behind and _is_far_behind(progress, last_index):
             window, most = catch_up_window(progress, last_index, pipeline), pipeline.catch_up_entries
         while progress.next_index <= last_index and len(progress.in_flight) < window and progress.in_flight_bytes < most_bytes:
             prev_log_index = progress.next_index - 1
@@ -144,10 +145,9 @@ def catch_up_window(progress: Progress, last_index: Index, pipeline: Pipeline) -
     return progress.catch_up_window
 
 
-def _is_far_behind(progress: Progress, last_index: Index, pipeline: Pipeline) -> bool:
-    """Return whether much is not even on its way; more than twice what is: a pause of the answers alone leaves less."""
-    unsent = last_index + 1 - progress.next_index
-    return unsent > pipeline.far_behind and unsent > 2 * (progress.next_index - 1 - progress.match_index)
+def _is_far_behind(progress: Progress, last_index: Index) -> bool:
+    """Return whether what is not on its way is more than twice what is: a pause of the answers alone leaves less."""
+    return last_index + 1 - progress.next_index > 2 * (progress.next_index - 1 - progress.match_index)
 
 
 def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
