@@ -55,8 +55,8 @@ class FaultyFile:
 
     @property
     def descriptor(self) -> int | None:
-        """The file's own, unless there is a fault that the kernel would not make."""
-        return None if self._faults.has(self._node_id) else self._file.descriptor
+        """The file's own: who has the kernel sync it asks `FaultyDisk.sync_faults`."""
+        return self._file.descriptor
 
     def write_at(self, offset: int, data: bytes) -> int:
         """Write, or fail."""
@@ -83,6 +83,22 @@ class FaultyFile:
         self._file.close()
 
 
+class NodeSyncFaults:
+    """Faults of one node's syncs; implements `node.persister.SyncFaults`."""
+
+    def __init__(self, faults: DiskFaults, node_id: int) -> None:
+        self._faults = faults
+        self._node_id = node_id
+
+    def are_set(self) -> bool:
+        """Return whether a fault is in force."""
+        return self._faults.has(self._node_id)
+
+    def suffer(self) -> None:
+        """Be slow, or raise OSError."""
+        self._faults.suffer(self._node_id, sync=True)
+
+
 class FaultyDisk:
     """A node's folder behind its faults; reading, listing and locking are left alone."""
 
@@ -90,6 +106,7 @@ class FaultyDisk:
         self._disk = disk
         self._node_id = node_id
         self._faults = faults
+        self.sync_faults = NodeSyncFaults(faults, node_id)
 
     def open(self, path: str, *, create: bool = False) -> DiskFile:
         """Open for writing, or fail."""

@@ -4,6 +4,7 @@
 where the system has it, has the kernel do the sync. The log code below is plain blocking code and never knows.
 """
 
+import errno
 import os
 import threading
 import time
@@ -145,6 +146,49 @@ class ThreadPersister:
                 return
 
 
+class SyncFaults(Protocol):
+    """Faults that somebody has asked for, of the syncs of one node."""
+
+    def are_set(self) -> bool:
+        """Return whether a fault is in force."""
+        ...
+
+    def suffer(self) -> None:
+        """Be slow or raise OSError, as the fault says; blocks."""
+        ...
+
+
+PASSING: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.ECANCELED, errno.EBUSY})
+"""The kernel had no memory or no worker for a sync, and began none: it says nothing about the disk."""
+
+
+class _ThreadSync:
+    """One sync that a thread makes where the kernel can't; at its end it makes the eventfd readable, as the kernel would."""
+
+    def __init__(self, descriptor: int, eventfd: int, faults: SyncFaults | None) -> None:
+        self.problem: OSError | None = None
+        self.is_over = False
+        self._descriptor = descriptor
+        self._eventfd = eventfd
+        self._faults = faults
+        self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            if self._faults is not None:
+                self._faults.suffer()
+            os.fdatasync(self._descriptor)
+        except OSError as problem:
+            self.problem = problem
+        self.is_over = True
+        os.eventfd_write(self._eventfd, 1)
+
+
 SMALL_BYTES: Final = 64 * 1024
 """A batch of commands up to this size is written in the loop itself, which takes some µs; a larger one in the thread."""
 
@@ -156,7 +200,19 @@ class KernelPersister:
     is the same: nothing is reported before its sync has ended well.
     """
 
-    def __init__(self, thread: Persister, log: SplitLog, sync: KernelSync, on_done: OnDone, fsync: Histogram) -> None:
+    def __init__(
+        self,
+        thread: Persister,
+        log: SplitLog,
+        sync: KernelSync,
+        on_done: OnDone,
+        fsync: Histogram,
+        faults: SyncFaults | None = None,
+    ) -> None:
+        self._faults = faults
+        self._descriptor = -1
+        self._by_thread: _ThreadSync | None = None
+        """The sync under way, where a thread makes it: the kernel had no memory for it, or a fault holds it up."""
         self._thread = thread
         self._log = log
         self._sync = sync
@@ -177,7 +233,8 @@ class KernelPersister:
             if descriptor is None:
                 self._thread.begin(number, records)
                 return
-            self._sync.begin(descriptor)
+            self._descriptor = descriptor
+            self._begin_sync()
         except Exception as problem:
             failure = _as_failure(problem)
             self._log.note_failed(failure)
@@ -185,16 +242,35 @@ class KernelPersister:
             return
         self._number, self._records, self._began = number, records, began
 
-    def sync_ended(self) -> None:
-        """The kernel has rung: report how it ended."""
-        if not self._sync.is_busy:  # rung for nothing: silence it, or it rings for ever
-            with suppress(BlockingIOError):
-                os.eventfd_read(self._sync.eventfd)
+    def _begin_sync(self) -> None:
+        if self._faults is not None and self._faults.are_set():
+            self._by_thread = _ThreadSync(self._descriptor, self._sync.eventfd, self._faults)
             return
         try:
-            problem = self._sync.end()
-        except OSError as trouble:  # of the call, not of the disk: how the sync ended is not known
-            problem = trouble
+            self._sync.begin(self._descriptor)
+        except OSError as problem:
+            if problem.errno not in PASSING:
+                raise
+            self._by_thread = _ThreadSync(self._descriptor, self._sync.eventfd, None)
+
+    def sync_ended(self) -> None:
+        """The eventfd is readable: report how the sync ended."""
+        by_thread = self._by_thread
+        if not self._sync.is_busy:
+            with suppress(BlockingIOError):  # or it stays readable
+                os.eventfd_read(self._sync.eventfd)
+            if by_thread is None or not by_thread.is_over:
+                return
+            problem, self._by_thread = by_thread.problem, None
+        else:
+            try:
+                problem = self._sync.end()
+            except OSError as trouble:  # of the call, not of the disk: how the sync ended is not known
+                problem = trouble
+            else:
+                if problem is not None and problem.errno in PASSING:
+                    self._by_thread = _ThreadSync(self._descriptor, self._sync.eventfd, None)
+                    return
         self._fsync.observe(time.perf_counter() - self._began)
         records, self._records = self._records, ()
         if self._fenced:
@@ -215,6 +291,8 @@ class KernelPersister:
         self.fence()
         with trio.CancelScope(shield=True):
             try:
+                if self._by_thread is not None:
+                    await trio.to_thread.run_sync(self._by_thread.join)
                 if self._sync.is_busy:
                     await trio.to_thread.run_sync(self._sync.end)
                 self._sync.close()
@@ -222,7 +300,9 @@ class KernelPersister:
                 await self._thread.aclose()
 
 
-def with_kernel_syncs(thread: Persister, log: SplitLog, arrivals: Arrivals, on_done: OnDone, fsync: Histogram) -> Persister:
+def with_kernel_syncs(
+    thread: Persister, log: SplitLog, arrivals: Arrivals, on_done: OnDone, fsync: Histogram, faults: SyncFaults | None = None
+) -> Persister:
     """Return a KernelPersister where the system, and who waits for the sync's end, can do it; else `thread`.
 
     It calls `on_done` in trio's thread, in what is watched by `arrivals` or within `begin`.
@@ -231,7 +311,7 @@ def with_kernel_syncs(thread: Persister, log: SplitLog, arrivals: Arrivals, on_d
         sync = make_kernel_sync()
     except OSError:
         return thread
-    persister = KernelPersister(thread, log, sync, on_done, fsync)
+    persister = KernelPersister(thread, log, sync, on_done, fsync, faults)
     if arrivals.watch(sync.eventfd, persister.sync_ended):
         return persister
     sync.close()

@@ -112,7 +112,9 @@ class Node:
             timed = TimedLog(folder.write, self._figures.fsync)
             thread = self._disk_work.persister(timed, driver.write_done, f"node {settings.node_id} disk")
             fsync = self._figures.fsync
-            persister = self._persister = with_kernel_syncs(thread, folder, self._arrivals, driver.write_ended, fsync)
+            persister = self._persister = with_kernel_syncs(
+                thread, folder, self._arrivals, driver.write_ended, fsync, getattr(self._disk, "sync_faults", None)
+            )
             driver.persister = persister
             identity = self._identity(folder)
             self._acceptor = Acceptor(

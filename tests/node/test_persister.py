@@ -208,6 +208,66 @@ async def test_a_sync_that_fails_is_told_and_nothing_is_written_after_it(
         assert each.done[1] == (2, "the log failed before: no")
 
 
+class RefusingSync(FailingSync):
+    """A kernel without memory for a sync: it says so at once, or when the sync should have ended."""
+
+    def begin(self, descriptor: int) -> None:
+        """Refuse, or begin."""
+        if self._at == "begin":
+            raise OSError(errno.EAGAIN, "no")
+        super().begin(descriptor)
+
+    def end(self) -> OSError | None:
+        """Say that it was not done."""
+        super().end()
+        return OSError(errno.ECANCELED, "no")
+
+
+@pytest.mark.parametrize("at", ["begin", "end"])
+async def test_where_the_kernel_has_no_memory_for_a_sync_a_thread_makes_it(
+    tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EAGAIN, ENOMEM, ECANCELED: nothing was begun, so nothing is lost, and the node goes on."""
+    monkeypatch.setattr("bargetrio.node.persister.make_kernel_sync", lambda: RefusingSync(at))
+    async with bench(tmp_path / "node", "kernel") as each:
+        for number in (1, 2, 3):
+            assert each.begin(1) == number
+            await each.until(lambda number=number: each.done[-1:] == [(number, "")])  # type: ignore[misc]
+        assert each.threads == 0
+    assert entries_on_disk(tmp_path / "node") == 3
+
+
+class Faults:
+    """A delay that the test ends, and then perhaps an error."""
+
+    def __init__(self, problem: OSError | None) -> None:
+        self.heals = threading.Event()
+        self._problem = problem
+
+    def are_set(self) -> bool:
+        return True
+
+    def suffer(self) -> None:
+        self.heals.wait(10)
+        if self._problem is not None:
+            raise self._problem
+
+
+@pytest.mark.parametrize("problem", [None, OSError(errno.EIO, "no")], ids=str)
+async def test_faults_hold_up_the_syncs_of_what_the_loop_wrote(tmp_path: Path, problem: OSError | None) -> None:
+    """They act on the product's own way: written in the loop, synced beside it, reported when that has ended."""
+    async with bench(tmp_path / "node", "kernel") as each:
+        assert isinstance(each.persister, KernelPersister)
+        faults = each.persister._faults = Faults(problem)
+        each.begin(1)
+        with trio.move_on_after(0.05):
+            await each.until(lambda: each.done)
+        assert (each.done, each.threads) == ([], 0)
+        faults.heals.set()
+        await each.until(lambda: each.done)
+        assert [number for number, why in each.done if why.endswith("no") == (problem is not None)] == [1]
+
+
 async def test_who_cannot_watch_gets_the_thread(tmp_path: Path) -> None:
     """Tasks that read connections hear no eventfd."""
     folder = open_folder(RealDisk(tmp_path / "node"), "test", 0, lambda: "store")
