@@ -24,6 +24,10 @@ class ConfigurationError(Exception):
     """The text says everything that is wrong, ready to be printed."""
 
 
+class CannotRunHere(ConfigurationError):
+    """The file is right, and this machine or this user can't run it."""
+
+
 class Timing(Struct, frozen=True, kw_only=True):
     """All in milliseconds, as in the file."""
 
@@ -79,12 +83,12 @@ class Configuration(Struct, frozen=True, kw_only=True):
         return api
 
     def check_runnable(self, node_ids: list[int] | None) -> None:
-        """Raise ConfigurationError unless a daemon on this machine, of this user, can run these nodes (all, if None)."""
+        """Raise ConfigurationError unless these nodes (all, if None) can be one daemon's, CannotRunHere unless ours."""
         if node_ids is not None:
             self._check_chosen(node_ids)
         problems = [*self._folder_problems(node_ids), *self._binding_problems(node_ids)]
         if problems:
-            raise ConfigurationError("\n".join(f"{self.path}: {problem}" for problem in problems))
+            raise CannotRunHere("\n".join(f"{self.path}: {problem}" for problem in problems))
 
     def _folder_problems(self, node_ids: list[int] | None) -> list[str]:
         """Return why the nodes' folders can't be used."""

@@ -18,12 +18,14 @@ from bargetrio.files import UserPath
 @click.option("--events", "events_file", type=UserPath(), help="Record every event in this file, as JSON lines.")
 def serve(config_path: str, node_ids: tuple[int, ...], debug: bool, events_file: str | None) -> None:
     """Run the nodes of the configuration, with page and REST, until Ctrl-C or SIGTERM."""
-    from bargetrio.config import ConfigurationError
+    from bargetrio.config import CannotRunHere, ConfigurationError
 
     configuration = load_configuration(config_path)
     chosen = list(node_ids) or None
     try:
         configuration.check_runnable(chosen)
+    except CannotRunHere as problem:
+        fail(f"can't start:\n{problem}", 1)
     except ConfigurationError as problem:
         fail(str(problem), 2)
     from bargetrio.daemon import CannotStart
