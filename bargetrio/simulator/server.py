@@ -567,7 +567,7 @@ class Server:
             self._watcher.gave_up(self, "a write for lack of room")
         self._watcher.outcomes.refused(self.node_id, _ours(effect.ticket))
         self.writes_open -= 1
-        if effect.reason == "overloaded":
+        if effect.reason == "overloaded" and not core.lacks_room:
             self._watcher.overloaded(self)
         _ours(effect.ticket).refused(effect.leader)
 
