@@ -66,7 +66,7 @@ def test_twenty_thousand_gets_that_nobody_reads_cost_little(tmp_path: Path) -> N
                 most = max(most, _memory(daemon))
                 time.sleep(0.05)
             assert most - before < 100 * MIB * (1 if read == "linearizable" else 2), f"{(most - before) // MIB} MiB"
-            assert slowest < 3
+            assert slowest < 5  # a request's time-out
             for sock in greedy:
                 sock.close()
         assert daemon.leader() == leader
