@@ -1,5 +1,7 @@
 """Planted bugs about what is counted, listed, and given back."""
 
+from typing import Any
+
 from bargetrio.kv.store import Store
 from bargetrio.protocol.requests import Item
 from bargetrio.raft import snapshots
@@ -66,7 +68,7 @@ def folders_not_synced(patches: Patches) -> None:
 def list_begins_with_the_last_key(patches: Patches) -> None:
     old = Store.items
 
-    def items(self: Store, prefix: str, after: str, limit: int, *, keys_only: bool = False) -> tuple[list[Item], str | None]:
-        return old(self, prefix, "" if after == prefix else after, limit, keys_only=keys_only)
+    def items(self: Store, prefix: str, after: str, limit: int, **options: Any) -> tuple[list[Item], str | None]:
+        return old(self, prefix, "" if after == prefix else after, limit, **options)
 
     patches.set(Store, "items", items)
