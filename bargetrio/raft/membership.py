@@ -58,7 +58,7 @@ def begin(core: "Core", remembered: Remembered, now: float) -> None:
         core.emit(ReplaceStore())
     elif standing.admitted > core.commit_index:
         # The entry that admitted us is committed: else a cluster of which all that knew it have gone could not go on.
-        core.commit_index = standing.admitted
+        core.advance_commit_to(standing.admitted)
     refresh(core)
     _maybe_be_born(core, now)
 

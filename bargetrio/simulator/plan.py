@@ -96,7 +96,7 @@ INSTEAD: Final[tuple[tuple[Kind, ...], ...]] = (
 
 STACK_KINDS: Final = (
     *("loss", "delay", "one_way_cuts", "partitions", "broken_connections", "crashes", "kills", "disks", "restart_all", "pauses"),
-    "narrow_links",
+    *("narrow_links", "lost_disks", "lying_disks"),
 )
 """The kinds of ring 2; a connection keeps its order, so nothing is repeated or overtaken inside one."""
 

@@ -122,6 +122,9 @@ def test_after_a_restart_it_knows_the_entry_that_admitted_it_to_be_committed() -
         configurations=(readmission(3, 0),),
     )
     assert (node.core.may_vote, node.core.commit_index) == (True, 3)
+    node.perform()
+    told = [fact.index for fact in node.told("commit_advanced")]  # type: ignore[union-attr]
+    assert told == [3], "what is applied was told to be committed"
     node.tick(0.61)
     node.step(VoteRequest(term=9, candidate_id=1, last_log_index=9, last_log_term=8)).sync()
     assert VoteReply(term=9, voter_id=0, granted=True, commit_index=3) in node.replies()

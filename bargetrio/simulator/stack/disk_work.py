@@ -8,7 +8,7 @@ from typing import TypeVar
 import trio
 
 from bargetrio.node.persister import Log, OnDone, Persister
-from bargetrio.raft.records import Record
+from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.simulator.disk import SimulatedDisk
 
 T = TypeVar("T")
@@ -65,6 +65,7 @@ class VirtualPersister:
             self._disk.unplugged_at = self._disk.calls + self._random.choice((1, 2, 2, 2, 3, 4))
             with suppress(OSError):
                 self._log.write(self._in_flight)
+            self._settle(self._in_flight)
         self._disk.unplugged_at = self._disk.calls
 
     async def aclose(self) -> None:
@@ -82,5 +83,11 @@ class VirtualPersister:
             self._log.write(records)
         except OSError as problem:
             failure = problem
+        self._settle(records)
         self._in_flight = None
         self._on_done(number, failure)
+
+    def _settle(self, records: Sequence[Record]) -> None:
+        """A disk that lies lies about entries only, as in ring 1."""
+        if self._disk.lies and any(isinstance(record, (HardState, Install)) for record in records):
+            self._disk.settle()

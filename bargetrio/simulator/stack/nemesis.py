@@ -26,10 +26,12 @@ class StackFailure(Exception):
 
 
 class Nemesis:
-    """Each fault ends by itself, or with the healing."""
+    """Each fault ends by itself, or with the healing; whose disk was lost is taken in again by `readmit`."""
 
     def __init__(self, stack: "Stack") -> None:
         self._stack = stack
+        self._needing: set[int] = set()
+        """Whose disk is another one, and who does not vote yet."""
 
     async def make_faults(self, app: App, end: float) -> None:
         random = self._stack.random("faults")
@@ -41,17 +43,21 @@ class Nemesis:
             "pauses": self._pause,
             "broken_connections": self._break_connections,
             "narrow_links": self._narrow,
+            "lost_disks": self._lose_disk,
+            "lying_disks": self._lie,
         }
         links = [kind for kind in self._stack.kinds if kind in ("loss", "delay", "one_way_cuts", "partitions")]
         others = [kind for kind in self._stack.kinds if kind in happen]
-        while trio.current_time() < end and (links or others):
-            await trio.sleep(random.uniform(0.05, 0.6))
-            kind = random.choice([*links, *others])
-            self._stack.made[kind] += 1
-            if kind in links:
-                await self._stack.supervisor.set_faults(self._link_faults(random, kind))
-            else:
-                await happen[kind](random, app)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._take_in_until, app, end)
+            while trio.current_time() < end and (links or others):
+                await trio.sleep(random.uniform(0.05, 0.6))
+                kind = random.choice([*links, *others])
+                self._stack.made[kind] += 1
+                if kind in links:
+                    await self._stack.supervisor.set_faults(self._link_faults(random, kind))
+                else:
+                    await happen[kind](random, app)
         await self._stack.supervisor.set_faults(Faults())
 
     def _link_faults(self, random: Random, kind: str) -> Faults:
@@ -70,6 +76,61 @@ class Nemesis:
         if kind == "delay":
             return Faults(links=[LinkFault(source=a, target=b, delay_ms=random.uniform(1, 300)) for a, b in chosen])
         return Faults(links=[LinkFault(source=a, target=b, cut=True) for a, b in chosen[: max(1, len(links) // 3)]])
+
+    # -- disks that are lost ---------------------------------------------------------------------------------------------
+
+    def _can_spare(self, node_id: int) -> bool:
+        """Whether the others can do without this node's disk: all run and vote, and are a majority with it left out."""
+        others = [view for view in self._stack.supervisor.local_views() if view.id != node_id]
+        are_in_order = not self._needing - {node_id} and all(view.state == "running" and view.may_vote for view in others)
+        return are_in_order and len(others) > (len(others) + 1) // 2
+
+    async def _lose_disk(self, random: Random, app: App) -> None:
+        """A disk is lost, the leader's as often as not, and an empty one is in its place."""
+        leader = self._stack.supervisor.leader_hint()
+        node_id = random.choice(list(self._stack.addresses)) if leader is None or random.random() < 0.5 else leader
+        if not self._can_spare(node_id):
+            return
+        await self._end(node_id, power=True)
+        self._stack.disks[node_id].lose()
+        self._needing.add(node_id)
+        self._stack.made["disk lost"] += 1
+        await trio.sleep(random.uniform(0.0, 0.5))
+        await self.revive(node_id)
+
+    async def _lie(self, random: Random, app: App) -> None:
+        """A power failure takes entries that a disk said to have synced; all others hold them, so nothing may be lost."""
+        node_id = random.choice(list(self._stack.addresses))
+        disk = self._stack.disks[node_id]
+        disk.lie(random.randint(1, 4))
+        await trio.sleep(random.uniform(0.05, 0.5))
+        views = {view.id: view for view in self._stack.supervisor.local_views()}
+        last = views.pop(node_id).last_log_index or 0
+        if self._can_spare(node_id) and all((view.last_log_index or 0) >= last for view in views.values()):
+            await self._end(node_id, power=True)
+            self._stack.made["tail lost"] += 1
+            await trio.sleep(random.uniform(0.0, 0.3))
+            await self.revive(node_id)
+        disk.lies = 0
+
+    async def _take_in_until(self, app: App, end: float) -> None:
+        while trio.current_time() < end:
+            await trio.sleep(0.3)
+            await self.take_in(app)
+
+    async def take_in(self, app: App) -> None:
+        """Ask for each node with another disk that it be taken in, once; docs/operations.md says to ask again."""
+        for node_id in sorted(self._needing):
+            view = self._stack.supervisor.local_views()[node_id]
+            if view.state == "running" and view.may_vote:
+                self._needing.discard(node_id)
+                self._stack.made["taken in"] += 1
+                continue
+            answer = await ask(app, "POST", f"/nodes/{node_id}/readmit")
+            if answer.status not in (200, 400, 503, 504):
+                raise StackFailure("readmit", f"readmit answers {answer.status}: {answer.body!r}")
+
+    # -- processes -------------------------------------------------------------------------------------------------------
 
     async def _end(self, node_id: int, *, power: bool, app: App | None = None) -> None:
         """Crash a node: its disk takes nothing more from the moment of the kill, and forgets with the power."""

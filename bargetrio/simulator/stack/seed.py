@@ -219,12 +219,12 @@ class Stack:
             for client in clients:
                 working.start_soon(client.run, end + 1)
             working.start_soon(nemesis.make_faults, app, end)
-        await self._come_to_rest(clients[0], nemesis)
+        await self._come_to_rest(clients[0], nemesis, app)
         await trio.sleep(QUIET_S)
         check_quiet(self, list(links.values()))
         reader.judge()
 
-    async def _come_to_rest(self, client: Client, nemesis: Nemesis) -> None:
+    async def _come_to_rest(self, client: Client, nemesis: Nemesis, app: App) -> None:
         """Everybody back, a new write, the same everywhere, a last read of every key."""
         for node_id in self.addresses:
             self.disks[node_id].fail_at.clear()
@@ -234,6 +234,7 @@ class Stack:
         end = trio.current_time() + HEAL_S
         written = None
         while trio.current_time() < end:
+            await nemesis.take_in(app)
             if written is None or written.effect != "applied":
                 written = await client.ask(KEYS[0], 0.5)
             elif self._is_whole():
@@ -243,7 +244,7 @@ class Stack:
                 return
             await trio.sleep(0.05)
         views = [
-            (view.id, view.state, view.role, view.term, view.last_log_index, view.last_applied)
+            (view.id, view.state, view.role, view.term, view.last_log_index, view.last_applied, view.may_vote)
             for view in self.supervisor.local_views()
         ]
         raise StackFailure("it heals", f"not whole within {HEAL_S:.0f} s: {views}")
@@ -251,7 +252,9 @@ class Stack:
     def _is_whole(self) -> bool:
         views = self.supervisor.local_views()
         applied = {view.last_applied for view in views}
-        return all(view.state == "running" for view in views) and applied == {max(view.last_log_index or 0 for view in views)}
+        return all(view.state == "running" and view.may_vote for view in views) and applied == {
+            max(view.last_log_index or 0 for view in views)
+        }
 
     def _judge(self) -> None:
         self.ledger.judge(self.recorder.commands, self.recorder.outcomes)
