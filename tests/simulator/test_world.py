@@ -7,7 +7,6 @@ import pytest
 from bargetrio.raft.messages import SnapshotMeta
 from bargetrio.raft.records import LogStart
 from bargetrio.simulator import seed
-from bargetrio.simulator.breaks import broken
 from bargetrio.simulator.memory import Broken
 from bargetrio.simulator.seed import Seed
 from bargetrio.simulator.world import World
@@ -55,8 +54,12 @@ def test_a_run_ends_after_so_many_steps() -> None:
 def test_a_seed_leaves_the_collector_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that breaks a rule, and one that fails in an unknown way."""
     assert gc.isenabled()
-    with broken("figure_8"):
-        assert seed.run(0, 3).failure is not None
+
+    def breaks_a_rule(self: Seed) -> None:
+        raise Broken("a rule", "it is broken")
+
+    monkeypatch.setattr(Seed, "run", breaks_a_rule)
+    assert seed.run(0, 3).failure is not None
     assert gc.isenabled()
     monkeypatch.setattr(Seed, "run", lambda self: 1 / 0)
     with pytest.raises(ZeroDivisionError):
