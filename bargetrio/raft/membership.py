@@ -379,7 +379,7 @@ def suspect(core: "Core", leader: Leader, peer: NodeId, progress: Progress, hint
 
 def _demote(core: "Core", peer: NodeId, progress: Progress, cause: Literal["differs", "lost"]) -> None:
     progress.demotion = cause
-    progress.transfer = None
+    progress.state, progress.transfer = "probe", None
     progress.forget_in_flight()
     refresh(core)
     tell_demotion(core, peer, progress)
