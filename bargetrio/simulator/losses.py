@@ -285,6 +285,8 @@ class Losses:
             server.node_ids = right
             self._tell(f"node {server.node_id} has the right list of nodes again")
             self._revive(server)
+            if "the configuration names nodes" in server.refusal:
+                self._operator.empty(server, "it was new when the list was wrong")
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 

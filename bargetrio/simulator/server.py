@@ -64,7 +64,7 @@ class Server:
         *("_doom", "_ended", "_first_turns", "_in_flight", "_is_spared", "_judged", "_led", "_log", "_messages", "_offset"),
         *("_policy", "_post", "_random", "_rare", "_rate", "_requests", "_segment_bytes", "_snapshots", "_steps_done"),
         *("_stores_made", "_timer_at", "_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives"),
-        *("first_start", "images"),
+        *("first_start", "images", "refusal"),
         *("node_id", "node_ids", "paused_until", "piece_s", "reads_open", "save_s", "store", "was_damaged", "writes_open"),
         *("_has_unsent", "_pipeline", "chunk_bytes", "disk_hangs_until", "readable"),
     )
@@ -87,6 +87,8 @@ class Server:
         self.is_lost = False
         self.first_start = plan.first_starts[node_id]
         """Before that moment this server has never been there."""
+        self.refusal = ""
+        """Why the folder could not be opened."""
         self.images: list[Image] = []
         """Copies of its folder that somebody keeps."""
         self.paused_until = 0.0
@@ -185,8 +187,10 @@ class Server:
         except (DamagedLog, DamagedSnapshot) as problem:
             self.was_damaged = str(problem)
             raise
-        except StorageError:
+        except StorageError as problem:
+            self.refusal = str(problem)
             return False
+        self.refusal = ""
         self.lives += 1
         self._log = log
         self.store = store
