@@ -137,7 +137,9 @@ class Invariants:
         memory, newest = self._memory[node_id], max(self.configurations, default=0)
         stores = self.configurations[newest].stores if newest else self._births.get(self.identity, {})
         standing = memory.standing
-        if standing is None or not standing.identity or stores.get(node_id) != memory.store:
+        if standing is None or not standing.identity or standing.identity != self.identity:
+            return False
+        if stores.get(node_id) != memory.store:
             return False
         if (node_id, memory.store) not in self.stores.touched:
             return True

@@ -233,7 +233,7 @@ def _first_starts(random: Random, nodes: int, kinds: tuple[Kind, ...]) -> tuple[
     late = random.sample(range(nodes), min(several, minority) if must_not_wait else several)
     asked_after = random.uniform(0.5, 4)
     if must_not_wait and random.random() < 0.5:  # somebody comes just when the operator gives up waiting
-        moments[late[0]] = asked_after + random.uniform(-0.05, 0.15)
+        moments[late[0]] = asked_after + random.uniform(-0.006, 0.002)
     if "late_start" not in kinds:
         return (0.0,) * nodes, None
     return tuple(moments[node] if node in late else 0.0 for node in range(nodes)), asked_after if must_not_wait else None
