@@ -68,6 +68,7 @@ class NarrowEnd:
         away = self._random.choice(self._followers) if self._can_stop_one else None
         if away is not None:
             away.crash(power=False)
+            away.is_lost = True  # a fault of before, which planned its return, does not bring it back
         self._write_values()
         if away is not None:
             self._send_snapshot(away)
@@ -109,6 +110,7 @@ class NarrowEnd:
             if seed.world.now > until:
                 raise Broken("narrow links", f"no snapshot up to entry {index} was taken within {REST_S:.0f} s")
         ideal = self._ideal_s(core.snapshot.size)
+        away.is_lost = False
         seed.nemesis.revive(away)
         began = seed.world.now
         next_write = began
