@@ -372,8 +372,8 @@ class Core:
 
     @property
     def next_deadline(self) -> float:
-        """When `tick` must be called at the latest; -inf while there is more to apply."""
-        if self.last_applied < self.commit_index and self.has_more_to_apply:
+        """When `tick` must be called at the latest; -inf while there is more to apply, or to give back of a log that is gone."""
+        if (self.last_applied < self.commit_index and self.has_more_to_apply) or self.log.forgotten:
             return float("-inf")
         role = self.role
         deadline = role.heartbeat_deadline if type(role) is Leader else role.election_deadline
