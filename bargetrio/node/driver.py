@@ -213,7 +213,10 @@ class Driver:
         self._take_requests(now)
         if self._with_room:
             self._resume_reads()
+        configuration = core.configuration
         core.tick(now)
+        if core.configuration is not configuration:
+            self._messages.clear()  # as above
         self._let_others_go_first(now)
         self._perform()
         self._figures.see_leader(core.leader_id, core.current_term)

@@ -21,7 +21,7 @@ from bargetrio.raft import replication
 from bargetrio.raft.effects import ReplaceStore, WriteStanding
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import LogsDiffer, MemberChanged, MembersChanged, TailLost
-from bargetrio.raft.messages import Demotion, Entry, Introduction, LogDiffers
+from bargetrio.raft.messages import AppendReply, Demotion, Entry, Introduction, LogDiffers
 from bargetrio.raft.records import Remembered
 from bargetrio.raft.roles import Follower, Leader, Progress
 from bargetrio.raft.standing import (
@@ -54,8 +54,7 @@ def begin(core: "Core", remembered: Remembered, now: float) -> None:
     known = core.configurations[0].index if core.configurations else 0
     core.configurations += [configuration for configuration in remembered.configurations if configuration.index > known]
     if standing.admitted > core.log.last_index:
-        core.is_demoted = True
-        core.emit(ReplaceStore())
+        _replace_store(core)
     elif standing.admitted > core.commit_index:
         # The entry that admitted us is committed: else a cluster of which all that knew it have gone could not go on.
         core.advance_commit_to(standing.admitted)
@@ -74,7 +73,8 @@ def refresh(core: "Core") -> None:
     elif standing.identity:
         core.may_vote = configuration is None or configuration.stores.get(core.node_id) == standing.store
     else:
-        core.may_vote = standing.origin == EARLIER
+        # Where the log has a configuration, that says who votes: an earlier folder may have been absent at the birth.
+        core.may_vote = standing.origin == EARLIER and configuration is None
     core.is_settled = core.may_vote and standing.identity != "" and core.uncounted is None
     if isinstance(core.role, Leader):
         for peer, progress in core.role.progress.items():
@@ -189,6 +189,11 @@ def _write(core: "Core", standing: Standing) -> None:
     core.emit(WriteStanding(standing))
 
 
+def _replace_store(core: "Core") -> None:
+    core.is_demoted = core.is_writing_standing = True
+    core.emit(ReplaceStore())
+
+
 # -- birth ---------------------------------------------------------------------------------------------------------------
 
 
@@ -216,7 +221,9 @@ def bootstrap(core: "Core", now: float) -> str:
     """
     if core.standing.identity:
         return f"node {core.node_id} belongs to a cluster already: absent members are taken in by bargetrio readmit"
-    if core.standing.origin == REPLACED:
+    if core.configuration is not None:
+        return f"node {core.node_id}'s log is one of a cluster that is born: bargetrio readmit {core.node_id} takes it in"
+    if core.standing.origin == REPLACED or core.is_demoted:
         return f"node {core.node_id}'s disk lost what it had promised: bargetrio readmit {core.node_id} takes it in"
     seen = {**core.met, **core.seen}
     for peer, (standing, at) in sorted(seen.items()):
@@ -251,7 +258,7 @@ def _maybe_be_born(core: "Core", now: float) -> None:
         if standing.birth.get(core.node_id) == own.store and tuple(sorted(standing.birth)) == core.members:
             _write(core, structs.replace(own, identity=standing.identity, birth=standing.birth))
             return
-    if born or core.node_id != core.members[0]:
+    if born or core.configuration is not None or core.node_id != core.members[0]:
         return
     here = _met_unborn(core, now)
     if len(here) == len(core.members):
@@ -359,19 +366,25 @@ def learn_commit(core: "Core") -> None:
 # -- disks that lost, logs that differ -----------------------------------------------------------------------------------
 
 
-def suspect(core: "Core", leader: Leader, peer: NodeId, progress: Progress, hint_index: Index, round: int) -> bool:
-    """Judge a refusal whose hint lies before `match_index`; return whether there is something to wait for.
+def suspect(core: "Core", leader: Leader, progress: Progress, message: AppendReply) -> bool:
+    """Judge a refusal by who does not hold the log up to `match_index`; return whether there is something to wait for.
 
     It may be an old one, from before the follower had the entries. So it is asked again, in a round of its own (BUG-44's way): a
-    follower that refuses then, too, has lost what it acknowledged.
+    follower that refuses then, too, has lost what it acknowledged, unless it has acknowledged more meanwhile.
     """
-    if hint_index >= progress.match_index:
+    if progress.demotion:
+        return True
+    log, match_index, peer = core.log, progress.match_index, message.follower_id
+    is_short = message.hint_index < match_index
+    # Terms never fall along a log: its entry at `match_index` is of no higher term than the hint's (an old copy of the folder).
+    is_another = match_index >= log.start_index and message.hint_term < log.term(match_index)
+    if not is_short and not is_another:
         return False
     if progress.suspect_round == 0:
         leader.round += 1
         progress.suspect_round = leader.round
         replication.send_empty(core, leader, peer, progress)
-    elif round >= progress.suspect_round:
+    elif message.round >= progress.suspect_round:
         core.announce(TailLost(peer=peer, term=core.current_term, index=progress.match_index))
         _demote(core, peer, progress, "lost")
     return True
@@ -397,8 +410,15 @@ def tell_demotion(core: "Core", peer: NodeId, progress: Progress) -> None:
         index = progress.match_index
     configuration = core.configuration
     store = "" if configuration is None else configuration.stores[peer]
-    cause = progress.demotion
-    core.send(peer, Demotion(term=core.current_term, leader_id=core.node_id, cause=cause, index=index, store=store))
+    demotion = Demotion(
+        term=core.current_term,
+        leader_id=core.node_id,
+        cause=progress.demotion,
+        index=index,
+        entry_term=core.log.term(index) if index >= core.log.start_index else 0,
+        store=store,
+    )
+    core.send(peer, demotion)
 
 
 def on_log_differs(core: "Core", message: LogDiffers, now: float) -> None:
@@ -437,10 +457,12 @@ def on_demotion(core: "Core", message: Demotion, now: float) -> None:
         return  # it is about the disk that this node had before
     if message.cause == "differs":
         raise ConsensusViolation(f"the log differs from the majority's at or before entry {message.index}")
-    if core.is_demoted or core.standing.origin == REPLACED or core.log.last_index >= message.index:
-        return  # told again, or an old one
+    log, index = core.log, message.index
+    if log.holds(index, message.entry_term) if message.entry_term else log.last_index >= index:
+        return  # an old one
+    if core.is_writing_standing or (core.standing.origin == REPLACED and not message.store):
+        return  # told again, or it will be
     assert isinstance(core.role, Follower)
-    core.is_demoted = True
+    _replace_store(core)
     refresh(core)
-    _announce(core, f"lost entries up to {message.index} that it had acknowledged: it counts as a node with a new disk")
-    core.emit(ReplaceStore())
+    _announce(core, f"lost entries up to {index} that it had acknowledged: it counts as a node with a new disk")

@@ -191,7 +191,8 @@ class Demotion(Struct, frozen=True, kw_only=True, tag_field="type", tag="demotio
     """A leader tells a follower that it is not counted any more, and why.
 
     differs: a majority holds the leader's log, the follower's is another up to `index`: it must stop. lost: it had acknowledged
-    entries up to `index` and does not hold them: its disk counts as replaced. `store` is the follower's that this is about: a
+    entries up to `index` and does not hold them: its disk counts as replaced. `entry_term` is the term of the leader's entry
+    there, 0 where its log begins after it. `store` is the follower's that this is about: a
     node that has got another one meanwhile is not meant.
     """
 
@@ -199,6 +200,7 @@ class Demotion(Struct, frozen=True, kw_only=True, tag_field="type", tag="demotio
     leader_id: NodeId
     cause: Literal["differs", "lost"]
     index: Index
+    entry_term: Term = 0
     store: StoreId
 
 

@@ -170,9 +170,7 @@ def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
                 advance_commit(core, leader)
     else:
         leader.may_lack = True
-        if progress.match_index and membership.suspect(
-            core, leader, message.follower_id, progress, message.hint_index, message.round
-        ):
+        if progress.match_index and membership.suspect(core, leader, progress, message):
             return
         _on_refusal(core, progress, message)
 
@@ -211,6 +209,7 @@ def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
         progress.suspect_round = 0
     if message.match_index > progress.match_index:  # it only rises (BUG-18)
         progress.match_index = message.match_index
+        progress.suspect_round = 0  # the round that was asked began when it had not said so: its answer may be older
     while progress.in_flight and progress.in_flight[0][0] <= progress.match_index:
         progress.in_flight_bytes -= progress.in_flight.popleft()[1]
     match progress.state:
@@ -230,6 +229,7 @@ def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
 def resume(core: "Core", progress: Progress, match_index: Index) -> None:
     """Go on with entries: the follower's disk holds all that ours holds up to `match_index`."""
     progress.match_index = max(progress.match_index, match_index)
+    progress.suspect_round = 0
     progress.state, progress.transfer = "replicate", None
     progress.forget_in_flight()
     progress.catch_up_window, progress.weighed_index = 1, 0

@@ -145,3 +145,39 @@ def test_hellos_compare_the_identity_and_the_store_never_a_list() -> None:
     assert why_refused(BORN, configuration, 1, structs.replace(later, admitted=8)) != "", "an old disk was put back"
     absent = Configuration(index=0, identity=BORN.identity, stores={**STORES, 1: ""})
     assert "was absent" in why_refused(BORN, absent, 1, UNBORN[1])
+
+
+def test_a_disk_of_an_earlier_version_that_was_absent_at_the_birth_is_readmitted() -> None:
+    """It votes when it is admitted, not before: it would lead although nobody counts it."""
+    earlier = {node_id: Standing(store=f"s{node_id}", origin=EARLIER) for node_id in range(3)}
+    table = Table(3, logs=dict.fromkeys(range(3), "1 1"), standings=earlier)
+    table.down = {2}
+    table.pass_time(1.5)
+    assert table.core(0).bootstrap(table.now) == ""
+    table.pass_time(0.5)
+    table.down = set()
+    table.pass_time(1.0)
+    (leader,) = table.leaders()
+    assert table.core(leader).readmit(2, table.now) == ""
+    table.pass_time(1.0)
+    standing = table.core(2).standing
+    assert standing.admitted > 0 and standing.identity == table.core(leader).standing.identity
+    assert table.core(2).may_vote
+
+
+def test_a_disk_of_an_earlier_version_does_not_lead_while_nobody_counts_it() -> None:
+    """The entry that takes it in is in its log, and not known to be committed."""
+    stores = {0: "s0", 1: "s1", 2: "s2"}
+    taken_in = Configuration(index=2, identity="born without it", stores=stores, readmitted=2)
+    node = Bench(2, log="1 1", term=1, standing=Standing(store="s2", origin=EARLIER), configurations=(taken_in,))
+    assert not node.core.may_vote
+    node.tick(2.0)
+    assert node.core.role.name == "follower"
+
+
+def test_bootstrap_is_refused_where_the_log_is_that_of_a_born_cluster() -> None:
+    """Its leader may be away for a moment: with another new disk this one would begin a second cluster."""
+    taken_in = Configuration(index=2, identity=BORN.identity, stores={**STORES, 1: "new"}, readmitted=1)
+    node = Bench(1, log="1 1", term=1, standing=Standing(store="new"), configurations=(taken_in,))
+    node.core.met[2] = (Standing(store="new, too"), 0.0)
+    assert "a cluster that is born" in node.core.bootstrap(node.now)

@@ -10,6 +10,7 @@ from bargetrio.raft.messages import (
     AppendRequest,
     Demotion,
     Entry,
+    Introduction,
     PreVoteReply,
     PreVoteRequest,
     VoteReply,
@@ -17,7 +18,7 @@ from bargetrio.raft.messages import (
 )
 from bargetrio.raft.roles import Leader, Progress
 from bargetrio.raft.snapshots import SnapshotPolicy
-from bargetrio.raft.standing import Configuration, Standing, encode_configuration, identity_of
+from bargetrio.raft.standing import EARLIER, REPLACED, Configuration, Standing, encode_configuration, identity_of
 from tests.raft.cores import Bench, acknowledge, append, candidate, follower, leader
 
 STORES = {0: "store-0", 1: "store-1", 2: "store-2"}
@@ -292,7 +293,8 @@ def test_a_follower_that_lost_what_it_acknowledged_is_named_and_not_counted() ->
     refuse(node, last, 2, round=1)
     assert [fact.peer for fact in node.told("tail_lost")] == [1]  # type: ignore[union-attr]
     assert not progress(node, 1).is_counted
-    assert Demotion(term=node.core.current_term, leader_id=0, cause="lost", index=last, store="store-1") in node.replies()
+    term = node.core.current_term
+    assert Demotion(term=term, leader_id=0, cause="lost", index=last, entry_term=term, store="store-1") in node.replies()
 
 
 def test_an_old_refusal_says_nothing() -> None:
@@ -336,3 +338,58 @@ def test_a_demotion_of_what_the_log_holds_is_an_old_one() -> None:
     node = follower(log="1 1 1 1", term=1)
     node.step(Demotion(term=1, leader_id=1, cause="lost", index=4, store="store-0"))
     assert node.core.may_vote and node.standings == []
+
+
+def test_a_refusal_that_an_acknowledgement_overtook_is_an_old_one() -> None:
+    """The round that asks again overtook an append: the follower refused, then took it and said so, and the refusal came last."""
+    node = leader(log="1 1 1")
+    last = node.core.log.last_index
+    node.core.propose("x", node.core.log.entry(1).command, node.now)
+    node.perform().sync()
+    refuse(node, last, 2)  # an old one begins the round
+    acknowledge(node, 1, last + 1)
+    refuse(node, last + 1, last, round=1)
+    assert node.told("tail_lost") == [] and progress(node, 1).is_counted
+    refuse(node, last + 1, last, round=2)
+    assert node.told("tail_lost") != [], "asked once more, it refuses"
+
+
+def test_an_old_copy_of_a_folder_with_other_entries_in_their_place_is_named_too() -> None:
+    """It is no shorter than what was acknowledged, and says that it might agree there: the terms differ."""
+    node = leader(log="1 1 1", term=3)
+    copy = follower(node_id=1, log="1 1 1 2 2 2", term=2)
+    for _ in range(4):
+        node.tick(0.05)
+        acknowledge(node, 2, node.core.log.last_index)
+        for to, message in node.take_sent():
+            if to == 1:
+                copy.step(message).sync()
+        for to, message in copy.take_sent():
+            if to == 0:
+                node.step(message)
+    assert [fact.peer for fact in node.told("tail_lost")] == [1]  # type: ignore[union-attr]
+    copy.write_standings()
+    assert copy.core.standing.replaces == "store-1" and not copy.core.may_vote
+
+
+def test_a_disk_that_loses_entries_before_it_votes_again_is_replaced_once_more() -> None:
+    """The entry that takes it in is committed, so its acknowledgements count."""
+    node = follower(log="1 1", term=1, standing=Standing(store="second", origin=REPLACED, replaces="store-0"))
+    node.step(Demotion(term=1, leader_id=1, cause="lost", index=4, entry_term=1, store="second"))
+    node.write_standings()
+    assert node.core.standing.replaces == "second"
+
+
+def test_what_is_being_written_to_the_folder_is_waited_for() -> None:
+    """Else the set of the birth would be written over the new store id, and the disk that lost entries would vote."""
+    earlier = Standing(store="store-1", origin=EARLIER, identity=IDENTITY, birth=STORES)
+    born = Introduction(term=1, node_id=1, standing=earlier, asks=False)
+    lost = Demotion(term=1, leader_id=1, cause="lost", index=4, entry_term=1, store="")
+    for messages in ((lost, born), (born, lost)):
+        node = follower(log="1 1", term=1, standing=Standing(store="store-0", origin=EARLIER))
+        for message in messages:
+            node.step(message)
+        assert len(node.standings) == 1
+        node.write_standings()
+        node.step(lost).write_standings()
+        assert node.core.standing.replaces == "store-0" and not node.core.may_vote

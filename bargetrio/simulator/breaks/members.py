@@ -10,6 +10,7 @@ from msgspec import structs
 from bargetrio.raft import membership, snapshots
 from bargetrio.raft.core import Core
 from bargetrio.raft.log import Log
+from bargetrio.raft.messages import AppendReply
 from bargetrio.raft.roles import Leader, Progress
 from bargetrio.raft.standing import EMPTY
 from bargetrio.simulator.breaks.registry import Patches, breaks
@@ -133,8 +134,8 @@ def digests_not_compared(patches: Patches) -> None:
 
 @breaks("a follower that lost what it acknowledged is told from one whose refusal is old", "docs/storage_format.md")
 def every_refusal_is_an_old_one(patches: Patches) -> None:
-    def suspect(core: Core, leader: Leader, peer: int, progress: Progress, hint_index: int, round: int) -> bool:
-        return hint_index < progress.match_index
+    def suspect(core: Core, leader: Leader, progress: Progress, message: AppendReply) -> bool:
+        return message.hint_index < progress.match_index
 
     patches.set(membership, "suspect", suspect)
 
