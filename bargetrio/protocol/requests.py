@@ -249,7 +249,9 @@ def check_request(request: Request) -> None:
 def _what_is_wrong(line: bytes, problem: Exception) -> Exception:
     if isinstance(problem, RecursionError):
         return MalformedLine("the JSON is nested too deep")
-    if isinstance(problem, UnicodeDecodeError):
+    try:
+        line.decode()  # msgspec raises UnicodeDecodeError for it, from 0.23 on DecodeError
+    except UnicodeDecodeError:
         return MalformedLine("the line is not UTF-8")
     if nested_too_deep(line):
         return MalformedLine("the JSON is nested too deep")

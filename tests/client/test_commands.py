@@ -150,7 +150,7 @@ def test_a_failing_disk_stops_its_node(daemon: Daemon) -> None:
     follower = min({0, 1, 2} - {daemon.leader()})
     place = Place(daemon, None)
     try:
-        assert "fails with ENOSPC" in place.run("fail-disk", str(follower), "ENOSPC")
+        assert "fails with EIO" in place.run("fail-disk", str(follower), "EIO")
         place.run("put", "full", "disk")
         daemon.wait_for(lambda: daemon.node(follower)["state"] == "crashed", "the node to stop")
         place.run("heal")

@@ -116,6 +116,8 @@ def test_a_running_cluster_shrugs(secret: bool, caplog: pytest.LogCaptureFixture
         stack = Stack(seed, 3, frozenset())
         async with trio.open_nursery() as nursery:
             await stack.start(nursery)
+            while stack.supervisor.known_leader() is None:
+                await trio.sleep(0.05)
             await stack.supervisor.execute(Put(id=0, key="kept", value="as it was"))
             before = stack.supervisor.known_leader()
             for _ in range(CONNECTIONS // 30):
