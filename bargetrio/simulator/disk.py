@@ -51,11 +51,12 @@ class SimulatedFile:
         self._disk = disk
         self._inode = inode
         self._life = disk.life
+        self._descriptor = disk.descriptor_for(self)
 
     @property
     def descriptor(self) -> int | None:
-        """There is none: the kernel knows nothing of this file."""
-        return None
+        """What `SimulatedDisk.sync_descriptor` takes; None where the disk gives none, and when the file is closed."""
+        return self._descriptor
 
     def write_at(self, offset: int, data: bytes) -> int:
         """Write, all or as much as an injected fault leaves."""
@@ -109,7 +110,10 @@ class SimulatedFile:
         inode.pending.clear()
 
     def close(self) -> None:
-        """Nothing happens."""
+        """Give the descriptor back; the next file that is opened may get the same."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            self._disk.closed(descriptor, self)
 
 
 class SimulatedDisk:
@@ -126,6 +130,10 @@ class SimulatedDisk:
         self.short_writes = False
         self.lies = 0
         """The next power failure takes up to so many of the log's last writes, though they were synced."""
+        self.gives_descriptors = False
+        """Whether files have descriptors, so that a log's writes and their syncs can be two steps (`write_unsynced`)."""
+        self._open: dict[int, SimulatedFile] = {}
+        """The open files by descriptor, as the system has them for one process."""
         self._random = random
         self._free = self._capacity = capacity
         self._names: dict[str, _Inode] = {}
@@ -194,6 +202,13 @@ class SimulatedDisk:
                 else:
                     del self._synced_names[name]
 
+    def sync_descriptor(self, descriptor: int) -> None:
+        """Sync the file that has this descriptor now, as the kernel does; raise OSError as its `sync` does, or if there is none."""
+        file = self._open.get(descriptor)
+        if file is None:
+            raise OSError(errno.EBADF, "no open file has this descriptor")
+        file.sync()
+
     def free_bytes(self) -> int:
         """Return what is left."""
         return self._free
@@ -213,6 +228,7 @@ class SimulatedDisk:
     def end_process(self) -> None:
         """The program ended, the machine did not: what was written can be read, and a later power failure may still lose it."""
         self.life += 1
+        self._open.clear()
         self.unplugged_at = None
         self._locked = False
 
@@ -249,6 +265,7 @@ class SimulatedDisk:
         """
         lied = False
         self.life += 1
+        self._open.clear()
         self.unplugged_at = None
         self._locked = False
         for inode in self._inodes():
@@ -321,6 +338,21 @@ class SimulatedDisk:
         """Set a file's content, as if it had always been so."""
         self._folders.add(path.rpartition("/")[0])
         self._names[path] = self._synced_names[path] = _Inode(bytearray(data), bytearray(data))
+
+    def descriptor_for(self, file: SimulatedFile) -> int | None:
+        """Return the lowest number that no open file has, if this disk gives descriptors."""
+        if not self.gives_descriptors:
+            return None
+        descriptor = 0
+        while descriptor in self._open:
+            descriptor += 1
+        self._open[descriptor] = file
+        return descriptor
+
+    def closed(self, descriptor: int, file: SimulatedFile) -> None:
+        """Take a descriptor back, unless it was an earlier process's."""
+        if self._open.get(descriptor) is file:
+            del self._open[descriptor]
 
     def call(self, life: int, offset: int = 0, wants: int = 0) -> int:
         """Count a call, fail it if that is planned, and say how many bytes of a write it takes: short ones end with a sector."""

@@ -62,6 +62,8 @@ GOALS: Final[dict[str, str]] = {
     "write_refused_overload": "a leader refuses a write because it has too much that is not committed",
     "leader_crash_uncommitted": "a leader crashes with uncommitted entries",
     "crash_in_a_write": "a server crashes while a write is in flight",
+    "crash_before_the_sync": "a server crashes between a write and its sync, where these are two steps",
+    "kernel_sync_failed": "a sync fails that is a step of its own",
     "write_half_done_kept": "after a crash the write in flight is found whole, though nobody was told",
     "write_in_flight_lost": "after a crash the write in flight is gone",
     "vote_lost": "a vote that was not synced is forgotten",
@@ -333,6 +335,8 @@ class Goals:
             self.hit("leader_crash_uncommitted")
         if writing:
             self.hit("crash_in_a_write")
+        if server.is_syncing:
+            self.hit("crash_before_the_sync")
         if server.is_saving:
             self.hit("crash_saving")
         if isinstance(core.role, Leader) and any(each.transfer is not None for each in core.role.progress.values()):

@@ -141,6 +141,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """When the operator has the cluster born without those that are late; None: it waits for all."""
     begun_with: tuple[Begun, ...]
     """What each node's folder begins with."""
+    kernel_synced: frozenset[int] = frozenset()
+    """The nodes that write a small batch at once and have it synced later, as the product does where the kernel syncs."""
     heal_at: float = 20.0
     clients_until: float = 24.0
     end_at: float = 30.0
@@ -211,6 +213,7 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
         first_starts=first_starts,
         bootstraps_at=bootstraps_at,
         begun_with=_begun_with(rare, nodes, kinds),
+        kernel_synced=frozenset(node_id for node_id in range(nodes) if rare.random() < 0.5),  # drawn last
     )
 
 

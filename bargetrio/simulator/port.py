@@ -71,6 +71,10 @@ class Watcher(Protocol):
         """A write has begun: from now on the disk may hold these records, whole or not at all."""
         ...
 
+    def sync_failed(self, server: "Server") -> None:
+        """The sync of a write failed that had been written before, in a step of its own."""
+        ...
+
     def recovered(self, server: "Server") -> None:
         """The server has read its log."""
         ...

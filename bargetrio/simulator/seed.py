@@ -174,6 +174,10 @@ class Referee:
                 self.goals.installs(drops_entries=self.invariants.holds_uncommitted(server))
         self.invariants.writing(server, records)
 
+    def sync_failed(self, server: Server) -> None:
+        """A sync that is a step of its own failed."""
+        self.goals.hit("kernel_sync_failed")
+
     def recovered(self, server: Server) -> None:
         """A server is back."""
         fate = self.invariants.recovered(server)

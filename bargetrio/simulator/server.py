@@ -5,7 +5,7 @@ can come at any moment, also in the middle of a write; a paused process answers 
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
 from typing import Any, Final
@@ -34,7 +34,7 @@ from bargetrio.raft.effects import (
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Command, Introduction, Message, NodeId, SnapshotMeta, sender
-from bargetrio.raft.records import HardState, Install
+from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing, why_refused
 from bargetrio.simulator.disk import Image, SimulatedDisk
@@ -66,7 +66,7 @@ class Server:
         *("_stores_made", "_timer_at", "_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives"),
         *("first_start", "images", "refusal"),
         *("node_id", "node_ids", "paused_until", "piece_s", "reads_open", "save_s", "store", "was_damaged", "writes_open"),
-        *("_has_unsent", "_pipeline", "chunk_bytes", "disk_hangs_until", "readable"),
+        *("_has_unsent", "_pipeline", "chunk_bytes", "disk_hangs_until", "readable", "_unsynced"),
     )
 
     def __init__(
@@ -81,6 +81,7 @@ class Server:
         self.node_id = node_id
         self.node_ids = tuple(range(plan.nodes))
         self.disk = SimulatedDisk(world.random(f"disk {node_id}"))
+        self.disk.gives_descriptors = node_id in plan.kernel_synced
         self.core: Core | None = None
         self.store = Store()
         self.lives = 0
@@ -121,6 +122,8 @@ class Server:
         self._ended: deque[tuple[Persist, OSError | None]] = deque()
         self._steps_done: deque[Callable[[Core, float], None]] = deque()
         self._in_flight: Persist | None = None
+        self._unsynced: int | None = None
+        """The file to be synced, when the write in flight is written and only its sync is missing."""
         self._wake_planned = False
         self._led = False
         self._is_spared = False
@@ -151,6 +154,11 @@ class Server:
     def was_superseded(self) -> bool:
         """Whether this life began with a snapshot newer than the log."""
         return self._log is not None and self._log.was_superseded
+
+    @property
+    def is_syncing(self) -> bool:
+        """Whether a write is written, and its sync, a step of its own, has not ended."""
+        return self._unsynced is not None
 
     @property
     def is_saving(self) -> bool:
@@ -298,7 +306,7 @@ class Server:
             self.disk.end_process()
         self.core = None
         self._log = None
-        self._in_flight = None
+        self._in_flight = self._unsynced = None
         self._snapshots = None
         self.paused_until = 0.0
         self.reads_open = self.writes_open = 0
@@ -307,6 +315,12 @@ class Server:
 
     def _break_off(self, log: OpenFolder, persist: Persist) -> None:
         """Let the write in flight get as far as chance has it: not begun, between two calls, or done and not yet told."""
+        if self._unsynced is not None:
+            if self._random.random() < 0.4:
+                with suppress(OSError):
+                    self.disk.sync_descriptor(self._unsynced)
+            self._settle(persist)
+            return
         installs = any(isinstance(record, Install) for record in persist.records)
         calls = self._random.randint(1, 18) if installs else self._random.choice((1, 2, 2, 2, 3, 4))
         self.disk.unplugged_at = self.disk.calls + calls
@@ -610,11 +624,35 @@ class Server:
         assert self._in_flight is None, "one write at a time"
         self._in_flight = persist
         self._watcher.writing(self, persist.records)
+        if self.disk.gives_descriptors and not self._write_unsynced(persist):
+            return
         seconds = self._random.uniform(*self.disk_s)
         self._world.after(seconds, self._end_write, self.lives, persist)
         if self._doom is not None:
             self._world.after(seconds * self._random.random(), self._meet_doom, self.lives, *self._doom)
             self._doom = None
+
+    def _write_unsynced(self, persist: Persist) -> bool:
+        """Write what needs no more than a line and a sync, as `node.persister.KernelPersister`; return False if it failed."""
+        assert self._log is not None
+        try:
+            self._unsynced = self._log.write_unsynced(persist.records)
+        except OSError as problem:
+            self._in_flight = None
+            self._ended.append((persist, problem))
+            self._wake()
+            return False
+        return True
+
+    def _sync(self, log: OpenFolder, descriptor: int, records: Sequence[Record]) -> None:
+        """End the sync of what was written before; raise OSError."""
+        try:
+            self.disk.sync_descriptor(descriptor)
+        except OSError as problem:
+            log.note_failed(problem)
+            self._watcher.sync_failed(self)
+            raise
+        log.note_synced(records)
 
     def _end_write(self, life: int, persist: Persist) -> None:
         if life != self.lives or self._log is None:
@@ -623,10 +661,14 @@ class Server:
         if self._world.now < until:  # the whole process stands still, its threads too, or the disk does
             self._world.at(min(until, self._world.now + 0.5), self._end_write, life, persist)  # it may heal before
             return
+        descriptor, self._unsynced = self._unsynced, None
         self._in_flight = None
         failure: OSError | None = None
         try:
-            self._log.write(persist.records)
+            if descriptor is None:
+                self._log.write(persist.records)
+            else:
+                self._sync(self._log, descriptor, persist.records)
         except OSError as problem:
             failure = problem
         else:
