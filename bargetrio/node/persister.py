@@ -82,6 +82,18 @@ class DiskWork(Protocol):
         """Return what writes `log`."""
         ...
 
+    def with_kernel_syncs(
+        self,
+        thread: Persister,
+        log: "SplitLog",
+        arrivals: Arrivals,
+        on_done: "OnDone",
+        fsync: Histogram,
+        faults: "SyncFaults | None" = None,
+    ) -> Persister:
+        """Return what writes small batches in the loop and large ones by `thread`; or `thread`, where that can't be done."""
+        ...
+
 
 class ThreadWork:
     """In threads, a few at a time: a disk that hangs keeps its own node's, and neither another node's nor the web's."""
@@ -96,6 +108,18 @@ class ThreadWork:
     def persister(self, log: Log, on_done: "OnDone", name: str) -> Persister:
         """Write in a thread of the node's own."""
         return ThreadPersister(log, on_done, name)
+
+    def with_kernel_syncs(
+        self,
+        thread: Persister,
+        log: "SplitLog",
+        arrivals: Arrivals,
+        on_done: "OnDone",
+        fsync: Histogram,
+        faults: "SyncFaults | None" = None,
+    ) -> Persister:
+        """Have the kernel sync, if it can."""
+        return with_kernel_syncs(thread, log, arrivals, on_done, fsync, faults)
 
 
 OnDone = Callable[[int, OSError | None], None]

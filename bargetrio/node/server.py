@@ -24,7 +24,7 @@ from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver
 from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog
 from bargetrio.node.peers import BadMessage, PeerSession
-from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork, with_kernel_syncs
+from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
 from bargetrio.node.places import ClientPlaces
 from bargetrio.node.port import UNCOMMITTED, BackupFile, Belief, NodeSettings, NodeStatus, PeerStatus, Sink
 from bargetrio.node.snapshots import Snapshots
@@ -112,7 +112,7 @@ class Node:
             timed = TimedLog(folder.write, self._figures.fsync)
             thread = self._disk_work.persister(timed, driver.write_done, f"node {settings.node_id} disk")
             fsync = self._figures.fsync
-            persister = self._persister = with_kernel_syncs(
+            persister = self._persister = self._disk_work.with_kernel_syncs(
                 thread, folder, self._arrivals, driver.write_ended, fsync, getattr(self._disk, "sync_faults", None)
             )
             driver.persister = persister

@@ -203,7 +203,7 @@ class SimulatedDisk:
                     del self._synced_names[name]
 
     def sync_descriptor(self, descriptor: int) -> None:
-        """Sync the file that has this descriptor now, as the kernel does; raise OSError as its `sync` does, or if there is none."""
+        """Sync the open file that has this descriptor now, as the kernel would; raise OSError as its `sync`, or EBADF."""
         file = self._open.get(descriptor)
         if file is None:
             raise OSError(errno.EBADF, "no open file has this descriptor")

@@ -95,6 +95,9 @@ class Stack:
         self.network = MemoryNetwork(self.random("network"))
         self.disks = {node_id: SimulatedDisk(self.random(f"disk {node_id}")) for node_id in range(nodes)}
         self.work = {node_id: VirtualWork(self.disks[node_id], self.random(f"work {node_id}")) for node_id in range(nodes)}
+        draw = self.random("kernel syncs")
+        for disk in self.disks.values():
+            disk.gives_descriptors = draw.random() < 0.5
         self.link_faults = LinkFaults(seed)
         self.turns = Turns()
         self._lives: Counter[int] = Counter()
