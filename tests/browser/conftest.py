@@ -1,6 +1,7 @@
 """One browser for all tests of this folder; a page of its own, with nothing left to complain about, for each."""
 
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
@@ -54,3 +55,18 @@ def heal(daemon: Daemon) -> None:
             daemon.revive_node(node["id"])
     daemon.leader()
     daemon.wait_for(daemon.caught_up, "all to catch up")
+
+
+def wait_until_all_is_drawn(page: Page, daemon: Daemon) -> None:
+    """Return once the live page has drawn the newest event that the daemon has; under load it draws once a second."""
+
+    def drawn() -> bool:
+        return page.locator("#moment").get_attribute("href") == "#id=" + quote(daemon.events()[-1]["id"])
+
+    daemon.wait_for(drawn, "the page to have drawn the newest event")
+
+
+def seek(page: Page, event_id: str) -> None:
+    """Lead the page to the moment of an event by its address; return once that is drawn, and what flew on the ring is gone."""
+    page.evaluate("id => { location.hash = '#id=' + id; }", event_id)
+    page.wait_for_function("id => document.querySelector('#table tr.current')?.dataset.id === id", arg=event_id)

@@ -13,7 +13,8 @@ from bargetrio.eventlog.jsonl import read_events
 from bargetrio.eventlog.render import Column, LogView, log_html
 from bargetrio.eventlog.sentences import sentence
 from bargetrio.simulator.commands import simulate
-from tests.browser.test_time_travel import COMPARE_STATES, seek, wait_for_change
+from tests.browser.conftest import seek
+from tests.browser.test_time_travel import COMPARE_STATES, wait_for_change
 from tests.stories.daemon import Daemon, running
 
 REJECTION = """() => {

@@ -8,6 +8,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.chrome import Complaints
+from tests.browser.conftest import seek, wait_until_all_is_drawn
 from tests.stories.daemon import Daemon
 
 PLAY_UNTIL = """async id => {
@@ -54,15 +55,10 @@ def wait_for_change(page: Page, before: str) -> str:
     return current(page)
 
 
-def seek(page: Page, event_id: str) -> None:
-    page.evaluate("id => { location.hash = '#id=' + id; }", event_id)
-    page.wait_for_function("id => document.querySelector('#table tr.current')?.dataset.id === id", arg=event_id)
-
-
 def test_pause_holds_the_moment_while_the_cluster_goes_on(page: Page, daemon: Daemon) -> None:
     """And live comes back to the end."""
     daemon.put("held", "1")
-    page.wait_for_timeout(400)
+    wait_until_all_is_drawn(page, daemon)
     page.click("#pause")
     expect(page.locator("#pause")).to_have_attribute("aria-label", "play")
     held, logs = current(page), page.locator("table.logs").inner_text()
@@ -78,7 +74,7 @@ def test_pause_holds_the_moment_while_the_cluster_goes_on(page: Page, daemon: Da
 def test_steps_slider_and_keys(page: Page, daemon: Daemon) -> None:
     """One event back and on; the slider goes anywhere; the keyboard does the same."""
     daemon.put("step", "1")
-    page.wait_for_timeout(300)
+    wait_until_all_is_drawn(page, daemon)
     page.click("#pause")
     events = [event["id"] for event in daemon.events()]
     assert current(page) == events[-1]
@@ -167,6 +163,25 @@ def test_a_link_leads_to_its_moment_after_a_reload_too(page: Page, daemon: Daemo
     assert page.evaluate("location.hash") == f"#id={before}"
 
 
+ADDRESS_CHANGES = """id => {
+    history.pushState(null, "", "#id=" + id);
+    document.getElementById("now").textContent = "";
+    Barge.app.player.changed();
+}"""
+
+
+def test_an_address_that_changes_just_before_a_drawing_leads_to_its_moment(page: Page, daemon: Daemon) -> None:
+    """The address changes at once, its hashchange event comes later: a drawing in between does not write over it."""
+    wanted = daemon.events("vote_granted")[0]["id"]
+    page.evaluate(ADDRESS_CHANGES, wanted)
+    expect(page.locator("#now")).not_to_be_empty()
+    assert page.evaluate("location.hash") == f"#id={wanted}"
+    page.evaluate("dispatchEvent(new HashChangeEvent('hashchange'))")
+    page.wait_for_function("id => document.querySelector('#table tr.current')?.dataset.id === id", arg=wanted)
+    page.click("#live")
+    page.wait_for_function("() => location.hash === ''")
+
+
 def test_slow_motion(page: Page, daemon: Daemon) -> None:
     """At 1/100 a write of eight milliseconds takes most of a second."""
     disks = [{"node": node, "delay_ms": 8} for node in range(3)]
@@ -199,7 +214,7 @@ def test_the_model_knows_what_the_nodes_know(page: Page, daemon: Daemon) -> None
     last = daemon.node(leader)["commit_index"]
     page.wait_for_function("([id, index]) => Barge.app.timeline.end.nodes[id].applied >= index", arg=[leader, last])
     daemon.wait_for(lambda: all(node["last_applied"] in (last, None) for node in nodes(daemon)), "all to apply it")
-    page.wait_for_timeout(300)
+    wait_until_all_is_drawn(page, daemon)
     state: Any = page.evaluate("Barge.app.timeline.end.nodes")
     for view in nodes(daemon):
         node = state[str(view["id"])]

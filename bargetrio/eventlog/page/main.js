@@ -7,6 +7,7 @@
   const app = { timeline: null, player: null, live: false, known: {}, heard: {}, heartbeats: 0, electionMs: null, hasBeats: false, selected: null, lost: "", skipped: 0 };
   let ring, cards, logs, table, actions;
   let dirty = true, asked = false, drawnAt = 0, drawMs = 0, timedAt = 0, lastFrame = 0, loaded = false;
+  let readHash = "";  // the address's hash as it was last read or written here
 
   function start() {
     const data = Barge.source.embedded();
@@ -190,10 +191,14 @@
     const moment = byId("moment");
     moment.href = event ? "#id=" + encodeURIComponent(event.id) : "#";
     say(moment, event ? Barge.dom.clock(event.time) + " · " + (player.place - timeline.first) + " of " + timeline.events.length : "no event");
-    const hash = player.mode === "paused" && event ? "#id=" + encodeURIComponent(event.id) : "";
-    if (loaded && location.hash !== hash && (hash || location.hash.indexOf("#id=") === 0)) {
-      try { history.replaceState(null, "", hash || location.pathname + location.search); } catch (problem) { /* a file in a sandbox */ }
-    }
+    showInAddress(player.mode === "paused" && event ? "#id=" + encodeURIComponent(event.id) : "");
+  }
+
+  // The address may have changed already, and its hashchange event be still to come: a hash that was not read yet is left as it is.
+  function showInAddress(hash) {
+    if (!loaded || location.hash !== readHash || location.hash === hash || (!hash && location.hash.indexOf("#id=") !== 0)) { return; }
+    try { history.replaceState(null, "", hash || location.pathname + location.search); } catch (problem) { /* a file in a sandbox */ }
+    readHash = location.hash;
   }
 
   function shares(now) {
@@ -218,6 +223,7 @@
   }
 
   function fromHash() {
+    readHash = location.hash;
     if (location.hash.indexOf("#id=") !== 0) { return; }
     let id = location.hash.slice(4);
     try { id = decodeURIComponent(id); } catch (problem) { /* not one of ours: it will not be found */ }
