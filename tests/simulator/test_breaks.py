@@ -18,10 +18,8 @@ def test_there_are_enough_of_them() -> None:
     assert all(planted.rule and planted.source for planted in BREAKS.values())
 
 
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] if planted.stack else []) for name, planted in BREAKS.items()]
-
-
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BREAKS)
 def test_a_rule_that_is_taken_away_is_missed(name: str) -> None:
     """And the same seed is clean when the rule is back."""
     run_seed, most = (stack.run, MOST_STACK_SEEDS) if BREAKS[name].stack else (run, MOST_SEEDS)
