@@ -22,13 +22,14 @@ def test_there_are_enough_of_them() -> None:
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_rule_that_is_taken_away_is_missed(name: str) -> None:
     """And the same seed is clean when the rule is back."""
-    run_seed, most = (stack.run, MOST_STACK_SEEDS) if BREAKS[name].stack else (run, MOST_SEEDS)
+    planted = BREAKS[name]
+    run_seed, most = (stack.run, MOST_STACK_SEEDS) if planted.stack else (run, MOST_SEEDS)
     for seed in range(most):
         nodes = SIZES[seed % len(SIZES)]
         with broken(name):
-            failure = run_seed(seed, nodes).failure
+            failure = run_seed(seed, nodes, planted.faults).failure
         if failure is not None:
-            assert run_seed(seed, nodes).failure is None
+            assert run_seed(seed, nodes, planted.faults).failure is None
             return
     pytest.fail(f"{name} was not found within {most} seeds")
 

@@ -32,23 +32,30 @@ class Patches:
 
 
 class Break(Struct, frozen=True):
-    """A rule, where it is written, and how to take it away; with `stack` only ring 2 runs the code that keeps it."""
+    """A rule, where it is written, and how to take it away; with `stack` only ring 2 runs the code that keeps it.
+
+    `faults`: the kinds of fault among which it is looked for; None for all. Where everything goes wrong at once, few messages of
+    an old term are left that could do harm.
+    """
 
     rule: str
     source: str
     apply: Callable[[Patches], None]
     stack: bool = False
+    faults: frozenset[str] | None = None
 
 
 PLANTED: Final[dict[str, Break]] = {}
 """By name, in the order in which the modules were imported."""
 
 
-def breaks(rule: str, source: str, *, stack: bool = False) -> Callable[[Callable[[Patches], None]], Callable[[Patches], None]]:
+def breaks(
+    rule: str, source: str, *, stack: bool = False, faults: frozenset[str] | None = None
+) -> Callable[[Callable[[Patches], None]], Callable[[Patches], None]]:
     """Plant the decorated function, which takes `rule` away; `source` says where the rule is written."""
 
     def register(apply: Callable[[Patches], None]) -> Callable[[Patches], None]:
-        PLANTED[apply.__name__] = Break(rule, source, apply, stack)
+        PLANTED[apply.__name__] = Break(rule, source, apply, stack, faults)
         return apply
 
     return register
