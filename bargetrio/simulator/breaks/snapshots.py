@@ -197,7 +197,11 @@ def applied_while_installing(patches: Patches) -> None:
     patches.set(Core, "has_more_to_apply", property(lambda self: self.last_applied < self.commit_index))
 
 
-@breaks("a second snapshot waits until the first is in place", "BUG-35")
+@breaks(
+    "a second snapshot waits until the first is in place",
+    "BUG-35",
+    faults=frozenset({"slow_saves", "slow_pieces", "crashes", "kills", "restart_all"}),
+)
 def two_snapshots_at_once(patches: Patches) -> None:
     old = snapshots.on_snapshot_request
 
