@@ -68,12 +68,10 @@ def check_commands(raws: Sequence[Raw]) -> None:
     if len(commands) != len(raws):
         raise ValueError("something that is two commands, or none")
     for command in commands:
-        if command is None or isinstance(command, ConfigurationCommand):
-            continue
-        key = command.key
-        if not 0 < len(key) <= SHORT_KEY or "\0" in key:
-            check_key(key)
         if isinstance(command, PutCommand):
+            key = command.key
+            if not 0 < len(key) <= SHORT_KEY or "\0" in key:
+                check_key(key)
             if (command.value is None) == (command.value_b64 is None):
                 raise ValueError("a put has either value or value_b64")
             if command.value is not None:
@@ -81,3 +79,5 @@ def check_commands(raws: Sequence[Raw]) -> None:
                     check_value(command.value)
             elif command.value_b64 is not None:
                 decode_value_b64(command.value_b64)
+        elif isinstance(command, DeleteCommand):
+            check_key(command.key)

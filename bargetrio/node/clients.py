@@ -168,9 +168,10 @@ class ClientSession:
             lines = _encode_lines(answers)
             self._connection.post(lines if len(lines) <= LINE_BYTES else _bounded_lines(answers))
             answers.clear()
-            if len(self._unsent) > CUT_BYTES:
+            unsent = len(self._unsent)
+            self.room = MOST_UNSENT_BYTES - unsent
+            if unsent > CUT_BYTES:
                 self._connection.abort()
-            self.room = MOST_UNSENT_BYTES - len(self._unsent)
             if self._put_off:  # nobody overtakes these
                 if self.room > 0:
                     self._on_room(self)
@@ -229,14 +230,6 @@ class ClientSession:
                 break
         self.flush()
         return good, malformed
-
-
-def size_of(answer: GetAnswer | ListAnswer) -> int:
-    """Return about how many bytes the answer's keys and values have."""
-    if isinstance(answer, GetAnswer):
-        value = answer.value
-        return len(value) if value is not None else len(answer.value_b64 or "")
-    return sum([len(item.key) + len(item.value or item.value_b64 or "") for item in answer.items])
 
 
 def _bounded_lines(answers: list[Struct]) -> bytes:

@@ -5,8 +5,8 @@ once, encoded once, synced once, and each client gets one send.
 """
 
 from collections import deque
-from collections.abc import Callable
-from typing import Final, assert_never
+from collections.abc import Callable, Iterable
+from typing import Final, assert_never, cast
 
 import trio
 from msgspec import Raw, Struct
@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 from bargetrio.eventlog.event import RequestAnswered, RequestReceived
 from bargetrio.kv.lookup import look_up
 from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
-from bargetrio.node.clients import Batch, ClientSession, Ticket, size_of
+from bargetrio.node.clients import Batch, ClientSession, Ticket
 from bargetrio.node.figures import NodeFigures
 from bargetrio.node.persister import Persister, StorageFailed
 from bargetrio.node.port import Sink
@@ -274,8 +274,7 @@ class Driver:
                 case TakeSnapshot() | Compact() | SendChunk() | StoreChunk() | LoadSnapshot():
                     self._perform_for_snapshots(effect)
                 case ReadReady():
-                    for ticket in effect.tickets:
-                        self._answer_read(_ours(ticket))
+                    self._answer_reads(cast("list[Ticket]", effect.tickets))  # all that was ever given to `core.read_all`
                 case ReadFailed():
                     for ticket in effect.tickets:
                         self._answer_error(ticket, self._refusal(effect.reason, effect.leader))
@@ -322,44 +321,42 @@ class Driver:
             count += len(batch.writes) + len(batch.reads)
             tickets += [Ticket(session, write, deadline) for write in batch.writes]
             commands += batch.commands
-            for read in batch.reads:
-                self._take_read(session, read, deadline, now)
+            if batch.reads:
+                self._take_reads(session, batch.reads, deadline, now)
         if tickets:
             self._waiting += tickets
             self.core.propose_all(tickets, commands, now)
             fact = RequestReceived(count=len(tickets), op="write", first_commands=tuple(commands[:3]))
             self._sink.note(self.core.node_id, fact)
 
-    def _take_read(self, session: ClientSession, request: Get | List, deadline: float, now: float) -> None:
-        ticket = Ticket(session, request, deadline)
-        if request.read != "stale":
-            self._waiting.append(ticket)
-            self.core.read(ticket, now)
-            return
-        self._answer_read(ticket)
-        if not ticket.done:
-            self._waiting.append(ticket)
+    def _take_reads(self, session: ClientSession, reads: list[Get | List], deadline: float, now: float) -> None:
+        tickets = [Ticket(session, read, deadline) for read in reads if read.read != "stale"]
+        self._waiting += tickets
+        self.core.read_all(tickets, now)
+        if len(tickets) < len(reads):
+            stale = [Ticket(session, read, deadline) for read in reads if read.read == "stale"]
+            self._answer_reads(stale)
+            self._waiting += [ticket for ticket in stale if not ticket.done]
 
-    def _answer_read(self, ticket: Ticket) -> None:
-        """Look it up, unless its time is over or its client must fetch earlier answers first.
+    def _answer_reads(self, tickets: Iterable[Ticket]) -> None:
+        """Look them up, but those whose time is over or whose client must fetch earlier answers first.
 
-        A linearizable read that is put off stays one: the state at any later moment holds all that it must show (6.4).
+        A linearizable read that is put off stays one: the state at any later moment holds all that it must show (Ongaro 6.4).
         """
-        session = ticket.session
-        if session.room <= 0 or ticket.done:
-            session.put_off(ticket)
-            return
-        answer = look_up(self.store, ticket.request)
-        session.room -= size_of(answer)
-        ticket.answer(answer)
+        store = self.store
+        for ticket in tickets:
+            session = ticket.session
+            if session.room <= 0 or ticket.done:
+                session.put_off(ticket)
+                continue
+            answer, size = look_up(store, ticket.request)
+            session.room -= size
+            ticket.answer(answer)
 
     def _resume_reads(self) -> None:
         sessions, self._with_room = self._with_room, []
         for session in sessions:
-            for ticket in session.take_put_off():
-                answer = look_up(self.store, ticket.request)
-                session.room -= size_of(answer)
-                ticket.answer(answer)
+            self._answer_reads(session.take_put_off())
 
     def _apply(self, effect: Apply) -> None:
         """Apply committed entries and answer who waits; the core has paired its tickets with its own entries."""

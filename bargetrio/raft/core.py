@@ -280,6 +280,13 @@ class Core:
         else:
             self._effects.append(ReadFailed([ticket], self._refusal(), self.leader_id))
 
+    def read_all(self, tickets: Sequence[Ticket], now: float) -> None:
+        """Ask for many reads as `read` would one after another."""
+        if isinstance(self.role, Leader):
+            self.role.new_reads += tickets
+        elif tickets:
+            self._effects.append(ReadFailed(list(tickets), self._refusal(), self.leader_id))
+
     def persisted(self, number: int, now: float) -> None:
         """Note that the write of Persist(number) is synced, and its `then` has left."""
         for send in self.durability.persisted(number, now):

@@ -231,7 +231,7 @@ class Reader:
         if server.core is None or self._world.now < server.paused_until:
             return
         if self._random.random() < 0.5:
-            answer = look_up(server.store, Get(id=0, key=self._random.choice(self._keys), read="stale"))
+            answer, _ = look_up(server.store, Get(id=0, key=self._random.choice(self._keys), read="stale"))
             assert isinstance(answer, GetAnswer)
             self._stale.get(server.node_id, server.lives, answer, self._states)
             return
@@ -284,7 +284,7 @@ class Reader:
             self._plan()
 
     def _read(self, store: Store, asked: List, called: float, node: NodeId | None = None, life: int = 0) -> Page:
-        answer = look_up(store, asked)
+        answer, _ = look_up(store, asked)
         assert isinstance(answer, ListAnswer)
         return Page(
             asked=asked,

@@ -72,7 +72,7 @@ def test_every_page_shows_what_the_twin_shows(
     seen: list[str] = []
     while True:
         asked = List(id=7, prefix=prefix, after=after, limit=limit, keys_only=keys_only)
-        answer = look_up(store, asked)
+        answer, _ = look_up(store, asked)
         assert isinstance(answer, ListAnswer)
         assert (tuple(answer.items), answer.next) == page_of(twin, asked)
         assert (answer.id, answer.index) == (7, len(actions))
@@ -116,7 +116,7 @@ def test_a_walk_shows_what_was_there_and_a_store_loaded_from_it_is_the_same(
 def test_a_get_shows_what_the_twin_shows(actions: list[tuple[str, bool, bool]], key: str) -> None:
     """The index is that of the key's last change, 0 for no such key."""
     store, twin = filled(actions, [])
-    answer = look_up(store, Get(id=3, key=key))
+    answer, _ = look_up(store, Get(id=3, key=key))
     assert isinstance(answer, GetAnswer)
     stored = twin.get(key)
     assert answer.index == (0 if stored is None else stored.index)

@@ -100,10 +100,11 @@ def test_a_vote_that_elected_somebody_and_is_forgotten() -> None:
 
 
 def applies_in_this_life(event: Event) -> bool:
-    """Return whether the node that recovers here applies something on top of what it recovered: before it ends, or is sent a snapshot."""
+    """Return whether the node that recovers here applies something before it ends, or is sent a snapshot."""
     after = recorded()[recorded().index(event) + 1 :]
     own = (other.kind for other in after if other.node == event.node)
-    return next((kind for kind in own if kind in ("applied", "snapshot_installed", "node_killed", "disk_failed")), None) == "applied"
+    ends = ("snapshot_installed", "node_killed", "disk_failed")
+    return next((kind for kind in own if kind == "applied" or kind in ends), None) == "applied"
 
 
 CHANGES: dict[str, tuple[str, Callable[[Event], Event]]] = {
