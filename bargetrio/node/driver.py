@@ -284,10 +284,12 @@ class Driver:
                 case ProposalsUnknown():
                     detail = "this node lost its office before the write was committed; it may still be, by another leader"
                     error = BargeError("outcome_unknown", detail, leader=effect.leader)
-                    for ticket in effect.tickets:
-                        self._count_failure(_ours(ticket), error.code)
+                    waiting = [ours for ticket in effect.tickets if not (ours := _ours(ticket)).done]
+                    for ticket in waiting:
+                        self._count_failure(ticket, error.code)
                         self._answer_error(ticket, error)
-                    self._tell_answered(len(effect.tickets), "write", error.code)
+                    if waiting:
+                        self._tell_answered(len(waiting), "write", error.code)
                 case _:
                     assert_never(effect)
 

@@ -50,7 +50,8 @@ class PeerSession:
             lines = greeted.reader.feed(data)
             if lines:
                 self._take(lines)
-            elif greeted.reader.pending_bytes >= LONG_BYTES and not self._refusal():
+            elif greeted.reader.pending_bytes >= LONG_BYTES:
+                self._check_store()
                 self._bytes_came(self._peer_id)
 
         self._take(greeted.lines)
@@ -58,9 +59,7 @@ class PeerSession:
         await arrivals.read(connection, take)
 
     def _take(self, lines: list[bytes]) -> None:
-        refusal = self._refusal()
-        if refusal:
-            raise BadMessage(refusal)
+        self._check_store()
         for line in lines:
             try:
                 message = decode_message(line)
@@ -73,3 +72,9 @@ class PeerSession:
             if isinstance(message, AppendReply):
                 self._figures.append_answered(message, trio.current_time())
             self._hand_over(message)
+
+    def _check_store(self) -> None:
+        """Raise BadMessage if the store of this connection counts no more: nothing of it is taken from then on."""
+        refusal = self._refusal()
+        if refusal:
+            raise BadMessage(refusal)

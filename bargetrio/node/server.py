@@ -436,12 +436,14 @@ class Node:
         assert self._driver is not None
         core = self._driver.core
         judged: list[object] = [core.configuration, core.standing]
+        told = ""
 
         def refusal() -> str:
-            if core.configuration is judged[0] and core.standing is judged[1]:
-                return ""
-            judged[:] = [core.configuration, core.standing]
-            return self._why_refused(peer_id, theirs)
+            nonlocal told
+            if core.configuration is not judged[0] or core.standing is not judged[1]:
+                judged[:] = [core.configuration, core.standing]
+                told = self._why_refused(peer_id, theirs)
+            return told
 
         return refusal
 

@@ -42,7 +42,7 @@ async def frames(
     while True:
         page = await cluster.events(after=cursor, nodes=nodes, kinds=kinds, heartbeats=heartbeats, limit=AT_ONCE)
         cursor = page.next
-        if page.events:
+        if page.events or page.dropped:
             quiet_since = trio.current_time()
             yield _frame(page)
         elif trio.current_time() - quiet_since > QUIET_S:
@@ -76,7 +76,9 @@ async def live_frames(cluster: Cluster, after: str) -> AsyncIterator[bytes]:
 def _frame(page: EventPage) -> bytes:
     parts: list[bytes] = []
     if page.dropped:
-        parts.append(b"event: dropped\ndata: %d\n\n" % page.dropped)
+        # Where no event follows, this moves the reader's cursor: after a reconnection it is not told of the same ones again.
+        cursor = b"" if page.events else b"id: " + page.next.encode() + b"\n"
+        parts.append(cursor + b"event: dropped\ndata: %d\n\n" % page.dropped)
     last = len(page.events) - 1
     for number, event in enumerate(page.events):
         if number == last:

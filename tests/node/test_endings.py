@@ -8,15 +8,18 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bargetrio.eventlog.event import DriverFact, RequestAnswered, RequestReceived
 from bargetrio.kv.commands import encode_command
 from bargetrio.kv.store import Store
 from bargetrio.node.clients import Batch, ClientSession
 from bargetrio.node.driver import Driver
+from bargetrio.node.figures import NodeFigures
 from bargetrio.node.persister import StorageFailed
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, Get, List, Put, Request
 from bargetrio.raft import core as core_module
 from bargetrio.raft.core import Core
+from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Message
 from bargetrio.raft.records import Remembered
 from bargetrio.raft.roles import Leader
@@ -50,6 +53,19 @@ class Disk:
     async def aclose(self) -> None: ...
 
 
+class Counted(Nobody):
+    """A sink that adds up what is told of writes: how many came, and how many were answered."""
+
+    def __init__(self) -> None:
+        self.received = self.answered = 0
+
+    def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+        if isinstance(fact, RequestReceived):
+            self.received += fact.count
+        elif isinstance(fact, RequestAnswered) and fact.op == "write":
+            self.answered += fact.count
+
+
 class Client:
     """A session whose client reads all that it is told."""
 
@@ -71,6 +87,8 @@ class Three:
         self.cut: set[int] = set()
         self.dead: set[int] = set()
         self.disks = [Disk() for _ in range(3)]
+        self.sinks = [Counted() for _ in range(3)]
+        self.figures = [NodeFigures() for _ in range(3)]
         self.drivers = [self._driver(node_id, request_timeout_s) for node_id in range(3)]
         for disk, driver in zip(self.disks, self.drivers, strict=True):
             disk.driver = driver
@@ -94,7 +112,13 @@ class Three:
 
         addresses = {other: f"node-{other}:1" for other in range(3)}
         return Driver(
-            core=core, store=Store(), sink=Nobody(), post=post, addresses=addresses, request_timeout_s=request_timeout_s
+            core=core,
+            store=Store(),
+            sink=self.sinks[node_id],
+            post=post,
+            addresses=addresses,
+            request_timeout_s=request_timeout_s,
+            figures=self.figures[node_id],
         )
 
     async def run(self, node_id: int) -> None:
@@ -161,6 +185,7 @@ def condition_fails(three: Three, leader: int, request: Request) -> Client:
 ENDINGS: Final[dict[str, tuple[Ending, float, str, str]]] = {
     "committed": (committed, 5, "", ""),
     "time out": (cut_off, 0.2, "outcome_unknown", "no_leader"),
+    "time out before a step down": (cut_off, 0.2, "outcome_unknown", "no_leader"),
     "step down": (cut_off, 5, "outcome_unknown", "no_leader"),
     "disk fails": (disk_fails, 5, "storage_failed", "storage_failed"),
     "asked of a follower": (asked_of_a_follower, 5, "not_leader", "not_leader"),
@@ -194,6 +219,8 @@ async def test_what_is_told_is_what_the_log_has(
         client = end(three, leader, request)
         await three.until(lambda: client.told)
         monkeypatch.undo()
+        if ending.endswith("step down"):
+            await three.until(lambda: leader not in three.leaders())
         three.cut.clear()
         three.disks[leader].failure = None
         await three.until(three.leaders)
@@ -212,3 +239,6 @@ async def test_what_is_told_is_what_the_log_has(
         assert commands[told["index"] - 1] == bytes(encode_command(request))  # type: ignore[arg-type]
     if is_write and error and told["applied"] is False and error != "precondition_failed":
         assert bytes(encode_command(request)) not in commands  # type: ignore[arg-type]
+    for sink, figures in zip(three.sinks, three.figures, strict=True):
+        assert sink.answered <= sink.received
+        assert figures.proposals_committed + sum(figures.proposals_failed.values()) == sink.received

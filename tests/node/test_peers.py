@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import trio
 
 from bargetrio.node.figures import PeerFigures
-from bargetrio.node.peers import LONG_BYTES, PeerSession
+from bargetrio.node.peers import LONG_BYTES, BadMessage, PeerSession
 from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineReader
 from bargetrio.raft.messages import Message, SnapshotRequest, encode_message
@@ -51,3 +52,19 @@ async def test_a_heartbeat_in_parts_is_no_long_message() -> None:
     heartbeat = encode_message(append())
     assert len(heartbeat) < LONG_BYTES / 2
     assert await told_of(*[heartbeat[:7], heartbeat[7:]] * 5) == (5, 0)
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+async def test_a_store_that_counts_no_more_is_told_once_and_nothing_of_it_is_taken(parts: int) -> None:
+    """BUG-38: also where it is noticed in the middle of a long message, and the members' stores do not change again."""
+    piece = encode_message(SnapshotRequest(term=1, leader_id=1, snapshot=snapshot("1"), offset=0, data=b"x" * 3000))
+    size = len(piece) // parts + 1
+    taken: list[object] = []
+    refusals = iter(
+        [*[""] * (parts > 1), "has another store than before", "", "", ""]
+    )  # it is asked before anything has come, too
+    session = PeerSession(1, taken.append, taken.append, PeerFigures(), lambda: next(refusals))
+    greeted = Greeted(peer_id=1, standing=None, lines=[piece[:-1]] if parts == 1 else [], reader=LineReader(LINE_BYTES))
+    with pytest.raises(BadMessage, match="another store"):
+        await session.serve(None, greeted, Parts(*[piece[at : at + size] for at in range(0, len(piece), size)]))  # type: ignore[arg-type]
+    assert taken == []
