@@ -1,6 +1,6 @@
 """A peer's connection: lines become checked messages; the first that is none, or is another's, ends it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import trio
@@ -8,6 +8,7 @@ import trio
 from bargetrio.kv.commands import check_commands
 from bargetrio.node.figures import PeerFigures
 from bargetrio.protocol.errors import BargeError
+from bargetrio.raft.checks import check_message
 from bargetrio.raft.messages import AppendReply, AppendRequest, Message, NodeId, decode_message, sender
 from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.handshake import Greeted
@@ -22,21 +23,24 @@ class BadMessage(Exception):
 
 
 class PeerSession:
-    """One peer that dialled us. `take` gets its messages, for the pass that follows.
+    """The connection of one peer that dialled this node.
 
-    `bytes_came` is called with its id when bytes came of a line that is LONG_BYTES long and has not ended. `refusal` says why the
-    store of this connection counts no more, "" if it does: asked before anything is taken, for stores change.
+    `members`: the ids of all nodes, this one's too. `take` gets the messages, for the pass that follows. `bytes_came` is called
+    with the peer's id when bytes of a line have come that has LONG_BYTES at least and has not ended. `refusal` returns why the
+    store of this connection does not count any more, "" if it does; it is asked before anything is taken, since stores change.
     """
 
     def __init__(
         self,
         peer_id: NodeId,
+        members: Collection[NodeId],
         take: Callable[[Message], None],
         bytes_came: Callable[[NodeId], None],
         figures: PeerFigures,
         refusal: Callable[[], str],
     ) -> None:
         self._peer_id = peer_id
+        self._members = members
         self._hand_over = take
         self._bytes_came = bytes_came
         self._refusal = refusal
@@ -65,6 +69,7 @@ class PeerSession:
                 message = decode_message(line)
                 if sender(message) != self._peer_id:
                     raise ValueError(f"node {self._peer_id} sent a message of node {sender(message)}")
+                check_message(message, self._members)
                 if isinstance(message, AppendRequest) and message.entries:
                     check_commands([entry.command for entry in message.entries])
             except (ValueError, RecursionError, BargeError) as problem:

@@ -94,8 +94,7 @@ def on_pre_vote_request(core: "Core", message: PreVoteRequest, now: float) -> No
 def on_pre_vote_reply(core: "Core", message: PreVoteReply, now: float) -> None:
     """Count a grant for the term that we asked about; learn a higher term from a refusal."""
     if not message.granted:
-        if message.term > core.current_term:
-            core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.voter_id} has a higher term")
+        core.obey_higher_term(message.term, message.voter_id, now)
         return
     role = core.role
     if isinstance(role, PreCandidate) and message.term == core.current_term + 1:
@@ -132,8 +131,7 @@ def on_vote_request(core: "Core", message: VoteRequest, now: float) -> None:
 
 def on_vote_reply(core: "Core", message: VoteReply, now: float) -> None:
     """Count each voter once, and only votes of this very election (5.2, BUG-06)."""
-    if message.term > core.current_term:
-        core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.voter_id} has a higher term")
+    if core.obey_higher_term(message.term, message.voter_id, now):
         return
     role = core.role
     if not message.granted or message.term != core.current_term:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from msgspec import structs
 
 from bargetrio.raft import replication
+from bargetrio.raft.checks import read_configurations
 from bargetrio.raft.effects import ReplaceStore, WriteStanding
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import LogsDiffer, MemberChanged, MembersChanged, TailLost
@@ -31,7 +32,6 @@ from bargetrio.raft.standing import (
     Configuration,
     Standing,
     StoreId,
-    decode_configuration,
     encode_configuration,
     identity_of,
 )
@@ -51,8 +51,9 @@ def begin(core: "Core", remembered: Remembered, now: float) -> None:
     """Say from the disk who the members are, whether this node votes, and what it knows to be committed."""
     standing, snapshot = core.standing, remembered.snapshot
     _set_base(core, None if snapshot is None else snapshot.configuration)
-    known = core.configurations[0].index if core.configurations else 0
-    core.configurations += [configuration for configuration in remembered.configurations if configuration.index > known]
+    # Those before the snapshot's too: a follower that is sent their entries must be told of all of them.
+    known = {each.index: each for each in (*core.configurations, *remembered.configurations)}
+    core.configurations = [known[index] for index in sorted(known)]
     if standing.admitted > core.log.last_index:
         _replace_store(core)
     elif standing.admitted > core.commit_index:
@@ -104,14 +105,11 @@ def configuration_at(core: "Core", index: Index) -> Configuration | None:
 
 
 def on_appended(core: "Core", entries: tuple[Entry, ...], first_index: Index, indices: tuple[Index, ...]) -> None:
-    """Note the configurations among entries that were just appended: they count from now on."""
-    for index in indices:
-        if index < first_index:
-            continue
-        try:
-            configuration = decode_configuration(entries[index - first_index].command, index)
-        except (ValueError, RecursionError, IndexError) as problem:
-            raise ConsensusViolation(f"entry {index} is said to hold a configuration, and does not: {problem}") from None
+    """Note the configurations among entries that were just appended: they count from now on (dissertation 4.1).
+
+    The host has checked `indices` (checks.py).
+    """
+    for configuration in read_configurations(entries, first_index, indices):
         _append(core, configuration)
 
 
@@ -423,15 +421,11 @@ def tell_demotion(core: "Core", peer: NodeId, progress: Progress) -> None:
 
 def on_log_differs(core: "Core", message: LogDiffers, now: float) -> None:
     """Count a follower out whose log is another; stop if it is ours that no majority can have."""
-    if message.term > core.current_term:
-        core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.follower_id} has a higher term")
+    progress = replication.progress_of(core, message.term, message.follower_id, now)
+    if progress is None or progress.demotion:
         return
     leader = core.role
-    if not isinstance(leader, Leader) or message.term < core.current_term or message.follower_id not in leader.progress:
-        return
-    progress = leader.progress[message.follower_id]
-    if progress.demotion:
-        return
+    assert isinstance(leader, Leader)
     core.announce(LogsDiffer(peer=message.follower_id, term=core.current_term, index=message.index))
     _demote(core, message.follower_id, progress, "differs")
     others = sorted(peer for peer, each in leader.progress.items() if each.demotion == "differs")

@@ -49,11 +49,11 @@ SLOW_WRITE_S: Final = 2.0
 
 def on_heartbeat_deadline(core: "Core", leader: Leader, now: float) -> None:
     """Step down without a quorum, else tell every follower that we are here (5.2, 6.2)."""
-    if not heard_from_quorum(core, leader, now, core.election_max_s):
+    if heard_from_quorum(core, leader, now, core.election_max_s):
+        reason = why_others_lead_better(core, leader, now)
+    else:
         reason = f"heard no majority for {round(core.election_max_s * 1000)} ms"
-        core.become_follower(now, term=core.current_term, leader_id=None, reason=reason)
-        return
-    if reason := why_others_lead_better(core, leader, now):
+    if reason:
         core.become_follower(now, term=core.current_term, leader_id=None, reason=reason)
         return
     leader.heartbeat_deadline = now + core.heartbeat_s
@@ -150,15 +150,22 @@ def _is_far_behind(progress: Progress, last_index: Index) -> bool:
     return last_index + 1 - progress.next_index > 2 * (progress.next_index - 1 - progress.match_index)
 
 
+def progress_of(core: "Core", term: Term, follower_id: NodeId, now: float) -> Progress | None:
+    """Return the progress that an answer is about, if it is one to this leader in this term; step down for a higher one (5.1)."""
+    leader = core.role
+    if term != core.current_term or not isinstance(leader, Leader):
+        core.obey_higher_term(term, follower_id, now)
+        return None
+    return leader.progress.get(follower_id)
+
+
 def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
     """Move the follower's progress, then the commit index (5.3)."""
-    if message.term > core.current_term:
-        core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.follower_id} has a higher term")
+    progress = progress_of(core, message.term, message.follower_id, now)
+    if progress is None:
         return
     leader = core.role
-    if not isinstance(leader, Leader) or message.term < core.current_term or message.follower_id not in leader.progress:
-        return
-    progress = leader.progress[message.follower_id]
+    assert isinstance(leader, Leader)
     progress.heard_at = now
     if message.round > progress.acknowledged_round:
         progress.acknowledged_round = min(message.round, leader.round)
@@ -177,13 +184,9 @@ def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
 
 def on_still_receiving(core: "Core", message: StillReceiving, now: float) -> None:
     """A long message of ours is arriving: the follower is there (check-quorum, 6.2), and a piece of a snapshot is not lost."""
-    if message.term > core.current_term:
-        core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.follower_id} has a higher term")
+    progress = progress_of(core, message.term, message.follower_id, now)
+    if progress is None:
         return
-    leader = core.role
-    if not isinstance(leader, Leader) or message.term < core.current_term or message.follower_id not in leader.progress:
-        return
-    progress = leader.progress[message.follower_id]
     progress.heard_at = now
     if progress.transfer is not None:
         progress.transfer.heartbeats_waited = 0

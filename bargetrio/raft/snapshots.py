@@ -229,13 +229,11 @@ def _begin_with_another(core: "Core", peer: NodeId, progress: Progress) -> None:
 
 def on_snapshot_reply(core: "Core", message: SnapshotReply, now: float) -> None:
     """Go on where the follower's disk ends; back to entries when it holds the whole state."""
-    if message.term > core.current_term:
-        core.become_follower(now, term=message.term, leader_id=None, reason=f"node {message.follower_id} has a higher term")
+    progress = replication.progress_of(core, message.term, message.follower_id, now)
+    if progress is None:
         return
     leader = core.role
-    if not isinstance(leader, Leader) or message.term < core.current_term or message.follower_id not in leader.progress:
-        return
-    progress = leader.progress[message.follower_id]
+    assert isinstance(leader, Leader)
     progress.heard_at = now
     transfer = progress.transfer
     if transfer is None or transfer.snapshot.last_index != message.last_index:

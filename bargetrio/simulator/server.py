@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from bargetrio.eventlog.event import DiskFailed, DriverFact, NodeCrashed, NodeKilled, NodeRecovered
 from bargetrio.kv.store import Store
+from bargetrio.raft.checks import check_message
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import (
     Announce,
@@ -360,6 +361,10 @@ class Server:
                 answer = Introduction(term=core.current_term, node_id=self.node_id, standing=core.standing, asks=False)
                 self._post(self.node_id, sender(message), answer, core.standing)
         elif core is not None:
+            try:
+                check_message(message, core.members)  # as node/peers.py does
+            except ValueError as problem:
+                raise AssertionError(f"node {sender(message)} sent a malformed message: {problem}") from None
             if self._watcher.expects:
                 self._watcher.arrived(self, message)
             if not self._wake_planned and world.takes_next_step():  # as in _wake_last; where no turn is planned, nothing waits

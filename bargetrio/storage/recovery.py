@@ -9,9 +9,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
+from bargetrio.raft.checks import read_configurations
 from bargetrio.raft.messages import Entry, SnapshotMeta
 from bargetrio.raft.records import Append, HardState, LogStart, Remembered, Truncate
-from bargetrio.raft.standing import Configuration, decode_configuration
+from bargetrio.raft.standing import Configuration
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.errors import DamagedLog
 from bargetrio.storage.lines import HEADER, BadLine, decode_line, find_line, looks_torn
@@ -161,12 +162,9 @@ class _State:
                 if record.first_index != self.last_index + 1:
                     return f"entries from {record.first_index} follow entry {self.last_index}"
                 try:
-                    self.configurations += [
-                        decode_configuration(record.entries[index - record.first_index].command, index)
-                        for index in record.configurations
-                    ]
-                except (ValueError, IndexError, RecursionError) as problem:
-                    return f"an entry that is said to hold a configuration does not: {problem}"
+                    self.configurations += read_configurations(record.entries, record.first_index, record.configurations)
+                except (ValueError, RecursionError) as problem:
+                    return str(problem)
                 self.entries.extend(record.entries)
                 if record.entries:
                     self.last_term, self.digest = record.entries[-1].term, record.digest

@@ -24,6 +24,7 @@ from bargetrio.protocol.hello import (
 )
 from bargetrio.protocol.limits import HELLO_LINE_BYTES, LINE_BYTES, PEER_PROTOCOL_VERSION, PROTOCOL_VERSION
 from bargetrio.protocol.lines import LineReader, LineTooLong
+from bargetrio.raft.checks import check_standing
 from bargetrio.raft.standing import Standing
 from bargetrio.transport.stream import Broken, Connection
 
@@ -197,7 +198,8 @@ def _check_standing(peer_id: int, raw: Raw, identity: Identity) -> Standing:
     """A node that comes back with another store has forgotten its votes; it must not count as the one we knew (BUG-38)."""
     try:
         standing = _standing_decoder.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        check_standing(peer_id, standing)
+    except (ValueError, RecursionError) as problem:
         raise Refused("bad_request", f"node {peer_id} does not tell its store's standing: {problem}") from None
     refusal = identity.judge(peer_id, standing)
     if refusal:

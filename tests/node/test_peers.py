@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec import structs
 
 from bargetrio.node.figures import PeerFigures
 from bargetrio.node.peers import LONG_BYTES, BadMessage, PeerSession
@@ -12,7 +13,7 @@ from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineReader
 from bargetrio.raft.messages import Message, SnapshotRequest, encode_message
 from bargetrio.transport.handshake import Greeted
-from tests.raft.cores import append, snapshot
+from tests.raft.cores import THREE, append, snapshot
 
 
 class Parts:
@@ -32,7 +33,7 @@ async def told_of(*parts: bytes, refusal: str = "") -> tuple[int, int]:
     """Return how many messages came, and how often it was told that bytes of a long one had."""
     messages: list[Message] = []
     peers: list[int] = []
-    session = PeerSession(1, messages.append, peers.append, PeerFigures(), lambda: refusal)
+    session = PeerSession(1, THREE, messages.append, peers.append, PeerFigures(), lambda: refusal)
     greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
     await session.serve(None, greeted, Parts(*parts))  # type: ignore[arg-type]  # as much as is needed here
     assert set(peers) <= {1}
@@ -41,7 +42,7 @@ async def told_of(*parts: bytes, refusal: str = "") -> tuple[int, int]:
 
 async def test_bytes_of_a_long_message_are_told() -> None:
     """Not its end, which makes it a message, nor its first few bytes."""
-    of = snapshot("1")
+    of = snapshot("1", size=3000)
     piece = encode_message(SnapshotRequest(term=1, leader_id=1, snapshot=of, offset=0, data=b"x" * 3000))
     parts = [piece[:1000], piece[1000:2000], piece[2000:3000], piece[3000:]]
     assert await told_of(*parts) == (1, 2)
@@ -57,14 +58,32 @@ async def test_a_heartbeat_in_parts_is_no_long_message() -> None:
 @pytest.mark.parametrize("parts", [1, 3])
 async def test_a_store_that_counts_no_more_is_told_once_and_nothing_of_it_is_taken(parts: int) -> None:
     """BUG-38: also where it is noticed in the middle of a long message, and the members' stores do not change again."""
-    piece = encode_message(SnapshotRequest(term=1, leader_id=1, snapshot=snapshot("1"), offset=0, data=b"x" * 3000))
+    piece = encode_message(SnapshotRequest(term=1, leader_id=1, snapshot=snapshot("1", size=3000), offset=0, data=b"x" * 3000))
     size = len(piece) // parts + 1
     taken: list[object] = []
     refusals = iter(
         [*[""] * (parts > 1), "has another store than before", "", "", ""]
     )  # it is asked before anything has come, too
-    session = PeerSession(1, taken.append, taken.append, PeerFigures(), lambda: next(refusals))
+    session = PeerSession(1, THREE, taken.append, taken.append, PeerFigures(), lambda: next(refusals))
     greeted = Greeted(peer_id=1, standing=None, lines=[piece[:-1]] if parts == 1 else [], reader=LineReader(LINE_BYTES))
     with pytest.raises(BadMessage, match="another store"):
         await session.serve(None, greeted, Parts(*[piece[at : at + size] for at in range(0, len(piece), size)]))  # type: ignore[arg-type]
     assert taken == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        structs.replace(append(term=3, prev=(3, 1), log="2 3"), configurations=(9,)),
+        append(term=3, prev=(3, 1), log="3 4"),
+        SnapshotRequest(term=1, leader_id=1, snapshot=structs.replace(snapshot("1"), members=(0, 1)), offset=0, data=b"x"),
+    ],
+)
+async def test_a_message_that_contradicts_itself_ends_its_connection_and_nothing_else(bad: Message) -> None:
+    """What came before it is taken; it never reaches the core, where it would end the node."""
+    taken: list[Message] = []
+    session = PeerSession(1, THREE, taken.append, lambda peer: None, PeerFigures(), lambda: "")
+    greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
+    with pytest.raises(BadMessage):
+        await session.serve(None, greeted, Parts(encode_message(append()) + encode_message(bad)))  # type: ignore[arg-type]
+    assert taken == [append()]

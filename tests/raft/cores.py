@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from random import Random
 
-from msgspec import Raw
+from msgspec import Raw, structs
 
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import (
@@ -78,13 +78,18 @@ class Bench:
         policy: SnapshotPolicy | None = None,
         standing: Standing | None = None,
         configurations: tuple[Configuration, ...] = (),
+        saved_configuration: Configuration | None = None,
     ) -> None:
-        """Of `log` the first `saved` entries are in a snapshot, and the first `compacted` of those not in the log any more."""
+        """Of `log` the first `saved` entries are in a snapshot, and the first `compacted` of those not in the log any more.
+
+        `configurations` are those of the log's entries, `saved_configuration` is the snapshot's.
+        """
         least = max([int(text) for text in log.split()], default=0)
         whole = Log(entries(log))
+        saved_snapshot = structs.replace(snapshot(" ".join(log.split()[:saved]), nodes=nodes), configuration=saved_configuration)
         remembered = Remembered(
             hard_state=HardState(term=max(term, least), voted_for=voted_for),
-            snapshot=snapshot(" ".join(log.split()[:saved]), nodes=nodes) if saved else None,
+            snapshot=saved_snapshot if saved else None,
             start=LogStart(index=compacted, term=whole.term(compacted), digest=whole.digest(compacted)),
             entries=entries(log)[compacted:],
             configurations=configurations,

@@ -1,9 +1,7 @@
 """Who counts: a node with a new disk is taken in by an entry of the log, committed without it (BUG-37, BUG-38)."""
 
-import pytest
 from msgspec import structs
 
-from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import MemberChanged
 from bargetrio.raft.messages import (
     AppendReply,
@@ -257,13 +255,6 @@ def test_a_truncated_readmission_counts_no_more() -> None:
     assert node.core.configuration is not None and node.core.configuration.stores == STORES
 
 
-def test_an_entry_that_is_said_to_hold_a_configuration_must_hold_one() -> None:
-    """A leader that says so of another entry is broken."""
-    node = follower(log="1", term=1)
-    with pytest.raises(ConsensusViolation, match="configuration"):
-        node.step(structs.replace(append(prev=(1, 1), log="1"), configurations=(2,)))
-
-
 def test_a_snapshot_carries_the_configuration_up_to_its_last_entry() -> None:
     """Not one of a later entry (BUG-36)."""
     node = follower(policy=SnapshotPolicy(entries=2, trailing=0))
@@ -393,3 +384,17 @@ def test_what_is_being_written_to_the_folder_is_waited_for() -> None:
         node.write_standings()
         node.step(lost).write_standings()
         assert node.core.standing.replaces == "store-0" and not node.core.may_vote
+
+
+# -- over a restart ------------------------------------------------------------------------------------------------------
+
+
+def test_a_leader_tells_of_every_configuration_that_it_sends_also_of_those_before_its_snapshot() -> None:
+    """After a restart the log still has entries before the snapshot: a follower that lacks them must learn who counts (4.1)."""
+    first = readmission(3, 1, "one")
+    second = structs.replace(readmission(5, 2, "two"), stores={**first.stores, 2: "two"})
+    node = leader(log="1 1 1 1 1 1 1", saved=6, configurations=(first, second), saved_configuration=second, settled=False)
+    node.step(AppendReply(term=2, follower_id=1, success=False, prev_log_index=7, hint_index=2, hint_term=1, round=0))
+    node.step(AppendReply(term=2, follower_id=1, success=True, match_index=2, prev_log_index=2, round=0))
+    sent = [message for message in node.replies() if isinstance(message, AppendRequest) and message.entries]
+    assert [(message.prev_log_index, message.configurations) for message in sent] == [(2, (3, 5))]

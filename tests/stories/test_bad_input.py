@@ -364,6 +364,28 @@ def test_a_peer_without_the_secret_is_refused(tmp_path: Path) -> None:
         daemon.end()
 
 
+def test_a_peers_message_that_contradicts_itself_ends_its_connection_alone(daemon: Daemon) -> None:
+    """It names an entry that it does not carry; the node that hears it goes on, and so does the real node 1."""
+    standing = json.loads((daemon.configuration.parent / "data" / "node-1" / "meta").read_text())["standing"]
+    hello = {"hello": "peer", "protocol": 2, "cluster": "barge", "node": 1, "to": 0, "standing": standing, "nonce": "n"}
+    append = {
+        "type": "append_request",
+        "term": 99,
+        "leader_id": 1,
+        "prev_log_index": 0,
+        "prev_log_term": 0,
+        "entries": [[99, None]],
+        "leader_commit": 0,
+        "round": 1,
+        "configurations": [5],
+    }
+    answers = say(daemon, json.dumps(hello).encode() + b"\n", json.dumps(append).encode() + b"\n", hello=False)
+    assert [json.loads(answer)["hello"] for answer in answers] == ["node"]
+    ended = daemon.wait_for_event("link_down", node=0, peer=1)
+    assert "entry 5 is said to hold a configuration" in ended["detail"]["reason"]
+    assert {node["state"] for node in daemon.http("GET", "/nodes").json["nodes"]} == {"running"}
+
+
 def test_http_clients_see_the_reason_in_python_too(daemon: Daemon) -> None:
     """The standard library's client reads a problem without help."""
     connection = http.client.HTTPConnection(daemon.api)
