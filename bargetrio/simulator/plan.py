@@ -1,7 +1,7 @@
 """What goes wrong in a seed: which kinds of fault are on, and how bad each is.
 
 Most kinds are on with probability one half. What happens to disks and members is rarer, and drawn from a source of its own; of
-the kinds that exclude each other (`INSTEAD`) one is on at most.
+the kinds that exclude each other (`INSTEAD`) one is on at most. In one of three seeds only the older kinds are drawn.
 """
 
 from random import Random
@@ -82,6 +82,9 @@ RARE: Final[dict[Kind, float]] = {
     "earlier_version": 0.05,
 }
 """How often the kinds are on that are not on in every other seed."""
+OLDER_ALONE: Final = 1 / 3
+"""The share of the seeds in which only the older kinds may be on: none in LATER_KINDS, none in RARE. Where all kinds are drawn, they
+add up: a seed answers fewer than half as many operations, and a fault that shows in plain traffic only is met less often."""
 BREAK_THEIR_WORD: Final = frozenset({"lying_disks", "old_folders", "altered_logs"})
 """Disks that do not give back what they had synced."""
 NEEDS_THREE: Final = ("lost_disks", "lying_disks", "old_folders", "altered_logs", "other_backups")
@@ -160,11 +163,11 @@ class NarrowEnd(Struct, frozen=True, kw_only=True):
 
 
 def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> Plan:
-    """Draw the faults of a seed from `random`, and from `rare` those in RARE.
+    """Draw the faults of a seed from `random`, and from `rare` those in RARE, and whether only the older kinds are on.
 
     Those that are not `allowed` are off, and change nothing of the others' draw.
     """
-    on = [kind for kind in KINDS if kind not in LATER_KINDS and kind not in RARE and random.random() < 0.5]
+    older = [kind for kind in KINDS if kind not in LATER_KINDS and kind not in RARE and random.random() < 0.5]
     loss, duplication, late_messages = random.uniform(0, 0.3), random.uniform(0, 0.5), random.uniform(0, 0.2)
     rates = tuple(random.uniform(0.9, 1.1) for _ in range(nodes))
     slow = random.uniform(0.005, 0.2)
@@ -176,12 +179,13 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
     quiet = tuple(
         (start, start + random.uniform(0.5, 3)) for start in (random.uniform(0, 20) for _ in range(random.randint(0, 4)))
     )
-    on += [kind for kind in LINK_KINDS if random.random() < 0.5]
+    later = [kind for kind in LINK_KINDS if random.random() < 0.5]
     bytes_s = tuple(_between(random, 12_500, 12_500_000) for _ in range(nodes * (nodes - 1)))
     pipeline, unsent_bytes = _pipeline(random), random.choice((5_000, 50_000, 500_000))
     narrow_end = _narrow_end(random) if random.random() < 0.4 else None
-    on += [kind for kind in DISK_KINDS if random.random() < 0.5]
-    on += _draw_rare(rare, nodes)
+    later += [kind for kind in DISK_KINDS if random.random() < 0.5]
+    later += _draw_rare(rare, nodes)
+    on = older if rare.random() < OLDER_ALONE else older + later
     kinds = tuple(kind for kind in on if allowed is None or kind in allowed)
     disk_s = (0.0002, slow if "slow_disks" in kinds else 0.002)
     late_disks = _late_disks(random, nodes)

@@ -13,7 +13,7 @@ from bargetrio.simulator.altered import alter
 from bargetrio.simulator.campaign import SIZES
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.memory import Broken, Excused
-from bargetrio.simulator.plan import INSTEAD, NEEDS_THREE, draw
+from bargetrio.simulator.plan import INSTEAD, KINDS, LATER_KINDS, NEEDS_THREE, RARE, draw
 from bargetrio.simulator.seed import Seed
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
@@ -172,6 +172,15 @@ def test_kinds_that_exclude_each_other_are_never_on_together() -> None:
         assert all(len(kinds & set(group)) <= 1 for group in INSTEAD)
         assert nodes >= 3 or not kinds & set(NEEDS_THREE)
     assert seen >= set(NEEDS_THREE)
+
+
+def test_in_one_of_three_seeds_only_the_older_kinds_are_on() -> None:
+    """In each of the others some later kind is on, or nearly: plain traffic and the larger world are both tried."""
+    plans = [draw(Random(f"{number}"), Random(f"rare {number}"), 5) for number in range(900)]
+    plain = [plan for plan in plans if not {*LATER_KINDS, *RARE} & set(plan.kinds)]
+    assert 250 < len(plain) < 350
+    assert {kind for plan in plain for kind in plan.kinds} == set(KINDS) - {*LATER_KINDS, *RARE}
+    assert {kind for plan in plans for kind in plan.kinds} == set(KINDS)
 
 
 def test_a_kind_that_is_not_allowed_changes_nothing_of_the_others() -> None:
