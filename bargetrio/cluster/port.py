@@ -180,10 +180,11 @@ class Cluster(Protocol):
         ...
 
     async def bootstrap(self) -> BootstrapAnswer:
-        """Let the cluster be born with the members that are here: the operator's word that the others never were any.
+        """Let the cluster be born with the members that are here: the operator says that the others never were members.
 
-        Those that are absent are readmitted later. Raises BargeError(bad_request) where a member that is born answers, where less
-        than a majority is here, or where this daemon's node is born.
+        Those that are absent are readmitted later. Raises BargeError: bad_request where a member that is born answers, where less
+        than a majority is here, or where this daemon's node is born; outcome_unknown where its disk does not hold the set of
+        members in time: ask again.
         """
         ...
 

@@ -270,11 +270,17 @@ class Supervisor:
             if local:
                 raise BargeError("not_leader", f"node {leader} leads, and does not run in this daemon", leader=leader)
             return await self._ask_daemon_of(leader, f"/nodes/{node_id}/readmit?local=1", READMIT_WAIT_S + 1.0)
-        is_proposed, reason = False, "the leader did not answer"
+        is_proposed = False
+        reason: str | None = None  # None: not answered
         with trio.move_on_after(READMIT_WAIT_S):
-            while reason := await slot.readmit(node_id):
+            while reason is None or reason:
+                reason = None
+                reason = await slot.readmit(node_id)
                 is_proposed = is_proposed or UNCOMMITTED in reason
-                await trio.sleep(READMIT_LOOK_S)
+                if reason:
+                    await trio.sleep(READMIT_LOOK_S)
+        if reason is None:
+            raise BargeError("outcome_unknown", f"node {leader}, which leads, did not answer: ask again")
         if not reason:
             state = self._slots[node_id].state if node_id in self._slots else "unreachable"
             return NodeAnswer(id=node_id, state=state, changed=is_proposed)
@@ -286,21 +292,27 @@ class Supervisor:
         raise BargeError("bad_request", reason)
 
     async def bootstrap(self) -> BootstrapAnswer:
-        """Ask the lowest of the own nodes."""
+        """Ask the lowest of the own nodes, until the set of the members' stores is on its disk."""
         node_id = min(self._slots)
-        reason = f"node {node_id} did not answer"
+        slot = self._slots[node_id]
+        reason: str | None = None  # None: not answered
         with trio.move_on_after(BOOTSTRAP_WAIT_S):
-            while (reason := await self._slots[node_id].bootstrap()) and not self._is_born(node_id):
-                await trio.sleep(READMIT_LOOK_S)
+            while reason is None or (reason and not self._is_born(node_id)):
+                reason = None
+                reason = await slot.bootstrap()
+                if reason:
+                    await trio.sleep(READMIT_LOOK_S)
             while not reason and not self._is_born(node_id):
                 await trio.sleep(READMIT_LOOK_S)
         if reason:
             raise BargeError("bad_request", reason)
+        if reason is None or not self._is_born(node_id):
+            raise BargeError("outcome_unknown", f"node {node_id} has not written the set of members to its disk yet: ask again")
         return BootstrapAnswer(node=node_id, members=self.node_ids)
 
     def _is_born(self, node_id: int) -> bool:
         status = self._slots[node_id].status()
-        return status is not None and status.may_vote
+        return status is not None and status.is_born
 
     # -- faults ----------------------------------------------------------------------------------------------------------
 

@@ -77,6 +77,8 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     voted_for: NodeId | None
     leader: NodeId | None
     has_quorum: bool
+    is_born: bool
+    """Whether its folder holds the identity of a cluster: the set of the members' stores is known (raft/standing.py)."""
     may_vote: bool
     """False while it abstains from elections: its cluster is not born, or its disk is not, or not yet, a member's."""
     abstains: str

@@ -237,6 +237,7 @@ class Node:
             voted_for=core.voted_for,
             leader=core.leader_id,
             has_quorum=core.has_quorum(trio.current_time()),
+            is_born=core.standing.identity != "",
             may_vote=core.may_vote,
             abstains=core.why_abstains(),
             commit_index=core.commit_index,

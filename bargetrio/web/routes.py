@@ -180,7 +180,7 @@ ROUTES: Final = (
         path="/bootstrap",
         name="bootstrap",
         summary="Let a new cluster begin without the members that are absent; they are readmitted later.",
-        codes=(200, 400),
+        codes=(200, 400, 504),
         answer=BootstrapAnswer,
     ),
     Route(method="GET", path="/faults", name="get_faults", summary="The faults in force.", codes=(200,), answer=Faults),

@@ -1,0 +1,117 @@
+"""`bootstrap` at a daemon: the answer says that the set of members is on the disk, or what is known instead."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import pytest
+import trio
+
+from bargetrio.cluster.daemons import Daemons
+from bargetrio.cluster.disk_faults import DiskFaults
+from bargetrio.cluster.supervisor import Supervisor
+from bargetrio.eventlog.recorder import Recorder
+from bargetrio.node.port import Belief, NodeStatus
+from bargetrio.protocol.errors import BargeError
+from bargetrio.transport.faults import LinkFaults
+
+
+class Told:
+    """A node that answers `bootstrap` and `readmit` as the test has it; its folder is one of an earlier version, which votes."""
+
+    def __init__(self, *answers: str | None, born_after_s: float = float("inf")) -> None:
+        """`answers`: one a call, the last one again and again; None: it does not answer."""
+        self._answers = list(answers)
+        self._born_at = trio.current_time() + born_after_s
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await trio.sleep_forever()
+
+    async def bootstrap(self) -> str:
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        return await trio.sleep_forever() if answer is None else answer
+
+    async def readmit(self, node_id: int) -> str:
+        return await self.bootstrap()
+
+    def status(self) -> NodeStatus:
+        numbers = dict.fromkeys(
+            ("term", "commit_index", "last_applied", "last_log_index", "last_log_term", "log_start", "snapshot_index", "keys"), 1
+        )
+        return NodeStatus(
+            role="leader",
+            voted_for=None,
+            leader=0,
+            has_quorum=True,
+            is_born=trio.current_time() >= self._born_at,
+            may_vote=True,
+            abstains="",
+            peers=[],
+            **cast(Any, numbers),
+        )
+
+    def belief(self) -> Belief:
+        return Belief(term=1, leader=0, has_quorum=True, leads=True)
+
+    def fence(self) -> None: ...
+
+
+@asynccontextmanager
+async def daemon_of(node: Told) -> AsyncIterator[Supervisor]:
+    """A daemon that runs this node 0 of three."""
+    supervisor = Supervisor(
+        cluster="barge",
+        addresses={node_id: f"node-{node_id}:1" for node_id in range(3)},
+        apis={node_id: f"api-{node_id}:1" for node_id in range(3)},
+        local_ids=[0],
+        make_node=lambda node_id: cast(Any, node),
+        recorder=Recorder("test", wall_clock=lambda: 0.0),
+        link_faults=LinkFaults(),
+        disk_faults=DiskFaults(),
+        daemons=Daemons({}, None),
+    )
+    async with trio.open_nursery() as nursery:
+        await supervisor.start(nursery, cast(Any, None))
+        yield supervisor
+        nursery.cancel_scope.cancel()
+
+
+async def test_it_is_done_when_the_set_is_on_the_disk(autojump_clock: trio.testing.MockClock) -> None:
+    """Not when the node votes: one of an earlier version always did."""
+    began = trio.current_time()
+    async with daemon_of(Told("", born_after_s=1.0)) as supervisor:
+        assert (await supervisor.bootstrap()).node == 0
+    assert 1.0 <= trio.current_time() - began < 1.2
+
+
+async def test_what_is_not_on_the_disk_in_time_is_unknown(autojump_clock: trio.testing.MockClock) -> None:
+    """Its disk may hang: the set may be written later."""
+    async with daemon_of(Told("")) as supervisor:
+        with pytest.raises(BargeError, match="has not written the set") as failed:
+            await supervisor.bootstrap()
+    assert (failed.value.code, failed.value.applied) == ("outcome_unknown", None)
+
+
+async def test_a_node_that_does_not_answer_may_do_it_later(autojump_clock: trio.testing.MockClock) -> None:
+    """Also where it has refused before: the last question is still with it."""
+    for answers in ((None,), ("1 of 3 members are here", None)):
+        async with daemon_of(Told(*answers)) as supervisor:
+            for ask in (supervisor.bootstrap, lambda: supervisor.readmit(1)):
+                with pytest.raises(BargeError) as failed:
+                    await ask()
+                assert failed.value.code == "outcome_unknown"
+
+
+async def test_a_refusal_is_told_in_the_nodes_words(autojump_clock: trio.testing.MockClock) -> None:
+    """Once the time is over in which members may come; at once where the cluster is born."""
+    began = trio.current_time()
+    async with daemon_of(Told("1 of 3 members are here")) as supervisor:
+        with pytest.raises(BargeError, match="1 of 3 members") as failed:
+            await supervisor.bootstrap()
+    assert failed.value.code == "bad_request" and trio.current_time() - began > 2
+    began = trio.current_time()
+    async with daemon_of(Told("node 0 belongs to a cluster already", born_after_s=0)) as supervisor:
+        with pytest.raises(BargeError, match="belongs to a cluster already") as failed:
+            await supervisor.bootstrap()
+    assert failed.value.code == "bad_request" and trio.current_time() - began < 1
