@@ -83,8 +83,11 @@ RARE: Final[dict[Kind, float]] = {
 }
 """How often the kinds are on that are not on in every other seed."""
 OLDER_ALONE: Final = 1 / 3
-"""The share of the seeds in which only the older kinds may be on: none in LATER_KINDS, none in RARE. Where all kinds are drawn, they
-add up: a seed answers fewer than half as many operations, and a fault that shows in plain traffic only is met less often."""
+"""The share of the seeds in which only the older kinds may be on: none in LATER_KINDS, none in RARE.
+
+Where all are drawn, they add up: a seed answers fewer than half as many operations, and a fault that shows in plain traffic only
+is met less often.
+"""
 BREAK_THEIR_WORD: Final = frozenset({"lying_disks", "old_folders", "altered_logs"})
 """Disks that do not give back what they had synced."""
 NEEDS_THREE: Final = ("lost_disks", "lying_disks", "old_folders", "altered_logs", "other_backups")
