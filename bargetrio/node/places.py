@@ -1,9 +1,11 @@
-"""How many clients a node serves: below what the process may open, so that logs and snapshots always can.
+"""How many clients a node serves: fewer than the descriptors that the process may open, so that log and snapshots have theirs.
 
-When all places are taken a newcomer is refused in words, unless somebody has asked nothing for a while: then that connection
-is closed for it. So a crowd that only stays keeps out nobody for long, least of all the daemons that carry REST's requests.
+When all places are taken a new client is refused with the reason, unless one of the others has sent no request for a while: then
+that connection is closed for the new one. Idle connections keep no other out for long, not even the daemons that forward REST's
+requests.
 """
 
+from collections import OrderedDict
 from typing import Final
 
 import trio
@@ -12,19 +14,20 @@ from bargetrio.node.clients import ClientSession
 from bargetrio.transport.handshake import Refused
 
 CLIENTS: Final = 20_000
-"""Without another word: what a node is built for."""
+"""The default: what a node is built for."""
 IDLE_S: Final = 3.0
-"""A client that has asked nothing for so long, since the places became short, may be closed for another."""
+"""Seconds without a request, counted from when the places became short, after which a client may be closed for another."""
 LOOK_S: Final = 0.5
-"""Who has asked something is looked up at most so often."""
+"""Shortest time in seconds between two looks at which clients have sent a request: a look goes through all of them."""
 
 
 class ClientPlaces:
-    """One node's. `admit` raises Refused; who was admitted must `enter` before anything else happens, and `leave`."""
+    """The places of one node's clients: a session that was admitted must `enter` before the next await, `leave` at its end."""
 
     def __init__(self, most: int = CLIENTS) -> None:
         self._most = most
-        self._idle_since: dict[ClientSession, float] = {}
+        self._idle_since: OrderedDict[ClientSession, float] = OrderedDict()
+        """In trio's time, the longest idle first: a refusal must cost little however many places there are."""
         self._looked_at = float("-inf")
 
     def __len__(self) -> int:
@@ -38,11 +41,12 @@ class ClientPlaces:
         now = trio.current_time()
         if now - self._looked_at >= LOOK_S:
             self._looked_at = now
-            for session in self._idle_since:
+            for session in list(self._idle_since):
                 if session.was_active:
                     session.was_active = False
                     self._idle_since[session] = now
-        longest = min(self._idle_since, key=self._idle_since.__getitem__, default=None)
+                    self._idle_since.move_to_end(session)
+        longest = next(iter(self._idle_since), None)
         if longest is None or longest.was_active or now - self._idle_since[longest] < IDLE_S:
             raise Refused("overloaded", f"{len(self._idle_since)} clients are connected to this node; it has no place for more")
         self.leave(longest)

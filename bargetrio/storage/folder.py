@@ -68,7 +68,7 @@ class Folder:
         if meta.node != node_id:
             raise WrongFolder(f"the folder belongs to node {meta.node}, not node {node_id}")
         if members is not None and meta.members != members:
-            had, has = _listed(meta.members), _listed(members)
+            had, has = listed(meta.members), listed(members)
             raise WrongFolder(f"the folder is one of a cluster of nodes {had}; the configuration names nodes {has}")
         self._meta = meta
         self.known_stores: dict[int, str] = _read_peers(disk)
@@ -155,5 +155,6 @@ def _read_peers(disk: Disk) -> dict[int, str]:
         raise StorageError(f"the file peers is damaged: {problem}") from None
 
 
-def _listed(members: tuple[int, ...]) -> str:
+def listed(members: tuple[int, ...]) -> str:
+    """Return node ids as they are told in an error."""
     return ", ".join(str(member) for member in members)

@@ -21,7 +21,7 @@ from bargetrio.raft.records import Append, HardState, Install, Record, Remembere
 from bargetrio.raft.standing import EARLIER, EMPTY, Standing, origin_of_backup
 from bargetrio.storage.disk import Disk, DiskFile
 from bargetrio.storage.errors import DamagedLog, StorageError, WrongFolder
-from bargetrio.storage.folder import Folder
+from bargetrio.storage.folder import Folder, listed
 from bargetrio.storage.lines import encode_line
 from bargetrio.storage.recovery import LogEnd, Recovered, SegmentStart, recover, segment_name
 from bargetrio.storage.snapshots import (
@@ -326,11 +326,7 @@ def _read_newest(disk: Disk, cluster: str, members: tuple[NodeId, ...] | None, l
     if start.cluster != cluster:
         raise WrongFolder(f"{name} belongs to cluster {start.cluster!r}, not {cluster!r}")
     if members is not None and start.members != tuple(sorted(members)):
-        had, has = _listed(start.members), _listed(tuple(sorted(members)))
+        had, has = listed(start.members), listed(tuple(sorted(members)))
         raise WrongFolder(f"{name} is the state of a cluster of nodes {had}; the configuration names nodes {has}")
     remove_snapshots(disk, {snapshot.last_index})
     return snapshot
-
-
-def _listed(members: tuple[NodeId, ...]) -> str:
-    return ", ".join(str(member) for member in members)

@@ -1,18 +1,23 @@
 """Disks that fill, under real nodes: writes are refused in time, and all goes on by itself when there is room again."""
 
 import errno
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
 
 from bargetrio.cluster import supervisor
+from bargetrio.cluster.daemons import Daemons
+from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.port import DiskFault, Faults
+from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node import server, snapshots
 from bargetrio.protocol.errors import BargeError
 from bargetrio.storage.real_disk import RealDisk
+from bargetrio.transport.faults import LinkFaults
 from tests.cluster.house import House
 
 
@@ -111,3 +116,46 @@ async def test_a_snapshot_that_finds_no_space_is_given_up_and_taken_later(
             assert not list(tmp_path.glob("node-0/snapshots/*"))
             disks[0].has_room_for_snapshots = True
         assert saved[0] >= 2
+
+
+async def test_a_bug_while_the_free_space_is_looked_up_ends_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    """The task stands beside the nodes: the next look starts the node again."""
+    lives: list[str] = []
+
+    class Full:
+        async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            lives.append("began")
+            if len(lives) == 1:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            task_status.started()
+            await trio.sleep_forever()
+
+        def fence(self) -> None: ...
+
+    looks: Iterator[Exception | int] = iter([ValueError("a bug"), 1 << 40])
+
+    def free_bytes(node_id: int) -> int:
+        found = next(looks)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    daemon = supervisor.Supervisor(
+        cluster="barge",
+        addresses={0: "node:1"},
+        apis={0: "api:1"},
+        local_ids=[0],
+        make_node=lambda node_id: cast(Any, Full()),
+        recorder=Recorder("test", wall_clock=lambda: 0.0),
+        link_faults=LinkFaults(),
+        disk_faults=DiskFaults(),
+        daemons=Daemons({}, None),
+        free_bytes=free_bytes,
+    )
+    async with trio.open_nursery() as nursery:
+        assert await daemon.start(nursery, cast(Any, None)) == {0: "No space left on device"}
+        with trio.fail_after(60):
+            while not daemon.running_ids():
+                await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    assert len(lives) == 2
