@@ -9,6 +9,7 @@ from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.limits import MAX_INT
 from bargetrio.protocol.requests import Delete, Get, List, Put
+from bargetrio.protocol.secrets import token_of
 
 R = TypeVar("R", Put, Get, Delete, List)
 
@@ -17,12 +18,21 @@ LONGEST_S: Final = 1e6
 
 
 def request_of(kind: type[R], fields: dict[str, Any]) -> R:
-    """Return the request with these fields; raise BargeError(bad_request) that names a field of a wrong type."""
+    """Return the request with these fields; raise BargeError(bad_request) that names a field of a wrong type.
+
+    Subclasses of str (StrEnum, numpy.str_, markup) count as the text that they hold.
+    """
+    for name, value in fields.items():
+        if isinstance(value, str) and type(value) is not str:
+            fields[name] = str.__str__(value)  # msgspec encodes no subclass
     try:
         return msgspec.convert({"op": kind.__struct_config__.tag, "id": 0, **fields}, kind)
     except msgspec.ValidationError as problem:
         expected, _, path = str(problem).replace("`", "").partition(" - at $.")
         raise BargeError("bad_request", f"{path}: {expected[:1].lower()}{expected[1:]}") from None
+    except UnicodeEncodeError as problem:
+        path = next(name for name, value in fields.items() if value == problem.object)
+        raise BargeError("bad_request", f"{path}: this is not valid Unicode text (a lone surrogate)") from None
 
 
 def check_node_id(node_id: int) -> None:
@@ -37,6 +47,18 @@ def check_seconds(**given: float) -> None:
         is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
         if not (is_number and 0 < seconds <= LONGEST_S):  # not a number is neither
             raise BargeError("bad_request", f"{name} is a number of seconds above 0, not {seconds!r:.80}")
+
+
+def checked_token(token: bytes | None) -> bytes | None:
+    """Return the API's token by the rules for the file that holds it (docs/configuration.md); raise BargeError(bad_request)."""
+    if token is None:
+        return None
+    if not isinstance(token, bytes):
+        raise BargeError("bad_request", f"token is bytes, not {type(token).__name__}")
+    try:
+        return token_of(token)
+    except ValueError as problem:
+        raise BargeError("bad_request", f"token {problem}") from None
 
 
 def places_of(name: str, addresses: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from bargetrio.client.admin import Admin
-from bargetrio.client.arguments import check_node_id, check_seconds, places_of, request_of
+from bargetrio.client.arguments import check_node_id, check_seconds, checked_token, places_of, request_of
 from bargetrio.client.native import NativeKeys
 from bargetrio.client.rest_keys import RestKeys
 from bargetrio.protocol.errors import BargeError
@@ -53,11 +53,9 @@ class Client:
     ) -> None:
         nodes, daemons = places_of("addresses", addresses), places_of("apis", [] if apis is None else apis)
         check_seconds(timeout_s=timeout_s, nodes_timeout_s=nodes_timeout_s)
-        if not isinstance(cluster, str) or not 0 < len(cluster) <= 200:
+        if not isinstance(cluster, str) or not 0 < len(cluster) <= 200 or not cluster.isprintable():
             raise BargeError("bad_request", f"cluster is a name of 1 to 200 characters, not {cluster!r:.80}")
-        if token is not None and not (isinstance(token, bytes) and token.isascii() and token.decode().isprintable()):
-            raise BargeError("bad_request", "token is bytes of printable ASCII")
-        self.admin = Admin(daemons, token, timeout_s=nodes_timeout_s)
+        self.admin = Admin(daemons, checked_token(token), timeout_s=nodes_timeout_s)
         self._keys = NativeKeys(nodes, cluster, timeout_s) if nodes else RestKeys(self.admin, timeout_s)
 
     def __enter__(self) -> "Client":

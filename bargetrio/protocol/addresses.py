@@ -4,6 +4,9 @@ import re
 
 _NAME = re.compile(r"(?=.{1,253}\.?$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*\.?")
 
+_ZONE = re.compile(r"[A-Za-z0-9_.@-]{0,15}")
+"""What may follow the % of an IPv6 address: the name of a network interface, or its number."""
+
 
 def parse_address(text: str) -> tuple[str, int]:
     """Return (host, port); raise ValueError saying what is wrong.
@@ -68,7 +71,7 @@ def _check_number(host: str, text: str, version: int) -> None:
     import ipaddress
 
     try:
-        is_right = ipaddress.ip_address(host).version == version
+        is_right = ipaddress.ip_address(host).version == version and _ZONE.fullmatch(host.partition("%")[2]) is not None
     except ValueError:
         is_right = False
     if not is_right:
@@ -80,5 +83,6 @@ def _check_name(host: str, text: str) -> None:
         name = host if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError:
         name = ""
-    if _NAME.fullmatch(name) is None:
+    is_number = name.strip("0123456789.") == ""  # of digits that are not ASCII
+    if is_number or _NAME.fullmatch(name) is None:
         raise ValueError(f"{text!r} has no usable host")

@@ -99,6 +99,8 @@ def media_type_of(headers: Headers) -> str:
         BargeError: bad_request with status 415. Bytes of another charset would be stored as if they were UTF-8, or as no text.
     """
     text = headers.get(b"content-type", b"").decode("latin-1")
+    if "," in text.partition(";")[0]:  # two lines that somebody on the way has joined
+        raise BargeError("bad_request", "Content-Type is given twice")
     if ";" not in text:
         return text.strip().lower()
     media_type, *parameters = text.split(";")

@@ -30,6 +30,12 @@ class Query:
                 raise BargeError("bad_request", f"unknown parameter {name[:40]!r}{known}")
         self._pairs = pairs
 
+    def refuse(self, names: tuple[str, ...], why: str) -> None:
+        """Raise BargeError for a parameter that the route knows and this kind of request does not heed."""
+        for name in names:
+            if name in self._pairs:
+                raise BargeError("bad_request", f"{name} is not taken here: {why}")
+
     def text(self, name: str) -> str:
         """Return the parameter, "" if it is not there."""
         values = self._pairs.get(name, [""])
@@ -42,25 +48,27 @@ class Query:
 
     def number(self, name: str, default: int, low: int, high: int) -> int:
         """Return a whole number."""
-        text = self.text(name)
-        if not text:
+        if name not in self._pairs:
             return default
+        text = self.text(name)
         if not (text.isascii() and text.isdigit() and len(text) < 19 and low <= int(text) <= high):
             raise BargeError("bad_request", f"{name} is a number from {low} to {high}, not {text[:40]!r}")
         return int(text)
 
     def flag(self, name: str) -> bool:
-        """Return a yes or no."""
+        """Return a yes or no; without a value it is neither."""
+        if name not in self._pairs:
+            return False
         text = self.text(name).lower()
         if text in ("1", "true", "yes", "on"):
             return True
-        if text in ("", "0", "false", "no", "off"):
+        if text in ("0", "false", "no", "off"):
             return False
         raise BargeError("bad_request", f"{name} is 1 or 0, not {text[:40]!r}")
 
     def read_level(self) -> ReadLevel:
         """Return how the read is to be made."""
-        text = self.text("read") or "linearizable"
+        text = self.text("read") if "read" in self._pairs else "linearizable"
         levels: dict[str, Literal["linearizable", "lease", "stale"]] = {
             "linearizable": "linearizable",
             "lease": "lease",

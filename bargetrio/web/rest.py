@@ -7,6 +7,8 @@ from typing import Any, Final
 import msgspec
 import trio
 from quart import Response, request
+from werkzeug.datastructures import MIMEAccept
+from werkzeug.http import parse_accept_header
 
 from bargetrio import __version__
 from bargetrio.cluster.port import BackupFile, Cluster, Faults, NodeView
@@ -67,7 +69,8 @@ class Rest:
         if is_fresh(_head().headers, headers["ETag"]):
             return Response(b"", 304, headers)
         value_b64 = None if answer.value_b64 is msgspec.UNSET else answer.value_b64
-        wanted = request.accept_mimetypes.best_match([JSON, "text/plain", "application/octet-stream"], JSON)
+        accept = parse_accept_header(_head().headers.get(b"accept", b"").decode("latin-1"), MIMEAccept)
+        wanted = accept.best_match([JSON, "text/plain", "application/octet-stream"], JSON)
         if wanted == JSON:
             body = KeyAnswer(key=key, index=answer.index, value=answer.value, value_b64=value_b64)
             return Response(json_body(body), 200, headers, content_type=JSON)
@@ -242,6 +245,9 @@ class Rest:
         nodes, kinds = query.ids("node", self._cluster.node_ids), query.words("kind", KINDS)
         heartbeats, after, live = query.flag("heartbeats"), query.text("after"), query.flag("live")
         if _head().streaming:
+            query.refuse(("limit", "local"), "a stream tells all events of all daemons until it is closed")
+            if live:
+                query.refuse(("node", "kind", "heartbeats"), "a live stream tells what the page draws")
             after = _head().headers.get(b"last-event-id", b"").decode("latin-1") or after
             await self._cluster.events(after=after, limit=1)  # a bad cursor is an answer, not the end of a stream
             chunks = live_frames(self._cluster, after) if live else frames(self._cluster, after, nodes, kinds, heartbeats)

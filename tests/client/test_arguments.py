@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any, Final
 
 import pytest
@@ -10,10 +11,11 @@ from click.testing import CliRunner
 from bargetrio.cli import cli
 from bargetrio.client import BargeError, Client
 from tests.client.servers import nobody
+from tests.stories.daemon import Daemon
 
 TEXT: Final[tuple[Any, ...]] = (None, 100, 1.5, True, b"a", ["a"], {"a": 1}, object(), ("a",))
-NUMBER: Final[tuple[Any, ...]] = ("1", 1.5, True, b"1", [1], object(), -1, 2**63, math.nan)
-FLAG: Final[tuple[Any, ...]] = (None, 1, 0, "yes", b"", [], object())
+NUMBER: Final[tuple[Any, ...]] = ("1", "\ud800", 1.5, True, b"1", [1], object(), -1, 2**63, math.nan)
+FLAG: Final[tuple[Any, ...]] = (None, 1, 0, "yes", "\ud800", b"", [], object())
 SECONDS: Final[tuple[Any, ...]] = (
     None,
     "1",
@@ -28,10 +30,10 @@ SECONDS: Final[tuple[Any, ...]] = (
     object(),
     10**400,
 )
-LEVEL: Final[tuple[Any, ...]] = (None, "fast", 1, True, [], object())
+LEVEL: Final[tuple[Any, ...]] = (None, "fast", "\ud800", 1, True, [], object())
 PLACES: Final[tuple[Any, ...]] = (
     *("127.0.0.1:1", b"127.0.0.1:1", 1, {1: "a:1"}, object()),
-    *([1], [None], ["nowhere"], ["a:b"], ["a:0"], [b"a:1"]),
+    *([1], [None], ["nowhere"], ["a:b"], ["a:0"], [b"a:1"], ["[::1%\n]:1"], ["[::1%" + "x" * 70 + "]:1"], ["\uff11.2:1"]),
 )
 
 CASES: Final[dict[str, tuple[Callable[[Client, Any], object], tuple[Any, ...]]]] = {
@@ -57,8 +59,11 @@ CASES: Final[dict[str, tuple[Callable[[Client, Any], object], tuple[Any, ...]]]]
     ),
     "addresses": (lambda _, wrong: Client(wrong), (*PLACES, None)),
     "apis": (lambda _, wrong: Client([], apis=wrong), PLACES),
-    "cluster": (lambda _, wrong: Client([], cluster=wrong), (*TEXT, "", "c" * 201)),
-    "token": (lambda _, wrong: Client([], token=wrong), ("text", 1, "gr\xfc\xdfe".encode(), b"a\nb", [], object())),
+    "cluster": (lambda _, wrong: Client([], cluster=wrong), (*TEXT, "", "c" * 201, "\ud800", "a\n")),
+    "token": (
+        lambda _, wrong: Client([], token=wrong),
+        ("text", 1, "gr\xfc\xdfe".encode(), b"a\nb", b"", b" ", b"t" * 4097, [], object()),
+    ),
     "timeout_s": (lambda _, wrong: Client([], timeout_s=wrong), SECONDS),
     "nodes_timeout_s": (lambda _, wrong: Client([], nodes_timeout_s=wrong), SECONDS),
 }
@@ -75,6 +80,24 @@ def test_a_wrong_argument_is_a_bad_request_at_once(way: str, case: str) -> None:
                 call(barge, value)
             assert (caught.value.code, caught.value.applied) == ("bad_request", False), value
             assert str(caught.value)
+
+
+class Colour(StrEnum):
+    """Text that is no plain str, as enumerations, numpy and template engines have it."""
+
+    RED = "red"
+
+
+@pytest.mark.parametrize("way", ["native", "rest"])
+def test_text_of_a_subclass_of_str_is_text(daemon: Daemon, way: str) -> None:
+    """It was a TypeError of the library that encodes requests."""
+    nodes = list(daemon.addresses.values()) if way == "native" else []
+    with Client(nodes, apis=[daemon.api], token=b"unused\n") as barge:
+        index = barge.put(Colour.RED, Colour.RED).index
+        assert barge.get(Colour.RED).value == "red"
+        assert [item.key for item in barge.items(Colour.RED).items] == ["red"]
+        assert barge.items(after=Colour.RED).items == []
+        assert barge.delete(Colour.RED, if_index=index).deleted
 
 
 def test_an_error_names_the_argument() -> None:

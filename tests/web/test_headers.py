@@ -147,6 +147,10 @@ def test_a_body_that_nobody_reads_is_refused(daemon: Daemon, method: str, path: 
         ("GET", "/events?after=1&after=2"),
         ("POST", "/nodes/0/kill?dry_run=1"),
         ("DELETE", "/faults?links=1"),
+        ("GET", "/keys?keys_only"),
+        ("GET", "/keys?limit="),
+        ("GET", "/keys/q?read="),
+        ("GET", "/leader?local"),
     ],
 )
 def test_a_parameter_that_a_route_does_not_know_is_refused(daemon: Daemon, method: str, path: str) -> None:
@@ -158,6 +162,32 @@ def test_a_parameter_that_a_route_does_not_know_is_refused(daemon: Daemon, metho
         assert (told.status, told.is_problem()) == (400, True), (kind, told)
     assert daemon.get("q").status == 404
     assert daemon.node(0)["state"] == "running"
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=5", "limit=x", "local=1", "live=1&node=0", "live=1&kind=applied", "live=1&heartbeats=1", "after=x", "live"]
+)
+def test_a_stream_of_events_refuses_what_it_does_not_heed(daemon: Daemon, query: str) -> None:
+    """The JSON page takes these parameters; a stream passed them over."""
+    told = ask(daemon, "GET", f"/events?{query}", "Accept: text/event-stream")
+    assert (told.status, told.is_problem()) == (400, True)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_two_lines_of_accept_are_one_list_for_a_key_too(daemon: Daemon, first: bool) -> None:
+    """The framework took the first line only (docs/rest.md promises one list)."""
+    daemon.put("accepted", "v")
+    lines = ["Accept: text/plain", "Accept: application/xml"]
+    told = ask(daemon, "GET", "/keys/accepted", *(lines if first else reversed(lines)))
+    assert (told.headers["content-type"], told.body) == ("text/plain; charset=utf-8", b"v")
+
+
+@pytest.mark.parametrize("joined", ["text/plain, application/json", "application/json, text/plain"])
+def test_two_content_types_that_were_joined_on_the_way_are_two(daemon: Daemon, joined: str) -> None:
+    """RFC 9110, 5.3 lets a proxy join lines; the first one decided what the value is."""
+    told = ask(daemon, "PUT", "/keys/joined", f"Content-Type: {joined}", body=b'{"value":"v"}')
+    assert (told.status, told.is_problem()) == (400, True)
+    assert daemon.get("joined").status == 404
 
 
 def test_events_are_a_stream_by_one_reading_of_accept(daemon: Daemon) -> None:
