@@ -13,6 +13,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.facts import (
     CommitAdvanced,
     Fact,
+    LogsDiffer,
     LogTruncated,
     PreVoteRequested,
     RoleChanged,
@@ -96,7 +97,8 @@ class Invariants:
             PreVoteRequested: self._check_silence,
             VoteGranted: self._check_patience,
             SnapshotInstalled: self._check_installed,
-            TailLost: lambda server, fact: self.stores.told(server.node_id, fact.peer),
+            TailLost: self._check_lost,
+            LogsDiffer: self._check_difference,
             NodeKilled: lambda server, fact: self.stores.ended(server.node_id),
             NodeCrashed: lambda server, fact: self.stores.ended(server.node_id),
             DiskFailed: lambda server, fact: self.stores.ended(server.node_id),
@@ -513,6 +515,19 @@ class Invariants:
                 )
                 raise Broken("a disk that hangs leads nobody", text)
 
+    def _check_lost(self, server: Server, fact: TailLost) -> None:
+        """Only of a store that has lost something is it said that it lost what it had acknowledged."""
+        if (fact.peer, self._counts_as(server, fact.peer)) not in self.stores.touched:
+            text = f"node {server.node_id} says that node {fact.peer} lost entries up to {fact.index}; its disk has lost nothing"
+            raise Broken("nobody is accused in error", text)
+        self.stores.told(server.node_id, fact.peer)
+
+    def _check_difference(self, server: Server, fact: LogsDiffer) -> None:
+        """Logs differ where one was altered, or where a lost vote may have made two leaders of one term."""
+        if not self.stores.may_differ:
+            text = f"node {server.node_id} says that its log differs from node {fact.peer}'s at {fact.index}; none was altered"
+            raise Broken("nobody is accused in error", text)
+
     def _check_append_only(self, server: Server, core: Core, memory: Memory) -> None:
         if memory.led is not None and memory.led[0] == core.current_term:
             _, index, digest = memory.led
@@ -613,6 +628,9 @@ class Invariants:
         """The folder says since when this store is a member, or that it is another store now."""
         memory = self._memory[server.node_id]
         if memory.store and standing.store != memory.store:
+            if (server.node_id, memory.store) not in self.stores.touched:
+                text = f"node {server.node_id} replaces its store, which has lost nothing"
+                raise Broken("nobody is accused in error", text)
             memory.former.setdefault(memory.store, []).append(memory.disk)
             self.stores.ended(server.node_id)
         memory.store, memory.standing = standing.store, standing

@@ -57,6 +57,7 @@ class Stores:
         """By leader and follower."""
         self.touched: set[tuple[NodeId, StoreId]] = set()
         """Stores that have lost something and go on."""
+        self._is_any_altered = False
         self._memory = memory
         self._servers = servers
         self._quorum = quorum
@@ -120,6 +121,12 @@ class Stores:
     def log_altered(self, node_id: NodeId, index: Index) -> None:
         """Its log is another one from this entry on."""
         self._memory[node_id].altered_from = index
+        self._is_any_altered = True
+
+    @property
+    def may_differ(self) -> bool:
+        """Whether logs may differ below the same index and term: one was altered, or a disk has forgotten a vote."""
+        return self._is_any_altered or self.is_damaged
 
     def is_altered(self, node_id: NodeId, core: Core) -> bool:
         """Return whether the node's log is another one, so that it may not say that it holds the entries of the others."""

@@ -6,9 +6,11 @@ import pytest
 
 from bargetrio.kv.commands import encode_command
 from bargetrio.protocol.requests import Put
+from bargetrio.raft.facts import LogsDiffer, TailLost
 from bargetrio.raft.messages import Command, Entry
 from bargetrio.raft.records import Append, HardState
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.standing import REPLACED, Standing
 from bargetrio.simulator.altered import alter
 from bargetrio.simulator.campaign import SIZES
 from bargetrio.simulator.disk import SimulatedDisk
@@ -95,6 +97,39 @@ def test_a_leader_that_says_nothing_of_a_lost_tail_is_found(monkeypatch: pytest.
     cluster.nemesis.revive(liar)
     with pytest.raises(Broken, match="a lost tail is told"):
         cluster.world.run(12.0, 1_000_000)
+
+
+def test_a_disk_that_lost_nothing_is_not_said_to_have_lost_something() -> None:
+    """Of one that lied the same is true."""
+    cluster = _cluster()
+    leader, follower = _leader(cluster), _follower(cluster)
+    lost = TailLost(peer=follower.node_id, term=1, index=1)
+    with pytest.raises(Broken, match="nobody is accused in error"):
+        cluster.referee.fact(leader, lost)
+    cluster.referee.invariants.stores.touched.add((follower.node_id, follower.store_id))
+    cluster.referee.fact(leader, lost)
+
+
+def test_logs_are_not_said_to_differ_where_none_was_altered() -> None:
+    """Where one was, somebody must say so."""
+    cluster = _cluster()
+    leader, follower = _leader(cluster), _follower(cluster)
+    differ = LogsDiffer(peer=follower.node_id, term=1, index=1)
+    with pytest.raises(Broken, match="nobody is accused in error"):
+        cluster.referee.fact(leader, differ)
+    cluster.referee.invariants.stores.log_altered(follower.node_id, 1)
+    cluster.referee.fact(leader, differ)
+
+
+def test_a_store_that_lost_nothing_is_not_replaced() -> None:
+    """Its node would be out of the majority until an entry takes it in."""
+    cluster = _cluster()
+    follower, stores = _follower(cluster), cluster.referee.invariants.stores
+    replaced = Standing(store="another", origin=REPLACED, replaces=follower.store_id)
+    with pytest.raises(Broken, match="nobody is accused in error"):
+        cluster.referee.standing_written(follower, replaced)
+    stores.touched.add((follower.node_id, follower.store_id))
+    cluster.referee.standing_written(follower, replaced)
 
 
 def test_each_store_has_one_vote_a_term() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 from msgspec import structs
 
-from bargetrio.raft import membership, snapshots
+from bargetrio.raft import membership, replication, snapshots
 from bargetrio.raft.core import Core
 from bargetrio.raft.log import Log
-from bargetrio.raft.messages import AppendReply
+from bargetrio.raft.messages import AppendReply, Demotion
 from bargetrio.raft.roles import Leader, Progress
 from bargetrio.raft.standing import EMPTY
 from bargetrio.simulator.breaks.registry import Patches, breaks
@@ -138,6 +138,39 @@ def every_refusal_is_an_old_one(patches: Patches) -> None:
         return message.hint_index < progress.match_index
 
     patches.set(membership, "suspect", suspect)
+
+
+@breaks("only a refusal of what was asked after the first one proves a loss", "docs/storage_format.md; BUG-44")
+def second_refusal_proves_a_loss(patches: Patches) -> None:
+    old = membership.suspect
+
+    def suspect(core: Core, leader: Leader, progress: Progress, message: AppendReply) -> bool:
+        return old(core, leader, progress, structs.replace(message, round=leader.round))
+
+    patches.set(membership, "suspect", suspect)
+
+
+@breaks("what a follower acknowledges begins the suspicion anew", "OWN-94")
+def suspicion_outlives_an_acknowledgement(patches: Patches) -> None:
+    old = replication._on_success
+
+    def on_success(core: Core, progress: Progress, message: AppendReply) -> None:
+        suspect_round = progress.suspect_round
+        old(core, progress, message)
+        progress.suspect_round = suspect_round
+
+    patches.set(replication, "_on_success", on_success)
+
+
+@breaks("what is said of a node's disk before is not about the one it has now", "OWN-98")
+def demotion_of_another_store_is_heard(patches: Patches) -> None:
+    old = membership.on_demotion
+
+    def on_demotion(core: Core, message: Demotion, now: float) -> None:
+        store = core.standing.store if message.store else ""
+        old(core, structs.replace(message, store=store), now)
+
+    patches.set(membership, "on_demotion", on_demotion)
 
 
 @breaks("what another store says is dropped", "BUG-38")
