@@ -340,6 +340,9 @@ def chunk_stored(core: "Core", snapshot: SnapshotMeta, bytes_stored: int, now: f
         _reply(core, receiving.leader_id, snapshot, bytes_stored)
         give_up(core)
         return
+    if _differs(core, snapshot):  # entries that came since the last piece did, from another leader
+        membership.tell_difference(core, receiving.leader_id, snapshot.last_index)
+        return
     if _is_here(core, snapshot):  # since the last piece came (OWN-15)
         _decline(core, receiving.leader_id, snapshot)
         return

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from bargetrio.raft.checks import read_configurations
+from bargetrio.raft.log import digest_after
 from bargetrio.raft.messages import Entry, SnapshotMeta
 from bargetrio.raft.records import Append, HardState, LogStart, Remembered, Truncate
 from bargetrio.raft.standing import Configuration
@@ -96,6 +97,9 @@ def recover(disk: Disk, snapshot: SnapshotMeta | None = None) -> Recovered:
         state.segments.append((sequences[-1] if sequences else 1, state.last_index + 1))
     log_end = LogEnd(index=state.last_index, term=state.last_term, digest=state.digest)
     is_superseded = snapshot is not None and not state.holds(snapshot)
+    if snapshot is not None and not is_superseded and state.digest_at(snapshot.last_index) != snapshot.digest:
+        where = f"entry {snapshot.last_index} of term {snapshot.last_term}"
+        raise DamagedLog(f"the log up to {where} is not the one that the newest snapshot was made from: their digests differ")
     return Recovered(
         remembered=_after_snapshot(state, snapshot) if is_superseded and snapshot is not None else state.remembered(snapshot),
         segments=state.segments,
@@ -136,6 +140,10 @@ class _State:
         if place > len(self.entries):
             return False
         return snapshot.last_term == (self.entries[place - 1].term if place else self.start.term)
+
+    def digest_at(self, index: int) -> int:
+        """Return the running digest of the log up to `index`, which lies between its start and its end."""
+        return digest_after(self.start.digest, self.entries[: index - self.start.index])
 
     def remembered(self, snapshot: SnapshotMeta | None) -> Remembered:
         """Return it all."""

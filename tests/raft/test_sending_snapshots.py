@@ -1,6 +1,7 @@
 """The leader sends its snapshot to who needs what its log has no more, and a follower puts it in the place of its own (7)."""
 
 import pytest
+from msgspec import Raw, structs
 
 from bargetrio.raft import snapshots
 from bargetrio.raft.facts import SnapshotInstalled, SnapshotSent
@@ -9,6 +10,8 @@ from bargetrio.raft.messages import (
     NO_OP,
     AppendReply,
     AppendRequest,
+    Entry,
+    LogDiffers,
     SnapshotReply,
 )
 from bargetrio.raft.records import Append, Install, LogStart
@@ -289,6 +292,19 @@ def test_entries_that_came_while_its_last_piece_was_written_stay() -> None:
     bench.stored(100).sync()
     assert (bench.core.log.last_index, bench.core.commit_index, bench.loading) == (7, 6, [])
     assert bench.core.durability.durable_index == 7
+
+
+def test_entries_of_another_log_that_came_while_its_last_piece_was_written_are_not_taken_for_it() -> None:
+    """Same index and term, another digest: neither is the snapshot acknowledged, nor these entries committed for it."""
+    bench, of = receiving(log="1 1 1")
+    bench.step(piece(of, 50))
+    request = append(term=3, leader_id=2, prev=(3, 1), log="1 2 2 3")
+    other = Entry(1, Raw(b'{"op":"put","key":"i4","value":"another"}'))
+    bench.step(structs.replace(request, entries=(other, *request.entries[1:]))).sync()
+    bench.take_sent()
+    bench.stored(100).sync()
+    assert bench.take_sent() == [(1, LogDiffers(term=3, follower_id=0, index=6))]
+    assert (bench.core.log.last_index, bench.core.commit_index, bench.loading) == (7, 0, [])
 
 
 def test_a_snapshot_that_entries_have_overtaken_is_not_installed() -> None:

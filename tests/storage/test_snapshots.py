@@ -243,6 +243,39 @@ def test_a_damaged_snapshot_is_not_passed_over_for_an_older_one() -> None:
     assert snapshot_labels(disk) == [(4, 1), (8, 1)]
 
 
+@pytest.mark.parametrize("index", [4, 6, 8])
+def test_a_snapshot_of_another_log_with_the_same_last_term_is_damage(index: int) -> None:
+    """An entry below it is another one: neither can be told to be right, so the node does not start and changes nothing.
+
+    Where the terms differ, or the log is shorter, a leader's snapshot had just taken the log's place (Figure 13, 7).
+    """
+    disk, folder = with_log(LOG)
+    folder.close()
+    save(disk, [*LOG[:2], entry(1, "another"), *LOG[3:index]])
+    before = disk.image()
+    with pytest.raises(DamagedLog, match=f"the log up to entry {index} of term 1 is not the one"):
+        open_log(disk)
+    assert disk.image() == before
+    disk.remove(snapshot_name(index, 1))
+    save(disk, [*LOG[:2], entry(1, "another"), *LOG[3 : index - 1], entry(2, "of a later term")])
+    assert loaded(disk)[0].start.index == index
+
+
+def test_a_log_that_begins_with_another_entry_than_its_snapshot_ends_with_is_damage() -> None:
+    """The log was trimmed up to the snapshot: what is left of it is the digest before its first entry."""
+    disk, folder = with_log(LOG)
+    received, data = file_of([*LOG, entry(2, "more")])
+    send(SnapshotReceiver(disk, "barge"), data, received)
+    folder.write([HardState(term=2)])
+    folder.write([Install(snapshot=received)])
+    folder.close()
+    assert loaded(disk)[0].start == LogStart(index=9, term=2, digest=received.digest)
+    disk.remove(name_of(received))
+    save(disk, [*LOG[:7], entry(1, "another"), entry(2, "more")])
+    with pytest.raises(DamagedLog, match="their digests differ"):
+        open_log(disk)
+
+
 def test_a_snapshot_of_other_members_or_of_another_cluster_is_refused() -> None:
     """It is the state of a cluster that this configuration does not name (BUG-36, BUG-40)."""
     disk, folder = with_log(LOG)
