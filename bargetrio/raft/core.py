@@ -89,7 +89,13 @@ class Core:
         pipeline: replication.Pipeline = replication.PIPELINE,
         has_unsent: Callable[[NodeId], bool] = lambda peer: False,
     ) -> None:
-        """`standing` is what the folder's meta says; None: a member of a set of unnamed stores since its birth."""
+        """Begin as a follower.
+
+        Times are in seconds: `election_s` the shortest and the longest election timeout. `standing` is what the folder's `meta`
+        holds; None: a store of a birth set with made-up ids, for clusters without folders. `has_unsent`: see the attribute.
+
+        Raises ConsensusViolation if the log ends in a later term than the disk remembers.
+        """
         assert node_id in node_ids
         self.node_id = node_id
         self.members = tuple(sorted(node_ids))
@@ -113,56 +119,56 @@ class Core:
         self._snapshot_policy = SnapshotPolicy() if snapshot_policy is None else snapshot_policy
         self.pipeline = pipeline
         self.has_unsent = has_unsent
-        """Whether the link to a peer holds bytes that have not left; asked when a piece of a snapshot has not been answered."""
+        """Returns whether the link to a peer holds unsent bytes; asked when a piece of a snapshot has not been answered."""
         self.unreadable: SnapshotMeta | None = None
-        """The newest snapshot, if its file can't be sent: another one may take its place, of the same index, too."""
+        """The newest snapshot, if its file can't be sent: another one, also of the same index, may replace it."""
         self.is_taking = False
         self.must_not_take = False
-        """The driver says that this is no moment for a snapshot: somebody else in the process takes one."""
+        """Set by the driver: no snapshot may begin, since another node of the process takes one."""
         self.must_not_apply = False
-        """The driver says that a long backlog must wait: clients wait for another node of the process to apply its own."""
+        """Set by the driver: nothing is applied, since another node of the process applies a backlog that clients wait for."""
         self.lacks_room = False
-        """The driver says that this node's disk is nearly full: a leader proposes nothing."""
+        """Set by the driver: this node's disk is nearly full, and a leader refuses proposals as overloaded."""
         self.is_snapshot_asked = False
         self.is_due = False
-        """It is time for a snapshot, or one was asked for, and none is under way."""
+        """Whether a snapshot is due by the policy, or was asked for, and none is under way."""
         self.weighed_index: Index = -1
-        """When this was applied, it was no time yet for a snapshot."""
+        """The applied index at which a snapshot was last found not to be due."""
         self.quiet_since = now
         self.quiet_index = self.last_applied
-        """Since then nothing was applied, and this is the last index that was."""
+        """The last applied index, unchanged since `quiet_since`."""
         self.compact_to: Index = 0
         self.receiving: Receiving | None = None
         self.installing: SnapshotMeta | None = None
-        """A received snapshot on its way into the place of state and log; nothing is applied meanwhile."""
+        """A received snapshot that is replacing state and log; nothing is applied meanwhile."""
         self.installing_from: NodeId = node_id
         self.role: Role = Follower(self.new_election_deadline(now))
         self._effects: list[Effect] = []
         self._now = now
-        """When this core was last told the time."""
+        """The latest time that this core was given."""
         self.votes_asked_at = now
         self.vote_wait_s = 0.0
-        """How long votes took to come, in the last elections of this node."""
-        # Who counts (membership.py).
+        """Seconds that votes took to arrive in this node's last elections."""
+        # Membership (membership.py).
         self.standing = _born_with(node_id, node_ids) if standing is None else standing
         self.configurations: list[Configuration] = []
-        """Of the birth set or the snapshot, then of the log's entries; the last one counts."""
+        """That of the birth set or of the snapshot, and those of the log's entries, by index; the last one is in force."""
         self.configuration: Configuration | None = None
         self.uncounted: NodeId | None = None
         """The node whose readmission is in the log and not known to be committed."""
         self.known_commit: Index = 0
-        """The highest commit index that a voter has told with its vote."""
+        """The highest commit index that came with a granted vote."""
         self.may_vote = False
         self.is_settled = False
-        """Whether this node votes, its cluster is born, and nobody is being readmitted: the usual case."""
+        """Whether this node votes, its cluster is born, and no member is being readmitted: the usual case."""
         self.is_demoted = False
-        """This disk lost what it had acknowledged, and has not got its new store id yet."""
+        """Whether this disk lost what it had acknowledged, and its new store id is not written yet."""
         self.is_writing_standing = False
         self.introduce_at = now
         self.met: dict[NodeId, tuple[Standing, float]] = {}
-        """Who has introduced itself, and when."""
+        """The standing that each peer has introduced itself with, and when."""
         self.seen: dict[NodeId, tuple[Standing, float]] = {}
-        """What each peer's last hello said, welcome or not."""
+        """The standing of each peer's last hello, accepted or refused, and when it came."""
         membership.begin(self, remembered, now)
 
     # -- the way in ------------------------------------------------------------------------------------------------------
@@ -250,7 +256,7 @@ class Core:
         leader.tickets.extend(tickets)
 
     def forget_reads(self, is_over: Callable[[Ticket], bool]) -> None:
-        """Drop the reads that nobody waits for any more; they are kept in the order in which their time is over."""
+        """Drop the reads that are over by `is_over`; they are kept in the order of their deadlines."""
         if isinstance(self.role, Leader):
             reads.forget(self.role, is_over)
 
@@ -286,43 +292,43 @@ class Core:
                 pass
 
     def bytes_came(self, peer: NodeId, now: float) -> None:
-        """Note that bytes of a message of `peer`'s have come, and the message is not whole yet.
+        """Note that bytes of a message of `peer` have arrived, and the message is not complete yet.
 
-        The host calls it only for a peer whose hello was accepted. No vote and no commit depends on it.
+        The host calls it only for a peer whose hello was accepted. It puts off elections, and counts for no vote and no commit.
         """
         replication.on_bytes(self, peer, now)
 
     def link_up(self, peer: NodeId, now: float) -> None:
-        """Note that a new connection to `peer` stands: what the old one held may be lost."""
+        """Note that a new connection to `peer` is open: what the old one held may be lost."""
         if isinstance(self.role, Leader):
             snapshots.on_link_up(self.role.progress[peer])
 
     def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
-        """Note that SendChunk to `peer` found no bytes: the file is gone, or shorter than its label says."""
+        """Note that SendChunk to `peer` found no bytes: the file is gone, or shorter than `snapshot.size`."""
         snapshots.on_piece_missing(self, peer, snapshot)
 
     def take_snapshot(self) -> None:
-        """Ask for a snapshot although it is not time: TakeSnapshot follows as soon as none is under way."""
+        """Ask for a snapshot before it is due: TakeSnapshot follows as soon as none is under way."""
         self.is_snapshot_asked = True
 
     def saw(self, peer: NodeId, standing: Standing, now: float) -> None:
-        """Note what a peer's hello said of its disk, whether the peer was welcome or not."""
+        """Note the standing in a peer's hello, whether the hello was accepted or not."""
         membership.saw(self, peer, standing, now)
 
     def hung_up(self, peer: NodeId, standing: Standing) -> None:
-        """Note that a connection with this store has ended: who calls next may have another disk."""
+        """Note that a connection of this store has ended: the next one of this peer may be that of another disk."""
         if peer in self.seen and self.seen[peer][0].store == standing.store:
             del self.seen[peer]
 
     def readmit(self, node_id: NodeId, now: float) -> str:
-        """Propose that `node_id` counts with the disk it last called with (the operator's word).
+        """As the leader, propose the store of `node_id`'s last hello as its member's (an operator's command; dissertation 4.1).
 
-        Return why that can't be, in words; "" if the entry is proposed, or the node is a member with that disk already.
+        Return why that can't be; "" if the entry is proposed, or the node is a member with that store already.
         """
         return membership.readmit(self, node_id, now)
 
     def bootstrap(self, now: float) -> str:
-        """Let the cluster be born with the members that are here (the operator's word); return why not, "" if it is under way."""
+        """Begin a cluster with the members present (an operator's command); return why not, "" if it is under way."""
         return membership.bootstrap(self, now)
 
     def standing_written(self, standing: Standing, now: float) -> None:
@@ -330,16 +336,16 @@ class Core:
         membership.standing_written(self, standing, now)
 
     def snapshot_taken(self, snapshot: SnapshotMeta, now: float) -> None:
-        """Note that what TakeSnapshot asked for is on the disk, under its name."""
+        """Note that the snapshot which TakeSnapshot asked for is on the disk, under its name."""
         snapshots.taken(self, snapshot, now)
 
     def snapshot_given_up(self) -> None:
-        """Note that what TakeSnapshot asked for could not be saved, and that it is asked for again when the driver allows it."""
+        """Note that the snapshot which TakeSnapshot asked for was not saved: it is due again when the driver allows it."""
         self.is_taking = False
         self.weighed_index = -1
 
     def chunk_stored(self, snapshot: SnapshotMeta, bytes_stored: int, now: float) -> None:
-        """Note that StoreChunk is done: the received file has `bytes_stored` synced bytes, all and right ones if it is whole."""
+        """Note that StoreChunk is done: the received file has `bytes_stored` synced bytes; once it is whole, it was checked."""
         snapshots.chunk_stored(self, snapshot, bytes_stored, now)
 
     def snapshot_loaded(self, snapshot: SnapshotMeta) -> None:
@@ -360,7 +366,7 @@ class Core:
 
     @property
     def next_deadline(self) -> float:
-        """When `tick` must be called at the latest; -inf while there is more to apply, or to give back of a log that is gone."""
+        """When `tick` must be called at the latest; -inf while there is more to apply, or memory of a dropped log to free."""
         if (self.last_applied < self.commit_index and self.has_more_to_apply) or self.log.forgotten:
             return float("-inf")
         role = self.role
@@ -373,11 +379,11 @@ class Core:
         return self.last_applied < self.commit_index and self.installing is None and not self.must_not_apply
 
     def take_effects(self) -> list[Effect]:
-        """Return what must be done, in order; call it after every batch of input."""
+        """Return the effects since the last call, in the order in which they must be performed; call it after every batch."""
         role = self.role
         if type(role) is Leader:
             if role.new_reads:
-                reads.confirm(self, role)  # what that frees is for the reads that wait
+                reads.confirm(self, role)  # frees rounds for the reads that wait
                 reads.start_round(self, role)
             if role.may_lack:
                 replication.send_entries(self, role)
@@ -399,7 +405,7 @@ class Core:
     # -- what the rules share --------------------------------------------------------------------------------------------
 
     def why_abstains(self) -> str:
-        """Return why this node takes no part in elections, in words; "" if it does."""
+        """Return why this node takes no part in elections; "" if it does."""
         return membership.why_abstains(self)
 
     @property
@@ -479,7 +485,7 @@ class Core:
             self._close_office(old, leader_id)
 
     def obey_higher_term(self, term: Term, node_id: NodeId, now: float) -> bool:
-        """Follow nobody yet in the term of a message from `node_id` if it is above ours (5.1); return whether it was."""
+        """If the term of a message from `node_id` is above this node's, become a follower in it (5.1); return whether it was."""
         if term <= self.current_term:
             return False
         self.become_follower(now, term=term, leader_id=None, reason=f"node {node_id} has a higher term")
@@ -544,7 +550,7 @@ class Core:
         self.role = role
 
     def _close_office(self, leader: Leader, leader_id: NodeId | None) -> None:
-        """Tell everybody who waits: proposals may still commit through another leader, reads were not served."""
+        """End all open tickets: proposals may still commit through another leader, reads were not served."""
         tickets = [ticket for ticket in leader.tickets if ticket is not None]
         if tickets:
             self._effects.append(ProposalsUnknown(tickets, leader_id))
@@ -590,13 +596,13 @@ class Core:
         )
 
     def _restart_timers_after_stall(self, now: float, late_s: float) -> None:
-        """Let the messages that wait in the sockets be handled before anyone is judged: the process stood still (SIGSTOP, VM).
+        """The process was paused (SIGSTOP, VM, GC): handle queued messages before any timeout fires.
 
-        Once for each node until it was heard: a machine that starves stands still again and again, and a leader that was cut off
-        there must leave office all the same, a follower whose leader died stand for election.
+        Once for each peer until it is heard again: on a starved machine pauses recur, and there, too, a leader that was cut off
+        must step down and a follower whose leader died must stand for election.
         """
         self.durability.not_counted(late_s)
-        just_before = nextafter(now, 0.0)  # what is heard in this very moment comes after it
+        just_before = nextafter(now, 0.0)  # a message handled at `now` is later
         match self.role:
             case Leader():
                 for progress in self.role.progress.values():

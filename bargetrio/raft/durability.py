@@ -1,4 +1,4 @@
-"""What must be on the disk before what may be said: one write in flight, the rest merges into the next (group commit).
+"""Which messages wait for which write: one write is in flight, the rest merges into the next (group commit; 3.8, 10.2.1).
 
 ```
 queued  -- Persist(number, records, then) -->  in flight  -- persisted(number) -->  durable
@@ -47,14 +47,14 @@ class Durability:
         """The last index whose entry is surely on the disk, as it now stands in the log."""
         self.synced_number = 0
         self.is_queued = False
-        """Whether something may wait for the next write."""
+        """Whether records may be queued for the next write."""
         self.last_write_s = 0.0
-        """How long the last write took."""
+        """How many seconds the last write took."""
         self._queued_number = 1
         self._queued_bytes = 0
-        """At least the bytes of the commands that are queued."""
+        """An upper bound of the bytes of the queued commands."""
         self._digest = digest
-        """The log's digest at the end of what was handed out to be written."""
+        """The log's digest after the last record that was handed out."""
         self._in_flight: InFlight | None = None
         self._hard_state: HardState | None = None
         self.hard_state_number = 0
@@ -84,7 +84,7 @@ class Durability:
         return 0 if self._in_flight is None else self._in_flight.covers
 
     def not_counted(self, seconds: float) -> None:
-        """The process stood still for so long: the write in flight may have ended long since."""
+        """Do not count a pause of the process as time of the write in flight, which may have ended meanwhile."""
         if self._in_flight is not None:
             self._in_flight.began_at += seconds
 
@@ -108,7 +108,7 @@ class Durability:
     def remember_truncation(self, from_index: Index, last_term: int, digest: int) -> None:
         """Queue the end of the log before `from_index`; `last_term` and `digest` are those of its new end.
 
-        What a write in flight holds from there on is no longer what the log says, so its end proves nothing (BUG-26).
+        The write in flight makes nothing durable from there on: those entries are no longer the log's (BUG-26).
         """
         self._log_records.append(Truncate(from_index=from_index, last_term=last_term, digest=digest))
         self._queued_covers = from_index - 1
@@ -118,7 +118,7 @@ class Durability:
             self._in_flight.covers = min(self._in_flight.covers, from_index - 1)
 
     def remember_install(self, snapshot: SnapshotMeta) -> None:
-        """Queue a snapshot in the place of the whole log: nothing of what was written or queued of the log counts any more."""
+        """Queue a snapshot in place of the whole log: no entry that was written or queued before is durable any more."""
         self._log_records = [Install(snapshot=snapshot)]
         self._queued_covers = snapshot.last_index
         self.is_queued = True
@@ -135,7 +135,7 @@ class Durability:
         return self._queued_number
 
     def hold(self, send: Send, index: Index = 0) -> bool:
-        """Keep `send` until term, vote and the log up to `index` are durable; return False if they are already."""
+        """Hold `send` until term, vote and the log up to `index` are durable; return False if they are already."""
         number = self.hard_state_number
         if index > self.durable_index:
             number = max(number, self.write_that_covers(index))
@@ -148,9 +148,9 @@ class Durability:
         return True
 
     def next_write(self, now: float = 0.0, most_bytes: int = sys.maxsize) -> Persist | None:
-        """Return the next write, which begins now, if there is one and none is in flight.
+        """Return the next write, which begins at `now`, None if there is none or one is in flight.
 
-        It has at most so many bytes of commands, or one command; what is left, and what must wait for that, is in the next one.
+        It has at most `most_bytes` of commands, or one command; the rest, and messages that wait for it, are left for the next.
         """
         if self._in_flight is not None or (self._hard_state is None and not self._log_records):
             assert self._in_flight is not None or not self._then
@@ -177,7 +177,7 @@ class Durability:
         return persist
 
     def _record(self, record: Truncate | Install | _Tail) -> Record:
-        """Return what is written of something queued, and note how the log ends then."""
+        """Return the record to be written for one in the queue, and note the log's digest after it."""
         if isinstance(record, Install):
             self._digest = record.snapshot.digest
             return record
@@ -192,7 +192,7 @@ class Durability:
         )
 
     def _take_part(self, records: list[Record], most_bytes: int) -> Index:
-        """Move what fits from the queue to `records`; return the last index that is durable when they are written."""
+        """Move the records that fit from the queue to `records`; return the last index that they make durable."""
         room, covers = most_bytes, self.durable_index
         while self._log_records:
             record = self._log_records[0]
@@ -220,11 +220,11 @@ class Durability:
                 covers = record.from_index - 1 if isinstance(record, Truncate) else record.snapshot.last_index
             self._log_records.pop(0)
         self._queued_bytes -= most_bytes - room
-        # What a truncation that is still queued cuts is not what the log says.
+        # Entries that a queued truncation cuts do not become durable.
         return min([covers, *(record.from_index - 1 for record in self._log_records if isinstance(record, Truncate))])
 
     def persisted(self, number: int, now: float = 0.0) -> list[Send]:
-        """Note that write `number` is on the disk; return what waited for it after it had begun."""
+        """Note that write `number` is on the disk; return the messages that were held for it after it had begun."""
         assert self._in_flight is not None and self._in_flight.number == number, "a write that was not in flight has ended"
         self.last_write_s = self.write_age_s(now)
         self.synced_number = number
@@ -235,13 +235,13 @@ class Durability:
 
 
 FEW: Final = 16
-"""So many messages may wait before it is looked for older ones that the newest replaces."""
+"""With more messages than this waiting, older ones that the newest replaces are dropped."""
 
 
 def _keep(waiting: list[Send], send: Send) -> None:
-    """Add `send` to messages that wait for the disk, in the place of one that it replaces.
+    """Add `send` to the messages that wait for the disk, in place of one that it replaces.
 
-    A sync may hang for minutes while every election timeout brings the same questions and answers: their number stays bounded.
+    While a sync hangs for minutes, every election timeout repeats the same requests and replies: their number stays bounded.
     """
     if waiting and _supersedes(send, waiting[-1]):
         waiting[-1] = send
@@ -252,12 +252,12 @@ def _keep(waiting: list[Send], send: Send) -> None:
 
 
 def _repeats(new: Send, old: Send) -> bool:
-    """Return whether it is the same kind of message to the same node: any message may be lost, and the newest says most."""
+    """Return whether `new` may replace `old`: the same kind of message to the same node, and no acknowledgement."""
     return new.to == old.to and type(new.message) is type(old.message) and not _acknowledges(old)
 
 
 def _acknowledges(send: Send) -> bool:
-    """Return whether the message says that something was done, so that a later one must not take its place."""
+    """Return whether the message acknowledges something (success, a vote, an installation): it must not be dropped."""
     message = send.message
     if isinstance(message, AppendReply):
         return message.success
@@ -273,7 +273,7 @@ def _needed_index(send: Send) -> Index:
 
 
 def _supersedes(new: Send, old: Send) -> bool:
-    """A follower's later acknowledgement says all that an earlier one of the same term did."""
+    """Return whether `new` is a later acknowledgement of the same term, which implies `old`."""
     return (
         new.to == old.to
         and isinstance(new.message, AppendReply)

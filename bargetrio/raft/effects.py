@@ -129,14 +129,14 @@ class LoadSnapshot(Struct, frozen=True):
 class WriteStanding(Struct, frozen=True):
     """Write this standing to the folder and sync it, then call `core.standing_written(standing, now)`; at most one at a time.
 
-    Nothing that follows from it may be said before.
+    The core sends nothing that depends on it before that call.
     """
 
     standing: Standing
 
 
 class ReplaceStore(Struct, frozen=True):
-    """Give the folder a new store id, for it lost what it had promised; then call `core.standing_written` with its standing."""
+    """Give the folder a new store id, since it lost entries that it had acknowledged; then call `core.standing_written`."""
 
 
 class Announce(Struct, frozen=True, gc=False):

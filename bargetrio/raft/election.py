@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from bargetrio.raft.core import Core
 
 SLOWEST_S: Final = 10.0
-"""A candidate's patience grows with the time of its own sync up to this one; a single hang must not make it wait for minutes."""
+"""Seconds: an election's time grows with the candidate's last sync up to this one, so that one hang costs no minutes."""
 
 
 def start_pre_vote(core: "Core", now: float) -> None:
-    """Ask everybody whether they would vote for us in the next term (9.6); a node that does not vote does not ask either."""
+    """Ask every peer whether it would vote for this node in the next term (9.6); a node that may not vote does not ask."""
     if not core.may_vote:
         if not isinstance(core.role, Follower):
             core.become_follower(now, term=core.current_term, leader_id=None, reason="its disk is not one of the cluster's")
@@ -55,16 +55,16 @@ def start_pre_vote(core: "Core", now: float) -> None:
 
 
 def waits_for_disk(core: "Core", now: float) -> bool:
-    """Return whether this node had better not stand for election yet: what it would ask, or its vote, waits for a write."""
+    """Return whether this node must not stand for election yet: its term or vote, or an older write, is not synced."""
     return not core.durability.hard_state_is_durable or core.durability.write_age_s(now) > core.election_max_s
 
 
 def start_timer(core: "Core", role: Follower | PreCandidate | Candidate, now: float) -> None:
     """Start an election timer that waited for the disk, once term and vote are on it.
 
-    A candidate's time and that of who voted for it begin when the vote is on the disk, or an election could never end where a
-    sync takes longer than an election timeout. The others' disks are likely to be as slow as this one: two syncs are waited
-    for, a voter's own and the one that it may be at, or as long as votes took to come in the elections before.
+    A candidate's time, and a voter's, begins when the vote is on the disk: otherwise an election could never end where a sync
+    takes longer than an election timeout. The others' disks are likely to be as slow as this one, so the timer covers two syncs,
+    a voter's own and one under way before it, or the time that votes took to arrive in the last elections.
     """
     durability = core.durability
     if not durability.hard_state_is_durable:
@@ -76,11 +76,11 @@ def start_timer(core: "Core", role: Follower | PreCandidate | Candidate, now: fl
     role.election_deadline = now + wait_s
     if isinstance(role, Candidate):
         core.votes_asked_at = now
-        core.vote_wait_s /= 2  # unless this election's votes take as long
+        core.vote_wait_s /= 2  # votes that take as long again raise it
 
 
 def on_pre_vote_request(core: "Core", message: PreVoteRequest, now: float) -> None:
-    """Say whether we would vote for the sender; remember nothing (9.6)."""
+    """Answer whether this node would vote for the sender; neither term nor vote changes (9.6)."""
     reason = _why_no_pre_vote(core, message, now)
     if reason:
         core.announce(PreVoteRefused(peer=message.candidate_id, term=message.term, reason=reason))
@@ -92,7 +92,7 @@ def on_pre_vote_request(core: "Core", message: PreVoteRequest, now: float) -> No
 
 
 def on_pre_vote_reply(core: "Core", message: PreVoteReply, now: float) -> None:
-    """Count a grant for the term that we asked about; learn a higher term from a refusal."""
+    """Count a grant for the term that was asked about; learn a higher term from a refusal (BUG-10)."""
     if not message.granted:
         core.obey_higher_term(message.term, message.voter_id, now)
         return
@@ -103,7 +103,7 @@ def on_pre_vote_reply(core: "Core", message: PreVoteReply, now: float) -> None:
 
 
 def on_vote_request(core: "Core", message: VoteRequest, now: float) -> None:
-    """Give our one vote of the term, or say why not (5.2, 5.4.1)."""
+    """Grant the one vote of the term, or refuse with the reason (5.2, 5.4.1)."""
     if message.term > core.current_term and not core.hears_a_leader(now):
         core.become_follower(
             now, term=message.term, leader_id=None, reason=f"node {message.candidate_id} asks for votes in a higher term"
@@ -121,7 +121,7 @@ def on_vote_request(core: "Core", message: VoteRequest, now: float) -> None:
     assert isinstance(core.role, Follower)
     if core.voted_for is None:
         core.set_term(message.term, message.candidate_id, "")
-    # BUG-09: the candidate deserves its time, which begins when it can hear of the vote.
+    # BUG-09: a granted vote restarts the timer; the candidate hears of it when it is synced.
     is_durable = core.durability.hard_state_is_durable
     core.role.election_deadline = core.new_election_deadline(now) if is_durable else DISK_DECIDES
     core.announce(VoteGranted(peer=message.candidate_id, term=message.term))
@@ -142,13 +142,13 @@ def on_vote_reply(core: "Core", message: VoteReply, now: float) -> None:
         role.granted.add(message.voter_id)
         _maybe_take_office(core, role.granted, now)
     elif isinstance(role, PreCandidate) and role.votes:
-        # It asks already whether to begin the next term, and has not: the votes of this one still count.
+        # It has begun a pre-vote and not the next term: votes of this term still count.
         role.votes.add(message.voter_id)
         _maybe_take_office(core, role.votes, now)
 
 
 def count_own_vote(core: "Core", role: Candidate, now: float) -> None:
-    """Our own vote counts like any other: once it is on the disk (5.2, BUG-50)."""
+    """Count the candidate's own vote like any other, once it is on the disk (5.2, BUG-50)."""
     if core.durability.hard_state_is_durable:
         role.granted.add(core.node_id)
         _maybe_take_office(core, role.granted, now)

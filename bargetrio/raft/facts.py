@@ -207,7 +207,7 @@ class SnapshotInstalled(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class MemberChanged(Struct, frozen=True, kw_only=True, gc=False):
-    """Whether this node votes has changed, or why it does: it was born, admitted with a new disk, or lost entries."""
+    """This node's right to vote has changed, or its ground: it was born, admitted with a new disk, or lost entries."""
 
     kind: ClassVar[str] = "member_changed"
     term: Term
@@ -217,7 +217,7 @@ class MemberChanged(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class MembersChanged(Struct, frozen=True, kw_only=True, gc=False):
-    """An entry of this node's log takes `peer` in with another disk; it counts once that entry is committed without it."""
+    """An entry of this node's log readmits `peer` with another disk; it counts once that entry is committed without it."""
 
     kind: ClassVar[str] = "members_changed"
     peer: NodeId
@@ -227,7 +227,7 @@ class MembersChanged(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class LogsDiffer(Struct, frozen=True, kw_only=True, gc=False):
-    """This node's log and that of `peer` have the same term at `index`, and differ below: one of them is not the cluster's."""
+    """This node's log and that of `peer` have the same term at `index` and differ up to there: one is not the cluster's."""
 
     kind: ClassVar[str] = "logs_differ"
     peer: NodeId
@@ -236,7 +236,7 @@ class LogsDiffer(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class TailLost(Struct, frozen=True, kw_only=True, gc=False):
-    """`peer` had acknowledged the log up to `index` to this leader, and does not hold it any more: its disk lost entries."""
+    """`peer` had acknowledged the log up to `index` to this leader and does not hold it any more: its disk lost entries."""
 
     kind: ClassVar[str] = "tail_lost"
     peer: NodeId

@@ -26,8 +26,8 @@ class Log:
     ```
     A log that was never compacted starts at index 0, term 0: "before the log".
 
-    `start_index`, `last_index` (equal if there is no entry) and `last_digest` are for others to read only. They are attributes
-    and not computed: every step asks for them, a simulated pass eight times (docs/decisions/simulator_pace.md).
+    `start_index`, `last_index` (equal if there is no entry) and `last_digest` are read-only outside. They are attributes and not
+    properties: every step reads them, a simulated pass eight times (docs/decisions/simulator_pace.md).
     """
 
     def __init__(self, entries: Iterable[Entry] = (), start: LogStart | None = None) -> None:
@@ -38,7 +38,7 @@ class Log:
         self._start_term = start.term
         self._entries: list[Entry] = []
         self.forgotten: list[Entry] = []
-        """What `reset` forgot and `drop` has not given back."""
+        """Entries that `reset` removed and `drop` has not freed."""
         self._digests = array("I", [start.digest])
         self._bytes = array("Q", [0])
         self.append(entries)
@@ -121,7 +121,7 @@ class Log:
         del self._bytes[:place]
 
     def reset(self, start: LogStart) -> None:
-        """Forget everything: the log goes on after `start`, which a snapshot holds. `drop` gives the memory back."""
+        """Remove all entries: the log goes on after `start`, which a snapshot holds. `drop` frees the memory."""
         self.start_index = self.last_index = start.index
         self.last_digest = start.digest
         self._start_term = start.term
@@ -131,7 +131,7 @@ class Log:
         self._bytes = array("Q", [0])
 
     def drop(self, count: int) -> None:
-        """Give some of what `reset` forgot back. A million entries at once would hold the loop."""
+        """Free `count` of the entries that `reset` removed: a million at once would block the loop."""
         del self.forgotten[-count:]
 
     def batch_end(self, first: Index, most_entries: int, most_bytes: int) -> Index:
@@ -166,10 +166,10 @@ class Log:
         return max(both, 0)
 
     def differs(self, prev_log_index: Index, prev_digest: int, known: tuple[Entry, ...]) -> bool:
-        """Return whether this log is not the one whose digest at `prev_log_index` is `prev_digest`, as far as can be told.
+        """Return whether this log is known to differ from the one whose digest at `prev_log_index` is `prev_digest`.
 
-        This log holds the terms of the entry there and of those that follow in `known`. Where the place was compacted here, it is
-        compared behind `known`, if this log's beginning lies before that.
+        The caller has compared the terms of the entry there and of those in `known`, which follow it. If the entry was compacted
+        here, the digests after `known` are compared, unless those entries were compacted, too.
         """
         if prev_log_index >= self.start_index and self.digest(prev_log_index) != prev_digest:
             return True

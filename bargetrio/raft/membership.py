@@ -1,16 +1,17 @@
-"""Who counts: how a cluster is born, and how a node with another disk is taken in (BUG-37, BUG-38; dissertation 4.1).
+"""Membership by store: how a cluster is born, and how a node with another disk is readmitted (BUG-37, BUG-38; dissertation 4.1).
 
 ```
-birth         unborn nodes introduce themselves -> the lowest id has met all -> WriteStanding(the set) -> the others adopt it
+birth         unborn nodes exchange Introductions -> the lowest id has met all -> WriteStanding(birth set) -> the others adopt it
 readmission   operator, or a store that `replaces` its member's -> entry (node, new store), committed by a majority of all members
-              without counting that node -> it holds entry, term and vote, and knows it committed -> WriteStanding -> it votes
-lost tail     a follower refuses what it had acknowledged -> asked again -> Demotion -> ReplaceStore -> readmission, by itself
-other log     LogDiffers in place of an acknowledgement -> who differs from the majority stops
+              without counting that node -> disk holds entry, term, vote; commit is known -> WriteStanding -> it votes
+lost tail     a follower refuses what it had acknowledged -> probed again -> Demotion -> ReplaceStore -> automatic readmission
+other log     LogDiffers instead of an acknowledgement -> a node whose log is not the majority's stops
 ```
-Why the entry is committed without the node that it takes in: what its old disk had acknowledged is on a majority, less that disk.
-Every majority that does not count the node meets those others, so the leader's log holds it, and now all of this majority does.
-And a vote that the old disk gave in a higher term elects nobody: the candidate's other voters meet this majority, too, and one
-that is in both had left the entry's term, and then did not take the entry, or holds it, which the candidate lacks (5.4.1).
+Why the entry is committed without counting the readmitted node: what its old disk had acknowledged is on a majority, less that
+disk. Every majority that does not count the node overlaps with the rest of that one, so the leader's log holds it, and so do all
+logs of the majority that commits the entry. A vote that the old disk gave in a higher term elects no leader: the other voters of
+that candidate overlap with this majority, too. A node in both had left the entry's term, and so did not accept the entry; or its
+log holds the entry, which the candidate's log lacks, and it refused its vote (5.4.1).
 """
 
 from typing import TYPE_CHECKING, Final, Literal
@@ -41,30 +42,31 @@ if TYPE_CHECKING:
     from bargetrio.raft.core import Core
 
 MET_S: Final = 2.0
-"""Whom we have not heard for longer is not here, for a birth."""
+"""Seconds: a node whose last introduction is older does not take part in a birth."""
 
 
-# -- what counts ---------------------------------------------------------------------------------------------------------
+# -- the configuration in force ------------------------------------------------------------------------------------------
 
 
 def begin(core: "Core", remembered: Remembered, now: float) -> None:
-    """Say from the disk who the members are, whether this node votes, and what it knows to be committed."""
+    """Set configuration, right to vote and commit index from what the disk remembers."""
     standing, snapshot = core.standing, remembered.snapshot
     _set_base(core, None if snapshot is None else snapshot.configuration)
-    # Those before the snapshot's too: a follower that is sent their entries must be told of all of them.
+    # Those before the snapshot's too: an append to a follower that lags names all configurations among its entries.
     known = {each.index: each for each in (*core.configurations, *remembered.configurations)}
     core.configurations = [known[index] for index in sorted(known)]
     if standing.admitted > core.log.last_index:
         _replace_store(core)
     elif standing.admitted > core.commit_index:
-        # The entry that admitted us is committed: else a cluster of which all that knew it have gone could not go on.
+        # The entry that admitted this store is committed. Without this, a cluster in which no running node knows that could not
+        # commit anything: the node's own acknowledgements would not count.
         core.advance_commit_to(standing.admitted)
     refresh(core)
     _maybe_be_born(core, now)
 
 
 def refresh(core: "Core") -> None:
-    """Say anew who counts; to be called when configurations, commit index or standing have changed."""
+    """Compute anew who votes and who is counted; call it when configurations, commit index or standing have changed."""
     configuration = core.configuration = core.configurations[-1] if core.configurations else None
     standing = core.standing
     is_committed = configuration is None or configuration.index <= core.commit_index
@@ -74,7 +76,7 @@ def refresh(core: "Core") -> None:
     elif standing.identity:
         core.may_vote = configuration is None or configuration.stores.get(core.node_id) == standing.store
     else:
-        # Where the log has a configuration, that says who votes: an earlier folder may have been absent at the birth.
+        # Where the log has a configuration, that decides: a folder of an earlier version may have been absent at the birth.
         core.may_vote = standing.origin == EARLIER and configuration is None
     core.is_settled = core.may_vote and standing.identity != "" and core.uncounted is None
     if isinstance(core.role, Leader):
@@ -83,7 +85,7 @@ def refresh(core: "Core") -> None:
 
 
 def why_abstains(core: "Core") -> str:
-    """Return why this node takes no part in elections, in words; "" if it does."""
+    """Return why this node takes no part in elections; "" if it does."""
     standing = core.standing
     if core.may_vote:
         return ""
@@ -100,12 +102,12 @@ def why_abstains(core: "Core") -> str:
 
 
 def configuration_at(core: "Core", index: Index) -> Configuration | None:
-    """Return the configuration that the log up to `index` makes, None if there is none yet."""
+    """Return the configuration in force in the log up to `index`, None if there is none yet."""
     return next((each for each in reversed(core.configurations) if each.index <= index), None)
 
 
 def on_appended(core: "Core", entries: tuple[Entry, ...], first_index: Index, indices: tuple[Index, ...]) -> None:
-    """Note the configurations among entries that were just appended: they count from now on (dissertation 4.1).
+    """Note the configurations among entries that were just appended: they are in force from now on (dissertation 4.1).
 
     The host has checked `indices` (checks.py).
     """
@@ -114,7 +116,7 @@ def on_appended(core: "Core", entries: tuple[Entry, ...], first_index: Index, in
 
 
 def on_truncated(core: "Core", from_index: Index) -> None:
-    """Forget the configurations of entries that are gone: the ones before them count again (BUG-40)."""
+    """Forget the configurations of truncated entries: the one before them is in force again (BUG-40)."""
     if core.configuration is not None and core.configuration.index >= from_index:
         while core.configurations and core.configurations[-1].index >= from_index:
             core.configurations.pop()
@@ -122,13 +124,13 @@ def on_truncated(core: "Core", from_index: Index) -> None:
 
 
 def on_installed(core: "Core", configuration: Configuration | None) -> None:
-    """A snapshot has taken the place of the whole log: its configuration counts."""
+    """Take the configuration of a snapshot that has replaced the whole log."""
     _set_base(core, configuration)
     refresh(core)
 
 
 def settle(core: "Core") -> None:
-    """The commit index, or what the disk holds, has risen while somebody does not count yet."""
+    """Admit this node if it may be: the commit index or the durable index has risen while a member is not counted yet."""
     refresh(core)
     standing, configuration = core.standing, core.configuration
     if core.may_vote or core.is_demoted or core.is_writing_standing or standing.identity or configuration is None:
@@ -138,7 +140,7 @@ def settle(core: "Core") -> None:
     if max(configuration.index, 1) > min(core.commit_index, core.durability.durable_index):
         return
     if core.voted_for is None:
-        # In this very term the old disk may have voted: our vote goes to the leader, who has the term already.
+        # The old disk may have voted in this term: the vote goes to the leader, which the term has already.
         if core.leader_id is None:
             return
         core.set_term(core.current_term, core.leader_id, "")
@@ -147,7 +149,7 @@ def settle(core: "Core") -> None:
 
 
 def standing_written(core: "Core", standing: Standing, now: float) -> None:
-    """The folder holds this standing: it counts, and the peers are told."""
+    """Put a standing in force that the folder holds, and tell the peers."""
     old, core.standing, core.is_writing_standing, core.is_demoted = core.standing, standing, False, False
     if not core.configurations:
         _set_base(core, None)
@@ -162,7 +164,7 @@ def standing_written(core: "Core", standing: Standing, now: float) -> None:
 
 
 def _set_base(core: "Core", configuration: Configuration | None) -> None:
-    """Let the log's configurations begin with this one, or with the birth set."""
+    """Let the list of configurations begin with this one, or with the birth set."""
     standing = core.standing
     if configuration is None and standing.birth:
         configuration = Configuration(index=0, identity=standing.identity, stores=standing.birth)
@@ -196,7 +198,7 @@ def _replace_store(core: "Core") -> None:
 
 
 def tick(core: "Core", now: float) -> None:
-    """While unborn: tell the others who we are, every heartbeat."""
+    """Introduce this node to all others every heartbeat, while it is unborn."""
     if not core.standing.identity and now >= core.introduce_at:
         core.introduce_at = now + core.heartbeat_s
         _introduce(core, asks=True)
@@ -204,7 +206,7 @@ def tick(core: "Core", now: float) -> None:
 
 
 def on_introduction(core: "Core", message: Introduction, now: float) -> None:
-    """Note who is there; who has a set answers with it."""
+    """Note a peer's standing; a node that has a birth set answers with it."""
     core.met[message.node_id] = (message.standing, now)
     if not core.standing.identity:
         _maybe_be_born(core, now)
@@ -213,9 +215,9 @@ def on_introduction(core: "Core", message: Introduction, now: float) -> None:
 
 
 def bootstrap(core: "Core", now: float) -> str:
-    """Let the cluster be born with the members that are here; return why not, in words, "" if it is under way.
+    """Begin a cluster with the members that have introduced themselves; return why not, "" if it is under way.
 
-    The operator's word that the others have never been members, or are readmitted later.
+    By it an operator says that the absent ones have never been members; they are readmitted later.
     """
     if core.standing.identity:
         return f"node {core.node_id} belongs to a cluster already: absent members are taken in by bargetrio readmit"
@@ -244,9 +246,9 @@ def _introduce(core: "Core", *, asks: bool) -> None:
 
 
 def _maybe_be_born(core: "Core", now: float) -> None:
-    """Adopt the set of a born member if this store is in it; the lowest id makes one when it has met every member unborn.
+    """Adopt a born member's set if this store is in it; the lowest id makes the set when it has met every member unborn.
 
-    One node makes it, so that two can't make different ones.
+    Only that node makes it, so that there is one set.
     """
     own = core.standing
     if own.identity or own.origin == REPLACED or core.is_writing_standing:
@@ -264,7 +266,7 @@ def _maybe_be_born(core: "Core", now: float) -> None:
 
 
 def _met_unborn(core: "Core", now: float) -> dict[NodeId, StoreId]:
-    """Return the stores of the members that were heard lately, and can be born with us."""
+    """Return the stores of the unborn members that were heard within MET_S and began with the same state, this node's too."""
     own = core.standing
     here = {core.node_id: own.store}
     for peer in core.peers:
@@ -282,14 +284,14 @@ def _be_born(core: "Core", stores: dict[NodeId, StoreId]) -> None:
 
 
 def saw(core: "Core", peer: NodeId, standing: Standing, now: float) -> None:
-    """Note what a peer's hello said, whether it was welcome or not; take it in if it says itself that it lost entries."""
+    """Note the standing of a peer's hello, accepted or refused; readmit a store that says that it replaces its member's."""
     core.seen[peer] = (standing, now)
     if standing.replaces:
         readmit_replaced(core, now)
 
 
 def readmit_replaced(core: "Core", now: float) -> None:
-    """As a leader: take in who has replaced its store by itself, as soon as that may be."""
+    """As a leader: readmit the nodes that have replaced their store themselves, as soon as that is possible."""
     configuration = core.configuration
     if configuration is None or not isinstance(core.role, Leader):
         return
@@ -299,9 +301,9 @@ def readmit_replaced(core: "Core", now: float) -> None:
 
 
 def readmit(core: "Core", node_id: NodeId, now: float) -> str:
-    """Propose that `node_id` counts with the store it last called with; return why not, in words, "" if it is under way or done.
+    """Propose the store of the last hello of `node_id` as its member's; return why not, "" if it is under way or done.
 
-    One change at a time, and only after an entry of the own term is committed (BUG-37).
+    One change at a time, and only after an entry of the leader's own term is committed (BUG-37; dissertation 4.1).
     """
     leader, configuration = core.role, core.configuration
     if not isinstance(leader, Leader):
@@ -346,29 +348,29 @@ def _propose(core: "Core", leader: Leader, node_id: NodeId, store: StoreId, now:
     configuration = Configuration(index=index, identity=old.identity, stores=stores, readmitted=node_id, former=former)
     core.append_own(leader, [Entry(core.current_term, encode_configuration(configuration))], (index,))
     leader.tickets.append(None)
-    # What we know of its log was true of a disk that is gone.
+    # What is known of its log was true of the old disk.
     leader.progress[node_id] = Progress(next_index=index + 1, heard_at=now)
     _append(core, configuration)
 
 
 def learn_commit(core: "Core") -> None:
-    """Before taking office: a voter may know that the last readmission is committed, and we, after a restart, may not.
+    """Before taking office, learn from the voters that the last readmission is committed: after a restart it may not be known.
 
-    Without this the readmitted node's own acknowledgements could never count again where they are needed to commit anything.
+    Without this, where a majority needs the readmitted node, its acknowledgements would never count and nothing would commit.
     """
     configuration = core.configuration
     if core.uncounted is not None and configuration is not None and core.known_commit >= configuration.index:
         core.advance_commit_to(configuration.index)
 
 
-# -- disks that lost, logs that differ -----------------------------------------------------------------------------------
+# -- lost tails, differing logs ------------------------------------------------------------------------------------------
 
 
 def suspect(core: "Core", leader: Leader, progress: Progress, message: AppendReply) -> bool:
-    """Judge a refusal by who does not hold the log up to `match_index`; return whether there is something to wait for.
+    """Look whether a refusal shows that the follower lost what it acknowledged; return whether it is dealt with here.
 
-    It may be an old one, from before the follower had the entries. So it is asked again, in a round of its own (BUG-44's way): a
-    follower that refuses then, too, has lost what it acknowledged, unless it has acknowledged more meanwhile.
+    The refusal may be an old one, sent before the follower had the entries. So the follower is probed once more, with a round
+    number of its own (as for reads, BUG-44): if it refuses that, too, and has acknowledged nothing since, it has lost entries.
     """
     if progress.demotion:
         return True
@@ -397,7 +399,10 @@ def _demote(core: "Core", peer: NodeId, progress: Progress, cause: Literal["diff
 
 
 def tell_demotion(core: "Core", peer: NodeId, progress: Progress) -> None:
-    """Tell a follower that it is not counted; one whose log differs only once it is sure that the majority's is ours."""
+    """Send a follower its demotion; to one whose log differs only once an entry of this term is committed.
+
+    Before that it is not known that the majority's log is this leader's.
+    """
     leader = core.role
     assert isinstance(leader, Leader) and progress.demotion
     if progress.demotion == "differs":
@@ -420,7 +425,7 @@ def tell_demotion(core: "Core", peer: NodeId, progress: Progress) -> None:
 
 
 def on_log_differs(core: "Core", message: LogDiffers, now: float) -> None:
-    """Count a follower out whose log is another; stop if it is ours that no majority can have."""
+    """Stop counting a follower whose log differs; raise ConsensusViolation once so many differ that no majority is left."""
     progress = replication.progress_of(core, message.term, message.follower_id, now)
     if progress is None or progress.demotion:
         return
@@ -437,25 +442,25 @@ def on_log_differs(core: "Core", message: LogDiffers, now: float) -> None:
 
 
 def tell_difference(core: "Core", leader_id: NodeId, index: Index) -> None:
-    """As a follower: say that the logs differ, and acknowledge nothing."""
+    """As a follower: report that the logs differ, instead of an acknowledgement."""
     core.announce(LogsDiffer(peer=leader_id, term=core.current_term, index=index))
     core.send(leader_id, LogDiffers(term=core.current_term, follower_id=core.node_id, index=index))
 
 
 def on_demotion(core: "Core", message: Demotion, now: float) -> None:
-    """Stop, or begin anew as a node with a new disk."""
+    """Stop (`differs`), or replace the store and wait to be readmitted (`lost`)."""
     if message.term < core.current_term:
         return
     replication.follow(core, message.term, message.leader_id, now)
     if message.store not in ("", core.standing.store):
-        return  # it is about the disk that this node had before
+        return  # it is about the store that this node had before
     if message.cause == "differs":
         raise ConsensusViolation(f"the log differs from the majority's at or before entry {message.index}")
     log, index = core.log, message.index
     if log.holds(index, message.entry_term) if message.entry_term else log.last_index >= index:
-        return  # an old one
+        return  # an old demotion: the entries are here
     if core.is_writing_standing or (core.standing.origin == REPLACED and not message.store):
-        return  # told again, or it will be
+        return  # a repetition of one that is dealt with, or it will be repeated
     assert isinstance(core.role, Follower)
     _replace_store(core)
     refresh(core)

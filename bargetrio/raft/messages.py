@@ -1,7 +1,7 @@
-"""What nodes tell each other, and what the log holds (paper, Figure 2).
+"""The messages between nodes, and the log's entries (paper, Figure 2).
 
 One definition is the Python type, the wire form and the documented schema. On the wire a message is one JSON object a line with
-a `type`. Numbers are bounded; text is only ever a reason for people.
+a `type`. Numbers are bounded; a `reason` is text for people. What the fields must be of each other: checks.py.
 """
 
 from typing import Literal
@@ -27,7 +27,7 @@ class Entry(Struct, frozen=True, array_like=True, gc=False):
 
 
 class PreVoteRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="pre_vote_request", forbid_unknown_fields=True):
-    """Would you vote for me in `term`, one above mine? Nobody's term or vote changes (dissertation 9.6)."""
+    """Asks whether the receiver would vote for the sender in `term`, one above its own; no term or vote changes (9.6)."""
 
     term: Term
     candidate_id: NodeId
@@ -45,7 +45,7 @@ class PreVoteReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="pre
 
 
 class VoteRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="vote_request", forbid_unknown_fields=True):
-    """A candidate asks for our vote (5.2)."""
+    """A candidate asks for a vote (5.2)."""
 
     term: Term
     candidate_id: NodeId
@@ -154,9 +154,9 @@ class SnapshotReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="sn
 class StillReceiving(
     Struct, frozen=True, kw_only=True, tag_field="type", tag="still_receiving", forbid_unknown_fields=True, gc=False
 ):
-    """Bytes of a long message of yours are arriving here: it says nothing about logs or reads, only that both ends are alive.
+    """Bytes of a long message of the leader are arriving: a sign of life only, which confirms no entry and no read.
 
-    A message that takes longer to cross a link than an election timeout would else be silence, to both ends
+    A message that takes longer to cross a link than an election timeout would otherwise be taken for silence at both ends
     (docs/decisions/slow_links.md).
     """
 
@@ -165,9 +165,9 @@ class StillReceiving(
 
 
 class Introduction(Struct, frozen=True, kw_only=True, tag_field="type", tag="introduction", forbid_unknown_fields=True):
-    """A node without a set tells its standing, and `asks` for the others'; who has a set answers with its own (membership.py).
+    """An unborn node tells its standing, and `asks` for the others'; a node with a birth set answers (membership.py).
 
-    Nobody obeys its term: it may come from a node that is no member.
+    Its term changes nothing: it may come from a node that is no member.
     """
 
     term: Term
@@ -177,9 +177,9 @@ class Introduction(Struct, frozen=True, kw_only=True, tag_field="type", tag="int
 
 
 class LogDiffers(Struct, frozen=True, kw_only=True, tag_field="type", tag="log_differs", forbid_unknown_fields=True):
-    """In place of an acknowledgement: up to `index` the follower's log is another than the leader's, with the same term there.
+    """In place of an acknowledgement: the logs have the same term at `index`, and differ up to there.
 
-    Raft proves it impossible (5.3, Log Matching), so a disk was exchanged, restored from another backup, or damaged.
+    Raft excludes it (5.3, Log Matching), so a disk was exchanged, restored from another backup, or damaged.
     """
 
     term: Term
@@ -190,10 +190,10 @@ class LogDiffers(Struct, frozen=True, kw_only=True, tag_field="type", tag="log_d
 class Demotion(Struct, frozen=True, kw_only=True, tag_field="type", tag="demotion", forbid_unknown_fields=True):
     """A leader tells a follower that it is not counted any more, and why.
 
-    differs: a majority holds the leader's log, the follower's is another up to `index`: it must stop. lost: it had acknowledged
+    differs: a majority has the leader's log and the follower's is another up to `index`: it must stop. lost: it had acknowledged
     entries up to `index` and does not hold them: its disk counts as replaced. `entry_term` is the term of the leader's entry
-    there, 0 where its log begins after it. `store` is the follower's that this is about: a
-    node that has got another one meanwhile is not meant.
+    there, 0 where its log begins after it. `store` is the follower's store that this is about: a node that has another one since
+    ignores it.
     """
 
     term: Term
@@ -224,7 +224,7 @@ _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
 def sender(message: Message) -> NodeId:
-    """Return who says this; a link accepts only messages of the node that said hello on it."""
+    """Return the sender's id; a connection accepts only messages of the node whose hello it carried."""
     match message:
         case PreVoteRequest() | VoteRequest():
             return message.candidate_id

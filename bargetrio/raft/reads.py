@@ -57,7 +57,7 @@ def release(core: "Core", leader: Leader) -> None:
 
 
 def forget(leader: Leader, is_over: Callable[[Ticket], bool]) -> None:
-    """Drop the oldest reads as long as they are over: a leader that can't commit, or can't apply, must not collect them."""
+    """Drop the oldest reads as long as they are over, so that a leader that cannot commit or apply does not accumulate them."""
     for waiting in (leader.new_reads, *[under_way.tickets for under_way in (*leader.rounds, *leader.confirmed)]):
         count = 0
         while count < len(waiting) and is_over(waiting[count]):

@@ -19,36 +19,35 @@ if TYPE_CHECKING:
 
 
 class Pipeline(Struct, frozen=True, kw_only=True):
-    """How much a leader sends ahead of the answers; seeds of the simulator have less, and reach the bounds."""
+    """Bounds of what a leader sends ahead of the answers and of one write (10.2.1); simulated ones are smaller, to be reached."""
 
     batch_entries: int = 2000
     batch_bytes: int = 1024 * 1024
-    """One append carries at most so much; a single larger command travels alone."""
+    """Of the commands in one append; a single larger command is sent alone."""
     window_appends: int = 64
     window_bytes: int = 8 * 1024 * 1024
     """Appends sent to a follower and not yet answered; heartbeats go on when it is full (BUG-27)."""
     write_bytes: int = 4 * 1024 * 1024
-    """One write of the log has at most so many bytes of commands, or one command: a disk that returns gets it in parts."""
+    """Of the commands in one write of the log, or one command: a backlog behind a slow sync is written in parts."""
     far_behind: int = 10_000
     catch_up_entries: int = 1000
-    """A follower that lacks more than `far_behind` entries, beside those that are on their way, gets them in appends of so many,
-    one at a time as long as that brings it nearer: what it does with them must not crowd out the writes that go on, least of all
-    where its process is ours (docs/decisions/catching_up.md)."""
+    """A follower that lacks more than `far_behind` entries, beside those in flight, gets them in appends of so many entries, one
+    at a time as long as it catches up: its work for them must not slow down the writes that go on, above all where it runs in the
+    same process (docs/decisions/catching_up.md)."""
 
 
 PIPELINE: Final = Pipeline()
-"""What nodes use."""
-
+"""The bounds that real nodes use."""
 
 SLOW_WRITE_S: Final = 2.0
-"""A write that runs for longer makes a leader look whether others could lead better."""
+"""Seconds: a leader whose write runs for longer steps down if a majority of the others has synced those entries."""
 
 
 # -- the leader's side ---------------------------------------------------------------------------------------------------
 
 
 def on_heartbeat_deadline(core: "Core", leader: Leader, now: float) -> None:
-    """Step down without a quorum, else tell every follower that we are here (5.2, 6.2)."""
+    """Step down without a quorum (6.2) or with a disk that hangs, else send every follower a heartbeat (5.2)."""
     if heard_from_quorum(core, leader, now, core.election_max_s):
         reason = why_others_lead_better(core, leader, now)
     else:
@@ -69,9 +68,9 @@ def on_heartbeat_deadline(core: "Core", leader: Leader, now: float) -> None:
 
 
 def why_others_lead_better(core: "Core", leader: Leader, now: float) -> str:
-    """Return "", or in words that this leader's disk hangs while a majority, all of them others, has synced what it waits for.
+    """Return why this leader should step down: its disk hangs, and a majority of the others has synced those entries; else "".
 
-    They commit without it and can elect one of them. Where their disks are as slow, nothing would be better without it.
+    Those commit without it and can elect a leader. Where their disks are as slow, another leader would be no better.
     """
     age_s = core.durability.write_age_s(now)
     if age_s <= SLOW_WRITE_S:
@@ -90,19 +89,19 @@ def heard_from_quorum(core: "Core", leader: Leader, now: float, within_s: float)
 
 
 def send_empty(core: "Core", leader: Leader, peer: NodeId, progress: Progress) -> None:
-    """Send a heartbeat; in probe state it is also the probe. Where the log begins too late for one, it is about nothing."""
+    """Send an append without entries: a heartbeat, in state `probe` also the probe; about index 0 if the log begins too late."""
     progress.probe_sent = True
     prev_log_index = progress.next_index - 1 if progress.next_index > core.log.start_index else 0
     _send_append(core, leader, peer, prev_log_index, prev_log_index)
 
 
 def send_entries(core: "Core", leader: Leader) -> None:
-    """Send every follower what it lacks, as far as its window allows; probe those whose log we don't know yet."""
+    """Send every follower what it lacks, as far as its window allows; probe those whose log is not known yet."""
     last_index, pipeline = core.log.last_index, core.pipeline
     leader.may_lack = False
     for peer, progress in leader.progress.items():
         if progress.next_index > last_index and progress.state == "replicate":
-            continue  # the usual case: it lacks nothing, and only a refusal or a new entry changes that
+            continue  # the usual case: it lacks nothing until a refusal or a new entry
         if progress.demotion:
             continue
         leader.may_lack = True
@@ -116,7 +115,7 @@ def send_entries(core: "Core", leader: Leader) -> None:
                 send_empty(core, leader, peer, progress)
             continue
         window, most, most_bytes = pipeline.window_appends, pipeline.batch_entries, pipeline.window_bytes
-        # What is on its way is no backlog: of a healthy follower that is far away it may be much.
+        # Entries in flight are no lag: on a link with a long round trip they may be many.
         if last_index - progress.next_index >= pipeline.far_behind and _is_far_behind(progress, last_index):
             window, most = catch_up_window(progress, last_index, pipeline), pipeline.catch_up_entries
         while progress.next_index <= last_index and len(progress.in_flight) < window and progress.in_flight_bytes < most_bytes:
@@ -130,10 +129,10 @@ def send_entries(core: "Core", leader: Leader) -> None:
 
 
 def catch_up_window(progress: Progress, last_index: Index, pipeline: Pipeline) -> int:
-    """Return how many appends may be on their way to a follower that is far behind: one, or as many as it takes to come nearer.
+    """Return how many appends may be in flight to a follower that is far behind: one, or as many as it takes to catch up.
 
-    After eight appends, and two round trips at least, it is counted again what the follower lacks; if that is not less, twice as
-    many are sent ahead of the answers. On a near link one at a time is enough; on a far one it would be one a round trip.
+    After eight appends, and at least two round trips, its lag is measured again; if it is not smaller, the window is doubled. On
+    a link with a short round trip one append at a time is enough.
     """
     if progress.match_index >= progress.weighed_index:
         lacks = last_index - progress.match_index
@@ -146,12 +145,12 @@ def catch_up_window(progress: Progress, last_index: Index, pipeline: Pipeline) -
 
 
 def _is_far_behind(progress: Progress, last_index: Index) -> bool:
-    """Return whether what is not on its way is more than twice what is: a pause of the answers alone leaves less."""
+    """Return whether the entries not sent are more than twice those in flight: a pause of the answers alone leaves fewer."""
     return last_index + 1 - progress.next_index > 2 * (progress.next_index - 1 - progress.match_index)
 
 
 def progress_of(core: "Core", term: Term, follower_id: NodeId, now: float) -> Progress | None:
-    """Return the progress that an answer is about, if it is one to this leader in this term; step down for a higher one (5.1)."""
+    """Return the sender's progress if its answer is to this leader in this term, else None; step down for a higher term (5.1)."""
     leader = core.role
     if term != core.current_term or not isinstance(leader, Leader):
         core.obey_higher_term(term, follower_id, now)
@@ -183,7 +182,7 @@ def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
 
 
 def on_still_receiving(core: "Core", message: StillReceiving, now: float) -> None:
-    """A long message of ours is arriving: the follower is there (check-quorum, 6.2), and a piece of a snapshot is not lost."""
+    """Count the follower for check-quorum (6.2): a long message to it is arriving, so a snapshot's piece is not lost either."""
     progress = progress_of(core, message.term, message.follower_id, now)
     if progress is None:
         return
@@ -205,14 +204,14 @@ def advance_commit(core: "Core", leader: Leader) -> None:
 
 def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
     if message.match_index > core.log.last_index:
-        return  # a reply to nothing that we sent
+        return  # it answers nothing that was sent
     if progress.demotion:
         return
     if progress.suspect_round and message.round >= progress.suspect_round and message.match_index >= progress.match_index:
         progress.suspect_round = 0
     if message.match_index > progress.match_index:  # it only rises (BUG-18)
         progress.match_index = message.match_index
-        progress.suspect_round = 0  # the round that was asked began when it had not said so: its answer may be older
+        progress.suspect_round = 0  # the probe was sent before this acknowledgement: its answer may be older
     while progress.in_flight and progress.in_flight[0][0] <= progress.match_index:
         progress.in_flight_bytes -= progress.in_flight.popleft()[1]
     match progress.state:
@@ -230,7 +229,7 @@ def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
 
 
 def resume(core: "Core", progress: Progress, match_index: Index) -> None:
-    """Go on with entries: the follower's disk holds all that ours holds up to `match_index`."""
+    """Go on with entries: the follower's disk holds the leader's log up to `match_index`."""
     progress.match_index = max(progress.match_index, match_index)
     progress.suspect_round = 0
     progress.state, progress.transfer = "replicate", None
@@ -315,7 +314,7 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
     known = log.first_conflict(prev_log_index, message.entries) if count else 0
     digest = message.prev_digest
     if digest is not None and log.differs(prev_log_index, digest, message.entries[:known] if known else ()):
-        # Same index and term, another log: nothing of it may be acknowledged, nor anything after it.
+        # Same index and term, different logs (5.3 excludes it): nothing of this append may be acknowledged.
         membership.tell_difference(core, leader_id, prev_log_index + known)
         return
     if known < count:
@@ -352,7 +351,10 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
 
 
 def follow(core: "Core", term: Term, leader_id: NodeId, now: float) -> Follower:
-    """Obey the leader of this term, and put off our own election, even if the log check fails (BUG-09)."""
+    """Follow the leader of this term and restart the election timer, even if the log check fails (BUG-09).
+
+    Raises ConsensusViolation if this node leads that term itself (5.2).
+    """
     role = core.role
     if isinstance(role, Leader) and term == core.current_term:
         raise ConsensusViolation(f"node {leader_id} claims to lead term {term}, which this node leads")
@@ -366,9 +368,9 @@ def follow(core: "Core", term: Term, leader_id: NodeId, now: float) -> Follower:
 
 
 def on_bytes(core: "Core", peer: NodeId, now: float) -> None:
-    """Put off our own election, as for a whole message of our leader's (5.2), and tell it so, as often as there are heartbeats.
+    """Restart the election timer, as for a complete message of the leader (5.2), and answer once a heartbeat interval.
 
-    Both ends would else take a message that is longer on its way than an election timeout for silence.
+    A message that takes longer to cross a link than an election timeout would otherwise be taken for silence at both ends.
     """
     role = core.role
     if type(role) is not Follower or role.leader_id != peer:
@@ -404,7 +406,7 @@ def _take_entries(core: "Core", message: AppendRequest, known: int) -> None:
 
 
 def _reject(core: "Core", message: AppendRequest, reason: str) -> None:
-    """Say where the logs may agree, even to an old term: the same leader may read the answer in its next one, as a probe's."""
+    """Refuse, with a hint where the logs may agree; also to an old term, since the same leader may lead a later one."""
     hint_index = core.log.last_index_within(message.prev_log_index, message.prev_log_term)
     core.announce(AppendRejected(peer=message.leader_id, term=core.current_term, index=message.prev_log_index, reason=reason))
     core.send(

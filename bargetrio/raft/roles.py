@@ -1,6 +1,6 @@
-"""The four roles as objects: what only a leader knows lives in Leader, and losing office drops it (Figure 2, Figure 4).
+"""The four roles as objects: a leader's volatile state is in Leader, and is dropped when it steps down (Figure 2, Figure 4).
 
-Killed, crashed, cut off are not roles; they belong to the cluster's slots.
+Killed and crashed are no roles but states of a slot (cluster/slots.py).
 """
 
 from collections import deque
@@ -12,7 +12,7 @@ from bargetrio.raft.facts import RoleName
 from bargetrio.raft.messages import AppendRequest, Index, NodeId, SnapshotMeta
 
 DISK_DECIDES: Final = float("inf")
-"""An election deadline: the timer starts when what is being written is on the disk (`Core.persisted`)."""
+"""An election deadline: the timer starts when the write under way is synced (`Core.persisted`)."""
 
 ProgressState = Literal["probe", "replicate", "snapshot"]
 
@@ -21,7 +21,8 @@ ProgressState = Literal["probe", "replicate", "snapshot"]
 class Follower:
     """Answers; becomes a pre-candidate when `election_deadline` passes without a leader or a granted vote (5.2).
 
-    `forgiven_at` is when its process last had stood still, and the silence of that time was not counted; so in the other roles.
+    `forgiven_at`: when the timer was last restarted since the process had been paused (`Core._restart_timers_after_stall`); it
+    means the same in the other roles.
     """
 
     election_deadline: float
@@ -29,15 +30,15 @@ class Follower:
     heard_leader_at: float | None = None
     forgiven_at: float | None = None
     told_leader_at: float = float("-inf")
-    """When the leader was last told that a long message of its is arriving."""
+    """When the last StillReceiving was sent."""
     name: Literal["follower"] = "follower"
 
 
 @dataclass(slots=True)
 class PreCandidate:
-    """Asks who would vote for it, before it disturbs anybody with a new term (dissertation 9.6).
+    """Asks for pre-votes before it begins a new term (dissertation 9.6).
 
-    `votes` are those it has in the present term, if it was a candidate there: voters with slow disks may still make it leader.
+    `votes`: those granted in the present term, if it was a candidate there; with late votes it may still win that term.
     """
 
     election_deadline: float
@@ -62,7 +63,7 @@ class Progress:
     """A leader's view of one follower (Figure 2; dissertation 10.2.2).
 
     probe: one empty append at a time looks for where the logs agree. replicate: entries are sent ahead of the answers, as far
-    as the window of unanswered ones allows. snapshot: the log here begins too late for it; `transfer` says what it is sent.
+    as the window of unanswered ones allows. snapshot: the leader's log begins too late for it; `transfer` is what it is sent.
     """
 
     next_index: Index
@@ -76,19 +77,19 @@ class Progress:
     acknowledged_round: int = 0
     transfer: "Transfer | None" = None
     catch_up_window: int = 1
-    """How many appends may be on their way while it is far behind (replication.catch_up_window)."""
+    """How many appends may be in flight while it is far behind (replication.catch_up_window)."""
     weighed_index: Index = 0
-    """What it lacks is counted again when its match has reached this; 0 if it was not counted yet."""
+    """Its lag is measured again when `match_index` has reached this; 0: not measured yet."""
     lacked: int = 0
     is_counted: bool = True
-    """Whether what it says counts for commits, reads and the leader's office (membership.py)."""
+    """Whether its answers count for commits, reads and check-quorum (membership.py)."""
     demotion: Literal["", "differs", "lost"] = ""
     """Why this follower is not counted, if it is its log that is wrong."""
     suspect_round: int = 0
-    """The answer to this round, or a later one, tells whether the follower lost what it had acknowledged; 0: no suspicion."""
+    """A refusal of this round or a later one shows that the follower lost what it acknowledged; 0: no suspicion."""
 
     def forget_in_flight(self) -> None:
-        """What was sent may be lost: nothing of it is waited for."""
+        """Drop the window: what was sent may be lost."""
         self.in_flight.clear()
         self.in_flight_bytes = 0
 
@@ -97,8 +98,8 @@ class Progress:
 class Transfer:
     """A snapshot on its way to one follower, a piece at a time; a piece that is surely or probably lost is sent again.
 
-    `heartbeats_waited` counts those since it had left and nothing said that it is arriving, `patience` how many shortest election
-    timeouts that may take: twice as many each time. `restarts` counts how often the follower had to begin anew.
+    `heartbeats_waited`: heartbeats since the piece left, or since a sign that it is arriving. `patience`: how many shortest
+    election timeouts that may take; it doubles each time. `restarts`: how often the follower had to begin anew.
     """
 
     snapshot: SnapshotMeta
@@ -136,9 +137,9 @@ class Leader:
     confirmed: deque[ReadRound] = field(default_factory=deque)
     round: int = 0
     last_request: AppendRequest | None = None
-    """What a follower was sent last, a batch at most: mostly what the next one is to be sent, too."""
+    """The last append, at most a batch: usually the other followers are sent the same."""
     may_lack: bool = True
-    """Whether a follower may lack something. Where none does, most passes hear an answer to a heartbeat, and need ask nobody."""
+    """Whether a follower may lack entries; False lets a pass skip looking at each of them."""
     name: Literal["leader"] = "leader"
 
 

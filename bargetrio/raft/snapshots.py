@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from bargetrio.raft.core import Core
 
 ENTRY_BYTES: Final = 64
-"""What an entry costs in memory beside its command."""
+"""What an entry costs in memory beside its command, in bytes."""
 COMPACTION_SLICE: Final = 10_000
-"""Entries that the log forgets in one pass: giving a million back at once would hold the loop."""
+"""Entries that the log drops in one pass: freeing a million at once would block the loop."""
 MOST_PATIENCE: Final = 8
-"""So many shortest election timeouts at most is a piece waited for that has left, and of which nothing is heard."""
+"""Longest wait for the answer to a piece that has left, in shortest election timeouts."""
 
 
 class SnapshotPolicy(Struct, frozen=True, kw_only=True):
@@ -73,10 +73,10 @@ def maybe_take(core: "Core") -> None:
         return
     index = core.last_applied
     if core.snapshot is not None and index <= core.snapshot.last_index and core.unreadable != core.snapshot:
-        # Another file of the same name would take the place of this one, whose size and checksum everybody knows.
+        # Another file of the same name would replace this one, whose size and checksum other nodes may know.
         core.is_snapshot_asked = core.is_due = False
         return
-    # Only what this disk holds by itself: a crash must not find a snapshot that is ahead of its own log.
+    # Only what this disk's log holds: after a crash no snapshot may be ahead of it.
     if index == 0 or index > core.durability.durable_index:
         return
     core.is_taking, core.is_snapshot_asked, core.is_due = True, False, False
@@ -85,7 +85,7 @@ def maybe_take(core: "Core") -> None:
 
 
 def watch_for_quiet(core: "Core", now: float) -> None:
-    """Notice that nothing happens: it is a good moment."""
+    """Ask for a snapshot when nothing was applied for `quiet_s` and more than `trailing` entries are not in one."""
     if core.last_applied != core.quiet_index:
         core.quiet_index, core.quiet_since = core.last_applied, now
     elif now - core.quiet_since > core.snapshot_policy.quiet_s:
@@ -106,7 +106,7 @@ def _is_time(core: "Core") -> bool:
 
 
 def taken(core: "Core", snapshot: SnapshotMeta, now: float) -> None:
-    """Note that the snapshot lasts; from now on it stands for the log before it, but never for an older one (BUG-31)."""
+    """Note that the snapshot is durable: it replaces the log before it, but never a newer snapshot (BUG-31)."""
     core.is_taking = False
     core.weighed_index = -1
     old, is_replaced = core.snapshot, core.unreadable is not None and core.unreadable == core.snapshot
@@ -132,7 +132,7 @@ def taken(core: "Core", snapshot: SnapshotMeta, now: float) -> None:
 
 
 def compact(core: "Core") -> None:
-    """Forget a slice of what a snapshot holds."""
+    """Drop a slice of the entries that a snapshot holds."""
     core.log.drop(COMPACTION_SLICE)
     start = core.log.start_index
     if start < core.compact_to:
@@ -162,7 +162,7 @@ def _kept(core: "Core") -> frozenset[Index]:
 
 
 def begin_transfer(core: "Core", peer: NodeId, progress: Progress) -> None:
-    """Send the newest snapshot to a follower whose next entry is not in the log any more."""
+    """Begin to send the newest snapshot to a follower whose next entry is no longer in the log (7)."""
     assert core.snapshot is not None and core.snapshot.last_index >= core.log.start_index
     progress.state = "snapshot"
     progress.transfer = Transfer(core.snapshot)
@@ -171,7 +171,7 @@ def begin_transfer(core: "Core", peer: NodeId, progress: Progress) -> None:
 
 
 def send_chunk(core: "Core", peer: NodeId, progress: Progress) -> None:
-    """Send the piece that is due: one at a time to each follower, and none waits for another's."""
+    """Send the piece that is due: one at a time to each follower."""
     transfer = progress.transfer
     assert transfer is not None
     if transfer.is_due:
@@ -183,10 +183,10 @@ def send_chunk(core: "Core", peer: NodeId, progress: Progress) -> None:
 
 
 def wait_for_reply(core: "Core", peer: NodeId, transfer: Transfer) -> None:
-    """Count a heartbeat of waiting, unless the piece is still on its way; send it again when that was too long.
+    """Count a heartbeat of waiting, unless the piece is still unsent; send it again after `patience`.
 
-    Over a connection a piece is lost with the connection (`on_link_up`), or where a link drops it. Time proves neither, so it is
-    the last resort: a piece sent again behind itself is what keeps a slow link busy.
+    A piece is lost with its connection (`on_link_up`), or where a full link drops it. Time proves neither, so it is the last
+    resort: a piece sent again behind itself fills a slow link.
     """
     if core.has_unsent(peer):
         transfer.heartbeats_waited = 0
@@ -198,14 +198,14 @@ def wait_for_reply(core: "Core", peer: NodeId, transfer: Transfer) -> None:
 
 
 def on_link_up(progress: Progress) -> None:
-    """What was on its way when the connection ended is lost: the piece is due."""
+    """Send the piece again: it was lost with the old connection."""
     transfer = progress.transfer
     if transfer is not None:
         transfer.is_due, transfer.patience = True, 1
 
 
 def on_piece_missing(core: "Core", peer: NodeId, snapshot: SnapshotMeta) -> None:
-    """The file can't be sent to its end: send the newest one, and if that is this one, have another taken."""
+    """Send the newest snapshot in place of one whose file ends early or is gone; if it is the newest, have another taken."""
     leader = core.role
     if not isinstance(leader, Leader) or peer not in leader.progress:
         return
@@ -215,20 +215,20 @@ def on_piece_missing(core: "Core", peer: NodeId, snapshot: SnapshotMeta) -> None
 
 
 def _begin_with_another(core: "Core", peer: NodeId, progress: Progress) -> None:
-    """Send another snapshot than this one, or have one taken: its file is gone or damaged."""
+    """Send another snapshot than this one, whose file is gone or damaged, or have one taken."""
     transfer = progress.transfer
     assert transfer is not None
     if core.snapshot != transfer.snapshot:
         begin_transfer(core, peer, progress)
         return
-    # Where nobody writes, or without this follower nothing is committed, it is another file of the same state.
+    # Without new entries the next snapshot has the same index: another file of the same state.
     core.unreadable = core.snapshot
     if not core.is_taking:
         core.take_snapshot()
 
 
 def on_snapshot_reply(core: "Core", message: SnapshotReply, now: float) -> None:
-    """Go on where the follower's disk ends; back to entries when it holds the whole state."""
+    """Send the piece after what the follower's disk holds; go on with entries when it has the whole state."""
     progress = replication.progress_of(core, message.term, message.follower_id, now)
     if progress is None:
         return
@@ -243,14 +243,14 @@ def on_snapshot_reply(core: "Core", message: SnapshotReply, now: float) -> None:
         replication.resume(core, progress, message.last_index)
         replication.advance_commit(core, leader)
     elif message.bytes_stored == 0 and transfer.offset and transfer.snapshot != core.snapshot:
-        # From the beginning again, so the newest one: were our file damaged, it would be sent for ever, and the log kept for it.
+        # It begins anew, so the newest one is sent: a damaged file would be sent for ever, and the log kept for it.
         begin_transfer(core, message.follower_id, progress)
     elif message.bytes_stored != transfer.offset and message.bytes_stored <= transfer.snapshot.size:
-        # An answer that says what was known before is an old one: the piece that follows it is under way.
+        # An answer with the offset already known is an old one: the piece after it is in flight.
         transfer.offset, transfer.is_due, transfer.patience = message.bytes_stored, True, 1
         if message.bytes_stored == 0:
             transfer.restarts += 1
-            # For the same reason. A follower that was restarted has to begin anew, too; twice is more likely our file.
+            # For the same reason. A restarted follower begins anew, too; twice makes a damaged file more likely.
             if core.last_applied > transfer.snapshot.last_index or transfer.restarts > 1:
                 _begin_with_another(core, message.follower_id, progress)
 
@@ -263,7 +263,7 @@ def _tell_sent(core: "Core", peer: NodeId, snapshot: SnapshotMeta, *, done: bool
 
 
 def on_snapshot_request(core: "Core", message: SnapshotRequest, now: float) -> None:
-    """Take a piece of the leader's snapshot if it is the next one, and say how much is stored (Figure 13)."""
+    """Store a piece of the leader's snapshot if it is the next one, and answer how much is stored (Figure 13)."""
     if message.term < core.current_term:
         _reply(core, message.leader_id, message.snapshot, 0)
         return
@@ -291,36 +291,36 @@ def on_snapshot_request(core: "Core", message: SnapshotRequest, now: float) -> N
 
 
 def _is_older(receiving: Receiving, message: SnapshotRequest) -> bool:
-    """Return whether the leader of this term has begun to send a newer one: the message was long on its way.
+    """Return whether the leader of this term has begun to send a newer snapshot since: the message was delayed.
 
-    In another term the same leader may have an older one only: it had that disk replaced, or put back from a copy.
+    In another term the same leader may have only an older one: its disk was replaced, or put back from a copy.
     """
     return receiving.term == message.term and message.snapshot.last_index < receiving.snapshot.last_index
 
 
 def _is_here(core: "Core", snapshot: SnapshotMeta) -> bool:
-    """Return whether what it holds is here already: its state, or its last entry and so all before it."""
+    """Return whether the snapshot's content is here already: its state, or its last entry and so all before it (5.3)."""
     return snapshot.last_index <= core.commit_index or core.log.holds(snapshot.last_index, snapshot.last_term)
 
 
 def _differs(core: "Core", snapshot: SnapshotMeta) -> bool:
-    """Return whether our log has the same last entry by index and term, and is another log up to there."""
+    """Return whether the log has the snapshot's last entry by index and term, and another digest there."""
     log, index = core.log, snapshot.last_index
     is_comparable = log.start_index <= index and log.holds(index, snapshot.last_term)
     return is_comparable and log.digest(index) != snapshot.digest
 
 
 def _decline(core: "Core", leader_id: NodeId, snapshot: SnapshotMeta) -> None:
-    """Entries were faster: what follows in the log stays, for it may be acknowledged (BUG-32; Figure 13, 6)."""
+    """Answer that the state is here, by entries; those after it stay, as they may be acknowledged (BUG-32; Figure 13, 6)."""
     core.advance_commit_to(snapshot.last_index)
     give_up(core)
     _reply(core, leader_id, snapshot, 0, installed=True)
 
 
 def give_up(core: "Core") -> None:
-    """Let go of what was received of a snapshot once all that it holds is committed here, and of its bytes on the disk (OWN-34).
+    """Drop what was received of a snapshot, also its bytes on the disk, once all that it holds is committed here (OWN-34).
 
-    A piece that is being written is waited for: another file begun beside it would mix the two (OWN-16).
+    A piece that is being written is waited for: a second file begun meanwhile would mix the two (OWN-16).
     """
     receiving = core.receiving
     if receiving is not None and not receiving.is_busy and receiving.snapshot.last_index <= core.commit_index:
@@ -329,7 +329,7 @@ def give_up(core: "Core") -> None:
 
 
 def chunk_stored(core: "Core", snapshot: SnapshotMeta, bytes_stored: int, now: float) -> None:
-    """Note that the file holds so much; when it is whole, put it in the place of state and log."""
+    """Note how many bytes the received file has; when it is whole, replace state and log by it."""
     receiving = core.receiving
     assert receiving is not None and receiving.snapshot == snapshot and receiving.is_busy, "one piece is written at a time"
     receiving.bytes_stored, receiving.is_busy = bytes_stored, False
@@ -349,7 +349,7 @@ def chunk_stored(core: "Core", snapshot: SnapshotMeta, bytes_stored: int, now: f
     core.receiving = None
     core.installing = snapshot
     core.installing_from = receiving.leader_id
-    # An entry of another term at its last index, and all around it, is not the leader's (BUG-33): the whole log goes.
+    # The log conflicts at the snapshot's last index, or ends before it (BUG-33): the whole log is dropped.
     core.log.reset(LogStart(index=snapshot.last_index, term=snapshot.last_term, digest=snapshot.digest))
     core.compact_to = 0
     core.commit_index = snapshot.last_index
@@ -359,7 +359,7 @@ def chunk_stored(core: "Core", snapshot: SnapshotMeta, bytes_stored: int, now: f
 
 
 def maybe_load(core: "Core") -> None:
-    """Once the disk has the snapshot in place, the state machine may be replaced."""
+    """Have the state machine replaced once the snapshot is in place on the disk."""
     snapshot = core.installing
     if snapshot is not None and core.snapshot != snapshot and core.durability.durable_index >= snapshot.last_index:
         core.snapshot = snapshot

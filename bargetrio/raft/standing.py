@@ -1,15 +1,15 @@
-"""What a node's disk says of its place in the cluster, and who may talk to whom.
+"""A store's place in its cluster, as it is on the disk, and which stores may exchange messages.
 
-A **store** is one folder on one disk; its id is random and as old as the folder. A member is a node id *and* a store: a node that
-comes back with another store has forgotten its votes and acknowledgements, so it is not the member that it was (BUG-38).
+A **store** is one data folder on one disk; its id is random and made with the folder. A member is a node id *and* a store: a node
+that starts with another store has lost its votes and the entries it acknowledged, so it is not the same member (BUG-38).
 
 ```
-unborn    the store belongs to no set yet: it has promised nothing, and abstains until the cluster is born
-born      the set of the members' stores is on its disk; the hash of that set is the cluster's identity
-admitted  the store is not of that set: an entry of the log, committed without counting it, took it in (membership.py)
+unborn    the store belongs to no set of members yet: it has neither voted nor acknowledged, and abstains from elections
+born      the set of the members' stores (the birth set) is on its disk; the hash of that set is the cluster's identity
+admitted  the store is not in the birth set: it was readmitted by an entry that was committed without counting it (membership.py)
 ```
-Both sides of a connection tell their `Standing` first, and both judge it with `why_refused`: never by a list in a configuration
-file, which an operator may change on one host and not on another.
+Both sides of a connection send their `Standing` in the hello and check the other's with `why_refused`. The `nodes:` list of a
+configuration file is not compared: an operator may change it on one host and not on another.
 """
 
 from collections.abc import Mapping
@@ -26,25 +26,25 @@ StoreId = str
 EMPTY: Final = "empty"
 """The folder was new."""
 EARLIER: Final = "earlier version"
-"""The folder has votes or entries of a version that knew no sets: it goes on voting, and gets its set when all have met."""
+"""The folder has votes or entries of a version without birth sets: it goes on voting, and gets its set when all have met."""
 REPLACED: Final = "replaced"
-"""The disk was replaced, or lost entries that it had acknowledged: only an entry of the log takes it in."""
+"""The disk was replaced, or lost entries that it had acknowledged: it becomes a member by an entry of the log only."""
 ABSENT: Final = ""
-"""In the place of a store: the member was not there when the cluster was born; it is readmitted later."""
+"""In place of a store id: the member was absent when the cluster was born; it is readmitted later."""
 
 
 def origin_of_backup(last_index: Index, last_term: int, digest: int) -> str:
-    """Return the origin of a folder that was made from a backup: equal only for the same state of the same log."""
+    """Return the `Standing.origin` of a folder restored from a backup: equal only for the same state of the same log."""
     return f"backup {last_index}.{last_term}.{digest:08x}"
 
 
 class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A store's place in its cluster; on the disk in `meta`, and in both hellos.
+    """A store's place in its cluster: kept in the file `meta`, sent in both hellos.
 
-    store: this folder's id. origin: what the folder began with. identity: of the cluster that this store belongs to; "" while it
-    is unborn. birth: the set of stores that the identity is the hash of; empty where the store was admitted later. admitted: the
-    index of the entry that admitted it, 0 where it is of the birth set. replaces: the id that this same folder had before it lost
-    entries it had acknowledged.
+    store: this folder's id. origin: what the folder began with (EMPTY, EARLIER, REPLACED, `origin_of_backup`). identity: that of
+    the cluster which the store belongs to, "" while it is unborn. birth: the set of stores whose hash the identity is; empty
+    where the store was admitted later. admitted: the index of the entry that admitted it, 0 where it is in the birth set.
+    replaces: the id that this folder had before it lost entries it had acknowledged.
     """
 
     store: StoreId
@@ -56,11 +56,11 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 
 
 class Configuration(Struct, frozen=True, kw_only=True):
-    """The members, each with the store that counts as it. The last one of a log counts, whether it is committed or not.
+    """The members, each with its present store. The newest one in a log is in force, committed or not (dissertation 4.1).
 
-    index: of its entry; 0 for the birth set. readmitted: the node whose store it replaced, which counts neither for elections nor
-    for commits before the entry is committed without it; None for the birth set. former: stores that were members before,
-    and can't be again: an old folder has given promises that the cluster no longer counts on.
+    index: that of its entry, 0 for the birth set. readmitted: the node whose store it replaced; that node counts neither for
+    elections nor for commits until the entry is committed without it; None for the birth set. former: stores that were members
+    before and cannot become members again, since their votes and acknowledgements are no longer counted.
     """
 
     index: Index
@@ -70,7 +70,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     former: tuple[StoreId, ...] = ()
 
     def __hash__(self) -> int:
-        """Equal configurations have the same; a dictionary has none."""
+        """Hash what identifies it: `stores` is a dictionary, which has no hash."""
         return hash((self.index, self.identity, self.readmitted))
 
 
@@ -110,10 +110,10 @@ def identity_of(stores: Mapping[int, StoreId]) -> str:
 
 
 def why_refused(ours: Standing, configuration: Configuration | None, peer_id: NodeId, theirs: Standing) -> str:
-    """Return why a node with this standing must not be heard as `peer_id`, in words; "" where it is welcome.
+    """Return why messages of a node with this standing must not be taken as those of `peer_id`; "" if they may.
 
-    `configuration` is the newest one in our log, None while we are unborn. Acknowledgements and votes of a store that is not the
-    member's are never heard: what it had promised, another store has forgotten.
+    `ours` is this node's standing, `configuration` the newest one in its log, None while it is unborn. Votes and acknowledgements
+    count for the store that gave them: those of a store that is not the member's are refused (BUG-38).
     """
     if ours.identity and theirs.identity and ours.identity != theirs.identity:
         return (
@@ -124,7 +124,7 @@ def why_refused(ours: Standing, configuration: Configuration | None, peer_id: No
         expected = configuration.stores.get(peer_id)
         if theirs.store == expected:
             return ""
-        # Admitted behind the end of our log: its identity says that it belongs to us, and an entry that we lack says since when.
+        # Admitted by an entry that this log does not have yet: the identity is this cluster's.
         if theirs.identity == configuration.identity and theirs.admitted > configuration.index:
             return ""
         if expected is None:

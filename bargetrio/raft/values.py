@@ -1,4 +1,4 @@
-"""The values that messages, records and facts are made of; all numbers are bounded on the wire and on the disk."""
+"""The types of the fields of messages, records and facts; all numbers are bounded on the wire and on the disk."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ Term = Natural
 Index = Natural
 """Log indices start at 1; 0 is "before the log"."""
 Command = Raw
-"""One JSON value as it came over the wire: raft looks inside only where an entry is said to hold a configuration."""
+"""One JSON value as it came over the wire: raft decodes only the commands of entries named as configurations."""
 
 NO_OP: Command = Raw(b"null")
 """The command of the entry with which a new leader begins its term."""
