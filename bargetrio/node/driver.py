@@ -60,7 +60,7 @@ ENTRIES_A_PASS: Final = 1000
 LONG_BACKLOG: Final = 10_000
 """Committed entries that are not applied yet: with so many a node is busy for a while, after a restart most often."""
 TURN_S: Final = 1.0
-"""The loop turns at least so often, whatever the timing: who does not turn hangs (the watchdog asks)."""
+"""Longest time in seconds between two steps of the loop: a node whose last step is older hangs (the watchdog checks)."""
 
 
 class Driver:
@@ -100,22 +100,22 @@ class Driver:
         self._waiting: deque[Ticket] = deque()
         self._dirty: list[ClientSession] = []
         self._with_room: list[ClientSession] = []
-        """Sessions whose reads were put off, and may be looked up now."""
+        """Sessions with room for answers again, whose postponed reads may be looked up now."""
         self._fenced = False
         self._arrivals = TaskArrivals() if arrivals is None else arrivals
 
     # -- the inbox -------------------------------------------------------------------------------------------------------
 
     def take_message(self, message: Message) -> None:
-        """A peer said this: for the pass that follows; who is not called by `Arrivals.read` rings."""
+        """Queue a peer's message for the next pass; a caller outside `Arrivals.read` must wake the loop (`ring`)."""
         self._messages.append(message)
 
     def bytes_came(self, peer_id: NodeId) -> None:
-        """A part of a peer's long message came, no whole one: for the pass that follows, as `take_message`."""
+        """Queue that a part of a peer's long message has come, as `take_message` does with a whole one."""
         self._ended.append(lambda core, now: core.bytes_came(peer_id, now))
 
     def take_requests(self, session: ClientSession, batch: Batch) -> None:
-        """A client asked this: for the pass that follows; who is not called by `Arrivals.read` rings."""
+        """Queue a client's requests for the next pass; a caller outside `Arrivals.read` must wake the loop (`ring`)."""
         self._requests.append((session, batch))
 
     def write_done(self, number: int, failure: OSError | None) -> None:
@@ -128,46 +128,46 @@ class Driver:
         self._written.append((number, failure))
 
     def snapshot_step_done(self, then: Then) -> None:
-        """Something of a snapshot has ended, or a link is up again, and the core is to know."""
+        """Queue a call of the core, as at the end of a snapshot's work or when a link is up, and wake the loop."""
         self._ended.append(then)
         self._arrivals.ring()
 
     def ask_for_snapshot(self) -> None:
-        """Somebody wants one, now or as soon as the one under way is done."""
+        """Have a snapshot taken, now or as soon as the one under way is done."""
         if not self.core.is_snapshot_asked and not self.core.is_taking:
             self.core.take_snapshot()
             self._arrivals.ring()
 
     def disk_failed(self, failure: OSError) -> None:
-        """A snapshot could not be written or read: this disk is not to be trusted any more."""
+        """End the node: a snapshot or `meta` could not be written or read, so the disk is not to be trusted any more."""
         self._failure = failure
         self._arrivals.ring()
 
     def replace_store(self, store: Store) -> Store:
-        """A leader's snapshot is loaded: this is the state now; return the old one."""
+        """Put the state of a loaded snapshot in place; return the old one."""
         old, self.store = self.store, store
         return old
 
     def session_has_answers(self, session: ClientSession) -> None:
-        """A session wants to be flushed at the end of this pass."""
+        """Flush a session at the end of this pass."""
         self._dirty.append(session)
 
     def session_has_room(self, session: ClientSession) -> None:
-        """Reads of a session that were put off may be looked up now."""
+        """Look up a session's postponed reads in the next pass."""
         self._with_room.append(session)
         self._arrivals.ring()
 
     # -- the loop --------------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Drive until cancelled; raises StorageFailed or ConsensusViolation, after which this server must not go on."""
+        """Drive until cancelled; raises StorageFailed or ConsensusViolation, after which this server must stop."""
         try:
             await self._arrivals.drive(self._turn)
         finally:
             self._turns.hurry(self, hurries=False)
 
     def fail_waiting(self, error: BargeError) -> None:
-        """Tell every waiting client the same: this server ends."""
+        """Answer every waiting request with `error`: this server ends."""
         for ticket in self._waiting:
             if not ticket.done:
                 self._count_failure(ticket, error.code)
@@ -207,7 +207,7 @@ class Driver:
         while self._ended:
             self._ended.popleft()(core, now)
         if core.configuration is not configuration:
-            # What waits was taken from connections that were judged by the members' old stores: Raft sends it again.
+            # Messages in the queue came from connections that were accepted by the members' old stores: Raft sends them again.
             self._messages.clear()
         self._take_messages(now)
         self._take_requests(now)

@@ -1,4 +1,4 @@
-"""The Persister: one write at a time, beside the loop, so that nothing but promises waits for the disk.
+"""The Persister: one write at a time, outside the loop, so that only messages that depend on a write wait for the disk.
 
 `ThreadPersister` is a single worker thread a node, which does one encode, one write and one sync a batch. `KernelPersister`,
 where the system has it, has the kernel do the sync. The log code below is plain blocking code and never knows.
@@ -52,27 +52,27 @@ class Persister(Protocol):
 
 
 class SplitLog(Protocol):
-    """The write-ahead log for who has its writes synced by the kernel; see `OpenFolder`."""
+    """The write-ahead log with write and sync as two steps, for a persister whose syncs the kernel does; see `OpenFolder`."""
 
     def write_unsynced(self, records: Sequence[Record]) -> int | None:
         """Write; return the descriptor to be synced, or None if `write` must be called; raises OSError."""
         ...
 
     def note_synced(self, records: Sequence[Record]) -> None:
-        """It is synced."""
+        """Note that the records are synced."""
         ...
 
     def note_failed(self, problem: OSError) -> None:
-        """It could not be synced: every later write fails."""
+        """Note that they could not be synced: every later write fails."""
         ...
 
 
 THREADS: Final = 8
-"""Of one life of a node, beside the one that writes its log."""
+"""Threads for blocking disk work of one life of a node, beside the one that writes its log."""
 
 
 class DiskWork(Protocol):
-    """Where a node's blocking disk code runs: really in threads, in a simulation after a virtual moment."""
+    """Where a node's blocking disk code runs: in threads, in a simulation after a delay in virtual time."""
 
     async def call(self, work: Callable[[], T]) -> T:
         """Run `work` beside the loop; must not be cancelled half-way."""
@@ -91,18 +91,18 @@ class DiskWork(Protocol):
         fsync: Histogram,
         faults: "SyncFaults | None" = None,
     ) -> Persister:
-        """Return what writes small batches in the loop and large ones by `thread`; or `thread`, where that can't be done."""
+        """Return a persister that writes small batches in the loop and large ones by `thread`; else `thread`."""
         ...
 
 
 class ThreadWork:
-    """In threads, a few at a time: a disk that hangs keeps its own node's, and neither another node's nor the web's."""
+    """In threads, at most THREADS for each node: a disk that hangs occupies its own node's threads only."""
 
     def __init__(self) -> None:
         self._limiter = trio.CapacityLimiter(THREADS)
 
     async def call(self, work: Callable[[], T]) -> T:
-        """Run it in one of trio's."""
+        """Run `work` in a thread; not cancellable."""
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
     def persister(self, log: Log, on_done: "OnDone", name: str) -> Persister:
@@ -118,7 +118,7 @@ class ThreadWork:
         fsync: Histogram,
         faults: "SyncFaults | None" = None,
     ) -> Persister:
-        """Have the kernel sync, if it can."""
+        """Have the kernel do the syncs, if it can."""
         return with_kernel_syncs(thread, log, arrivals, on_done, fsync, faults)
 
 
@@ -171,7 +171,7 @@ class ThreadPersister:
 
 
 class SyncFaults(Protocol):
-    """Faults that somebody has asked for, of the syncs of one node."""
+    """Faults of one node's syncs that were set by PUT /faults."""
 
     def are_set(self) -> bool:
         """Return whether a fault is in force."""
@@ -183,11 +183,11 @@ class SyncFaults(Protocol):
 
 
 PASSING: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.ECANCELED, errno.EBUSY})
-"""The kernel had no memory or no worker for a sync, and began none: it says nothing about the disk."""
+"""The kernel had no memory or no worker for a sync and began none: a thread does it instead; the disk has not failed."""
 
 
 class _ThreadSync:
-    """One sync that a thread makes where the kernel can't; at its end it makes the eventfd readable, as the kernel would."""
+    """One sync in a thread, where the kernel can't do it; at its end it makes the eventfd readable, as the kernel would."""
 
     def __init__(self, descriptor: int, eventfd: int, faults: SyncFaults | None) -> None:
         self.problem: OSError | None = None
@@ -236,7 +236,7 @@ class KernelPersister:
         self._faults = faults
         self._descriptor = -1
         self._by_thread: _ThreadSync | None = None
-        """The sync under way, where a thread makes it: the kernel had no memory for it, or a fault holds it up."""
+        """The sync under way, where a thread does it: the kernel had no memory for it, or a fault delays it."""
         self._thread = thread
         self._log = log
         self._sync = sync
@@ -278,7 +278,7 @@ class KernelPersister:
             self._by_thread = _ThreadSync(self._descriptor, self._sync.eventfd, None)
 
     def sync_ended(self) -> None:
-        """The eventfd is readable: report how the sync ended."""
+        """Report how the sync ended; to be called when the eventfd is readable."""
         by_thread = self._by_thread
         if not self._sync.is_busy:
             with suppress(BlockingIOError):  # or it stays readable
@@ -327,9 +327,9 @@ class KernelPersister:
 def with_kernel_syncs(
     thread: Persister, log: SplitLog, arrivals: Arrivals, on_done: OnDone, fsync: Histogram, faults: SyncFaults | None = None
 ) -> Persister:
-    """Return a KernelPersister where the system, and who waits for the sync's end, can do it; else `thread`.
+    """Return a KernelPersister where the system and `arrivals` support it; else `thread`.
 
-    It calls `on_done` in trio's thread, in what is watched by `arrivals` or within `begin`.
+    It calls `on_done` in trio's thread: within `begin`, or when `arrivals` finds the eventfd readable.
     """
     try:
         sync = make_kernel_sync()
@@ -343,7 +343,7 @@ def with_kernel_syncs(
 
 
 def _as_failure(problem: Exception) -> OSError:
-    """A bug in the log code ends the node as a failed disk does."""
+    """Return the failure to be reported: a bug in the log code ends the node as a failed disk does."""
     return problem if isinstance(problem, OSError) else OSError(f"{type(problem).__name__}: {problem}")
 
 

@@ -1,7 +1,7 @@
-"""The border between cluster and node: what a node is given, and what the supervisor may do with it.
+"""The interface between cluster and node: a node's settings, and what the supervisor may call.
 
-`server.Node` is the real thing. The supervisor starts `run` in a scope of the node's own and catches what comes out of it, so
-that one node's end is never another's.
+`server.Node` implements it. The supervisor starts `run` in a cancel scope of the node's own and catches every exception, so that
+the end of one node never ends another.
 """
 
 from typing import Final, Protocol
@@ -18,7 +18,7 @@ from bargetrio.raft.messages import NodeId
 from bargetrio.raft.snapshots import SnapshotPolicy
 
 UNCOMMITTED: Final = "is in the log, and not committed by a majority of the others yet"
-"""What `RunningNode.readmit` says of an entry that was proposed: whether it will be committed is not known."""
+"""Words by which `RunningNode.readmit` says that the entry was proposed: whether it will be committed is not known."""
 
 
 class Sink(Protocol):
@@ -29,16 +29,16 @@ class Sink(Protocol):
         ...
 
     def note(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
-        """As `record`, but only stamp it now: who calls this calls `settle` soon, before it lets others run."""
+        """As `record`, but only stamp the fact now: the caller must call `settle` before its next await."""
         ...
 
     def settle(self) -> None:
-        """Do for what was noted what `record` would have done."""
+        """Record the facts that were noted."""
         ...
 
 
 class NodeSettings(Struct, frozen=True, kw_only=True):
-    """What a node is told when it is built; durations in seconds, addresses as "host:port"."""
+    """A node's settings; durations in seconds, addresses as "host:port"."""
 
     cluster: str
     node_id: NodeId
@@ -51,7 +51,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     seed: int | None = None
     snapshot_policy: SnapshotPolicy = SnapshotPolicy()
     chunk_bytes: int = 256 * 1024
-    """What one message carries of a snapshot."""
+    """Bytes of a snapshot in one message."""
     most_clients: int = 20_000
     most_strangers: int = STRANGERS
     """Connections of clients, and of those that have not said hello yet: together fewer than the process may open."""
@@ -82,7 +82,7 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     may_vote: bool
     """False while it abstains from elections: its cluster is not born, or its disk is not, or not yet, a member's."""
     abstains: str
-    """Why it does, in words; "" if it votes."""
+    """Why it abstains; "" if it votes."""
     commit_index: int
     last_applied: int
     last_log_index: int
@@ -94,7 +94,7 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
 
 
 class Belief(Struct, frozen=True, kw_only=True, gc=False):
-    """Whom a node believes to lead its term, whether it has heard of a majority lately, and whether it leads itself."""
+    """The leader of its term as a node knows it, whether it is part of a quorum, and whether it leads itself."""
 
     term: int
     leader: NodeId | None
@@ -115,7 +115,7 @@ class BackupFile(Protocol):
         ...
 
     def close(self) -> None:
-        """Let the file go; must be called."""
+        """Release the file; must be called."""
         ...
 
 
@@ -148,19 +148,22 @@ class RunningNode(Protocol):
         ...
 
     async def readmit(self, node_id: NodeId) -> str:
-        """As the leader, have the disk that `node_id` last called with take the old one's place by an entry of the log.
+        """As the leader, make the store of the last hello of `node_id` that member's, by an entry of the log (dissertation 4.1).
 
-        Return "" once that entry is committed without counting the node, or if it is a member with that disk; else why not, in
-        words: ask again. Does not return once the node has died: bound the wait.
+        Return "" once that entry is committed without counting the node, or if the node is a member with that store; else why
+        not: ask again. Does not return once this node has ended: bound the wait. Cancelled, the entry may still be proposed.
         """
         ...
 
     async def bootstrap(self) -> str:
-        """Have the cluster born with the members that are here; return "" if that is under way, else why not; bound the wait."""
+        """Begin a cluster with the members present; return "" if that is under way (`NodeStatus.is_born`), else why not.
+
+        Does not return once this node has ended: bound the wait. Cancelled, the cluster may still be born.
+        """
         ...
 
     async def backup(self, index: int) -> BackupFile:
-        """Return a snapshot that holds at least everything up to `index`, taking one if need be; waits until there is one."""
+        """Return a snapshot that holds at least everything up to `index`, taking one if need be; cancellable while it waits."""
         ...
 
     def gauges(self) -> NodeGauges:

@@ -150,7 +150,7 @@ class Node:
                 self._folder.close()
             if self._driver is not None and self._driver.snapshots is not None:
                 self._driver.snapshots.close()
-            if self._arrivals is not None:  # the disk's thread is gone, and rings no more
+            if self._arrivals is not None:  # the disk's thread has ended and wakes it no more
                 self._arrivals.close()
 
     @property
@@ -174,7 +174,10 @@ class Node:
         return await self._ask_core(lambda core, now: core.bootstrap(now))
 
     async def _ask_core(self, ask: Callable[[Core, float], str]) -> str:
-        """Have the core asked in a step of the driver; a node that dies meanwhile does not answer, which the caller bounds."""
+        """Call `ask` with the core in a step of the driver; return its answer.
+
+        If the node ends first this never returns: the caller bounds the wait. Cancelled, the core may still be asked.
+        """
         driver = self._driver
         assert driver is not None, "asked before it started"
         answers: list[str] = []
@@ -189,7 +192,7 @@ class Node:
         return answers[0]
 
     async def backup(self, index: int) -> BackupFile:
-        """Wait until `index` is applied, have a snapshot taken unless there is one that reaches so far, and open it."""
+        """Wait until `index` is applied, have a snapshot taken unless one holds it, and open it; cancellable at any time."""
         driver = self._driver
         assert driver is not None and driver.snapshots is not None, "asked before it started"
         while driver.core.snapshot is None or driver.core.snapshot.last_index < index:
@@ -200,7 +203,7 @@ class Node:
 
     @property
     def store(self) -> Store:
-        """The keys of a node that has started, for who looks on."""
+        """The keys of a node that has started, for tests and the simulator's judges."""
         assert self._driver is not None, "asked before it started"
         return self._driver.store
 
@@ -384,7 +387,7 @@ class Node:
             raise failure
 
     async def _watch_room(self, driver: Driver) -> None:
-        """Look once a second whether the disk is nearly full: then nothing is proposed, until there is room again."""
+        """Look every ROOM_LOOK_S whether the disk is nearly full: then nothing is proposed, until there is room again."""
         while True:
             with suppress(OSError):
                 free = self._free_bytes = await self._disk_work.call(self._disk.free_bytes)
@@ -417,7 +420,7 @@ class Node:
         driver.snapshot_step_done(lambda core, now: core.standing_written(standing, now))
 
     def _judge_hello(self, peer_id: NodeId, theirs: Standing) -> str:
-        """Say why a peer's store is not welcome, "" if it is, and let the core know what called."""
+        """Return why a peer's store is refused, "" if it is not; the core is told of it in either case."""
         driver = self._driver
         assert driver is not None
         driver.snapshot_step_done(lambda core, now: core.saw(peer_id, theirs, now))
@@ -426,7 +429,7 @@ class Node:
     def _why_refused(self, peer_id: NodeId, theirs: Standing) -> str:
         assert self._driver is not None and self._folder is not None
         core = self._driver.core
-        if core.configuration is None:  # of a cluster of an earlier version: whom we met, we met with this store
+        if core.configuration is None:  # of a cluster of an earlier version: the stores that its file `peers` names
             known = self._folder.known_stores.get(peer_id)
             if known not in (None, theirs.store):
                 return f"node {peer_id} has another store than before: its disk was lost or exchanged; see docs/operations.md"
@@ -511,7 +514,7 @@ class Node:
         self._sink.record(self._settings.node_id, LinkDown(peer=peer_id, reason=reason))
 
     def _on_connection_error(self, problem: Exception) -> None:
-        """A bug while serving one connection ended that connection alone."""
+        """Log a bug that has ended one connection."""
         log.error("node %d: a connection ended by an error", self._settings.node_id, exc_info=problem)
 
 

@@ -1,7 +1,7 @@
-"""What a node does for its snapshots, beside its loop: save, send, receive, load, tidy up.
+"""A node's work for its snapshots, in tasks of its own: save, send, receive, load, delete.
 
 Walking and loading the keys happens in the loop, in slices that take a small share of its time; files are written and read in
-threads. Every end goes back to the core through the driver's inbox.
+threads. The end of each job goes back to the core through the driver's inbox.
 """
 
 import errno
@@ -41,21 +41,21 @@ from bargetrio.storage.wal import OpenFolder
 log = logging.getLogger(__name__)
 
 WRITE_BYTES: Final = 256 * 1024
-"""Slices are collected to so much before a thread is asked to write them."""
+"""Bytes of slices that are collected for one write in a thread."""
 LINES_A_LOAD: Final = 4
 AGAIN_S: Final = 10.0
-"""So long after a full disk stopped a snapshot the next one begins."""
+"""Seconds until the next snapshot after a full disk ended one."""
 RECEIVE_AGAIN_S: Final = 1.0
-"""So long a follower whose disk is full waits before it asks for the snapshot from the beginning."""
+"""Seconds that a follower with a full disk waits before it asks for the snapshot from the beginning."""
 READERS: Final = 2
-"""So many pieces of backups are read at once, however many clients want one: the node's own snapshots need threads, too."""
+"""Pieces of backups that are read at once, however many clients fetch one: the node's own snapshots need threads, too."""
 
 Then = Callable[[Core, float], None]
-"""What the core is told when something has ended; the float is now."""
+"""A call of the core at the end of a job; the float is the time."""
 
 
 class Snapshots:
-    """One life's. Methods return at once; what they begin ends with a call of `tell`, or of `fail` if the disk did."""
+    """The jobs of one life of a node. Methods return at once; a job ends with a call of `tell`, or `fail` if the disk failed."""
 
     def __init__(
         self,
@@ -90,17 +90,17 @@ class Snapshots:
         self._receiver = SnapshotReceiver(disk, cluster)
         self._tidying = trio.Lock()
         self._again_at = 0.0
-        """Not before then is a snapshot taken: the disk was full."""
+        """No snapshot is taken before this time, since the disk was full."""
         self._reading: set[NodeId] = set()
-        """Whom a piece is being read for."""
+        """The peers for whom a piece is being read."""
         self._to_read: dict[NodeId, SendChunk] = {}
-        """The newest piece that is to be read for them when that is done."""
+        """For each peer the newest piece to be read next."""
         self._readers = trio.CapacityLimiter(READERS)
         self._pins: Counter[int] = Counter()
-        """Last indices of the snapshots that are being read here: they stay until that is over."""
+        """How many backups are being read of the snapshot with this last index; it is not deleted meanwhile."""
 
     def must_wait(self, now: float, *, wants: bool) -> bool:
-        """Return whether another node of this process saves its state, or is next; note whether this one wants to."""
+        """Return whether a snapshot must wait: the disk was full, or another node of this process saves its state or is next."""
         return now < self._again_at or not self._turns.may_save(self, now, wants=wants)
 
     def take(self, effect: TakeSnapshot, store: Store) -> None:
@@ -110,11 +110,11 @@ class Snapshots:
         self._nursery.start_soon(self._take, effect, store, store.scan(self._slice_keys))
 
     def compact(self, effect: Compact) -> None:
-        """Delete the files that nobody needs."""
+        """Delete the log segments and snapshots that are not needed any more."""
         self._nursery.start_soon(self._compact, effect)
 
     def send_chunk(self, effect: SendChunk) -> None:
-        """Send a piece of a file; for each peer one is read at a time: on a disk that hangs, they would take all threads."""
+        """Send a piece of a file; one at a time is read for each peer, so that a disk that hangs does not occupy all threads."""
         self._to_read[effect.to] = effect
         if effect.to not in self._reading:
             self._reading.add(effect.to)
@@ -129,15 +129,15 @@ class Snapshots:
         self._nursery.start_soon(self._load, effect)
 
     def backup(self, snapshot: SnapshotMeta) -> "Backup":
-        """Return a snapshot of this disk to be read; it stays until that is closed."""
+        """Return a snapshot of this disk to be read; its file is kept until that is closed."""
         return Backup(snapshot, self._disk, self._work, self._pins, self._readers)
 
     def fence(self) -> None:
-        """This node is dead: the others need not wait for its turn, though its disk may still be at it."""
+        """Give up this node's turn: it has ended, though its disk may still be busy."""
         self._turns.leave(self, trio.current_time())
 
     def close(self) -> None:
-        """Give descriptors back."""
+        """Close open files."""
         self._receiver.close()
         self.fence()
 
@@ -175,7 +175,7 @@ class Snapshots:
         self._tell(lambda core, now: core.snapshot_taken(snapshot, now))
 
     async def _give_up(self, problem: OSError) -> None:
-        """Take the snapshot again later: the log beside it has its blocks reserved and goes on."""
+        """Take the snapshot again later: the log has its blocks reserved, and the node goes on."""
         log.warning("a snapshot is given up, and taken again in %.0f s at the earliest: %s", AGAIN_S, problem.strerror or problem)
         self._again_at = trio.current_time() + AGAIN_S
         with suppress(OSError):
@@ -271,7 +271,7 @@ class Snapshots:
 
 
 class Backup:
-    """A snapshot that is read to be kept elsewhere; implements `port.BackupFile`."""
+    """A snapshot that is read as a backup; implements `port.BackupFile`."""
 
     def __init__(
         self, snapshot: SnapshotMeta, disk: Disk, work: DiskWork, pins: "Counter[int]", readers: trio.CapacityLimiter
@@ -294,7 +294,7 @@ class Backup:
         return data
 
     def close(self) -> None:
-        """Let the file go."""
+        """Release the file."""
         self._pins[self.index] -= 1
         if self._pins[self.index] <= 0:
             del self._pins[self.index]
