@@ -158,9 +158,10 @@ class Daemon:
 
     async def _end_when_lost(self, nursery: trio.Nursery) -> None:
         """End a daemon whose own nodes have all crashed, so that systemd starts it again; one for all nodes stays to be asked."""
-        while not self._supervisor.lost_all():
+        was_lost = False
+        while not (was_lost and self._supervisor.lost_all()):  # twice: who asked is told, events are written, a revive counts
+            was_lost = self._supervisor.lost_all()
             await trio.sleep(LOST_LOOK_S)
-        await trio.sleep(LOST_LOOK_S)  # who asked is told, and the events are written
         log.error("no node of this daemon lives: it ends")
         self.exit_code = NO_NODE_LIVES
         self._stop(nursery)

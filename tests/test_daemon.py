@@ -36,6 +36,27 @@ async def test_the_watchdog_is_fed_only_while_every_living_loop_turns(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_node_that_is_revived_in_time_keeps_its_daemon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    """A daemon of crashed nodes ends after a second; a revive in that second counts."""
+    daemon = Daemon(load(write_configuration(tmp_path, 3)), [0], debug=False, events_file=None)
+    crashed, stopped = False, trio.Event()
+    monkeypatch.setattr(daemon._supervisor, "lost_all", lambda: crashed)
+    monkeypatch.setattr(daemon, "_stop", lambda nursery: stopped.set())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(daemon._end_when_lost, nursery)
+        await trio.sleep(0.5)
+        crashed = True
+        await trio.sleep(1.0)
+        crashed = False
+        await trio.sleep(5.0)
+        assert not stopped.is_set()
+        crashed = True
+        await trio.sleep(2.5)
+        assert stopped.is_set() and daemon.exit_code == 3
+
+
 async def test_a_node_whose_loop_stands_still_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its last turn; a killed node hangs nobody."""
     house = House(tmp_path)

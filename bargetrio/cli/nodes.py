@@ -31,7 +31,7 @@ def leader(barge: "Client", output: Output) -> None:
 @asks
 def status(barge: "Client", output: Output, watch: bool, interval: float) -> None:
     """Show every node."""
-    from bargetrio.client.tables import NODES, node_rows
+    from bargetrio.client.tables import NODES, node_notes, node_rows
     from bargetrio.protocol.errors import BargeError
 
     last: Any = None
@@ -50,7 +50,7 @@ def status(barge: "Client", output: Output, watch: bool, interval: float) -> Non
             if problem:
                 output.say(problem, {"nodes": [], "error": problem})
             else:
-                output.table(NODES, node_rows(nodes), {"nodes": nodes})
+                output.table(NODES, node_rows(nodes), {"nodes": nodes}, notes=node_notes(nodes))
         if not watch:
             return
         last = nodes, problem

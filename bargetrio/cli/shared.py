@@ -157,14 +157,18 @@ class Output:
         else:
             console.say(text)
 
-    def table(self, columns: "Sequence[Column]", rows: Sequence[Sequence[str]], fields: Any) -> None:
-        """Print the rows, drawn with rich at a terminal, or the fields."""
+    def table(
+        self, columns: "Sequence[Column]", rows: Sequence[Sequence[str]], fields: Any, *, notes: Sequence[str] = ()
+    ) -> None:
+        """Print the rows, drawn with rich at a terminal, and the notes, a line each; or the fields."""
         if self.as_json:
             console.say_json(json_bytes(fields))
             return
         from bargetrio.client.tables import table
 
         console.say(table(columns, rows, fancy=self.may_draw), styled=True)
+        for note in notes:
+            console.say(note)
 
     def fail(self, error: "BargeError") -> NoReturn:
         """End the process as the error demands."""

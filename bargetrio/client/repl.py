@@ -6,7 +6,7 @@ from typing import Final
 from bargetrio.client import faults
 from bargetrio.client.outcome import INTERRUPTED, exit_code, told, told_interrupted
 from bargetrio.client.port import Barge
-from bargetrio.client.tables import NODES, Column, node_rows, shortened, table
+from bargetrio.client.tables import NODES, Column, node_notes, node_rows, shortened, table
 from bargetrio.client.words import HELP as HELP
 from bargetrio.client.words import WORDS, parse
 from bargetrio.console import OutputLost, printable, printable_lines
@@ -168,7 +168,10 @@ class Repl:
         self._say(f"node {found['leader']} leads in term {found['term']}, at {found['address']}")
 
     def _status(self, _: str) -> None:
-        self._write(table(NODES, node_rows(self._client.nodes()), fancy=self._fancy))
+        nodes = self._client.nodes()
+        self._write(table(NODES, node_rows(nodes), fancy=self._fancy))
+        for note in node_notes(nodes):
+            self._say(note)
 
     # -- faults ----------------------------------------------------------------------------------------------------------
 

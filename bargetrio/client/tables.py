@@ -58,6 +58,12 @@ def node_rows(nodes: Sequence[dict[str, Any]]) -> list[list[str]]:
     return [["-" if node.get(name) is None else str(node[name]) for name in names] for node in nodes]
 
 
+def node_notes(nodes: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a line for each node that has something to say beside its row: why it crashed, can't be asked, or does not vote."""
+    said = [node for node in nodes if node.get("reason") and node.get("state") != "killed"]
+    return [f"node {node['id']}: {encodable(printable(str(node['reason'])))}" for node in said]
+
+
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, fancy: bool = False, width: int | None = None) -> str:
     """Return the table, without a newline at its end; `fancy` draws it with rich, if that is there.
 

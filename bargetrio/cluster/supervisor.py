@@ -27,6 +27,8 @@ from bargetrio.node.figures import Histogram, NodeFigures, NodeGauges
 from bargetrio.node.port import UNCOMMITTED, BackupFile, Belief, NodeStatus, RunningNode
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import List, ListAnswer, Put, Request
+from bargetrio.raft.membership import WHAT_IS_LEFT, no_majority_without
+from bargetrio.storage.errors import StorageError
 from bargetrio.transport.faults import LinkFaults
 
 T = TypeVar("T")
@@ -270,7 +272,10 @@ class Supervisor:
     async def readmit(self, node_id: int, *, local: bool = False) -> NodeAnswer:
         """Ask the leader, here or at its daemon, until its entry is committed."""
         self._check_known(node_id)
-        leader = (await self.leader()).leader
+        try:
+            leader = (await self.leader()).leader
+        except BargeError as problem:
+            raise await self._why_nobody_takes_in(node_id, problem) from None
         slot = self._slots.get(leader)
         if slot is None:
             if local:
@@ -296,6 +301,19 @@ class Supervisor:
         if known is None or known.leader != leader:
             raise BargeError("no_leader", f"node {leader} leads no more: ask again")
         raise BargeError("bad_request", reason)
+
+    async def _why_nobody_takes_in(self, node_id: int, problem: BargeError) -> BargeError:
+        """Return `problem`, or more of it: where too many disks are lost there will be no leader however long one waits."""
+        members = len(self.node_ids)
+        majority = members // 2 + 1
+        if members - 1 < majority:
+            return BargeError("bad_request", no_majority_without(node_id, members))
+        able = [view.id for view in await self.nodes() if view.may_vote and view.id != node_id]
+        if len(able) >= majority:
+            return problem
+        here = f"{listed(able)} run{'s' if len(able) == 1 else ''}" if able else "none runs"
+        detail = f"there is no leader: of the members but node {node_id}, with disks that count, {here}, and {majority} must"
+        return BargeError(problem.code, f"{detail}; if they are lost, {WHAT_IS_LEFT}")
 
     async def bootstrap(self) -> BootstrapAnswer:
         """Ask the lowest of the own nodes, until the set of the members' stores is on its disk."""
@@ -418,11 +436,12 @@ class Supervisor:
         statuses = self._statuses()
         if not statuses:
             return "no node of this daemon runs"
-        if self.known_leader() is None:
-            return "no leader with a quorum is known"
         for node_id, status in statuses.items():
             if not status.may_vote:
                 return f"node {node_id} takes no part in elections: {status.abstains}"
+        if self.known_leader() is None:
+            return "no leader with a quorum is known"
+        for node_id, status in statuses.items():
             if status.commit_index - status.last_applied > CAUGHT_UP_ENTRIES:
                 return f"node {node_id} is still catching up"
         for node_id, gauges in self.gauges().items():
@@ -457,7 +476,7 @@ class Supervisor:
         free_bytes = self._free_bytes
         try:
             return await trio.to_thread.run_sync(lambda: free_bytes(node_id)) >= ROOM_BYTES
-        except OSError:
+        except (OSError, StorageError):  # the folder is away: who has taken it away gives it back, or revives the node
             return False
 
     def _statuses(self) -> dict[int, NodeStatus]:

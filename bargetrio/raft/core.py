@@ -70,7 +70,7 @@ class Core:
         *("is_settled", "is_snapshot_asked", "is_taking", "is_writing_standing", "known_commit"),
         *("lacks_room", "last_applied", "log", "majority", "may_vote", "members", "met", "must_not_apply"),
         *("must_not_take", "node_id", "peers", "pipeline", "quiet_index", "quiet_since", "receiving", "role"),
-        *("seen", "snapshot", "standing", "uncounted", "unreadable", "vote_wait_s", "voted_for"),
+        *("began_at", "last_hello", "seen", "snapshot", "standing", "uncounted", "unreadable", "vote_wait_s", "voted_for"),
         *("votes_asked_at", "weighed_index"),
     )
 
@@ -168,7 +168,10 @@ class Core:
         self.met: dict[NodeId, tuple[Standing, float]] = {}
         """The standing that each peer has introduced itself with, and when."""
         self.seen: dict[NodeId, tuple[Standing, float]] = {}
-        """The standing of each peer's last hello, accepted or refused, and when it came."""
+        """The standing of each peer's last hello, accepted or refused, and when it came; until a connection with that store ends."""
+        self.last_hello: dict[NodeId, tuple[Standing, float]] = {}
+        """The same, kept when the connection ends."""
+        self.began_at = now
         membership.begin(self, remembered, now)
 
     # -- the way in ------------------------------------------------------------------------------------------------------

@@ -43,6 +43,15 @@ if TYPE_CHECKING:
 
 MET_S: Final = 2.0
 """Seconds: a node whose last introduction is older does not take part in a birth."""
+ASKED_S: Final = 2.0
+"""Seconds after which a node has dialled every peer once: a dial and a hello time out after one second each."""
+TOLD_S: Final = 10.0
+"""Seconds for which a peer's last standing counts in a birth; a peer that refuses this node is dialled every 3 s at least."""
+
+WHAT_IS_LEFT: Final = (
+    "what is left is a backup, restored into a new cluster (bargetrio snapshot restore), and what a member that still has its"
+    " disk shows by bargetrio list --all --read stale; see docs/operations.md"
+)
 
 
 # -- the configuration in force ------------------------------------------------------------------------------------------
@@ -93,9 +102,20 @@ def why_abstains(core: "Core") -> str:
         return "its disk lost entries that it had acknowledged: it is taken in again once the others have committed that"
     if standing.identity:
         return "another disk has taken this one's place: the node was readmitted with it"
+    if core.configuration is None:
+        born = {peer: told.identity for peer, told in _last_standings(core, float("-inf")).items() if told.identity}
+        if len(set(born.values())) > 1:
+            return "members of two clusters of this name answer: empty the folders of those that began later, then readmit them"
+        if born:
+            who = ", ".join(map(str, sorted(born)))
+            return f"its disk is new to the cluster of node {who}: bargetrio readmit {core.node_id} takes it in"
     missing = [str(peer) for peer in core.peers if peer not in core.met]
     if core.configuration is not None:
         return "its disk is new, and it has not caught up"
+    others = [peer for peer, told in _last_standings(core, float("-inf")).items() if told.origin != standing.origin]
+    if others and core.configuration is None:
+        who = ", ".join(map(str, others))
+        return f"the cluster is not born: the folder of node {who} began with another state than this one ({standing.origin})"
     if missing:
         return f"the cluster is not born, for it has not met node {', '.join(missing)}; bargetrio bootstrap does without"
     return "the cluster is not born, or has not taken in this node's disk: bargetrio readmit"
@@ -218,6 +238,7 @@ def bootstrap(core: "Core", now: float) -> str:
     """Begin a cluster with the members that have introduced themselves; return why not, "" if it is under way.
 
     By it an operator says that the absent ones have never been members; they are readmitted later.
+    A born member refuses the store of this node and closes each connection at once, so its last hello counts for TOLD_S.
     """
     if core.standing.identity:
         return f"node {core.node_id} belongs to a cluster already: absent members are taken in by bargetrio readmit"
@@ -225,11 +246,12 @@ def bootstrap(core: "Core", now: float) -> str:
         return f"node {core.node_id}'s log is one of a cluster that is born: bargetrio readmit {core.node_id} takes it in"
     if core.standing.origin == REPLACED or core.is_demoted:
         return f"node {core.node_id}'s disk lost what it had promised: bargetrio readmit {core.node_id} takes it in"
-    seen = {**core.met, **core.seen}
-    for peer, (standing, at) in sorted(seen.items()):
-        if now - at < MET_S and standing.identity:
+    if len(core.members) > 1 and now - core.began_at < ASKED_S:
+        return f"node {core.node_id} has just started, and asks the other members who they are: ask again"
+    for peer, standing in _last_standings(core, now - TOLD_S).items():
+        if standing.identity:
             return f"node {peer} belongs to a cluster that is born: bargetrio readmit takes this node into it"
-        if now - at < MET_S and standing.origin != core.standing.origin:
+        if standing.origin != core.standing.origin:
             return f"node {peer}'s folder began with another state ({standing.origin}): all begin empty, or with the same backup"
     here = _met_unborn(core, now)
     if len(here) < core.majority:
@@ -254,7 +276,10 @@ def _maybe_be_born(core: "Core", now: float) -> None:
     if own.identity or own.origin == REPLACED or core.is_writing_standing:
         return
     born = [standing for standing, _ in core.met.values() if standing.identity]
+    known = {standing.identity for standing in _last_standings(core, now - TOLD_S).values() if standing.identity}
     for standing in born:
+        if known - {standing.identity}:
+            break  # A peer belongs to another cluster, which may be the older one: the operator decides.
         if standing.birth.get(core.node_id) == own.store and tuple(sorted(standing.birth)) == core.members:
             _write(core, structs.replace(own, identity=standing.identity, birth=standing.birth))
             return
@@ -263,6 +288,17 @@ def _maybe_be_born(core: "Core", now: float) -> None:
     here = _met_unborn(core, now)
     if len(here) == len(core.members):
         _be_born(core, here)
+
+
+def _last_standings(core: "Core", then: float) -> dict[NodeId, Standing]:
+    """Return each peer's newest standing, of a hello or an introduction, if it is newer than `then`."""
+    newest: dict[NodeId, Standing] = {}
+    for peer in core.peers:
+        received = [each[peer] for each in (core.met, core.last_hello) if peer in each]
+        standing, at = max(received, key=lambda one: one[1], default=(None, then))
+        if standing is not None and at > then:
+            newest[peer] = standing
+    return newest
 
 
 def _met_unborn(core: "Core", now: float) -> dict[NodeId, StoreId]:
@@ -285,7 +321,7 @@ def _be_born(core: "Core", stores: dict[NodeId, StoreId]) -> None:
 
 def saw(core: "Core", peer: NodeId, standing: Standing, now: float) -> None:
     """Note the standing of a peer's hello, accepted or refused; readmit a store that says that it replaces its member's."""
-    core.seen[peer] = (standing, now)
+    core.seen[peer] = core.last_hello[peer] = (standing, now)
     if standing.replaces:
         readmit_replaced(core, now)
 
@@ -318,10 +354,7 @@ def readmit(core: "Core", node_id: NodeId, now: float) -> str:
             f" node {node_id} (bargetrio bootstrap)"
         )
     if len(core.members) - 1 < core.majority:
-        return (
-            f"of {len(core.members)} members a majority of {core.majority} can't be had without node {node_id}: save the state"
-            " (bargetrio snapshot save) and begin a new cluster with it (bargetrio restore)"
-        )
+        return no_majority_without(node_id, len(core.members))
     standing, _ = core.seen.get(node_id, (None, 0.0))
     if standing is None:
         return f"node {node_id} has not called yet: start it with its new disk, then ask again"
@@ -337,6 +370,11 @@ def readmit(core: "Core", node_id: NodeId, now: float) -> str:
         return f"node {core.uncounted} is being taken in: ask again when that is committed"
     _propose(core, leader, node_id, standing.store, now)
     return ""
+
+
+def no_majority_without(node_id: NodeId, members: int) -> str:
+    """Return, in words, that so many members can't take in this node, whoever runs, and what is left to do."""
+    return f"of {members} members a majority of {members // 2 + 1} can't be had without node {node_id}: {WHAT_IS_LEFT}"
 
 
 def _propose(core: "Core", leader: Leader, node_id: NodeId, store: StoreId, now: float) -> None:

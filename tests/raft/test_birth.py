@@ -2,6 +2,7 @@
 
 from msgspec import structs
 
+from bargetrio.raft.messages import Introduction
 from bargetrio.raft.standing import (
     EARLIER,
     Configuration,
@@ -55,7 +56,7 @@ def test_two_empty_disks_do_not_begin_a_cluster_anew() -> None:
     """Node 0 comes for the first time, node 1's disk is lost, node 2 is away with what was acknowledged."""
     table = Table(3, standings=UNBORN)
     table.down = {0}
-    table.pass_time(0.2)
+    table.pass_time(2.1)
     assert table.core(1).bootstrap(table.now) == ""
     table.pass_time(1.5)
     (leader,) = table.leaders()
@@ -73,18 +74,80 @@ def test_bootstrap_is_refused_where_a_born_member_answers_and_without_a_majority
     table = Table(3, standings=UNBORN)
     table.pass_time(1.0)
     table.replace(1, Bench(1, standing=Standing(store="new")))
-    table.pass_time(0.3)
+    table.pass_time(2.1)
     assert "belongs to a cluster that is born" in table.core(1).bootstrap(table.now)
     assert "belongs to a cluster already" in table.core(0).bootstrap(table.now)
     alone = Bench(1, standing=UNBORN[1])
-    assert "a majority of them, 2, must be" in alone.core.bootstrap(alone.now)
+    assert "a majority of them, 2, must be" in alone.core.bootstrap(alone.now + 2.1)
+
+
+def _meets(bench: Bench, peer: int, standing: Standing) -> Bench:
+    """An unborn peer introduces itself."""
+    return bench.step(Introduction(term=0, node_id=peer, standing=standing, asks=False))
+
+
+def test_a_born_member_that_hangs_up_on_an_empty_disk_is_there_all_the_same() -> None:
+    """Two disks of three are lost. The third node calls, refuses this disk and hangs up, each second: the word must not be taken.
+
+    It was, whenever it came between that and the next call.
+    """
+    bench = Bench(0, standing=Standing(store="new"))
+    bench.tick(2.1)
+    _meets(bench, 2, Standing(store="newer"))
+    of_one = structs.replace(BORN, store="s1")
+    bench.core.saw(1, of_one, bench.now)
+    bench.core.hung_up(1, of_one)
+    assert "node 1 belongs to a cluster that is born" in bench.core.bootstrap(bench.now)
+    assert "new to the cluster of node 1: bargetrio readmit 0" in bench.core.why_abstains()
+    bench.tick(3.0)  # its next call is late
+    _meets(bench, 2, Standing(store="newer"))
+    assert "node 1 belongs to a cluster that is born" in bench.core.bootstrap(bench.now)
+    bench.tick(8.0)  # it has gone
+    _meets(bench, 2, Standing(store="newer"))
+    assert bench.core.bootstrap(bench.now) == ""
+
+
+def test_what_a_member_says_later_of_another_disk_counts() -> None:
+    """Its old disk was emptied, too: it is one of those that begin."""
+    bench = Bench(0, standing=UNBORN[0])
+    bench.tick(2.1)
+    bench.core.saw(1, structs.replace(BORN, store="s1"), bench.now)
+    bench.tick(0.5)
+    bench.core.saw(1, UNBORN[1], bench.now)
+    _meets(bench, 1, UNBORN[1])
+    assert bench.core.bootstrap(bench.now) == ""
+
+
+def test_a_node_that_has_just_started_has_asked_nobody_yet() -> None:
+    """The born member is far away, and its answer on its way."""
+    bench = Bench(0, standing=UNBORN[0])
+    _meets(bench, 2, UNBORN[2])
+    bench.tick(1.5)
+    assert "has just started" in bench.core.bootstrap(bench.now)
+    bench.tick(0.6)
+    _meets(bench, 2, UNBORN[2])
+    assert bench.core.bootstrap(bench.now) == ""
+
+
+def test_who_knows_a_member_of_a_cluster_helps_no_other_into_being() -> None:
+    """Node 0 could not reach node 1, and was told to begin without it; node 2 hears both."""
+    bench = Bench(2, standing=UNBORN[2])
+    of_one = structs.replace(BORN, store="s1")
+    bench.core.saw(1, of_one, bench.now)
+    stores = {0: "s0 new", 1: "", 2: "s2"}
+    _meets(bench, 0, Standing(store="s0 new", identity=identity_of(stores), birth=stores)).write_standings()
+    assert not bench.core.may_vote and bench.core.standing.identity == ""
+    assert "members of two clusters" in bench.core.why_abstains()
+    bench.core.saw(1, Standing(store="s1 new"), bench.now)
+    bench.tick(0.1).write_standings()
+    assert bench.core.may_vote and bench.core.standing.birth == stores
 
 
 def test_who_was_absent_at_the_birth_is_readmitted() -> None:
     """Its place is kept, without a store."""
     table = Table(3, standings=UNBORN)
     table.down = {2}
-    table.pass_time(0.2)
+    table.pass_time(2.1)
     assert table.core(0).bootstrap(table.now) == ""
     table.pass_time(1.0)
     table.down = set()
@@ -152,7 +215,7 @@ def test_a_disk_of_an_earlier_version_that_was_absent_at_the_birth_is_readmitted
     earlier = {node_id: Standing(store=f"s{node_id}", origin=EARLIER) for node_id in range(3)}
     table = Table(3, logs=dict.fromkeys(range(3), "1 1"), standings=earlier)
     table.down = {2}
-    table.pass_time(1.5)
+    table.pass_time(2.1)
     assert table.core(0).bootstrap(table.now) == ""
     table.pass_time(0.5)
     table.down = set()

@@ -231,7 +231,7 @@ def test_readmission_is_refused_in_words_where_it_cannot_be() -> None:
     assert "nothing in its term yet" in fresh.core.readmit(1, fresh.now)
     two = leader(nodes=(0, 1))
     two.core.saw(1, NEW, two.now)
-    assert "bargetrio restore" in two.core.readmit(1, two.now)
+    assert "bargetrio snapshot restore" in two.core.readmit(1, two.now)
     assert "does not lead" in follower().core.readmit(1, 0.0)
 
 
