@@ -1,6 +1,6 @@
 """Faults of disks: a Disk that is slow or fails on command, in front of the real one.
 
-A delay is slept through in the node's own worker thread, as a slow disk would hold it; healing ends it at once.
+A delay blocks the node's own worker thread, as a slow disk does; healing ends it at once.
 """
 
 import errno
@@ -55,7 +55,7 @@ class FaultyFile:
 
     @property
     def descriptor(self) -> int | None:
-        """The file's own: who has the kernel sync it asks `FaultyDisk.sync_faults`."""
+        """The file's own; for syncs by the kernel the persister asks `FaultyDisk.sync_faults`."""
         return self._file.descriptor
 
     def write_at(self, offset: int, data: bytes) -> int:

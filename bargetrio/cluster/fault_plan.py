@@ -31,9 +31,9 @@ class FaultPlan:
         self._recorder.record(None, FaultsChanged(faults=fields, text=_faults_text(faults)))
 
     def check(self, faults: Faults) -> None:
-        """Raise BargeError if a node is unknown or stands in two groups, a link is no link, or one thing is said twice.
+        """Raise BargeError if a node is unknown or in two groups, a link has one end, or a link or disk is given twice.
 
-        So what is in force, and told by GET /faults and in the event log, is never longer than the cluster has nodes and links.
+        So the faults in force, in GET /faults and in the event log, are no more than the cluster has nodes and links.
         """
         for node_id in [*(node for group in faults.groups for node in group), *(disk.node for disk in faults.disks)]:
             self._check_node(node_id)

@@ -17,7 +17,7 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
 
 BACKUP_WAIT_S: Final = 120.0
-"""So long a backup waits for a snapshot to be taken; a million keys take some 8 s."""
+"""Seconds that a backup waits for a snapshot to be taken; a million keys take some 8 s."""
 
 NodeState = Literal["starting", "running", "killed", "crashed", "unreachable"]
 
@@ -114,7 +114,7 @@ class NodeAnswer(Struct, frozen=True, kw_only=True):
 
 
 class BootstrapAnswer(Struct, frozen=True, kw_only=True):
-    """The node that let the cluster be born, and all members, those that are absent included."""
+    """The node at which the cluster was born, and all members, absent ones included."""
 
     node: int
     members: list[int]
@@ -171,7 +171,7 @@ class Cluster(Protocol):
         ...
 
     async def readmit(self, node_id: int, *, local: bool = False) -> NodeAnswer:
-        """Take in a node whose disk was lost and replaced: by an entry of the log that is committed without counting the node.
+        """Readmit a node whose disk was lost and replaced, by an entry of the log that is committed without counting the node.
 
         Returns once that is committed, or if the node is a member with this disk (`changed` is false); the node votes when it has
         caught up. Raises BargeError: no_leader; bad_request, which says what must be done first, or that it can't be done;

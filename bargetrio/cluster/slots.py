@@ -1,7 +1,7 @@
-"""The nodes of this daemon: a slot each, in which one life follows another.
+"""The nodes of this daemon: a slot each, in which a node runs once or several times, one life after another.
 
-Starting, killed and crashed are states of the slot, not roles of Raft. Whatever comes out of a node's life ends in its slot: no
-error of one node ends another.
+Starting, killed and crashed are states of the slot, not roles of Raft. Every exception of a node ends in its slot: no error of
+one node ends another.
 """
 
 import logging
@@ -24,18 +24,18 @@ log = logging.getLogger(__name__)
 KILL_WAIT_S: Final = 0.5
 REVIVE_WAIT_S: Final = 30.0
 STILL_S: Final = 3.0
-"""A living node's loop turns once a second; one that did not for so long hangs."""
+"""A running node's loop makes a step at least once a second; after so many seconds without one it hangs."""
 
 
 class Slot:
-    """One node's place: its state, and its present life if it has one."""
+    """The state of one node, and the running node if there is one."""
 
     def __init__(self, node_id: int, make_node: Callable[[int], RunningNode], sink: Sink) -> None:
         self.node_id = node_id
         self.state: NodeState = "killed"
         self.reason = ""
         self.was_out_of_space = False
-        """Whether a full disk ended the last life: the node is started again when there is room."""
+        """Whether a full disk ended the node: it is started again when there is room."""
         self._make_node = make_node
         self._sink = sink
         self._node: RunningNode | None = None
@@ -53,11 +53,11 @@ class Slot:
         return self._node.belief() if self.state == "running" and self._node is not None else None
 
     async def readmit(self, node_id: int) -> str:
-        """Ask the living node, a leader, to take in `node_id`'s new disk: see `port.RunningNode.readmit`."""
+        """Ask the running node, a leader, to readmit `node_id` with its new disk: see `port.RunningNode.readmit`."""
         return "it does not run" if self.state != "running" or self._node is None else await self._node.readmit(node_id)
 
     async def bootstrap(self) -> str:
-        """Ask the living node to have the cluster born: see `port.RunningNode.bootstrap`."""
+        """Ask the running node to begin the cluster: see `port.RunningNode.bootstrap`."""
         return "it does not run" if self.state != "running" or self._node is None else await self._node.bootstrap()
 
     async def backup(self, index: int) -> BackupFile:
@@ -74,16 +74,16 @@ class Slot:
         return self.state == "running" and self._node is not None and now - self._node.last_turn > STILL_S
 
     async def start(self, nursery: trio.Nursery) -> None:
-        """Begin a life; return once it runs, or once it is clear that it won't: then state is crashed, or killed.
+        """Start the node; return once it runs, or once it can't: then the state is crashed, or killed.
 
-        Cancelling this does not end the life; `crash` does, at any moment.
+        Cancelling this does not end the node; `crash` does, at any moment.
         """
         with trio.CancelScope(shield=True):
             async with self._lock:
                 await nursery.start(self._live)
 
     def crash(self, task: str = "kill") -> bool:
-        """End the life at once, as a crash does; return whether there was one. The slot is free again when `ended` says so."""
+        """End the node at once, without flushing; return whether it ran or was starting. Its tasks may end a little later."""
         if self.state not in ("starting", "running"):
             return False
         self.state = "killed"
@@ -95,9 +95,9 @@ class Slot:
         return True
 
     async def kill(self) -> bool:
-        """Crash the node; return whether it lived, or was starting. Its port refuses on return; its last sync may still run.
+        """Crash the node; return whether it ran or was starting. Its port refuses on return; its last sync may still run.
 
-        One that recovers at this moment ends as soon as the disk's thread lets it, and never runs.
+        One that is recovering ends when the call in the disk's thread returns, and never runs.
         """
         changed = self.crash()
         with trio.move_on_after(KILL_WAIT_S):
@@ -105,9 +105,9 @@ class Slot:
         return changed
 
     async def revive(self, nursery: trio.Nursery) -> bool:
-        """Begin a new life if there is none; return whether that was needed; raise BargeError(storage_failed) if it can't.
+        """Start the node unless it runs; return whether it was started; raise BargeError(storage_failed) if it can't.
 
-        Somebody may kill the node while it starts: then the state tells so, and the node does not run.
+        If it is killed while it starts, `state` is killed on return.
         """
         async with self._lock:  # two revives at once begin one life
             if self.state == "running":
@@ -139,7 +139,7 @@ class Slot:
                 self._crashed(problems)
             if cancelled is not None:
                 raise cancelled from None
-        except Exception as problem:  # whatever it is, it is this node's end and nobody else's
+        except Exception as problem:  # it ends this node only
             self._crashed(problem)
         finally:
             self._node = None
@@ -159,7 +159,7 @@ class Slot:
 
 
 class _Started:
-    """Passes the node's `started()` on once; a life that ends before that is told too, so that nobody waits for ever."""
+    """Passes the node's `started()` on once; also called when the node ends before that, so that `start` returns."""
 
     def __init__(self, task_status: TaskStatus[None], slot: Slot) -> None:
         self._task_status = task_status
@@ -173,14 +173,14 @@ class _Started:
         self.over()
 
     def over(self) -> None:
-        """Nothing more is to be waited for."""
+        """End the wait of `start`."""
         if not self._told:
             self._told = True
             self._task_status.started()
 
 
 def _reason(problem: BaseException) -> str:
-    """Return the innermost single cause in words; a bug keeps its type's name."""
+    """Return the text of the innermost cause; that of a bug begins with its type."""
     while isinstance(problem, BaseExceptionGroup) and problem.exceptions:
         problem = problem.exceptions[0]
     if isinstance(problem, OSError):

@@ -1,6 +1,6 @@
-"""The whole cluster, as any of its daemons answers for it; implements `port.Cluster`.
+"""The whole cluster as one daemon presents it; implements `port.Cluster`.
 
-Own nodes are slots; requests go to the leader through the forwarder; what other daemons run is asked of them over their REST.
+Own nodes are slots; requests go to the leader through the forwarder; other daemons' nodes are asked about over their REST.
 """
 
 import logging
@@ -36,19 +36,19 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 CAUGHT_UP_ENTRIES: Final = 1000
-"""A node that has not applied so many committed entries is still catching up."""
+"""A node with more committed entries to apply than this is still catching up."""
 HANGS_S: Final = 5.0
-"""A node whose write has not ended for so long does not keep up: the daemon is not ready."""
+"""Age in seconds of a node's write in flight from which the daemon is not ready."""
 TEND_S: Final = 2.0
 ROOM_BYTES: Final = 48 * 1024 * 1024
-"""With so many free bytes a node that a full disk ended is started again."""
+"""Free bytes with which a node that a full disk ended is started again."""
 EVENTS_A_SLICE: Final = 500
 READMIT_WAIT_S: Final = 3.0
-"""So long a readmission waits for the node to call with its new disk, and for the entry to be committed."""
+"""Seconds that a readmission waits for a hello with the new disk, and for the entry to be committed."""
 BOOTSTRAP_WAIT_S: Final = 3.0
 READMIT_LOOK_S: Final = 0.05
 BACKUP_LOOK_S: Final = 2.0
-"""So often a backup looks whether the node it waits for still lives."""
+"""Seconds between two looks of a backup at whether the node that it waits for still runs."""
 
 
 class _Nodes(Struct, frozen=True):
@@ -56,7 +56,7 @@ class _Nodes(Struct, frozen=True):
 
 
 class Supervisor:
-    """Looks after this daemon's nodes and speaks for all."""
+    """Starts and ends this daemon's nodes, and answers for the whole cluster."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Supervisor:
         daemons: Daemons,
         free_bytes: Callable[[int], int] | None = None,
     ) -> None:
-        """`free_bytes` tells what is free on a node's disk, of one that does not run, too; it may block, raises OSError."""
+        """`free_bytes(node)` returns the free bytes of a node's disk, running or not; it may block and raise OSError."""
         self._free_bytes = free_bytes
         self.cluster_name = cluster
         self.node_ids = sorted(addresses)
@@ -94,9 +94,9 @@ class Supervisor:
     # -- life ------------------------------------------------------------------------------------------------------------
 
     async def start(self, nursery: trio.Nursery, forwarder: Forwarder) -> dict[int, str]:
-        """Start all own nodes in `nursery`, side by side; return why those that can't start can't.
+        """Start all own nodes in `nursery` at once; return the reasons of those that can't start.
 
-        One that was killed meanwhile, as by a signal that stops the daemon, could have started.
+        A node that was killed meanwhile, as by a signal that stops the daemon, is not among them.
         """
         self._nursery = nursery
         self.forwarder = forwarder
@@ -127,12 +127,12 @@ class Supervisor:
         return all(slot.state == "crashed" and not slot.was_out_of_space for slot in self._slots.values())
 
     def none_lives(self) -> bool:
-        """Return whether no own node runs or starts, though nobody has killed them all (for the watchdog)."""
+        """Return whether no own node runs or starts and at least one has crashed (for the watchdog)."""
         states = {slot.state for slot in self._slots.values()}
         return not states & {"running", "starting"} and "crashed" in states
 
     def stop(self) -> None:
-        """Crash everything of this daemon: storage first, nothing is waited for; slow disks are let go."""
+        """Crash all nodes of this daemon without waiting; injected disk delays end."""
         self._disk_faults.set({}, {})
         for slot in self._slots.values():
             slot.crash("the daemon stops")
@@ -150,9 +150,9 @@ class Supervisor:
         return await self.forwarder.execute(request)
 
     async def backup(self) -> BackupFile:
-        """Ask the leader what is committed, then the own node that has applied most for a snapshot that reaches so far.
+        """Ask the leader for its commit index, then the own node that has applied most for a snapshot up to it.
 
-        That node has the time of a request to apply it; then the snapshot is taken, which may last BACKUP_WAIT_S.
+        That node has request_timeout to apply it; then the snapshot is taken, which may last BACKUP_WAIT_S.
         """
         assert self.forwarder is not None
         answer = await self.execute(List(id=0, limit=1, keys_only=True))
@@ -186,15 +186,15 @@ class Supervisor:
         return None if found is None else found.leader
 
     def running_ids(self) -> list[int]:
-        """Return own nodes that live."""
+        """Return the ids of own nodes that run."""
         return [node_id for node_id, slot in self._slots.items() if slot.state == "running"]
 
     def can_lead(self, node_id: int) -> bool:
-        """Return False of an own node that does not live."""
+        """Return False for an own node that does not run."""
         return node_id not in self._slots or self._slots[node_id].state == "running"
 
     async def leader(self, *, local: bool = False) -> LeaderView:
-        """Return the leader of the highest term that somebody with a quorum knows."""
+        """Return the leader of the highest term that a node with a quorum knows."""
         found = self.known_leader()
         if found is None and not local:
             found = self._confirmed_leader(await self._ask_others("GET", "/leader?local=1", LeaderView))
@@ -203,9 +203,9 @@ class Supervisor:
         return found
 
     def _confirmed_leader(self, answers: dict[str, Any]) -> LeaderView | None:
-        """Return the leader of the highest term that other daemons know, unless its own daemon, or this one, denies it.
+        """Return the leader of the highest term that other daemons know, unless the leader's own daemon, or this one, denies it.
 
-        A follower believes in its leader for an election timeout after it has heard it: that may have stepped down meanwhile.
+        A follower names its leader for an election timeout after the last message: the leader may have stepped down meanwhile.
         """
         told = {api: answer for api, answer in answers.items() if isinstance(answer, LeaderView)}
         views: list[LeaderView] = []
@@ -219,7 +219,7 @@ class Supervisor:
         return max(views, key=lambda view: view.term, default=None)
 
     def known_leader(self) -> LeaderView | None:
-        """Return the leader of the highest term, as far as own nodes know; a leader of our own must say so itself."""
+        """Return the leader of the highest term that own nodes know; an own node counts only if it leads by its own state."""
         beliefs = {node_id: slot.belief() for node_id, slot in self._slots.items()}
         best: tuple[int, int] | None = None
         for belief in beliefs.values():

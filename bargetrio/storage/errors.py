@@ -4,7 +4,7 @@ import errno
 
 
 def is_out_of_space(problem: BaseException | None) -> bool:
-    """Return whether a full disk, or a quota, is what this comes from: it may pass, and says nothing against the disk."""
+    """Return whether a full disk, or a quota, is the cause: it may pass, and the disk has not failed."""
     while problem is not None:
         if isinstance(problem, BaseExceptionGroup):
             return any(is_out_of_space(each) for each in problem.exceptions)

@@ -1,4 +1,4 @@
-"""Whose folder it is, and its store's place in the cluster (raft/standing.py)."""
+"""A node's folder beside its log: the file `meta` with cluster, node, members and standing (raft/standing.py)."""
 
 from collections.abc import Callable
 from typing import Final
@@ -12,13 +12,13 @@ from bargetrio.storage.errors import StorageError, WrongFolder
 
 FORMAT: Final = 3
 FORMAT_WITHOUT_MEMBERS: Final = 2
-"""Of the version before: no members and no standing in `meta`; such a folder is opened, and written anew."""
+"""The format before: no members and no standing in `meta`; such a folder is opened, and its `meta` written anew."""
 
 
 class Meta(Struct, frozen=True, kw_only=True):
-    """The file `meta`: which node of which cluster writes here, who the members are, and this store's standing.
+    """The file `meta`: which node of which cluster writes here, its members, and this store's standing.
 
-    `members` are the node ids that the folder was made for; which stores they have is the standing's and the log's.
+    `members`: the node ids that the folder was made for; their stores are in the standing and in the log.
     """
 
     format: int
@@ -40,9 +40,11 @@ class _Format(Struct, frozen=True):
 
 
 class Folder:
-    """The files beside the log. The lock must be held.
+    """The file `meta` of a folder, made if it is a new one. The lock must be held.
 
-    `members`: the node ids of the configuration; None: whatever the folder says. `origin`: what a new folder begins with.
+    `members`: the node ids of the configuration; None: not checked. `origin`: what a new folder begins with (standing.py).
+
+    Raises WrongFolder where cluster, node, members or format are others, StorageError where a file is damaged, OSError.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Folder:
             raise WrongFolder(f"the folder is one of a cluster of nodes {had}; the configuration names nodes {has}")
         self._meta = meta
         self.known_stores: dict[int, str] = _read_peers(disk)
-        """Of a folder of an earlier version: the stores of the peers that it had met, as long as the cluster has no set."""
+        """Of a folder of an earlier version: the stores of the peers that it had met; they count until the cluster is born."""
         if meta.format < FORMAT:
             self._write(Meta(format=FORMAT, cluster=cluster, node=node_id, members=meta.members, standing=meta.standing))
 
@@ -82,13 +84,13 @@ class Folder:
         return self._meta.standing
 
     def write_standing(self, standing: Standing) -> None:
-        """Keep it; when this returns, it is on the disk. Raises OSError."""
+        """Write it and sync; raises OSError."""
         self._write(
             Meta(format=FORMAT, cluster=self._meta.cluster, node=self._meta.node, members=self._meta.members, standing=standing)
         )
 
     def replace_store(self) -> Standing:
-        """Give the folder a new store id, which tells the one that it replaces; raises OSError."""
+        """Give the folder a new store id, synced; the returned standing names the replaced one. Raises OSError."""
         old = self.standing
         standing = Standing(store=self._make_store_id(), origin=REPLACED, replaces=old.store)
         self.write_standing(standing)
@@ -137,9 +139,9 @@ def _read_meta(disk: Disk, members: tuple[int, ...] | None) -> Meta | None:
 
 
 def _from_earlier(disk: Disk, meta: _EarlierMeta, members: tuple[int, ...] | None) -> Meta:
-    """A folder of the version before keeps its data and its vote; its set is written when all its members have met.
+    """Return the `meta` of a folder of the format before: it keeps its data and its vote.
 
-    One whose disk had been replaced, and which had not caught up, waits to be readmitted.
+    One whose disk had been replaced, and which had not caught up (the file `rejoining`), waits to be readmitted.
     """
     origin = REPLACED if disk.exists("rejoining") else EARLIER
     standing = Standing(store=meta.store, origin=origin)

@@ -1,7 +1,7 @@
-"""From the log's lines to what the node remembers: what a crash explains is cut, anything else is refused (BUG-53, BUG-54).
+"""Recovery of the log: a torn last line is cut off, anything else that is wrong is refused as damage (BUG-53, BUG-54).
 
-A write is one line and the next begins only after the last one was synced. So only the very last line can be torn, and only by
-missing sectors or a missing end. A line that is whole but wrong, or wrong before a good one, is damage.
+A write is one line, and the next begins only after the last one was synced. So only the very last line can be torn, by missing
+sectors or a missing end. A complete line that is wrong, or a wrong line before a good one, is damage.
 """
 
 from typing import Final

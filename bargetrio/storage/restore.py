@@ -1,7 +1,7 @@
 """A node's folder from a backup: a new cluster that begins with an old one's state.
 
-Every node of the new cluster is given the same file. The folder is made beside its place and gets its name last, so a restore
-that was broken off leaves nothing that could start.
+The same file is restored for every node of the new cluster. The folder is made beside its final place and renamed last, so that
+an interrupted restore leaves nothing that a node could start on.
 """
 
 import os
@@ -34,9 +34,9 @@ class FileOutside:
 
 
 def is_taken(folder: Path) -> bool:
-    """Return whether something is there that is no empty folder; a file system's lost+found counts as nothing.
+    """Return whether `folder` exists and is not an empty folder; a file system's lost+found is not counted.
 
-    A symbolic link to an empty folder is one; a link to nothing is not.
+    A symbolic link to an empty folder is not taken, a link to nothing is.
     """
     if not folder.exists():
         return folder.is_symlink()
@@ -61,7 +61,7 @@ def restore(
     if is_taken(folder):
         raise StorageError(f"{folder} is not empty: a backup is restored into a new cluster only")
     folder = folder.resolve()
-    is_there = folder.exists()  # maybe a mount point: it must stay, and its files get their names one by one
+    is_there = folder.exists()  # it may be a mount point, which can't be replaced: its files are renamed one by one
     beside = folder / f".restoring-{os.getpid()}" if is_there else folder.with_name(f"{folder.name}.restoring-{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     reader = SnapshotReader(source, name)

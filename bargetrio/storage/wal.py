@@ -68,14 +68,14 @@ class OpenFolder:
             self._begin_anew_after(self.remembered.snapshot)
 
     def forget_remembered(self) -> None:
-        """Give back what was read: the core has it now."""
+        """Free what was read at the start: the core has it."""
         self.remembered = Remembered(hard_state=self.remembered.hard_state)
 
     def write(self, records: Sequence[Record]) -> None:
         """Write and sync; raises OSError, and from then on always.
 
-        All of it or nothing lasts over a crash; around an `Install`, which changes files, what stands before it, then the
-        snapshot, then what follows.
+        After a crash all records are there or none. With an `Install`, which changes files, there are three steps: the records
+        before it, the snapshot, the records after it.
         """
         if self._failed:
             raise OSError(f"the log failed before: {self._failed}")
@@ -92,11 +92,11 @@ class OpenFolder:
             raise
 
     def write_unsynced(self, records: Sequence[Record]) -> int | None:
-        """Write without a sync, if that is all that these records need, and return the descriptor of the file to be synced.
+        """Write without a sync, where that is possible, and return the descriptor of the file to be synced.
 
-        Then nothing may be written, and nothing be told, until `note_synced` or `note_failed` says how that ended. None: nothing
-        was done, and `write` is to be called: a new segment must begin, a snapshot be put in place, or nobody but the file itself
-        can sync it. Raises OSError as `write` does.
+        Nothing else may be written, and nothing be acknowledged, until `note_synced` or `note_failed` is called. None: nothing
+        was done, and `write` must be called, since a new segment begins, a snapshot is installed, or the file has no descriptor.
+        Raises OSError as `write` does.
         """
         if self._failed:
             raise OSError(f"the log failed before: {self._failed}")
@@ -141,15 +141,15 @@ class OpenFolder:
         return self._folder.standing
 
     def write_standing(self, standing: Standing) -> None:
-        """Keep it, synced; raises OSError. One call of this or `replace_store` at a time."""
+        """Write it to `meta` and sync; raises OSError. One call of this or `replace_store` at a time."""
         self._folder.write_standing(standing)
 
     def replace_store(self) -> Standing:
-        """Give the folder a new store id, for it lost what it had promised; raises OSError."""
+        """Give the folder a new store id, since it lost entries that it had acknowledged; raises OSError."""
         return self._folder.replace_store()
 
     def close(self) -> None:
-        """Give file and lock back; writes nothing."""
+        """Close the file and release the lock; writes nothing."""
         with suppress(OSError):
             self._file.close()
         self._disk.unlock()
@@ -278,12 +278,13 @@ def open_folder(
     load: Take = lambda payload: None,
     segment_bytes: int = SEGMENT_BYTES,
 ) -> OpenFolder:
-    """Lock the folder, check whose it is, recover snapshot and log, and return it; raise StorageError or OSError.
+    """Lock the folder, check cluster, node and members, recover snapshot and log, and return it.
 
     `load` gets the lines of the newest snapshot's state, if there is one. The folder's members, and the snapshot's, must be
-    `members`. `origin` is what a new folder begins with (standing.py).
+    `members`. `origin`: what a new folder begins with (standing.py). When this returns, everything that the folder remembers is
+    synced, so it may be acknowledged. Blocks; run it in a thread.
 
-    Nothing is answered from what it remembers before everything of it is synced: when this returns, it is.
+    Raises StorageError (FolderInUse, WrongFolder, DamagedLog, DamagedSnapshot), also for an OSError of the disk.
     """
     disk.lock()
     try:

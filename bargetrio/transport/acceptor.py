@@ -1,7 +1,7 @@
-"""The node's one port: strangers say hello, then they are a client or a peer.
+"""The node's one port: a connection says hello, and then is a client's or a peer's.
 
-Strangers cost little: five seconds, four kilobytes, and 256 places. When all are taken the oldest leaves, so a crowd that never
-says hello can't keep out a peer. Clients have a number of places of their own: a peer needs none of them.
+Connections without a hello are bounded: 5 s, 4 KiB, 256; the oldest is closed for a new one, so that they cannot keep out a peer.
+Clients have places of their own, of which peers need none.
 """
 
 import logging
@@ -20,17 +20,17 @@ LOOK_S = 0.01
 LEAVE_READS = 64
 
 AGAIN_S = 0.1
-"""How long to wait after a connection that could not be accepted: accept(2) can fail for many passing reasons."""
+"""Seconds to wait after accept(2) has failed: it can for many transient reasons."""
 TELL_S = 10.0
-"""Such a failure is logged at most so often."""
+"""Shortest time in seconds between two log lines about such failures."""
 
 Serve = Callable[[Connection, Greeted], Awaitable[None]]
 
 
 class Acceptor:
-    """Accepts until closed; every connection is served in a task of its own, and ends alone.
+    """Accepts until closed; every connection is served in a task of its own, whose errors end that connection only.
 
-    `admit_client` raises Refused where there is no place for one more client; who is admitted is served at once.
+    `admit_client` raises Refused where there is no place for one more client; an admitted one is served without an await between.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Acceptor:
                 nursery.start_soon(self._one, connection)
 
     def abort(self) -> None:
-        """Refuse and reset: this node is dead."""
+        """Close the listener and reset all connections: this node has ended."""
         self._listener.close()
         for connection in list(self._connections):
             connection.abort()
@@ -110,7 +110,7 @@ class Acceptor:
         return None
 
     def _hold(self, connection: Connection) -> None:
-        """It has not said hello yet, or only its last bytes are waited for: it has one of the strangers' places."""
+        """Count a connection as one without a hello: before it, and while its last bytes are read at the end."""
         self._strangers[connection] = None
         if len(self._strangers) > self._most_strangers:
             oldest = next(iter(self._strangers))
@@ -125,7 +125,7 @@ class Acceptor:
 
 
 async def leave(connection: Connection) -> None:
-    """Say no more, and read what is still coming for a moment: closing over unread bytes would reset the last line away."""
+    """Shut down sending and read on for LEAVE_S: closing with unread bytes would reset the connection and lose the last line."""
     with trio.move_on_after(LEAVE_S):
         while connection.unsent_bytes:
             await trio.sleep(LOOK_S)

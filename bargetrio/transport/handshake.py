@@ -1,7 +1,7 @@
-"""Who is calling: the first lines of a connection, on both sides (docs/wire_format.md).
+"""The handshake: the first lines of a connection, on both sides (docs/wire_format.md).
 
-The acceptor refuses a wrong protocol, cluster, id, target or store in words and closes. The first line that is not a hello ends
-the connection: HTTP, garbage, a second hello are never skipped.
+The acceptor refuses a wrong protocol, cluster, id, target or store with the reason, and closes. The first line that is not a
+hello ends the connection: HTTP, garbage, a second hello are never skipped.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ _standing_decoder: Final = msgspec.json.Decoder(Standing)
 
 
 class Refused(Exception):
-    """The other side is not who it should be, or we are not for it; `code` and the text say why."""
+    """One side has refused the other's hello; `code` (protocol/errors.py) and the text say why."""
 
     def __init__(self, code: str, detail: str) -> None:
         super().__init__(detail)
@@ -41,10 +41,9 @@ class Refused(Exception):
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """What a node says of itself, and how it judges others.
+    """What a node says of itself, and how it checks a peer's hello.
 
-    `standing()` is that of its store at this moment; `judge(peer, standing)` says why a peer's is refused, in words, "" if it is
-    welcome.
+    `standing()` returns that of its own store at this moment; `judge(peer, standing)` why a peer's is refused, "" if it is not.
     """
 
     cluster: str
@@ -66,13 +65,16 @@ class Greeted(Struct, frozen=True, kw_only=True):
 
 
 def _admit_all() -> None:
-    """Every client may stay."""
+    """Admit every client."""
 
 
 async def accept_hello(connection: Connection, identity: Identity, admit_client: Callable[[], None] = _admit_all) -> Greeted:
-    """Read a stranger's hello and answer it; raise Refused (already told) or Broken. The caller bounds the time.
+    """Read the hello of an accepted connection and answer it.
 
-    `admit_client` raises Refused where there is no place for one more client.
+    `admit_client` raises Refused where there is no place for one more client. The caller bounds the time; cancelled, the
+    connection is in no defined state and must be closed.
+
+    Raises Refused, which the other side has been told, or Broken.
     """
     reader = LineReader(LINE_BYTES)
     try:
@@ -98,7 +100,7 @@ async def accept_hello(connection: Connection, identity: Identity, admit_client:
 
 
 async def say_hello(connection: Connection, identity: Identity, to: int) -> Greeted:
-    """Introduce ourselves to peer `to`; raise Refused or Broken. The caller bounds the time."""
+    """Send this node's hello to peer `to` and check the answer; raise Refused or Broken. The caller bounds the time."""
     reader = LineReader(LINE_BYTES)
     nonce = identity.make_nonce()
     hello = PeerHello(
@@ -130,7 +132,7 @@ async def say_hello(connection: Connection, identity: Identity, to: int) -> Gree
 
 
 async def _next_lines(connection: Connection, reader: LineReader) -> list[bytes]:
-    """Return what has come, a whole line of the hello at least; requests that came with it may be longer than a hello."""
+    """Return the lines received, at least one; those behind the hello may be longer than HELLO_LINE_BYTES."""
     too_long = Refused("bad_request", f"a hello has at most {HELLO_LINE_BYTES} bytes")
     while True:
         data = await connection.receive()
@@ -195,7 +197,7 @@ def _check_proof(line: bytes, hello: PeerHello, identity: Identity, nonce: str) 
 
 
 def _check_standing(peer_id: int, raw: Raw, identity: Identity) -> Standing:
-    """A node that comes back with another store has forgotten its votes; it must not count as the one we knew (BUG-38)."""
+    """Return the peer's standing; raise Refused if it is malformed, or its store is not the member's (BUG-38)."""
     try:
         standing = _standing_decoder.decode(raw)
         check_standing(peer_id, standing)

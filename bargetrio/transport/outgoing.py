@@ -17,10 +17,10 @@ Send = Callable[[bytes | memoryview], int]
 
 
 class Outgoing:
-    """What one connection still has to send.
+    """The unsent bytes of one connection.
 
-    `unsent` is one object as long as this lives: its length can be asked for without a call of Python. `on_room` is called
-    whenever a `push` has left less than ROOM_BYTES unsent, and when the connection is closed.
+    `unsent` stays the same object, so that its length can be read without a method call. `on_room` is called whenever a `push`
+    has left less than ROOM_BYTES unsent, and when the connection is closed.
     """
 
     __slots__ = ("_send", "on_room", "unsent")
@@ -31,11 +31,11 @@ class Outgoing:
         self.on_room: Callable[[], None] | None = None
 
     def __len__(self) -> int:
-        """Return how many bytes wait."""
+        """Return how many bytes are unsent."""
         return len(self.unsent)
 
     def post(self, data: bytes) -> bool:
-        """Send, and keep what is not taken; return whether a writer must be woken for it. Raises OSError."""
+        """Send, and keep the rest; return whether the writer must be woken for it. Raises OSError."""
         if self.unsent:
             self.unsent += data
             return False
@@ -60,7 +60,7 @@ class Outgoing:
             self.on_room()
 
     def drop_lines(self) -> int:
-        """Forget what waits behind the line that is on its way out; return how many lines that were."""
+        """Drop the unsent lines behind the one that may be partly sent; return how many."""
         begun = self.unsent.find(b"\n") + 1
         if not begun:
             return 0
@@ -69,7 +69,7 @@ class Outgoing:
         return count
 
     def drop(self) -> None:
-        """The connection is closed: nothing waits any more."""
+        """Drop everything: the connection is closed."""
         self.unsent.clear()
         if self.on_room is not None:
             self.on_room()

@@ -1,6 +1,6 @@
-"""Our line to one peer: dials, says hello, carries our messages, dials again.
+"""The outgoing connection to one peer: dials, says hello, carries this node's messages, dials again.
 
-A link carries only the dialler's messages; the answers come over the peer's own link to us.
+A link carries only the dialler's messages; the answers come over the peer's own link to this node.
 """
 
 import logging
@@ -19,18 +19,18 @@ from bargetrio.transport.stream import Broken, Connection, Network
 log = logging.getLogger(__name__)
 
 UNSENT_BYTES = 32 * 1024 * 1024
-"""What may wait for a slow peer; beyond it entries and pieces of snapshots are dropped, and Raft sends them again."""
+"""Unsent bytes beyond which entries and pieces of snapshots are dropped; Raft sends them again."""
 SMALL_BYTES = 1024 * 1024
-"""What heartbeats, votes and answers may take beyond that: minutes of them; on a peer that takes nothing the kernel gives up."""
+"""Further unsent bytes for heartbeats, votes and answers: minutes of them; the kernel closes a connection that takes nothing."""
 DIAL_TIMEOUT_S = 1.0
 REDIAL_S = (0.02, 0.08)
-"""How long to wait between two dials: a revived node is found again within 100 ms."""
+"""Shortest and longest pause in seconds between two dials: a revived node is connected again within 100 ms."""
 REDIAL_REFUSED_S = (0.5, 1.0)
-"""How long to wait after the peer refused us in words: that does not mend itself."""
+"""The same after a refused hello, which the next one seldom changes."""
 
 
 class Traffic(Protocol):
-    """Where a link counts; the node has one for each peer."""
+    """The counters of one link."""
 
     sent_messages: int
     sent_bytes: int
@@ -67,11 +67,11 @@ class PeerLink:
         self._connection: Connection | None = None
         self._nursery: trio.Nursery | None = None
         self._term: Term = 0
-        """The highest that anything was sent in."""
+        """The highest term of a message sent."""
 
     @property
     def has_unsent(self) -> bool:
-        """Whether something waits here that the kernel has not taken yet."""
+        """Whether bytes wait that the kernel has not taken yet."""
         return self._connection is not None and self._connection.unsent_bytes > 0
 
     def post(self, message: Message) -> None:
@@ -81,7 +81,7 @@ class PeerLink:
             self._figures.lost_messages += 1
             return
         if message.term > self._term:
-            # What an earlier term had to say is worth nothing now; a deposed leader's vote would wait behind megabytes of it.
+            # Messages of an earlier term are useless now, and a deposed leader's vote would wait behind megabytes of them.
             self._term = message.term
             self._figures.lost_messages += connection.outgoing.drop_lines()
         delay_s = self._faults.verdict(self._identity.node_id, self.peer_id)
@@ -98,7 +98,7 @@ class PeerLink:
 
     @staticmethod
     def _has_no_room(connection: Connection, message: Message) -> bool:
-        """What is long must not keep out what is short: without heartbeats and votes there is no leader."""
+        """Return whether the message is dropped: bulk at UNSENT_BYTES, so that heartbeats and votes still get through."""
         return is_bulk(message) or connection.unsent_bytes > UNSENT_BYTES + SMALL_BYTES
 
     async def run(self) -> None:
@@ -129,13 +129,13 @@ class PeerLink:
             await trio.sleep(self._random.uniform(*pause))
 
     def abort(self) -> None:
-        """Reset the connection: this node is dead."""
+        """Reset the connection for good: this node has ended."""
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
 
     def reset(self) -> None:
-        """End the connection and dial again: what our hello said is not true any more."""
+        """End the connection and dial again: this node's standing has changed since its hello."""
         if self._connection is not None:
             self._connection.abort()
 
@@ -172,7 +172,7 @@ class PeerLink:
 
 
 async def _until_it_ends(connection: Connection) -> None:
-    """A peer says nothing here; what it says anyway is not looked at."""
+    """Read until the connection ends; what a peer sends here is ignored."""
     with suppress(Broken):
         while await connection.receive():
             pass

@@ -20,21 +20,21 @@ log = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 256 * 1024
 USER_TIMEOUT_MS = 10_000
-"""The kernel gives up on a connection whose bytes nobody has acknowledged for so long."""
+"""TCP_USER_TIMEOUT: the kernel closes a connection whose bytes were not acknowledged for so long."""
 KERNEL_UNSENT_BYTES = 64 * 1024
-"""What the kernel takes of a dialled connection beside what is on its way. Else it takes up to 4 MiB, and over a slow link the
-other side would hear those for many seconds after this process has stopped."""
+"""TCP_NOTSENT_LOWAT of a dialled connection. Without it the kernel takes up to 4 MiB, and over a slow link those would reach the
+other side for many seconds after this process has stopped."""
 
 
 class Broken(Exception):
-    """The connection ended without a goodbye, or was closed here."""
+    """The connection was reset, or closed at this end."""
 
 
 class Connection(Protocol):
     """Bytes in both directions."""
 
     outgoing: Outgoing
-    """What was posted and not yet taken by the other side's kernel or ours."""
+    """The bytes that were posted and that the kernel has not taken yet."""
 
     @property
     def unsent_bytes(self) -> int:
