@@ -59,10 +59,20 @@ def _clash(one: str, other: str) -> bool:
     (host, port), (other_host, other_port) = same_place(one), same_place(other)
     if port != other_port:
         return False
-    if host == other_host:
+    if host == other_host or ((number := _number_of(one)) is not None and number == _number_of(other)):
         return True
     # A wildcard takes the port of every address of its family; [::] takes IPv4's, too.
     return any(is_wildcard(a) and not (_version(b) == 6 and _version(a) == 4) for a, b in ((one, other), (other, one)))
+
+
+def _number_of(address: str) -> str | None:
+    """Return the IP address that is bound where this one is meant, an IPv4 one as such; None where the name does not resolve."""
+    host, port = parse_address(address)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]
+    except OSError:
+        return None
+    return str(found).lower().removeprefix("::ffff:")
 
 
 def _version(address: str) -> int | None:

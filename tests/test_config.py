@@ -1,6 +1,7 @@
 """configuration.yml: what is taken, and how every mistake is told."""
 
 import re
+import socket
 from pathlib import Path
 
 import click
@@ -8,6 +9,7 @@ import pytest
 
 from bargetrio.cli.shared import Place
 from bargetrio.config import Configuration, ConfigurationError, NodeConfiguration, Snapshots, Timing, load
+from bargetrio.placement import Bound, binding_problems
 from bargetrio.protocol.addresses import to_dial
 from tests.client.run import barge
 
@@ -289,6 +291,7 @@ def test_a_clients_configuration_dials_loopback_where_the_api_is_a_wildcard() ->
         ("127.0.0.1:8102,", "127.0.0.1:8102, listen: 127.0.0.1:8101,", "node 1 and node 0 would both listen on 127.0.0.1:8101"),
         ("127.0.0.1:8102,", "127.0.0.1:8102, listen: 0.0.0.0:8100,", "node 1 and the API would both listen on 0.0.0.0:8100"),
         ("127.0.0.1:8102,", "127.0.0.1:8102, listen: '[::]:8101',", "node 1 and node 0 would both listen on [::]:8101"),
+        ("127.0.0.1:8102,", "'[::ffff:127.0.0.1]:8101',", "node 1 and node 0 would both listen on .*127.0.0.1]:8101"),
         ("127.0.0.1:8102,", "127.0.0.1:8102, listen: 192.0.2.1:8102,", "this machine has no such address"),
         ("127.0.0.1:8102,", "127.0.0.1:8102, listen: barge.invalid:8102,", "the name 'barge.invalid' does not resolve"),
         ("data_dir: data", "data_dir: file", "file is no folder"),
@@ -313,3 +316,20 @@ def test_check_and_serve_give_the_same_verdict(tmp_path: Path, old: str, new: st
         result = barge(tmp_path, *command)
         assert (result.returncode, result.stdout) == (code, b""), (command, result)
         assert re.search(says.replace("[::]", r"\[::\]"), result.stderr.decode()), (command, result)
+
+
+def test_two_names_of_one_address_are_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each could be bound alone, so both were told to be right, and the second could not listen."""
+    numbers = {"one.example": "127.0.0.1", "other.example": "127.0.0.1", "third.example": "127.0.0.2", "127.0.0.1": "127.0.0.1"}
+
+    def resolved(host: str, port: int, **_: object) -> list[object]:
+        if host not in numbers:
+            raise OSError("it does not resolve")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (numbers[host], port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+    places = [Bound("the API", "third.example:8100"), Bound("node 0", "one.example:8100"), Bound("node 1", "one.example:8102")]
+    assert binding_problems(places) == []
+    for twin in ("127.0.0.1:8100", "other.example:8100"):
+        assert binding_problems([*places, Bound("node 2", twin)]) == [f"node 2 and node 0 would both listen on {twin}"]
+    assert binding_problems([*places, Bound("node 2", "other.example:8103"), Bound("node 3", "third.example:8102")]) == []

@@ -32,8 +32,8 @@ def snapshot() -> None:
 def save(place: Place, file: str) -> None:
     """Write everything that is committed now into FILE, or to standard output if FILE is -.
 
-    FILE gets its name when it is whole, read back and synced. It may be a backup already, which is replaced, unless it has become
-    a newer one meanwhile; anything else is left alone.
+    FILE gets its name when it is whole, read back and synced. It may be an earlier backup of the same cluster, which is replaced,
+    unless it has become a newer one meanwhile; anything else is left alone.
     """
     from bargetrio.client.outcome import OUTPUT_LOST, exit_code, told
     from bargetrio.protocol.errors import BargeError
@@ -45,7 +45,7 @@ def save(place: Place, file: str) -> None:
         if file == "-":
             _save_to_output(place)
             return
-        _label_of(file)
+        before = _label_of(file)
         with replacing(Path(file)) as out:
             headers = place.client().admin.download("/snapshot", out.write, timeout_s=place.timeout_s or SAVE_TIMEOUT_S)
             out.flush()
@@ -53,6 +53,7 @@ def save(place: Place, file: str) -> None:
             for _ in reader:
                 pass
             _check_whole(headers, reader.meta.size, reader.meta.checksum)
+            _check_succession(file, before, reader.start)
             there = _label_of(file)
             if there is not None and there.cluster == reader.start.cluster and there.last_index > reader.start.last_index:
                 raise _NewerIsThere(there.last_index)
@@ -80,6 +81,20 @@ def _save_to_output(place: Place) -> None:
     headers = place.client().admin.download("/snapshot", take, timeout_s=place.timeout_s or SAVE_TIMEOUT_S)
     _check_whole(headers, size, checksum)
     console.complain(f"everything up to index {headers['barge-index']}, {size:,} bytes")
+
+
+def _check_succession(file: str, before: "SnapshotStart | None", start: "SnapshotStart") -> None:
+    """End the process if the backup that was there when we asked is none of this cluster's past.
+
+    What a cluster backs up is everything committed when it is asked: an earlier backup of it has no higher index.
+    """
+    if before is None or (before.cluster == start.cluster and before.last_index <= start.last_index):
+        return
+    fail(
+        f"{file} is a backup of cluster {before.cluster} up to index {before.last_index}, and this is cluster {start.cluster} at "
+        f"index {start.last_index}: another one, or begun anew since. It is left as it is; name another file",
+        1,
+    )
 
 
 class _NewerIsThere(Exception):

@@ -22,10 +22,10 @@ from tests.client.run import barge, popen
 from tests.stories.daemon import Daemon, free_ports, write_configuration
 
 
-def backup(index: int) -> bytes:
+def backup(index: int, cluster: str = "barge") -> bytes:
     """A whole backup of one key at this index."""
     disk = SimulatedDisk(Random(1))
-    writer = SnapshotWriter(disk, SnapshotStart(cluster="barge", members=(0,), last_index=index, last_term=1, digest=0))
+    writer = SnapshotWriter(disk, SnapshotStart(cluster=cluster, members=(0,), last_index=index, last_term=1, digest=0))
     writer.add(b'{"a":["%s",%d]}' % (b"x" * 100_000, index))
     snapshot = writer.finish()
     return disk.peek(snapshot_name(snapshot.last_index, snapshot.last_term))
@@ -84,6 +84,19 @@ def test_two_saves_at_once_leave_the_newer_backup(tmp_path: Path) -> None:
         assert "up to index 9, by another save" in said
     assert b"at index 9" in barge(tmp_path, "snapshot", "inspect", "b.snap").stdout
     assert stat.S_IMODE((tmp_path / "b.snap").stat().st_mode) == 0o600
+    assert os.listdir(tmp_path) == ["b.snap"]
+
+
+@pytest.mark.parametrize("there", [backup(9), backup(3, cluster="another")])
+def test_a_backup_that_is_not_of_this_clusters_past_is_left_alone(tmp_path: Path, there: bytes) -> None:
+    """A cluster that was begun anew under its name has lower indices: its backups were left out, and the exit code was 0."""
+    (tmp_path / "b.snap").write_bytes(there)
+    with daemon_with(backup(5)) as (api, go_on):
+        go_on.set()
+        result = barge(tmp_path, "snapshot", "save", "b.snap", "--endpoint", api)
+    assert (result.returncode, result.stdout) == (1, b"")
+    assert b"name another file" in result.stderr
+    assert (tmp_path / "b.snap").read_bytes() == there
     assert os.listdir(tmp_path) == ["b.snap"]
 
 
