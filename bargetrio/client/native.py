@@ -100,6 +100,9 @@ class NativeKeys:
                 line.leader_address = error.address or ""
                 if error.address:
                     continue
+            except BaseException:  # raised by a signal's handler, as time limits do: half a request may have left
+                line.forget()
+                raise
             time.sleep(min(PAUSE_S, max(0.0, end - time.monotonic())))
         raise BargeError("no_leader", f"no leader within {self._timeout_s:g} s: {why}")
 

@@ -137,3 +137,22 @@ def test_a_thread_that_waits_for_another_s_request_gives_up_in_time() -> None:
         assert (caught.value.code, caught.value.applied) == ("overloaded", False)
         thread.join()
         assert len(silent.asked) == 1
+
+
+def test_what_an_exception_broke_off_is_followed_by_a_new_connection() -> None:
+    """A time limit's signal handler (celery, pytest-timeout) raises in the middle of a request: half of it may have left."""
+
+    def time_is_up(*_: object) -> None:
+        raise LookupError("time is up")
+
+    before = signal.signal(signal.SIGALRM, time_is_up)
+    try:
+        with BadServer("native", None) as server, Client([server.address], timeout_s=1) as barge:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            with pytest.raises(LookupError):
+                barge.put("first", "1")
+            put_in_vain(barge, "second")
+            assert [json.loads(line)["key"] for line in server.asked] == ["first", "second"]
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
