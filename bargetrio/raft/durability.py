@@ -52,7 +52,7 @@ class Durability:
         """How many seconds the last write took."""
         self._queued_number = 1
         self._queued_bytes = 0
-        """An upper bound of the bytes of the queued commands."""
+        """The bytes of the commands that are queued."""
         self._digest = digest
         """The log's digest after the last record that was handed out."""
         self._in_flight: InFlight | None = None
@@ -120,6 +120,7 @@ class Durability:
     def remember_install(self, snapshot: SnapshotMeta) -> None:
         """Queue a snapshot in place of the whole log: no entry that was written or queued before is durable any more."""
         self._log_records = [Install(snapshot=snapshot)]
+        self._queued_bytes = 0
         self._queued_covers = snapshot.last_index
         self.is_queued = True
         self.durable_index = 0

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from bargetrio.raft import core as limits
 from bargetrio.raft.core import Core
-from bargetrio.raft.durability import Durability
+from bargetrio.raft.durability import Durability, _Tail
 from bargetrio.raft.messages import Index, NodeId
 from bargetrio.raft.roles import Leader, Progress
 from bargetrio.simulator.memory import Broken
@@ -31,30 +31,75 @@ class Account:
 def check(server: Server, core: Core, account: Account) -> None:
     """Look at a server after a pass; raise Broken."""
     role, log = core.role, core.log
+    wrong = wrong_in(core)
+    if wrong:
+        _fail(server, wrong)
     if type(role) is Leader:
-        for peer, progress in role.progress.items():
-            wrong = _wrong_progress(progress)
-            if wrong:
-                raise Broken(RULE, f"node {server.node_id}'s progress of node {peer}: {wrong}")
-        waiting = log.last_index - max(core.last_applied, role.term_start - 1)
-        if len(role.tickets) != waiting:
-            _fail(server, f"{len(role.tickets)} tickets for {waiting} entries of its own that are not applied")
         if server.reads_open or role.new_reads or role.rounds or role.confirmed:
             _check_reads(server, role)
         if server.writes_open != len(role.tickets) - role.tickets.count(None):
             _fail(server, f"{server.writes_open} writes are not answered, {len(role.tickets)} tickets are kept")
     elif server.reads_open or server.writes_open:
         _fail(server, f"does not lead, and {server.reads_open} reads and {server.writes_open} writes are not answered")
+    if server.standings_open != core.is_writing_standing:
+        _fail(server, f"is_writing_standing is {core.is_writing_standing}, {server.standings_open} are being written")
+    _check_snapshots(server, core)
+    if log.last_index != account.last_index or log.start_index != account.start_index or core is not account.core:
+        _check_log(server, core, account)
+
+
+def wrong_in(core: Core) -> str:
+    """Return in words what a core whose effects were just taken has counted wrongly, "" if nothing; tests ask, too."""
+    role, log = core.role, core.log
+    if type(role) is Leader:
+        for peer, progress in role.progress.items():
+            wrong = _wrong_progress(progress)
+            if not wrong and progress.is_counted is not (peer != core.uncounted and not progress.demotion):
+                wrong = f"is_counted is {progress.is_counted}; not counted is {core.uncounted}, demotion {progress.demotion!r}"
+            if wrong:
+                return f"progress of node {peer}: {wrong}"
+        waiting = log.last_index - max(core.last_applied, role.term_start - 1)
+        if len(role.tickets) != waiting:
+            return f"{len(role.tickets)} tickets for {waiting} entries of its own that are not applied"
     durability = core.durability
     if durability._in_flight is None:
         # A pass ends with the next write, so now there is nothing to be written.
         if durability.durable_index != log.last_index or not durability.hard_state_is_durable or _holds_anything(durability):
-            _fail(server, f"nothing is being written, but of entry {log.last_index} {durability.durable_index} is durable")
+            return f"nothing is being written, but of entry {log.last_index} {durability.durable_index} is durable"
     elif durability._in_flight.covers > log.last_index or durability.durable_index > log.last_index:
-        _fail(server, f"a write covers entries behind {log.last_index}")
-    _check_snapshots(server, core)
-    if log.last_index != account.last_index or log.start_index != account.start_index or core is not account.core:
-        _check_log(server, core, account)
+        return f"a write covers entries behind {log.last_index}"
+    if durability._log_records or durability._queued_bytes:
+        queued = [sum([len(entry.command) for entry in tail.entries]) for tail in durability._log_records if type(tail) is _Tail]
+        if sum(queued) != durability._queued_bytes:
+            return f"{sum(queued)} bytes wait to be written, {durability._queued_bytes} are counted"
+    return _wrong_members(core)
+
+
+def _wrong_members(core: Core) -> str:
+    """Who counts follows from the configurations that the log holds, what is committed, and what `meta` says."""
+    newest = core.configurations[-1] if core.configurations else None
+    if core.configuration is not newest:
+        return f"counts by {core.configuration}, the log's newest is {newest}"
+    held = core.snapshot if core.installing is None else core.installing
+    if held is not None and held.configuration is not None and (newest is None or newest.index < held.configuration.index):
+        return f"counts by {newest}, its snapshot holds {held.configuration}"
+    if core.is_demoted and not core.is_writing_standing:
+        return "is demoted, and no new store id is being written"
+    if newest is None:
+        uncounted = None
+    else:
+        if newest.index > core.log.last_index:
+            return f"has a configuration of entry {newest.index}, the log ends at {core.log.last_index}"
+        uncounted = newest.readmitted if newest.index > core.commit_index else None
+        if core.standing.identity:
+            is_member = newest.stores.get(core.node_id) == core.standing.store
+            if core.may_vote is not (is_member and not core.is_demoted):
+                return f"may_vote is {core.may_vote} by {newest}"
+    if core.uncounted != uncounted:
+        return f"does not count {core.uncounted}; the log says {uncounted}, and {core.commit_index} is committed"
+    if core.is_settled is not (core.may_vote and core.standing.identity != "" and uncounted is None):
+        return f"is_settled is {core.is_settled}"
+    return ""
 
 
 def check_overloaded(server: Server) -> None:

@@ -480,6 +480,10 @@ class Invariants:
     def _check_office(self, server: Server, core: Core, leader: Leader, memory: Memory, now: float) -> None:
         """What a leader believes of its followers is true, and a majority of them has answered lately (6.2)."""
         longest, match = ELECTION_S[1], memory.match
+        if core.configuration is not memory.configuration:  # another store may count now: what was known of the one before is not
+            memory.configuration = core.configuration
+            for peer, progress in leader.progress.items():
+                self._check_match(server, core, peer, progress.match_index)
         heard = 1
         for peer, progress in leader.progress.items():
             index = progress.match_index

@@ -8,7 +8,7 @@ from zlib import crc32
 
 from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, Term
 from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
-from bargetrio.raft.standing import Standing
+from bargetrio.raft.standing import Configuration, Standing
 
 StoreId = str
 MOST_LIES = 4
@@ -72,6 +72,8 @@ class Memory:
         self.match: dict[NodeId, Index] = {}
         self.match_store: dict[NodeId, StoreId] = {}
         """Of a leader: what it believes of each peer's log, and of which store that is."""
+        self.configuration: Configuration | None = None
+        """By which that was last looked at."""
         self.leads = False
         """As of the fact that is looked at; the core may be further."""
         self.quorum_at = 0.0

@@ -65,7 +65,7 @@ class Server:
         *("_doom", "_ended", "_first_turns", "_in_flight", "_is_spared", "_judged", "_led", "_log", "_messages", "_offset"),
         *("_policy", "_post", "_random", "_rare", "_rate", "_requests", "_segment_bytes", "_snapshots", "_steps_done"),
         *("_stores_made", "_timer_at", "_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives"),
-        *("first_start", "images", "refusal"),
+        *("first_start", "images", "refusal", "standings_open"),
         *("node_id", "node_ids", "paused_until", "piece_s", "reads_open", "save_s", "store", "was_damaged", "writes_open"),
         *("_has_unsent", "_pipeline", "chunk_bytes", "disk_hangs_until", "readable", "_unsynced"),
     )
@@ -101,7 +101,7 @@ class Server:
         """Until then no write ends."""
         self.save_s, self.piece_s = plan.save_s[node_id], plan.piece_s[node_id]
         self.was_damaged = ""
-        self.reads_open = self.writes_open = 0
+        self.reads_open = self.writes_open = self.standings_open = 0
         """What this life's core was asked and has not answered."""
         self._world = world
         self._post = post
@@ -310,7 +310,7 @@ class Server:
         self._in_flight = self._unsynced = None
         self._snapshots = None
         self.paused_until = 0.0
-        self.reads_open = self.writes_open = 0
+        self.reads_open = self.writes_open = self.standings_open = 0
         for queue in (self._messages, self._requests, self._ended, self._steps_done):
             queue.clear()
 
@@ -411,6 +411,7 @@ class Server:
         return f"store-{self.node_id}-{self._stores_made}"
 
     def _begin_standing(self, core: Core, effect: WriteStanding | ReplaceStore) -> None:
+        self.standings_open += 1
         self._world.after(self._random.uniform(*self.disk_s), self._write_standing, self.lives, effect)
 
     def _write_standing(self, life: int, effect: WriteStanding | ReplaceStore) -> None:
@@ -429,7 +430,12 @@ class Server:
             self.disk_failed(problem)
             return
         self._watcher.standing_written(self, standing)
-        self.step_done(lambda core, now: core.standing_written(standing, now))
+
+        def then(core: Core, now: float) -> None:
+            self.standings_open -= 1
+            core.standing_written(standing, now)
+
+        self.step_done(then)
 
     # -- what its snapshots say ------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """Who counts: a node with a new disk is taken in by an entry of the log, committed without it (BUG-37, BUG-38)."""
 
+import pytest
 from msgspec import structs
 
 from bargetrio.raft.facts import MemberChanged
@@ -11,13 +12,15 @@ from bargetrio.raft.messages import (
     Introduction,
     PreVoteReply,
     PreVoteRequest,
+    SnapshotReply,
+    SnapshotRequest,
     VoteReply,
     VoteRequest,
 )
 from bargetrio.raft.roles import Leader, Progress
-from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.raft.snapshots import SnapshotPolicy, begin_transfer
 from bargetrio.raft.standing import EARLIER, REPLACED, Configuration, Standing, encode_configuration, identity_of
-from tests.raft.cores import Bench, acknowledge, append, candidate, follower, leader
+from tests.raft.cores import Bench, acknowledge, append, candidate, follower, leader, snapshot
 
 STORES = {0: "store-0", 1: "store-1", 2: "store-2"}
 IDENTITY = identity_of(STORES)
@@ -286,6 +289,74 @@ def test_a_follower_that_lost_what_it_acknowledged_is_named_and_not_counted() ->
     assert not progress(node, 1).is_counted
     term = node.core.current_term
     assert Demotion(term=term, leader_id=0, cause="lost", index=last, entry_term=term, store="store-1") in node.replies()
+
+
+def test_what_was_on_its_way_to_who_is_not_counted_any_more_is_not_waited_for() -> None:
+    """10.2.1: no answer to it will come, and a probe begins anew where the node is taken in."""
+    node = leader(log="1 1 1")
+    last = node.core.log.last_index
+    node.core.propose("x", node.core.log.entry(1).command, node.now)
+    node.perform().sync()
+    assert len(progress(node, 1).in_flight) == 1
+    refuse(node, last, 2)
+    refuse(node, last, 2, round=1)
+    found = progress(node, 1)
+    assert (found.demotion, found.state, list(found.in_flight), found.in_flight_bytes) == ("lost", "probe", [], 0)
+
+
+def test_a_new_disk_is_not_suspected_of_having_lost_what_the_old_one_said() -> None:
+    """It has acknowledged nothing: what is known of its log begins anew with the entry that takes it in."""
+    node = leader(log="1 1")
+    node.core.saw(1, NEW, node.now)
+    assert node.core.readmit(1, node.now) == ""
+    node.perform().sync()
+    assert progress(node, 1).match_index == 0
+    index = node.core.log.last_index
+    acknowledge(node, 2, index)
+    for round in range(4):
+        refuse(node, index, 0, round=round)
+    assert node.told("tail_lost") == [] and progress(node, 1).is_counted
+
+
+def test_a_refusal_from_before_a_snapshot_was_installed_is_an_old_one() -> None:
+    """The suspicion was of what the follower had said before: with the snapshot it has more."""
+    node = leader(log="1 1 1 1 1", saved=4, compacted=4, policy=SnapshotPolicy(entries=1000))
+    last = node.core.log.last_index
+    refuse(node, last, 2)
+    found, of = progress(node, 1), node.core.snapshot
+    assert found.suspect_round == 1 and of is not None
+    begin_transfer(node.core, 1, found)
+    node.step(
+        SnapshotReply(term=node.core.current_term, follower_id=1, last_index=of.last_index, bytes_stored=100, installed=True)
+    )
+    refuse(node, last, 2, round=1)
+    assert node.told("tail_lost") == [] and progress(node, 1).is_counted
+
+
+def test_who_is_elected_with_a_readmission_in_its_log_does_not_count_that_node() -> None:
+    """It is not known to be committed: the node is not counted for the leader's first entry either."""
+    node = leader(log="1 1 1", configurations=(readmission(3, 1),), settled=False)
+    assert node.core.uncounted == 1 and not progress(node, 1).is_counted and progress(node, 2).is_counted
+    acknowledge(node, 1, node.core.log.last_index)
+    assert node.core.commit_index == 0
+
+
+@pytest.mark.parametrize("way", ["installed", "restarted"])
+def test_the_configuration_that_a_snapshot_holds_counts(way: str) -> None:
+    """BUG-36, BUG-40: of the log before it nothing is left that could tell who counts."""
+    configuration = readmission(4, 1)
+    if way == "installed":
+        node = follower()
+        of = structs.replace(snapshot("1 1 1 2 2"), configuration=configuration)
+        node.step(SnapshotRequest(term=2, leader_id=2, snapshot=of, offset=0, data=b"x" * 100)).stored(100).sync()
+        node.core.snapshot_loaded(of)
+        node.perform()
+    else:
+        node = follower(log="1 1 1 2 2 2", saved=5, compacted=5, saved_configuration=configuration)
+    assert node.core.configuration == configuration and node.core.uncounted is None
+    node.step(append_readmission((node.core.log.last_index, 2), 2, 2)).sync()
+    node.step(append(term=3, prev=(5, 2), log="3")).sync()
+    assert node.core.configuration == configuration
 
 
 def test_an_old_refusal_says_nothing() -> None:

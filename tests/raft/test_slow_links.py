@@ -227,6 +227,7 @@ def test_a_follower_that_begins_anew_twice_is_sent_another_file() -> None:
     assert old is not None
     bench.core.last_applied = old.last_index  # nothing was applied since
     bench.core.commit_index = old.last_index
+    bench.is_judged = False
     for _ in range(2):
         answer(bench, 2, old, 80)
         answer(bench, 2, old, 0)
