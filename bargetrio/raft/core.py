@@ -168,7 +168,7 @@ class Core:
         self.met: dict[NodeId, tuple[Standing, float]] = {}
         """The standing that each peer has introduced itself with, and when."""
         self.seen: dict[NodeId, tuple[Standing, float]] = {}
-        """The standing of each peer's last hello, accepted or refused, and when it came; until a connection with that store ends."""
+        """The standing of each peer's last hello, accepted or refused, and when it came; until a connection of it ends."""
         self.last_hello: dict[NodeId, tuple[Standing, float]] = {}
         """The same, kept when the connection ends."""
         self.began_at = now
