@@ -1,4 +1,4 @@
-"""client asks: a blocking library and the interactive client; finds the leader and follows it when it changes.
+"""client is the blocking library and the interactive client; it finds the leader and follows it when it changes.
 
 ```
 port.py        what a client can do; the library and the tests' fake are both it

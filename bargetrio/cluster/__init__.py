@@ -1,4 +1,4 @@
-"""cluster looks after the nodes of this daemon: kill, revive, crash containment, faults, who leads, and the other daemons.
+"""cluster runs the nodes of one daemon (start, kill, revive, crash containment, faults) and forwards requests to the leader.
 
-May import node and the rooms above it. Start at port.py, what web may ask; supervisor.py answers, fault_plan.py breaks.
+May import node and the rooms above it. Start at port.py, the interface that web uses; supervisor.py implements it.
 """

@@ -1,4 +1,4 @@
-"""node drives one server: its nursery, inbox, timer scope, effects, Persister and waiting requests.
+"""node runs one server: it feeds messages, requests and time to the core and performs its effects.
 
 May import the rooms above it (protocol, raft, kv, storage, transport, eventlog's facts) and trio. Start at server.py.
 """

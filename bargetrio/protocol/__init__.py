@@ -1,4 +1,4 @@
-"""protocol shares. What every room must agree on: limits, hello, requests, answers, errors, lines. All of it pure.
+"""protocol is what all rooms share: limits, hello, requests, answers, errors, lines. No I/O.
 
 May import the standard library and msgspec, nothing of Barge. Start at requests.py.
 """

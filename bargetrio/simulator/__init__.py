@@ -1,7 +1,7 @@
-"""simulator tries to break it: whole clusters on one event heap, repeatable bit for bit by seed (ring 1).
+"""simulator runs whole clusters with faults on one event heap and checks them, repeatable by seed (ring 1).
 
 ```
-port.py       who waits for answers, and who looks on
+port.py       interfaces: clients' tickets and watchers
 plan.py       draws the faults of a seed            world.py     the event heap and its clock
 nemesis.py    makes them happen                     server.py    a core, a store and a log on a simulated disk
 clients.py    write, read, and remember it          network.py   loses, repeats, delays, cuts

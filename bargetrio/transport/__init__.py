@@ -1,4 +1,4 @@
-"""transport carries. Peer links, client connections, link faults; bytes move in stream.py alone.
+"""transport has the connections: handshake, peer links, client connections, link faults; sockets are used in stream.py only.
 
 May import protocol, raft's messages, eventlog's facts; trio only where bytes move. Start at stream.py.
 """
