@@ -1,11 +1,11 @@
-"""Standard input, output and error: the one module that reads and writes them (docs/client.md, "Output").
+"""Standard input, output and error: the only module that reads and writes them (docs/client.md, "Output").
 
-Nothing is taken for granted about the three streams: each may be closed, full, unread, or unable to encode a character.
+Each of the three streams may be closed, full, not read at the other end, or unable to encode a character.
 
 - A command whose answer cannot be written ends with OutputLost; cli/main.py turns that into exit code 7 (1 for EPIPE).
 - A daemon (`keep_running`) drops what cannot be written at once, and goes on: its event loop must never wait for a terminal.
 - What the stream's encoding lacks is written as `\\xfc`, `\\u65e5` (in JSON as `\\u00fc`, which decodes to the same).
-- At a terminal no data is sent as it is: what a terminal would obey is escaped (`printable`).
+- At a terminal the control characters in data are escaped (`printable`).
 
 Imports nothing of Barge.
 """
@@ -24,7 +24,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 _PIPE_BYTES: Final = 4096
-"""A pipe that polls as writable takes so much without blocking (PIPE_BUF)."""
+"""Bytes that a pipe which polls as writable takes without blocking (PIPE_BUF)."""
 _NOT_ASCII: Final = re.compile("[^\x20-\x7e]")
 
 
@@ -103,7 +103,7 @@ class _Descriptor(io.BufferedIOBase):
 
 
 class LogFormatter(logging.Formatter):
-    """A log record is one line, whatever a name, an address or another's error text in it holds; a traceback keeps its lines."""
+    """Writes a log record as one line, whatever its arguments contain; a traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line, control characters escaped."""

@@ -84,7 +84,7 @@ def serve(
 
 
 class Daemon:
-    """Everything of one process, put together."""
+    """One process: nodes, supervisor, REST, event files, signals."""
 
     def __init__(
         self, configuration: Configuration, node_ids: list[int] | None, *, debug: bool, events_file: Path | None
@@ -157,7 +157,7 @@ class Daemon:
         self._print_places()
 
     async def _end_when_lost(self, nursery: trio.Nursery) -> None:
-        """End a daemon whose own nodes have all crashed, so that systemd starts it again; one for all nodes stays to be asked."""
+        """End a daemon started with --node whose own nodes have all crashed, so that systemd restarts it (exit code 3)."""
         was_lost = False
         while not (was_lost and self._supervisor.lost_all()):  # twice: who asked is told, events are written, a revive counts
             was_lost = self._supervisor.lost_all()
@@ -167,9 +167,9 @@ class Daemon:
         self._stop(nursery)
 
     async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
-        """Stop at SIGINT or SIGTERM, in the middle of a recovery too; SIGHUP reopens the file of events.
+        """Stop at SIGINT or SIGTERM, also during recovery; reopen the event file at SIGHUP.
 
-        SIGHUP stops us, too, where it tells that the terminal we were started from has gone, unless nohup let it be ignored.
+        SIGHUP stops the daemon, too, if the terminal that it was started from has closed, unless nohup has it ignored.
         """
         async for number in signals:
             if number == signal.SIGHUP and (self._ignores_hangup or not self._had_terminal or _has_terminal()):
@@ -188,7 +188,7 @@ class Daemon:
             log.error("the file of events can't be opened anew: %s; the old one is written on", problem.strerror)
 
     def _stop(self, nursery: trio.Nursery) -> None:
-        """Storage first; then everything else, which gets so long and no longer."""
+        """Stop storage first; end the process END_S later at the latest."""
         self._notifier.tell("STOPPING=1", "STATUS=stopping")
         self._supervisor.stop()
         nursery.cancel_scope.cancel()
@@ -197,7 +197,7 @@ class Daemon:
         ending.start()
 
     def _end_anyway(self) -> None:
-        """Something does not end (a sync that hangs, a client under a shield): nothing that was promised depends on it."""
+        """End the process although a task does not end (a hanging sync, a shielded client): nothing acknowledged is lost."""
         with suppress(Exception):
             self._finish_files()
         os._exit(self.exit_code)
@@ -273,7 +273,7 @@ class Daemon:
         )
 
     def _web(self, app: Guard, sock: socket.socket) -> Callable[[], Awaitable[None]]:
-        """Return what serves the API: on the socket that is bound already, and on a new one should that ever fail."""
+        """Return the task that serves the API: on the socket that is bound already, after a failure on a new one."""
         sockets = [sock]
 
         async def run() -> None:
@@ -313,7 +313,7 @@ class Daemon:
         console.say("\n".join(lines))
 
     async def _print_leader(self) -> None:
-        """Say who leads, whenever that changes."""
+        """Print the leader whenever it changes."""
         last: tuple[int, int] | None = None
         while True:
             seen = self._recorder.last_seq
@@ -326,7 +326,7 @@ class Daemon:
                 await self._recorder.wait(seen)
 
     async def _tell_systemd(self) -> None:
-        """Feed the watchdog only while every living node's loop turns; keep the status line true."""
+        """Feed the watchdog only while every running node's loop makes steps, and update the status line."""
         interval = watchdog_interval_s()
         pause = min(STATUS_S, STATUS_S if interval is None else interval)
         while True:
@@ -343,7 +343,7 @@ class Daemon:
             await trio.sleep(pause)
 
     async def _watch_lag(self) -> None:
-        """Wake ten times a second, and count how late that was: so late is everything else, heartbeats too."""
+        """Wake ten times a second and record how late: the lag of the event loop, which heartbeats have, too."""
         while True:
             due = trio.current_time() + LAG_S
             await trio.sleep_until(due)
@@ -382,7 +382,7 @@ class Daemon:
 
 
 async def caged(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run what is beside the nodes; its failure is told, never theirs, and after a while it is tried again."""
+    """Run a task beside the nodes; an exception is logged, ends no node, and the task is started again after AGAIN_S."""
     while True:
         try:
             return await work()

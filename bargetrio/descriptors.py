@@ -1,6 +1,6 @@
-"""How the descriptors that a process may open are shared out: the nodes' logs, snapshots and peers first, then clients.
+"""How a process's file descriptors are shared out: the nodes' logs, snapshots and peers first, then clients.
 
-A log that must begin a segment, or a snapshot that must be saved, may not meet "Too many open files" because clients came.
+Many clients must not make a log that begins a segment, or a snapshot, fail with "Too many open files".
 """
 
 import resource
@@ -13,20 +13,20 @@ from bargetrio.node.places import CLIENTS
 from bargetrio.protocol.limits import STRANGERS
 
 OPEN_FILES: Final = 65_536
-"""What a daemon asks for, if it may."""
+"""The soft limit that a daemon sets, if the hard limit allows it."""
 OF_PROCESS: Final = 40
-"""Standard streams, trio, the hub, REST's listener, the record of events, requests to other daemons, names that are looked up."""
+"""Standard streams, trio, the event loop, REST's listener, the event record, requests to other daemons, name look-ups."""
 OF_NODE: Final = 24
-"""A node's lock, folder, segments, snapshots that are saved, sent, received and read, its ring, listener and bells."""
+"""A node's lock, folder, segments, snapshots that are saved, sent, received and read, its io_uring, listener and eventfds."""
 OF_PEER: Final = 4
-"""A link in each direction, and the next one while the last has not ended yet."""
+"""A connection in each direction, and its successor while it is not closed yet."""
 WEB: Final = 256
 FEWEST: Final = 4
-"""So many places there are of each kind, whatever the limit is."""
+"""The least number of connections of each kind, whatever the limit is."""
 
 
 class Shares(Struct, frozen=True, kw_only=True):
-    """How many connections there may be: of REST, and of each node's clients and strangers. `is_short`: the limit is too low."""
+    """Bounds of connections: of REST, and of each node's clients and those without a hello; `is_short`: the limit is too low."""
 
     web: int
     strangers: int

@@ -1,7 +1,4 @@
-"""Paths as people write them, and files for nobody else to read.
-
-Imports nothing of Barge.
-"""
+"""Paths as people write them, and files that only their owner can read. Imports nothing of Barge."""
 
 import errno
 import os
@@ -35,9 +32,9 @@ def expanded(text: str) -> str:
 
 
 def configured_path(text: str) -> str:
-    """Return a path of the configuration, whose text is UTF-8, expanded; raise ValueError where it cannot be meant.
+    """Return a path of the configuration, expanded; raise ValueError for a text that is certainly a mistake.
 
-    It names the same file in every locale: the bytes are UTF-8.
+    The path's bytes are UTF-8 in every locale.
     """
     if not text:
         raise ValueError("it is empty")
@@ -51,9 +48,9 @@ def configured_path(text: str) -> str:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a regular file, made if need be, as a descriptor; nobody but its owner may read it then (mode 0600).
+    """Open a regular file, created if needed, with mode 0600; return the descriptor.
 
-    Raises OSError; a symbolic link is not followed: what it points to would be opened to us and shut to others.
+    Raises OSError. A symbolic link is not followed: the mode of the file that it points to would be changed.
     """
     try:
         found = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
@@ -75,10 +72,10 @@ def open_private(path: Path, flags: int) -> int:
 
 @contextmanager
 def replacing(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
-    """Give a new file beside `path`, of mode 0600, which takes its name in one step when the block ends well; raise OSError.
+    """Write a new file beside `path`, of mode 0600, and rename it to `path` when the block ends without an exception.
 
-    Its own name is nobody else's. An exception of any kind, a signal's too, removes it. With `sync` file and name are on the disk
-    at the end. A symbolic link stays one; what is no regular file (a device, a pipe) is never replaced.
+    Its temporary name is unique. Any exception, also one from a signal handler, removes it. With `sync`, file and name are on the
+    disk at the end. A symbolic link stays one; what is no regular file (a device, a pipe) is not replaced. Raises OSError.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -101,7 +98,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the folder's names on the disk; raise OSError."""
+    """Sync a folder, so that the names in it are on the disk; raise OSError."""
     number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(number)

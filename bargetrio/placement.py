@@ -1,4 +1,4 @@
-"""Whether a configuration can work on this machine: what `serve` needs before it starts, and `config check` tells."""
+"""Checks whether a configuration can run on this machine; used by `serve` and `config check`."""
 
 import errno
 import ipaddress
@@ -12,14 +12,14 @@ from bargetrio.protocol.addresses import is_wildcard, parse_address, same_place
 
 
 class Bound(NamedTuple):
-    """What one daemon binds: whose it is, and where."""
+    """A listener of one daemon: its owner in words, and its address."""
 
     owner: str
     address: str
 
 
 def binding_problems(places: Sequence[Bound]) -> list[str]:
-    """Return why these can't all be bound by one process; a port that is in use just now is no problem of the configuration."""
+    """Return why these can't all be bound by one process; a port that is in use at the moment is not counted."""
     found: list[str] = []
     for number, place in enumerate(places):
         twin = next((other for other in places[:number] if _clash(place.address, other.address)), None)
@@ -31,7 +31,7 @@ def binding_problems(places: Sequence[Bound]) -> list[str]:
 
 
 def folder_problem(folder: Path) -> str | None:
-    """Return why nothing can be kept in this folder, which is made if it is not there; None if it can."""
+    """Return why a node can't use this folder, or make it; None if it can."""
     try:
         there = folder
         while not _exists(there):
@@ -83,7 +83,7 @@ def _version(address: str) -> int | None:
 
 
 def _unbindable(address: str) -> str | None:
-    """Bind it, on any free port unless the port needs a privilege, and let go."""
+    """Return why the address can't be bound, None if it can: tried on a free port, unless the port needs a privilege."""
     host, port = parse_address(address)
     try:
         family, _, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

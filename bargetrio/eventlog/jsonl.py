@@ -25,10 +25,10 @@ KEPT_FREE_SHARE: Final = 0.1
 
 
 class EventFile:
-    """Writes what the recorder keeps; falls behind rather than holding anybody up, and says in the file what it missed.
+    """Writes the recorder's events; it never delays a node: it falls behind, and a line in the file tells what it missed.
 
     A write may take a part of a slice, or fail: the rest is kept and written first when there is room again, so no line is torn
-    and no event is there twice. `beside` is a folder whose file system must not be filled by the record.
+    and no event is written twice. `beside`: a folder whose file system must not be filled by the record.
     """
 
     def __init__(self, path: Path, recorder: Recorder, beside: Path | None = None) -> None:
@@ -38,13 +38,13 @@ class EventFile:
         self._seq = 0
         self._slice = b""
         self._written = 0
-        """So much of the slice is in the file."""
+        """Bytes of the slice that are in the file."""
         self._is_last_slice = True
         self._beside = beside
         self._is_held = False
 
     async def run(self) -> None:
-        """Write until cancelled; a slice at a time, so that nothing else waits long. Raises OSError; may be called again."""
+        """Write until cancelled, a slice at a time. Raises OSError, after which it may be called again."""
         while True:
             if self._written == len(self._slice):
                 await self._recorder.wait(self._seq)
@@ -73,17 +73,17 @@ class EventFile:
         return b"".join(line + b"\n" for line in lines)
 
     def _may_write(self) -> bool:
-        """Return whether there is room that the nodes' logs need not have."""
+        """Return whether there is more room than must be left for the nodes' logs."""
         is_held = self._beside is not None and _is_scarce(self._file, self._beside)
         if is_held and not self._is_held:
-            log.warning("the file of events waits: its file system is the nodes', and has little room left")
+            log.warning("the event file waits: it is on the nodes' file system, which has little room left")
         self._is_held = is_held
         return not is_held
 
     def reopen(self) -> None:
-        """Write what has happened to the file as it is, and go on in a new one of that name: after a rotation (SIGHUP).
+        """Write the rest to the present file and go on in a new one of the same name: after a rotation (SIGHUP).
 
-        Raises OSError if there can be none; then the old one stays.
+        Raises OSError if that can't be opened; then the old file is kept.
         """
         new = _open(self._path)
         old = self._file
@@ -122,10 +122,9 @@ def _is_scarce(file: IO[bytes], beside: Path) -> bool:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open it to append to, for nobody else to read: keys and values are in it. Raise OSError."""
-    file = os.fdopen(
-        open_private(path, os.O_RDWR | os.O_APPEND), "a+b", buffering=0
-    )  # a buffer would not say what of it was written
+    """Open it to append to, mode 0600 since keys and values are in it. Raise OSError."""
+    # Without a buffer, which would not tell how much of it was written.
+    file = os.fdopen(open_private(path, os.O_RDWR | os.O_APPEND), "a+b", buffering=0)
     try:
         _cut_half_a_line(file)
     except BaseException:
@@ -135,7 +134,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _cut_half_a_line(file: IO[bytes]) -> None:
-    """A life that was killed may have left its last line unfinished: what follows must not be glued to it."""
+    """Cut off an unfinished last line, as a killed process may leave one."""
     size = file.seek(0, os.SEEK_END)
     start = max(0, size - LONGEST_LINE)
     file.seek(start)

@@ -1,8 +1,8 @@
-"""The recorder: numbers, stamps and keeps facts, in two rings that say what they dropped.
+"""The recorder: numbers, stamps and keeps facts in two ring buffers, and counts what they dropped.
 
-Heartbeats have a ring of their own, so that an hour of them does not push out last night's election. A node's pass only
-notes its facts, with their time, and has them kept when it has sent what others wait for; of commands short copies are kept
-(preview.py says why), and everything else is left to whoever reads.
+Heartbeats have a ring of their own, so that they do not push out older events. A node's pass only notes its facts with their
+time, and has them recorded after it has sent its messages; of commands short copies are kept (preview.py), and everything else is
+computed when an event is read.
 """
 
 from collections import Counter, deque
@@ -22,7 +22,7 @@ CAPACITY: Final = 20_000
 HEARTBEATS: Final = 2_000
 
 KNOWN_DROPPED: Final = 20_000
-"""What fell out is counted exactly for readers that are no further behind; for others it is an upper bound."""
+"""Dropped events are counted exactly for readers no further behind than this; for others the count is an upper bound."""
 SCANNED_BEATS: Final = 200
 
 _OWN_FIELDS: Final = ("term", "index", "peer", "first_commands")
@@ -31,7 +31,7 @@ _OF_COMMANDS: Final = frozenset({AppendSent, AppendAccepted, Applied, RequestRec
 _FREQUENT: Final = frozenset(
     {"request_received", "append_sent", "append_accepted", "commit_advanced", "applied", "request_answered", "read_served"}
 )
-"""What there are thousands of under load; the newest of each tells a page where things stand."""
+"""Kinds with thousands of events a second under load; a live page needs only the newest of each."""
 
 
 class Kept(NamedTuple):
@@ -45,10 +45,10 @@ class Kept(NamedTuple):
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """A stretch of the log, oldest first. `last_seq` is where to go on; `dropped` fell out before it could be read: events, and
-    heartbeats too where a reader that goes on asks for them.
+    """A part of the log, oldest first; `last_seq` is where to go on.
 
-    `skipped` were left out on purpose, for a page that cannot show thousands a second.
+    `dropped`: events that fell out of the ring before they were read, heartbeats too where a reader that goes on asks for them.
+    `skipped`: events left out for a live page, which cannot show thousands a second.
     """
 
     events: list[Kept]
