@@ -128,7 +128,7 @@ def check_quiet(server: Server, alive: Collection[NodeId]) -> None:
 
 
 def left_in(core: Core, alive: Collection[NodeId]) -> list[str]:
-    """Return what a core of a healed cluster that nobody asks anything still has to do, or keeps for nobody."""
+    """Return what the core of a healed cluster without requests still has to do, or keeps for no reason."""
     left = []
     if type(core.role) is Leader:
         for peer, progress in core.role.progress.items():

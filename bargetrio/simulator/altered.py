@@ -1,6 +1,7 @@
-"""A log on a disk that is another one: one command has another value, and every checksum and digest is right.
+"""Alters a log on a disk: one command gets another value, and all checksums and digests are computed anew.
 
-No disk does that by itself. A folder of another cluster does, or an error in replication; so it shows whether logs are compared.
+No disk does that by itself, but a folder of another cluster or an error in replication would look so: it shows whether logs are
+compared.
 """
 
 from random import Random

@@ -1,8 +1,8 @@
-"""Lists in the simulators: who asks for pages of keys, and what a page must show.
+"""Lists in the simulators: a client that reads pages of keys, and the check of what a page must show.
 
-A page is one read of all keys in its range at the index that it tells: it shows what the log makes of the keys up to there. The
-index is at least that of everything that somebody had been told before the page was asked for, and below that of every write that
-was called after it was answered. A stale page is as old as its node is; at one node, in one life, none is older than one before.
+A page is one read of all keys in its range at the index that it tells: the state of the log up to there. The index is at least
+that of every answer given before the page was asked for, and below that of every write called after it was answered. A stale page
+shows its node's applied state; at one node, in one life, its index never falls.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Makes happen what a plan has for disks and members: lost, lying and old disks, late nodes, other lists, other backups."""
+"""The faults of disks and members in a plan: lost, lying and old disks, late nodes, other lists, other backups."""
 
 from collections.abc import Callable, Sequence
 from random import Random
@@ -21,13 +21,13 @@ from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 
 EVERY_S: Final = 4.0
-"""Mean time between two faults of one kind."""
+"""Mean time in seconds between two faults of one kind."""
 ALIKE_AT: Final = (5.0, 12.0)
 """When the operator restores the same backup everywhere."""
 
 
 class Losses:
-    """Plans everything at the beginning; the operator puts right what does not end by itself."""
+    """Schedules all of them at the beginning of a seed; the operator repairs what does not recover by itself."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Losses:
     # -- the beginning ---------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """Make the folders, and start everybody in time."""
+        """Make the folders, and start the nodes at their times."""
         plan, world = self._plan, self._world
         if any(plan.begun_with):
             states = {server.node_id: beginnings.begin(server, plan.begun_with[server.node_id]) for server in self._servers}
@@ -97,7 +97,7 @@ class Losses:
         self._revive(server)
 
     def _restore_alike(self) -> None:
-        """What the operator should have done at once; nobody has promised anything, so nothing is lost."""
+        """Restore the same backup everywhere: no node has acknowledged anything yet, so nothing is lost."""
         if not self._goals.counts["other_backup_refused"]:
             raise Broken("a mixed restore is told", "nodes that began with different backups have met, and nobody said so")
         self._tell("the operator restores the same backup everywhere")
@@ -119,7 +119,7 @@ class Losses:
         return max(leaders, key=lambda server: server.core.current_term if server.core else 0, default=None)
 
     def _lose_disk(self, random: Random) -> None:
-        """A disk is lost and replaced by an empty one; only one at a time, and only while the others can do without it."""
+        """Replace a disk by an empty one; one at a time, and only while the others are a majority without it."""
         leader = self._leader() if random.random() < 0.3 else None
         server = random.choice(self._servers) if leader is None else leader
         starts_after = random.choice((0.02, 0.3, 1.0, 3.0))
@@ -162,7 +162,7 @@ class Losses:
         self._world.after(1.5, self._strike, self._stage)
 
     def _pre_vote_granted(self, voter: Server, fact: PreVoteGranted) -> None:
-        """Choose, before the answer arrives, who of the two will be asked late."""
+        """Choose, before the answer arrives, which of the two others is asked late."""
         stage, candidate_id = self._stage, fact.peer
         if stage is None or stage.third is not None or voter.node_id not in stage.ids or candidate_id not in stage.ids:
             return
@@ -174,7 +174,7 @@ class Losses:
             self._network.links[candidate_id][stage.third].slow_s += stage.seconds - 0.3
 
     def _vote_sent(self, voter: Server, candidate_id: NodeId, message: VoteReply) -> None:
-        """The candidate stands still from now on, and the disk of its voter is lost."""
+        """Pause the candidate from now on, and lose the disk of its voter."""
         stage = self._stage
         if message.granted and stage is not None and not stage.is_played and stage.candidate == candidate_id:
             stage.is_played = True
@@ -212,7 +212,7 @@ class Losses:
     # -- disks that break their word -------------------------------------------------------------------------------------
 
     def _lie(self, random: Random) -> None:
-        """A power failure soon takes some of what was synced."""
+        """Have a power failure soon lose some synced writes."""
         server, after, down = random.choice(self._servers), random.uniform(0.1, 2), random.choice((0.02, 0.3, 1.0))
         if server.core is not None and self._operator.can_spare(server):
             server.disk.lie(random.randint(1, MOST_LIES))
@@ -241,12 +241,12 @@ class Losses:
         self._world.after(down + 3, self._look_after, server)
 
     def _look_after(self, server: Server) -> None:
-        """The operator sees a node that nobody hears."""
+        """Have the operator readmit a node that the others refuse."""
         if not self._invariants.is_in_order(server.node_id):
             self._operator.take_in(server)
 
     def _alter_log(self, random: Random) -> None:
-        """A node comes back with a log in which a committed entry is another one; it will have to stop."""
+        """Start a node with a log in which one committed entry is altered; it must stop."""
         server, down = random.choice(self._servers), random.choice((0.02, 0.3, 1.0))
         if server.core is None or not self._operator.can_spare(server):
             return
@@ -264,7 +264,7 @@ class Losses:
     # -- another list ----------------------------------------------------------------------------------------------------
 
     def _start_with_other_nodes(self, random: Random) -> None:
-        """A node is started with a list that lacks a node, or has one too many, and a while later with the right one."""
+        """Start a node with a `nodes:` list that lacks a node, or has one too many, and later with the right one."""
         server, seconds = random.choice(self._servers), random.uniform(0.3, 3)
         right = tuple(range(len(self._servers)))
         wrong = [node for node in right if node == server.node_id or random.random() < 0.6]
@@ -291,7 +291,7 @@ class Losses:
     # -- the end ---------------------------------------------------------------------------------------------------------
 
     def heal(self) -> None:
-        """Whoever is late starts now, with the right list; the operator goes on."""
+        """Start the late nodes, with the right list; the operator goes on."""
         if self._stage is not None:
             self._stage.until = 0.0
             self._strike(self._stage)

@@ -1,4 +1,4 @@
-"""What the invariants remember: what was committed, and of each server its log, its word, and what its disk must hold."""
+"""State of the invariants: what was committed, and of each server its log, its acknowledgements, and what its disk must hold."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from bargetrio.raft.standing import Configuration, Standing
 
 StoreId = str
 MOST_LIES = 4
-"""A disk that lies loses at most so many writes."""
+"""Most writes that a lying disk loses."""
 
 
 class Broken(Exception):
@@ -24,7 +24,7 @@ class Broken(Exception):
 
 
 class Excused(Broken):
-    """A rule was broken, and a disk that lost what it had synced is to blame: of such a seed nothing more can be demanded."""
+    """A rule was broken because a disk lost what it had synced: the seed ends without a verdict."""
 
 
 class Committed(NamedTuple):

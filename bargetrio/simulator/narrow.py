@@ -57,7 +57,7 @@ class NarrowEnd:
         self._written = 0
 
     def run(self) -> None:
-        """Go through both parts, then wait until everybody is equal again."""
+        """Run both parts, then wait until all nodes have the same state again."""
         if not self._followers:
             return
         seed, plan = self._seed, self._plan
@@ -149,7 +149,7 @@ class NarrowEnd:
 
 
 class _Write:
-    """Who waits for a write; implements port.Ticket."""
+    """The ticket of a write; implements port.Ticket."""
 
     def __init__(self) -> None:
         self.index: int | None = None

@@ -1,7 +1,7 @@
-"""What the operator of a seed does: what docs/operations.md tells an operator to do, and nothing else.
+"""The simulated operator, who follows docs/operations.md and knows nothing else.
 
-A node whose disk was replaced is taken in again: `readmit` is asked of the leader, again after a second, until the node votes. A
-folder that is refused is emptied first. A cluster that some nodes are missing from may be born without them (`bootstrap`).
+A node whose disk was replaced is readmitted: `readmit` is sent to the leader every second until the node votes. A folder that is
+refused is emptied first. A cluster with absent nodes may be born without them (`bootstrap`).
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +16,11 @@ from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 
 AGAIN_S: Final = 1.0
-"""So long the operator waits before asking again."""
+"""Seconds until the operator repeats a command."""
 
 
 class Operator:
-    """Looks after the nodes in `needing` until each of them votes."""
+    """Readmits the nodes in `needing` until each of them votes."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Operator:
         revive: Callable[[Server], None],
     ) -> None:
         self.needing: dict[NodeId, float] = {}
-        """Who is to be taken in, and how long the operator waits before asking again."""
+        """The nodes to be readmitted, each with the seconds until the command is repeated."""
         self._plan = plan
         self._world = world
         self._servers = servers
@@ -48,7 +48,7 @@ class Operator:
     # -- what may be lost ------------------------------------------------------------------------------------------------
 
     def can_spare(self, server: Server) -> bool:
-        """Return whether the others can do without this node's disk: all are in order, and are a majority with it left out."""
+        """Return whether this node's disk may be lost: all others are members that vote, and a majority without it."""
         others = [other for other in self._servers if other is not server and not other.is_lost]
         quorum = len(self._servers) // 2 + 1
         return len(others) >= quorum and all(self._invariants.is_in_order(other.node_id) for other in others)
@@ -58,7 +58,7 @@ class Operator:
         return sum(self._invariants.is_in_order(other.node_id) for other in others) > len(self._servers) // 2
 
     def can_spare_for_good(self, server: Server) -> bool:
-        """Return whether the cluster works, and can take in whoever waits for that, without this node."""
+        """Return whether the cluster works without this node, and can readmit the nodes that wait for it."""
         others = [other for other in self._servers if other is not server and not other.is_lost]
         in_order = [other for other in others if self._invariants.is_in_order(other.node_id)]
         return len(in_order) >= len(self._servers) // 2 + 1 or len(in_order) == len(others)
@@ -66,14 +66,14 @@ class Operator:
     # -- taking in -------------------------------------------------------------------------------------------------------
 
     def take_in(self, server: Server, again_s: float = AGAIN_S) -> None:
-        """Have a node taken in that has another disk now."""
+        """Have a node with another disk readmitted."""
         is_new = server.node_id not in self.needing
         self.needing[server.node_id] = again_s
         if is_new:
             self._world.after(again_s, self._ask, server)
 
     def empty(self, server: Server, why: str) -> None:
-        """Give the node an empty folder, and have it taken in."""
+        """Give the node an empty folder, and have it readmitted."""
         self._tell(f"the operator empties the folder of node {server.node_id}: {why}")
         server.lose_disk()
         self._revive(server)

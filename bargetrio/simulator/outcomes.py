@@ -1,7 +1,7 @@
-"""What a write is told, compared with what became of its entry: the judge knows what each server proposed.
+"""Compares the answer to each write with what became of the entry that a server proposed for it.
 
-A history alone does not show it: a write that was done and called refused is repeated by its client, and a delete that happens
-twice, or a put that nobody reads between, leaves no trace. Here every entry is tied to the request that it was made for.
+A history alone does not show every wrong answer: a write that was applied and answered as refused is repeated by its client, and
+a delete applied twice, or a put that is overwritten unread, leaves no trace. Here every entry is tied to its request.
 
 | a server tells | what must hold |
 |---|---|
@@ -22,7 +22,7 @@ RULE: Final = "what is told is so"
 
 
 class Outcomes:
-    """Takes what servers propose, what is committed, and what they tell; raises Broken."""
+    """Takes what servers propose, what is committed, and what they answer; raises Broken."""
 
     def __init__(self, committed: Sequence[Committed], outcomes: Sequence[Outcome]) -> None:
         self._committed = committed
@@ -32,15 +32,15 @@ class Outcomes:
         self._refused: dict[tuple[Index, Term], NodeId] = {}
 
     def proposed(self, node_id: NodeId, ticket: Ticket, index: Index, term: Term) -> None:
-        """A server has appended an entry for this request."""
+        """Note that a server appended an entry for this request."""
         self._proposed[node_id, ticket] = index, term
 
     def crashed(self, node_id: NodeId) -> None:
-        """What its life had proposed is told nothing more."""
+        """Note that a server ended: its open requests get no answer."""
         self._proposed = {place: entry for place, entry in self._proposed.items() if place[0] != node_id}
 
     def committed(self, index: Index, term: Term) -> None:
-        """An entry is called committed for the first time."""
+        """Note that an entry is committed; raise Broken if its request was refused."""
         node_id = self._refused.get((index, term))
         if node_id is not None:
             raise Broken(
@@ -48,7 +48,7 @@ class Outcomes:
             )
 
     def applied(self, node_id: NodeId, ticket: Ticket, outcome: Outcome, index: Index, term: Term) -> None:
-        """A server tells a client what its write came to."""
+        """Check the answer to a write that was applied; raise Broken."""
         entry = self._proposed.pop((node_id, ticket), None)
         what = f"node {node_id} tells a write that it is entry {index} of term {term}"
         if entry != (index, term):

@@ -1,4 +1,4 @@
-"""Limits of the core, scaled down: the few hundred entries of a seed must be cut into slices, too, and be too many."""
+"""Limits of the core, scaled down so that the few hundred entries of a seed reach them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,9 +1,9 @@
-"""Which disks may be believed: what each store held, what was lost of it, who must be told, and what may be missing then.
+"""Stores whose disks lost or altered synced entries: what each held, what is missing, and what may be demanded then.
 
-A disk that is lost as a whole loses nothing of the cluster's, as long as its node is taken in again by the log: such seeds are
-judged as all others. A disk that loses a synced tail, or is set back to an old image, goes on under its store's name and breaks
-its word. Of what it held only that is demanded which a majority of the other disks held, too; and that a leader to whom it had
-acknowledged more than it now holds says so (`tail_lost`) when it hears from it again.
+Where a whole disk is lost and its node readmitted, no entry may be lost: such seeds are judged as all others. A disk that loses a
+synced tail, or is set back to an old image, keeps its store id. Of what it held only those entries are demanded that a majority
+of the other disks held, too; and a leader to which it had acknowledged more than it now holds must announce `tail_lost` when the
+two exchange messages again.
 """
 
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 
 ANSWERS: Final = 2
-"""A follower refuses what it had acknowledged: that may be an old answer. So many to what was asked after that are proof."""
+"""The first refusal of acknowledged entries may be an old answer; this many answers to later probes prove a loss."""
 
 
 MAY_FOLLOW: Final = frozenset(
     {"lists see the past", "a node's reads do not go back", "lists show the state at their index", "equal stores", OUTCOMES}
 )
-"""Rules that clients see, and that a disk which broke its word may break, too."""
+"""Rules visible to clients that may be broken where a disk lost synced entries."""
 
 
 class _Owed:
-    """A leader that has not told yet that a follower lost what it had acknowledged.
+    """A `tail_lost` that a leader has still to announce.
 
-    `said` are the follower's answers since, `asked_in` is the leader's read round when it heard the first refusal among them.
+    `said`: the follower's answers since; `asked_in`: the leader's read round when it took the first refusal among them.
     """
 
     def __init__(self, term: Term, index: Index) -> None:
@@ -42,7 +42,7 @@ class _Owed:
 
 
 class Stores:
-    """The stores of all nodes; `is_damaged` says that something may be missing that was promised."""
+    """The stores of all nodes; `is_damaged`: acknowledged entries or votes may be missing."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Stores:
         self.owed: dict[tuple[NodeId, NodeId], _Owed] = {}
         """By leader and follower."""
         self.touched: set[tuple[NodeId, StoreId]] = set()
-        """Stores that have lost something and go on."""
+        """Stores in use that have lost synced records."""
         self._is_any_altered = False
         self._memory = memory
         self._servers = servers
@@ -75,7 +75,7 @@ class Stores:
         return any(index < len(state.digests) and state.digests[index] == digest for state in states)
 
     def is_on_a_majority(self, index: Index, digest: int) -> bool:
-        """Return whether a majority of disks that may be believed hold the log with `digest` up to `index`."""
+        """Return whether a majority of disks that never lost synced records hold the log with `digest` up to `index`."""
         holders = [
             node_id
             for node_id, memory in self._memory.items()
@@ -86,13 +86,13 @@ class Stores:
         return len(holders) >= self._quorum
 
     def broken(self, rule: str, text: str) -> Broken:
-        """Return the violation of a rule that a disk which broke its word may have broken, too."""
+        """Return the violation of a rule that a disk with lost records may have caused."""
         return Excused(rule, text) if self.is_damaged else Broken(rule, text)
 
     # -- what becomes of them --------------------------------------------------------------------------------------------
 
     def disk_lost(self, node_id: NodeId) -> None:
-        """An empty disk is in the place of this one."""
+        """Note that an empty disk has replaced this one."""
         memory = self._memory[node_id]
         memory.former.setdefault(memory.store, []).append(memory.disk)
         self._forget_owed(node_id)
@@ -103,13 +103,13 @@ class Stores:
         memory.recent.clear()
 
     def image_kept(self, node_id: NodeId) -> int:
-        """Somebody makes a copy of the folder as it is on the disk; return its number."""
+        """Note that the folder is copied as it is on the disk; return the copy's number."""
         memory = self._memory[node_id]
         memory.images.append((memory.store, memory.disk))
         return len(memory.images) - 1
 
     def put_back(self, node_id: NodeId, number: int) -> None:
-        """The copy is in the place of the folder."""
+        """Note that the copy has replaced the folder."""
         memory = self._memory[node_id]
         store, state = memory.images[number]
         if store != memory.store:
@@ -119,7 +119,7 @@ class Stores:
         memory.may_hold = [state]
 
     def log_altered(self, node_id: NodeId, index: Index) -> None:
-        """Its log is another one from this entry on."""
+        """Note that its log was altered from this entry on."""
         self._memory[node_id].altered_from = index
         self._is_any_altered = True
 
@@ -155,21 +155,21 @@ class Stores:
         return self._memory[node_id].altered_from is not None
 
     def power_failed(self, node_id: NodeId, *, lied: bool) -> None:
-        """The machine went down; where the disk lied, any of its last writes may be the last one that is there."""
+        """Note a power failure; where the disk lies, any of its last writes may be the last one on it."""
         memory = self._memory[node_id]
         if lied and memory.recent:
             memory.may_hold = list(memory.recent)
         memory.recent.clear()
 
     def synced(self, memory: Memory, before: DiskState, *, settles: bool) -> None:
-        """A write is on the disk, or so it says; `settles`: it is, and all before it."""
+        """Note that the disk reported a write as synced; `settles`: it and all before it cannot be lost any more."""
         if settles:
             memory.recent.clear()
         else:
             memory.recent.append(before)
 
     def found(self, server: Server, found: DiskState) -> None:
-        """A disk that may have lost something gives back this: note what is missing, and who must tell."""
+        """Note what is missing of a disk that may have lost records, and which leaders must announce it."""
         node_id = server.node_id
         memory = self._memory[node_id]
         had, memory.may_hold = memory.disk, None
@@ -206,13 +206,13 @@ class Stores:
             del self.owed[pair]
 
     def said(self, node_id: NodeId, to: NodeId, message: AppendReply) -> None:
-        """A node that has lost something answers."""
+        """Note an answer of a node that has lost entries."""
         owed = self.owed.get((to, node_id))
         if owed is not None and message.term == owed.term:
             owed.said.append(message)
 
     def arrived(self, server: Server, message: Message) -> None:
-        """A leader hears it."""
+        """Note that a leader took it."""
         if not isinstance(message, AppendReply) or message.success:
             return
         for (leader_id, peer), owed in list(self.owed.items()):
@@ -235,9 +235,9 @@ class Stores:
                     raise Broken("a lost tail is told", f"{text}: node {leader_id} hears that, and says nothing")
 
     def ended(self, node_id: NodeId) -> None:
-        """A process has ended, or a leader lost its office: it remembers nothing, and owes nothing."""
+        """Note that a process has ended or a leader stepped down: it need not announce anything any more."""
         self._forget_owed(node_id)
 
     def told(self, leader_id: NodeId, peer: NodeId) -> None:
-        """A leader says that a follower has lost something."""
+        """Note that a leader announced `tail_lost`."""
         self.owed.pop((leader_id, peer), None)

@@ -1,4 +1,4 @@
-"""Planted bugs about what is counted, listed, and given back."""
+"""Planted bugs in counters, lists, and the freeing of memory."""
 
 from typing import Any
 
