@@ -379,6 +379,21 @@ def test_it_fits_a_desk_and_a_phone_in_dark_and_light(browser: Browser, daemon: 
     context.close()
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+def test_the_table_of_events_can_be_read_at_every_width(browser: Browser, daemon: Daemon, width: int) -> None:
+    """On a narrow screen its columns were four letters wide; there an event is a block that names its node."""
+    context = browser.new_context(viewport={"width": width, "height": 800})
+    page = context.new_page()
+    page.goto(f"http://{daemon.api}/log?kind=applied")
+    told = page.locator("#log tbody td:nth-child(n+2):not(:empty)").first
+    box = told.bounding_box()
+    assert box is not None and box["width"] > 250
+    name = told.locator("xpath=..").evaluate("row => getComputedStyle(row, '::before').content")
+    assert ("node" in name) == (width == 320)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    context.close()
+
+
 def test_everything_can_be_done_by_keyboard_and_has_a_name(page: Page, daemon: Daemon) -> None:
     """Tab reaches each control; a node is killed without a mouse; a screen reader hears the outcome."""
     nameless = page.evaluate(NAMELESS)
