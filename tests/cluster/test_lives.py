@@ -11,9 +11,10 @@ import pytest
 import trio
 
 from bargetrio.node import persister
-from bargetrio.raft.messages import VoteReply
+from bargetrio.raft.messages import AppendReply, VoteReply
 from bargetrio.storage.real_disk import RealDisk, RealFile
 from tests.cluster.house import House
+from tests.raft.cores import append
 
 
 class HangingSync:
@@ -172,3 +173,13 @@ async def test_a_dead_node_sends_nothing_though_a_piece_was_being_read_for_it(tm
     node._post(1, message)
     link.post.assert_called_once_with(message)
     link.abort.assert_called_once_with()
+
+
+async def test_what_is_timed_on_a_connection_ends_with_it(tmp_path: Path) -> None:
+    """The answer to an append of the old connection would else be an answer to nobody, or a round trip of minutes."""
+    node = House(tmp_path).make_node(0)
+    figures = node._figures.peer(1)
+    figures.append_sent(append(log="1"), 0.0)
+    node._on_link_up(1)
+    figures.append_answered(AppendReply(term=1, follower_id=1, success=True, match_index=1, prev_log_index=0, round=0), 60.0)
+    assert sum(figures.round_trip.counts) == 0

@@ -133,6 +133,36 @@ async def test_nothing_is_reported_after_the_fence(tmp_path: Path, kind: str) ->
         assert each.done in ([], [(1, "")])  # the thread may have been done before the fence
 
 
+@pytest.mark.parametrize("by", ["kernel", "thread for the kernel"])
+async def test_a_sync_that_ends_after_the_fence_is_not_reported(tmp_path: Path, by: str) -> None:
+    """The node is dead, and the next life has its folder, as soon as nobody writes there; until then it is waited for."""
+    async with bench(tmp_path / "node", "kernel") as each:
+        persister = each.persister
+        assert isinstance(persister, KernelPersister)
+        faults = Faults(None)
+        if by != "kernel":
+            persister._faults = faults
+        each.begin(1)
+        persister.fence()
+        ended = trio.Event()
+
+        async def close() -> None:
+            await persister.aclose()
+            ended.set()
+
+        if by == "kernel":
+            with trio.fail_after(10):
+                await trio.lowlevel.wait_readable(persister._sync.eventfd)
+            persister.sync_ended()
+        else:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(close)
+                await trio.sleep(0.1)
+                assert not ended.is_set(), "its thread still syncs the file"
+                faults.heals.set()
+        assert each.done == []
+
+
 class HeldLog:
     """A log whose write does not end until the test says so."""
 

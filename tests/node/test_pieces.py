@@ -107,3 +107,14 @@ async def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
         sender.disk.works.set()
         sender.ask(1, 0)
     assert (sender.sent, sender.told) == ([], [(1, OF)])
+
+
+async def test_a_node_that_died_while_it_saved_keeps_nobody_from_saving(tmp_path: Path) -> None:
+    """Its thread may hang in its disk for minutes: the other nodes of the process do not wait for it."""
+    async with trio.open_nursery() as nursery:
+        dead, alive = Sender(nursery, tmp_path / "dead", None).snapshots, object()
+        turns, now = dead._turns, trio.current_time()
+        turns.begin_saving(dead, now)
+        assert not turns.may_save(alive, now, wants=True)
+        dead.fence()
+        assert turns.may_save(alive, now, wants=True)

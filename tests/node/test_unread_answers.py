@@ -250,6 +250,25 @@ async def test_for_a_client_that_has_left_nothing_is_looked_up(autojump_clock: M
         assert here.recorder.page(None, kinds=frozenset({"request_answered"}), limit=100).events == []
 
 
+BAD = b'{"id":7,"op":"get","key":""}'
+
+
+@pytest.mark.parametrize("bad", [0, 1, 30])
+async def test_what_was_answered_is_not_in_flight_any_more(bad: int, autojump_clock: MockClock) -> None:
+    """Each request counts once, a bad one, too: else a connection is not read any more, or read without an end."""
+    async with place([]) as here:
+        good = [msgspec.json.encode(read) for read in gets(5, "stale")]
+        lines = [line for pair in zip([BAD] * bad, good * 6, strict=False) for line in pair] or good
+        greeted = Greeted(peer_id=None, standing=None, lines=lines, reader=LineReader(1 << 20))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(here.session.serve, greeted, here.driver.take_requests, here.driver._arrivals)
+            while len(here.pipe.answers()) < len(lines):
+                here.pipe.read(1 << 20)
+                await wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+        assert here.session._in_flight == 0
+
+
 async def test_who_is_told_far_too_much_anyway_is_cut(autojump_clock: MockClock) -> None:
     """Errors and the answers to writes are queued for whoever asked; there is an end to it."""
     async with place([]) as here:

@@ -318,6 +318,16 @@ def test_a_new_disk_is_not_suspected_of_having_lost_what_the_old_one_said() -> N
     assert node.told("tail_lost") == [] and progress(node, 1).is_counted
 
 
+def test_the_end_of_the_old_disks_connection_forgets_nothing_of_the_new_one() -> None:
+    """It may be noticed late, when the new disk has called already; the end of its own connection is another matter."""
+    node = leader(log="1 1")
+    node.core.saw(1, NEW, node.now)
+    node.core.hung_up(1, Standing(store="store-1", identity=IDENTITY, birth=STORES))
+    assert node.core.seen[1][0] == NEW
+    node.core.hung_up(1, NEW)
+    assert 1 not in node.core.seen
+
+
 def test_a_refusal_from_before_a_snapshot_was_installed_is_an_old_one() -> None:
     """The suspicion was of what the follower had said before: with the snapshot it has more."""
     node = leader(log="1 1 1 1 1", saved=4, compacted=4, policy=SnapshotPolicy(entries=1000))

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from bargetrio.cluster.node_link import NodeLink
 from bargetrio.node.driver import Driver
+from bargetrio.node.server import Node
 from bargetrio.simulator.accounts import left_in
 from bargetrio.simulator.memory import Broken
 from bargetrio.storage.snapshots import RECEIVING
@@ -20,6 +21,9 @@ def check_quiet(stack: "Stack", links: list[NodeLink]) -> None:
         driver = node._driver
         assert driver is not None
         left = [*left_in(driver.core, list(stack.addresses)), *_left_in_driver(driver)]
+        left += _left_in_sessions(node)
+        if node._peer_connections != len(stack.addresses) - 1:
+            left.append(f"{node._peer_connections} connections of peers, where there are {len(stack.addresses)} nodes")
         if driver.core.receiving is None and stack.disks[node_id].exists(RECEIVING):
             left.append("a half-received file")
         if left:
@@ -51,3 +55,15 @@ def _left_in_driver(driver: Driver) -> list[str]:
         found["snapshots that are read"] = len(driver.snapshots._pins)
     left = [f"{count} {what}" for what, count in found.items() if count]
     return [*left, "a snapshot that is taken"] if driver.core.is_taking else left
+
+
+def _left_in_sessions(node: Node) -> list[str]:
+    """Of each client's connection: requests that were answered are not in flight, and no answer waits to be sent."""
+    left = []
+    for session in node._places._idle_since:
+        if session._in_flight or session._answers or session._put_off:
+            left.append(
+                f"a client with {session._in_flight} requests in flight, {len(session._answers)} answers to be sent and"
+                f" {len(session._put_off)} reads put off"
+            )
+    return left
