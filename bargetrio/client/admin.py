@@ -28,10 +28,12 @@ write may have been done: the proxy may have passed it on, and lost or replaced 
 
 
 class _Problem(msgspec.Struct):
+    """A daemon's. What lacks `applied` is another server's, whatever `error` says: proxies tell errors as JSON, too."""
+
     error: ErrorCode
+    applied: bool | None
     detail: str = ""
     leader: int | None = None
-    applied: bool | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Reply(NamedTuple):
@@ -272,6 +274,6 @@ def _raise_problem(status: int, data: bytes, api: str) -> NoReturn:
         if status in BEFORE:
             raise BargeError(BEFORE[status], f"{api}: {foreign}", status=status) from None
         raise Cut(foreign) from None
-    if status < 400 or problem.applied not in (msgspec.UNSET, APPLIED[problem.error]):
+    if status < 400 or problem.applied is not APPLIED[problem.error]:
         raise Cut(f"{foreign}: {problem.detail}")
     raise BargeError(problem.error, problem.detail, leader=problem.leader, status=status)

@@ -70,7 +70,8 @@ class BadServer:
 
 def problem(error: str, status: int) -> bytes:
     """Return a daemon's problem as HTTP."""
-    body = b'{"title":"","status":%d,"error":"%s","detail":"as told"}' % (status, error.encode())
+    applied = b"null" if error in ("storage_failed", "outcome_unknown") else b"false"
+    body = b'{"title":"","status":%d,"error":"%s","detail":"as told","applied":%s}' % (status, error.encode(), applied)
     return b"HTTP/1.1 %d x\r\nContent-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body
 
 

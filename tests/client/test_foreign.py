@@ -41,6 +41,8 @@ FOREIGN: Final[dict[str, bytes]] = {
     "a cut connection": b"",
     "an error that we do not know": problem("teapot", 503),
     "a problem of somebody else": http(503, b'{"title":"x","status":503,"error":17}'),
+    "a proxy's error as JSON": http(503, b'{"error":"overloaded","detail":"upstream"}'),
+    "a gateway's error as JSON": http(502, b'{"error":"no_leader"}'),
     "a problem that contradicts itself": http(503, b'{"error":"no_leader","detail":"x","applied":null}'),
     "a problem as a good answer": http(200, b'{"error":"no_leader","detail":"x","applied":false}'),
 }
