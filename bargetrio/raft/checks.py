@@ -6,6 +6,7 @@ is: the host closes the connection that it came over. What only this node's stat
 """
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 from typing import Final
 
 from bargetrio.raft.messages import AppendRequest, Entry, Index, Introduction, Message, NodeId, SnapshotMeta, SnapshotRequest
@@ -20,8 +21,11 @@ def check_message(message: Message, members: Collection[NodeId]) -> None:
     kind = type(message)  # not isinstance: of a msgspec class it takes four times as long to say no
     if kind is AppendRequest:
         assert isinstance(message, AppendRequest)
-        if message.entries or message.configurations:
-            _check_append(message, members)
+        if message.entries:
+            _check_terms(message)
+        if message.configurations:
+            for configuration in read_configurations(message.entries, message.prev_log_index + 1, message.configurations):
+                _check_configuration(configuration, members)
     elif kind is SnapshotRequest:
         assert isinstance(message, SnapshotRequest)
         _check_snapshot(message.snapshot, message.term, members)
@@ -59,17 +63,18 @@ def read_configurations(entries: Sequence[Entry], first_index: Index, indices: S
     return found
 
 
-def _check_append(message: AppendRequest, members: Collection[NodeId]) -> None:
-    term = message.prev_log_term
-    for entry in message.entries:
-        if entry.term != term:
-            if entry.term < term:
-                raise ValueError(f"an entry of term {entry.term} follows one of term {term}")
-            term = entry.term
-    if term > message.term:
-        raise ValueError(f"a leader of term {message.term} has an entry of term {term}")
-    for configuration in read_configurations(message.entries, message.prev_log_index + 1, message.configurations):
-        _check_configuration(configuration, members)
+def _check_terms(message: AppendRequest) -> None:
+    """Raise ValueError if the entries' terms fall, or are above the leader's: for each entry of every append, so in few steps."""
+    terms = [entry.term for entry in message.entries]
+    first, last = terms[0], terms[-1]
+    if first < message.prev_log_term:
+        raise ValueError(f"an entry of term {first} follows one of term {message.prev_log_term}")
+    if terms.count(first) != len(terms):  # else they are all equal
+        for before, term in pairwise(terms):
+            if term < before:
+                raise ValueError(f"an entry of term {term} follows one of term {before}")
+    if last > message.term:
+        raise ValueError(f"a leader of term {message.term} has an entry of term {last}")
 
 
 def _check_snapshot(snapshot: SnapshotMeta, term: int, members: Collection[NodeId]) -> None:

@@ -9,6 +9,7 @@ The first line says what the file holds, the last one that it is whole. What sta
 carries it and does not look inside.
 """
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from typing import Final, Protocol
@@ -29,6 +30,8 @@ SYNC_BYTES: Final = 8 * 1024 * 1024
 READ_BYTES: Final = 1024 * 1024
 TAKING: Final = "snapshots/taking"
 RECEIVING: Final = "snapshots/receiving"
+
+_NAME: Final = re.compile(r"(\d{16,})-(\d+)\.snap")
 
 Take = Callable[[bytes], object]
 """Takes the state machine's lines, in order."""
@@ -80,11 +83,11 @@ def snapshot_name(last_index: Index, last_term: Term) -> str:
 
 
 def snapshot_labels(disk: Disk) -> list[tuple[Index, Term]]:
-    """Return the labels of all snapshots that are whole, oldest first."""
+    """Return the labels of all complete snapshots, oldest first; a file of any other name is ignored."""
     if not disk.exists("snapshots"):
         return []
-    stems = [name.removesuffix(".snap").split("-") for name in disk.list("snapshots") if name.endswith(".snap")]
-    return sorted((int(index), int(term)) for index, term in stems)
+    found = [match for match in map(_NAME.fullmatch, disk.list("snapshots")) if match is not None]
+    return sorted((int(match[1]), int(match[2])) for match in found)
 
 
 def read_piece(disk: Disk, snapshot: SnapshotMeta, offset: int, size: int) -> bytes | None:

@@ -361,3 +361,20 @@ def test_a_file_that_is_not_what_was_announced_counts_as_nothing() -> None:
     assert send(SnapshotReceiver(disk, "other"), data, snapshot) == 0
     assert send(receiver, data, snapshot) == snapshot.size
     assert other != snapshot
+
+
+def test_a_file_of_another_name_beside_the_snapshots_is_ignored() -> None:
+    """A backup that was copied there, or what an editor left, neither stops the node nor is deleted."""
+    disk, folder = with_log(LOG)
+    snapshot = save(disk, LOG[:5])
+    folder.close()
+    for name in ("backup.snap", "5-1.snap", "notes", f"{name_of(snapshot).removeprefix('snapshots/')}.bak"):
+        file = disk.open(f"snapshots/{name}", create=True)
+        file.write_at(0, b"of somebody else")
+        file.sync()
+        file.close()
+    disk.sync_dir("snapshots")
+    assert snapshot_labels(disk) == [(snapshot.last_index, snapshot.last_term)]
+    remembered, _ = loaded(disk)
+    assert remembered.snapshot == snapshot
+    assert disk.exists("snapshots/backup.snap")
