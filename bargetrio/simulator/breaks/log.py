@@ -19,11 +19,7 @@ def append_answered_before_sync(patches: Patches) -> None:
     lets_through(patches, AppendReply)
 
 
-@breaks(
-    "an append of an old term is rejected",
-    "5.1",
-    faults=frozenset({"delays", "reordering", "partitions", "one_way_cuts", "stranded_leader", "pauses"}),
-)
+@breaks("an append of an old term is rejected", "5.1")
 def old_term_append(patches: Patches) -> None:
     def misread(core: Core, message: AppendRequest) -> AppendRequest:
         return message if isinstance(core.role, Leader) else as_of_this_term(core, message)

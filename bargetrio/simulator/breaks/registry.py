@@ -34,8 +34,8 @@ class Patches:
 class Break(Struct, frozen=True):
     """A rule, where it is written, and how to take it away; with `stack` only ring 2 runs the code that keeps it.
 
-    `faults`: the kinds of fault among which it is looked for; None for all. Where everything goes wrong at once, few messages of
-    an old term are left that could do harm.
+    `faults`: the kinds of fault among which it is looked for; None for all. Where everything goes wrong at once, a node hardly
+    ever falls behind, and is sent a snapshot, just while it saves or loads one.
     """
 
     rule: str

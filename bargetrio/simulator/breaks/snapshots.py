@@ -64,7 +64,11 @@ def snapshot_without_members(patches: Patches) -> None:
     _labels(patches, members=lambda core, effect: ())
 
 
-@breaks("a snapshot that ends late does not replace a newer one", "BUG-31")
+@breaks(
+    "a snapshot that ends late does not replace a newer one",
+    "BUG-31",
+    faults=frozenset({"slow_saves", "backups", "partitions", "bridge", "delays"}),
+)
 def older_snapshot_counts(patches: Patches) -> None:
     old = snapshots.taken
 
