@@ -225,7 +225,7 @@ def _piece(response: http.client.HTTPResponse, api: str) -> bytes:
 
 
 def _detail(data: bytes) -> str:
-    """Return what a daemon says is wrong, or the beginning of what somebody else says."""
+    """Return the detail of a daemon's problem, or the beginning of another answer."""
     try:
         problem = msgspec.json.decode(data, type=_Problem)
     except ValueError:

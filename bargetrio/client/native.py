@@ -15,7 +15,7 @@ PAUSE_S = 0.05
 
 
 class _Line:
-    """The connection of one process to whoever leads; `lock` lets one thread at a time use it.
+    """One process's connection to the leader; `lock` lets one thread at a time use it.
 
     After a fork both processes hold the same socket, and the child's copy of the lock may be held by a thread that it has not.
     """
@@ -39,7 +39,7 @@ class _Line:
 
 
 class NativeKeys:
-    """One connection at a time, to whoever leads. Threads take turns; a process that was forked opens its own."""
+    """One connection at a time, to the leader. Threads take turns; a forked process opens its own."""
 
     def __init__(self, addresses: list[str], cluster: str, timeout_s: float) -> None:
         self._addresses = list(addresses)
@@ -55,7 +55,7 @@ class NativeKeys:
             line.forget()
 
     def execute(self, request: Request, answer_type: type[A]) -> A:
-        """Return the answer of whoever leads; raise BargeError. A write that may have been made is never made again (BUG-47).
+        """Return the leader's answer; raise BargeError. A write that may have been applied is never sent again (BUG-47).
 
         Waits for other threads' requests at most as long as for an answer: then `overloaded`.
         """

@@ -1,9 +1,10 @@
-"""What stands before the application: target, Host, Origin, token, headers that are not heeded, and how much may be in flight.
+"""Checks before the application: target, Host, Origin, token, headers, and the number of requests in flight.
 
-A browser can be made to POST to a port of this machine, and a foreign name can be made to point here: etcd's CVE-2018-1098 and
--1099. So a foreign Origin is refused always, and Host must be one of ours. Plain ASGI: a refusal costs no framework.
+A browser can be made to POST to a port of this machine (CSRF), and a foreign name can be made to resolve to it (DNS rebinding):
+etcd's CVE-2018-1098 and -1099. So a foreign Origin is always refused, and Host must be one of ours. It is plain ASGI, so that a
+refusal does not run the framework.
 
-Probes have places of their own: what clients do cannot make /livez fail (docs/rest.md, "How much at a time").
+Probes have places of their own, so that other requests cannot make /livez fail (docs/rest.md, "How much at a time").
 """
 
 import hmac

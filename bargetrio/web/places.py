@@ -1,9 +1,9 @@
-"""How much is answered at a time: places, and the time that a client may keep one waiting.
+"""How many requests are answered at a time: places, and how long a client may delay the request that holds one.
 
 A request holds a place until it is answered. The time in which the daemon waits for the client, for the body or until the answer
-is taken, is counted against the bytes that passed: a client manages `BYTES_PER_S`, or it is behind. One that is behind
-with taking the answer by `grace_s` loses its place; when all places are taken, the one that is furthest behind, and by
-`patience_s` at least, loses it to the next request. So a client that sends or reads a byte a second, or nothing, costs itself.
+is taken, is compared with the bytes that passed: a client slower than `BYTES_PER_S` is behind. One that is behind with taking the
+answer by `grace_s` loses its place; when all places are taken, the one that is furthest behind, and by at least `patience_s`,
+loses it to the next request. So slow clients take places from each other only.
 """
 
 from math import inf

@@ -1,7 +1,7 @@
-"""hypercorn's HTTP/1.1 and HTTP/2, with what a daemon needs beside: words for what is refused, and an end for what is unsent.
+"""hypercorn's HTTP/1.1 and HTTP/2 with two corrections: problem bodies for refused requests, and no waiting for a lost client.
 
-hypercorn answers what is wrong below the application with empty bodies, and keeps tasks of HTTP/2 waiting for a window that will
-not open once the client has gone. Both are mended here by overriding methods of its classes; tests/web/test_protocols.py names
+hypercorn answers errors below the application with empty bodies, and leaves HTTP/2 tasks waiting for a flow-control window that
+does not open once the client has gone. Both are corrected by overriding methods of its classes; tests/web/test_protocols.py names
 them, so that a version of hypercorn without them is noticed.
 
 What can be told only here (two lengths, a websocket, HTTP/3.0) is given to the application as `scope["state"]["refusal"]`, and
@@ -195,7 +195,7 @@ class H2(H2Protocol):
             self.connection_state = before
 
     async def _forget(self, stream_id: int) -> None:
-        """Give up what is unsent of a stream: whoever waits for its window goes on, and finds it closed."""
+        """Drop the unsent bytes of a stream; a task that waits for its window goes on and finds it closed."""
         buffer = self.stream_buffers.get(stream_id)
         if buffer is not None:
             await buffer.close()

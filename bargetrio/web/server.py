@@ -92,7 +92,7 @@ class Connection(TCPServer):
             await trio.aclose_forcefully(self.stream)
 
     def abort(self) -> None:
-        """Close under the feet of whoever reads or writes: nothing more can be sent, and what waits for the client ends."""
+        """Close the socket at once; tasks that read or write end with an error."""
         self.stream.socket.close()
 
     async def protocol_send(self, event: Event) -> None:

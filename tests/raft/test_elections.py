@@ -229,7 +229,7 @@ def test_pre_votes_of_another_question_do_not_count() -> None:
 
 
 def test_an_answer_to_an_old_append_carries_the_higher_term() -> None:
-    """RAFT_RULES 5, BUG-10: with stickiness on, a node left behind must still learn the term of those it can't lead."""
+    """BUG-10: though voters that hear a leader refuse (4.2.3), a node left behind must learn the higher term."""
     node = follower(term=6)
     node.step(append(term=3, leader_id=2))
     (reply,) = node.replies()

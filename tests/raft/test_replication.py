@@ -400,7 +400,7 @@ def test_entries_are_applied_in_order_once_and_in_slices() -> None:
 
 
 def test_too_much_uncommitted_is_refused_before_it_is_proposed() -> None:
-    """RAFT_RULES 19: overloaded is certain: nothing was appended."""
+    """`overloaded` is certain: nothing was appended."""
     from bargetrio.raft import core as module
 
     node = leader()
