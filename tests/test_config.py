@@ -241,7 +241,7 @@ def test_what_may_work_is_right(tmp_path: Path) -> None:
 
 
 def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Case 39: everywhere a path is taken."""
+    """Everywhere a path is taken."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "secret").write_text("s3cret")
@@ -268,7 +268,7 @@ def test_a_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ],
 )
 def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(tmp_path: Path, data: bytes, says: str) -> None:
-    """Case 35: in the configuration and on the command line."""
+    """In the configuration and on the command line."""
     (tmp_path / "token").write_bytes(data)
     (tmp_path / "token").chmod(0o600)
     text = told(tmp_path, GOOD + "api_token_file: token\n")
@@ -281,7 +281,7 @@ def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(tmp_path: Pat
 
 
 def test_a_clients_configuration_dials_loopback_where_the_api_is_a_wildcard() -> None:
-    """Q5: to bind is one thing, to dial another."""
+    """To bind is one thing, to dial another."""
     assert (to_dial("0.0.0.0:8100"), to_dial("[::]:8100"), to_dial("a:1")) == ("127.0.0.1:8100", "[::1]:8100", "a:1")
 
 

@@ -135,7 +135,7 @@ def test_a_command_word_can_be_a_key() -> None:
     ],
 )
 def test_a_word_before_an_equals_sign_is_a_key(line: str, key: str, value: str) -> None:
-    """Case 31: whatever else it is the name of; blanks around the sign belong to neither side (Q14)."""
+    """Whatever else it is the name of; blanks around the sign belong to neither side."""
     fake = FakeBarge()
     said(fake, line)
     assert [(item.key, item.value) for item in fake.items().items] == [(key, value)]
@@ -162,7 +162,7 @@ MISUSED = {
 
 
 def test_words_too_many_too_few_or_of_another_kind_are_errors() -> None:
-    """Case 31, for every command: nothing is done, and a script ends with 1 and the line's number."""
+    """For every command: nothing is done, and a script ends with 1 and the line's number."""
     assert MISUSED.keys() == WORDS.keys()
     for line in [*(line for lines in MISUSED.values() for line in lines), "delete", "nonsense", "nonsense 1", "get\u00a0a"]:
         fake = FakeBarge()

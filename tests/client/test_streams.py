@@ -143,7 +143,7 @@ def codes(found: dict[str, Result]) -> dict[str, int]:
 
 
 def test_in_a_pipe_data_is_what_it_is(place: Daemon) -> None:
-    """Cases 82 and 84: the value's bytes and a newline; a key is one line."""
+    """The value's bytes and a newline; a key is one line."""
     found = run_all(place)
     assert codes(found) == FAILING
     assert found["get"].stdout == VALUE.encode() + b"\n"
@@ -169,7 +169,7 @@ def test_in_a_pipe_data_is_what_it_is(place: Daemon) -> None:
     ids=["cp1252", "latin-1", "C"],
 )
 def test_what_the_encoding_lacks_is_escaped(place: Daemon, more: dict[str, str], key: bytes, frame: bytes) -> None:
-    """Cases 24, 29 and 30: nothing fails, JSON stays JSON, and arguments and scripts are UTF-8 where there is no locale."""
+    """29 and 30: nothing fails, JSON stays JSON, and arguments and scripts are UTF-8 where there is no locale."""
     found = run_all(place, more=more)
     assert codes(found) == FAILING
     assert found["keys"].stdout == key + b"\ninput\n"
@@ -200,7 +200,7 @@ def test_a_log_record_is_one_line() -> None:
 
 
 def test_output_that_cannot_be_written_is_told(place: Daemon) -> None:
-    """Case 26: a full disk, and a closed standard output: exit code 7, and why; what fails otherwise fails as ever."""
+    """A full disk, and a closed standard output: exit code 7, and why; what fails otherwise fails as ever."""
     for target, why in (("/dev/full", b"No space left on device"), ("", b"it is closed")):
         found = run_all(place, {1: target})
         for name, result in found.items():
@@ -266,7 +266,7 @@ def test_the_prompt_works_at_a_terminal_of_another_encoding(place: Daemon) -> No
 
 @pytest.mark.parametrize("redirect", [">/dev/full 2>/dev/full", ">&- 2>&- <&-", "| head -c 1", "2>&1 | sleep 60"])
 def test_a_daemon_goes_on_whose_output_cannot_be_written(tmp_path: Path, redirect: str) -> None:
-    """Case 27: from the start, and later; a reader that has stopped reading holds nobody up."""
+    """From the start, and later; a reader that has stopped reading holds nobody up."""
     daemon = Daemon(write_configuration(tmp_path, 3))
     command = ["/bin/sh", "-c", f'"$0" -m bargetrio serve --config configuration.yml {redirect}', sys.executable]
     process = subprocess.Popen(

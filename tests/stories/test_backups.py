@@ -72,7 +72,7 @@ def wait_for_part(folder: Path, count: int = 1) -> None:
 
 
 def test_two_saves_at_once_leave_the_newer_backup(tmp_path: Path) -> None:
-    """Case 18: each has a file of its own, and the older one, which ends last, does not replace the newer."""
+    """Each has a file of its own, and the older one, which ends last, does not replace the newer."""
     with daemon_with(backup(5)) as (old, go_on), daemon_with(backup(9)) as (new, now):
         now.set()
         first = popen(tmp_path, "snapshot", "save", "b.snap", "--endpoint", old)
@@ -102,7 +102,7 @@ def test_a_backup_that_is_not_of_this_clusters_past_is_left_alone(tmp_path: Path
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_save_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    """Q17: the backup of before is as it was."""
+    """The backup of before is as it was."""
     (tmp_path / "b.snap").write_bytes(backup(3))
     with daemon_with(backup(5)) as (api, _):
         process = popen(tmp_path, "snapshot", "save", "b.snap", "--endpoint", api)
@@ -116,7 +116,7 @@ def test_a_save_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Sign
 
 @pytest.mark.needs("bash")
 def test_a_full_local_disk_is_called_so(tmp_path: Path) -> None:
-    """Case 19: 7, as nothing is wrong with the daemon, and no write may have happened."""
+    """7, as nothing is wrong with the daemon, and no write may have happened."""
     with daemon_with(backup(5)) as (api, go_on):
         go_on.set()
         command = f'ulimit -f 20; exec "{sys.executable}" -m bargetrio snapshot save b.snap --endpoint {api}'
@@ -150,7 +150,7 @@ def test_what_is_no_backup_is_not_replaced(tmp_path: Path) -> None:
 
 
 def test_a_backup_can_be_written_to_standard_output(tmp_path: Path) -> None:
-    """Q16; what is not whole ends with another exit code than 0."""
+    """What is not whole ends with another exit code than 0."""
     data = backup(5)
     for whole, checksum_of, code in ((True, None, 0), (False, None, 5), (True, b"another", 1)):
         with daemon_with(data, whole=whole, checksum_of=checksum_of) as (api, go_on):
@@ -168,7 +168,7 @@ def test_a_backup_can_be_written_to_standard_output(tmp_path: Path) -> None:
 
 
 def test_a_daemon_that_is_cut_off_says_so_in_time(tmp_path: Path) -> None:
-    """Case 21: no_leader within request_timeout; and the next endpoint is asked."""
+    """No_leader within request_timeout; and the next endpoint is asked."""
     timing = "{heartbeat_ms: 50, election_ms: [300, 600], request_timeout_ms: 2000}"
     configuration = write_configuration(tmp_path, 3, timing=timing)
     daemons = [Daemon(configuration, node_id=node_id) for node_id in range(3)]
@@ -200,7 +200,7 @@ def test_a_daemon_that_is_cut_off_says_so_in_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["lost+found", "symlink", "empty"])
 def test_a_backup_is_restored_into_an_empty_folder(tmp_path: Path, kind: str) -> None:
-    """Q19: a mount point with its lost+found, a link to an empty folder; what else is there is told, and left."""
+    """A mount point with its lost+found, a link to an empty folder; what else is there is told, and left."""
     configuration = write_configuration(tmp_path, 1)
     (tmp_path / "b.snap").write_bytes(backup(5))
     node = tmp_path / "data" / "node-0"

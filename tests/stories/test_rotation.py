@@ -27,7 +27,7 @@ def writes(path: Path) -> set[str]:
 
 
 def test_a_record_is_rotated_by_renaming_it_and_sighup(tmp_path: Path) -> None:
-    """Q12: no event is lost or told twice; the daemon, of course, goes on."""
+    """No event is lost or told twice; the daemon, of course, goes on."""
     with running(tmp_path, 1, "--events", "events.jsonl") as daemon:
         assert daemon.process is not None
         record, old = tmp_path / "events.jsonl", tmp_path / "events.jsonl.1"
@@ -98,7 +98,7 @@ def test_a_daemon_whose_terminal_is_closed_stops(tmp_path: Path, nohup: bool) ->
 
 
 def test_records_and_pages_are_for_nobody_else_to_read(tmp_path: Path) -> None:
-    """Case 86: made so whatever the umask is, and one that is there already becomes so."""
+    """Made so whatever the umask is, and one that is there already becomes so."""
     (tmp_path / "events.jsonl").touch(mode=0o644)
     before = os.umask(0)
     try:

@@ -60,7 +60,7 @@ def test_a_body_encoded_as_itself_is_taken(daemon: Daemon) -> None:
     ],
 )
 def test_what_decides_and_comes_twice_is_refused_in_either_order(daemon: Daemon, own: str, foreign: str, status: int) -> None:
-    """K3: nobody takes the first where another takes the last."""
+    """Nobody takes the first where another takes the last."""
     tag = daemon.put("twice", "before").headers["etag"]
     lines = [line.format(api=daemon.api, tag=tag) for line in (own, foreign)]
     more = [] if "Content-Type" in own else [PLAIN]

@@ -1,4 +1,4 @@
-"""Clients that send nothing, or a byte at a time, or read nothing: each costs itself, never the probes and the others (K4)."""
+"""Clients that send nothing, or a byte at a time, or read nothing: they delay neither probes nor other clients."""
 
 import http.client
 import socket

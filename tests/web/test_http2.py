@@ -163,7 +163,7 @@ def test_a_stream_whose_window_stays_shut_is_reset(daemon: Daemon) -> None:
     ],
 )
 def test_what_is_refused_is_a_problem(daemon: Daemon, method: str, path: str, more: Headers, status: int) -> None:
-    """K12 over HTTP/2; and the connection goes on."""
+    """A problem, as over HTTP/1.1; and the connection goes on."""
     client = Http2(daemon)
     stream = client.ask(method, path, *more)
     assert client.status(stream) == status

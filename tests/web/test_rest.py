@@ -224,7 +224,7 @@ def test_faults_are_said_once(daemon: Daemon) -> None:
     ],
 )
 def test_a_name_twice_in_json_is_refused(daemon: Daemon, body: str) -> None:
-    """Q22: one reader takes the first, another the last."""
+    """One reader takes the first, another the last."""
     assert daemon.http("POST", "/keys", body, JSON).status == 400
     line = daemon.http("POST", "/keys", body, {"Content-Type": "application/x-ndjson"}).json
     assert (line["ok"], line["applied"]) == (False, False)

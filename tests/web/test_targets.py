@@ -44,7 +44,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     ],
 )
 def test_a_key_is_the_same_for_every_method(daemon: Daemon, target: str, key: str) -> None:
-    """K2: the route and the key are read from the same raw path."""
+    """The route and the key are read from the same raw path."""
     target = target.format(api=daemon.api)
     ask(daemon, "DELETE", target)
     written = ask(daemon, "PUT", target, PLAIN, body=b"v")
@@ -171,7 +171,7 @@ def test_a_target_in_absolute_form_has_a_host_of_ours(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("raw", [b"%2", b"%", b"%g1", b"a%4%41"])
 def test_a_percent_sign_that_encodes_nothing_is_refused(raw: bytes) -> None:
-    """Q21: others would read another key."""
+    """Others would read another key."""
     with pytest.raises(BargeError, match="two hexadecimal digits"):
         key_of(raw)
     with pytest.raises(BargeError, match="two hexadecimal digits"):

@@ -53,7 +53,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     ],
 )
 def test_what_is_no_request_of_ours_is_told_as_a_problem(daemon: Daemon, data: bytes, status: int) -> None:
-    """K12: every answer from 400 on; and the connection ends, whatever stands behind it."""
+    """Every answer from 400 on; and the connection ends, whatever stands behind it."""
     data = data.replace(b"{api}", daemon.api.encode())
     told = exchange(daemon, data + request(daemon, "GET", "/version"))
     assert [answer.status for answer in told] == [status], told
@@ -109,7 +109,7 @@ def test_h2c_is_not_switched_to(daemon: Daemon) -> None:
 
 
 def test_methods_and_paths_make_no_labels(daemon: Daemon) -> None:
-    """K5: what no table knows is `other`, on every way to an answer."""
+    """What no table knows is `other`, on every way to an answer."""
     before = daemon.http("GET", "/metrics").body.count(b"\n")
     for number in range(30):
         exchange(daemon, request(daemon, f"FOO{number}", f"/x{number}", "Connection: close"), timeout=2)
