@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import trio
+from msgspec import structs
 
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
@@ -24,10 +26,12 @@ from tests.stories.daemon import free_ports
 class House:
     """What a test holds in its hands; `disk_of`, `network_of`, `sink_of` and `node_of` may be replaced before a node starts."""
 
-    def __init__(self, folder: Path, size: int = 3, request_timeout_s: float = 5.0) -> None:
+    def __init__(self, folder: Path, size: int = 3, request_timeout_s: float = 5.0, **settings: Any) -> None:
+        """`settings` are fields of NodeSettings that differ from those in `make_node`."""
         ports = free_ports(size)
         self.folder = folder
         self.request_timeout_s = request_timeout_s
+        self.settings = settings
         self.addresses = {node_id: f"127.0.0.1:{port}" for node_id, port in enumerate(ports)}
         self.recorder = Recorder("test", wall_clock=trio.current_time)
         self.link_faults = LinkFaults()
@@ -62,6 +66,7 @@ class House:
             election_s=(0.3, 0.6),
             request_timeout_s=self.request_timeout_s,
         )
+        settings = structs.replace(settings, **self.settings)
         disk = FaultyDisk(self.disk_of(node_id), node_id, self.disk_faults)
         network = self.network_of(node_id)
         return Node(settings, disk=disk, sink=self.sink_of(node_id), link_faults=self.link_faults, network=network)

@@ -1,4 +1,4 @@
-"""A node whose folder is gone: refused at first, taken in on the operator's word, and without a vote until it has caught up."""
+"""A node whose folder is gone: refused at first, readmitted by an operator, and without a vote until it has caught up."""
 
 import shutil
 from functools import partial
@@ -15,40 +15,14 @@ from bargetrio.storage.real_disk import RealDisk
 from tests.cluster.house import House
 
 
-class SavingHouse(House):
-    """Its nodes save their state every 20 entries."""
-
-    def make_node(self, node_id: int) -> Node:
-        settings = NodeSettings(
-            cluster="barge",
-            node_id=node_id,
-            listen=self.addresses[node_id],
-            addresses=self.addresses,
-            heartbeat_s=0.05,
-            election_s=(0.3, 0.6),
-            request_timeout_s=5.0,
-            snapshot_policy=SnapshotPolicy(entries=20, trailing=5),
-            chunk_bytes=200,
-        )
-        disk = RealDisk(self.folder / f"node-{node_id}")
-        return Node(settings, disk=disk, sink=self.recorder, link_faults=self.link_faults)
+def saving_house(folder: Path) -> House:
+    """A house whose nodes save their state every 20 entries."""
+    return House(folder, snapshot_policy=SnapshotPolicy(entries=20, trailing=5), chunk_bytes=200)
 
 
-class PatientHouse(House):
-    """Its leader stays, whatever the machine is busy with: only the leader of the time knows what a follower acknowledged."""
-
-    def make_node(self, node_id: int) -> Node:
-        settings = NodeSettings(
-            cluster="barge",
-            node_id=node_id,
-            listen=self.addresses[node_id],
-            addresses=self.addresses,
-            heartbeat_s=0.05,
-            election_s=(2.0, 4.0),
-            request_timeout_s=8.0,
-        )
-        disk = RealDisk(self.folder / f"node-{node_id}")
-        return Node(settings, disk=disk, sink=self.recorder, link_faults=self.link_faults)
+def patient_house(folder: Path) -> House:
+    """A house whose leader stays on a busy machine: only the leader of the time knows what a follower acknowledged."""
+    return House(folder, request_timeout_s=8.0, election_s=(2.0, 4.0))
 
 
 def kinds(house: House, kind: str, node: int) -> int:
@@ -58,7 +32,7 @@ def kinds(house: House, kind: str, node: int) -> int:
 
 async def test_a_lost_disk_is_refused_until_the_operator_says_so(tmp_path: Path) -> None:
     """Then the node has the whole state, votes again, and its old folder is the one that is refused."""
-    async with SavingHouse(tmp_path).open() as house:
+    async with saving_house(tmp_path).open() as house:
         leader = await house.leader()
         lost = (leader + 1) % 3
         for number in range(60):
@@ -92,7 +66,7 @@ async def test_a_lost_disk_is_refused_until_the_operator_says_so(tmp_path: Path)
 
 async def test_who_has_not_called_with_a_new_disk_is_not_taken_in(tmp_path: Path) -> None:
     """Nobody knows which disk; and a member with its disk has nothing to be taken in for."""
-    async with SavingHouse(tmp_path).open() as house:
+    async with saving_house(tmp_path).open() as house:
         leader = await house.leader()
         one = (leader + 1) % 3
         assert not (await house.supervisor.readmit(one)).changed
@@ -105,7 +79,7 @@ async def test_who_has_not_called_with_a_new_disk_is_not_taken_in(tmp_path: Path
 
 async def test_a_node_that_is_taken_in_abstains_until_its_folder_says_so(tmp_path: Path) -> None:
     """A crash between the entry and its admission does not make it vote too early; afterwards it goes on where it was."""
-    async with SavingHouse(tmp_path).open() as house:
+    async with saving_house(tmp_path).open() as house:
         leader = await house.leader()
         await house.put("k", "v")
         lost = (leader + 1) % 3
@@ -126,7 +100,7 @@ async def test_a_node_that_is_taken_in_abstains_until_its_folder_says_so(tmp_pat
 
 async def test_without_a_majority_of_the_others_nobody_is_taken_in(tmp_path: Path) -> None:
     """OWN-22: with two lost disks of three there is nobody to say what was committed; a later answer works."""
-    async with SavingHouse(tmp_path).open() as house:
+    async with saving_house(tmp_path).open() as house:
         leader = await house.leader()
         one, other = (node for node in range(3) if node != leader)
         await house.supervisor.kill(one)
@@ -145,7 +119,7 @@ async def test_without_a_majority_of_the_others_nobody_is_taken_in(tmp_path: Pat
 
 async def test_a_follower_whose_disk_lost_its_last_entries_is_taken_in_by_itself(tmp_path: Path) -> None:
     """It is named by its leader, abstains, and comes back with another store: nobody has to say a word."""
-    async with PatientHouse(tmp_path).open() as house:
+    async with patient_house(tmp_path).open() as house:
         leader = await house.leader()
         lost = (leader + 1) % 3
         await house.put("before", "1")
@@ -200,7 +174,7 @@ def alone(house: House, node_id: int) -> Node:
 
 async def test_without_a_leader_nobody_is_taken_in(tmp_path: Path) -> None:
     """Nobody could say what the cluster has committed."""
-    async with SavingHouse(tmp_path).open() as house:
+    async with saving_house(tmp_path).open() as house:
         leader = await house.leader()
         one, other = (node for node in range(3) if node != leader)
         await house.supervisor.kill(leader)
