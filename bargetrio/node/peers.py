@@ -1,6 +1,6 @@
 """A peer's connection: lines become checked messages; the first that is none, or is another's, ends it."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -9,6 +9,7 @@ from bargetrio.kv.commands import check_commands
 from bargetrio.node.figures import PeerFigures
 from bargetrio.protocol.errors import BargeError
 from bargetrio.raft.checks import check_message
+from bargetrio.raft.core import Core
 from bargetrio.raft.messages import AppendReply, AppendRequest, Message, NodeId, decode_message, sender
 from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.handshake import Greeted
@@ -25,22 +26,23 @@ class BadMessage(Exception):
 class PeerSession:
     """The connection of one peer that dialled this node.
 
-    `members`: the ids of all nodes, this one's too. `take` gets the messages, for the pass that follows. `bytes_came` is called
-    with the peer's id when bytes of a line have come that has LONG_BYTES at least and has not ended. `refusal` returns why the
-    store of this connection does not count any more, "" if it does; it is asked before anything is taken, since stores change.
+    `core` is only read: its members and its term, by which messages are checked. `take` gets the messages, for the pass that
+    follows. `bytes_came` is called with the peer's id when bytes of a line have come that has LONG_BYTES at least and has not
+    ended. `refusal` returns why the store of this connection does not count any more, "" if it does; it is asked before anything
+    is taken, since stores change.
     """
 
     def __init__(
         self,
         peer_id: NodeId,
-        members: Collection[NodeId],
+        core: Core,
         take: Callable[[Message], None],
         bytes_came: Callable[[NodeId], None],
         figures: PeerFigures,
         refusal: Callable[[], str],
     ) -> None:
         self._peer_id = peer_id
-        self._members = members
+        self._core = core
         self._hand_over = take
         self._bytes_came = bytes_came
         self._refusal = refusal
@@ -69,7 +71,7 @@ class PeerSession:
                 message = decode_message(line)
                 if sender(message) != self._peer_id:
                     raise ValueError(f"node {self._peer_id} sent a message of node {sender(message)}")
-                check_message(message, self._members)
+                check_message(message, self._core.members, self._core.current_term)
                 if isinstance(message, AppendRequest) and message.entries:
                     check_commands([entry.command for entry in message.entries])
             except (ValueError, RecursionError, BargeError) as problem:

@@ -481,7 +481,7 @@ class Node:
         driver, figures = self._driver, self._figures.peer(peer_id)
         assert driver is not None
         refusal = self._refusal_since(peer_id, standing)
-        return PeerSession(peer_id, driver.core.members, driver.take_message, driver.bytes_came, figures, refusal)
+        return PeerSession(peer_id, driver.core, driver.take_message, driver.bytes_came, figures, refusal)
 
     def _post(self, to: NodeId, message: Message) -> None:
         if not self._fenced:

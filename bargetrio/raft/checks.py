@@ -1,23 +1,43 @@
 """Whether a message from a peer is one that a correct node could send: asked before the core takes it.
 
 The types bound every number (messages.py). Here is what the fields say of each other: indices that lie among the entries, terms
-that never fall along a log, sets of stores that name the members. A message that fails is malformed, whatever this node's state
-is: the host closes the connection that it came over. What only this node's state can contradict is the core's to judge.
+that never fall along a log, sets of stores that name the members. A message that fails is malformed, whatever this node's log
+holds: the host closes the connection that it came over. What only this node's state can contradict is the core's to judge.
 """
 
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Final
 
-from bargetrio.raft.messages import AppendRequest, Entry, Index, Introduction, Message, NodeId, SnapshotMeta, SnapshotRequest
+from bargetrio.raft.messages import (
+    AppendRequest,
+    Entry,
+    Index,
+    Introduction,
+    Message,
+    NodeId,
+    SnapshotMeta,
+    SnapshotRequest,
+    Term,
+)
 from bargetrio.raft.standing import Configuration, Standing, decode_configuration, identity_of
 
 MOST_DIGEST: Final = 2**32 - 1
 """A running digest is a CRC-32."""
 
 
-def check_message(message: Message, members: Collection[NodeId]) -> None:
-    """Raise ValueError, or RecursionError, if a peer's message contradicts itself; `members` are the ids of all nodes."""
+MOST_TERMS_AHEAD: Final = 2**32
+"""No cluster gets so far ahead of one of its nodes: with two elections a second it would take 68 years."""
+
+
+def check_message(message: Message, members: Collection[NodeId], current_term: Term) -> None:
+    """Raise ValueError, or RecursionError, if a peer's message contradicts itself, or has a term that cannot be.
+
+    `members` are the ids of all nodes, `current_term` is this node's. A term near the largest number would be obeyed (5.1), and
+    no leader could be elected in a higher one.
+    """
+    if message.term > current_term + MOST_TERMS_AHEAD:
+        raise ValueError(f"term {message.term} is no term of this cluster, which is in term {current_term}")
     kind = type(message)  # not isinstance: of a msgspec class it takes four times as long to say no
     if kind is AppendRequest:
         assert isinstance(message, AppendRequest)

@@ -362,7 +362,7 @@ class Server:
                 self._post(self.node_id, sender(message), answer, core.standing)
         elif core is not None:
             try:
-                check_message(message, core.members)  # as node/peers.py does
+                check_message(message, core.members, core.current_term)  # as node/peers.py does
             except ValueError as problem:
                 raise AssertionError(f"node {sender(message)} sent a malformed message: {problem}") from None
             if self._watcher.expects:

@@ -13,7 +13,7 @@ from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineReader
 from bargetrio.raft.messages import Message, SnapshotRequest, encode_message
 from bargetrio.transport.handshake import Greeted
-from tests.raft.cores import THREE, append, snapshot
+from tests.raft.cores import append, follower, snapshot
 
 
 class Parts:
@@ -33,7 +33,7 @@ async def told_of(*parts: bytes, refusal: str = "") -> tuple[int, int]:
     """Return how many messages came, and how often it was told that bytes of a long one had."""
     messages: list[Message] = []
     peers: list[int] = []
-    session = PeerSession(1, THREE, messages.append, peers.append, PeerFigures(), lambda: refusal)
+    session = PeerSession(1, follower().core, messages.append, peers.append, PeerFigures(), lambda: refusal)
     greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
     await session.serve(None, greeted, Parts(*parts))  # type: ignore[arg-type]  # as much as is needed here
     assert set(peers) <= {1}
@@ -64,7 +64,7 @@ async def test_a_store_that_counts_no_more_is_told_once_and_nothing_of_it_is_tak
     refusals = iter(
         [*[""] * (parts > 1), "has another store than before", "", "", ""]
     )  # it is asked before anything has come, too
-    session = PeerSession(1, THREE, taken.append, taken.append, PeerFigures(), lambda: next(refusals))
+    session = PeerSession(1, follower().core, taken.append, taken.append, PeerFigures(), lambda: next(refusals))
     greeted = Greeted(peer_id=1, standing=None, lines=[piece[:-1]] if parts == 1 else [], reader=LineReader(LINE_BYTES))
     with pytest.raises(BadMessage, match="another store"):
         await session.serve(None, greeted, Parts(*[piece[at : at + size] for at in range(0, len(piece), size)]))  # type: ignore[arg-type]
@@ -76,13 +76,14 @@ async def test_a_store_that_counts_no_more_is_told_once_and_nothing_of_it_is_tak
     [
         structs.replace(append(term=3, prev=(3, 1), log="2 3"), configurations=(9,)),
         append(term=3, prev=(3, 1), log="3 4"),
+        append(term=2**63 - 1),
         SnapshotRequest(term=1, leader_id=1, snapshot=structs.replace(snapshot("1"), members=(0, 1)), offset=0, data=b"x"),
     ],
 )
 async def test_a_message_that_contradicts_itself_ends_its_connection_and_nothing_else(bad: Message) -> None:
     """What came before it is taken; it never reaches the core, where it would end the node."""
     taken: list[Message] = []
-    session = PeerSession(1, THREE, taken.append, lambda peer: None, PeerFigures(), lambda: "")
+    session = PeerSession(1, follower().core, taken.append, lambda peer: None, PeerFigures(), lambda: "")
     greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
     with pytest.raises(BadMessage):
         await session.serve(None, greeted, Parts(encode_message(append()) + encode_message(bad)))  # type: ignore[arg-type]

@@ -3,8 +3,21 @@
 import pytest
 from msgspec import Raw, structs
 
-from bargetrio.raft.checks import check_message
-from bargetrio.raft.messages import AppendRequest, Entry, Introduction, Message, SnapshotMeta, SnapshotRequest
+from bargetrio.raft.checks import MOST_TERMS_AHEAD, check_message
+from bargetrio.raft.messages import (
+    AppendReply,
+    AppendRequest,
+    Demotion,
+    Entry,
+    Introduction,
+    LogDiffers,
+    Message,
+    PreVoteReply,
+    SnapshotMeta,
+    SnapshotRequest,
+    VoteReply,
+    VoteRequest,
+)
 from bargetrio.raft.standing import Configuration, Standing, encode_configuration, identity_of
 from tests.raft.cores import THREE, append, snapshot
 
@@ -85,14 +98,31 @@ BAD: list[tuple[str, Message]] = [
 @pytest.mark.parametrize("message", GOOD)
 def test_what_a_correct_node_sends_is_taken(message: Message) -> None:
     """Figure 2, Figure 13: the same shapes as below, with right numbers."""
-    check_message(message, THREE)
+    check_message(message, THREE, 3)
 
 
 @pytest.mark.parametrize(("why", "message"), BAD)
 def test_a_message_that_contradicts_itself_is_refused(why: str, message: Message) -> None:
     """Terms never fall along a log (5.3), and a leader has no entry of a term after its own (Figure 2)."""
     with pytest.raises(ValueError, match=why):
-        check_message(message, THREE)
+        check_message(message, THREE, 3)
+
+
+@pytest.mark.parametrize("ahead", [MOST_TERMS_AHEAD + 1, 2**63 - 1 - 7])
+def test_a_term_that_no_cluster_reaches_is_refused_whatever_the_message(ahead: int) -> None:
+    """5.1: it would be obeyed, remembered, and leave no higher one for an election."""
+    for message in (
+        append(),
+        VoteRequest(term=1, candidate_id=1, last_log_index=1, last_log_term=1),
+        VoteReply(term=1, voter_id=1, granted=False),
+        PreVoteReply(term=1, voter_id=1, granted=False),
+        AppendReply(term=1, follower_id=1, success=False, round=0),
+        LogDiffers(term=1, follower_id=1, index=1),
+        Demotion(term=1, leader_id=1, cause="lost", index=1, store="s"),
+    ):
+        with pytest.raises(ValueError, match="is no term of this cluster"):
+            check_message(structs.replace(message, term=7 + ahead), THREE, 7)
+    check_message(append(term=7 + MOST_TERMS_AHEAD), THREE, 7)
 
 
 def test_a_command_that_is_nested_too_deep_holds_no_configuration() -> None:
@@ -100,4 +130,4 @@ def test_a_command_that_is_nested_too_deep_holds_no_configuration() -> None:
     deep = Entry(3, Raw(b'{"op":"members","x":' + b"[" * 5000 + b"]" * 5000 + b"}"))
     message = structs.replace(append(term=3, prev=(3, 1)), entries=(deep,), configurations=(4,))
     with pytest.raises((ValueError, RecursionError)):
-        check_message(message, THREE)
+        check_message(message, THREE, 3)
