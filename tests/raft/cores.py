@@ -27,7 +27,7 @@ from bargetrio.raft.effects import (
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import AppendReply, AppendRequest, Entry, Message, SnapshotMeta, SnapshotRequest, VoteReply
-from bargetrio.raft.records import HardState, LogStart, Remembered
+from bargetrio.raft.records import Append, HardState, LogStart, Remembered
 from bargetrio.raft.snapshots import SnapshotPolicy
 from bargetrio.raft.standing import Configuration, Standing, why_refused
 from bargetrio.simulator.accounts import wrong_in
@@ -196,6 +196,9 @@ class Bench:
                 self.sent.append((effect.to, effect.message))
             case Persist():
                 self.writes.append(effect)
+                for record in effect.records:
+                    if isinstance(record, Append):
+                        assert record.configurations == _configurations_in(record)
             case Announce():
                 self.facts.append(effect.fact)
                 self.on_fact(self.core.node_id, effect.fact)
@@ -231,6 +234,12 @@ class Bench:
     def _end(self, ticket: object, how: str) -> None:
         assert ticket not in self.ended, f"{ticket} ended twice: {self.ended[ticket]}, {how}"
         self.ended[ticket] = how
+
+
+def _configurations_in(record: Append) -> tuple[int, ...]:
+    """Return the indices of the entries that hold a configuration."""
+    found = enumerate(record.entries, record.first_index)
+    return tuple(index for index, entry in found if bytes(entry.command).startswith(b'{"op":"members"'))
 
 
 def follower(**options: object) -> Bench:

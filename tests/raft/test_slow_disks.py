@@ -9,6 +9,7 @@ from bargetrio.raft.roles import DISK_DECIDES
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.seed import Seed
 from tests.raft.cores import Bench, acknowledge, append, candidate, entries, follower, leader
+from tests.raft.test_membership import append_readmission
 
 
 def stands(**options: object) -> Bench:
@@ -167,6 +168,20 @@ def test_a_leader_whose_disk_hangs_leaves_when_a_majority_of_the_others_has_sync
     assert role_of(node) == "follower"
 
 
+def test_the_time_in_which_a_process_stood_still_is_not_its_disks() -> None:
+    """The write may have ended meanwhile, and nobody looked (SIGSTOP, a machine that starves)."""
+    node = hung_leader()
+    last = node.core.log.last_index
+    heartbeats(node, 1.0, (1, 2), last)
+    node.now += 3.0
+    node.core.tick(node.now)
+    node.perform()
+    heartbeats(node, 0.8, (1, 2), last)
+    assert role_of(node) == "leader"
+    heartbeats(node, 0.5, (1, 2), last)
+    assert role_of(node) == "follower"
+
+
 def test_a_leader_whose_disk_hangs_stays_where_the_others_are_as_slow() -> None:
     """One other that has it, or two that have not, are no reason: nobody would commit more without it."""
     for hearing, behind in (((1,), 0), ((1, 2), 1)):
@@ -216,10 +231,30 @@ def test_a_disk_that_returns_gets_what_waited_in_parts() -> None:
         assert all(match <= len(whole) for match in sent_matches([(send.to, send.message) for send in persist.then]))
         node.core.persisted(persist.number, node.now)
         node.perform()
-        assert node.core.durability.durable_index <= min(len(whole), node.core.log.last_index)
+        durable = node.core.durability.durable_index
+        assert whole[:durable] == [node.core.log.term(index) for index in range(1, durable + 1)]
     assert first.number == 1
     assert whole == [1] * 8 + [2, 2]
     assert node.core.durability.durable_index == 10
+
+
+def test_a_configuration_is_named_by_the_record_that_has_its_entry() -> None:
+    """BUG-40: recovery looks for it there, in whichever part of what waited it is written."""
+    node = follower()
+    node.core.pipeline = Pipeline(write_bytes=100)
+    node.step(append(log="1"))
+    node.step(append(prev=(1, 1), log="1 1 1 1"))
+    node.step(append_readmission((5, 1), 1, 2))
+    node.step(append(prev=(6, 1), log="1 1"))
+    node.step(append_readmission((8, 1), 1, 1))
+    named = []
+    while node.writes:
+        persist = node.writes.pop(0)
+        named += [(record.first_index, record.configurations) for record in persist.records if isinstance(record, Append)]
+        node.core.persisted(persist.number, node.now)
+        node.perform()
+    assert [index for _, indices in named for index in indices] == [6, 9]
+    assert len(named) > 3
 
 
 def sent_matches(sent: list[tuple[int, Message]]) -> list[int]:
