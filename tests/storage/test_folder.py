@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 from msgspec import Raw
 
 from bargetrio.raft.messages import Entry
-from bargetrio.raft.records import Append, HardState, Record, Truncate
+from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
 from bargetrio.raft.standing import Configuration, Standing, encode_configuration, identity_of
+from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.storage.errors import WrongFolder
 from bargetrio.storage.real_disk import RealDisk
+from bargetrio.storage.snapshots import SnapshotReceiver
 from bargetrio.storage.wal import OpenFolder, open_folder
+from tests.storage.logs import entry, file_of, open_log, send
 
 STORES = {0: "s0", 1: "s1", 2: "s2"}
 
@@ -98,3 +102,23 @@ def test_configurations_in_the_log_are_remembered_until_they_are_truncated(tmp_p
     folder = opened(tmp_path)
     assert folder.remembered.configurations == ()
     folder.close()
+
+
+@pytest.mark.parametrize("is_cut", [False, True], ids=["the crash came later", "the crash came before the earlier segment went"])
+def test_configurations_before_a_leaders_snapshot_are_its_own(is_cut: bool) -> None:
+    """What stood in the log that it replaced was perhaps never committed: only the snapshot's counts (BUG-36, BUG-40)."""
+    disk = SimulatedDisk(Random(1))
+    configuration = Configuration(index=2, identity="i", stores=STORES, readmitted=1)
+    entries = (Entry(1, Raw(b"null")), Entry(1, encode_configuration(configuration)))
+    log = open_log(disk)
+    log.write([Append(first_index=1, digest=9, entries=entries, configurations=(2,))])
+    snapshot, data = file_of([entry(2, f"e{index}") for index in range(1, 9)])
+    send(SnapshotReceiver(disk, "barge"), data, snapshot)
+    first = disk.peek("wal/0000000000000001.log").rstrip(b"\0")  # as the next one's beginning leaves it
+    log.write([Install(snapshot=snapshot)])
+    log.close()
+    if is_cut:
+        disk.put("wal/0000000000000001.log", first)
+    log = open_log(disk)
+    assert log.remembered.configurations == () and log.remembered.snapshot == snapshot
+    log.close()

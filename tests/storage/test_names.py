@@ -28,7 +28,7 @@ class Names:
             monkeypatch.setattr(os, name, self._seen(getattr(os, name), getattr(self, f"_{name}")))
 
     @staticmethod
-    def _seen(call: Callable[..., Any], note: Callable[..., None]) -> Callable[..., Any]:
+    def _seen(call: Callable[..., Any], note: Callable[..., Any]) -> Callable[..., Any]:
         def seen(*args: Any, **options: Any) -> Any:
             before = note(*args, **options)
             result = call(*args, **options)
@@ -75,7 +75,7 @@ class Names:
 
 def _where(path: Any, dir_fd: int | None) -> Path:
     base = Path.cwd() if dir_fd is None else Path(os.readlink(f"/proc/self/fd/{dir_fd}"))
-    return base / os.fspath(path)
+    return Path(base, os.fspath(path))
 
 
 @pytest.mark.parametrize("folder", ["node-0", "data/node-0", "a/b/c/node-0"])
