@@ -21,7 +21,7 @@ MOST_AT_ONCE: Final = 16
 
 
 class Unreachable(Exception):
-    """The daemon does not answer, or not as one of ours would: whether it has done what it was asked nobody knows."""
+    """The daemon did not answer, or not with an answer of this API: whether it has done what it was asked is unknown."""
 
 
 class _Problem(msgspec.Struct, frozen=True):

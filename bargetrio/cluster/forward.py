@@ -38,7 +38,7 @@ GRACE_S: Final = 0.25
 WATCH_S: Final = 0.1
 WRITE_GRACE_S: Final = 1.0
 READ_GRACE_S: Final = 0.2
-"""How long a node that was asked may still answer after somebody else leads: it may be deposed, or stand still."""
+"""Seconds that a node may take to answer once another node leads: it may be deposed, or its process paused."""
 
 
 class _Errand:
@@ -176,7 +176,7 @@ class Forwarder:
         raise Cut("it does not answer, and another node leads now")
 
     async def _watch(self) -> None:
-        """Look now and then who leads, for all that wait."""
+        """Look up the leader every WATCH_S, for all requests that wait."""
         while True:
             await trio.sleep(WATCH_S)
             try:
@@ -195,7 +195,7 @@ class Forwarder:
                 ask.scope.cancel()
 
     def _learn(self, node_id: int, parcel: Parcel) -> None:
-        """Learn from the last answer who leads: who answers leads, who refuses may know."""
+        """Learn the leader from the last answer: the node that answered, or the one that a refusal names."""
         answer = next((answer for answer in reversed(parcel.answers) if answer is not None), None)
         if isinstance(answer, ErrorAnswer):
             if answer.error == "not_leader":

@@ -29,10 +29,10 @@ def events_query(after: str, nodes: frozenset[int], kinds: frozenset[str], heart
 
 
 def merge(parts: list[Part], after: str, limit: int, unreachable: list[int]) -> EventPage:
-    """Return one page. Who can't be reached keeps its place in the cursor, so that nothing of it is lost.
+    """Return one page. The cursor of a daemon that can't be reached is kept, so that none of its events is lost.
 
-    The numbers are those of what lies before the new cursor: of a daemon that keeps its place nothing is counted. Where a live
-    page leaves events out nothing more is cut: what was left out behind the cut would be counted twice.
+    `dropped` and `skipped` count what lies before the new cursor, so nothing of a daemon whose cursor is kept. Where a live page
+    leaves events out, the page is not cut: what was left out behind the cut would be counted twice.
     """
     events = sorted((event for part in parts for event in part.page.events), key=_order)
     cursors = _cursors(after)

@@ -77,7 +77,7 @@ class Parcel:
 
 
 class _Session:
-    """One connection that has said hello, and the requests that left on it: an answer is looked for among these alone."""
+    """One connection after its hello, and the open requests that were sent on it; answers belong to these only."""
 
     def __init__(self, connection: Connection, reader: LineReader, lines: list[bytes]) -> None:
         self.is_open = True
@@ -110,7 +110,7 @@ class _Session:
                     self._waiting.pop(number, None)
 
     async def serve(self) -> None:
-        """Hand out answers until the connection ends; then those that wait are told."""
+        """Hand out answers until the connection ends; then end the wait of all open requests."""
         try:
             await self._read()
         finally:
@@ -133,7 +133,7 @@ class _Session:
             return  # an answer without id is the node's goodbye: this side sent what it does not take
 
     def _take(self, line: bytes) -> None:
-        """Give an answer to its request. What can't be read although its id can is that request's trouble alone."""
+        """Give an answer to its request; an answer that can't be decoded, except for its id, is an error of that request only."""
         envelope = _decode_envelope(line)
         parcel, place = self._waiting.pop(envelope.id, (None, 0))
         if parcel is None:

@@ -32,7 +32,7 @@ class DeleteCommand(Struct, frozen=True, tag_field="op", tag="delete", omit_defa
 
 
 class ConfigurationCommand(Struct, frozen=True, tag_field="op", tag="members", gc=False):
-    """An entry of Raft's own, which says who the members are (raft/standing.py): no key changes."""
+    """A configuration entry of Raft (raft/standing.py): no key changes."""
 
 
 Command = PutCommand | DeleteCommand | ConfigurationCommand

@@ -1,4 +1,4 @@
-"""What a read is answered, from a store as it is: by a node, and by the simulator's server."""
+"""The answer to a read from a store's present state, for a node and for the simulator's server."""
 
 from bargetrio.kv.store import Store
 from bargetrio.protocol.requests import GetAnswer, List, ListAnswer, Request
@@ -13,7 +13,7 @@ def look_up(store: Store, request: Request) -> tuple[GetAnswer | ListAnswer, int
         items, after = store.items(request.prefix, request.after, request.limit, keys_only=request.keys_only)
         size = sum([len(item.key) + len(item.value or item.value_b64 or "") for item in items])
         return ListAnswer(id=request.id, items=items, next=after, index=store.last_index), size
-    key = request.key  # what is no list is a get
+    key = request.key  # a read is a list or a get
     stored = store.get(key)
     if stored is None:
         return GetAnswer(id=request.id, key=key, index=0), 0

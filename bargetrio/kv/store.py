@@ -68,7 +68,7 @@ class Store:
 
     @property
     def stored(self) -> Mapping[str, Stored]:
-        """What is stored under each key, in no order: for who looks on."""
+        """What is stored under each key, in no order; read only."""
         return self._stored
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class Store:
         return self._do(command, index)
 
     def apply_all(self, raws: Sequence[Raw], first_index: int) -> None:
-        """Apply entries in order, the first one at `first_index`, where nobody waits for an outcome. Never raises."""
+        """Apply entries in order, the first one at `first_index`, without outcomes. Never raises."""
         commands = _decode_all(raws)
         if commands is None:
             for index, raw in enumerate(raws, first_index):
@@ -170,7 +170,7 @@ class Store:
         self._stored.update(found)
 
     def drop(self, count: int) -> bool:
-        """Forget some keys of a store that nobody needs; return whether there are more. A million at once would take 0.1 s."""
+        """Free some keys of a store that was replaced; return whether there are more. A million at once would take 0.1 s."""
         stored, order = self._stored, self._order
         for _ in range(min(count, len(stored))):
             del stored[order.pop()]
@@ -178,7 +178,7 @@ class Store:
 
     @classmethod
     def of(cls, found: dict[str, Stored], last_index: int) -> "Store":
-        """Return a store with these keys, made in one go: half the time of `load`, for who holds nobody up."""
+        """Return a store with these keys, made in one step: in half the time of `load`, but it blocks until it is done."""
         store = cls()
         store._stored = found
         store._order = SortedList(found)

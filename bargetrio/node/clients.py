@@ -1,7 +1,7 @@
-"""A client's connection: lines become checked requests, answers become lines, and one slow reader waits alone.
+"""A client's connection: lines become checked requests, answers become lines, with back-pressure for each client.
 
-A client that does not read its answers is not answered further: reads wait without being looked up, and its requests are not
-read. So what it costs is bounded, whatever it has asked for.
+While a client does not read its answers, its reads are not looked up and no further requests of it are read: the memory that one
+client can occupy is bounded.
 """
 
 from collections import deque
@@ -37,9 +37,9 @@ from bargetrio.transport.stream import Connection
 MOST_IN_FLIGHT: Final = 20_000
 """Requests of one connection that wait for an answer; beyond it the connection is not read."""
 MOST_UNSENT_BYTES: Final = 1024 * 1024
-"""Answers that a client has not fetched; beyond it no read of it is looked up, and its connection is not read."""
+"""Unsent answers in bytes, beyond which no read of the client is looked up and its connection is not read."""
 CUT_BYTES: Final = 16 * 1024 * 1024
-"""The answers to writes and the time-outs of reads come anyway; beyond this the connection is cut."""
+"""Unsent bytes beyond which the connection is cut: answers to writes and time-outs of reads are sent without limit."""
 
 _encode: Final = msgspec.json.Encoder().encode
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
@@ -96,13 +96,13 @@ class ClientSession:
         self._unsent = connection.outgoing.unsent
         self._answers: list[Struct] = []
         self.room = MOST_UNSENT_BYTES
-        """So many bytes of answers to reads may be made before the next flush; where there is none left, reads are put off."""
+        """Bytes of answers to reads that may be made before the next flush; without any left, reads are put off."""
         self._put_off: deque[Ticket] = deque()
         self._in_flight = 0
         self._room = trio.Event()
         self._is_open = True
         self.was_active = True
-        """Set when it asks something, reset by who looks for clients that do not."""
+        """Set by each request, reset by ClientPlaces when it looks for idle clients."""
         connection.outgoing.on_room = self._has_sent
 
     async def serve(self, greeted: Greeted, submit: Submit, arrivals: Arrivals) -> None:
@@ -172,7 +172,7 @@ class ClientSession:
             self.room = MOST_UNSENT_BYTES - unsent
             if unsent > CUT_BYTES:
                 self._connection.abort()
-            if self._put_off:  # nobody overtakes these
+            if self._put_off:  # later reads wait behind these
                 if self.room > 0:
                     self._on_room(self)
                 self.room = 0

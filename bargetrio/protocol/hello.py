@@ -32,7 +32,7 @@ class ClientHello(Struct, frozen=True, kw_only=True, tag_field="hello", tag="cli
 
 
 class PeerHello(Struct, frozen=True, kw_only=True, tag_field="hello", tag="peer", forbid_unknown_fields=True):
-    """A node dials another: who it is, whom it wants, and its store's standing (an object, raft/standing.py)."""
+    """The hello of a node that dials another: its id, the other's, and its store's standing (an object, raft/standing.py)."""
 
     protocol: int
     cluster: Short

@@ -11,7 +11,7 @@ VALUE_BYTES = 1024 * 1024
 """A value's longest decoded form, in bytes."""
 
 HELLO_LINE_BYTES = 4 * 1024
-"""The longest first line that a stranger may send."""
+"""The longest first line of a connection, in bytes."""
 LINE_BYTES = 8 * 1024 * 1024
 """The longest line on a connection that has said hello."""
 PAGE_BYTES = 1024 * 1024
