@@ -29,7 +29,7 @@ from bargetrio.descriptors import raise_limit, shares
 from bargetrio.eventlog.debug_log import DebugLog
 from bargetrio.eventlog.jsonl import EventFile
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.eventlog.render import LogView
+from bargetrio.eventlog.render import LogView, check_page
 from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
 from bargetrio.node.turns import Turns
@@ -108,7 +108,7 @@ class Daemon:
         self._had_terminal = _has_terminal()
         self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         self._supervisor = self._make_supervisor()
-        self._debug_log = DebugLog(Path("log.html"), self._recorder, self._look) if debug else None
+        self._debug_log = self._open_debug_log(Path("log.html")) if debug else None
         self._event_file = self._open_events(events_file)
 
     async def run(self) -> None:
@@ -289,6 +289,13 @@ class Daemon:
             return bind(*parse_address(self._api))
         except OSError as problem:
             raise CannotStart(f"the API: {problem.strerror}") from None
+
+    def _open_debug_log(self, path: Path) -> DebugLog:
+        try:
+            check_page(path)
+        except OSError as problem:
+            raise CannotStart(f"{path} can't be written: {problem.strerror}") from None
+        return DebugLog(path, self._recorder, self._look)
 
     def _open_events(self, path: Path | None) -> EventFile | None:
         if path is None:

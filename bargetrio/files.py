@@ -47,6 +47,20 @@ def configured_path(text: str) -> str:
     return expanded(os.fsdecode(text.encode()))
 
 
+def check_ours(path: Path, beginnings: tuple[bytes, ...], what: str) -> None:
+    """Raise OSError if a file is there that is neither empty nor begins as ours do: `what` it is not. Nothing of it is changed.
+
+    What cannot be opened, and what is no regular file, is left to whoever writes it.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            head = file.read(max(map(len, beginnings))) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+    except OSError:
+        return
+    if not any(beginning.startswith(head) or head.startswith(beginning) for beginning in beginnings):
+        raise OSError(errno.EEXIST, f"it is there and is no {what}; it is left as it is", str(path))
+
+
 def open_private(path: Path, flags: int) -> int:
     """Open a regular file, created if needed, with mode 0600; return the descriptor.
 

@@ -7,7 +7,7 @@ import click
 
 from bargetrio import console
 from bargetrio.cli.completion import known_keys
-from bargetrio.cli.shared import TEXT, Output, asks, json_bytes
+from bargetrio.cli.shared import TEXT, Output, asks, check_together, json_bytes
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.limits import VALUE_BYTES
 
@@ -33,10 +33,11 @@ _read_option = click.option(
 @asks
 def get(barge: "Client", output: Output, key: str, read: "ReadLevel", raw: bool) -> None:
     """Read a key. What is not text is printed as base64, or as it is with --raw."""
+    check_together("raw", "as_json")
     answer = barge.get(key, read=read)
     if answer.index == 0:
         raise BargeError("not_found", f"{console.printable(key)} is not there")
-    if raw and not output.as_json:
+    if raw:
         from bargetrio.protocol.validation import decode_value_b64
 
         is_text = answer.value is not None
@@ -95,6 +96,7 @@ def _paged(function: Any) -> Any:
 @asks
 def list_items(barge: "Client", output: Output, everything: bool, **asked: Any) -> None:
     """Show keys and values in order. With --json a key a line."""
+    check_together("limit", "everything")
     from bargetrio.client.repl import ITEMS, item_rows
 
     rows: list[list[str]] = []
@@ -116,6 +118,8 @@ def list_items(barge: "Client", output: Output, everything: bool, **asked: Any) 
 @asks
 def list_keys(barge: "Client", output: Output, everything: bool, null: bool, **asked: Any) -> None:
     """Show keys alone, in order, one a line; a newline or another control character in a key is escaped."""
+    check_together("limit", "everything")
+    check_together("null", "as_json")
     more: str | None = None
     for page in walk(barge, everything=everything, keys_only=True, **asked):
         more = page.next

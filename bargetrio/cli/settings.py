@@ -5,7 +5,16 @@ import os
 import click
 
 from bargetrio import console
-from bargetrio.cli.shared import ENDPOINTS, TOKEN_FILE, Output, config_option, fail, json_bytes, load_configuration
+from bargetrio.cli.shared import (
+    ENDPOINTS,
+    TOKEN_FILE,
+    Output,
+    check_together,
+    config_option,
+    fail,
+    json_bytes,
+    load_configuration,
+)
 
 ONE_PER_HOST = "(for one node per host: config check --node ID; what clients read of the file: config check --client)"
 
@@ -26,6 +35,7 @@ def check(config_path: str, for_client: bool, node_ids: tuple[int, ...]) -> None
     """Say whether `serve` can run with this file, on this machine and as this user, or everything that is wrong with it."""
     from bargetrio.config import ConfigurationError
 
+    check_together("for_client", "node_ids")
     found = load_configuration(config_path, for_client=for_client)
     if not for_client:
         try:

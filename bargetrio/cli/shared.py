@@ -126,6 +126,15 @@ class Place(NamedTuple):
             raise click.UsageError(f"the token's file {path} {problem}") from None
 
 
+def check_together(first: str, second: str) -> None:
+    """Raise UsageError if both parameters of the command that runs are given: one would be passed over."""
+    context = click.get_current_context()
+    options = {parameter.name: parameter.opts[-1] for parameter in context.command.params}
+    given = [context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT for name in (first, second)]
+    if all(given):
+        raise click.UsageError(f"{options[first]} and {options[second]} are not given together", context)
+
+
 class WrongConfiguration(click.ClickException):
     """The message is what is wrong, as it is to be printed."""
 

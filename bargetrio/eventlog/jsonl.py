@@ -11,7 +11,7 @@ import trio
 
 from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.files import open_private
+from bargetrio.files import check_ours, open_private
 
 log = logging.getLogger(__name__)
 
@@ -121,8 +121,14 @@ def _is_scarce(file: IO[bytes], beside: Path) -> bool:
     return found.f_bavail < min(KEPT_FREE / found.f_frsize, KEPT_FREE_SHARE * found.f_blocks)
 
 
+def check_record(path: Path) -> None:
+    """Raise OSError if a file is there that is no record of events: no line is cut from it, and none appended."""
+    check_ours(path, (b'{"id":', b'{"dropped":'), "record of events")
+
+
 def _open(path: Path) -> IO[bytes]:
-    """Open it to append to, mode 0600 since keys and values are in it. Raise OSError."""
+    """Open it to append to, mode 0600 since keys and values are in it. Raise OSError, also where another file is there."""
+    check_record(path)
     # Without a buffer, which would not tell how much of it was written.
     file = os.fdopen(open_private(path, os.O_RDWR | os.O_APPEND), "a+b", buffering=0)
     try:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
@@ -19,6 +20,7 @@ from msgspec import Struct
 
 from bargetrio.eventlog.event import KINDS, Event
 from bargetrio.eventlog.sentences import sentence
+from bargetrio.files import check_ours
 
 ROLES: Final = ("leader", "candidate", "pre_candidate", "follower", "starting", "killed", "crashed", "unreachable")
 
@@ -101,6 +103,11 @@ def _data(view: LogView) -> str:
     }
     text = msgspec.json.encode(data).decode().replace("<", "\\u003c")
     return f'<script type="application/json" id="data">{text}</script>\n'
+
+
+def check_page(path: Path) -> None:
+    """Raise OSError if a file is there that is no page: it is not replaced by one."""
+    check_ours(path, (b"<!doctype html>",), "page")
 
 
 def asset(name: str) -> str:

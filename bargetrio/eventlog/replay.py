@@ -33,8 +33,16 @@ def replay(
     events_files: tuple[str, ...], html_file: str | None, until_id: str | None, election_ms: int | None, port: int
 ) -> None:
     """Show recorded runs as the live page: EVENTS_FILES as `serve --events` writes them, one per daemon, merged by time."""
-    from bargetrio.eventlog.render import log_html
+    from bargetrio.eventlog.render import check_page, log_html
 
+    if html_file is not None:
+        if port:
+            raise click.UsageError("--html and --port are not given together")
+        try:
+            check_page(Path(html_file))
+        except OSError as problem:
+            console.complain(f"{html_file}: {problem.strerror}")
+            sys.exit(1)
     try:
         view = view_of([Path(name) for name in events_files], until_id, election_ms)
     except (ValueError, OSError) as problem:

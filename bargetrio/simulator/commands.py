@@ -72,6 +72,10 @@ def simulate(
 
     if broken is not None and broken not in BREAKS:
         raise click.BadParameter(f"there is no rule {broken!r}; --list names them", param_hint="--break")
+    try:
+        report.check_targets(events_file, history_file, html_file)
+    except OSError as problem:
+        raise click.UsageError(f"{problem.filename}: {problem.strerror}") from None
     stack = stack or (broken is not None and BREAKS[broken].stack)
     count = seeds if seeds is not None else 1 if seed is not None else 100
     order = Order(first=seed or 0, count=count, nodes=nodes, allowed=_kinds(faults, stack=stack), broken=broken, stack=stack)

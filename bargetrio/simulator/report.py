@@ -6,8 +6,10 @@ from pathlib import Path
 import msgspec
 
 from bargetrio.eventlog.event import Event
+from bargetrio.eventlog.jsonl import check_record
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.eventlog.render import Column, LogView, log_html
+from bargetrio.eventlog.render import Column, LogView, check_page, log_html
+from bargetrio.files import check_ours
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.seed import Result
 from bargetrio.simulator.server import ELECTION_S
@@ -27,6 +29,16 @@ def events_of(result: Result) -> list[Event]:
         recorder.record(node_id, fact)
     page = recorder.page(0, heartbeats=True, limit=size)
     return [recorder.event(kept) for kept in page.events]
+
+
+def check_targets(events_file: str | None, history_file: str | None, html_file: str | None) -> None:
+    """Raise OSError if one of them is there already and is no file of its kind: it would be replaced."""
+    if events_file is not None:
+        check_record(Path(events_file))
+    if history_file is not None:
+        check_ours(Path(history_file), (b'{"process":',), "history")
+    if html_file is not None:
+        check_page(Path(html_file))
 
 
 def write_events(path: Path, events: Sequence[Event]) -> None:

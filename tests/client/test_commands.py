@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from bargetrio.cli import cli
 from bargetrio.eventlog.event import Event
 from tests.client.run import barge, popen
 from tests.client.servers import BadServer, nobody, problem
@@ -268,6 +270,25 @@ def test_mistakes_of_usage_exit_with_2(daemon: Daemon, tmp_path: Path) -> None:
     assert "token" in place.run("get", "a", "--token-file", "nowhere", code=2)
     result = barge(tmp_path, "get", "a", more={"BARGE_ENDPOINTS": "x:y"})
     assert (result.returncode, b"$BARGE_ENDPOINTS" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "get a --raw --json",
+        "keys -0 --json",
+        "keys --limit 2 --all",
+        "list --limit 100 --all",
+        "config check --client --node 0",
+        f"replay {__file__} --html x.html --port 8080",
+    ],
+)
+def test_options_one_of_which_would_be_passed_over_are_refused(words: str) -> None:
+    """`--limit 2 --all` showed all, `--raw --json` was JSON."""
+    result = CliRunner().invoke(
+        cli, [*words.split(), *(() if words.startswith(("config", "replay")) else ("--endpoint", nobody()))]
+    )
+    assert (result.exit_code, "are not given together" in result.stderr) == (2, True), result.output
 
 
 def test_a_cluster_that_is_not_there_exits_with_5(tmp_path: Path) -> None:

@@ -130,3 +130,28 @@ def test_a_record_is_a_regular_file(tmp_path: Path, kind: str) -> None:
     words = {"symlink": b"it is a symbolic link", "folder": b"Is a directory"}.get(kind, b"it is no regular file")
     assert (result.returncode, words in result.stderr) == (1, True), result
     assert (mode(Path("/dev/null")), mode(tmp_path / "precious")) == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("serve", "--events", "precious"),
+        ("replay", "events.jsonl", "--html", "precious"),
+        ("replay", "events.jsonl", "--html", "events.jsonl"),
+        ("simulate", "--seed", "1", "--events", "precious"),
+        ("simulate", "--seed", "1", "--history", "events.jsonl"),
+        ("simulate", "--seed", "1", "--html", "precious"),
+        ("serve", "--debug"),
+    ],
+)
+def test_a_file_of_another_kind_is_neither_replaced_nor_appended_to(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Its last line was cut off for a torn one, or all of it was gone."""
+    write_configuration(tmp_path, 1)
+    held = {"precious": b"a: 1\nno newline", "log.html": b"notes", "events.jsonl": b'{"dropped":1}\n'}
+    for name, data in held.items():
+        (tmp_path / name).write_bytes(data)
+        (tmp_path / name).chmod(0o644)
+    result = barge(tmp_path, *command)
+    assert (result.returncode in (1, 2), b"it is left as it is" in result.stderr) == (True, True), result
+    for name, data in held.items():
+        assert ((tmp_path / name).read_bytes(), mode(tmp_path / name)) == (data, 0o644)
