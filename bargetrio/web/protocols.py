@@ -74,7 +74,12 @@ class AppTasks(TaskGroup):
 
 
 class _LastRequestCounts(h11.Connection):
-    """h11, but what comes behind a request that said `Connection: close` is dropped: h11's error for it would hide the answer."""
+    """h11, but what comes behind a request that said `Connection: close` is dropped: h11's error for it would hide the answer.
+
+    So is the next request where the connection `is_over` before the last answer is: h11 would be paused for ever.
+    """
+
+    is_over = False
 
     def receive_data(self, data: bytes) -> None:
         """Take what was received."""
@@ -83,7 +88,7 @@ class _LastRequestCounts(h11.Connection):
 
     def next_event(self) -> Any:
         """Return what was received, if it is whole."""
-        return h11.NEED_DATA if self.their_state is h11.MUST_CLOSE else super().next_event()
+        return h11.NEED_DATA if self.is_over or self.their_state is h11.MUST_CLOSE else super().next_event()
 
 
 class H11(H11Protocol):
@@ -92,6 +97,14 @@ class H11(H11Protocol):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.connection = _LastRequestCounts(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
+
+    async def handle(self, event: Event) -> None:
+        """Handle what came; at the connection's end the reader does not wait any more until an answer is out."""
+        if isinstance(event, Closed) and isinstance(self.connection, _LastRequestCounts):
+            self.connection.is_over = True
+        await super().handle(event)
+        if isinstance(event, Closed):
+            await self.can_read.set()
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Go on with HTTP/2 if its preface has come.

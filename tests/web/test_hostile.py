@@ -157,6 +157,18 @@ def test_a_daemon_under_full_load_is_alive(daemon: Daemon) -> None:
     assert set(codes) <= {200, 201, 503} and codes.count(200) > 100
 
 
+def test_a_client_that_leaves_with_a_request_behind_an_unread_answer_gives_its_connection_back(daemon: Daemon) -> None:
+    """The reader, which waited until the answer was out, waited for ever; 248 such connections shut the API for good."""
+    page = "GET /keys?limit=100 HTTP/1.1\nHost: {api}\n\n"
+    with clients(daemon, 30, page + page):
+        time.sleep(1)
+
+    def is_alone() -> bool:
+        return b"barge_http_connections 1.0" in daemon.http("GET", "/metrics").body
+
+    daemon.wait_for(is_alone, "the connections to end", 5)
+
+
 def test_all_places_are_given_back(daemon: Daemon) -> None:
     """Whatever was done to them above."""
 

@@ -13,7 +13,7 @@ from bargetrio.web.server import Connection
 @pytest.mark.parametrize(
     ("own", "theirs", "names"),
     [
-        (H11, H11Protocol, ["_check_protocol", "_create_stream", "_send_error_response"]),
+        (H11, H11Protocol, ["handle", "_check_protocol", "_create_stream", "_send_error_response"]),
         (H2, H2Protocol, ["handle", "stream_send", "_handle_events", "_create_stream"]),
         (AppTasks, TaskGroup, ["spawn_app"]),
         (Connection, TCPServer, ["run", "protocol_send", "_read_data"]),
