@@ -29,6 +29,7 @@ from bargetrio.raft.roles import Follower, Leader, Progress
 from bargetrio.raft.standing import (
     ABSENT,
     EARLIER,
+    EMPTY,
     REPLACED,
     Configuration,
     Standing,
@@ -251,6 +252,8 @@ def bootstrap(core: "Core", now: float) -> str:
     for peer, standing in _last_standings(core, now - TOLD_S).items():
         if standing.identity:
             return f"node {peer} belongs to a cluster that is born: bargetrio readmit takes this node into it"
+        if standing.origin == EMPTY and core.standing.origin == EARLIER:
+            continue  # A lost disk: its node is absent from the birth, and is readmitted later.
         if standing.origin != core.standing.origin:
             return f"node {peer}'s folder began with another state ({standing.origin}): all begin empty, or with the same backup"
     here = _met_unborn(core, now)
@@ -350,8 +353,8 @@ def readmit(core: "Core", node_id: NodeId, now: float) -> str:
         return f"there is no node {node_id}"
     if configuration is None:
         return (
-            "the disks of an earlier version have no set yet: start all members, or let the cluster be born without"
-            f" node {node_id} (bargetrio bootstrap)"
+            "the disks of an earlier version have no set yet: start all members with their disks, or, if one is lost, let the"
+            f" cluster be born without it (bargetrio bootstrap), then readmit node {node_id}"
         )
     if len(core.members) - 1 < core.majority:
         return no_majority_without(node_id, len(core.members))

@@ -191,6 +191,25 @@ def test_a_new_disk_in_a_cluster_of_an_earlier_version_does_not_make_its_set() -
     assert not table.core(0).may_vote
 
 
+def test_a_disk_that_was_lost_before_a_cluster_of_an_earlier_version_has_its_set_is_readmitted() -> None:
+    """Its node may run meanwhile: an empty disk is as good as none, where the others have votes and entries."""
+    earlier = {node_id: Standing(store=f"s{node_id}", origin=EARLIER) for node_id in (0, 1)}
+    table = Table(3, logs={0: "1 1", 1: "1 1"}, standings={**earlier, 2: Standing(store="new")})
+    table.pass_time(2.1)
+    (leader,) = table.leaders()
+    assert "bargetrio bootstrap" in table.core(leader).readmit(2, table.now)
+    assert "began with another state" in table.core(2).bootstrap(table.now)
+    assert table.core(leader).bootstrap(table.now) == ""
+    table.pass_time(0.5)
+    (leader,) = table.leaders()
+    assert table.core(leader).configuration == Configuration(
+        index=0, identity=identity_of({0: "s0", 1: "s1", 2: ""}), stores={0: "s0", 1: "s1", 2: ""}
+    )
+    assert table.core(leader).readmit(2, table.now) == ""
+    table.pass_time(0.5)
+    assert table.core(2).may_vote
+
+
 def test_hellos_compare_the_identity_and_the_store_never_a_list() -> None:
     """Both sides judge, in words."""
     configuration = Configuration(index=9, identity=BORN.identity, stores=STORES)
