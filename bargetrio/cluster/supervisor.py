@@ -316,8 +316,8 @@ class Supervisor:
         return BargeError(problem.code, f"{detail}; if they are lost, {WHAT_IS_LEFT}")
 
     async def bootstrap(self) -> BootstrapAnswer:
-        """Ask the lowest of the own nodes, until the set of the members' stores is on its disk."""
-        node_id = min(self._slots)
+        """Ask the lowest of the own nodes that run, until the set of the members' stores is on its disk."""
+        node_id = min(self.running_ids(), default=min(self._slots))
         slot = self._slots[node_id]
         reason: str | None = None  # None: not answered
         with trio.move_on_after(BOOTSTRAP_WAIT_S):

@@ -11,7 +11,7 @@ from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.node.port import Belief, NodeStatus
+from bargetrio.node.port import Belief, NodeStatus, RunningNode
 from bargetrio.protocol.errors import BargeError
 from bargetrio.transport.faults import LinkFaults
 
@@ -58,14 +58,20 @@ class Told:
 
 
 @asynccontextmanager
-async def daemon_of(node: Told) -> AsyncIterator[Supervisor]:
-    """A daemon that runs this node 0 of three."""
+async def daemon_of(node: Told, *broken: int) -> AsyncIterator[Supervisor]:
+    """A daemon that runs this node of three, beside some whose disks are not there."""
+
+    def make_node(node_id: int) -> RunningNode:
+        if node_id in broken:
+            raise OSError("no such device")
+        return cast(RunningNode, node)
+
     supervisor = Supervisor(
         cluster="barge",
         addresses={node_id: f"node-{node_id}:1" for node_id in range(3)},
         apis={node_id: f"api-{node_id}:1" for node_id in range(3)},
-        local_ids=[0],
-        make_node=lambda node_id: cast(Any, node),
+        local_ids=[*broken, len(broken)],
+        make_node=make_node,
         recorder=Recorder("test", wall_clock=lambda: 0.0),
         link_faults=LinkFaults(),
         disk_faults=DiskFaults(),
@@ -83,6 +89,12 @@ async def test_it_is_done_when_the_set_is_on_the_disk(autojump_clock: trio.testi
     async with daemon_of(Told("", born_after_s=1.0)) as supervisor:
         assert (await supervisor.bootstrap()).node == 0
     assert 1.0 <= trio.current_time() - began < 1.2
+
+
+async def test_a_node_that_runs_is_asked_though_a_lower_one_waits_for_its_disk(autojump_clock: trio.testing.MockClock) -> None:
+    """It was told that that one does not run, for as long as it did not: two of three could not begin."""
+    async with daemon_of(Told("", born_after_s=1.0), 0) as supervisor:
+        assert (await supervisor.bootstrap()).node == 1
 
 
 async def test_what_is_not_on_the_disk_in_time_is_unknown(autojump_clock: trio.testing.MockClock) -> None:
