@@ -16,6 +16,7 @@ from bargetrio.protocol.limits import STRANGERS
 from bargetrio.raft.facts import Fact, RoleName
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.storage.wal import SEGMENT_BYTES
 
 UNCOMMITTED: Final = "is in the log, and not committed by a majority of the others yet"
 """Words by which `RunningNode.readmit` says that the entry was proposed: whether it will be committed is not known."""
@@ -57,6 +58,8 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     """Connections of clients, and of those that have not said hello yet: together fewer than the process may open."""
     slice_keys: int = SLICE_KEYS
     """How many keys are saved at once."""
+    segment_bytes: int = SEGMENT_BYTES
+    """The size of a file of the log. Below two of them that are free, a leader proposes no writes."""
 
 
 class PeerStatus(Struct, frozen=True, kw_only=True):

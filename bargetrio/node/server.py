@@ -52,9 +52,9 @@ log = logging.getLogger(__name__)
 BACKUP_LOOK_S: Final = 0.02
 
 
-ROOM_BYTES: Final = 32 * 1024 * 1024
-"""Below so many free bytes, two segments of the log, a leader proposes no writes: what is under way still fits."""
-ROOM_AGAIN_BYTES: Final = 48 * 1024 * 1024
+ROOM_SEGMENTS: Final = 2
+"""With less free space than so many segments of the log, a leader proposes no writes: what is under way still fits."""
+ROOM_AGAIN_SEGMENTS: Final = 3
 ROOM_LOOK_S: Final = 1.0
 
 
@@ -285,6 +285,7 @@ class Node:
                 self._make_token,
                 members=tuple(settings.addresses),
                 load=lambda line: found.update(decode_slice(line)),
+                segment_bytes=settings.segment_bytes,
             )
             core = Core(
                 node_id=settings.node_id,
@@ -388,10 +389,11 @@ class Node:
 
     async def _watch_room(self, driver: Driver) -> None:
         """Look every ROOM_LOOK_S whether the disk is nearly full: then nothing is proposed, until there is room again."""
+        segment_bytes = self._settings.segment_bytes
         while True:
             with suppress(OSError):
                 free = self._free_bytes = await self._disk_work.call(self._disk.free_bytes)
-                is_low = free < (ROOM_AGAIN_BYTES if driver.core.lacks_room else ROOM_BYTES)
+                is_low = free < segment_bytes * (ROOM_AGAIN_SEGMENTS if driver.core.lacks_room else ROOM_SEGMENTS)
                 if is_low != driver.core.lacks_room:
                     driver.core.lacks_room = is_low
                     self._sink.record(self._settings.node_id, DiskSpace(free_bytes=free, is_low=is_low))

@@ -17,6 +17,7 @@ from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node import server, snapshots
 from bargetrio.protocol.errors import BargeError
 from bargetrio.storage.real_disk import RealDisk
+from bargetrio.storage.wal import SEGMENT_BYTES
 from bargetrio.transport.faults import LinkFaults
 from tests.cluster.house import House
 
@@ -49,19 +50,19 @@ def filling(house: House) -> dict[int, FillingDisk]:
 async def test_a_leader_whose_disk_is_nearly_full_refuses_writes_until_there_is_room(tmp_path: Path) -> None:
     """As overloaded, certainly not applied, with the disk's name; reads go on; event, gauge and status tell of it."""
     house = House(tmp_path, request_timeout_s=1.0)
-    disks = filling(house)
+    disks, room = filling(house), server.ROOM_SEGMENTS * SEGMENT_BYTES
     async with house.open():
         leader = await house.leader()
         await house.put("a")
-        disks[leader].free = server.ROOM_BYTES - 1
+        disks[leader].free = room - 1
         await house.until(lambda: house.supervisor.gauges()[leader].lacks_room)
         with pytest.raises(BargeError, match=f"the disk of node {leader} is nearly full") as caught:
             await house.put("b")
         assert (caught.value.code, caught.value.applied) == ("overloaded", False)
         assert await house.get("a") == "x"
         assert house.supervisor.status()["nearly_full"] == [leader]
-        assert house.supervisor.gauges()[leader].free_bytes == server.ROOM_BYTES - 1
-        disks[leader].free = server.ROOM_AGAIN_BYTES
+        assert house.supervisor.gauges()[leader].free_bytes == room - 1
+        disks[leader].free = server.ROOM_AGAIN_SEGMENTS * SEGMENT_BYTES
         await house.until(lambda: not house.supervisor.gauges()[leader].lacks_room)
         await house.put("b")
         page = house.recorder.page(0, limit=100_000)
