@@ -220,13 +220,17 @@ class Daemon:
             daemons=Daemons(apis, self._configuration.api_token),
         )
 
-    def _free_bytes(self, node_id: int) -> int:
+    async def _free_bytes(self, node_id: int) -> int:
         """Return what is free on a node's disk; raises OSError."""
-        disk = FaultyDisk(RealDisk(self._configuration.data_dir / f"node-{node_id}"), node_id, self._disk_faults)
-        try:
-            return disk.free_bytes()
-        finally:
-            disk.unlock()
+
+        def look() -> int:
+            disk = FaultyDisk(RealDisk(self._configuration.data_dir / f"node-{node_id}"), node_id, self._disk_faults)
+            try:
+                return disk.free_bytes()
+            finally:
+                disk.unlock()
+
+        return await trio.to_thread.run_sync(look)
 
     def _make_node(self, node_id: int) -> Node:
         configuration = self._configuration

@@ -70,9 +70,9 @@ class Supervisor:
         link_faults: LinkFaults,
         disk_faults: DiskFaults,
         daemons: Daemons,
-        free_bytes: Callable[[int], int] | None = None,
+        free_bytes: Callable[[int], Awaitable[int]] | None = None,
     ) -> None:
-        """`free_bytes(node)` returns the free bytes of a node's disk, running or not; it may block and raise OSError."""
+        """`free_bytes(node)` returns the free bytes of a node's disk, running or not; it may raise OSError."""
         self._free_bytes = free_bytes
         self.cluster_name = cluster
         self.node_ids = sorted(addresses)
@@ -473,9 +473,8 @@ class Supervisor:
     async def _has_room(self, node_id: int) -> bool:
         if self._free_bytes is None:
             return True
-        free_bytes = self._free_bytes
         try:
-            return await trio.to_thread.run_sync(lambda: free_bytes(node_id)) >= ROOM_BYTES
+            return await self._free_bytes(node_id) >= ROOM_BYTES
         except (OSError, StorageError):  # the folder is away: who has taken it away gives it back, or revives the node
             return False
 

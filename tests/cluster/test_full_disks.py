@@ -135,7 +135,7 @@ async def test_a_bug_while_the_free_space_is_looked_up_ends_nothing(autojump_clo
 
     looks: Iterator[Exception | int] = iter([ValueError("a bug"), 1 << 40])
 
-    def free_bytes(node_id: int) -> int:
+    async def free_bytes(node_id: int) -> int:
         found = next(looks)
         if isinstance(found, Exception):
             raise found
