@@ -2,7 +2,7 @@
 
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice
@@ -59,9 +59,9 @@ class Tally(Struct, kw_only=True):
         if result.failure is not None:
             self.failures.append(result)
 
-    def missing(self) -> list[str]:
-        """Return the goals that no seed reached."""
-        return [goal for goal in GOALS if not self.goals[goal]]
+    def missing(self, goals: Iterable[str] = GOALS) -> list[str]:
+        """Return which of `goals` no seed reached."""
+        return [goal for goal in goals if not self.goals[goal]]
 
 
 def run_one(order: Order, seed: int, *, keep: bool = False) -> Result:

@@ -24,14 +24,18 @@ def _list(context: click.Context, parameter: click.Parameter, wanted: bool) -> N
         return
     from bargetrio.simulator.breaks import BREAKS
     from bargetrio.simulator.goals import GOALS
-    from bargetrio.simulator.plan import KINDS
+    from bargetrio.simulator.plan import KINDS, STACK_KINDS
+    from bargetrio.simulator.stack.goals import STACK_GOALS
 
     console.say("Faults (--faults), each on with probability one half:")
     console.say("\n".join(f"  {kind:16} {text}" for kind, text in KINDS.items()))
+    console.say(f"\nFaults of ring 2 (--stack): {', '.join(STACK_KINDS)}")
     console.say("\nRules that --break takes away:")
     console.say("\n".join(f"  {name:28} {planted.rule} ({planted.source})" for name, planted in BREAKS.items()))
     console.say("\nSituations that a run counts:")
     console.say("\n".join(f"  {goal:28} {text}" for goal, text in GOALS.items()))
+    console.say("\nSituations that a run of ring 2 counts:")
+    console.say("\n".join(f"  {goal:28} {text}" for goal, text in STACK_GOALS.items()))
     context.exit()
 
 
@@ -88,7 +92,7 @@ def simulate(
             shown[0] = so_far.seeds
 
         tally = run_all(order, jobs or os.cpu_count() or 1, show, keep_going=keep_going)
-    console.say(_summary(tally))
+    console.say(_summary(tally, stack=stack))
     for result in tally.failures[: 10 if keep_going else 1]:
         console.say(_told(order, result))
     told = tally.failures[0].seed if tally.failures else order.first if count == 1 else None
@@ -123,17 +127,19 @@ def _kinds(faults: str | None, *, stack: bool) -> frozenset[str] | None:
     return chosen
 
 
-def _summary(tally: "Tally") -> str:
+def _summary(tally: "Tally", *, stack: bool) -> str:
     from bargetrio.simulator.goals import GOALS
+    from bargetrio.simulator.stack.goals import STACK_GOALS
 
+    goals = STACK_GOALS if stack else GOALS
     lines = [
         f"{tally.seeds:,} seeds, {tally.simulated_s:,.0f} simulated seconds: {len(tally.failures)} failed",
         f"{tally.operations:,} operations ({tally.unknown:,} with an unknown outcome), {tally.committed:,} entries committed",
     ]
-    missing = tally.missing()
+    missing = tally.missing(goals)
     if tally.seeds >= 100 and not tally.failures and tally.goals:
-        lines.append(f"{len(GOALS) - len(missing)} of {len(GOALS)} rare situations reached")
-        lines += [f"  not reached: {GOALS[goal]}" for goal in missing]
+        lines.append(f"{len(goals) - len(missing)} of {len(goals)} rare situations reached")
+        lines += [f"  not reached: {goals[goal]}" for goal in missing]
     return "\n".join(lines)
 
 

@@ -103,8 +103,11 @@ INSTEAD: Final[tuple[tuple[Kind, ...], ...]] = (
 STACK_KINDS: Final = (
     *("loss", "delay", "one_way_cuts", "partitions", "broken_connections", "crashes", "kills", "disks", "restart_all", "pauses"),
     *("narrow_links", "lost_disks", "lying_disks"),
+    *("late_syncs", "hanging_syncs", "filling_disks", "late_start"),
 )
 """The kinds of ring 2; a connection keeps its order, so nothing is repeated or overtaken inside one."""
+STACK_RARE: Final = {"late_start": RARE["late_start"]}
+"""How often they are on that are not on in every other seed of ring 2."""
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -191,10 +194,10 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
     on = older if rare.random() < OLDER_ALONE else older + later
     kinds = tuple(kind for kind in on if allowed is None or kind in allowed)
     disk_s = (0.0002, slow if "slow_disks" in kinds else 0.002)
-    late_disks = _late_disks(random, nodes)
+    late_disks = draw_late_disks(random, nodes)
     late = late_disks if "late_syncs" in kinds else {}
     pipeline = structs.replace(pipeline, write_bytes=random.choice((100, 1000, 10_000)))
-    first_starts, bootstraps_at = _first_starts(rare, nodes, kinds)
+    first_starts, bootstraps_at = draw_first_starts(rare, nodes, is_on="late_start" in kinds)
     return Plan(
         nodes=nodes,
         drawn=tuple(on),
@@ -236,7 +239,8 @@ def _draw_rare(random: Random, nodes: int) -> list[Kind]:
     return on
 
 
-def _first_starts(random: Random, nodes: int, kinds: tuple[Kind, ...]) -> tuple[tuple[float, ...], float | None]:
+def draw_first_starts(random: Random, nodes: int, *, is_on: bool) -> tuple[tuple[float, ...], float | None]:
+    """Draw when each node starts for the first time, and when the operator no longer waits for those that are late."""
     moments = [random.uniform(1, 15) for _ in range(nodes)]
     minority, several = (nodes - 1) // 2, random.randint(1, nodes)
     must_not_wait = random.random() < 0.5 and minority > 0
@@ -244,7 +248,7 @@ def _first_starts(random: Random, nodes: int, kinds: tuple[Kind, ...]) -> tuple[
     asked_after = random.uniform(0.5, 4)
     if must_not_wait and random.random() < 0.5:  # somebody comes just when the operator gives up waiting
         moments[late[0]] = asked_after + random.uniform(-0.006, 0.002)
-    if "late_start" not in kinds:
+    if not is_on:
         return (0.0,) * nodes, None
     return tuple(moments[node] if node in late else 0.0 for node in range(nodes)), asked_after if must_not_wait else None
 
@@ -287,7 +291,7 @@ def _narrow_end(random: Random) -> NarrowEnd:
     return NarrowEnd(bytes_s=bytes_s, value_bytes=value_bytes, chunk_bytes=int(bytes_s * random.uniform(0.2, 1.5)))
 
 
-def _late_disks(random: Random, nodes: int) -> dict[int, tuple[float, float]]:
+def draw_late_disks(random: Random, nodes: int) -> dict[int, tuple[float, float]]:
     """Draw which disks have syncs that outlast an election timeout, and how long they take at least and at most."""
     longest = random.uniform(0.3, 1.8)
     shortest = random.choice((0.0002, 0.9 * longest))

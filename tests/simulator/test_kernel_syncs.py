@@ -142,11 +142,13 @@ def test_ring_1_crashes_and_fails_between_write_and_sync() -> None:
 class Ring2Write:
     """One node's log under the product's KernelPersister, with the simulated kernel."""
 
-    def __init__(self) -> None:
-        self.disk = disk_with_descriptors(Random(1))
+    def __init__(self, *, gives_descriptors: bool = True) -> None:
+        self.disk = SimulatedDisk(Random(1))
+        self.disk.gives_descriptors = gives_descriptors
         self.folder = open_log(self.disk, segment_bytes=4096)
         self.told: list[tuple[int, OSError | None]] = []
-        work = VirtualWork(self.disk, Random(2))
+        self.reached: list[str] = []
+        work = self.work = VirtualWork(self.disk, Random(2), lambda *goals: self.reached.extend(goals))
         thread = work.persister(self.folder, self.note, "disk")
         self.persister = work.with_kernel_syncs(thread, self.folder, TaskArrivals(), self.note, Histogram())
         self.records = [append([], entry(1, "a"))]
@@ -188,3 +190,52 @@ async def test_ring_2_tells_nothing_of_a_sync_whose_process_has_ended(autojump_c
     calls = ring.disk.calls
     await trio.sleep(1)
     assert (ring.told, ring.disk.calls) == ([], calls)
+
+
+both_ways = pytest.mark.parametrize("gives_descriptors", [True, False])
+
+
+@both_ways
+async def test_ring_2_ends_a_sync_that_hangs_when_the_disk_answers(
+    gives_descriptors: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Nothing is told before, by the kernel or by the thread."""
+    ring = Ring2Write(gives_descriptors=gives_descriptors)
+    ring.work.hang(trio.current_time() + 3)
+    ring.persister.begin(1, ring.records)
+    await trio.sleep(2.9)
+    assert (ring.told, ring.reached) == ([], [])
+    await trio.sleep(0.2)
+    assert (ring.told, ring.reached) == ([(1, None)], ["hanging_sync"])
+    await ring.persister.aclose()
+
+
+@both_ways
+async def test_ring_2_has_a_killed_node_wait_for_its_disk_and_tell_nothing(
+    gives_descriptors: bool, autojump_clock: trio.testing.MockClock
+) -> None:
+    """A thread that is in the folder can't be ended, only the process can."""
+    ring = Ring2Write(gives_descriptors=gives_descriptors)
+    ring.work.hang(began := trio.current_time() + 3)
+    ring.persister.begin(1, ring.records)
+    await trio.sleep(1)
+    with trio.move_on_after(0.5):
+        await ring.persister.aclose()
+    assert trio.current_time() == began
+    await trio.sleep(1)
+    assert (ring.told, ring.reached) == ([], ["killed_in_a_hanging_sync"])
+
+
+@both_ways
+async def test_ring_2_has_syncs_that_outlast_elections(gives_descriptors: bool, autojump_clock: trio.testing.MockClock) -> None:
+    """Of both kinds; calls that are no syncs are as quick as ever."""
+    ring = Ring2Write(gives_descriptors=gives_descriptors)
+    ring.work.sync_s = (1.5, 1.8)
+    ring.persister.begin(1, ring.records)
+    assert await ring.work.call(lambda: "done") == "done"
+    await trio.sleep(1.4)
+    assert ring.told == []
+    await trio.sleep(0.5)
+    assert ring.told == [(1, None)]
+    assert ring.reached == ["late_kernel_sync" if gives_descriptors else "late_sync"]
+    await ring.persister.aclose()

@@ -19,6 +19,7 @@ CLIENTS = 6
 PAUSE_S = 0.25
 BULK_PAUSE_S = 0.4
 
+NEARLY_FULL = "is nearly full: nothing is written"
 JSON = {"content-type": "application/json"}
 
 
@@ -49,6 +50,8 @@ class Client:
         self._number = number
         self.large_values = False
         """Whether one of ten values has 5 to 50 kB."""
+        self.refused_no_room = 0
+        """How many writes were refused because the leader's disk is nearly full, as far as the forwarder told."""
         self._process = number
         self._supervisor = supervisor
         self._app = app
@@ -122,6 +125,7 @@ class Client:
         except BargeError as error:
             if error.code == "precondition_failed":
                 return Told("refused")
+            self.refused_no_room += NEARLY_FULL in error.detail
             return Told("unknown" if error.applied is None else None)
         match answer:
             case PutAnswer():

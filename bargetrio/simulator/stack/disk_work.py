@@ -6,7 +6,7 @@ Where the disk gives descriptors, the product's own `KernelPersister` writes, wi
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from random import Random
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import trio
 
@@ -14,25 +14,81 @@ from bargetrio.node.figures import Histogram
 from bargetrio.node.persister import KernelPersister, Log, OnDone, Persister, SplitLog, SyncFaults
 from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.simulator.disk import SimulatedDisk
+from bargetrio.simulator.server import ELECTION_S
 from bargetrio.transport.arrivals import Arrivals
 
 T = TypeVar("T")
 
 
-class VirtualWork:
-    """One node's; `latency_s` is how long a write takes, from and to."""
+QUICK_S: Final = (0.0002, 0.002)
 
-    def __init__(self, disk: SimulatedDisk, random: Random) -> None:
-        self.latency_s = (0.0002, 0.002)
+
+class VirtualWork:
+    """One node's; `latency_s` is how long a call takes, from and to, `sync_s` a write of the log with its sync."""
+
+    def __init__(self, disk: SimulatedDisk, random: Random, hit: Callable[..., None] = lambda *goals: None) -> None:
+        self.latency_s = self.sync_s = QUICK_S
         self.still_until = 0.0
         """The process stands still until then, and its threads with it."""
         self.random = random
-        self._disk = disk
+        self.hit = hit
+        """Counts rare situations (goals.py)."""
+        self.disk = disk
+        self._hangs_until = 0.0
+        self._answers = trio.Event()
+
+    # -- faults ----------------------------------------------------------------------------------------------------------
+
+    @property
+    def hangs(self) -> bool:
+        """Whether the disk hangs: no call of it ends."""
+        return trio.current_time() < self._hangs_until
+
+    def hang(self, until: float) -> None:
+        """Have no call of the disk end before that time, or `answer`."""
+        self._hangs_until = until
+
+    def answer(self) -> None:
+        """End what waits for the disk: it hangs no more, its late syncs have ended, or their process has."""
+        self._hangs_until = 0.0
+        self._answers.set()
+        self._answers = trio.Event()
+
+    def be_quick(self) -> None:
+        """Calls and syncs take as long as ever."""
+        self.latency_s = self.sync_s = QUICK_S
+
+    def heal(self) -> None:
+        """Nothing is slow."""
+        self.be_quick()
+        self.still_until = 0.0
+        self.answer()
+
+    # -- time ------------------------------------------------------------------------------------------------------------
 
     async def call(self, work: Callable[[], T]) -> T:
         """Run it after a moment."""
         await trio.sleep(self.random.uniform(*self.latency_s))
+        await self.wait_while_it_hangs()
         return work()
+
+    async def sync(self, goal_if_late: str) -> list[str]:
+        """Wait as long as a write of the log and its sync take; return what rare situations that was, if it ends."""
+        began = trio.current_time()
+        with trio.move_on_after(self.random.uniform(*self.sync_s)):
+            await self._answers.wait()
+        goals = [goal_if_late] if trio.current_time() - began > ELECTION_S[1] else []
+        if self.hangs:
+            goals.append("hanging_sync")
+            await self.wait_while_it_hangs()
+        await self.stand_still()
+        return goals
+
+    async def wait_while_it_hangs(self) -> None:
+        """Wait until the disk answers."""
+        while self.hangs:
+            with trio.move_on_at(self._hangs_until):
+                await self._answers.wait()
 
     async def stand_still(self) -> None:
         """Wait while the process stands still."""
@@ -41,7 +97,7 @@ class VirtualWork:
 
     def persister(self, log: Log, on_done: OnDone, name: str) -> Persister:
         """Return the virtual one."""
-        return VirtualPersister(self, log, on_done, self._disk, self.random)
+        return VirtualPersister(self, log, on_done)
 
     def with_kernel_syncs(
         self,
@@ -53,10 +109,10 @@ class VirtualWork:
         faults: SyncFaults | None = None,
     ) -> Persister:
         """Have the virtual kernel sync, if the disk gives descriptors."""
-        if not self._disk.gives_descriptors:
+        if not self.disk.gives_descriptors:
             return thread
-        sync = VirtualSync(self, self._disk)
-        persister = VirtualKernelPersister(thread, log, sync, on_done, fsync, self._disk, self.random)
+        sync = VirtualSync(self)
+        persister = VirtualKernelPersister(self, thread, log, sync, on_done, fsync)
 
         def ended() -> None:
             persister.sync_ended()
@@ -72,11 +128,10 @@ class VirtualSync:
     eventfd = -1
     """There is none: `ready` is called when one would be readable."""
 
-    def __init__(self, work: VirtualWork, disk: SimulatedDisk) -> None:
+    def __init__(self, work: VirtualWork) -> None:
         self.is_busy = False
         self.ready: Callable[[], None] = lambda: None
         self._work = work
-        self._disk = disk
         self._descriptor = -1
 
     def begin(self, descriptor: int) -> None:
@@ -90,7 +145,7 @@ class VirtualSync:
         """Sync now; return what went wrong."""
         self.is_busy = False
         try:
-            self._disk.sync_descriptor(self._descriptor)
+            self._work.disk.sync_descriptor(self._descriptor)
         except OSError as problem:
             return problem
         return None
@@ -100,9 +155,9 @@ class VirtualSync:
         self.is_busy = False
 
     async def _run(self) -> None:
-        await trio.sleep(self._work.random.uniform(*self._work.latency_s))
-        await self._work.stand_still()
+        goals = await self._work.sync("late_kernel_sync")
         if self.is_busy:
+            self._work.hit(*goals)
             self.ready()
 
 
@@ -110,32 +165,26 @@ class VirtualKernelPersister(KernelPersister):
     """The product's, whose process may end while a sync is under way: the kernel has it done by then or not, as chance has it."""
 
     def __init__(
-        self,
-        thread: Persister,
-        log: SplitLog,
-        sync: VirtualSync,
-        on_done: OnDone,
-        fsync: Histogram,
-        disk: SimulatedDisk,
-        random: Random,
+        self, work: VirtualWork, thread: Persister, log: SplitLog, sync: VirtualSync, on_done: OnDone, fsync: Histogram
     ) -> None:
         super().__init__(thread, log, sync, on_done, fsync)
+        self._work = work
         self._virtual = sync
-        self._disk = disk
-        self._random = random
 
     def sync_ended(self) -> None:
         """Report, as the product; then settle."""
         records = self._records
         super().sync_ended()
-        _settle(self._disk, records)
+        _settle(self._work.disk, records)
 
     def fence(self) -> None:
         """The process ends here, with bytes written and not synced, or synced and not told."""
         if self._virtual.is_busy:
-            if self._random.random() < 0.4:
+            if self._work.hangs:
+                self._work.hit("killed_in_a_hanging_sync")
+            if self._work.random.random() < 0.4:
                 self._virtual.end()
-            _settle(self._disk, self._records)
+            _settle(self._work.disk, self._records)
             self._virtual.close()
         super().fence()
 
@@ -143,12 +192,10 @@ class VirtualKernelPersister(KernelPersister):
 class VirtualPersister:
     """Writes after a virtual moment. Once fenced, the write in flight gets as far as chance has it, and then nothing more."""
 
-    def __init__(self, work: VirtualWork, log: Log, on_done: OnDone, disk: SimulatedDisk, random: Random) -> None:
+    def __init__(self, work: VirtualWork, log: Log, on_done: OnDone) -> None:
         self._work = work
         self._log = log
         self._on_done = on_done
-        self._disk = disk
-        self._random = random
         self._in_flight: Sequence[Record] | None = None
         self._fenced = False
 
@@ -162,29 +209,34 @@ class VirtualPersister:
         if self._fenced:
             return
         self._fenced = True
-        if self._in_flight is not None and self._random.random() < 0.7:
-            self._disk.unplugged_at = self._disk.calls + self._random.choice((1, 2, 2, 2, 3, 4))
+        disk = self._work.disk
+        if self._in_flight is not None and self._work.hangs:
+            self._work.hit("killed_in_a_hanging_sync")
+        if self._in_flight is not None and self._work.random.random() < 0.7:
+            disk.unplugged_at = disk.calls + self._work.random.choice((1, 2, 2, 2, 3, 4))
             with suppress(OSError):
                 self._log.write(self._in_flight)
-            _settle(self._disk, self._in_flight)
-        self._disk.unplugged_at = self._disk.calls
+            _settle(disk, self._in_flight)
+        disk.unplugged_at = disk.calls
 
     async def aclose(self) -> None:
-        """Nothing runs any more."""
+        """Wait for the disk: a node that is killed while its process goes on can't leave a thread in its folder."""
         self.fence()
+        with trio.CancelScope(shield=True):
+            await self._work.wait_while_it_hangs()
         await trio.lowlevel.checkpoint()
 
     async def _write(self, number: int, records: Sequence[Record]) -> None:
-        await trio.sleep(self._random.uniform(*self._work.latency_s))
-        await self._work.stand_still()
+        goals = await self._work.sync("late_sync")
         if self._fenced:
             return
+        self._work.hit(*goals)
         failure: OSError | None = None
         try:
             self._log.write(records)
         except OSError as problem:
             failure = problem
-        _settle(self._disk, records)
+        _settle(self._work.disk, records)
         self._in_flight = None
         self._on_done(number, failure)
 

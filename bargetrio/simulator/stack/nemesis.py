@@ -1,5 +1,6 @@
 """Makes the faults of a seed of ring 2, one after another, through the same doors that people have: REST and the supervisor."""
 
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -7,7 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from bargetrio.cluster.port import Faults, LinkFault
+from bargetrio.node.server import ROOM_SEGMENTS
 from bargetrio.protocol.errors import BargeError
+from bargetrio.simulator.plan import draw_late_disks
+from bargetrio.simulator.server import ELECTION_S
 from bargetrio.simulator.stack.http import ask
 from bargetrio.web.guard import App
 
@@ -15,6 +19,10 @@ if TYPE_CHECKING:
     from bargetrio.simulator.stack.seed import Stack
 
 EIO: Final = 5
+OTHERS_S: Final = 1.0
+"""So long a node is in another cluster before its folder is emptied: it may be just being born."""
+TIME_SCALE: Final = 0.4
+"""What ring 1 has in its 20 s of faults is to happen in the 8 s of ring 2."""
 
 
 class StackFailure(Exception):
@@ -31,7 +39,9 @@ class Nemesis:
     def __init__(self, stack: "Stack") -> None:
         self._stack = stack
         self._needing: set[int] = set()
-        """Whose disk is another one, and who does not vote yet."""
+        """Whose disk is another one, or who came after the birth, and who does not vote yet."""
+        self._others_since: dict[int, float] = {}
+        """Who is in another cluster than the majority, and since when that is seen."""
 
     async def make_faults(self, app: App, end: float) -> None:
         random = self._stack.random("faults")
@@ -45,19 +55,25 @@ class Nemesis:
             "narrow_links": self._narrow,
             "lost_disks": self._lose_disk,
             "lying_disks": self._lie,
+            "late_syncs": self._slow_syncs,
+            "hanging_syncs": self._hang,
+            "filling_disks": self._fill,
         }
         links = [kind for kind in self._stack.kinds if kind in ("loss", "delay", "one_way_cuts", "partitions")]
         others = [kind for kind in self._stack.kinds if kind in happen]
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             nursery.start_soon(self._take_in_until, app, end)
+            nursery.start_soon(self._start_late, app)
             while trio.current_time() < end and (links or others):
                 await trio.sleep(random.uniform(0.05, 0.6))
                 kind = random.choice([*links, *others])
-                self._stack.made[kind] += 1
                 if kind in links:
                     await self._stack.supervisor.set_faults(self._link_faults(random, kind))
                 else:
                     await happen[kind](random, app)
+            await trio.sleep_until(end)
+            nursery.cancel_scope.cancel()
         await self._stack.supervisor.set_faults(Faults())
 
     def _link_faults(self, random: Random, kind: str) -> Faults:
@@ -82,7 +98,8 @@ class Nemesis:
     def _can_spare(self, node_id: int) -> bool:
         """Whether the others can do without this node's disk: all run and vote, and are a majority with it left out."""
         others = [view for view in self._stack.supervisor.local_views() if view.id != node_id]
-        are_in_order = not self._needing - {node_id} and all(view.state == "running" and view.may_vote for view in others)
+        is_nobody_missing = not self._stack.absent and not self._needing - {node_id}
+        are_in_order = is_nobody_missing and all(view.state == "running" and view.may_vote for view in others)
         return are_in_order and len(others) > (len(others) + 1) // 2
 
     async def _lose_disk(self, random: Random, app: App) -> None:
@@ -94,7 +111,7 @@ class Nemesis:
         await self._end(node_id, power=True)
         self._stack.disks[node_id].lose()
         self._needing.add(node_id)
-        self._stack.made["disk lost"] += 1
+        self._stack.hit("disk_lost")
         await trio.sleep(random.uniform(0.0, 0.5))
         await self.revive(node_id)
 
@@ -107,11 +124,12 @@ class Nemesis:
         views = {view.id: view for view in self._stack.supervisor.local_views()}
         last = views.pop(node_id).last_log_index or 0
         if self._can_spare(node_id) and all((view.last_log_index or 0) >= last for view in views.values()):
-            await self._end(node_id, power=True)
-            self._stack.made["tail lost"] += 1
+            await self._end(node_id, power=True, may_lose_synced=True)
+            self._stack.hit("tail_lost")
             await trio.sleep(random.uniform(0.0, 0.3))
             await self.revive(node_id)
         disk.lies = 0
+        disk.settle()  # or a later power failure takes what was synced meanwhile
 
     async def _take_in_until(self, app: App, end: float) -> None:
         while trio.current_time() < end:
@@ -120,34 +138,83 @@ class Nemesis:
 
     async def take_in(self, app: App) -> None:
         """Ask for each node with another disk that it be taken in, once; docs/operations.md says to ask again."""
-        for node_id in sorted(self._needing):
+        await self._empty_other_clusters()
+        for node_id in sorted(self._needing - self._stack.absent):
             view = self._stack.supervisor.local_views()[node_id]
             if view.state == "running" and view.may_vote:
                 self._needing.discard(node_id)
-                self._stack.made["taken in"] += 1
+                self._stack.hit("taken_in")
                 continue
             answer = await ask(app, "POST", f"/nodes/{node_id}/readmit")
             if answer.status not in (200, 400, 503, 504):
                 raise StackFailure("readmit", f"readmit answers {answer.status}: {answer.body!r}")
 
+    # -- nodes that come late --------------------------------------------------------------------------------------------
+
+    async def _start_late(self, app: App) -> None:
+        """Start nodes for the first time; where nobody waits for them, let the cluster be born without them before."""
+        stack, began = self._stack, trio.current_time()
+        if stack.absent and stack.bootstraps_at is not None:
+            self._needing |= stack.absent
+            await trio.sleep(stack.bootstraps_at * TIME_SCALE)
+            while not self._is_born():
+                answer = await ask(app, "POST", "/bootstrap")
+                if answer.status not in (200, 400, 503, 504):
+                    raise StackFailure("bootstrap", f"it answers {answer.status}: {answer.body!r}")
+                await trio.sleep(0.1)
+            stack.hit("bootstrapped")
+        for node_id in sorted(stack.absent, key=stack.first_starts.__getitem__):
+            await trio.sleep_until(began + stack.first_starts[node_id] * TIME_SCALE)
+            stack.absent.discard(node_id)
+            stack.hit("first_start_late")
+            await self.revive(node_id)
+
+    def _identities(self) -> dict[int, str]:
+        """Return, of each node that runs, which cluster it was born in, "" if it was not."""
+        drivers = {node_id: self._stack.living[node_id]._driver for node_id in self._stack.supervisor.running_ids()}
+        return {node_id: driver.core.standing.identity for node_id, driver in drivers.items() if driver is not None}
+
+    def _is_born(self) -> bool:
+        return self._majority_of(self._identities()) != ""
+
+    def _majority_of(self, identities: dict[int, str]) -> str:
+        counts = Counter(identity for identity in identities.values() if identity)
+        return next((identity for identity, count in counts.items() if count > len(self._stack.addresses) // 2), "")
+
+    async def _empty_other_clusters(self) -> None:
+        """Empty the folders of who is in another cluster: there may be two if a node died as it let one be born (operator.py)."""
+        identities, now = self._identities(), trio.current_time()
+        right = self._majority_of(identities)
+        are_many = right or len(set(identities.values()) - {""}) > 1
+        others = [node_id for node_id, identity in sorted(identities.items()) if are_many and identity not in ("", right)]
+        self._others_since = {node_id: self._others_since.get(node_id, now) for node_id in others}
+        for node_id in [node_id for node_id in others if now - self._others_since[node_id] > OTHERS_S]:
+            await self._end(node_id, power=False)
+            self._stack.disks[node_id].lose()
+            self._needing.add(node_id)
+            await self.revive(node_id)
+
     # -- processes -------------------------------------------------------------------------------------------------------
 
-    async def _end(self, node_id: int, *, power: bool, app: App | None = None) -> None:
-        """Crash a node: its disk takes nothing more from the moment of the kill, and forgets with the power."""
-        if app is None:
+    async def _end(self, node_id: int, *, power: bool, may_lose_synced: bool = False) -> None:
+        """End a process: its disk takes nothing more from that moment on, and forgets with the power."""
+        work = self._stack.work[node_id]
+        await self._stack.supervisor.kill(node_id)
+        if work.hangs:  # a process's end takes the thread along
+            work.answer()
             await self._stack.supervisor.kill(node_id)
-        else:
-            answer = await ask(app, "POST", f"/nodes/{node_id}/kill")
-            if answer.status != 200:
-                raise StackFailure("kill and revive", f"kill answers {answer.status}: {answer.body!r}")
         if power:
+            if not may_lose_synced:
+                self._stack.disks[node_id].settle()
             self._stack.disks[node_id].crash()
         else:
             self._stack.disks[node_id].end_process()
 
     async def revive(self, node_id: int) -> None:
-        if self._stack.supervisor.local_views()[node_id].state != "running":
-            self._stack.disks[node_id].end_process()
+        """Start a node, unless a full disk has ended it: its daemon starts it when there is room."""
+        view = self._stack.supervisor.local_views()[node_id]
+        if view.state == "crashed" and "no space" in (view.reason or ""):
+            return
         try:
             await self._stack.supervisor.revive(node_id)
         except BargeError as error:
@@ -161,8 +228,11 @@ class Nemesis:
         await self.revive(node_id)
 
     async def _kill(self, random: Random, app: App) -> None:
+        """By REST, as the page does it: a disk that hangs is waited for by who starts the node again."""
         node_id = random.choice(list(self._stack.addresses))
-        await self._end(node_id, power=False, app=app)
+        answer = await ask(app, "POST", f"/nodes/{node_id}/kill")
+        if answer.status != 200:
+            raise StackFailure("kill and revive", f"kill answers {answer.status}: {answer.body!r}")
         await trio.sleep(random.uniform(0.0, 1.0))
         answer = await ask(app, "POST", f"/nodes/{node_id}/revive")
         if answer.status not in (200, 503, 504):  # 504: its disk fails just then, and what was done is not known
@@ -181,10 +251,62 @@ class Nemesis:
         if random.random() < 0.5:
             self._stack.disks[node_id].fail_at[self._stack.disks[node_id].calls + random.randint(1, 8)] = EIO
         else:
-            self._stack.work[node_id].latency_s = (0.01, random.uniform(0.02, 0.3))
+            work = self._stack.work[node_id]
+            work.latency_s = work.sync_s = (0.01, random.uniform(0.02, 0.3))
         await trio.sleep(random.uniform(0.1, 1.0))
-        self._stack.work[node_id].latency_s = (0.0002, 0.002)
+        self._stack.work[node_id].be_quick()
         await self.revive(node_id)
+
+    async def _slow_syncs(self, random: Random, app: App) -> None:
+        """Syncs outlast elections for a while, on one node, some or all; half of the times a process, mostly a leader, ends."""
+        late = draw_late_disks(random, self._stack.nodes)
+        if any(work.sync_s[1] > ELECTION_S[0] for work in self._stack.work.values()):
+            return
+        for node_id, seconds in late.items():
+            self._stack.work[node_id].sync_s = seconds
+        self._nursery.start_soon(self._after, random.uniform(1.5, 4.0), [self._stack.work[node_id].be_quick for node_id in late])
+        if random.random() < 0.5:
+            self._nursery.start_soon(self._restart, random.uniform(0.0, 0.5), self._any_or_leader(random), False)
+
+    async def _hang(self, random: Random, app: App) -> None:
+        """No call of a disk ends for a while, now and then of all; some are restarted meanwhile, as machines or processes."""
+        seconds, is_restarted = random.uniform(0.5, 6.0), random.random() < 0.3
+        hanging = list(self._stack.addresses) if random.random() < 0.1 else [self._any_or_leader(random)]
+        if any(work.hangs for work in self._stack.work.values()):
+            return
+        for node_id in hanging:
+            self._stack.work[node_id].hang(trio.current_time() + seconds)
+            if is_restarted:
+                self._nursery.start_soon(self._restart, random.uniform(0.1, 1.0) * seconds, node_id, random.random() < 0.5)
+
+    async def _restart(self, after_s: float, node_id: int, power: bool) -> None:
+        await trio.sleep(after_s)
+        await self._end(node_id, power=power)
+        await self.revive(node_id)
+
+    async def _fill(self, random: Random, app: App) -> None:
+        """A disk is nearly full for a while, full, or first the one and then the other; then somebody deletes something."""
+        node_id = self._any_or_leader(random)
+        self._nursery.start_soon(self._fill_and_free, node_id, random.random(), random.uniform(1.2, 3.0), random)
+
+    async def _fill_and_free(self, node_id: int, how: float, seconds: float, random: Random) -> None:
+        disk, segment_bytes = self._stack.disks[node_id], self._stack.segment_bytes
+        if how < 0.8:
+            disk.free_space(random.randint(segment_bytes // 2, ROOM_SEGMENTS * segment_bytes))
+            await trio.sleep(seconds)
+        if how > 0.5:
+            disk.fill()
+            await trio.sleep(random.uniform(0.3, 2.5))
+        disk.free_space()
+
+    def _any_or_leader(self, random: Random) -> int:
+        leader = self._stack.supervisor.leader_hint()
+        return leader if leader is not None and random.random() < 0.7 else random.choice(list(self._stack.addresses))
+
+    async def _after(self, seconds: float, actions: list[Callable[[], None]]) -> None:
+        await trio.sleep(seconds)
+        for action in actions:
+            action()
 
     async def _pause(self, random: Random, app: App) -> None:
         """A node stands still: its timers fire late, and what comes meanwhile is there all at once."""

@@ -26,7 +26,7 @@ from bargetrio.raft.facts import CommitAdvanced, Fact
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.lists import OWN_KEYS, Page, Range, StaleReads, check_order, check_page
 from bargetrio.simulator.memory import Broken
-from bargetrio.simulator.stack.http import ask
+from bargetrio.simulator.stack.http import HttpAnswer, ask
 from bargetrio.storage.errors import DamagedSnapshot
 from bargetrio.storage.snapshots import read_snapshot
 from bargetrio.web.guard import App
@@ -162,8 +162,12 @@ class Reader:
         """A backup holds all that had been told before it was asked for, is whole, and is what its headers say."""
         floor = max((operation.index or 0 for operation in self._history if operation.effect == "applied"), default=0)
         floor = max([floor, *(page.index for page in self.pages)])
-        answer = await ask(self._app, "GET", "/snapshot")
-        if answer.status != 200:
+        answer: HttpAnswer | None = None
+        try:
+            answer = await ask(self._app, "GET", "/snapshot")
+        except* OSError:
+            pass  # the disk that it is read from failed: the server closes the connection before the answer's end
+        if answer is None or answer.status != 200:
             return
         rule = "a backup is whole and new"
         store, data = Store(), answer.body

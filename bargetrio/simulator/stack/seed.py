@@ -4,6 +4,7 @@ What must hold: the clients' history is linearizable, no acknowledged write is l
 node comes back and has applied the same, and nothing hangs.
 """
 
+import errno
 import gc
 import logging
 import re
@@ -34,11 +35,13 @@ from bargetrio.simulator.audit import Audit
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.memory import Broken
-from bargetrio.simulator.plan import STACK_KINDS
+from bargetrio.simulator.plan import STACK_KINDS, STACK_RARE, draw_first_starts
 from bargetrio.simulator.seed import Failure, Result
+from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S
 from bargetrio.simulator.stack.accounts import check_quiet
 from bargetrio.simulator.stack.clients import CLIENTS, KEYS, BulkWriter, Client
 from bargetrio.simulator.stack.disk_work import VirtualWork
+from bargetrio.simulator.stack.goals import STACK_GOALS, count_events
 from bargetrio.simulator.stack.ledger import Ledger
 from bargetrio.simulator.stack.nemesis import Nemesis, StackFailure
 from bargetrio.simulator.stack.network import MemoryNetwork
@@ -52,6 +55,8 @@ FAULTS_S: Final = 8.0
 HEAL_S: Final = 10.0
 QUIET_S: Final = 1.0
 """So long after the last answer nothing is waited for any more."""
+SEGMENT_BYTES: Final = (8 * 1024, 64 * 1024, 1024 * 1024)
+"""A file of the log has one of these sizes, so that logs roll; full size would be 32 MiB of memory a node."""
 MOST_STEPS: Final = 3_000_000
 BUG: Final = re.compile(r"[A-Z]\w+: ")
 """What ends a node begins with an exception's name if it is a bug (cluster/slots.py)."""
@@ -78,7 +83,7 @@ class Stack:
         self.seed = seed
         self.nodes = nodes
         draw = self.random("plan")
-        self.drawn = tuple(kind for kind in STACK_KINDS if draw.random() < 0.5)
+        self.drawn = tuple(kind for kind in STACK_KINDS if draw.random() < STACK_RARE.get(kind, 0.5))
         self.kinds = tuple(kind for kind in self.drawn if allowed is None or kind in allowed)
         often = draw.random() < 0.5
         self.snapshot_policy = SnapshotPolicy(
@@ -90,14 +95,22 @@ class Stack:
         self.history: list[Operation] = []
         self.ledger = Ledger()
         self.made: Counter[str] = Counter()
+        """How often the rare situations of goals.py were reached that no event tells."""
         self.addresses = {node_id: f"node-{node_id}:1" for node_id in range(nodes)}
         self.recorder = States(self._core_of, "stack", wall_clock=trio.current_time, capacity=1_000_000, heartbeats=1_000_000)
         self.network = MemoryNetwork(self.random("network"))
         self.disks = {node_id: SimulatedDisk(self.random(f"disk {node_id}")) for node_id in range(nodes)}
-        self.work = {node_id: VirtualWork(self.disks[node_id], self.random(f"work {node_id}")) for node_id in range(nodes)}
+        self.work = {
+            node_id: VirtualWork(self.disks[node_id], self.random(f"work {node_id}"), self.hit) for node_id in range(nodes)
+        }
         draw = self.random("kernel syncs")
         for disk in self.disks.values():
             disk.gives_descriptors = draw.random() < 0.5
+        draw = self.random("disks and members")
+        self.segment_bytes: int = draw.choice(SEGMENT_BYTES)
+        self.first_starts, self.bootstraps_at = draw_first_starts(draw, nodes, is_on="late_start" in self.kinds)
+        self.absent = {node_id for node_id, moment in enumerate(self.first_starts) if moment}
+        """Nodes that have not started for the first time: their disks are not there yet."""
         self.link_faults = LinkFaults(seed)
         self.turns = Turns()
         self._lives: Counter[int] = Counter()
@@ -114,7 +127,17 @@ class Stack:
             link_faults=self.link_faults,
             disk_faults=DiskFaults(),
             daemons=Daemons({}, None),
+            free_bytes=self._free_bytes,
         )
+
+    def hit(self, *goals: str) -> None:
+        """Count rare situations."""
+        for goal in goals:
+            assert goal in STACK_GOALS, goal
+            self.made[goal] += 1
+
+    async def _free_bytes(self, node_id: int) -> int:
+        return self.disks[node_id].free_bytes()
 
     def _core_of(self, node_id: int) -> Core:
         driver = self.living[node_id]._driver
@@ -126,6 +149,9 @@ class Stack:
         return Random(f"{self.seed}/stack/{name}")
 
     def _make_node(self, node_id: int) -> Node:
+        if node_id in self.absent:
+            raise OSError(errno.ENODEV, "its disk is not there yet")
+        self.disks[node_id].end_process()
         self._lives[node_id] += 1
         tokens = self.random(f"tokens {node_id} {self._lives[node_id]}")
         settings = NodeSettings(
@@ -133,14 +159,15 @@ class Stack:
             node_id=node_id,
             listen=self.addresses[node_id],
             addresses=self.addresses,
-            heartbeat_s=0.05,
-            election_s=(0.3, 0.6),
+            heartbeat_s=HEARTBEAT_S,
+            election_s=ELECTION_S,
             request_timeout_s=self.request_timeout_s,
             peer_secret=b"between us" if self.seed % 2 else None,
             seed=tokens.getrandbits(64),
             snapshot_policy=self.snapshot_policy,
             chunk_bytes=self.chunk_bytes,
             slice_keys=1,
+            segment_bytes=self.segment_bytes,
         )
         node = self.living[node_id] = Node(
             settings,
@@ -190,7 +217,7 @@ class Stack:
             nursery=nursery,
         )
         problems = await supervisor.start(nursery, forwarder)
-        if problems:
+        if set(problems) - self.absent:
             raise StackFailure("it starts", f"{problems}")
         return make_app(supervisor, hosts=frozenset({"simulated:1"}), token=None)
 
@@ -223,6 +250,7 @@ class Stack:
                 working.start_soon(client.run, end + 1)
             working.start_soon(nemesis.make_faults, app, end)
         await self._come_to_rest(clients[0], nemesis, app)
+        self.made["write_refused_no_room"] += sum(client.refused_no_room for client in clients)
         await trio.sleep(QUIET_S)
         check_quiet(self, list(links.values()))
         reader.judge()
@@ -231,8 +259,10 @@ class Stack:
         """Everybody back, a new write, the same everywhere, a last read of every key."""
         for node_id in self.addresses:
             self.disks[node_id].fail_at.clear()
-            self.work[node_id].latency_s = (0.0002, 0.002)
-            self.work[node_id].still_until = 0.0
+            self.disks[node_id].free_space()
+            self.work[node_id].heal()
+        self.absent.clear()
+        for node_id in self.addresses:
             await nemesis.revive(node_id)
         end = trio.current_time() + HEAL_S
         written = None
@@ -274,6 +304,12 @@ class Stack:
         if finding is not None:
             raise StackFailure(finding.rule, finding.told())
 
+    def goals(self) -> dict[str, int]:
+        """Return how often each rare situation was reached."""
+        several = sum(sum(name.startswith("wal/") for name in disk.names()) > 1 for disk in self.disks.values())
+        counts = self.made + count_events(self.events()) + Counter(several_segments=several)
+        return dict(sorted(counts.items()))
+
     def events(self) -> list[Event]:
         """Return all that was recorded."""
         page = self.recorder.page(0, heartbeats=True, limit=2_000_000)
@@ -288,6 +324,7 @@ def deterministic(seed: int) -> Iterator[None]:
     was_on = gc.isenabled()
     runner._ALLOW_DETERMINISTIC_SCHEDULING = True
     runner._r.seed(seed)
+    gc.collect()  # of the seed before, whose objects hold each other
     gc.disable()
     try:
         yield
@@ -333,7 +370,7 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
         operations=len(stack.history),
         unknown=sum(operation.effect == "unknown" for operation in stack.history),
         committed=max((event.index or 0 for event in events if event.kind == "commit_advanced"), default=0),
-        goals={},
+        goals=stack.goals(),
         events=events if keep else [],
         history=stack.history if keep else [],
     )
