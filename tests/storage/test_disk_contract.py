@@ -60,6 +60,36 @@ def test_a_part_of_a_file_is_read(make_disk: MakeDisk, tmp_path: Path) -> None:
         disk.read_part("b", 0, 1)
 
 
+def test_reads_of_a_few_bytes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """read(2) may return fewer bytes than there are, before the end, too: a network's file system, a signal."""
+    fdopen = os.fdopen
+
+    class Few:
+        """A file that gives three bytes at a time."""
+
+        def __init__(self, descriptor: int) -> None:
+            self._file = fdopen(descriptor, "rb", buffering=0)
+
+        def __enter__(self) -> "Few":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._file.close()
+
+        def seek(self, offset: int) -> None:
+            self._file.seek(offset)
+
+        def read(self, size: int) -> bytes:
+            return self._file.read(min(size, 3)) or b""
+
+    disk = RealDisk(tmp_path / "node")
+    disk.open("a", create=True).write_at(0, b"abcdefghij")
+    monkeypatch.setattr("bargetrio.storage.real_disk.os.fdopen", lambda descriptor, *_, **__: Few(descriptor))
+    found = [disk.read_part("a", *place) for place in ((0, 10), (1, 7), (4, 99), (10, 5))]
+    monkeypatch.undo()
+    assert found == [b"abcdefghij", b"bcdefgh", b"efghij", b""]
+
+
 @disks
 def test_names_change_as_told(make_disk: MakeDisk, tmp_path: Path) -> None:
     """Rename replaces; create demands a new name; what is not there is not found."""

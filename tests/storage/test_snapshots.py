@@ -11,7 +11,7 @@ from bargetrio.raft.messages import Entry, SnapshotMeta
 from bargetrio.raft.records import HardState, Install, LogStart, Remembered
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot, WrongFolder
-from bargetrio.storage.lines import encode_line
+from bargetrio.storage.lines import HEADER, encode_line
 from bargetrio.storage.recovery import segment_name
 from bargetrio.storage.snapshots import (
     RECEIVING,
@@ -224,6 +224,20 @@ def test_a_segment_that_is_missing_is_never_passed_over() -> None:
         between.remove(name)
     with pytest.raises(DamagedLog, match="what is between is missing"):
         open_log(between)
+    for count in range(1, len(segments)):
+        start = msgspec.json.decode(disk.peek(segments[count]).split(b"\n", 1)[0][HEADER:])[0]["next_index"] - 1
+        for last_index in range(max(start - 1, 1), start + 2):  # of whose snapshot to the very entry nothing may be missing
+            there = SimulatedDisk(Random(1))
+            open_log(there).close()
+            there.remove(segments[0])
+            for name in segments[count:]:
+                there.put(name, disk.peek(name))
+            save(there, [*LOG, *LOG][:last_index])
+            if last_index < start:
+                with pytest.raises(DamagedLog, match="what is between is missing"):
+                    open_log(there)
+            else:
+                open_log(there).close()
     without = deepcopy(disk)
     for name in (*segments[:2], snapshot_name(4, 1)):
         without.remove(name)
@@ -283,6 +297,10 @@ def test_a_snapshot_of_other_members_or_of_another_cluster_is_refused() -> None:
     folder.close()
     with pytest.raises(WrongFolder, match="nodes 0, 1, 2; the configuration names nodes 0, 1, 4"):
         open_folder(disk, "barge", 0, lambda: "store-0", members=(4, 1, 0))
+    of_others = SimulatedDisk(Random(1))
+    SnapshotWriter(of_others, structs.replace(start_of(3, 1), members=(0, 1, 4))).finish()
+    with pytest.raises(WrongFolder, match="is the state of a cluster of nodes 0, 1, 4"):
+        open_log(of_others)
     other = SimulatedDisk(Random(1))
     SnapshotWriter(other, structs.replace(start_of(3, 1), cluster="other")).finish()
     with pytest.raises(WrongFolder, match="cluster 'other'"):

@@ -4,6 +4,7 @@ import errno
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 
 from bargetrio.raft.messages import Entry
@@ -265,6 +266,27 @@ def test_records_that_contradict_each_other_are_damage() -> None:
         folder.close()
         with pytest.raises(DamagedLog):
             open_log(disk)
+
+
+@pytest.mark.parametrize(
+    ("field", "other"),
+    [("sequence", 3), ("next_index", 3), ("last_term", 2), ("digest", 1), ("hard_state", {"record": "hard_state", "term": 2})],
+)
+def test_a_segment_begins_with_what_the_one_before_it_ends_with(field: str, other: object) -> None:
+    """Each number by itself: where one differs, a record, a vote perhaps, is missing between them."""
+    disk = SimulatedDisk(Random(1))
+    folder = open_log(disk)
+    folder.write([HardState(term=1, voted_for=1), append([], entry(1, "x" * 600))])
+    folder.write([append([entry(1, "x" * 600)], entry(1, "y" * 600))])
+    folder.close()
+    name = "wal/0000000000000002.log"
+    data = disk.peek(name)
+    begin, behind = data.split(b"\n", 1)
+    (start,) = msgspec.json.decode(begin[HEADER:])
+    assert start[field] != other
+    disk.put(name, encode_line(msgspec.json.encode([{**start, field: other}])) + behind.rstrip(b"\0"))
+    with pytest.raises(DamagedLog):
+        open_log(disk)
 
 
 def test_another_cluster_node_or_format_is_refused(tmp_path: Path) -> None:
