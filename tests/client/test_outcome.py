@@ -7,7 +7,9 @@ from typing import Literal
 
 import pytest
 
-from bargetrio.client import BargeError, Client
+from bargetrio.client import BargeError, Client, native
+from bargetrio.client.outcome import Interrupted
+from bargetrio.protocol.requests import Delete, Get, List, Put, Request
 from tests.client.run import popen
 from tests.client.servers import BadServer, nobody, problem
 from tests.stories.daemon import Daemon
@@ -99,3 +101,35 @@ def test_ctrl_c_says_whether_the_write_may_have_happened(tmp_path: Path, way: Wa
         assert words in err
         assert "Traceback" not in err
         assert ("may have happened" in err) == (command[0] == "put")
+
+
+@pytest.mark.parametrize("moment", ["before", "under way"])
+@pytest.mark.parametrize(
+    "request_",
+    [Put(id=0, key="a", value="1"), Delete(id=0, key="a"), Get(id=0, key="a"), List(id=0)],
+    ids=lambda each: type(each).__name__,
+)
+def test_who_breaks_off_is_told_whether_the_write_may_have_happened(
+    request_: Request, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C: of a write that may have left nobody knows; nothing else has changed anything. The connection is not used again."""
+
+    class Interrupting:
+        def __init__(self, *_: object) -> None:
+            self.closed = False
+            if moment == "before":
+                raise KeyboardInterrupt
+
+        def ask(self, *_: object) -> object:
+            raise KeyboardInterrupt
+
+        def close(self) -> None:
+            self.closed = True
+
+    monkeypatch.setattr(native, "Connection", Interrupting)
+    keys = native.NativeKeys(["127.0.0.1:1"], "barge", 1.0)
+    with pytest.raises(Interrupted) as caught:
+        keys.execute(request_, object)
+    is_unknown = moment == "under way" and isinstance(request_, (Put, Delete))
+    assert caught.value.applied is (None if is_unknown else False)
+    assert keys._line.connection is None

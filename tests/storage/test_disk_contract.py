@@ -120,6 +120,28 @@ def test_one_folder_has_one_user(tmp_path: Path) -> None:
     second.unlock()
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="/proc tells what is open")
+def test_a_folder_that_is_given_back_has_no_descriptor_open(tmp_path: Path) -> None:
+    """Nor one that was refused: a node may be killed and revived a thousand times."""
+    holder = RealDisk(tmp_path / "node")
+    holder.lock()
+    before = sorted(os.listdir("/proc/self/fd"))
+    refused = RealDisk(tmp_path / "node")
+    with pytest.raises(FolderInUse):
+        refused.lock()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    disk = RealDisk(tmp_path / "other")
+    disk.lock()
+    disk.make_dir("wal")
+    disk.open("wal/a", create=True).close()
+    assert (disk.list("wal"), disk.read_part("wal/a", 0, 1), disk.read("wal/a")) == (["a"], b"", b"")
+    assert disk.free_bytes() > 0
+    disk.sync_dir("wal")
+    disk.unlock()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    holder.unlock()
+
+
 def test_nobody_else_reads_it(tmp_path: Path) -> None:
     """0700 and 0600; no link is followed."""
     disk = RealDisk(tmp_path / "deep" / "node")

@@ -71,6 +71,31 @@ def test_a_folder_of_the_version_before_opens_and_keeps_its_data(tmp_path: Path)
         opened(tmp_path, (0, 1))
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        HardState(term=3),
+        HardState(term=0, voted_for=1),
+        Append(first_index=1, digest=9, entries=(Entry(0, Raw(b"null")),)),
+    ],
+    ids=["a term", "a vote", "an entry"],
+)
+def test_each_promise_by_itself_makes_a_folder_of_the_version_before_one_that_votes(record: Record, tmp_path: Path) -> None:
+    """A term alone, too: who has left a term takes no entry of it any more."""
+    earlier(tmp_path, [record])
+    folder = opened(tmp_path)
+    assert folder.standing.origin == "earlier version"
+    folder.close()
+
+
+def test_a_log_without_meta_is_nobodys(tmp_path: Path) -> None:
+    """A new `meta` would make another store of it, which has promised nothing."""
+    opened(tmp_path).close()
+    (tmp_path / "meta").unlink()
+    with pytest.raises(WrongFolder, match="whose it is can't be told"):
+        opened(tmp_path)
+
+
 def test_a_folder_of_the_version_before_that_never_voted_is_an_empty_one(tmp_path: Path) -> None:
     """It has promised nothing."""
     earlier(tmp_path, [])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from bargetrio.raft.messages import VoteReply, encode_message
 from bargetrio.transport.faults import LinkFaults
@@ -162,3 +163,39 @@ async def test_a_message_posted_while_the_connection_ends_is_lost_and_no_more(
             trio.lowlevel.remove_instrument(instrument)
             nursery.cancel_scope.cancel()
     assert (instrument.problems, line.posted, traffic.lost_messages) == ([], [], 1)
+
+
+class Lines(Line):
+    """A network that leads to one connection after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[Line] = []
+
+    async def connect(self, host: str, port: int) -> Connection:
+        self.made.append(Line())
+        return self.made[-1]
+
+
+async def test_what_was_delayed_on_an_old_connection_is_not_said_on_a_new_one(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new connection's hello may have told of another store: what the old one had to say is not that one's word (BUG-38)."""
+
+    async def hello(link: PeerLink, connection: Connection) -> Any:
+        return SimpleNamespace()
+
+    monkeypatch.setattr(PeerLink, "_hello", hello)
+    lines, faults, ups = Lines(), LinkFaults(), []
+    traffic = SimpleNamespace(sent_messages=0, sent_bytes=0, lost_messages=0, link_failures=0)
+    link = link_over(lines, faults, traffic, lambda: ups.append(trio.current_time()))
+    faults.set([], {(0, 1): (False, 0.0, 1.0)})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        await trio.testing.wait_all_tasks_blocked()
+        link.post(VoteReply(term=1, voter_id=0, granted=True))
+        lines.made[0].hung_up.set()
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    assert len(ups) == 2
+    assert [line.posted for line in lines.made] == [[], []]
