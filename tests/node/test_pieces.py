@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar
 
 import trio
@@ -10,7 +11,7 @@ import trio.testing
 from bargetrio.node.figures import NodeFigures
 from bargetrio.node.snapshots import Snapshots, Then
 from bargetrio.node.turns import Turns
-from bargetrio.raft.effects import SendChunk
+from bargetrio.raft.effects import Compact, SendChunk
 from bargetrio.raft.messages import Message, NodeId, SnapshotMeta, SnapshotRequest
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.snapshots import snapshot_name
@@ -118,3 +119,34 @@ async def test_a_node_that_died_while_it_saved_keeps_nobody_from_saving(tmp_path
         assert not turns.may_save(alive, now, wants=True)
         dead.fence()
         assert turns.may_save(alive, now, wants=True)
+
+
+async def test_what_is_sent_is_counted_once(tmp_path: Path) -> None:
+    """A snapshot with its last piece, its bytes as they leave."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, tmp_path, OF.size)
+        sender.disk.works.set()
+        counted = []
+        for offset in (0, 60):
+            sender.ask(1, offset)
+            await trio.testing.wait_all_tasks_blocked()
+            counted.append((sender.snapshots._figures.snapshots_sent, sender.snapshots._figures.snapshot_bytes_sent))
+    assert sender.sent == [(1, 0, 60), (1, 60, 40)]
+    assert counted == [(0, 60), (1, 100)]
+
+
+async def test_a_snapshot_that_is_read_for_backups_stays_until_the_last_is_closed(tmp_path: Path) -> None:
+    """A newer one has taken its place meanwhile, and the node needs it no more."""
+    kept: list[set[int]] = []
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, tmp_path, OF.size)
+        sender.disk.works.set()
+        folder: Any = SimpleNamespace(trim=lambda first_index, keep: kept.append(set(keep)))
+        sender.snapshots._folder = folder
+        for backup in (sender.snapshots.backup(OF), sender.snapshots.backup(OF), None):
+            sender.snapshots.compact(Compact(1, frozenset({9})))
+            await trio.testing.wait_all_tasks_blocked()
+            if backup is not None:
+                backup.close()
+    assert kept == [{OF.last_index, 9}, {OF.last_index, 9}, {9}]
+    assert not sender.snapshots._pins
