@@ -132,3 +132,15 @@ def test_what_a_merged_page_leaves_out_comes_with_the_next() -> None:
     assert page.next == "a-1,b-3"
     page = merge([part("a", 9, event("a", 8, 4.0)), part("b", 7, event("b", 5, 3.0))], page.next, 1, [])
     assert ([found.id for found in page.events], page.next) == (["b-5"], "a-1,b-7")
+
+
+async def test_a_backup_holds_what_was_acknowledged_before_it_was_asked_for(tmp_path: Path) -> None:
+    """Also where there is a snapshot that lacks the last write alone."""
+    house = House(tmp_path)
+    async with house.open():
+        await house.leader()
+        for number in range(6):
+            answer = await house.put(f"k{number}", "x")
+            backup = await house.supervisor.backup()
+            backup.close()
+            assert backup.index >= answer.index
