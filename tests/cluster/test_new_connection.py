@@ -7,8 +7,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from bargetrio.cluster.node_link import Cut, NodeLink, Parcel
-from bargetrio.protocol.requests import ErrorAnswer, Get, GetAnswer, Put
+from bargetrio.cluster.node_link import Cut, NodeLink, NotSent, Parcel
+from bargetrio.protocol.requests import Delete, ErrorAnswer, Get, GetAnswer, Put, Request
 from bargetrio.transport.outgoing import Outgoing
 from bargetrio.transport.stream import Broken, Connection, Listener
 
@@ -185,4 +185,50 @@ async def test_links_to_several_nodes_use_the_same_ids_at_once() -> None:
                     wire.say(got(request_id, key, key.upper()))
                 await wait_all_tasks_blocked()
             assert [values(parcel) for parcel in parcels] == [[f"{name}{number}" for number in range(3)] for name in "ABC"]
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("write", [Put(id=0, key="b", value="x"), Delete(id=0, key="b")], ids=["put", "delete"])
+async def test_a_write_whose_answer_cannot_be_read_is_unknown(write: Request) -> None:
+    """It may be committed, whichever operation it is; an answer about another key says no more."""
+    network = Wires()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            link = NodeLink("there:1", "barge", network, nursery)
+            for answer in (b'{"id":%d,"ok":true,"key":"b","index":"x"}\n', b'{"id":%d,"ok":true,"key":"c","index":1,"term":1}\n'):
+                parcel = Parcel([write])
+                nursery.start_soon(link.ask, parcel)
+                await wait_all_tasks_blocked()
+                wire = network.dialled[-1]
+                wire.say(answer % wire.ids()[-1][0])
+                await wait_all_tasks_blocked()
+                (told,) = parcel.answers
+                assert isinstance(told, ErrorAnswer) and (told.error, told.applied) == ("outcome_unknown", None)
+            nursery.cancel_scope.cancel()
+
+
+class Closed(Wires):
+    """A network in which nobody answers at first."""
+
+    is_open = False
+
+    async def connect(self, host: str, port: int) -> Connection:
+        if not self.is_open:
+            raise OSError("nobody there")
+        return await super().connect(host, port)
+
+
+async def test_a_write_that_was_not_sent_keeps_no_other_waiting() -> None:
+    """Single writes wait for those under way: one that never left is none of them."""
+    network = Closed()
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            link = NodeLink("there:1", "barge", network, nursery)
+            for _ in range(2):
+                with pytest.raises(NotSent):
+                    await link.ask(Parcel([Put(id=0, key="a", value="x")]))
+            network.is_open = True
+            nursery.start_soon(link.ask, Parcel([Put(id=0, key="b", value="x")]))
+            await wait_all_tasks_blocked()
+            assert [key for _, key in network.dialled[-1].ids()] == ["b"]
             nursery.cancel_scope.cancel()
