@@ -10,7 +10,11 @@ from unittest.mock import Mock
 import pytest
 import trio
 
+from bargetrio.cluster import supervisor
 from bargetrio.node import persister
+from bargetrio.node.port import UNCOMMITTED
+from bargetrio.node.server import Node
+from bargetrio.protocol.errors import BargeError
 from bargetrio.raft.messages import AppendReply, VoteReply
 from bargetrio.storage.real_disk import RealDisk, RealFile
 from tests.cluster.house import House
@@ -183,3 +187,32 @@ async def test_what_is_timed_on_a_connection_ends_with_it(tmp_path: Path) -> Non
     node._on_link_up(1)
     figures.append_answered(AppendReply(term=1, follower_id=1, success=True, match_index=1, prev_log_index=0, round=0), 60.0)
     assert sum(figures.round_trip.counts) == 0
+
+
+async def test_a_kill_fences_the_node_before_anything_else_runs(tmp_path: Path) -> None:
+    """Its tasks may take turns before they hear of their end: nothing is told or written any more."""
+    house = House(tmp_path)
+    async with house.open():
+        victim = (await house.leader() + 1) % 3
+        slot = house.supervisor._slots[victim]
+        node = slot._node
+        assert isinstance(node, Node)
+        assert slot.crash()
+        assert node._fenced
+        assert all(link._connection is None for link in node._links.values())
+
+
+async def test_a_readmission_that_is_not_committed_in_time_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its entry is in the log, and may be committed later: that is no bad request."""
+    monkeypatch.setattr(supervisor, "READMIT_WAIT_S", 0.1)
+    house = House(tmp_path)
+    async with house.open():
+        leader = await house.leader()
+
+        async def readmit(node_id: int) -> str:
+            return f"node {node_id}'s new disk {UNCOMMITTED}"
+
+        monkeypatch.setattr(house.supervisor._slots[leader], "readmit", readmit)
+        with pytest.raises(BargeError) as caught:
+            await house.supervisor.readmit((leader + 1) % 3)
+        assert (caught.value.code, caught.value.applied) == ("outcome_unknown", None)
