@@ -6,6 +6,7 @@ from bargetrio.raft.messages import AppendReply, Message, PreVoteReply, PreVoteR
 from bargetrio.raft.records import Append, Truncate
 from bargetrio.raft.replication import Pipeline
 from bargetrio.raft.roles import DISK_DECIDES
+from bargetrio.raft.standing import Standing
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.seed import Seed
 from tests.raft.cores import Bench, acknowledge, append, candidate, entries, follower, leader
@@ -166,6 +167,17 @@ def test_a_leader_whose_disk_hangs_leaves_when_a_majority_of_the_others_has_sync
     assert reason.endswith("nodes 1, 2 have synced entry 2")
     node.tick(10)
     assert role_of(node) == "follower"
+
+
+def test_who_is_being_taken_in_is_none_of_those_who_could_lead_better() -> None:
+    """4.1: it does not count: without this leader's disk or its own there is no majority that commits."""
+    node = hung_leader()
+    last = node.core.log.last_index
+    node.core.saw(1, Standing(store="new"), node.now)
+    assert node.core.readmit(1, node.now) == ""
+    node.perform()
+    heartbeats(node, 4, (1, 2), last)
+    assert role_of(node) == "leader"
 
 
 def test_the_time_in_which_a_process_stood_still_is_not_its_disks() -> None:
