@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = (
     *("tour", "a_write", "architecture", "raft", "wire_format", "storage_format", "rest", "events"),
-    *("configuration", "operations", "performance", "testing", "bugs", "changelog", "client", "metrics", "page"),
+    *("configuration", "operations", "performance", "testing", "bugs", "client", "metrics", "page"),
 )
 
 
@@ -30,11 +30,14 @@ def test_every_page_is_there_and_readme_leads_to_it() -> None:
     for page in PAGES:
         assert (DOCS / f"{page}.md").exists()
         assert f"docs/{page}.md" in readme, page
+    for page in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "LICENSE"):
+        assert (ROOT / page).exists()
+        assert f"({page})" in readme, page
 
 
 def test_links_lead_somewhere() -> None:
     """In README and every page."""
-    for page in [ROOT / "README.md", *DOCS.rglob("*.md")]:
+    for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
