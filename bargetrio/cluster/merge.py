@@ -28,17 +28,19 @@ def events_query(after: str, nodes: frozenset[int], kinds: frozenset[str], heart
     return urlencode(query + ([("live", "1")] if live else []))
 
 
-def merge(parts: list[Part], after: str, limit: int, unreachable: list[int]) -> EventPage:
+def merge(parts: list[Part], after: str, limit: int, unreachable: list[int], *, heartbeats: bool) -> EventPage:
     """Return one page. The cursor of a daemon that can't be reached is kept, so that none of its events is lost.
 
     `dropped` and `skipped` count what lies before the new cursor, so nothing of a daemon whose cursor is kept. Where a live page
-    leaves events out, the page is not cut: what was left out behind the cut would be counted twice.
+    leaves events out, or with `heartbeats` events fell out, the page is not cut and may have more than `limit` events: a part
+    does not tell where they lay, and what was left out behind the cut would be counted twice.
     """
     events = sorted((event for part in parts for event in part.page.events), key=_order)
     cursors = _cursors(after)
     seen = {part.run: part.page.next for part in parts}
     counted = list(parts)
-    if len(events) > limit and after and not any(part.page.skipped for part in parts):
+    may_cut = not any(part.page.skipped or (heartbeats and part.page.dropped) for part in parts)
+    if len(events) > limit and after and may_cut:
         left_out = events[limit:]
         events = events[:limit]
         for run in {parse_id(event.id)[0] for event in left_out}:

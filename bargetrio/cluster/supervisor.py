@@ -382,7 +382,7 @@ class Supervisor:
                     unreachable += [node_id for node_id in self.node_ids if self._apis[node_id] == api]
         if len(parts) == 1 and not unreachable:
             return own
-        return merge(parts, after, limit, unreachable)
+        return merge(parts, after, limit, unreachable, heartbeats=heartbeats)
 
     async def wait_for_event(self) -> None:
         """Return when this daemon has a new event that is not a heartbeat."""

@@ -195,10 +195,11 @@ class Recorder:
                 last_seq = found[-1].seq
         # What stands behind the cursor is asked for again, and then told or left out.
         skipped = 0 if found is whole or after_seq is None else sum(kept.seq <= last_seq for kept in whole) - len(found)
-        dropped = self._dropped.after(after_seq)
+        # What fell out behind the cursor is counted with a later page: kept heartbeats may be older than dropped events, and the
+        # other way round.
+        dropped = self._dropped.after(after_seq) - self._dropped.after(last_seq)
         if heartbeats and after_seq is not None:
-            beats = self._dropped_beats
-            dropped += beats.after(after_seq) - beats.after(last_seq)
+            dropped += self._dropped_beats.after(after_seq) - self._dropped_beats.after(last_seq)
         return Page(events=found, last_seq=last_seq, dropped=dropped, heartbeats=self.heartbeats, skipped=skipped)
 
     def beats(self) -> list[Beat]:

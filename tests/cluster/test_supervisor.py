@@ -119,7 +119,7 @@ def part(run: str, next_seq: int, *events: Event) -> Part:
 def test_events_of_daemons_are_merged_by_time_with_a_cursor_each() -> None:
     """Who can't be reached keeps its place."""
     parts = [part("a", 9, event("a", 1, 1.0), event("a", 2, 3.0)), part("b", 7, event("b", 1, 2.0))]
-    page = merge(parts, "a-0,b-0,c-5", 10, [2])
+    page = merge(parts, "a-0,b-0,c-5", 10, [2], heartbeats=False)
     assert [found.id for found in page.events] == ["a-1", "b-1", "a-2"]
     assert (page.next, page.dropped, page.heartbeats, page.unreachable) == ("a-9,b-7,c-5", 2, 4, [2])
 
@@ -127,10 +127,10 @@ def test_events_of_daemons_are_merged_by_time_with_a_cursor_each() -> None:
 def test_what_a_merged_page_leaves_out_comes_with_the_next() -> None:
     """The cursor of a daemon stands behind its last event that was told."""
     parts = [part("a", 9, event("a", 1, 1.0), event("a", 8, 4.0)), part("b", 7, event("b", 3, 2.0), event("b", 5, 3.0))]
-    page = merge(parts, "a-0,b-2", 2, [])
+    page = merge(parts, "a-0,b-2", 2, [], heartbeats=False)
     assert [found.id for found in page.events] == ["a-1", "b-3"]
     assert page.next == "a-1,b-3"
-    page = merge([part("a", 9, event("a", 8, 4.0)), part("b", 7, event("b", 5, 3.0))], page.next, 1, [])
+    page = merge([part("a", 9, event("a", 8, 4.0)), part("b", 7, event("b", 5, 3.0))], page.next, 1, [], heartbeats=False)
     assert ([found.id for found in page.events], page.next) == (["b-5"], "a-1,b-7")
 
 

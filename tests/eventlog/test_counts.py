@@ -4,7 +4,7 @@ from collections import Counter
 from itertools import count, pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bargetrio.cluster.merge import Part, merge
@@ -17,6 +17,8 @@ CAPACITY, HEARTBEATS = 6, 3
 
 STEPS = st.lists(st.tuples(st.sampled_from("bbeecr"), st.integers(0, 2)), max_size=60)
 """A heartbeat, an event that is rare, one that is frequent, or a reader's turn; and of which node."""
+BURST = [*[("b", 0)] * 3, *[("e", 0)] * 10]
+"""The heartbeats that are kept are older than the events that fell out."""
 
 
 def fact_of(kind: str) -> Fact:
@@ -61,6 +63,7 @@ class Told:
 
 
 @settings(max_examples=300)
+@example(BURST, 1, True, False)
 @given(STEPS, st.integers(1, 4), st.booleans(), st.booleans())
 def test_a_reader_that_goes_on_is_told_of_everything_once(
     steps: list[tuple[str, int]], limit: int, heartbeats: bool, thin: bool
@@ -113,10 +116,10 @@ def test_what_is_not_known_exactly_any_more_is_at_most_what_fell_out(monkeypatch
         assert dropped == exact or cursor < log.last_seq - 4 * CAPACITY
 
 
-def answer(log: Recorder, cursor: str, limit: int, live: bool) -> EventPage:
+def answer(log: Recorder, cursor: str, limit: int, live: bool, heartbeats: bool) -> EventPage:
     """What a daemon answers another one."""
     seqs = {run: int(seq) for run, _, seq in (text.rpartition("-") for text in cursor.split(",") if text)}
-    page = log.page(seqs.get(log.run, 0), limit=limit, thin=live)
+    page = log.page(seqs.get(log.run, 0), heartbeats=heartbeats, limit=limit, thin=live)
     return EventPage(
         events=[log.event(kept) for kept in page.events],
         next=format_id(log.run, page.last_seq),
@@ -126,10 +129,11 @@ def answer(log: Recorder, cursor: str, limit: int, live: bool) -> EventPage:
     )
 
 
-@settings(max_examples=200)
-@given(STEPS, st.integers(1, 4), st.booleans(), st.integers(0, 3))
+@settings(max_examples=300)
+@example([*BURST[:3], ("e", 1), *BURST[3:]], 2, "heartbeats", 0)
+@given(STEPS, st.integers(1, 4), st.sampled_from(["", "live", "heartbeats"]), st.integers(0, 3))
 def test_the_merged_log_of_several_daemons_tells_everything_once(
-    steps: list[tuple[str, int]], limit: int, live: bool, silent_every: int
+    steps: list[tuple[str, int]], limit: int, asked: str, silent_every: int
 ) -> None:
     """Also where a daemon is not reached now and then: its place in the cursor is kept."""
     clock = count(1)
@@ -137,16 +141,18 @@ def test_the_merged_log_of_several_daemons_tells_everything_once(
     cursor = ",".join(format_id(log.run, 0) for log in logs)
     seen: list[Event] = []
     dropped = skipped = recorded = reads = heartbeats = 0
+    live, with_heartbeats = asked == "live", asked == "heartbeats"
     for kind, node in [*steps, *[("r", 0)] * 60]:
         if kind != "r":
             logs[node].record(node, fact_of(kind))
-            recorded += kind != "b"
+            recorded += with_heartbeats or kind != "b"
             heartbeats += kind == "b"
             continue
         reads += 1
         reached = [log for log in logs if not (silent_every and reads < 30 and reads % (silent_every + 1) == int(log.run[1]))]
-        parts = [Part(page=answer(log, cursor, limit, live), run=log.run) for log in reached]
-        page = merge(parts, cursor, limit, [int(log.run[1]) for log in logs if log not in reached])
+        parts = [Part(page=answer(log, cursor, limit, live, with_heartbeats), run=log.run) for log in reached]
+        unreachable = [int(log.run[1]) for log in logs if log not in reached]
+        page = merge(parts, cursor, limit, unreachable, heartbeats=with_heartbeats)
         seen += page.events
         dropped += page.dropped
         skipped += page.skipped

@@ -122,6 +122,9 @@ def test_a_page_ends_by_bytes_too() -> None:
     assert pages == [["a", "b"], ["c"], ["d", "e"], ["f"]]
     assert store.items("", "", 10, keys_only=True, most_bytes=6)[1] is None
     assert store.items("", "", 2, most_bytes=100)[1] == "b"
+    for key, value in (("a", "ä" * 4), ("ä" * 4, "x")):  # 9 bytes, 5 characters
+        found, cursor = store_with(**{key: value, "é": "x" * 4}).items("", "", 10, most_bytes=12)
+        assert ([item.key for item in found], cursor) == (([key], key))
 
 
 def test_a_page_with_the_worst_values_fits_a_line() -> None:
