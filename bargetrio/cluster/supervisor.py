@@ -345,15 +345,14 @@ class Supervisor:
         return self._fault_plan.faults
 
     async def set_faults(self, faults: Faults, *, local: bool = False) -> Faults:
-        """Put exactly these faults in force everywhere."""
+        """Put exactly these faults in force everywhere; raise BargeError where a daemon is silent or refuses them."""
         self._fault_plan.check(faults)
         self._fault_plan.apply(faults)
         if not local:
             answers = await self._ask_others("PUT", "/faults?local=1", Faults, faults)
-            silent = sorted(api for api, answer in answers.items() if isinstance(answer, Unreachable))
-            if silent:
-                detail = f"in force here and at every daemon but {', '.join(silent)}, which can't be reached"
-                raise BargeError("outcome_unknown", detail)
+            left = [f"{api} ({_why_not(answer)})" for api, answer in answers.items() if isinstance(answer, Exception)]
+            if left:
+                raise BargeError("outcome_unknown", f"in force here and at every daemon but {', '.join(left)}")
         return faults
 
     # -- events ----------------------------------------------------------------------------------------------------------
@@ -557,6 +556,11 @@ class Supervisor:
 
         await _all(ask(api) for api in self._other_apis())
         return {api: answers[api] for api in sorted(answers)}
+
+
+def _why_not(problem: Exception) -> str:
+    """Return why another daemon did not do what it was asked, in words."""
+    return problem.detail if isinstance(problem, BargeError) else "it can't be reached"
 
 
 async def _all(tasks: Iterable[Awaitable[None]]) -> None:

@@ -1,14 +1,20 @@
 """Kill is a crash, revive begins anew, faults reach links and disks, and several daemons answer as one."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
+from bargetrio.cluster.daemons import Daemons, Unreachable
+from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.merge import Part, merge
 from bargetrio.cluster.port import DiskFault, EventPage, Faults, LinkFault
+from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.eventlog.event import Event
+from bargetrio.eventlog.recorder import Recorder
 from bargetrio.protocol.errors import BargeError
+from bargetrio.transport.faults import LinkFaults
 from tests.cluster.house import House
 
 
@@ -144,3 +150,50 @@ async def test_a_backup_holds_what_was_acknowledged_before_it_was_asked_for(tmp_
             backup = await house.supervisor.backup()
             backup.close()
             assert backup.index >= answer.index
+
+
+class Answers(Daemons):
+    """Other daemons that answer with what they put in force, or not."""
+
+    def __init__(self, problems: dict[str, Exception]) -> None:
+        super().__init__({}, None)
+        self._problems = problems
+
+    async def ask(self, api: str, method: str, path: str, kind: type[Any], body: Any = None, *, timeout_s: float = 1.0) -> Any:
+        if api in self._problems:
+            raise self._problems[api]
+        return body
+
+
+@pytest.mark.parametrize(
+    ("problem", "word"),
+    [
+        (None, ""),
+        (Unreachable("there:2 does not answer"), "reached"),
+        (BargeError("forbidden", "another token"), "another token"),
+    ],
+    ids=["done", "silent", "refused"],
+)
+async def test_faults_that_are_not_in_force_everywhere_are_not_told_as_done(problem: Exception | None, word: str) -> None:
+    """Of a daemon that is silent it is unknown; one that refuses them goes on without."""
+    recorder, apis = Recorder("test", wall_clock=trio.current_time), {node_id: f"there:{node_id}" for node_id in range(3)}
+    supervisor = Supervisor(
+        cluster="barge",
+        addresses=apis,
+        apis=apis,
+        local_ids=[0],
+        make_node=lambda node_id: pytest.fail("none is started"),
+        recorder=recorder,
+        link_faults=LinkFaults(),
+        disk_faults=DiskFaults(),
+        daemons=Answers({} if problem is None else {"there:2": problem}),
+    )
+    faults = Faults(groups=[[0], [1, 2]])
+    if problem is None:
+        assert await supervisor.set_faults(faults) == faults
+        return
+    with pytest.raises(BargeError, match=word) as caught:
+        await supervisor.set_faults(faults)
+    assert (caught.value.code, caught.value.applied) == ("outcome_unknown", None)
+    assert "there:2" in caught.value.detail and "there:1" not in caught.value.detail
+    assert await supervisor.faults() == faults
