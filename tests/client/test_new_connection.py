@@ -64,3 +64,31 @@ def test_a_late_answer_of_the_old_connection_is_not_the_new_requests() -> None:
         assert client.get("b").value == "NEW"
         assert node.ids[0] == node.ids[-1]
         client.close()
+
+
+class Repeating(threading.Thread):
+    """Answers each request with the answers to all earlier ones of its connection first, the value being the request's number."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.server = socket.create_server(("127.0.0.1", 0))
+
+    def run(self) -> None:
+        with suppress(OSError):
+            sock, _ = self.server.accept()
+            stream, said = sock.makefile("rb"), b""
+            stream.readline()
+            sock.sendall(HELLO)
+            while line := stream.readline():
+                asked = json.loads(line)
+                answer = {"id": asked["id"], "ok": True, "key": asked["key"], "index": asked["id"], "value": str(asked["id"])}
+                said += json.dumps(answer).encode() + b"\n"
+                sock.sendall(said)
+
+
+def test_an_answer_to_an_earlier_request_of_the_same_connection_is_passed_over() -> None:
+    """Of the same key, too: an id is one request's."""
+    node = Repeating()
+    node.start()
+    with node.server, Client([f"127.0.0.1:{node.server.getsockname()[1]}"], timeout_s=5) as client:
+        assert [client.get("a").value for _ in range(3)] == ["1", "2", "3"]

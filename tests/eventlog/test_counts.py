@@ -131,6 +131,7 @@ def answer(log: Recorder, cursor: str, limit: int, live: bool, heartbeats: bool)
 
 @settings(max_examples=300)
 @example([*BURST[:3], ("e", 1), *BURST[3:]], 2, "heartbeats", 0)
+@example([("e", 1), ("e", 1), *BURST], 2, "", 0)
 @given(STEPS, st.integers(1, 4), st.sampled_from(["", "live", "heartbeats"]), st.integers(0, 3))
 def test_the_merged_log_of_several_daemons_tells_everything_once(
     steps: list[tuple[str, int]], limit: int, asked: str, silent_every: int

@@ -242,3 +242,29 @@ async def test_what_is_told_is_what_the_log_has(
     for sink, figures in zip(three.sinks, three.figures, strict=True):
         assert sink.answered <= sink.received
         assert figures.proposals_committed + sum(figures.proposals_failed.values()) == sink.received
+
+
+async def test_a_write_that_was_given_up_and_is_committed_with_another_is_no_committed_proposal(
+    autojump_clock: MockClock,
+) -> None:
+    """It was counted as one that failed; each is counted once."""
+    three = Three(0.2)
+    async with trio.open_nursery() as nursery:
+        for node_id in range(3):
+            nursery.start_soon(three.run, node_id)
+        await three.until(three.leaders)
+        (leader,) = three.leaders()
+        first = three.ask(leader, Put(id=0, key="a", value="first"))
+        await three.until(lambda: first.told)
+        three.cut.add(leader)
+        late = three.ask(leader, Put(id=1, key="a", value="late"))
+        await three.until(lambda: late.told)
+        last = three.ask(leader, Put(id=2, key="a", value="last"))
+        three.cut.clear()
+        await three.until(lambda: last.told)
+        nursery.cancel_scope.cancel()
+    assert [told["ok"] for client in (first, late, last) for told in client.told] == [True, False, True]
+    assert three.drivers[leader].core.last_applied == last.told[0]["index"] == 4
+    figures = three.figures[leader]
+    failed = {code: count for code, count in figures.proposals_failed.items() if count}
+    assert (figures.proposals_committed, failed) == (2, {"outcome_unknown": 1})

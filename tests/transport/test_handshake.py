@@ -81,6 +81,26 @@ async def test_both_sides_prove_that_they_know_the_secret() -> None:
     assert not isinstance(accepted, Greeted)
 
 
+async def test_what_was_said_on_one_connection_proves_nothing_on_another() -> None:
+    """Each connection has a nonce of the acceptor's own: a hello and a proof that somebody recorded let nobody in."""
+    acceptor, said = identity(0, secret=b"s"), list[bytes]()
+
+    async def recorded(connection: Connection) -> Greeted:
+        post = connection.post
+        connection.post = lambda data: (said.append(data), post(data))[1]  # type: ignore[method-assign,func-returns-value]
+        return await say_hello(connection, identity(1, secret=b"s"), 0)
+
+    async def replayed(connection: Connection) -> None:
+        connection.post(b"".join(said))
+        while await connection.receive():
+            pass
+
+    accepted, _ = await meet(acceptor, recorded)
+    assert isinstance(accepted, Greeted) and len(said) == 2
+    accepted, _ = await meet(acceptor, replayed)
+    assert isinstance(accepted, Refused) and "the proof is wrong" in str(accepted)
+
+
 async def test_a_store_that_is_not_welcome_is_refused_in_words_at_both_ends() -> None:
     """BUG-38: who lost its disk must not vote as if it remembered; the dialler judges, too."""
     accepted, said = await meet(identity(0, refuses="new"), lambda connection: say_hello(connection, identity(1, store="new"), 0))
