@@ -67,7 +67,7 @@ class Core:
         *("_effects", "_now", "_random", "_snapshot_policy", "commit_index", "compact_to", "configuration"),
         *("configurations", "current_term", "durability", "election_max_s", "election_min_s", "has_unsent"),
         *("heartbeat_s", "installing", "installing_from", "introduce_at", "is_demoted", "is_due"),
-        *("is_settled", "is_snapshot_asked", "is_taking", "is_writing_standing", "known_commit"),
+        *("is_settled", "is_snapshot_asked", "is_taking", "is_writing_standing", "known_commit", "settled_index"),
         *("lacks_room", "last_applied", "log", "majority", "may_vote", "members", "met", "must_not_apply"),
         *("must_not_take", "node_id", "peers", "pipeline", "quiet_index", "quiet_since", "receiving", "role"),
         *("began_at", "last_hello", "seen", "snapshot", "standing", "uncounted", "unreadable", "vote_wait_s", "voted_for"),
@@ -158,6 +158,8 @@ class Core:
         """The node whose readmission is in the log and not known to be committed."""
         self.known_commit: Index = 0
         """The highest commit index that came with a granted vote."""
+        self.settled_index: Index = 0
+        """The configurations up to here are committed, though `commit_index` may be lower after a restart."""
         self.may_vote = False
         self.is_settled = False
         """Whether this node votes, its cluster is born, and no member is being readmitted: the usual case."""

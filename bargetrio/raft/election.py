@@ -125,7 +125,8 @@ def on_vote_request(core: "Core", message: VoteRequest, now: float) -> None:
     is_durable = core.durability.hard_state_is_durable
     core.role.election_deadline = core.new_election_deadline(now) if is_durable else DISK_DECIDES
     core.announce(VoteGranted(peer=message.candidate_id, term=message.term))
-    reply = VoteReply(term=message.term, voter_id=core.node_id, granted=True, commit_index=core.commit_index)
+    known = max(core.commit_index, core.settled_index)
+    reply = VoteReply(term=message.term, voter_id=core.node_id, granted=True, commit_index=known)
     core.send(message.candidate_id, reply)
 
 

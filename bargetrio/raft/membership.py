@@ -67,10 +67,11 @@ def begin(core: "Core", remembered: Remembered, now: float) -> None:
     core.configurations = [known[index] for index in sorted(known)]
     if standing.admitted > core.log.last_index:
         _replace_store(core)
-    elif standing.admitted > core.commit_index:
+    else:
         # The entry that admitted this store is committed. Without this, a cluster in which no running node knows that could not
-        # commit anything: the node's own acknowledgements would not count.
-        core.advance_commit_to(standing.admitted)
+        # commit anything: the node's own acknowledgements would not count. What lies before it is not applied yet: this disk's
+        # log may have become another one, which the first append or acknowledgement shows by its digest.
+        core.settled_index = standing.admitted
     refresh(core)
     _maybe_be_born(core, now)
 
@@ -79,7 +80,7 @@ def refresh(core: "Core") -> None:
     """Compute anew who votes and who is counted; call it when configurations, commit index or standing have changed."""
     configuration = core.configuration = core.configurations[-1] if core.configurations else None
     standing = core.standing
-    is_committed = configuration is None or configuration.index <= core.commit_index
+    is_committed = configuration is None or configuration.index <= max(core.commit_index, core.settled_index)
     core.uncounted = None if is_committed or configuration is None else configuration.readmitted
     if core.is_demoted:
         core.may_vote = False
@@ -212,6 +213,7 @@ def _write(core: "Core", standing: Standing) -> None:
 
 def _replace_store(core: "Core") -> None:
     core.is_demoted = core.is_writing_standing = True
+    core.settled_index = 0  # the log may lose the entries that it was told about
     core.emit(ReplaceStore())
 
 
@@ -397,11 +399,13 @@ def _propose(core: "Core", leader: Leader, node_id: NodeId, store: StoreId, now:
 def learn_commit(core: "Core") -> None:
     """Before taking office, learn from the voters that the last readmission is committed: after a restart it may not be known.
 
-    Without this, where a majority needs the readmitted node, its acknowledgements would never count and nothing would commit.
+    Without this, where a majority needs the readmitted node, its acknowledgements would never count and nothing would commit. The
+    commit index does not rise by it: no voter has compared its log with this one yet, as an acknowledgement of an append does.
     """
     configuration = core.configuration
     if core.uncounted is not None and configuration is not None and core.known_commit >= configuration.index:
-        core.advance_commit_to(configuration.index)
+        core.settled_index = configuration.index
+        refresh(core)
 
 
 # -- lost tails, differing logs ------------------------------------------------------------------------------------------

@@ -90,13 +90,14 @@ def _wrong_members(core: Core) -> str:
     else:
         if newest.index > core.log.last_index:
             return f"has a configuration of entry {newest.index}, the log ends at {core.log.last_index}"
-        uncounted = newest.readmitted if newest.index > core.commit_index else None
+        committed = max(core.commit_index, core.settled_index)
+        uncounted = newest.readmitted if newest.index > committed else None
         if core.standing.identity:
             is_member = newest.stores.get(core.node_id) == core.standing.store
             if core.may_vote is not (is_member and not core.is_demoted):
                 return f"may_vote is {core.may_vote} by {newest}"
     if core.uncounted != uncounted:
-        return f"does not count {core.uncounted}; the log says {uncounted}, and {core.commit_index} is committed"
+        return f"does not count {core.uncounted}; the log says {uncounted}, and {committed} is committed"
     if core.is_settled is not (core.may_vote and core.standing.identity != "" and uncounted is None):
         return f"is_settled is {core.is_settled}"
     return ""

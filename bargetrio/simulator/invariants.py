@@ -413,6 +413,7 @@ class Invariants:
             raise Broken(
                 "backups are not mixed", f"node {server.node_id} commits {fact.index}, and the folders did not begin alike"
             )
+        known = len(self.committed) - 1
         for index in range(fact.old_index + 1, fact.index + 1):
             term, digest = core.log.term(index), core.log.digest(index)
             if index < len(self.committed):
@@ -435,14 +436,17 @@ class Invariants:
             if core.log.term(fact.index) != fact.term:
                 text = f"node {server.node_id} commits entry {fact.index} of term {core.log.term(fact.index)} by counting"
                 raise Broken("only the own term's by counting", text)
-            holders = self._holders(server, core, fact)
+            holders = self._holders(server, core, fact, known)
             if len(holders) < self.quorum:
                 raise Broken("a quorum has synced", f"entry {fact.index} is called committed and is on the disks of {holders}")
 
-    def _holders(self, server: Server, core: Core, fact: CommitAdvanced) -> list[NodeId]:
-        """Return whose store, of those that count for this leader, held the entry; who is being taken in does not count."""
+    def _holders(self, server: Server, core: Core, fact: CommitAdvanced, known: Index) -> list[NodeId]:
+        """Return whose store, of those that count for this leader, held the entry; who is being taken in does not count.
+
+        What was committed up to `known` before is committed, also where this leader applies it only now.
+        """
         newest = next((each for each in reversed(core.configurations) if each.index <= fact.index), core.configuration)
-        uncounted = newest.readmitted if newest is not None and newest.index > fact.old_index else None
+        uncounted = newest.readmitted if newest is not None and newest.index > max(fact.old_index, known) else None
         return [
             node_id
             for node_id in self._memory
