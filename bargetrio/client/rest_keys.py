@@ -99,7 +99,7 @@ class RestKeys:
 def _fields(request: Request, reply: Reply) -> dict[str, Any]:
     """Return the fields of the client protocol's answer; raise ValueError for what is no daemon's answer to this request."""
     if isinstance(request, Delete):
-        index, term = reply.headers.get("barge-index", ""), reply.headers.get("barge-term", "0")
+        index, term = reply.headers.get("barge-index", ""), reply.headers.get("barge-entry-term", "0")
         if reply.status != 204 or not (index.isdigit() and term.isdigit()):
             raise ValueError("it tells no index")
         return {"key": request.key, "index": int(index), "term": int(term), "deleted": True}

@@ -89,7 +89,7 @@ class Rest:
         assert isinstance(answer, DeleteAnswer)
         if not answer.deleted:
             raise BargeError("not_found", "there is no such key")
-        return Response(b"", 204, {"Barge-Index": str(answer.index)})
+        return Response(b"", 204, {"Barge-Index": str(answer.index), "Barge-Entry-Term": str(answer.term)})
 
     async def list_keys(self) -> Response:
         """GET /keys."""

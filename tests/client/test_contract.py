@@ -1,14 +1,19 @@
 """What a client is promised, by whatever way it asks: the client protocol, a daemon's REST, or the fake of our unit tests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from bargetrio.client import BargeError, Client
 from bargetrio.client.port import Barge
+from bargetrio.cluster.port import LeaderView
+from bargetrio.protocol.requests import Delete, DeleteAnswer, Put, PutAnswer, Request
 from tests.client.fakes import FakeBarge
 from tests.stories.daemon import Daemon
+from tests.web.test_cages import served_quart
 
 WAYS = ["native", "rest", "fake"]
 
@@ -112,3 +117,28 @@ def test_faults_are_replaced_and_healed(client: Barge) -> None:
         client.set_faults({"groups": [[0, 9]]})
     assert caught.value.code == "bad_request"
     assert client.set_faults({}) == client.faults() == {"groups": [], "links": [], "disks": []}
+
+
+class Later:
+    """A cluster in which another node leads, in a later term than that of the entries that it committed."""
+
+    cluster_name = "barge"
+
+    def known_leader(self) -> LeaderView:
+        return LeaderView(leader=1, term=9, address="127.0.0.1:1")
+
+    async def execute(self, request: Request) -> PutAnswer | DeleteAnswer:
+        if isinstance(request, Put):
+            return PutAnswer(id=0, key=request.key, index=7, term=3)
+        assert isinstance(request, Delete)
+        return DeleteAnswer(id=0, key=request.key, index=7, term=3, deleted=True)
+
+
+@pytest.mark.parametrize("write", [lambda barge: barge.put("a", "x"), lambda barge: barge.delete("a")], ids=["put", "delete"])
+async def test_the_term_told_of_a_write_is_its_entrys(write: Callable[[Client], PutAnswer | DeleteAnswer]) -> None:
+    """Over REST, too, where each answer tells the leader's present term besides."""
+    cluster: Any = Later()
+    async with served_quart(cluster) as port:
+        with Client([], apis=[f"127.0.0.1:{port}"]) as barge:
+            answer = await trio.to_thread.run_sync(write, barge)
+    assert (answer.key, answer.index, answer.term) == ("a", 7, 3)
