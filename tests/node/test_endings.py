@@ -239,6 +239,10 @@ async def test_what_is_told_is_what_the_log_has(
         assert commands[told["index"] - 1] == bytes(encode_command(request))  # type: ignore[arg-type]
     if is_write and error and told["applied"] is False and error != "precondition_failed":
         assert bytes(encode_command(request)) not in commands  # type: ignore[arg-type]
+    for node_id, driver in enumerate(three.drivers):
+        if node_id not in three.dead:
+            assert not driver._then, "each write has ended, and what was to be sent behind it was"
+            assert all(ticket.done for ticket in driver._waiting)
     for sink, figures in zip(three.sinks, three.figures, strict=True):
         assert sink.answered <= sink.received
         assert figures.proposals_committed + sum(figures.proposals_failed.values()) == sink.received

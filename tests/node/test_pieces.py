@@ -1,20 +1,25 @@
 """Pieces of snapshots that a node reads to send: one at a time for each peer, and what can't be read is said."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
+import pytest
 import trio
 import trio.testing
 
+from bargetrio.kv.commands import encode_command
+from bargetrio.kv.store import Store
 from bargetrio.node.figures import NodeFigures
-from bargetrio.node.snapshots import Snapshots, Then
+from bargetrio.node.snapshots import WRITE_BYTES, Snapshots, Then
 from bargetrio.node.turns import Turns
-from bargetrio.raft.effects import Compact, SendChunk
+from bargetrio.protocol.requests import Put
+from bargetrio.raft.effects import Compact, SendChunk, TakeSnapshot
 from bargetrio.raft.messages import Message, NodeId, SnapshotMeta, SnapshotRequest
 from bargetrio.storage.real_disk import RealDisk
-from bargetrio.storage.snapshots import snapshot_name
+from bargetrio.storage.snapshots import SnapshotWriter, snapshot_name
 from tests.raft.cores import snapshot
 
 T = TypeVar("T")
@@ -45,6 +50,7 @@ class Sender:
         self.disk = HangingDisk()
         self.sent: list[tuple[NodeId, int, int]] = []
         self.told: list[tuple[NodeId, SnapshotMeta]] = []
+        self.given_up = False
         unused: Any = None
         self.snapshots = Snapshots(
             nursery=nursery,
@@ -71,10 +77,13 @@ class Sender:
         self.sent.append((to, message.offset, len(message.data)))
 
     def _tell(self, then: Then) -> None:
-        then(self, 0.0)  # type: ignore[arg-type]  # it is asked for one thing only
+        then(self, 0.0)  # type: ignore[arg-type]  # it is asked for two things only
 
     def piece_missing(self, peer: NodeId, of: SnapshotMeta) -> None:
         self.told.append((peer, of))
+
+    def snapshot_given_up(self) -> None:
+        self.given_up = True
 
 
 async def test_a_disk_that_hangs_is_asked_once_for_each_peer(tmp_path: Path) -> None:
@@ -150,3 +159,26 @@ async def test_a_snapshot_that_is_read_for_backups_stays_until_the_last_is_close
                 backup.close()
     assert kept == [{OF.last_index, 9}, {OF.last_index, 9}, {9}]
     assert not sender.snapshots._pins
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+async def test_a_snapshot_that_a_disk_ended_leaves_no_walk_and_no_turn(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A walk that nobody goes on with would keep what each write replaces, for ever; and other nodes' states wait to be saved."""
+
+    def add(writer: SnapshotWriter, line: bytes) -> None:
+        raise OSError(code, "ended")
+
+    monkeypatch.setattr(SnapshotWriter, "add", add)
+    store, failed = Store(), list[OSError]()
+    store.apply_all([encode_command(Put(id=0, key=f"k{number}", value="x" * WRITE_BYTES)) for number in range(3)], 1)
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, tmp_path, None)
+        sender.disk.works.set()
+        sender.snapshots._fail = failed.append
+        sender.snapshots.take(TakeSnapshot(3, 1, 0, (0, 1, 2), None), store)
+        assert store._scans
+    assert store._scans == []
+    assert sender.given_up == (code == errno.ENOSPC) and bool(failed) == (code == errno.EIO)
+    assert sender.snapshots._turns.may_save("another node", trio.current_time(), wants=True)

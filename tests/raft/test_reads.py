@@ -1,7 +1,8 @@
 """6.4: a read sees every write that was answered before it began, and no deposed leader answers it."""
 
 from bargetrio.raft.messages import AppendReply, AppendRequest
-from tests.raft.cores import Bench, acknowledge, append, follower, leader
+from bargetrio.raft.roles import Leader
+from tests.raft.cores import Bench, acknowledge, append, entries, follower, leader
 
 
 def read(bench: Bench, ticket: str) -> int:
@@ -85,6 +86,30 @@ def test_a_round_whose_heartbeats_are_lost_is_confirmed_by_the_next_ones() -> No
     acknowledge(node, 2, node.core.log.last_index, round=number)
     assert list(node.ended) == ["first", "second"]
     assert max(message.round for _, message in node.take_sent() if isinstance(message, AppendRequest)) == number + 1
+
+
+def test_reads_whose_time_is_over_are_kept_nowhere() -> None:
+    """Whether they wait for a round, for its answers, or for what is confirmed to be applied: none is answered later."""
+    node = leader()
+    node.core.must_not_apply = True
+    node.core.propose("w", entries("1")[0].command, node.now)
+    node.perform().sync()
+    acknowledge(node, 1, node.core.log.last_index)
+    confirmed = read(node, "confirmed")
+    acknowledge(node, 1, node.core.log.last_index, round=confirmed)
+    for ticket in ("in a round", "in another", "waiting"):
+        read(node, ticket)
+    role = node.core.role
+    assert isinstance(role, Leader)
+    rounds = (*role.confirmed, *role.rounds)
+    assert [list(each.tickets) for each in rounds] == [["confirmed"], ["in a round"], ["in another"]]
+    assert list(role.new_reads) == ["waiting"]
+    node.core.forget_reads(lambda ticket: True)
+    assert not role.new_reads and not any(each.tickets for each in rounds)
+    node.core.must_not_apply = False
+    node.perform()
+    acknowledge(node, 1, node.core.log.last_index, round=confirmed + 3)
+    assert [ticket for ticket in node.ended if ticket != "w"] == []
 
 
 def test_reads_fail_when_the_leader_steps_down() -> None:

@@ -77,6 +77,19 @@ def test_a_snapshot_is_never_ahead_of_the_own_disk() -> None:
     assert [effect.last_index for effect in bench.taking] == [2]
 
 
+def test_a_snapshot_that_was_given_up_is_due_again() -> None:
+    """The disk was full: with the next pass, of what is applied by then, and without another entry."""
+    bench = follower(policy=SnapshotPolicy(entries=2, trailing=0))
+    bench.step(append(log="1 1", commit=2)).sync()
+    bench.core.snapshot_given_up()
+    bench.perform()
+    assert [effect.last_index for effect in bench.taking] == [2, 2]
+    bench.taking.pop(0)
+    saved(bench)
+    bench.step(append(prev=(2, 1), log="1 1", commit=4)).sync()
+    assert [effect.last_index for effect in bench.taking] == [4]
+
+
 def test_a_snapshot_can_be_asked_for() -> None:
     """Once: as soon as there is something to save, and none is under way."""
     bench = follower(policy=NEVER)

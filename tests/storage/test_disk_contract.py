@@ -8,10 +8,14 @@ from random import Random
 
 import pytest
 
+from bargetrio.raft.messages import Entry
+from bargetrio.raft.records import HardState
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.errors import FolderInUse, StorageError
 from bargetrio.storage.real_disk import RealDisk
+from bargetrio.storage.snapshots import SnapshotReceiver
+from tests.storage.logs import append, entry, file_of, open_log, save, send
 
 MakeDisk = Callable[[Path], Disk]
 disks = pytest.mark.parametrize(
@@ -140,6 +144,35 @@ def test_a_folder_that_is_given_back_has_no_descriptor_open(tmp_path: Path) -> N
     disk.unlock()
     assert sorted(os.listdir("/proc/self/fd")) == before
     holder.unlock()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="/proc tells what is open")
+def test_a_log_that_is_closed_has_no_descriptor_open(tmp_path: Path) -> None:
+    """Whatever it did: rolled, took a snapshot, received another that began anew, trimmed, was opened again."""
+    before = sorted(os.listdir("/proc/self/fd"))
+    disk = RealDisk(tmp_path / "node")
+    log, entries = open_log(disk, segment_bytes=300), list[Entry]()
+    log.write([HardState(term=1)])
+    for number in range(20):
+        log.write([append(entries, entry(1, f"{number:040}"))])
+        entries.append(entry(1, f"{number:040}"))
+    assert len(disk.list("wal")) > 5
+    at_most = len(before) + 4  # folder, lock, segment, and the next one or a received file
+    assert len(os.listdir("/proc/self/fd")) <= at_most
+    save(disk, entries[:10])
+    receiver = SnapshotReceiver(disk, "barge")
+    other, data = file_of([*entries, entry(1, "more")])
+    for _ in range(3):
+        receiver.store(other, 0, data[:50])
+    assert len(os.listdir("/proc/self/fd")) <= at_most
+    assert send(receiver, data, other) == other.size
+    receiver.store(other, 0, data[:50])
+    receiver.close()
+    log.trim(8, {10})
+    log.close()
+    assert sorted(os.listdir("/proc/self/fd")) == before
+    open_log(RealDisk(tmp_path / "node"), segment_bytes=300).close()
+    assert sorted(os.listdir("/proc/self/fd")) == before
 
 
 def test_nobody_else_reads_it(tmp_path: Path) -> None:

@@ -172,3 +172,26 @@ async def answer(connection: Connection) -> bytes:
             break
         data += piece
     return data
+
+
+async def test_nothing_is_kept_of_connections_that_have_ended() -> None:
+    """Whether they were greeted, refused or said nothing: a node serves millions of them in its life."""
+    network = SocketNetwork()
+    (port,) = free_ports(1)
+    acceptor = Acceptor(await network.listen("127.0.0.1", port), IDENTITY, serve, raise_it)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(acceptor.run)
+            for hello in (CLIENT, PEER, b"no hello\n", b'{"hello":', b""):
+                connection = await dial(network, port, hello)
+                if hello.endswith(b"\n"):
+                    assert await answer(connection)
+                connection.close()
+            last = await dial(network, port, CLIENT)
+            assert await answer(last)
+            while len(acceptor._connections) > 1 or acceptor._strangers:
+                await trio.sleep(0.01)
+            last.close()
+            while acceptor._connections:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
