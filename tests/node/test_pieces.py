@@ -11,15 +11,16 @@ import trio
 import trio.testing
 
 from bargetrio.kv.commands import encode_command
+from bargetrio.kv.lookup import look_up
 from bargetrio.kv.store import Store
 from bargetrio.node.figures import NodeFigures
 from bargetrio.node.snapshots import WRITE_BYTES, Snapshots, Then
 from bargetrio.node.turns import Turns
-from bargetrio.protocol.requests import Put
-from bargetrio.raft.effects import Compact, SendChunk, TakeSnapshot
+from bargetrio.protocol.requests import Item, List, ListAnswer, Put
+from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, TakeSnapshot
 from bargetrio.raft.messages import Message, NodeId, SnapshotMeta, SnapshotRequest
 from bargetrio.storage.real_disk import RealDisk
-from bargetrio.storage.snapshots import SnapshotWriter, snapshot_name
+from bargetrio.storage.snapshots import SnapshotStart, SnapshotWriter, snapshot_name
 from tests.raft.cores import snapshot
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Sender:
         self.disk = HangingDisk()
         self.sent: list[tuple[NodeId, int, int]] = []
         self.told: list[tuple[NodeId, SnapshotMeta]] = []
+        self.loaded: list[SnapshotMeta] = []
         self.given_up = False
         unused: Any = None
         self.snapshots = Snapshots(
@@ -77,13 +79,16 @@ class Sender:
         self.sent.append((to, message.offset, len(message.data)))
 
     def _tell(self, then: Then) -> None:
-        then(self, 0.0)  # type: ignore[arg-type]  # it is asked for two things only
+        then(self, 0.0)  # type: ignore[arg-type]  # it is asked for few things only
 
     def piece_missing(self, peer: NodeId, of: SnapshotMeta) -> None:
         self.told.append((peer, of))
 
     def snapshot_given_up(self) -> None:
         self.given_up = True
+
+    def snapshot_loaded(self, snapshot: SnapshotMeta) -> None:
+        self.loaded.append(snapshot)
 
 
 async def test_a_disk_that_hangs_is_asked_once_for_each_peer(tmp_path: Path) -> None:
@@ -182,3 +187,27 @@ async def test_a_snapshot_that_a_disk_ended_leaves_no_walk_and_no_turn(
     assert store._scans == []
     assert sender.given_up == (code == errno.ENOSPC) and bool(failed) == (code == errno.EIO)
     assert sender.snapshots._turns.may_save("another node", trio.current_time(), wants=True)
+
+
+async def test_a_state_that_was_loaded_knows_its_index_before_anything_is_applied_to_it(tmp_path: Path) -> None:
+    """A list that is read at once tells it, and so does the next snapshot's label."""
+    disk = RealDisk(tmp_path)
+    writer = SnapshotWriter(disk, SnapshotStart(cluster="c", members=(0, 1, 2), last_index=3, last_term=1, digest=0))
+    writer.add(b'{"a":["x",1,false],"b":["y",3,false]}')
+    meta = writer.finish()
+    loaded: list[Store] = []
+
+    def replace(store: Store) -> Store:
+        loaded.append(store)
+        return Store()
+
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, tmp_path, None)
+        sender.disk.works.set()
+        sender.snapshots._replace_store = replace
+        sender.snapshots.load(LoadSnapshot(meta))
+    (store,) = loaded
+    answer, _ = look_up(store, List(id=1))
+    items = [Item(key="a", index=1, value="x"), Item(key="b", index=3, value="y")]
+    assert answer == ListAnswer(id=1, items=items, next=None, index=3)
+    assert sender.loaded == [meta]

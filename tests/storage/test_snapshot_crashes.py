@@ -228,6 +228,25 @@ def test_trimming_beside_a_segment_that_is_not_begun_yet() -> None:
             assert remembered.start.index + len(remembered.entries) >= 8
 
 
+def test_trimming_beside_a_segment_that_was_empty_when_it_was_opened() -> None:
+    """A crash came between its name and its first record: what it begins with is the entry behind the last one."""
+    for index in range(1, len(LOG)):
+        disk, folder = with_log(LOG)
+        folder.close()
+        last = max(int(name[:16]) for name in disk.list("wal"))
+        full = disk.open(segment_name(last))
+        full.truncate(len(disk.peek(segment_name(last)).rstrip(b"\0")))
+        full.close()
+        disk.open(segment_name(last + 1), create=True).close()
+        folder = open_log(disk, segment_bytes=300)
+        snapshot = save(disk, LOG[:index])
+        folder.trim(index + 1, {index})
+        folder.close()
+        remembered, _ = loaded(disk)
+        assert remembered.snapshot == snapshot
+        assert remembered.entries == tuple(LOG[remembered.start.index :]) and remembered.start.index <= index
+
+
 def test_a_snapshots_name_lasts_before_the_log_is_begun_anew_for_it() -> None:
     """Its giver was killed before the sync; the next life removes the log, and then the power fails (OWN-17)."""
     for luck in range(10):
@@ -242,6 +261,20 @@ def test_a_snapshots_name_lasts_before_the_log_is_begun_anew_for_it() -> None:
         assert loaded(disk)[0].snapshot == snapshot
         disk.crash()
         assert loaded(disk)[0].snapshot == snapshot
+
+
+@pytest.mark.parametrize("sync_bytes", [1, 100, 300, 1 << 20])
+def test_a_saved_file_is_synced_to_its_end_however_long_it_is(sync_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is synced every so many bytes, and what is left of it before it gets its name."""
+    monkeypatch.setattr("bargetrio.storage.snapshots.SYNC_BYTES", sync_bytes)
+    for size in range(20):
+        disk, folder = with_log(LOG)
+        disk.reseed(size)
+        snapshot = save(disk, LOG, size)
+        folder.trim(len(LOG) + 1, {len(LOG)})
+        disk.crash()
+        remembered, state = loaded(disk)
+        assert remembered.snapshot == snapshot and len(state) == size
 
 
 def test_two_snapshots_in_quick_succession() -> None:
