@@ -29,6 +29,7 @@ from bargetrio.protocol.requests import (
     List,
     Put,
     PutAnswer,
+    Request,
 )
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import (
@@ -61,6 +62,9 @@ LONG_BACKLOG: Final = 10_000
 """Committed entries that are not applied yet: with so many a node is busy for a while, after a restart most often."""
 TURN_S: Final = 1.0
 """Longest time in seconds between two steps of the loop: a node whose last step is older hangs (the watchdog checks)."""
+
+Failures = dict[tuple[str, str], int]
+"""How many requests were answered with an error, by ("write" or "read", the error's code)."""
 
 
 class Driver:
@@ -168,11 +172,15 @@ class Driver:
 
     def fail_waiting(self, error: BargeError) -> None:
         """Answer every waiting request with `error`: this server ends."""
+        failed: Failures = {}
         for ticket in self._waiting:
             if not ticket.done:
                 self._count_failure(ticket, error.code)
                 ticket.answer(ErrorAnswer.of(ticket.request.id, error))
+                _add(failed, _op_of(ticket.request), error.code)
         self._waiting.clear()
+        self._tell_failures(failed)
+        self._sink.settle()
         self._flush()
 
     def fence(self) -> None:
@@ -255,6 +263,7 @@ class Driver:
         self.core.persisted(number, now)
 
     def _perform(self) -> None:
+        failed: Failures = {}
         for effect in self.core.take_effects():
             match effect:
                 case Announce():
@@ -276,22 +285,27 @@ class Driver:
                 case ReadReady():
                     self._answer_reads(cast("list[Ticket]", effect.tickets))  # all that was ever given to `core.read_all`
                 case ReadFailed():
-                    for ticket in effect.tickets:
-                        self._answer_error(ticket, self._refusal(effect.reason, effect.leader))
+                    error = self._refusal(effect.reason, effect.leader)
+                    for ours in map(_ours, effect.tickets):
+                        if not ours.done:
+                            self._answer_error(ours, error)
+                            _add(failed, "read", error.code)
                 case ProposalRefused():
+                    error = self._refusal(effect.reason, effect.leader)
                     self._figures.proposals_failed[effect.reason] += 1
-                    self._answer_error(effect.ticket, self._refusal(effect.reason, effect.leader))
+                    self._answer_error(effect.ticket, error)
+                    _add(failed, "write", error.code)
                 case ProposalsUnknown():
                     detail = "this node lost its office before the write was committed; it may still be, by another leader"
                     error = BargeError("outcome_unknown", detail, leader=effect.leader)
-                    waiting = [ours for ticket in effect.tickets if not (ours := _ours(ticket)).done]
-                    for ticket in waiting:
-                        self._count_failure(ticket, error.code)
-                        self._answer_error(ticket, error)
-                    if waiting:
-                        self._tell_answered(len(waiting), "write", error.code)
+                    for ours in map(_ours, effect.tickets):
+                        if not ours.done:
+                            self._count_failure(ours, error.code)
+                            self._answer_error(ours, error)
+                            _add(failed, "write", error.code)
                 case _:
                     assert_never(effect)
+        self._tell_failures(failed)
 
     def _perform_for_snapshots(self, effect: TakeSnapshot | Compact | SendChunk | StoreChunk | LoadSnapshot) -> None:
         snapshots = self.snapshots
@@ -370,6 +384,7 @@ class Driver:
             return
         entries = log.slice(first_ticket, effect.last)
         outcomes = store.apply_each([entry.command for entry in entries], first_ticket)
+        failed: Failures = {}
         answered, proposed_at = 0, 0.0
         for index, (ticket, entry, outcome) in enumerate(zip(tickets, entries, outcomes, strict=True), first_ticket):
             if ticket is None or (ours := _ours(ticket)).done or outcome is None:
@@ -377,11 +392,17 @@ class Driver:
             if not answered:
                 proposed_at = ours.deadline - self._request_timeout_s
             answered += 1
-            ours.answer(_answer_of(outcome, ours.request.id, index, entry.term))
+            answer = _answer_of(outcome, ours.request.id, index, entry.term)
+            if isinstance(answer, ErrorAnswer):
+                _add(failed, "write", answer.error)
+            ours.answer(answer)
         if answered:
             self._figures.proposals_committed += answered
             self._figures.commit.observe(trio.current_time() - proposed_at)
-            self._tell_answered(answered, "write", "")
+            done = answered - sum(failed.values())
+            if done:
+                self._tell_answered(done, "write", "")
+            self._tell_failures(failed)
 
     def _refusal(self, reason: str, leader: NodeId | None) -> BargeError:
         if reason == "overloaded" and self.core.lacks_room:
@@ -401,14 +422,14 @@ class Driver:
     def _expire(self, now: float) -> None:
         """Give up on requests whose time is over: a write that was proposed may still be committed."""
         waiting = self._waiting
-        expired: dict[tuple[str, str], int] = {}
+        expired: Failures = {}
         left = REQUESTS_A_PASS
         while left and waiting and (waiting[0].done or waiting[0].deadline <= now):
             ticket = waiting.popleft()
             if ticket.done:
                 continue
             left -= 1
-            op = "write" if isinstance(ticket.request, (Put, Delete)) else "read"
+            op = _op_of(ticket.request)
             if op == "write":
                 error = BargeError("outcome_unknown", "not committed in time; the write may still be applied later")
             elif ticket.is_put_off:
@@ -417,9 +438,8 @@ class Driver:
                 error = BargeError("no_leader", "no majority confirmed the read in time")
             self._count_failure(ticket, error.code)
             ticket.answer(ErrorAnswer.of(ticket.request.id, error))
-            expired[op, error.code] = expired.get((op, error.code), 0) + 1
-        for (op, code), count in expired.items():
-            self._tell_answered(count, op, code)
+            _add(expired, op, error.code)
+        self._tell_failures(expired)
         if expired:
             self.core.forget_reads(lambda ticket: _ours(ticket).done)
 
@@ -432,6 +452,10 @@ class Driver:
             dirty, self._dirty = self._dirty, []
             for session in dirty:
                 session.flush()
+
+    def _tell_failures(self, failed: Failures) -> None:
+        for (op, code), count in failed.items():
+            self._tell_answered(count, op, code)
 
     def _tell_answered(self, count: int, op: str, error: str) -> None:
         self._sink.note(self.core.node_id, RequestAnswered(count=count, op=op, error=error))
@@ -451,6 +475,14 @@ def _answer_of(outcome: Written | Removed | Refused | Unusable, request_id: int,
             return ErrorAnswer.of(request_id, BargeError("bad_request", outcome.detail))
         case _:
             assert_never(outcome)
+
+
+def _op_of(request: Request) -> str:
+    return "write" if isinstance(request, (Put, Delete)) else "read"
+
+
+def _add(failed: Failures, op: str, code: str) -> None:
+    failed[op, code] = failed.get((op, code), 0) + 1
 
 
 def _ours(ticket: AnyTicket) -> Ticket:

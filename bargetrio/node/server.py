@@ -264,7 +264,7 @@ class Node:
             oldest_write_s=round(core.durability.write_age_s(trio.current_time()), 3),
             free_bytes=self._free_bytes,
             lacks_room=core.lacks_room,
-            proposals_pending=len(core.role.tickets) if isinstance(core.role, Leader) else 0,
+            proposals_pending=_writes_pending(core.role) if isinstance(core.role, Leader) else 0,
             client_connections=len(self._places),
             peer_connections=self._peer_connections,
         )
@@ -518,6 +518,11 @@ class Node:
     def _on_connection_error(self, problem: Exception) -> None:
         """Log a bug that has ended one connection."""
         log.error("node %d: a connection ended by an error", self._settings.node_id, exc_info=problem)
+
+
+def _writes_pending(leader: Leader) -> int:
+    """Return how many writes wait; None stands for an entry that nobody waits for."""
+    return len(leader.tickets) - leader.tickets.count(None)
 
 
 def _hung_up(peer_id: NodeId, standing: Standing, core: Core, now: float) -> None:

@@ -1,5 +1,6 @@
 """What a node tells of each operation, whichever way it ends: three real drivers, whose messages a test may hold back."""
 
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any, Final
@@ -54,16 +55,17 @@ class Disk:
 
 
 class Counted(Nobody):
-    """A sink that adds up what is told of writes: how many came, and how many were answered."""
+    """A sink that adds up what is told: how many writes came, and how many requests were answered, by kind and error."""
 
     def __init__(self) -> None:
-        self.received = self.answered = 0
+        self.received = 0
+        self.answered: Counter[tuple[str, str]] = Counter()
 
     def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         if isinstance(fact, RequestReceived):
             self.received += fact.count
-        elif isinstance(fact, RequestAnswered) and fact.op == "write":
-            self.answered += fact.count
+        elif isinstance(fact, RequestAnswered):
+            self.answered[fact.op, fact.error] += fact.count
 
 
 class Client:
@@ -243,8 +245,14 @@ async def test_what_is_told_is_what_the_log_has(
         if node_id not in three.dead:
             assert not driver._then, "each write has ended, and what was to be sent behind it was"
             assert all(ticket.done for ticket in driver._waiting)
+    wanted = Counter({("write", ""): 2})
+    if error or is_write:
+        wanted["write" if is_write else "read", error] += 1
+    if ending == "disk fails" and not is_write:
+        wanted["write", "storage_failed"] += 1
+    assert sum((sink.answered for sink in three.sinks), Counter()) == wanted
     for sink, figures in zip(three.sinks, three.figures, strict=True):
-        assert sink.answered <= sink.received
+        assert sum(count for (op, _), count in sink.answered.items() if op == "write") == sink.received
         assert figures.proposals_committed + sum(figures.proposals_failed.values()) == sink.received
 
 

@@ -1,8 +1,19 @@
-"""What a node counts: buckets, leaders by term, one append at a time."""
+"""What a node counts: buckets, leaders by term, one append at a time, what is pending."""
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from bargetrio.kv.store import Store
 from bargetrio.node.figures import Histogram, NodeFigures, PeerFigures
+from bargetrio.node.port import NodeSettings
+from bargetrio.node.server import Node
 from bargetrio.raft.facts import RoleChanged
 from bargetrio.raft.messages import AppendReply, AppendRequest
+from bargetrio.storage.real_disk import RealDisk
+from bargetrio.transport.faults import LinkFaults
+from tests.node.test_turning import Nobody
+from tests.raft.cores import entries, leader
 
 
 def append(prev: int) -> AppendRequest:
@@ -45,8 +56,8 @@ def test_an_append_is_timed_to_the_answer_that_covers_it() -> None:
 def test_the_same_leader_in_a_new_term_is_a_change() -> None:
     """Not to know a leader in between is none, nor is a revival in the same term."""
     figures = NodeFigures()
-    for leader, term in ((None, 1), (2, 1), (2, 1), (None, 1), (2, 1), (None, 2), (2, 3), (0, 4)):
-        figures.see_leader(leader, term)
+    for node_id, term in ((None, 1), (2, 1), (2, 1), (None, 1), (2, 1), (None, 2), (2, 3), (0, 4)):
+        figures.see_leader(node_id, term)
     assert figures.leader_changes == 3
 
 
@@ -57,3 +68,16 @@ def test_an_election_begins_with_a_candidate() -> None:
     figures.note(RoleChanged(term=2, old="pre_candidate", new="candidate", reason=""))
     figures.note(RoleChanged(term=2, old="candidate", new="leader", reason=""))
     assert figures.elections == 1
+
+
+async def test_pending_proposals_are_writes(tmp_path: Path) -> None:
+    """The entry that begins a term is none: nobody waits for it."""
+    settings = NodeSettings(
+        cluster="c", node_id=0, listen="127.0.0.1:1", addresses={}, heartbeat_s=1, election_s=(1, 2), request_timeout_s=1
+    )
+    node: Any = Node(settings, disk=RealDisk(tmp_path), sink=Nobody(), link_faults=LinkFaults())
+    bench = leader(settled=False)
+    node._driver = SimpleNamespace(core=bench.core, store=Store())
+    assert node.gauges().proposals_pending == 0
+    bench.core.propose("a write", entries("1")[0].command, bench.now)
+    assert node.gauges().proposals_pending == 1
