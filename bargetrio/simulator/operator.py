@@ -94,16 +94,30 @@ class Operator:
     def _ask(self, server: Server) -> None:
         node_id, core = server.node_id, server.core
         again_s = self.needing[node_id]
-        if core is not None and core.may_vote and core.standing.identity:
+        if core is not None and core.may_vote and core.standing.identity and self._is_member(server):
             del self.needing[node_id]
             self._tell(f"node {node_id} votes")
             self._goals.hit("taken_in")
             return
         self._world.after(again_s, self._ask, server)
-        leaders = [other for other in self._servers if other.core is not None and isinstance(other.core.role, Leader)]
-        if leaders:
-            leader = max(leaders, key=lambda other: other.core.current_term if other.core else 0)
+        leader = self._newest_leader()
+        if leader is not None:
             leader.step_done(lambda core, now: self._hear(server, core.readmit(node_id, now)))
+
+    def _is_member(self, server: Server) -> bool:
+        """Return whether the newest leader's set of members has this node's store.
+
+        A node with the folder of an earlier store believes that it votes, and nobody tells it otherwise.
+        """
+        leader, core = self._newest_leader(), server.core
+        if leader is None or leader.core is None or core is None:
+            return False
+        configuration = leader.core.configuration
+        return configuration is None or configuration.stores[server.node_id] == core.standing.store
+
+    def _newest_leader(self) -> Server | None:
+        leaders = [other for other in self._servers if other.core is not None and isinstance(other.core.role, Leader)]
+        return max(leaders, key=lambda other: other.core.current_term if other.core else 0, default=None)
 
     def _hear(self, server: Server, answer: str) -> None:
         self._tell(f"readmit {server.node_id}: {answer or 'under way'}")

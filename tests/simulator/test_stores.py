@@ -55,6 +55,27 @@ def test_a_node_whose_disk_is_lost_is_taken_in_and_no_other_disk_is_lost_before(
     assert cluster.referee.goals.counts["taken_in"] == 1
 
 
+def test_a_node_that_came_back_with_the_folder_of_an_earlier_store_gets_an_empty_one_and_is_taken_in() -> None:
+    """It believes that it votes, and the others refuse it: the operator asks the leader, as docs/operations.md says."""
+    cluster = _cluster()
+    node = _follower(cluster)
+    node.keep_image()
+    node.lose_disk()
+    cluster.nemesis.revive(node)
+    cluster.operator.take_in(node)
+    cluster.world.run(10.0, 1_000_000)
+    assert cluster.referee.invariants.is_in_order(node.node_id)
+    node.put_back(0)
+    cluster.nemesis.revive(node)
+    cluster.world.run(11.0, 1_000_000)
+    assert node.core is not None
+    assert (node.core.may_vote, cluster.referee.invariants.is_in_order(node.node_id)) == (True, False)
+    cluster.operator.take_in(node)
+    cluster.world.run(18.0, 1_000_000)
+    assert cluster.referee.invariants.is_in_order(node.node_id)
+    assert (cluster.operator.needing, cluster.referee.goals.counts["taken_in"]) == ({}, 2)
+
+
 def test_a_lost_tail_that_others_hold_excuses_nothing() -> None:
     """A majority of disks that may be believed still has it: such a seed is judged as any other."""
     cluster = _cluster()
