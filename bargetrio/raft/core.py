@@ -234,7 +234,7 @@ class Core:
                 replication.on_heartbeat_deadline(self, role, now)
             case Follower() | PreCandidate() | Candidate():
                 if now >= role.election_deadline:
-                    election.start_pre_vote(self, now)
+                    election.on_election_deadline(self, role, now)
 
     def propose(self, ticket: Ticket | None, command: Command, now: float) -> None:
         """Append `command` to the log if this node leads; the ticket ends with Apply, ProposalRefused or ProposalsUnknown."""

@@ -274,14 +274,21 @@ def _needed_index(send: Send) -> Index:
 
 
 def _supersedes(new: Send, old: Send) -> bool:
-    """Return whether `new` is a later acknowledgement of the same term, which implies `old`."""
+    """Return whether `new` makes `old` needless: a later acknowledgement of the same term, the same vote or one of a later term.
+
+    Who asks for a vote in a later term has left the earlier one.
+    """
+    later, earlier = new.message, old.message
+    if new.to != old.to:
+        return False
+    if isinstance(later, VoteReply) and isinstance(earlier, VoteReply):
+        return later.granted and earlier.granted and later.term >= earlier.term
     return (
-        new.to == old.to
-        and isinstance(new.message, AppendReply)
-        and isinstance(old.message, AppendReply)
-        and new.message.term == old.message.term
-        and new.message.success
-        and old.message.success
-        and new.message.match_index >= old.message.match_index
-        and new.message.round >= old.message.round
+        isinstance(later, AppendReply)
+        and isinstance(earlier, AppendReply)
+        and later.term == earlier.term
+        and later.success
+        and earlier.success
+        and later.match_index >= earlier.match_index
+        and later.round >= earlier.round
     )

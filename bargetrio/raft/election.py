@@ -25,6 +25,18 @@ SLOWEST_S: Final = 10.0
 """Seconds: an election's time grows with the candidate's last sync up to this one, so that one hang costs no minutes."""
 
 
+def on_election_deadline(core: "Core", role: Follower | PreCandidate | Candidate, now: float) -> None:
+    """Ask again for the votes that a candidate lacks, as long as its time lasts (5.1); else ask for pre-votes.
+
+    Where disks are slow a candidate's time is long, and nobody else may be able to win: a lost request must not cost all of it.
+    """
+    if isinstance(role, Candidate) and now < role.time_ends_at:
+        role.election_deadline = min(core.new_election_deadline(now), role.time_ends_at)
+        _ask_for_votes(core, role)
+    else:
+        start_pre_vote(core, now)
+
+
 def start_pre_vote(core: "Core", now: float) -> None:
     """Ask every peer whether it would vote for this node in the next term (9.6); a node that may not vote does not ask."""
     if not core.may_vote:
@@ -63,18 +75,19 @@ def start_timer(core: "Core", role: Follower | PreCandidate | Candidate, now: fl
     """Start an election timer that waited for the disk, once term and vote are on it.
 
     A candidate's time, and a voter's, begins when the vote is on the disk: otherwise an election could never end where a sync
-    takes longer than an election timeout. The others' disks are likely to be as slow as this one, so the timer covers two syncs,
-    a voter's own and one under way before it, or the time that votes took to arrive in the last elections.
+    takes longer than an election timeout. The others' disks are likely to be as slow as this one, so that time covers two syncs,
+    a voter's own and one under way before it, or what votes took to arrive in the last elections.
     """
     durability = core.durability
     if not durability.hard_state_is_durable:
         return
-    wait_s = core.new_election_deadline(now) - now
+    timeout_s = wait_s = core.new_election_deadline(now) - now
     if core.voted_for is not None and durability.hard_state_number == durability.synced_number:
         expected_s = max(2 * durability.last_write_s, core.vote_wait_s)
         wait_s *= max(1.0, min(expected_s, 2 * SLOWEST_S) / core.election_min_s)
     role.election_deadline = now + wait_s
     if isinstance(role, Candidate):
+        role.election_deadline, role.time_ends_at = now + timeout_s, now + wait_s
         core.votes_asked_at = now
         core.vote_wait_s /= 2  # votes that take as long again raise it
 
@@ -116,18 +129,21 @@ def on_vote_request(core: "Core", message: VoteRequest, now: float) -> None:
             VoteReply(term=core.current_term, voter_id=core.node_id, granted=False, reason=reason),
         )
         return
-    if not isinstance(core.role, Follower):  # a pre-candidate has no vote of its own yet: it helps who came first
-        core.become_follower(now, term=message.term, leader_id=None, reason=f"votes for node {message.candidate_id}")
-    assert isinstance(core.role, Follower)
     if core.voted_for is None:
-        core.set_term(message.term, message.candidate_id, "")
-    # BUG-09: a granted vote restarts the timer; the candidate hears of it when it is synced.
-    is_durable = core.durability.hard_state_is_durable
-    core.role.election_deadline = core.new_election_deadline(now) if is_durable else DISK_DECIDES
-    core.announce(VoteGranted(peer=message.candidate_id, term=message.term))
+        _vote(core, message, now)
+    # Else it is asked again, and says the same: the candidate has been given its time, and may be one that hears no answers.
     known = max(core.commit_index, core.settled_index)
     reply = VoteReply(term=message.term, voter_id=core.node_id, granted=True, commit_index=known)
     core.send(message.candidate_id, reply)
+
+
+def _vote(core: "Core", message: VoteRequest, now: float) -> None:
+    if not isinstance(core.role, Follower):  # a pre-candidate has no vote of its own yet: it helps who came first
+        core.become_follower(now, term=message.term, leader_id=None, reason=f"votes for node {message.candidate_id}")
+    assert isinstance(core.role, Follower)
+    core.set_term(message.term, message.candidate_id, "")
+    core.role.election_deadline = DISK_DECIDES  # BUG-09: a granted vote restarts the timer, once it is synced
+    core.announce(VoteGranted(peer=message.candidate_id, term=message.term))
 
 
 def on_vote_reply(core: "Core", message: VoteReply, now: float) -> None:
@@ -158,8 +174,14 @@ def count_own_vote(core: "Core", role: Candidate, now: float) -> None:
 def _maybe_start_election(core: "Core", role: PreCandidate, now: float) -> None:
     if len(role.granted) < core.majority:
         return
-    core.become_candidate(now, f"would be voted for by {_names(role.granted)}")
+    candidate = core.become_candidate(now, f"would be voted for by {_names(role.granted)}")
+    _ask_for_votes(core, candidate)
+
+
+def _ask_for_votes(core: "Core", role: Candidate) -> None:
     for peer in core.peers:
+        if peer in role.granted:
+            continue
         last_log_index, last_log_term = core.log.last_index, core.log.last_term
         core.announce(
             VoteRequested(peer=peer, term=core.current_term, last_log_index=last_log_index, last_log_term=last_log_term)

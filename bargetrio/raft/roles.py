@@ -50,9 +50,13 @@ class PreCandidate:
 
 @dataclass(slots=True)
 class Candidate:
-    """Asks for votes in its own new term; its own vote counts, and its time begins, once that vote is on the disk."""
+    """Asks for votes in its own new term; its own vote counts, and its time begins, once that vote is on the disk.
+
+    At `election_deadline` it asks again for the votes that it lacks, and from `time_ends_at` on for pre-votes of the next term.
+    """
 
     election_deadline: float
+    time_ends_at: float = float("-inf")
     granted: set[NodeId] = field(default_factory=set)
     forgiven_at: float | None = None
     name: Literal["candidate"] = "candidate"

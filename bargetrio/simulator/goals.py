@@ -26,7 +26,7 @@ from bargetrio.raft.facts import (
     TermChanged,
     VoteRefused,
 )
-from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, SnapshotRequest, StillReceiving, Term
+from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, SnapshotRequest, StillReceiving, Term, VoteRequest
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing
 from bargetrio.simulator.port import Look, LookAtMessage
@@ -37,6 +37,7 @@ GOALS: Final[dict[str, str]] = {
     "leader_re_elected": "a node leads a second term",
     "term_above_10": "a term above 10",
     "split_vote": "a candidate's term ends without a leader",
+    "vote_asked_again": "a candidate whose disk is slow asks a second time for a vote of its term",
     "pre_vote_refused_leader": "a pre-vote is refused because a leader is alive",
     "pre_vote_refused_log": "a pre-vote is refused because the log is behind",
     "pre_vote_refused_term": "a pre-vote is refused because the term is old",
@@ -143,6 +144,7 @@ class Goals:
         self._crashed: set[NodeId] = set()
         self._stood_at: dict[NodeId, float] = {}
         """When each node last stood for election, by its own clock."""
+        self._asked: set[tuple[NodeId, Term, NodeId]] = set()
         self._transfers: Counter[tuple[NodeId, Term, NodeId]] = Counter()
         self._pieces: set[tuple[NodeId, Term, NodeId, Index, int]] = set()
         self._stored: dict[NodeId, tuple[NodeId, Index, int]] = {}
@@ -176,6 +178,7 @@ class Goals:
         }
         """What is done with a fact, by its kind."""
         self.sent: Final[dict[type[Message], LookAtMessage]] = {
+            VoteRequest: self._candidacy,
             SnapshotRequest: self._piece,
             SnapshotReply: self._reply,
             StillReceiving: self._receipt,
@@ -186,6 +189,12 @@ class Goals:
         """Count."""
         assert goal in GOALS, goal
         self.counts[goal] += 1
+
+    def _candidacy(self, server: Server, to: NodeId, message: VoteRequest) -> None:
+        asked = (server.node_id, message.term, to)
+        if asked in self._asked:
+            self.hit("vote_asked_again")
+        self._asked.add(asked)
 
     def _piece(self, server: Server, to: NodeId, message: SnapshotRequest) -> None:
         node_id, offset = server.node_id, message.offset

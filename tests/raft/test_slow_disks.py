@@ -17,7 +17,8 @@ def stands(**options: object) -> Bench:
     """A candidate whose own vote is on its way to the disk."""
     node = follower(**options)
     node.tick(0.61)
-    node.step(PreVoteReply(term=node.core.current_term + 1, voter_id=1, granted=True))
+    for voter_id in range(1, node.core.majority):
+        node.step(PreVoteReply(term=node.core.current_term + 1, voter_id=voter_id, granted=True))
     assert node.core.role.name == "candidate"
     node.take_sent()
     return node
@@ -34,7 +35,54 @@ def test_a_candidates_time_begins_when_its_vote_is_on_the_disk() -> None:
     assert (node.core.role.name, node.core.current_term, node.take_sent()) == ("candidate", 1, [])
     node.sync()
     assert [type(message) for message in node.replies()] == [VoteRequest, VoteRequest]
-    assert node.core.next_deadline > node.now + 2 * 2.5  # its voters' disks may be as slow
+    node.tick(2 * 2.5)  # its voters' disks may be as slow
+    assert (node.core.role.name, node.core.current_term) == ("candidate", 1)
+    node.tick(2 * 2.5)
+    assert node.core.role.name == "pre_candidate"
+
+
+def test_a_candidate_whose_time_is_long_asks_again_for_the_votes_that_it_lacks() -> None:
+    """5.1: a request that was lost is repeated within the term, each election timeout, until the candidate's time is over."""
+    node = stands(nodes=(0, 1, 2, 3, 4))
+    node.tick(2.5)
+    node.sync()
+    first = dict(node.take_sent())
+    assert sorted(first) == [1, 2, 3, 4]
+    node.step(vote(node, 1))
+    node.step(VoteReply(term=0, voter_id=2, granted=False, reason="hears leader 4"))
+    node.tick(0.61)
+    assert node.take_sent() == [(peer, first[peer]) for peer in (2, 3, 4)]
+    node.tick(5.0)
+    again = node.take_sent()
+    assert {peer for peer, _ in again} == {2, 3, 4}
+    assert len(again) <= 3 * 5.0 / 0.3
+    node.step(vote(node, 3))
+    assert (node.core.role.name, node.core.current_term) == ("leader", 1)
+
+
+def test_a_candidate_asks_nobody_again_while_its_own_vote_is_not_on_the_disk() -> None:
+    """5.2: it has asked nobody yet."""
+    node = stands()
+    node.tick(8.0)
+    assert node.take_sent() == []
+
+
+def test_a_voter_that_is_asked_again_says_the_same_and_gives_no_more_time() -> None:
+    """BUG-09: the time was given with the vote; a candidate that hears no answers must not keep its voter waiting for ever."""
+    node = follower(log="1")
+    ask = VoteRequest(term=2, candidate_id=1, last_log_index=1, last_log_term=1)
+    node.step(ask)
+    node.sync()
+    told, deadline = node.take_sent(), node.core.next_deadline
+    node.tick(0.2)
+    node.step(ask)
+    assert node.take_sent() == told == [(1, VoteReply(term=2, voter_id=0, granted=True))]
+    assert node.core.next_deadline == deadline
+    node.tick(0.41)
+    assert node.core.role.name == "pre_candidate"
+    node.take_sent()
+    node.step(ask)
+    assert (node.take_sent(), node.core.role.name, len(node.told("vote_granted"))) == (told, "pre_candidate", 1)
 
 
 def test_a_fast_candidate_waits_no_longer_than_an_election_timeout() -> None:
@@ -97,14 +145,29 @@ def test_who_has_a_write_that_hangs_does_not_stand() -> None:
 def test_what_waits_for_a_sync_that_hangs_stays_little() -> None:
     """Every election timeout brings the same questions; of those to one node the newest is enough."""
     node = follower()
-    node.step(VoteRequest(term=1, candidate_id=1, last_log_index=0, last_log_term=0))
+    ask = VoteRequest(term=1, candidate_id=1, last_log_index=0, last_log_term=0)
+    node.step(ask)
     for _ in range(1000):
+        node.step(ask)
         for peer in (1, 2):
             node.step(PreVoteRequest(term=2, candidate_id=peer, last_log_index=0, last_log_term=0))
     node.sync()
     sent = node.replies()
     assert VoteReply(term=1, voter_id=0, granted=True) in sent
     assert len(sent) < 40
+
+
+def test_votes_that_were_asked_for_again_and_again_during_a_sync_are_told_once() -> None:
+    """The same vote, and a vote for the same candidate in a later term: that has left the earlier one."""
+    node = follower()
+    node.step(append(log="1"))
+    for term in range(1, 10):
+        for _ in range(30):
+            node.step(VoteRequest(term=term, candidate_id=2, last_log_index=1, last_log_term=1))
+        node.now += 0.31
+    node.sync()
+    votes = [message for message in node.replies() if isinstance(message, VoteReply) and message.granted]
+    assert votes == [VoteReply(term=9, voter_id=0, granted=True)]
 
 
 @pytest.mark.parametrize("nodes", [3, 5])

@@ -49,6 +49,8 @@ class Scene(Table):
             role = self.core(node_id).role
             assert isinstance(role, Follower | Candidate)
             role.election_deadline = now
+            if isinstance(role, Candidate):
+                role.time_ends_at = now
             self.core(node_id).tick(now)
         self.deliver()
 
