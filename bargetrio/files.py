@@ -95,8 +95,9 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
     if target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "it is no regular file")
     part = target.with_name(f".{target.name[:60]}.{secrets.token_hex(6)}.part")
-    number = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
+        # Within the try: a signal's handler may raise as this returns, when the file is there.
+        number = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(number, "w+b") as file:
             yield file
             file.flush()

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
+from typing import Any
 from zlib import crc32
 
 import pytest
 
+from bargetrio.files import replacing
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.storage.snapshots import SnapshotStart, SnapshotWriter, snapshot_name
 from tests.client.run import barge, popen
@@ -112,6 +114,38 @@ def test_a_save_that_is_ended_leaves_nothing(tmp_path: Path, number: signal.Sign
         assert process.returncode == (130 if number == signal.SIGINT else 128 + number)
     assert os.listdir(tmp_path) == ["b.snap"]
     assert (tmp_path / "b.snap").read_bytes() == backup(3)
+
+
+def test_what_a_backup_holds_is_counted_in_keys(tmp_path: Path) -> None:
+    """Of several lines, with several keys each."""
+    disk = SimulatedDisk(Random(1))
+    writer = SnapshotWriter(disk, SnapshotStart(cluster="barge", members=(0, 1), last_index=9, last_term=2, digest=0))
+    for line in (b'{"a":["x",1,false],"b":["y",3,false]}', b'{"c":["/w==",9,true]}'):
+        writer.add(line)
+    meta = writer.finish()
+    (tmp_path / "b.snap").write_bytes(disk.peek(snapshot_name(9, 2)))
+    told = f"cluster barge, nodes 0, 1: 3 keys at index 9 of term 2\n{meta.size:,} bytes".encode()
+    assert barge(tmp_path, "snapshot", "inspect", "b.snap").stdout.startswith(told)
+    shown = barge(tmp_path, "snapshot", "inspect", "--keys", "b.snap")
+    assert shown.stdout == b'{"key":"a","value":"x"}\n{"key":"b","value":"y"}\n{"key":"c","value_b64":"/w=="}\n'
+    assert told in shown.stderr
+
+
+def test_a_signal_while_the_new_file_is_being_made_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its handler runs when the call returns: the file is there by then, and its descriptor not yet known."""
+    made: list[int] = []
+    os_open = os.open
+
+    def interrupted(*args: Any, **options: Any) -> int:
+        made.append(os_open(*args, **options))
+        raise SystemExit(143)
+
+    monkeypatch.setattr("bargetrio.files.os.open", interrupted)
+    with pytest.raises(SystemExit), replacing(tmp_path / "b.snap") as file:
+        file.write(b"never")
+    monkeypatch.undo()
+    assert len(made) == 1 and os.listdir(tmp_path) == []
+    os.close(made[0])
 
 
 @pytest.mark.needs("bash")
