@@ -10,7 +10,7 @@ import trio
 from bargetrio.client import BargeError, Client
 from bargetrio.client.port import Barge
 from bargetrio.cluster.port import LeaderView
-from bargetrio.protocol.requests import Delete, DeleteAnswer, Put, PutAnswer, Request
+from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer, Request
 from tests.client.fakes import FakeBarge
 from tests.stories.daemon import Daemon
 from tests.web.test_cages import served_quart
@@ -120,14 +120,22 @@ def test_faults_are_replaced_and_healed(client: Barge) -> None:
 
 
 class Later:
-    """A cluster in which another node leads, in a later term than that of the entries that it committed."""
+    """A cluster in which another node leads, in a later term than its entries'; `asked` is what it was asked."""
 
     cluster_name = "barge"
+
+    def __init__(self) -> None:
+        self.asked: list[Request] = []
 
     def known_leader(self) -> LeaderView:
         return LeaderView(leader=1, term=9, address="127.0.0.1:1")
 
-    async def execute(self, request: Request) -> PutAnswer | DeleteAnswer:
+    async def execute(self, request: Request) -> PutAnswer | DeleteAnswer | GetAnswer | ListAnswer:
+        self.asked.append(request)
+        if isinstance(request, Get):
+            return GetAnswer(id=0, key=request.key, index=7, value="x")
+        if isinstance(request, List):
+            return ListAnswer(id=0, items=[], next=None, index=7)
         if isinstance(request, Put):
             return PutAnswer(id=0, key=request.key, index=7, term=3)
         assert isinstance(request, Delete)
@@ -142,3 +150,26 @@ async def test_the_term_told_of_a_write_is_its_entrys(write: Callable[[Client], 
         with Client([], apis=[f"127.0.0.1:{port}"]) as barge:
             answer = await trio.to_thread.run_sync(write, barge)
     assert (answer.key, answer.index, answer.term) == ("a", 7, 3)
+
+
+async def test_what_is_asked_over_rest_is_what_the_cluster_is_asked() -> None:
+    """Each field of each operation, whatever stands in it."""
+    asked: list[tuple[Request, type[Any]]] = [
+        (Put(id=0, key="a/b ?", value="x"), PutAnswer),
+        (Put(id=0, key="a", value_b64="/w==", if_index=3), PutAnswer),
+        (Put(id=0, key="a", value="", if_absent=True), PutAnswer),
+        (Delete(id=0, key="%41"), DeleteAnswer),
+        (Delete(id=0, key="a", if_index=4), DeleteAnswer),
+        (Get(id=0, key="a+b&c"), GetAnswer),
+        (Get(id=0, key="a", read="stale"), GetAnswer),
+        (List(id=0), ListAnswer),
+        (List(id=0, prefix="p &", after="p &=+%", limit=1000, keys_only=True, read="lease"), ListAnswer),
+        (List(id=0, prefix="ü", limit=1, read="stale"), ListAnswer),
+    ]
+    cluster: Any = Later()
+    async with served_quart(cluster) as port:
+        with Client([], apis=[f"127.0.0.1:{port}"]) as barge:
+            for request, kind in asked:
+                answer = await trio.to_thread.run_sync(barge._keys.execute, request, kind)
+                assert answer.index == 7
+    assert cluster.asked == [request for request, _ in asked]

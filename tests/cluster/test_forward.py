@@ -10,7 +10,7 @@ import trio
 
 from bargetrio.cluster.forward import Forwarder, Outcome
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.requests import Get, Put, PutAnswer
+from bargetrio.protocol.requests import Get, List, Put, PutAnswer
 from bargetrio.transport.stream import SocketNetwork
 
 Reply = Callable[[dict[str, Any], int], dict[str, Any] | None]
@@ -60,8 +60,10 @@ class Scripted:
 
 
 @asynccontextmanager
-async def forwarding(reply: Reply, timeout_s: float = 5.0) -> AsyncIterator[tuple[Forwarder, Scripted]]:
-    """A forwarder whose only node is scripted."""
+async def forwarding(
+    reply: Reply, timeout_s: float = 5.0, *, leader: int | None = 0
+) -> AsyncIterator[tuple[Forwarder, Scripted]]:
+    """A forwarder whose only node is scripted, and which knows that `leader` leads."""
     node = Scripted(reply)
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(
@@ -72,7 +74,7 @@ async def forwarding(reply: Reply, timeout_s: float = 5.0) -> AsyncIterator[tupl
                 cluster="barge",
                 addresses={0: f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"},
                 request_timeout_s=timeout_s,
-                leader_hint=lambda: 0,
+                leader_hint=lambda: leader,
                 local_ids=lambda: [0],
                 can_lead=lambda node_id: True,
                 network=SocketNetwork(),
@@ -207,6 +209,20 @@ async def test_a_write_that_waits_for_others_is_not_lost_with_their_connection()
             for key in ("a", "b", "c"):
                 nursery.start_soon(put, key)
     assert sorted(outcomes.values()) == ["ok", "ok", "outcome_unknown"]
+
+
+@pytest.mark.parametrize("stale", [Get(id=0, key="a", read="stale"), List(id=0, read="stale")], ids=["get", "list"])
+async def test_a_stale_read_needs_no_leader_and_teaches_none(stale: Get | List) -> None:
+    """Any node of this daemon answers it, whoever leads; a linearizable read is not asked of that node for it."""
+
+    def reply(request: dict[str, Any], connection: int) -> dict[str, Any]:
+        fields: dict[str, Any] = {"items": [], "next": None} if request["op"] == "list" else {"key": "a", "value": "x"}
+        return {"id": request["id"], "ok": True, "index": 7, **fields}
+
+    async with forwarding(reply, timeout_s=0.2, leader=None) as (forwarder, node):
+        assert told(await forwarder.execute_many([stale])) == ["ok"]
+        assert told(await forwarder.execute_many([Get(id=0, key="a")])) == ["no_leader"]
+        assert len(node.asked[0]) == 1
 
 
 async def test_a_bug_while_it_looks_who_leads_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,3 +280,4 @@ async def test_a_write_that_was_given_up_and_is_committed_with_another_is_no_com
     figures = three.figures[leader]
     failed = {code: count for code, count in figures.proposals_failed.items() if count}
     assert (figures.proposals_committed, failed) == (2, {"outcome_unknown": 1})
+    assert three.sinks[leader].answered == {("write", ""): 2, ("write", "outcome_unknown"): 1}

@@ -3,13 +3,16 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from prometheus_client import ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from bargetrio.web.metrics import ProcessFigures
+from bargetrio.cluster.port import NodeView, PeerView
+from bargetrio.node.figures import Histogram, NodeFigures, NodeGauges
+from bargetrio.web.metrics import Figures, ProcessFigures, WebGauges, text_of
 from tests.stories.daemon import Daemon, running
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -151,3 +154,103 @@ def test_counters_do_not_fall_when_nodes_die(daemon: Daemon) -> None:
             assert after[name, labels] >= count, (name, labels)
     assert sum(value(after, "barge_elections_total", node=node_id) for node_id in range(3)) >= 2
     assert value(after, "barge_leader_changes_total", node=leader) >= value(before, "barge_leader_changes_total", node=leader) + 1
+
+
+class Counted:
+    """A cluster of which one node runs here; no figure has the value of another."""
+
+    cluster_name, node_ids, local_ids = "barge", [0, 1, 2], [0]
+
+    def __init__(self) -> None:
+        self.loop_lag = Histogram()
+        self.node = NodeFigures()
+        self.node.elections, self.node.leader_changes, self.node.proposals_committed = 11, 12, 13
+        self.node.snapshots_taken, self.node.snapshot_seconds, self.node.snapshot_bytes = 14, 1.5, 16
+        self.node.snapshots_sent, self.node.snapshot_bytes_sent, self.node.snapshots_installed = 17, 18, 19
+        self.node.proposals_failed["overloaded"] = 20
+        peer = self.node.peer(2)
+        peer.sent_messages, peer.sent_bytes, peer.received_bytes, peer.lost_messages, peer.link_failures = 21, 22, 23, 24, 25
+        for seconds in (0.0001, 0.0002, 0.0002, 0.3, 60.0):
+            self.node.fsync.observe(seconds)
+
+    def figures(self) -> dict[int, NodeFigures]:
+        return {0: self.node}
+
+    def gauges(self) -> dict[int, NodeGauges]:
+        return {
+            0: NodeGauges(
+                keys=31,
+                log_entries=32,
+                log_bytes=33,
+                proposals_pending=34,
+                free_bytes=35,
+                lacks_room=False,
+                oldest_write_s=3.5,
+                client_connections=37,
+                peer_connections=38,
+            )
+        }
+
+    def event_counts(self) -> dict[tuple[int | None, str], int]:
+        return {(0, "applied"): 41, (None, "faults_changed"): 42}
+
+
+def test_each_figure_is_told_under_its_own_name() -> None:
+    """As it was counted; of a histogram how many were no longer than each bound, and the sum."""
+    peers = [PeerView(id=1, connected=False), PeerView(id=2, connected=True, match_index=95, next_index=99, progress="replicate")]
+    node = NodeView(
+        id=0,
+        address="",
+        api="",
+        state="running",
+        role="leader",
+        term=51,
+        leader=0,
+        may_vote=True,
+        commit_index=52,
+        last_applied=50,
+        last_log_index=100,
+        peers=peers,
+    )
+    cluster: Any = Counted()
+    web = WebGauges(in_flight=61, streams=62, transfers=63, connections=64)
+    figures = Figures()
+    figures.bulk_lines["ok"] = 71
+    figures.requests["PUT", "/keys/<key>", 201] = 72
+    text = text_of(cluster, [node], figures, web).decode()
+    found = {
+        (sample.name.removeprefix("barge_"), tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+    def told(name: str, **labels: str) -> float:
+        return found[name, tuple(sorted(labels.items()))]
+
+    of_node = {
+        **{"elections_total": 11, "leader_changes_total": 12, "proposals_committed_total": 13, "snapshots_taken_total": 14},
+        **{
+            "snapshot_seconds_total": 1.5,
+            "snapshot_bytes_total": 16,
+            "snapshots_sent_total": 17,
+            "snapshot_sent_bytes_total": 18,
+        },
+        **{"snapshots_installed_total": 19, "keys": 31, "log_entries": 32, "log_bytes": 33, "proposals_pending": 34},
+        **{"disk_free_bytes": 35, "disk_nearly_full": 0, "oldest_write_seconds": 3.5, "client_connections": 37},
+        **{"peer_connections": 38, "term": 51, "commit_index": 52, "last_applied": 50, "last_log_index": 100},
+        **{"node_may_vote": 1, "has_leader": 1, "fsync_seconds_count": 5, "fsync_seconds_sum": pytest.approx(60.3005)},
+    }
+    assert {name: told(name, node="0") for name in of_node} == of_node
+    of_peer = {"sent_messages_total": 21, "sent_bytes_total": 22, "received_bytes_total": 23, "lost_messages_total": 24}
+    of_peer |= {"link_failures_total": 25, "connected": 1, "behind_entries": 5}
+    assert {name: told(f"peer_{name}", node="0", peer="2") for name in of_peer} == of_peer
+    assert told("peer_connected", node="0", peer="1") == 0
+    bounds = {"0.0001": 1, "0.00025": 3, "0.0005": 3, "0.25": 3, "0.5": 4, "10.0": 4, "+Inf": 5}
+    assert {bound: told("fsync_seconds_bucket", node="0", le=bound) for bound in bounds} == bounds
+    assert told("proposals_failed_total", node="0", error="overloaded") == 20
+    assert (told("events_total", node="0", kind="applied"), told("events_total", node="", kind="faults_changed")) == (41, 42)
+    assert [told(f"http_{name}") for name in ("in_flight", "streams", "transfers", "connections")] == [61, 62, 63, 64]
+    assert told("bulk_lines_total", outcome="ok") == 71
+    assert told("http_requests_total", method="PUT", route="/keys/<key>", status="201") == 72
+    roles = {role: told("node_role", node="0", role=role) for role in ("leader", "follower", "candidate")}
+    assert roles == {"leader": 1, "follower": 0, "candidate": 0}
