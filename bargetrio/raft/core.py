@@ -71,7 +71,7 @@ class Core:
         *("lacks_room", "last_applied", "log", "majority", "may_vote", "members", "met", "must_not_apply"),
         *("must_not_take", "node_id", "peers", "pipeline", "quiet_index", "quiet_since", "receiving", "role"),
         *("began_at", "last_hello", "seen", "snapshot", "standing", "uncounted", "unreadable", "vote_wait_s", "voted_for"),
-        *("votes_asked_at", "weighed_index"),
+        *("birth_under_way", "votes_asked_at", "weighed_index"),
     )
 
     def __init__(
@@ -166,6 +166,8 @@ class Core:
         self.is_demoted = False
         """Whether this disk lost what it had acknowledged, and its new store id is not written yet."""
         self.is_writing_standing = False
+        self.birth_under_way: Standing | None = None
+        """The standing with a birth set that is being written: this node's introductions say it already."""
         self.introduce_at = now
         self.met: dict[NodeId, tuple[Standing, float]] = {}
         """The standing that each peer has introduced itself with, and when."""

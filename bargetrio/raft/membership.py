@@ -14,6 +14,8 @@ that candidate overlap with this majority, too. A node in both had left the entr
 log holds the entry, which the candidate's log lacks, and it refused its vote (5.4.1).
 """
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Literal
 
 from msgspec import structs
@@ -173,6 +175,7 @@ def settle(core: "Core") -> None:
 def standing_written(core: "Core", standing: Standing, now: float) -> None:
     """Put a standing in force that the folder holds, and tell the peers."""
     old, core.standing, core.is_writing_standing, core.is_demoted = core.standing, standing, False, False
+    core.birth_under_way = None
     if not core.configurations:
         _set_base(core, None)
     refresh(core)
@@ -245,6 +248,8 @@ def bootstrap(core: "Core", now: float) -> str:
     """
     if core.standing.identity:
         return f"node {core.node_id} belongs to a cluster already: absent members are taken in by bargetrio readmit"
+    if core.birth_under_way is not None:
+        return ""
     if core.configuration is not None:
         return f"node {core.node_id}'s log is one of a cluster that is born: bargetrio readmit {core.node_id} takes it in"
     if core.standing.origin == REPLACED or core.is_demoted:
@@ -262,14 +267,16 @@ def bootstrap(core: "Core", now: float) -> str:
     if len(here) < core.majority:
         there = f"{len(here)} of {len(core.members)} members are here"
         return f"{there} ({', '.join(map(str, sorted(here)))}), and a majority of them, {core.majority}, must be"
-    if not core.is_writing_standing:
-        _be_born(core, {node_id: here.get(node_id, ABSENT) for node_id in core.members})
+    if core.is_writing_standing:
+        return f"node {core.node_id} is being given another place: ask again"
+    _be_born(core, {node_id: here.get(node_id, ABSENT) for node_id in core.members})
     return ""
 
 
 def _introduce(core: "Core", *, asks: bool) -> None:
+    standing = core.birth_under_way or core.standing
     for peer in core.peers:
-        core.send(peer, Introduction(term=core.current_term, node_id=core.node_id, standing=core.standing, asks=asks))
+        core.send(peer, Introduction(term=core.current_term, node_id=core.node_id, standing=standing, asks=asks))
 
 
 def _maybe_be_born(core: "Core", now: float) -> None:
@@ -280,19 +287,41 @@ def _maybe_be_born(core: "Core", now: float) -> None:
     own = core.standing
     if own.identity or own.origin == REPLACED or core.is_writing_standing:
         return
-    born = [standing for standing, _ in core.met.values() if standing.identity]
-    known = {standing.identity for standing in _last_standings(core, now - TOLD_S).values() if standing.identity}
-    for standing in born:
-        if known - {standing.identity}:
-            break  # A peer belongs to another cluster, which may be the older one: the operator decides.
-        if standing.birth.get(core.node_id) == own.store and tuple(sorted(standing.birth)) == core.members:
-            _write(core, structs.replace(own, identity=standing.identity, birth=standing.birth))
-            return
+    born = _born_standings(core, float("-inf"))
+    if birth := _set_to_adopt(core, _born_standings(core, now - TOLD_S) or born):
+        _be_born(core, birth)
     if born or core.configuration is not None or core.node_id != core.members[0]:
         return
     here = _met_unborn(core, now)
     if len(here) == len(core.members):
         _be_born(core, here)
+
+
+def _set_to_adopt(core: "Core", born: list[Standing]) -> dict[NodeId, StoreId]:
+    """Return the birth set that this node adopts, {} if none; `born` are the last standings of peers that have one.
+
+    This store must be in it. Where two sets were made at the same moment, by nodes that could not reach each other, each store
+    that is in both adopts the one that most have, so that one gets a majority (OWN-137). That is safe if no member has another
+    store in the one than in the other: a store votes once a term and has one log, in whichever of the sets it is. Where a store
+    differs, or a set is without this one, a disk was lost between them, and one may be the older cluster: the operator decides.
+    """
+    own, sets = core.standing.store, dict[str, dict[NodeId, StoreId]]()
+    for standing in born:
+        birth = standing.birth
+        if birth.get(core.node_id) == own and tuple(sorted(birth)) == core.members and _present(birth) >= core.majority:
+            sets[standing.identity] = birth
+    if any(standing.identity not in sets for standing in born):
+        return {}
+    for node_id in core.members:
+        if len({birth[node_id] for birth in sets.values()} - {ABSENT}) > 1:
+            return {}
+    having = Counter(standing.identity for standing in born)
+    return sets[max(sets, key=lambda identity: (having[identity], identity))] if sets else {}
+
+
+def _present(birth: Mapping[NodeId, StoreId]) -> int:
+    """Return how many members have a store in this set: with fewer than a majority nobody could be elected, nor readmitted."""
+    return sum(store != ABSENT for store in birth.values())
 
 
 def _last_standings(core: "Core", then: float) -> dict[NodeId, Standing]:
@@ -304,6 +333,11 @@ def _last_standings(core: "Core", then: float) -> dict[NodeId, Standing]:
         if standing is not None and at > then:
             newest[peer] = standing
     return newest
+
+
+def _born_standings(core: "Core", then: float) -> list[Standing]:
+    """Return the last standings, newer than `then`, of the peers that are born."""
+    return [standing for standing in _last_standings(core, then).values() if standing.identity]
 
 
 def _met_unborn(core: "Core", now: float) -> dict[NodeId, StoreId]:
@@ -318,7 +352,15 @@ def _met_unborn(core: "Core", now: float) -> dict[NodeId, StoreId]:
 
 
 def _be_born(core: "Core", stores: dict[NodeId, StoreId]) -> None:
-    _write(core, structs.replace(core.standing, identity=identity_of(stores), birth=stores))
+    """Write a set of the members' stores, and tell it at once: others make none while a disk takes its time (OWN-137).
+
+    No vote depends on it before it is on this disk. Whoever adopts it meanwhile has it from then on: after a crash before the
+    write has ended, this store is in that set still, and adopts it.
+    """
+    assert _present(stores) >= core.majority, "nobody could ever be elected"
+    core.birth_under_way = structs.replace(core.standing, identity=identity_of(stores), birth=stores)
+    _write(core, core.birth_under_way)
+    _introduce(core, asks=False)
 
 
 # -- readmission ---------------------------------------------------------------------------------------------------------

@@ -134,6 +134,10 @@ class Invariants:
         """A node that is down has a folder which holds this."""
         self._memory[node_id].disk = state
 
+    def standing_of(self, node_id: NodeId) -> Standing | None:
+        """Return what this node's folder says of its place, whether it runs or not; None before its first start."""
+        return self._memory[node_id].standing
+
     def is_in_order(self, node_id: NodeId) -> bool:
         """Return whether this node's disk counts as it; one that broke its word must hold all that was committed, too."""
         memory, newest = self._memory[node_id], max(self.configurations, default=0)

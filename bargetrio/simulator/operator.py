@@ -4,19 +4,25 @@ A node whose disk was replaced is readmitted: `readmit` is sent to the leader ev
 refused is emptied first. A cluster with absent nodes may be born without them (`bootstrap`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
 from typing import Final
 
+from bargetrio.raft.membership import MET_S
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.standing import StoreId
 from bargetrio.simulator.goals import Goals
 from bargetrio.simulator.invariants import Invariants
+from bargetrio.simulator.network import Network
 from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 
 AGAIN_S: Final = 1.0
 """Seconds until the operator repeats a command."""
+CUT_S: Final = 6.0
+"""Seconds for which two nodes that are both told to let the cluster be born do not reach each other."""
 
 
 class Operator:
@@ -31,6 +37,7 @@ class Operator:
         tell: Callable[[str], None],
         goals: Goals,
         revive: Callable[[Server], None],
+        network: Network,
     ) -> None:
         self.needing: dict[NodeId, float] = {}
         """The nodes to be readmitted, each with the seconds until the command is repeated."""
@@ -41,8 +48,12 @@ class Operator:
         self._tell = tell
         self._goals = goals
         self._revive = revive
+        self._network = network
+        self._told: list[Server] = []
+        """Whom the operator tells to let the cluster be born, where it tells two at the same moment."""
         if plan.bootstraps_at is not None:
             world.at(plan.bootstraps_at, self._bootstrap)
+            self._maybe_tell_two(world.random("two bootstraps"), plan.bootstraps_at)
             world.at(plan.bootstraps_at, self._look_for_other_clusters, set())
 
     # -- what may be lost ------------------------------------------------------------------------------------------------
@@ -130,38 +141,75 @@ class Operator:
 
     # -- birth -----------------------------------------------------------------------------------------------------------
 
+    def _maybe_tell_two(self, random: Random, moment: float) -> None:
+        """Where enough nodes are there, tell two that don't reach each other, and have a majority each even so."""
+        in_time = [server for server in self._servers if server.first_start < moment]
+        if len(in_time) > len(self._servers) // 2 + 1:
+            self._told = random.sample(in_time, 2)
+            one, other = (server.node_id for server in self._told)
+            for source, target in ((one, other), (other, one)):
+                self._world.at(moment - MET_S, self._network.cut, source, target)
+                self._world.at(moment + CUT_S, self._network.mend, source, target)
+
     def _bootstrap(self) -> None:
-        """Ask some node that is there; again after a second, until the cluster is born."""
+        """Ask some node that is there, or the two; again after a second, until the cluster is born."""
         if self._invariants.identity:
             return
         self._world.after(AGAIN_S, self._bootstrap)
         there = [server for server in self._servers if server.core is not None]
         if there:
-            there[int(self._world.now * 10) % len(there)].step_done(lambda core, now: self._hear_bootstrap(core.bootstrap(now)))
+            for server in self._told or (there[int(self._world.now * 10) % len(there)],):
+                server.step_done(lambda core, now: self._hear_bootstrap(core.bootstrap(now)))
 
     def _look_for_other_clusters(self, seen: set[NodeId]) -> None:
-        """Where a node was started while the cluster was being born without it, two sets may have been made.
+        """Where two nodes that could not reach each other let the cluster be born, two sets may have been made.
 
-        Only one of them can have a majority. Who has another one is refused, and begins anew with an empty folder; where neither
-        has a majority, so that nobody has ever voted, all do. `seen` are those that the operator saw refused a while ago.
+        Only one of them can have a majority. Who has another one is refused, and begins anew with an empty folder; where none can
+        have a majority, so that nobody has ever voted, all do. `seen` are those that the operator saw refused a while ago.
         """
         self._world.after(2 * AGAIN_S, self._look_for_other_clusters, others := self._in_other_clusters())
+        right = self._right_identity()
         for server in self._servers:
-            if server.node_id in seen & others:
-                self._goals.hit("other_cluster_emptied")
-                if self._invariants.identity:
-                    self.empty(server, "it belongs to another cluster")
-                else:
-                    self._tell(f"the operator empties the folder of node {server.node_id}: nobody has a majority")
-                    server.lose_disk()
-                    self._revive(server)
+            if server.node_id not in (seen & others if right else others if seen else ()):
+                continue
+            self._goals.hit("other_cluster_emptied")
+            if right:
+                self.empty(server, "it belongs to another cluster")
+            else:
+                self._tell(f"the operator empties the folder of node {server.node_id}: nobody has a majority")
+                server.lose_disk()
+                self._revive(server)
 
     def _in_other_clusters(self) -> set[NodeId]:
-        identities = {server.node_id: server.core.standing.identity for server in self._servers if server.core is not None}
-        right = self._invariants.identity
-        if not right and len(set(identities.values()) - {""}) < 2:
+        """Return who belongs to another cluster than the right one; everybody, if none is and none can become it.
+
+        Folders are looked at, too, where the node is down: nothing is emptied before it is known that no set has a majority.
+        """
+        standings = {server.node_id: self._invariants.standing_of(server.node_id) for server in self._servers}
+        right = self._right_identity()
+        if not right and any(self._can_get_majority(standing.birth) for standing in standings.values() if standing):
             return set()
-        return {node_id for node_id, identity in identities.items() if identity not in ("", right)}
+        return {
+            server.node_id
+            for server in self._servers
+            if server.core is not None and server.core.standing.identity not in ("", right)
+        }
+
+    def _right_identity(self) -> str:
+        """Return the identity of the cluster that has voted, or that a majority of the folders name; "" if there is none."""
+        identities = [standing.identity for server in self._servers if (standing := self._invariants.standing_of(server.node_id))]
+        many = [identity for identity in identities if identity and identities.count(identity) > len(self._servers) // 2]
+        return self._invariants.identity or next(iter(many), "")
+
+    def _can_get_majority(self, birth: Mapping[NodeId, StoreId]) -> bool:
+        """Return whether a majority of the members have this set, or a store of it that is unborn and may adopt it."""
+        able = 0
+        for server in self._servers:
+            standing = self._invariants.standing_of(server.node_id)
+            if standing is None or server.is_lost or standing.birth not in ({}, birth):
+                continue
+            able += birth.get(server.node_id) == standing.store
+        return able > len(self._servers) // 2
 
     def _hear_bootstrap(self, answer: str) -> None:
         self._tell(f"bootstrap: {answer or 'under way'}")

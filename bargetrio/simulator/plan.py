@@ -198,6 +198,8 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
     late = late_disks if "late_syncs" in kinds else {}
     pipeline = structs.replace(pipeline, write_bytes=random.choice((100, 1000, 10_000)))
     first_starts, bootstraps_at = draw_first_starts(rare, nodes, is_on="late_start" in kinds)
+    if bootstraps_at is not None and int(bootstraps_at * 1000) % 2:  # a node less: two majorities, each without another node
+        first_starts = _with_one_late(first_starts)
     return Plan(
         nodes=nodes,
         drawn=tuple(on),
@@ -251,6 +253,12 @@ def draw_first_starts(random: Random, nodes: int, *, is_on: bool) -> tuple[tuple
     if not is_on:
         return (0.0,) * nodes, None
     return tuple(moments[node] if node in late else 0.0 for node in range(nodes)), asked_after if must_not_wait else None
+
+
+def _with_one_late(first_starts: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the same moments with one node that starts late: the first of those that do."""
+    late = [node for node, moment in enumerate(first_starts) if moment]
+    return tuple(moment if node in late[:1] else 0.0 for node, moment in enumerate(first_starts))
 
 
 def _begun_with(random: Random, nodes: int, kinds: tuple[Kind, ...]) -> tuple[Begun, ...]:

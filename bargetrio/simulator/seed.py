@@ -254,7 +254,7 @@ class Seed:
         referee = self.referee
         self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, referee.fault, self._burst)
         tools = referee.invariants, referee.fault, referee.goals, self.nemesis.revive
-        self.operator = Operator(self.plan, self.world, self.servers, *tools)
+        self.operator = Operator(self.plan, self.world, self.servers, *tools, self.network)
         self.losses = Losses(self.plan, self.world, self.network, self.servers, self.operator, *tools)
         self.nemesis.operator, self.nemesis.losses = self.operator, self.losses
         referee.on_stopped = self.operator.stopped

@@ -263,3 +263,98 @@ def test_bootstrap_is_refused_where_the_log_is_that_of_a_born_cluster() -> None:
     node = Bench(1, log="1 1", term=1, standing=Standing(store="new"), configurations=(taken_in,))
     node.core.met[2] = (Standing(store="new, too"), 0.0)
     assert "a cluster that is born" in node.core.bootstrap(node.now)
+
+
+FIVE = {node_id: Standing(store=f"s{node_id}") for node_id in range(5)}
+
+
+def _born_with(node_id: int, stores: dict[int, str]) -> Standing:
+    return Standing(store=stores[node_id], identity=identity_of(stores), birth=stores)
+
+
+def test_a_set_is_told_before_the_disk_that_takes_its_time_has_it() -> None:
+    """Node 1 was told to begin, and its disk hangs; then node 0 has met all, and node 1 is told once more: there is one set."""
+    table = Table(5, standings=FIVE)
+    table.down = {4}
+    table.pass_time(2.1)
+    assert table.core(1).bootstrap(table.now) == ""
+    slow = table.benches[1]
+    written, slow.write_standings = slow.write_standings, lambda: slow  # type: ignore[method-assign]
+    table.pass_time(0.2)
+    table.down = set()
+    table.pass_time(1.0)
+    assert table.core(1).bootstrap(table.now) == "", "it is under way"
+    assert not table.core(1).may_vote, "no vote before it is on the disk"
+    stores = {**{node_id: f"s{node_id}" for node_id in range(4)}, 4: ""}
+    assert {node_id: table.core(node_id).standing.birth for node_id in range(5)} == {
+        0: stores,
+        1: {},
+        2: stores,
+        3: stores,
+        4: {},
+    }
+    written()
+    table.pass_time(1.0)
+    assert table.core(1).standing.birth == stores and len(table.leaders()) == 1
+
+
+def test_who_dies_before_it_has_written_its_set_adopts_it_from_the_others() -> None:
+    """They have it from its first word on."""
+    table = Table(3, standings=UNBORN)
+    table.down = {2}
+    table.pass_time(2.1)
+    assert table.core(0).bootstrap(table.now) == ""
+    table.benches[0].standings.clear()
+    table.benches[0].perform().standings.clear()
+    for _, message in table.benches[0].take_sent():
+        if isinstance(message, Introduction) and message.standing.identity:
+            table.benches[1].step(message)
+    table.replace(0, Bench(0, standing=UNBORN[0]))
+    table.pass_time(1.0)
+    assert table.core(0).standing.birth == {0: "s0", 1: "s1", 2: ""} and len(table.leaders()) == 1
+
+
+def test_of_two_sets_made_at_the_same_moment_who_is_in_both_adopts_the_one_that_most_have() -> None:
+    """Nodes 0 and 1 could not reach each other, and each was told to begin: one of the two sets gets a majority."""
+    left, right = {0: "s0", 1: "", 2: "s2", 3: "s3", 4: "s4"}, {0: "", 1: "s1", 2: "s2", 3: "s3", 4: "s4"}
+    for first, more in ((left, right), (right, left)):
+        bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
+        members = [(0, left), (1, right), (2, first), (3, more)]
+        for node_id, stores in members:
+            bench.core.saw(node_id, _born_with(node_id, stores), bench.now)
+        bench.core.saw(3, _born_with(3, first), bench.now)
+        bench.tick(0.1).write_standings()
+        assert bench.core.standing.birth == first
+
+
+def test_two_sets_told_at_two_nodes_that_cannot_reach_each_other_leave_one_cluster() -> None:
+    """Node 2 hears one of the two, node 3 the other, node 4 both, later: it decides."""
+    table = Table(5, standings=FIVE)
+    sides = [{0, 2}, {1, 3}]
+    table.pass_time(2.1, lost=lambda source, target: {source, target} == {0, 1})
+    assert table.core(0).bootstrap(table.now) == table.core(1).bootstrap(table.now) == ""
+    table.pass_time(1.0, lost=lambda source, target: {source, target} not in sides)
+    assert [table.core(node_id).standing.birth.get(0) for node_id in range(5)] == ["s0", "", "s0", "", None]
+    assert table.leaders() == []
+    table.pass_time(2.0, lost=lambda source, target: {source, target} == {0, 1})
+    assert len(table.leaders()) == 1 and table.core(4).standing.identity != ""
+
+
+def test_of_two_sets_that_name_another_store_of_a_member_none_is_adopted() -> None:
+    """Node 3's disk was lost between them: one of the two may be the older cluster, and have entries of that disk."""
+    left, right = {0: "s0", 1: "", 2: "s2", 3: "s3", 4: "s4"}, {0: "", 1: "s1", 2: "s2", 3: "s3 new", 4: "s4"}
+    bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
+    for node_id, stores in ((0, left), (1, right), (2, right)):
+        bench.core.saw(node_id, _born_with(node_id, stores), bench.now)
+    bench.tick(0.1).write_standings()
+    assert bench.core.standing == FIVE[4] and "members of two clusters" in bench.core.why_abstains()
+
+
+def test_a_set_without_a_majority_of_the_members_is_not_adopted() -> None:
+    """Nobody could ever be elected in it, and no entry that readmits the others committed."""
+    bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
+    bench.core.saw(0, _born_with(0, {0: "s0", 1: "", 2: "", 3: "", 4: "s4"}), bench.now)
+    bench.tick(0.1).write_standings()
+    assert bench.core.standing == FIVE[4]
+    _meets(bench.tick(11.0), 0, FIVE[0])
+    assert "2 of 5 members are here (0, 4), and a majority of them, 3, must be" in bench.core.bootstrap(bench.now)
