@@ -103,6 +103,14 @@ async def test_answers_find_their_requests_in_any_order() -> None:
         assert node.asked == [["3", "1", "2"]]
 
 
+async def test_as_many_answers_as_a_bulk_write_carries_may_come_in_one_piece() -> None:
+    """Each is its own request's."""
+    async with forwarding(lambda request, _: ok(request, int(request["key"]) + 1)) as (forwarder, node):
+        outcomes = await forwarder.execute_many(puts(*map(str, range(500))))
+    assert [outcome.index for outcome in outcomes if isinstance(outcome, PutAnswer)] == list(range(1, 501))
+    assert [len(asked) for asked in node.asked] == [500]
+
+
 async def test_a_cut_leaves_unknown_only_what_was_not_answered() -> None:
     """BUG-47, by the request: nothing of it is sent again."""
 

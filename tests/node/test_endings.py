@@ -281,3 +281,24 @@ async def test_a_write_that_was_given_up_and_is_committed_with_another_is_no_com
     failed = {code: count for code, count in figures.proposals_failed.items() if count}
     assert (figures.proposals_committed, failed) == (2, {"outcome_unknown": 1})
     assert three.sinks[leader].answered == {("write", ""): 2, ("write", "outcome_unknown"): 1}
+
+
+@pytest.mark.parametrize("read", [Get(id=1, key="a", read="stale"), List(id=1, read="stale")], ids=["get", "list"])
+async def test_a_stale_read_is_answered_by_every_node(read: Get | List, autojump_clock: MockClock) -> None:
+    """Whoever leads, and though none hears another."""
+    three = Three(5)
+    async with trio.open_nursery() as nursery:
+        for node_id in range(3):
+            nursery.start_soon(three.run, node_id)
+        await three.until(three.leaders)
+        (leader,) = three.leaders()
+        first = three.ask(leader, Put(id=0, key="a", value="first"))
+        await three.until(lambda: first.told)
+        await trio.sleep(0.2)
+        three.cut |= {0, 1, 2}
+        clients = [three.ask(node_id, read) for node_id in range(3)]
+        await trio.sleep(0.05)
+        nursery.cancel_scope.cancel()
+    item = {"key": "a", "index": 2, "value": "first"}
+    shown = {"items": [item], "next": None, "index": 2} if isinstance(read, List) else item
+    assert [client.told for client in clients] == [[{"id": 1, "ok": True, **shown}]] * 3
