@@ -19,12 +19,12 @@ SIZE = 3
 class Cluster:
     """Daemons and proxies; `events_files` are written by every life of every daemon."""
 
-    def __init__(self, folder: Path, *, apart: bool, extra: str = "") -> None:
+    def __init__(self, folder: Path, *, apart: bool, extra: str = "", timing: str = TIMING) -> None:
         ports = free_ports(3 * SIZE + 1)
         self.apart = apart
         self.addresses = [f"127.0.0.1:{ports[1 + 3 * node_id]}" for node_id in range(SIZE)]
         self.apis = [f"127.0.0.1:{ports[3 + 3 * node_id]}" for node_id in range(SIZE)] if apart else [f"127.0.0.1:{ports[0]}"]
-        lines = ["cluster: barge", f"api: 127.0.0.1:{ports[0]}", "data_dir: data", f"timing: {TIMING}", "nodes:"]
+        lines = ["cluster: barge", f"api: 127.0.0.1:{ports[0]}", "data_dir: data", f"timing: {timing}", "nodes:"]
         for node_id in range(SIZE):
             address, listen, api = ports[1 + 3 * node_id : 4 + 3 * node_id]
             where = f"address: 127.0.0.1:{address}, listen: 127.0.0.1:{listen}, api: 127.0.0.1:{api}"

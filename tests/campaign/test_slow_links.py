@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.campaign.cluster import SIZE, Cluster
+from tests.stories.daemon import TIMING
 
 MBIT_5: float = 5_000_000 / 8
 SLOW: float = 100_000.0
@@ -66,9 +67,9 @@ class Pipeline(threading.Thread):
 
 
 @contextmanager
-def cluster_of_three(folder: Path, extra: str = "") -> Iterator[Cluster]:
+def cluster_of_three(folder: Path, extra: str = "", timing: str = TIMING) -> Iterator[Cluster]:
     """Three daemons with a leader, ended whatever happens."""
-    cluster = Cluster(folder, apart=True, extra=extra)
+    cluster = Cluster(folder, apart=True, extra=extra, timing=timing)
     try:
         cluster.start_all()
         yield cluster
@@ -90,8 +91,12 @@ def listens_at(cluster: Cluster, node_id: int) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize(("outstanding", "value_bytes"), [(256, 16 * 1024), (1, 1024 * 1024)])
 def test_large_values_over_5_mbit_change_no_leader(outstanding: int, value_bytes: int, tmp_path: Path) -> None:
-    """OWN-38: one append is up to two seconds on its way, an election timeout is 0.3 to 0.6 s."""
-    with cluster_of_three(tmp_path) as cluster:
+    """OWN-38: one append is up to two seconds on its way, an election timeout is 0.3 to 0.6 s.
+
+    The last of 256 values waits 6.7 s for the link, so a request may take 15: with the 5 s of a usual configuration each would
+    time out after the first 190, and the link would carry nothing but entries that nobody waits for any more.
+    """
+    with cluster_of_three(tmp_path, timing="{heartbeat_ms: 50, election_ms: [300, 600], request_timeout_ms: 15000}") as cluster:
         leader, term = reign(cluster)
         cluster.narrow(MBIT_5)
         pipeline = Pipeline(listens_at(cluster, leader), outstanding, value_bytes)
@@ -105,8 +110,8 @@ def test_large_values_over_5_mbit_change_no_leader(outstanding: int, value_bytes
         print(
             f"{pipeline.answered} values of {value_bytes} bytes in {SECONDS} s, {set(pipeline.refused)}, {carried} bytes carried"
         )
-        assert pipeline.answered * value_bytes >= 0.4 * MBIT_5 * SECONDS
-        assert set(pipeline.refused) <= {"outcome_unknown"}
+        assert pipeline.answered * value_bytes >= 0.7 * MBIT_5 * SECONDS
+        assert not pipeline.refused
 
 
 @pytest.mark.slow
