@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
+from bargetrio import console
 from bargetrio.console import LogFormatter
 from tests.client.run import environment
 from tests.client.screen import bargetrio, terminal
@@ -197,6 +198,21 @@ def test_a_log_record_is_one_line() -> None:
     text = formatter.format(record)
     assert text.startswith("ERROR refused: a\\n\\x1b[2JERROR node 0 crashed\nTraceback")
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_write_that_takes_a_byte_is_gone_on_with(waits: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe or a terminal takes what it has room for; of an answer every byte arrives, once and in order."""
+    text, os_write = bytes(range(256)) * 8, os.write
+    reading, writing = os.pipe()
+    out = console._Descriptor(writing, is_closed=False, drops=False)
+    out.waits = waits
+    monkeypatch.setattr("bargetrio.console.os.write", lambda number, data: os_write(number, data[:1]))
+    assert out.write(text) == len(text)
+    monkeypatch.undo()
+    os.close(writing)
+    with open(reading, "rb") as pipe:
+        assert pipe.read() == text
 
 
 def test_output_that_cannot_be_written_is_told(place: Daemon) -> None:

@@ -11,7 +11,7 @@ from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.merge import Part, merge
 from bargetrio.cluster.port import DiskFault, EventPage, Faults, LinkFault
 from bargetrio.cluster.supervisor import Supervisor
-from bargetrio.eventlog.event import Event
+from bargetrio.eventlog.event import Beat, Event
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.protocol.errors import BargeError
 from bargetrio.transport.faults import LinkFaults
@@ -128,6 +128,17 @@ def test_events_of_daemons_are_merged_by_time_with_a_cursor_each() -> None:
     page = merge(parts, "a-0,b-0,c-5", 10, [2], heartbeats=False)
     assert [found.id for found in page.events] == ["a-1", "b-1", "a-2"]
     assert (page.next, page.dropped, page.heartbeats, page.unreachable) == ("a-9,b-7,c-5", 2, 4, [2])
+
+
+def test_of_a_merged_live_page_each_daemon_tells_its_nodes_heartbeats() -> None:
+    """The page draws an election timer for every node."""
+    beats = [Beat(node=node, peer=2, term=1, age_ms=7.0 + node) for node in range(2)]
+    parts = [
+        Part(page=EventPage(events=[], next=f"{run}-1", dropped=0, heartbeats=4, beats=[beat]), run=run)
+        for run, beat in zip("ab", beats, strict=True)
+    ]
+    page = merge(parts, "a-0,b-0", 10, [], heartbeats=False)
+    assert (page.beats, page.heartbeats) == (beats, 8)
 
 
 def test_what_a_merged_page_leaves_out_comes_with_the_next() -> None:

@@ -41,10 +41,12 @@ async def told_of(*parts: bytes, refusal: str = "") -> tuple[int, int]:
     """Return how many messages came, and how often it was told that bytes of a long one had."""
     messages: list[Message] = []
     peers: list[int] = []
-    session = PeerSession(1, follower().core, messages.append, peers.append, PeerFigures(), lambda: refusal)
+    figures = PeerFigures()
+    session = PeerSession(1, follower().core, messages.append, peers.append, figures, lambda: refusal)
     greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
     await session.serve(None, greeted, Parts(*parts))  # type: ignore[arg-type]  # as much as is needed here
     assert set(peers) <= {1}
+    assert figures.received_bytes == sum(map(len, parts))
     return len(messages), len(peers)
 
 

@@ -51,6 +51,7 @@ class Sender:
         self.disk = HangingDisk()
         self.sent: list[tuple[NodeId, int, int]] = []
         self.told: list[tuple[NodeId, SnapshotMeta]] = []
+        self.taken: list[SnapshotMeta] = []
         self.loaded: list[SnapshotMeta] = []
         self.given_up = False
         unused: Any = None
@@ -86,6 +87,9 @@ class Sender:
 
     def snapshot_given_up(self) -> None:
         self.given_up = True
+
+    def snapshot_taken(self, snapshot: SnapshotMeta, now: float) -> None:
+        self.taken.append(snapshot)
 
     def snapshot_loaded(self, snapshot: SnapshotMeta) -> None:
         self.loaded.append(snapshot)
@@ -187,6 +191,7 @@ async def test_a_snapshot_that_a_disk_ended_leaves_no_walk_and_no_turn(
     assert store._scans == []
     assert sender.given_up == (code == errno.ENOSPC) and bool(failed) == (code == errno.EIO)
     assert sender.snapshots._turns.may_save("another node", trio.current_time(), wants=True)
+    assert (sender.snapshots._figures.snapshots_taken, sender.snapshots._figures.snapshot_bytes) == (0, 0)
 
 
 async def test_a_state_that_was_loaded_knows_its_index_before_anything_is_applied_to_it(tmp_path: Path) -> None:
@@ -211,3 +216,24 @@ async def test_a_state_that_was_loaded_knows_its_index_before_anything_is_applie
     items = [Item(key="a", index=1, value="x"), Item(key="b", index=3, value="y")]
     assert answer == ListAnswer(id=1, items=items, next=None, index=3)
     assert sender.loaded == [meta]
+
+
+async def test_what_is_saved_and_loaded_is_counted_each_time(tmp_path: Path) -> None:
+    """Number and bytes of all that were saved, not of the last one."""
+    store = Store()
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, tmp_path, None)
+        sender.disk.works.set()
+        sender.snapshots._replace_store = lambda loaded: Store()
+        for index in (1, 2):
+            store.apply(encode_command(Put(id=0, key="k", value="x" * 100 * index)), index)
+            sender.snapshots.take(TakeSnapshot(index, 1, 0, (0, 1, 2), None), store)
+            while len(sender.taken) < index:
+                await trio.sleep(0.001)
+            sender.snapshots.load(LoadSnapshot(sender.taken[-1]))
+            while len(sender.loaded) < index:
+                await trio.sleep(0.001)
+    figures = sender.snapshots._figures
+    assert sender.loaded == sender.taken
+    assert (figures.snapshots_taken, figures.snapshots_installed) == (2, 2)
+    assert figures.snapshot_bytes == sum(meta.size for meta in sender.taken)
