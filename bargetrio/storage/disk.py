@@ -86,3 +86,12 @@ class Disk(Protocol):
     def unlock(self) -> None:
         """Give the lock back."""
         ...
+
+
+def write_all(file: DiskFile, offset: int, data: bytes) -> None:
+    """Write all of it: a short write is continued, the error after it stops. Raise OSError, also where nothing is taken."""
+    while data:
+        written = file.write_at(offset, data)
+        if written <= 0:
+            raise OSError(5, "the disk takes no more bytes and gives no error")
+        offset, data = offset + written, data[written:]

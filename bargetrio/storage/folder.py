@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from bargetrio.raft.standing import EARLIER, EMPTY, REPLACED, Standing
-from bargetrio.storage.disk import Disk
+from bargetrio.storage.disk import Disk, write_all
 from bargetrio.storage.errors import StorageError, WrongFolder
 
 FORMAT: Final = 3
@@ -108,9 +108,7 @@ def replace_file(disk: Disk, path: str, data: bytes) -> None:
         disk.remove(temporary)
     file = disk.open(temporary, create=True)
     try:
-        offset = 0
-        while offset < len(data):
-            offset += file.write_at(offset, data[offset:])
+        write_all(file, 0, data)
         file.sync()
     finally:
         file.close()

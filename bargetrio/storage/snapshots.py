@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from bargetrio.raft.messages import Index, Natural, NodeId, SnapshotMeta, Term
 from bargetrio.raft.standing import Configuration
-from bargetrio.storage.disk import Disk, DiskFile
+from bargetrio.storage.disk import Disk, DiskFile, write_all
 from bargetrio.storage.errors import DamagedSnapshot
 from bargetrio.storage.lines import HEADER, BadLine, decode_line, encode_line, line_length
 
@@ -145,7 +145,7 @@ class SnapshotWriter:
 
     def _write(self, payload: bytes) -> None:
         line = encode_line(payload)
-        _write_all(self._file, self._size, line)
+        write_all(self._file, self._size, line)
         self._size += len(line)
         self._checksum = crc32(line, self._checksum)
         if self._size - self._synced >= SYNC_BYTES:
@@ -175,7 +175,7 @@ class SnapshotReceiver:
             self._begin(snapshot)
         assert self._file is not None and offset == self._stored, "pieces come in order"
         assert snapshot == self._snapshot, "a file has pieces of one snapshot only"
-        _write_all(self._file, offset, data)
+        write_all(self._file, offset, data)
         self._file.sync()
         self._stored += len(data)
         self._checksum = crc32(data, self._checksum)
@@ -334,11 +334,3 @@ def _create(disk: Disk, path: str) -> DiskFile:
     if disk.exists(path):
         disk.remove(path)
     return disk.open(path, create=True)
-
-
-def _write_all(file: DiskFile, offset: int, data: bytes) -> None:
-    while data:
-        written = file.write_at(offset, data)
-        if written <= 0:
-            raise OSError(5, "the disk takes no more bytes and gives no error")
-        offset, data = offset + written, data[written:]

@@ -64,3 +64,28 @@ def test_a_restored_folder_is_whole(tmp_path: Path) -> None:
     assert folder.remembered.snapshot == made
     assert lines == [state_after(len(LOG))] * 3
     folder.close()
+
+
+@pytest.mark.parametrize("what", ["meta", "log", "snapshot"])
+def test_a_disk_that_takes_nothing_and_gives_no_error_is_a_failed_one(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody tries for ever: the node ends, and says why."""
+    disk = RealDisk(tmp_path / "node")
+    folder = open_log(disk)
+    calls: list[int] = []
+
+    def nothing(descriptor: int, data: bytes, offset: int) -> int:
+        calls.append(offset)
+        assert len(calls) < 5, "it goes on"
+        return 0
+
+    monkeypatch.setattr("bargetrio.storage.real_disk.os.pwrite", nothing)
+    with pytest.raises(OSError, match="takes no more bytes"):
+        if what == "meta":
+            folder.write_standing(Standing(store="store-0", origin=REPLACED))
+        elif what == "log":
+            folder.write([HardState(term=1)])
+        else:
+            save(disk, LOG)
+    folder.close()
