@@ -154,6 +154,11 @@ def test_heartbeats_are_hidden_and_counted() -> None:
     document = log_page(view(event("vote_granted", peer=1)))
     assert "7 heartbeats hidden" in document
     assert "hidden" not in log_page(view(event("vote_granted", peer=1), show_heartbeats=True)).partition('id="counts"')[2]
+    beats = [event("append_sent", number, peer=1, index=0, heartbeat=True, count=0, leader_commit=0) for number in range(2, 5)]
+    for shows, count in ((False, 1), (True, 4)):
+        document = log_page(view(event("node_killed"), *beats, show_heartbeats=shows))
+        assert f">{count} events shown" in document
+        assert len([row for row in rows(document) if " hidden>" not in row]) == count
 
 
 def data_of(document: str) -> Any:

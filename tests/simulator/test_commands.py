@@ -7,10 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
+
+from bargetrio.simulator.campaign import Tally
+from bargetrio.simulator.commands import _summary
+from bargetrio.simulator.seed import Failure, Result
 
 
 def barge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -24,6 +29,31 @@ def test_some_seeds_run_and_are_summed_up() -> None:
     done = barge("simulate", "--seeds", "20", "--nodes", "3")
     assert (done.returncode, done.stderr) == (0, "")
     assert re.match(r"20 seeds, [\d,]+ simulated seconds: 0 failed\n", done.stdout)
+
+
+def test_a_summary_adds_up_what_all_seeds_came_to() -> None:
+    """Each that failed is counted."""
+    tally = Tally(goals=Counter(), failures=[])
+    failure = Failure(rule="it heals", text="no leader", at=30.0)
+    for seed in range(4):
+        result = Result(
+            seed=seed,
+            nodes=3,
+            drawn=(),
+            kinds=(),
+            failure=failure if seed % 2 else None,
+            trace="",
+            simulated_s=30.0,
+            steps=1,
+            operations=100 + seed,
+            unknown=seed,
+            committed=50,
+            goals={},
+        )
+        tally.add(result)
+    assert _summary(tally, stack=False) == (
+        "4 seeds, 120 simulated seconds: 2 failed\n406 operations (6 with an unknown outcome), 200 entries committed"
+    )
 
 
 def test_a_broken_rule_is_told_with_a_line_that_replays_it(tmp_path: Path) -> None:
