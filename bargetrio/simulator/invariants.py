@@ -216,6 +216,12 @@ class Invariants:
         if server.disk.lies:
             self.stores.synced(memory, before, settles=any(type(record) in (HardState, Install) for record in records))
 
+    def _or_snapshot(self, state: DiskState, start: Index) -> DiskState:
+        """Return what a node recovers whose log ends as `state` says, and whose snapshot holds what is committed up to `start`."""
+        if len(state.digests) > start:
+            return state
+        return DiskState(state.term, state.voted_for, [entry.digest for entry in self.committed[: start + 1]])
+
     def recovered(self, server: Server) -> Literal["nothing in flight", "kept", "lost", "vote lost"]:
         """The disk gave back all that was synced, and of the write that was in flight all or nothing; return which."""
         memory, core = self._memory[server.node_id], _core(server)
@@ -225,7 +231,12 @@ class Invariants:
         digests += [core.log.digest(index) for index in range(start, core.log.last_index + 1)]
         found = DiskState(core.current_term, core.voted_for, digests)
         written = [memory.disk_if_written] if memory.disk_if_written is not None else []
-        possible = [memory.disk, *memory.disk_between, *written, *(memory.may_hold or ())]
+        possible = [
+            memory.disk,
+            *memory.disk_between,
+            *written,
+            *[self._or_snapshot(state, start) for state in memory.may_hold or ()],
+        ]
         altered_from = memory.altered_from
         if altered_from is not None and digests[:altered_from] == list(memory.disk.digests[:altered_from]):
             memory.may_hold = [found]

@@ -131,6 +131,31 @@ def test_a_disk_that_lost_nothing_is_not_said_to_have_lost_something() -> None:
     cluster.referee.fact(leader, lost)
 
 
+def test_a_log_that_lost_what_a_snapshot_holds_begins_behind_the_snapshot() -> None:
+    """The disk lied about the log's syncs, and the snapshot lasts: what it holds is not lost."""
+    cluster = _cluster(until=4.0)
+    node = _follower(cluster)
+    memory, disk = cluster.referee.invariants._memory[node.node_id], node.disk
+    disk.lie(4)
+    held = memory.disk
+    logs = {name: bytes(inode.synced) for name, inode in disk._names.items() if inode.is_log}
+    assert node.core is not None
+    while node.core.snapshot is None or node.core.snapshot.last_index < len(held.digests):
+        node.ask_for_snapshot()
+        cluster.world.run(cluster.world.now + 0.1, 1_000_000)
+    snapshot = node.core.snapshot
+    for name, inode in disk._names.items():
+        if name in logs:
+            inode.earlier.clear()
+            inode.earlier.append(logs[name])
+    memory.recent.clear()
+    memory.recent.append(held)
+    node.crash(power=True)
+    cluster.nemesis.revive(node)
+    cluster.world.run(cluster.world.now + 1.0, 1_000_000)
+    assert node.core is not None and node.core.log.start_index >= snapshot.last_index
+
+
 def test_logs_are_not_said_to_differ_where_none_was_altered() -> None:
     """Where one was, somebody must say so."""
     cluster = _cluster()
