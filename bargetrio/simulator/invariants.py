@@ -217,7 +217,7 @@ class Invariants:
             self.stores.synced(memory, before, settles=any(type(record) in (HardState, Install) for record in records))
 
     def _or_snapshot(self, state: DiskState, start: Index) -> DiskState:
-        """Return what a node recovers whose log ends as `state` says, and whose snapshot holds what is committed up to `start`."""
+        """Return what a node recovers whose log ends as `state` says, and whose snapshot holds what is committed to `start`."""
         if len(state.digests) > start:
             return state
         return DiskState(state.term, state.voted_for, [entry.digest for entry in self.committed[: start + 1]])
