@@ -96,6 +96,8 @@ class Memory:
         self.recent: deque[DiskState] = deque(maxlen=MOST_LIES + 1)
         """While the disk lies: what it held before each of its last writes."""
         self.altered_from: Index | None = None
+        self.altered_on_disk: Index | None = None
+        """As `altered_from`, also when the log in memory is right again: the disk may still hold the other one."""
         """From this entry on the log is another one than it was written; the node has to stop."""
         self.may_hold: list[DiskState] | None = None
         """What is found at the next start, where not all that was synced can be."""

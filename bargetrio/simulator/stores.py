@@ -97,7 +97,7 @@ class Stores:
         memory.former.setdefault(memory.store, []).append(memory.disk)
         self._forget_owed(node_id)
         memory.store, memory.standing = "", None
-        memory.altered_from = None
+        memory.altered_from = memory.altered_on_disk = None
         memory.disk = DiskState(0, None, [0])
         memory.disk_if_written, memory.disk_between, memory.may_hold = None, [], None
         memory.recent.clear()
@@ -120,7 +120,7 @@ class Stores:
 
     def log_altered(self, node_id: NodeId, index: Index) -> None:
         """Note that its log was altered from this entry on."""
-        self._memory[node_id].altered_from = index
+        self._memory[node_id].altered_from = self._memory[node_id].altered_on_disk = index
         self._is_any_altered = True
 
     @property
@@ -140,11 +140,15 @@ class Stores:
 
     def takes_altered(self, node_id: NodeId, index: Index) -> bool:
         """A node has entries of another log from here on; return whether it has them from a leader whose log was altered."""
+        memory = self._memory[node_id]
+        if memory.altered_on_disk is not None and memory.altered_on_disk <= index:
+            memory.altered_from = index  # what had taken its place was not written when the node ended
+            return True
         sources = [memory for memory in self._memory.values() if memory.altered_from is not None]
         if not any(memory.altered_from <= index for memory in sources if memory.altered_from is not None):
             return False
         memory = self._memory[node_id]
-        memory.altered_from = index
+        memory.altered_from = memory.altered_on_disk = index
         self.touched.add((node_id, memory.store))
         if index < len(self._committed) and not self.is_on_a_majority(index, self._committed[index].digest):
             self.is_damaged = True
