@@ -11,8 +11,9 @@ import pytest
 
 from tests.tools import need
 
-# Who starts the tests in the background (`nohup`, `&` in a script) has Ctrl-C ignored, and every child inherits that.
+# Who starts the tests in the background (`nohup`, `&` in a script) has Ctrl-C or SIGHUP ignored, and every child inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
