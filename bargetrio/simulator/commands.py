@@ -24,11 +24,11 @@ def _list(context: click.Context, parameter: click.Parameter, wanted: bool) -> N
         return
     from bargetrio.simulator.breaks import BREAKS
     from bargetrio.simulator.goals import GOALS
-    from bargetrio.simulator.plan import KINDS, STACK_KINDS
+    from bargetrio.simulator.plan import KINDS, RARE, STACK_KINDS
     from bargetrio.simulator.stack.goals import STACK_GOALS
 
-    console.say("Faults (--faults), each on with probability one half:")
-    console.say("\n".join(f"  {kind:16} {text}" for kind, text in KINDS.items()))
+    console.say("Faults (--faults), each on with probability one half, or as it says; in one of three seeds only the older ones:")
+    console.say("\n".join(f"  {kind:18} {text}{f' ({RARE[kind]:.0%})' if kind in RARE else ''}" for kind, text in KINDS.items()))
     console.say(f"\nFaults of ring 2 (--stack): {', '.join(STACK_KINDS)}")
     console.say("\nRules that --break takes away:")
     console.say("\n".join(f"  {name:28} {planted.rule} ({planted.source})" for name, planted in BREAKS.items()))
