@@ -393,7 +393,7 @@ class Driver:
                 proposed_at = ours.deadline - self._request_timeout_s
             answered += 1
             answer = _answer_of(outcome, ours.request.id, index, entry.term)
-            if isinstance(answer, ErrorAnswer):
+            if type(answer) is ErrorAnswer:  # of a msgspec class isinstance takes four times as long to say no
                 _add(failed, "write", answer.error)
             ours.answer(answer)
         if answered:
