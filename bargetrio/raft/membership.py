@@ -300,23 +300,28 @@ def _maybe_be_born(core: "Core", now: float) -> None:
 def _set_to_adopt(core: "Core", born: list[Standing]) -> dict[NodeId, StoreId]:
     """Return the birth set that this node adopts, {} if none; `born` are the last standings of peers that have one.
 
-    This store must be in it. Where two sets were made at the same moment, by nodes that could not reach each other, each store
-    that is in both adopts the one that most have, so that one gets a majority (OWN-137). That is safe if no member has another
-    store in the one than in the other: a store votes once a term and has one log, in whichever of the sets it is. Where a store
-    differs, or a set is without this one, a disk was lost between them, and one may be the older cluster: the operator decides.
+    Where two sets were made at the same moment, by nodes that could not reach each other, each store that is in both adopts the
+    one that most have, so that one gets a majority (OWN-137). That is safe if no member has another store in the one than in
+    the other: a store is in one set for ever, so at most one of them gets a majority. A set that too few can still adopt is out
+    of the choice (OWN-140). Where a store differs, or a set that can get a majority is without this store, a disk was lost
+    between them, and one may be the older cluster: the operator decides.
     """
-    own, sets = core.standing.store, dict[str, dict[NodeId, StoreId]]()
-    for standing in born:
-        birth = standing.birth
-        if birth.get(core.node_id) == own and tuple(sorted(birth)) == core.members and _present(birth) >= core.majority:
-            sets[standing.identity] = birth
-    if any(standing.identity not in sets for standing in born):
+    own, sets = core.standing.store, {standing.identity: standing.birth for standing in born}
+    if any(tuple(sorted(birth)) != core.members for birth in sets.values()):
         return {}
     for node_id in core.members:
-        if len({birth[node_id] for birth in sets.values()} - {ABSENT}) > 1:
+        stores = {birth[node_id] for birth in sets.values()} | ({own} if node_id == core.node_id else set())
+        if len(stores - {ABSENT}) > 1:
             return {}
-    having = Counter(standing.identity for standing in born)
-    return sets[max(sets, key=lambda identity: (having[identity], identity))] if sets else {}
+    set_of = {standing.store: standing.identity for standing in born}
+    possible = dict[str, dict[NodeId, StoreId]]()
+    for identity, birth in sets.items():
+        if sum(store != ABSENT and set_of.get(store, identity) == identity for store in birth.values()) >= core.majority:
+            possible[identity] = birth
+    if not possible or any(birth[core.node_id] == ABSENT for birth in possible.values()):
+        return {}
+    having = Counter(set_of.values())
+    return possible[max(possible, key=lambda identity: (having[identity], identity))]
 
 
 def _present(birth: Mapping[NodeId, StoreId]) -> int:

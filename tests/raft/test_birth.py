@@ -350,6 +350,38 @@ def test_of_two_sets_that_name_another_store_of_a_member_none_is_adopted() -> No
     assert bench.core.standing == FIVE[4] and "members of two clusters" in bench.core.why_abstains()
 
 
+def test_a_set_that_too_few_can_still_adopt_is_out_of_the_choice() -> None:
+    """Node 1 made its set while it was cut off from node 0, and died before it was written: node 2 has it, node 0 another one."""
+    left, right = {0: "s0", 1: "", 2: "s2"}, {0: "", 1: "s1", 2: "s2"}
+    bench = Bench(1, standing=UNBORN[1])
+    bench.core.saw(0, _born_with(0, left), bench.now)
+    bench.tick(0.1).write_standings()
+    assert bench.core.standing == UNBORN[1], "node 2 may be in the set without this store"
+    bench.core.saw(2, _born_with(2, right), bench.now)
+    bench.tick(0.1).write_standings()
+    assert bench.core.standing.birth == right
+
+
+def test_no_set_is_adopted_beside_one_without_this_store_that_can_get_a_majority() -> None:
+    """Nodes 0 and 3 have made two sets: the first may be a cluster at work, which readmits this node."""
+    left, right = {0: "s0", 1: "s1", 2: "s2", 3: "", 4: ""}, {0: "", 1: "s1", 2: "", 3: "s3", 4: "s4"}
+    bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
+    for node_id, stores in ((0, left), (3, right)):
+        bench.core.saw(node_id, _born_with(node_id, stores), bench.now)
+    bench.tick(0.1).write_standings()
+    assert bench.core.standing == FIVE[4]
+
+
+def test_a_set_with_an_earlier_store_of_this_node_stays_in_the_comparison_when_too_few_can_adopt_it() -> None:
+    """This node's disk was lost between the two sets."""
+    left, right = {0: "s0", 1: "s1", 2: "", 3: "", 4: "s4 lost"}, {0: "", 1: "s1", 2: "s2", 3: "s3", 4: "s4"}
+    bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
+    for node_id, stores in ((0, left), (1, right), (2, right)):
+        bench.core.saw(node_id, _born_with(node_id, stores), bench.now)
+    bench.tick(0.1).write_standings()
+    assert bench.core.standing == FIVE[4]
+
+
 def test_a_set_without_a_majority_of_the_members_is_not_adopted() -> None:
     """Nobody could ever be elected in it, and no entry that readmits the others committed."""
     bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
