@@ -70,9 +70,9 @@ DISK_KINDS: Final[dict[Kind, str]] = {
 LATER_KINDS: Final = {**LINK_KINDS, **DISK_KINDS}
 KINDS.update(LATER_KINDS)
 RARE: Final[dict[Kind, float]] = {
-    "lost_disks": 0.4,
+    "lost_disks": 0.5,
     "standing_candidate": 0.3,
-    "late_start": 0.2,
+    "late_start": 0.3,
     "other_nodes": 0.2,
     "lying_disks": 0.12,
     "old_folders": 0.08,
