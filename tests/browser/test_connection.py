@@ -141,9 +141,9 @@ def test_a_page_of_a_daemon_that_wants_a_token(empty_page: Page, tmp_path: Path)
 
 
 def test_a_link_that_leads_nowhere_is_told(page: Page, daemon: Daemon) -> None:
-    """An event that is not kept any more, or nonsense."""
+    """An event that is not kept any more, in the open page; nonsense, in a page that is opened with it."""
     page.goto(f"http://{daemon.api}/#id=gone-1")
     expect(page.locator("#outcome")).to_have_text("event gone-1 is not kept any more")
+    page.goto("about:blank")  # A reload would come too late: what is not found leaves the address when the page is drawn next.
     page.goto(f"http://{daemon.api}/#id=%E0%A4%A")
-    page.reload()
     expect(page.locator("#outcome")).to_contain_text("is not kept any more")
