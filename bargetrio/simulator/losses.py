@@ -106,7 +106,6 @@ class Losses:
             server.lose_disk()
             server.disk.fail_at.clear()
             server.disk.free_space()
-            server.node_ids = tuple(range(len(self._servers)))
             self._invariants.begin_again(server.node_id, beginnings.begin(server, "tuesday"))
         self._invariants.must_not_commit = False
         for server in self._servers:

@@ -67,7 +67,7 @@ class Server:
         *("_stores_made", "_timer_at", "_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives"),
         *("first_start", "images", "refusal", "standings_open"),
         *("node_id", "node_ids", "paused_until", "piece_s", "reads_open", "save_s", "store", "was_damaged", "writes_open"),
-        *("_has_unsent", "_pipeline", "chunk_bytes", "disk_hangs_until", "readable", "_unsynced"),
+        *("_all_ids", "_has_unsent", "_pipeline", "chunk_bytes", "disk_hangs_until", "readable", "_unsynced"),
     )
 
     def __init__(
@@ -80,7 +80,7 @@ class Server:
         has_unsent: Callable[[NodeId, NodeId], bool] = lambda source, target: False,
     ) -> None:
         self.node_id = node_id
-        self.node_ids = tuple(range(plan.nodes))
+        self.node_ids = self._all_ids = tuple(range(plan.nodes))
         self.disk = SimulatedDisk(world.random(f"disk {node_id}"))
         self.disk.gives_descriptors = node_id in plan.kernel_synced
         self.core: Core | None = None
@@ -259,9 +259,13 @@ class Server:
         self.is_lost = True
 
     def lose_disk(self) -> None:
-        """The machine ends, and its disk with it; an empty one is in its place when it starts again."""
+        """The machine ends, and its disk with it; an empty one is in its place when it starts again.
+
+        Who sets it up names all nodes: an empty folder whose list is its own node alone rightly begins a cluster of one.
+        """
         self.crash(power=True)
         self.disk.lose()
+        self.node_ids = self._all_ids
         self._watcher.disk_lost(self)
 
     def keep_image(self) -> None:

@@ -7,6 +7,7 @@ import pytest
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.simulator.disk import SimulatedDisk
+from bargetrio.simulator.seed import Seed
 from tests.storage.logs import append, entry, history, open_log
 
 
@@ -95,3 +96,13 @@ def test_a_lie_is_never_damage(seed: int) -> None:
     disk.crash()
     found = open_log(disk).remembered
     assert found in states[-5:]
+
+
+def test_who_replaces_a_disk_names_all_nodes() -> None:
+    """A node with an empty folder and a list of itself alone would begin a cluster of its own: seed 4170."""
+    server = Seed(0, 3, frozenset(), keep=False).servers[0]
+    server.node_ids = (0,)
+    server.lose_disk()
+    assert server.start()
+    assert len(server.node_ids) == 3
+    assert server.core is not None and not server.core.standing.identity
