@@ -199,7 +199,11 @@ def advance_commit(core: "Core", leader: Leader) -> None:
     index = matched[-core.majority]
     # Counting copies commits only entries of our own term: Figure 8 shows an older one, on a majority, overwritten.
     if index >= leader.term_start:
+        uncounted = core.uncounted
         core.advance_commit_to(index)
+        if core.uncounted != uncounted:
+            # Its readmission is committed: what it has acknowledged already counts, and no other acknowledgement need follow.
+            advance_commit(core, leader)
 
 
 def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:

@@ -187,6 +187,21 @@ def test_the_leader_commits_the_readmission_without_counting_the_node() -> None:
     assert node.ended == {"a": "applied"}
 
 
+def test_once_the_readmission_is_committed_what_the_node_has_acknowledged_before_counts_at_once() -> None:
+    """Not at the next acknowledgement only: where the third node has gone, there may be none."""
+    node = leader(log="1 1")
+    node.core.saw(1, NEW, node.now)
+    assert node.core.readmit(1, node.now) == ""
+    node.perform().sync()
+    index = node.core.log.last_index
+    node.core.propose("a", node.core.log.entry(1).command, node.now)
+    node.perform().sync()
+    acknowledge(node, 1, index + 1)
+    acknowledge(node, 2, index)
+    assert node.core.commit_index == index + 1
+    assert node.ended == {"a": "applied"}
+
+
 def test_with_five_the_new_disks_acknowledgement_is_not_one_of_the_three() -> None:
     """Two others must have the entry, whatever the readmitted node says."""
     node = leader(nodes=FIVE)
