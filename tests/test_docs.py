@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = (
     *("tour", "a_write", "architecture", "raft", "wire_format", "storage_format", "rest", "events"),
-    *("configuration", "operations", "performance", "testing", "bugs", "client", "metrics", "page"),
+    *("configuration", "operations", "performance", "testing", "bugs", "client", "metrics", "page", "glossary"),
 )
 
 
