@@ -28,6 +28,7 @@ from bargetrio.node.port import UNCOMMITTED, BackupFile, Belief, NodeStatus, Run
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import List, ListAnswer, Put, Request
 from bargetrio.raft.membership import WHAT_IS_LEFT, no_majority_without
+from bargetrio.raft.quorum import is_majority, majority_of
 from bargetrio.storage.errors import StorageError
 from bargetrio.transport.faults import LinkFaults
 
@@ -305,14 +306,14 @@ class Supervisor:
     async def _why_nobody_takes_in(self, node_id: int, problem: BargeError) -> BargeError:
         """Return `problem`, or more of it: where too many disks are lost there will be no leader however long one waits."""
         members = len(self.node_ids)
-        majority = members // 2 + 1
-        if members - 1 < majority:
+        if not is_majority(members - 1, members):
             return BargeError("bad_request", no_majority_without(node_id, members))
         able = [view.id for view in await self.nodes() if view.may_vote and view.id != node_id]
-        if len(able) >= majority:
+        if is_majority(len(able), members):
             return problem
         here = f"{listed(able)} run{'s' if len(able) == 1 else ''}" if able else "none runs"
-        detail = f"there is no leader: of the members but node {node_id}, with disks that count, {here}, and {majority} must"
+        detail = f"there is no leader: of the members but node {node_id}, with disks that count, {here}"
+        detail += f", and {majority_of(members)} must"
         return BargeError(problem.code, f"{detail}; if they are lost, {WHAT_IS_LEFT}")
 
     async def bootstrap(self) -> BootstrapAnswer:

@@ -68,7 +68,7 @@ class Core:
         *("configurations", "current_term", "durability", "election_max_s", "election_min_s", "has_unsent"),
         *("heartbeat_s", "installing", "installing_from", "introduce_at", "is_demoted", "is_due"),
         *("is_settled", "is_snapshot_asked", "is_taking", "is_writing_standing", "known_commit", "settled_index"),
-        *("lacks_room", "last_applied", "log", "majority", "may_vote", "members", "met", "must_not_apply"),
+        *("lacks_room", "last_applied", "log", "may_vote", "members", "met", "must_not_apply"),
         *("must_not_take", "node_id", "peers", "pipeline", "quiet_index", "quiet_since", "receiving", "role"),
         *("began_at", "last_hello", "seen", "snapshot", "standing", "uncounted", "unreadable", "vote_wait_s", "voted_for"),
         *("birth_under_way", "votes_asked_at", "weighed_index"),
@@ -100,7 +100,6 @@ class Core:
         self.node_id = node_id
         self.members = tuple(sorted(node_ids))
         self.peers = tuple(sorted(set(node_ids) - {node_id}))
-        self.majority = len(node_ids) // 2 + 1
         self.heartbeat_s = heartbeat_s
         self.election_min_s, self.election_max_s = election_s
         self._random = random
@@ -390,7 +389,7 @@ class Core:
         role = self.role
         if type(role) is Leader:
             if role.new_reads:
-                reads.confirm(self, role)  # frees rounds for the reads that wait
+                reads.confirm(role)  # frees rounds for the reads that wait
                 reads.start_round(self, role)
             if role.may_lack:
                 replication.send_entries(self, role)

@@ -16,6 +16,7 @@ from bargetrio.raft.facts import (
     VoteRequested,
 )
 from bargetrio.raft.messages import NodeId, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
+from bargetrio.raft.quorum import is_majority
 from bargetrio.raft.roles import DISK_DECIDES, Candidate, Follower, Leader, PreCandidate
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ def count_own_vote(core: "Core", role: Candidate, now: float) -> None:
 
 
 def _maybe_start_election(core: "Core", role: PreCandidate, now: float) -> None:
-    if len(role.granted) < core.majority:
+    if not is_majority(len(role.granted), len(core.members)):
         return
     candidate = core.become_candidate(now, f"would be voted for by {_names(role.granted)}")
     _ask_for_votes(core, candidate)
@@ -198,7 +199,7 @@ def _ask_for_votes(core: "Core", role: Candidate) -> None:
 
 
 def _maybe_take_office(core: "Core", votes: set[NodeId], now: float) -> None:
-    if len(votes) >= core.majority:
+    if is_majority(len(votes), len(core.members)):
         membership.learn_commit(core)
         core.become_leader(now, f"has the votes of {_names(votes)}")
 

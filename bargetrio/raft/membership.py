@@ -26,6 +26,7 @@ from bargetrio.raft.effects import ReplaceStore, WriteStanding
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import LogsDiffer, MemberChanged, MembersChanged, TailLost
 from bargetrio.raft.messages import AppendReply, Demotion, Entry, Introduction, LogDiffers
+from bargetrio.raft.quorum import is_majority, majority_of
 from bargetrio.raft.records import Remembered
 from bargetrio.raft.roles import Follower, Leader, Progress
 from bargetrio.raft.standing import (
@@ -264,9 +265,9 @@ def bootstrap(core: "Core", now: float) -> str:
         if standing.origin != core.standing.origin:
             return f"node {peer}'s folder began with another state ({standing.origin}): all begin empty, or with the same backup"
     here = _met_unborn(core, now)
-    if len(here) < core.majority:
+    if not is_majority(len(here), len(core.members)):
         there = f"{len(here)} of {len(core.members)} members are here"
-        return f"{there} ({', '.join(map(str, sorted(here)))}), and a majority of them, {core.majority}, must be"
+        return f"{there} ({', '.join(map(str, sorted(here)))}), and a majority of them, {majority_of(len(core.members))}, must be"
     if core.is_writing_standing:
         return f"node {core.node_id} is being given another place: ask again"
     _be_born(core, {node_id: here.get(node_id, ABSENT) for node_id in core.members})
@@ -316,7 +317,8 @@ def _set_to_adopt(core: "Core", born: list[Standing]) -> dict[NodeId, StoreId]:
     set_of = {standing.store: standing.identity for standing in born}
     possible = dict[str, dict[NodeId, StoreId]]()
     for identity, birth in sets.items():
-        if sum(store != ABSENT and set_of.get(store, identity) == identity for store in birth.values()) >= core.majority:
+        count = sum(store != ABSENT and set_of.get(store, identity) == identity for store in birth.values())
+        if is_majority(count, len(core.members)):
             possible[identity] = birth
     if not possible or any(birth[core.node_id] == ABSENT for birth in possible.values()):
         return {}
@@ -362,7 +364,7 @@ def _be_born(core: "Core", stores: dict[NodeId, StoreId]) -> None:
     No vote depends on it before it is on this disk. Whoever adopts it meanwhile has it from then on: after a crash before the
     write has ended, this store is in that set still, and adopts it.
     """
-    assert _present(stores) >= core.majority, "nobody could ever be elected"
+    assert is_majority(_present(stores), len(core.members)), "nobody could ever be elected"
     core.birth_under_way = structs.replace(core.standing, identity=identity_of(stores), birth=stores)
     _write(core, core.birth_under_way)
     _introduce(core, asks=False)
@@ -405,7 +407,7 @@ def readmit(core: "Core", node_id: NodeId, now: float) -> str:
             "the disks of an earlier version have no set yet: start all members with their disks, or, if one is lost, let the"
             f" cluster be born without it (bargetrio bootstrap), then readmit node {node_id}"
         )
-    if len(core.members) - 1 < core.majority:
+    if not is_majority(len(core.members) - 1, len(core.members)):
         return no_majority_without(node_id, len(core.members))
     standing, _ = core.seen.get(node_id, (None, 0.0))
     if standing is None:
@@ -426,7 +428,7 @@ def readmit(core: "Core", node_id: NodeId, now: float) -> str:
 
 def no_majority_without(node_id: NodeId, members: int) -> str:
     """Return, in words, that so many members can't take in this node, whoever runs, and what is left to do."""
-    return f"of {members} members a majority of {members // 2 + 1} can't be had without node {node_id}: {WHAT_IS_LEFT}"
+    return f"of {members} members a majority of {majority_of(members)} can't be had without node {node_id}: {WHAT_IS_LEFT}"
 
 
 def _propose(core: "Core", leader: Leader, node_id: NodeId, store: StoreId, now: float) -> None:
@@ -526,7 +528,7 @@ def on_log_differs(core: "Core", message: LogDiffers, now: float) -> None:
     core.announce(LogsDiffer(peer=message.follower_id, term=core.current_term, index=message.index))
     _demote(core, message.follower_id, progress, "differs")
     others = sorted(peer for peer, each in leader.progress.items() if each.demotion == "differs")
-    if len(core.members) - len(others) < core.majority:
+    if not is_majority(len(core.members) - len(others), len(core.members)):
         named = ", ".join(map(str, others))
         raise ConsensusViolation(
             f"the log differs at or before entry {message.index} from that of node {named}: no majority has it"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from bargetrio.raft import replication
 from bargetrio.raft.effects import ReadReady, Ticket
 from bargetrio.raft.facts import ReadServed
+from bargetrio.raft.quorum import committed_index
 from bargetrio.raft.roles import Leader, ReadRound
 
 if TYPE_CHECKING:
@@ -35,21 +36,20 @@ def start_round(core: "Core", leader: Leader) -> None:
         replication.send_empty(core, leader, peer, progress)
 
 
-def confirm(core: "Core", leader: Leader) -> None:
+def confirm(leader: Leader) -> None:
     """Take the rounds that a majority has acknowledged out of those under way."""
     if not leader.rounds:
         return
-    acknowledged = sorted(
-        [progress.acknowledged_round if progress.is_counted else 0 for progress in leader.progress.values()], reverse=True
-    )
-    confirmed = leader.round if core.majority == 1 else acknowledged[core.majority - 2]
+    acknowledged = [progress.acknowledged_round if progress.is_counted else 0 for progress in leader.progress.values()]
+    acknowledged.append(leader.round)
+    confirmed = committed_index(acknowledged)
     while leader.rounds and leader.rounds[0].number <= confirmed:
         leader.confirmed.append(leader.rounds.popleft())
 
 
 def release(core: "Core", leader: Leader) -> None:
     """Answer the reads whose round a majority has acknowledged and whose index is applied."""
-    confirm(core, leader)
+    confirm(leader)
     while leader.confirmed and leader.confirmed[0].read_index <= core.last_applied:
         ready = leader.confirmed.popleft()
         core.announce(ReadServed(term=core.current_term, index=ready.read_index, count=len(ready.tickets), round=ready.number))

@@ -12,6 +12,7 @@ from bargetrio.raft import membership, snapshots
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import AppendAccepted, AppendRejected, AppendSent, LogTruncated
 from bargetrio.raft.messages import AppendReply, AppendRequest, Index, NodeId, StillReceiving, Term
+from bargetrio.raft.quorum import committed_index, is_majority
 from bargetrio.raft.roles import Follower, Leader, Progress
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def why_others_lead_better(core: "Core", leader: Leader, now: float) -> str:
         return ""
     index = core.durability.in_flight_index
     holders = [peer for peer, progress in leader.progress.items() if progress.is_counted and progress.match_index >= index]
-    if len(holders) < core.majority:
+    if not is_majority(len(holders), len(core.members)):
         return ""
     return f"its disk has not ended a write for {age_s:.1f} s, nodes {', '.join(map(str, holders))} have synced entry {index}"
 
@@ -85,7 +86,7 @@ def why_others_lead_better(core: "Core", leader: Leader, now: float) -> str:
 def heard_from_quorum(core: "Core", leader: Leader, now: float, within_s: float) -> bool:
     """Return whether a majority, ourselves included, answered within that time (check-quorum, 6.2)."""
     heard = [progress for progress in leader.progress.values() if progress.is_counted and now - progress.heard_at < within_s]
-    return len(heard) + 1 >= core.majority
+    return is_majority(len(heard) + 1, len(core.members))
 
 
 def send_empty(core: "Core", leader: Leader, peer: NodeId, progress: Progress) -> None:
@@ -195,8 +196,7 @@ def advance_commit(core: "Core", leader: Leader) -> None:
     """Commit what a majority of disks holds, if it is of our own term (5.3, 5.4.2)."""
     matched = [progress.match_index if progress.is_counted else 0 for progress in leader.progress.values()]
     matched.append(core.durability.durable_index)
-    matched.sort()
-    index = matched[-core.majority]
+    index = committed_index(matched)
     # Counting copies commits only entries of our own term: Figure 8 shows an older one, on a majority, overwritten.
     if index >= leader.term_start:
         uncounted = core.uncounted

@@ -63,7 +63,8 @@ def wrong_in(core: Core) -> str:
             return f"{len(role.tickets)} tickets for {waiting} entries of its own that are not applied"
         counted = [progress.match_index for progress in role.progress.values() if progress.is_counted]
         held = sorted([*counted, core.durability.durable_index], reverse=True)
-        by_majority = held[core.majority - 1] if len(held) >= core.majority else 0
+        majority = len(core.members) // 2 + 1
+        by_majority = held[majority - 1] if len(held) >= majority else 0
         if by_majority >= role.term_start and by_majority > core.commit_index:
             return f"{core.commit_index} is committed, a majority holds {by_majority}"
     durability = core.durability

@@ -3,6 +3,7 @@
 import pytest
 
 from bargetrio.raft.messages import AppendReply, Message, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
+from bargetrio.raft.quorum import majority_of
 from bargetrio.raft.records import Append, Truncate
 from bargetrio.raft.replication import Pipeline
 from bargetrio.raft.roles import DISK_DECIDES
@@ -17,7 +18,7 @@ def stands(**options: object) -> Bench:
     """A candidate whose own vote is on its way to the disk."""
     node = follower(**options)
     node.tick(0.61)
-    for voter_id in range(1, node.core.majority):
+    for voter_id in range(1, majority_of(len(node.core.members))):
         node.step(PreVoteReply(term=node.core.current_term + 1, voter_id=voter_id, granted=True))
     assert node.core.role.name == "candidate"
     node.take_sent()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from bargetrio.raft import replication
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import AppendReply, AppendRequest
+from bargetrio.raft.quorum import majority_of
 from bargetrio.raft.roles import Leader, Progress
 from bargetrio.simulator.breaks.registry import Patches, as_of_this_term, breaks, misreads
 
@@ -25,13 +26,13 @@ def _matched(core: Core, leader: Leader, own: int, count: int) -> int:
 
 @breaks("only entries of the own term are committed by counting", "5.4.2, Figure 8; BUG-15")
 def figure_8(patches: Patches) -> None:
-    _commits(patches, lambda core, leader: _matched(core, leader, core.durability.durable_index, core.majority))
+    _commits(patches, lambda core, leader: _matched(core, leader, core.durability.durable_index, majority_of(len(core.members))))
 
 
 @breaks("an entry is committed when a majority holds it", "5.3")
 def minority_commits(patches: Patches) -> None:
     def choose(core: Core, leader: Leader) -> int:
-        index = _matched(core, leader, core.durability.durable_index, max(1, core.majority - 1))
+        index = _matched(core, leader, core.durability.durable_index, max(1, majority_of(len(core.members)) - 1))
         return index if index >= leader.term_start else 0
 
     _commits(patches, choose)
@@ -40,7 +41,7 @@ def minority_commits(patches: Patches) -> None:
 @breaks("the leader's own copy counts when it is on its disk", "10.2.1; BUG-50")
 def leader_counts_unsynced(patches: Patches) -> None:
     def choose(core: Core, leader: Leader) -> int:
-        index = _matched(core, leader, core.log.last_index, core.majority)
+        index = _matched(core, leader, core.log.last_index, majority_of(len(core.members)))
         return index if index >= leader.term_start else 0
 
     _commits(patches, choose)

@@ -11,6 +11,7 @@ from bargetrio.raft import membership, replication, snapshots
 from bargetrio.raft.core import Core
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import AppendReply, Demotion
+from bargetrio.raft.quorum import is_majority
 from bargetrio.raft.roles import Leader, Progress
 from bargetrio.raft.standing import EMPTY
 from bargetrio.simulator.breaks.registry import Patches, breaks
@@ -83,7 +84,7 @@ def born_by_a_majority(patches: Patches) -> None:
         old(core, now)
         own = core.standing
         here = membership._met_unborn(core, now)
-        if not own.identity and not core.is_writing_standing and len(here) >= core.majority:
+        if not own.identity and not core.is_writing_standing and is_majority(len(here), len(core.members)):
             membership._be_born(core, {node_id: here.get(node_id, "") for node_id in core.members})
 
     patches.set(membership, "_maybe_be_born", maybe_be_born)
