@@ -47,8 +47,9 @@ from bargetrio.raft.messages import (
     VoteReply,
     VoteRequest,
 )
+from bargetrio.raft.progress import PIPELINE, Pipeline, Progress
 from bargetrio.raft.records import HardState, Remembered
-from bargetrio.raft.roles import DISK_DECIDES, TRANSITIONS, Candidate, Follower, Leader, PreCandidate, Progress, Role
+from bargetrio.raft.roles import DISK_DECIDES, TRANSITIONS, Candidate, Follower, Leader, PreCandidate, Role
 from bargetrio.raft.snapshots import Receiving, SnapshotPolicy
 from bargetrio.raft.standing import Configuration, Standing, identity_of
 
@@ -86,7 +87,7 @@ class Core:
         now: float,
         snapshot_policy: SnapshotPolicy | None = None,
         standing: Standing | None = None,
-        pipeline: replication.Pipeline = replication.PIPELINE,
+        pipeline: Pipeline = PIPELINE,
         has_unsent: Callable[[NodeId], bool] = lambda peer: False,
     ) -> None:
         """Begin as a follower.
@@ -307,7 +308,9 @@ class Core:
     def link_up(self, peer: NodeId, now: float) -> None:
         """Note that a new connection to `peer` is open: what the old one held may be lost."""
         if isinstance(self.role, Leader):
-            snapshots.on_link_up(self.role.progress[peer])
+            transfer = self.role.progress[peer].transfer
+            if transfer is not None:
+                transfer.send_again()
 
     def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
         """Note that SendChunk to `peer` found no bytes: the file is gone, or shorter than `snapshot.size`."""
@@ -431,7 +434,7 @@ class Core:
             case Follower():
                 return self.role.heard_leader_at is not None and now - self.role.heard_leader_at < self.election_min_s
             case Leader():
-                return replication.heard_from_quorum(self, self.role, now, self.election_min_s)
+                return self.role.heard_from_majority(now, self.election_min_s)
             case _:
                 return False
 
@@ -439,7 +442,7 @@ class Core:
         """Return whether this node is part of a working majority, as far as it can know."""
         match self.role:
             case Leader():
-                return replication.heard_from_quorum(self, self.role, now, self.election_max_s)
+                return self.role.heard_from_majority(now, self.election_max_s)
             case Follower():
                 return self.role.heard_leader_at is not None and now - self.role.heard_leader_at < self.election_max_s
             case _:

@@ -26,9 +26,10 @@ from bargetrio.raft.effects import ReplaceStore, WriteStanding
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import LogsDiffer, MemberChanged, MembersChanged, TailLost
 from bargetrio.raft.messages import AppendReply, Demotion, Entry, Introduction, LogDiffers
+from bargetrio.raft.progress import Progress
 from bargetrio.raft.quorum import is_majority, majority_of
 from bargetrio.raft.records import Remembered
-from bargetrio.raft.roles import Follower, Leader, Progress
+from bargetrio.raft.roles import Follower, Leader
 from bargetrio.raft.standing import (
     ABSENT,
     EARLIER,
@@ -486,8 +487,7 @@ def suspect(core: "Core", leader: Leader, progress: Progress, message: AppendRep
 
 def _demote(core: "Core", peer: NodeId, progress: Progress, cause: Literal["differs", "lost"]) -> None:
     progress.demotion = cause
-    progress.state, progress.transfer = "probe", None
-    progress.forget_in_flight()
+    progress.become_probe(progress.next_index)
     refresh(core)
     tell_demotion(core, peer, progress)
 

@@ -6,39 +6,17 @@ majority of disks holds is committed, and everything before it.
 
 from typing import TYPE_CHECKING, Final
 
-from msgspec import Struct
-
 from bargetrio.raft import membership, snapshots
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import AppendAccepted, AppendRejected, AppendSent, LogTruncated
 from bargetrio.raft.messages import AppendReply, AppendRequest, Index, NodeId, StillReceiving, Term
+from bargetrio.raft.progress import Progress
 from bargetrio.raft.quorum import committed_index, is_majority
-from bargetrio.raft.roles import Follower, Leader, Progress
+from bargetrio.raft.roles import Follower, Leader
 
 if TYPE_CHECKING:
     from bargetrio.raft.core import Core
 
-
-class Pipeline(Struct, frozen=True, kw_only=True):
-    """Bounds of what a leader sends ahead of the answers and of one write (10.2.1); simulated ones are smaller, to be reached."""
-
-    batch_entries: int = 2000
-    batch_bytes: int = 1024 * 1024
-    """Of the commands in one append; a single larger command is sent alone."""
-    window_appends: int = 64
-    window_bytes: int = 8 * 1024 * 1024
-    """Appends sent to a follower and not yet answered; heartbeats go on when it is full (BUG-27)."""
-    write_bytes: int = 4 * 1024 * 1024
-    """Of the commands in one write of the log, or one command: a backlog behind a slow sync is written in parts."""
-    far_behind: int = 10_000
-    catch_up_entries: int = 1000
-    """A follower that lacks more than `far_behind` entries, beside those in flight, gets them in appends of so many entries, one
-    at a time as long as it catches up: its work for them must not slow down the writes that go on, above all where it runs in the
-    same process (docs/decisions/catching_up.md)."""
-
-
-PIPELINE: Final = Pipeline()
-"""The bounds that real nodes use."""
 
 SLOW_WRITE_S: Final = 2.0
 """Seconds: a leader whose write runs for longer steps down if a majority of the others has synced those entries."""
@@ -49,7 +27,7 @@ SLOW_WRITE_S: Final = 2.0
 
 def on_heartbeat_deadline(core: "Core", leader: Leader, now: float) -> None:
     """Step down without a quorum (6.2) or with a disk that hangs, else send every follower a heartbeat (5.2)."""
-    if heard_from_quorum(core, leader, now, core.election_max_s):
+    if leader.heard_from_majority(now, core.election_max_s):
         reason = why_others_lead_better(core, leader, now)
     else:
         reason = f"heard no majority for {round(core.election_max_s * 1000)} ms"
@@ -83,12 +61,6 @@ def why_others_lead_better(core: "Core", leader: Leader, now: float) -> str:
     return f"its disk has not ended a write for {age_s:.1f} s, nodes {', '.join(map(str, holders))} have synced entry {index}"
 
 
-def heard_from_quorum(core: "Core", leader: Leader, now: float, within_s: float) -> bool:
-    """Return whether a majority, ourselves included, answered within that time (check-quorum, 6.2)."""
-    heard = [progress for progress in leader.progress.values() if progress.is_counted and now - progress.heard_at < within_s]
-    return is_majority(len(heard) + 1, len(core.members))
-
-
 def send_empty(core: "Core", leader: Leader, peer: NodeId, progress: Progress) -> None:
     """Send an append without entries: a heartbeat, in state `probe` also the probe; about index 0 if the log begins too late."""
     progress.probe_sent = True
@@ -117,37 +89,14 @@ def send_entries(core: "Core", leader: Leader) -> None:
             continue
         window, most, most_bytes = pipeline.window_appends, pipeline.batch_entries, pipeline.window_bytes
         # Entries in flight are no lag: on a link with a long round trip they may be many.
-        if last_index - progress.next_index >= pipeline.far_behind and _is_far_behind(progress, last_index):
-            window, most = catch_up_window(progress, last_index, pipeline), pipeline.catch_up_entries
+        if last_index - progress.next_index >= pipeline.far_behind and progress.is_far_behind(last_index):
+            window, most = progress.window_to_catch_up(last_index, pipeline), pipeline.catch_up_entries
         while progress.next_index <= last_index and len(progress.in_flight) < window and progress.in_flight_bytes < most_bytes:
             prev_log_index = progress.next_index - 1
             last = core.log.batch_end(progress.next_index, most, pipeline.batch_bytes)
             size = core.log.bytes_between(prev_log_index, last)
-            progress.in_flight.append((last, size))
-            progress.in_flight_bytes += size
-            progress.next_index = last + 1
+            progress.sent(last, size)
             _send_append(core, leader, peer, prev_log_index, last)
-
-
-def catch_up_window(progress: Progress, last_index: Index, pipeline: Pipeline) -> int:
-    """Return how many appends may be in flight to a follower that is far behind: one, or as many as it takes to catch up.
-
-    After eight appends, and at least two round trips, its lag is measured again; if it is not smaller, the window is doubled. On
-    a link with a short round trip one append at a time is enough.
-    """
-    if progress.match_index >= progress.weighed_index:
-        lacks = last_index - progress.match_index
-        if progress.weighed_index and lacks >= progress.lacked:
-            progress.catch_up_window = min(2 * progress.catch_up_window, pipeline.window_appends)
-        progress.lacked = lacks
-        appends = max(8, 2 * progress.catch_up_window)
-        progress.weighed_index = progress.match_index + appends * pipeline.catch_up_entries
-    return progress.catch_up_window
-
-
-def _is_far_behind(progress: Progress, last_index: Index) -> bool:
-    """Return whether the entries not sent are more than twice those in flight: a pause of the answers alone leaves fewer."""
-    return last_index + 1 - progress.next_index > 2 * (progress.next_index - 1 - progress.match_index)
 
 
 def progress_of(core: "Core", term: Term, follower_id: NodeId, now: float) -> Progress | None:
@@ -216,30 +165,16 @@ def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
     if message.match_index > progress.match_index:  # it only rises (BUG-18)
         progress.match_index = message.match_index
         progress.suspect_round = 0  # the probe was sent before this acknowledgement: its answer may be older
-    while progress.in_flight and progress.in_flight[0][0] <= progress.match_index:
-        progress.in_flight_bytes -= progress.in_flight.popleft()[1]
+    progress.forget_acknowledged()
     match progress.state:
         case "probe":
-            progress.state = "replicate"
-            progress.forget_in_flight()
-            progress.catch_up_window, progress.weighed_index = 1, 0
-            progress.next_index = max(progress.match_index, min(message.prev_log_index, core.log.last_index)) + 1
+            progress.become_replicate(max(progress.match_index, min(message.prev_log_index, core.log.last_index)) + 1)
         case "replicate":
             if progress.next_index <= progress.match_index:
                 progress.next_index = progress.match_index + 1
         case "snapshot":
             if progress.match_index >= core.log.start_index:  # entries that were on their way were enough
-                resume(core, progress, progress.match_index)
-
-
-def resume(core: "Core", progress: Progress, match_index: Index) -> None:
-    """Go on with entries: the follower's disk holds the leader's log up to `match_index`."""
-    progress.match_index = max(progress.match_index, match_index)
-    progress.suspect_round = 0
-    progress.state, progress.transfer = "replicate", None
-    progress.forget_in_flight()
-    progress.catch_up_window, progress.weighed_index = 1, 0
-    progress.next_index = progress.match_index + 1
+                progress.resume(progress.match_index)
 
 
 def _on_refusal(core: "Core", progress: Progress, message: AppendReply) -> None:
@@ -249,10 +184,7 @@ def _on_refusal(core: "Core", progress: Progress, message: AppendReply) -> None:
     if progress.state == "probe" and message.prev_log_index != progress.next_index - 1:
         return  # not an answer to the present probe
     agree = core.log.last_index_within(min(message.hint_index, message.prev_log_index - 1), message.hint_term)
-    progress.next_index = max(agree, progress.match_index) + 1
-    progress.state = "probe"
-    progress.probe_sent = False
-    progress.forget_in_flight()
+    progress.become_probe(max(agree, progress.match_index) + 1)
 
 
 def _send_append(core: "Core", leader: Leader, peer: NodeId, prev_log_index: Index, last: Index) -> None:

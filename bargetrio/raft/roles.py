@@ -9,12 +9,12 @@ from typing import Final, Literal, final
 
 from bargetrio.raft.effects import Ticket
 from bargetrio.raft.facts import RoleName
-from bargetrio.raft.messages import AppendRequest, Index, NodeId, SnapshotMeta
+from bargetrio.raft.messages import AppendRequest, Index, NodeId
+from bargetrio.raft.progress import Progress
+from bargetrio.raft.quorum import is_majority
 
 DISK_DECIDES: Final = float("inf")
 """An election deadline: the timer starts when the write under way is synced (`Core.persisted`)."""
-
-ProgressState = Literal["probe", "replicate", "snapshot"]
 
 
 @dataclass(slots=True)
@@ -63,58 +63,6 @@ class Candidate:
 
 
 @dataclass(slots=True)
-class Progress:
-    """A leader's view of one follower (Figure 2; dissertation 10.2.2).
-
-    probe: one empty append at a time looks for where the logs agree. replicate: entries are sent ahead of the answers, as far
-    as the window of unanswered ones allows. snapshot: the leader's log begins too late for it; `transfer` is what it is sent.
-    """
-
-    next_index: Index
-    heard_at: float
-    forgiven_at: float | None = None
-    match_index: Index = 0
-    state: ProgressState = "probe"
-    probe_sent: bool = False
-    in_flight: deque[tuple[Index, int]] = field(default_factory=deque)
-    in_flight_bytes: int = 0
-    acknowledged_round: int = 0
-    transfer: "Transfer | None" = None
-    catch_up_window: int = 1
-    """How many appends may be in flight while it is far behind (replication.catch_up_window)."""
-    weighed_index: Index = 0
-    """Its lag is measured again when `match_index` has reached this; 0: not measured yet."""
-    lacked: int = 0
-    is_counted: bool = True
-    """Whether its answers count for commits, reads and check-quorum (membership.py)."""
-    demotion: Literal["", "differs", "lost"] = ""
-    """Why this follower is not counted, if it is its log that is wrong."""
-    suspect_round: int = 0
-    """A refusal of this round or a later one shows that the follower lost what it acknowledged; 0: no suspicion."""
-
-    def forget_in_flight(self) -> None:
-        """Drop the window: what was sent may be lost."""
-        self.in_flight.clear()
-        self.in_flight_bytes = 0
-
-
-@dataclass(slots=True)
-class Transfer:
-    """A snapshot on its way to one follower, a piece at a time; a piece that is surely or probably lost is sent again.
-
-    `heartbeats_waited`: heartbeats since the piece left, or since a sign that it is arriving. `patience`: how many shortest
-    election timeouts that may take; it doubles each time. `restarts`: how often the follower had to begin anew.
-    """
-
-    snapshot: SnapshotMeta
-    offset: int = 0
-    is_due: bool = True
-    heartbeats_waited: int = 0
-    patience: int = 1
-    restarts: int = 0
-
-
-@dataclass(slots=True)
 class ReadRound:
     """Reads that arrived before heartbeat round `number` was sent; they see at least `read_index` (6.4)."""
 
@@ -145,6 +93,11 @@ class Leader:
     may_lack: bool = True
     """Whether a follower may lack entries; False lets a pass skip looking at each of them."""
     name: Literal["leader"] = "leader"
+
+    def heard_from_majority(self, now: float, within_s: float) -> bool:
+        """Return whether a majority, this leader included, answered within that time (check-quorum, 6.2)."""
+        heard = [progress for progress in self.progress.values() if progress.is_counted and now - progress.heard_at < within_s]
+        return is_majority(len(heard) + 1, len(self.progress) + 1)
 
 
 Role = Follower | PreCandidate | Candidate | Leader

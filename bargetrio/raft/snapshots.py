@@ -18,8 +18,9 @@ from bargetrio.raft import membership, replication
 from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
 from bargetrio.raft.facts import SnapshotInstalled, SnapshotSent, SnapshotTaken
 from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, SnapshotReply, SnapshotRequest, Term
+from bargetrio.raft.progress import Progress, Transfer
 from bargetrio.raft.records import LogStart
-from bargetrio.raft.roles import Leader, Progress, Transfer
+from bargetrio.raft.roles import Leader
 
 if TYPE_CHECKING:
     from bargetrio.raft.core import Core
@@ -164,9 +165,7 @@ def _kept(core: "Core") -> frozenset[Index]:
 def begin_transfer(core: "Core", peer: NodeId, progress: Progress) -> None:
     """Begin to send the newest snapshot to a follower whose next entry is no longer in the log (7)."""
     assert core.snapshot is not None and core.snapshot.last_index >= core.log.start_index
-    progress.state = "snapshot"
-    progress.transfer = Transfer(core.snapshot)
-    progress.forget_in_flight()
+    progress.become_snapshot(core.snapshot)
     _tell_sent(core, peer, core.snapshot, done=False)
 
 
@@ -185,8 +184,8 @@ def send_chunk(core: "Core", peer: NodeId, progress: Progress) -> None:
 def wait_for_reply(core: "Core", peer: NodeId, transfer: Transfer) -> None:
     """Count a heartbeat of waiting, unless the piece is still unsent; send it again after `patience`.
 
-    A piece is lost with its connection (`on_link_up`), or where a full link drops it. Time proves neither, so it is the last
-    resort: a piece sent again behind itself fills a slow link.
+    A piece is lost with its connection (`Transfer.send_again`), or where a full link drops it. Time proves neither, so it is the
+    last resort: a piece sent again behind itself fills a slow link.
     """
     if core.has_unsent(peer):
         transfer.heartbeats_waited = 0
@@ -195,13 +194,6 @@ def wait_for_reply(core: "Core", peer: NodeId, transfer: Transfer) -> None:
     if transfer.heartbeats_waited * core.heartbeat_s >= transfer.patience * core.election_min_s:
         transfer.is_due = True
         transfer.patience = min(2 * transfer.patience, MOST_PATIENCE)
-
-
-def on_link_up(progress: Progress) -> None:
-    """Send the piece again: it was lost with the old connection."""
-    transfer = progress.transfer
-    if transfer is not None:
-        transfer.is_due, transfer.patience = True, 1
 
 
 def on_piece_missing(core: "Core", peer: NodeId, snapshot: SnapshotMeta) -> None:
@@ -240,7 +232,7 @@ def on_snapshot_reply(core: "Core", message: SnapshotReply, now: float) -> None:
         return  # about another snapshot, or about one that it has
     if message.installed:
         _tell_sent(core, message.follower_id, transfer.snapshot, done=True)
-        replication.resume(core, progress, message.last_index)
+        progress.resume(message.last_index)
         replication.advance_commit(core, leader)
     elif message.bytes_stored == 0 and transfer.offset and transfer.snapshot != core.snapshot:
         # It begins anew, so the newest one is sent: a damaged file would be sent for ever, and the log kept for it.

@@ -10,7 +10,8 @@ from bargetrio.raft import core as limits
 from bargetrio.raft.core import Core
 from bargetrio.raft.durability import Durability, _Tail
 from bargetrio.raft.messages import Index, NodeId
-from bargetrio.raft.roles import Leader, Progress
+from bargetrio.raft.progress import Progress
+from bargetrio.raft.roles import Leader
 from bargetrio.simulator.memory import Broken
 from bargetrio.simulator.server import Server
 

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from msgspec import Struct, structs
 
-from bargetrio.raft.replication import Pipeline
+from bargetrio.raft.progress import Pipeline
 from bargetrio.raft.snapshots import SnapshotPolicy
 
 Kind = str

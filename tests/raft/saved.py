@@ -6,7 +6,8 @@ from bargetrio.raft.messages import (
     SnapshotReply,
     SnapshotRequest,
 )
-from bargetrio.raft.roles import Leader, Progress
+from bargetrio.raft.progress import Progress
+from bargetrio.raft.roles import Leader
 from bargetrio.raft.snapshots import SnapshotPolicy
 from tests.raft.cores import Bench, acknowledge, follower, leader, snapshot
 

@@ -17,7 +17,8 @@ from bargetrio.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from bargetrio.raft.roles import Leader, Progress
+from bargetrio.raft.progress import Progress
+from bargetrio.raft.roles import Leader
 from bargetrio.raft.snapshots import SnapshotPolicy, begin_transfer
 from bargetrio.raft.standing import EARLIER, REPLACED, Configuration, Standing, encode_configuration, identity_of
 from tests.raft.cores import Bench, acknowledge, append, candidate, follower, leader, snapshot

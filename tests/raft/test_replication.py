@@ -9,8 +9,8 @@ from bargetrio.raft.durability import Durability
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import AppendReply, AppendRequest
+from bargetrio.raft.progress import PIPELINE
 from bargetrio.raft.records import Append, Truncate
-from bargetrio.raft.replication import PIPELINE
 from bargetrio.raft.roles import Leader
 from tests.raft.cores import HEARTBEAT_S, Bench, Table, acknowledge, append, entries, follower, leader, terms
 

@@ -3,9 +3,9 @@
 import pytest
 
 from bargetrio.raft.messages import AppendReply, Message, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
+from bargetrio.raft.progress import Pipeline
 from bargetrio.raft.quorum import majority_of
 from bargetrio.raft.records import Append, Truncate
-from bargetrio.raft.replication import Pipeline
 from bargetrio.raft.roles import DISK_DECIDES
 from bargetrio.raft.standing import Standing
 from bargetrio.simulator.nemesis import Nemesis

@@ -6,7 +6,7 @@ import pytest
 from msgspec import Raw, structs
 
 from bargetrio.raft.messages import AppendReply, AppendRequest, Message, SnapshotRequest, StillReceiving, is_bulk
-from bargetrio.raft.replication import Pipeline
+from bargetrio.raft.progress import Pipeline
 from tests.raft.cores import ELECTION_S, HEARTBEAT_S, Bench, acknowledge, append, follower, leader, snapshot
 from tests.raft.saved import answer, lagging_leader, piece, progress, receiving, saved
 

@@ -8,7 +8,8 @@ from bargetrio.raft import snapshots
 from bargetrio.raft.core import Core
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import SnapshotRequest
-from bargetrio.raft.roles import Leader, Progress
+from bargetrio.raft.progress import Progress
+from bargetrio.raft.roles import Leader
 from bargetrio.simulator.breaks.registry import Patches, breaks
 from bargetrio.simulator.disk import SimulatedDisk
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 from bargetrio.raft import replication
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import AppendReply, AppendRequest
+from bargetrio.raft.progress import Progress
 from bargetrio.raft.quorum import majority_of
-from bargetrio.raft.roles import Leader, Progress
+from bargetrio.raft.roles import Leader
 from bargetrio.simulator.breaks.registry import Patches, as_of_this_term, breaks, misreads
 
 

@@ -4,7 +4,7 @@ from bargetrio.raft import replication, snapshots
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Send
 from bargetrio.raft.messages import NodeId, StillReceiving
-from bargetrio.raft.roles import Transfer
+from bargetrio.raft.progress import Transfer
 from bargetrio.simulator.breaks.registry import Patches, breaks
 
 

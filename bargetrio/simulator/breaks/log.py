@@ -9,8 +9,9 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.durability import Durability
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import AppendReply, AppendRequest, Entry
+from bargetrio.raft.progress import Progress
 from bargetrio.raft.records import Truncate
-from bargetrio.raft.roles import Leader, Progress
+from bargetrio.raft.roles import Leader
 from bargetrio.simulator.breaks.registry import Patches, as_of_this_term, breaks, lets_through, misreads
 
 

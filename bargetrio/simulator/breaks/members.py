@@ -11,8 +11,9 @@ from bargetrio.raft import membership, replication, snapshots
 from bargetrio.raft.core import Core
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import AppendReply, Demotion
+from bargetrio.raft.progress import Progress
 from bargetrio.raft.quorum import is_majority
-from bargetrio.raft.roles import Leader, Progress
+from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import EMPTY
 from bargetrio.simulator.breaks.registry import Patches, breaks
 from bargetrio.storage.folder import Folder

@@ -10,8 +10,9 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Compact, TakeSnapshot
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import Entry, NodeId, SnapshotMeta, SnapshotReply, SnapshotRequest
+from bargetrio.raft.progress import Transfer
 from bargetrio.raft.records import LogStart
-from bargetrio.raft.roles import Leader, Transfer
+from bargetrio.raft.roles import Leader
 from bargetrio.simulator.breaks.registry import Patches, breaks, lets_through
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.snapshots import CLUSTER, Snapshots

@@ -1,0 +1,155 @@
+"""What a leader knows of one follower, and how that changes (Figure 2; dissertation 10.2.2; the shape is etcd's `tracker`).
+
+```
+            become_replicate                          entries are sent ahead of the answers, as far as the window allows
+probe      ------------------> replicate
+           <------------------
+            become_probe                              one empty append at a time looks for where the logs agree
+any state  --become_snapshot--> snapshot --become_replicate--> replicate
+```
+Nothing but the methods here changes `state` or the window of appends in flight.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from msgspec import Struct
+
+from bargetrio.raft.messages import Index, SnapshotMeta
+
+ProgressState = Literal["probe", "replicate", "snapshot"]
+
+
+class Pipeline(Struct, frozen=True, kw_only=True):
+    """Bounds of what a leader sends ahead of the answers and of one write (10.2.1); simulated ones are smaller, to be reached."""
+
+    batch_entries: int = 2000
+    batch_bytes: int = 1024 * 1024
+    """Of the commands in one append; a single larger command is sent alone."""
+    window_appends: int = 64
+    window_bytes: int = 8 * 1024 * 1024
+    """Appends sent to a follower and not yet answered; heartbeats go on when it is full (BUG-27)."""
+    write_bytes: int = 4 * 1024 * 1024
+    """Of the commands in one write of the log, or one command: a backlog behind a slow sync is written in parts."""
+    far_behind: int = 10_000
+    catch_up_entries: int = 1000
+    """A follower that lacks more than `far_behind` entries, beside those in flight, gets them in appends of so many entries, one
+    at a time as long as it catches up: its work for them must not slow down the writes that go on, above all where it runs in the
+    same process (docs/decisions/catching_up.md)."""
+
+
+PIPELINE: Final = Pipeline()
+"""The bounds that real nodes use."""
+
+
+@dataclass(slots=True)
+class Transfer:
+    """A snapshot on its way to one follower, a piece at a time; a piece that is surely or probably lost is sent again.
+
+    `heartbeats_waited`: heartbeats since the piece left, or since a sign that it is arriving. `patience`: how many shortest
+    election timeouts that may take; it doubles each time. `restarts`: how often the follower had to begin anew.
+    """
+
+    snapshot: SnapshotMeta
+    offset: int = 0
+    is_due: bool = True
+    heartbeats_waited: int = 0
+    patience: int = 1
+    restarts: int = 0
+
+    def send_again(self) -> None:
+        """Send the piece again: it was lost with the old connection."""
+        self.is_due, self.patience = True, 1
+
+
+@dataclass(slots=True)
+class Progress:
+    """A leader's view of one follower.
+
+    `next_index` is above `match_index` in the states probe and replicate. `transfer` is there in the state snapshot only, when
+    the leader's log begins too late for the follower. `in_flight` has the last index and the size of each append that was sent
+    and not answered, in the state replicate only; they end with `next_index` - 1.
+    """
+
+    next_index: Index
+    heard_at: float
+    forgiven_at: float | None = None
+    match_index: Index = 0
+    state: ProgressState = "probe"
+    probe_sent: bool = False
+    in_flight: deque[tuple[Index, int]] = field(default_factory=deque)
+    in_flight_bytes: int = 0
+    acknowledged_round: int = 0
+    transfer: Transfer | None = None
+    catch_up_window: int = 1
+    """How many appends may be in flight while it is far behind (`window_to_catch_up`)."""
+    weighed_index: Index = 0
+    """Its lag is measured again when `match_index` has reached this; 0: not measured yet."""
+    lacked: int = 0
+    is_counted: bool = True
+    """Whether its answers count for commits, reads and check-quorum (membership.py)."""
+    demotion: Literal["", "differs", "lost"] = ""
+    """Why this follower is not counted, if it is its log that is wrong."""
+    suspect_round: int = 0
+    """A refusal of this round or a later one shows that the follower lost what it acknowledged; 0: no suspicion."""
+
+    def become_probe(self, next_index: Index) -> None:
+        """Look for where the logs agree, next at `next_index` - 1: what was sent may be lost, or was refused."""
+        self.state, self.transfer = "probe", None
+        self.probe_sent = False
+        self.next_index = next_index
+        self.forget_in_flight()
+
+    def become_replicate(self, next_index: Index) -> None:
+        """Send entries from `next_index` on, ahead of the answers: the logs agree before it."""
+        self.state, self.transfer = "replicate", None
+        self.next_index = next_index
+        self.forget_in_flight()
+        self.catch_up_window, self.weighed_index = 1, 0
+
+    def become_snapshot(self, snapshot: SnapshotMeta) -> None:
+        """Send `snapshot`, from its beginning: the next entry is no longer in the log (7)."""
+        self.state, self.transfer = "snapshot", Transfer(snapshot)
+        self.forget_in_flight()
+
+    def resume(self, match_index: Index) -> None:
+        """Go on with entries: the follower's disk holds the leader's log up to `match_index`."""
+        self.match_index = max(self.match_index, match_index)
+        self.suspect_round = 0
+        self.become_replicate(self.match_index + 1)
+
+    def sent(self, last: Index, size: int) -> None:
+        """Note that the entries from `next_index` to `last` are on their way; `size` is that of their commands, in bytes."""
+        self.in_flight.append((last, size))
+        self.in_flight_bytes += size
+        self.next_index = last + 1
+
+    def forget_acknowledged(self) -> None:
+        """Drop from the window what `match_index` covers."""
+        while self.in_flight and self.in_flight[0][0] <= self.match_index:
+            self.in_flight_bytes -= self.in_flight.popleft()[1]
+
+    def forget_in_flight(self) -> None:
+        """Drop the whole window: what was sent may be lost."""
+        self.in_flight.clear()
+        self.in_flight_bytes = 0
+
+    def is_far_behind(self, last_index: Index) -> bool:
+        """Return whether the entries not sent are more than twice those in flight: a pause of the answers leaves fewer."""
+        return last_index + 1 - self.next_index > 2 * (self.next_index - 1 - self.match_index)
+
+    def window_to_catch_up(self, last_index: Index, pipeline: Pipeline) -> int:
+        """Return how many appends may be in flight to a follower that is far behind: one, or as many as it takes to catch up.
+
+        After eight appends, and at least two round trips, its lag is measured again; if it is not smaller, the window is
+        doubled. On a link with a short round trip one append at a time is enough.
+        """
+        if self.match_index >= self.weighed_index:
+            lacks = last_index - self.match_index
+            if self.weighed_index and lacks >= self.lacked:
+                self.catch_up_window = min(2 * self.catch_up_window, pipeline.window_appends)
+            self.lacked = lacks
+            appends = max(8, 2 * self.catch_up_window)
+            self.weighed_index = self.match_index + appends * pipeline.catch_up_entries
+        return self.catch_up_window
