@@ -11,7 +11,7 @@ from bargetrio.cli.shared import Place
 from bargetrio.config import Configuration, ConfigurationError, NodeConfiguration, Snapshots, Timing, load
 from bargetrio.placement import Bound, binding_problems
 from bargetrio.protocol.addresses import to_dial
-from tests.client.run import barge
+from tests.cli.run import barge
 
 GOOD = """\
 cluster: barge

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from bargetrio.cli import cli
-from bargetrio.client.repl import HELP
+from bargetrio.cli.repl import HELP
 from bargetrio.config import NODE_KEYS, SNAPSHOT_KEYS, TIMING_KEYS, TOP_KEYS
 from bargetrio.eventlog.event import KINDS
 from bargetrio.protocol.errors import APPLIED

@@ -17,8 +17,8 @@ import urllib3
 from click.testing import CliRunner
 
 from bargetrio.cli import cli
+from bargetrio.cli.exit_codes import EXIT_CODES
 from bargetrio.client import BargeError, Client
-from bargetrio.client.outcome import EXIT_CODES
 from bargetrio.protocol.errors import APPLIED, HTTP_STATUS, TITLE, ErrorCode
 from bargetrio.web.problems import answer_of, of_http
 from bargetrio.web.server import FULL

@@ -18,7 +18,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "eventlog": {"raft", "console", "files"},
     "cluster": {"protocol", "raft", "storage", "transport", "node", "eventlog"},
     "web": {"protocol", "cluster", "eventlog"},
-    "client": {"protocol", "console"},
+    "client": {"protocol"},
     "cli": {"protocol", "client", "eventlog", "console", "files", "simulator", "config", "origins", "daemon", "kv", "storage"},
     "simulator": {"protocol", "raft", "kv", "storage", "eventlog", "console", "files"},
 }

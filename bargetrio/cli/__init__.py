@@ -6,6 +6,10 @@ keys.py      get, put, delete, list, keys                  nodes.py     leader, 
 faults.py    partition, cut, slow-link, ..., heal          serving.py   serve, demo, and the interactive client
 settings.py  config check, config show                     backup.py    snapshot save, inspect, restore
 completion.py  Tab in bash, zsh and fish                  events.py    the event log as lines, followed
+repl.py      the interactive client, a line at a time      repl_commands.py  the lines it understands, and how Tab completes them
+terminal.py  its prompt, history and Tab                   tables.py    rows as text, with rich or without
+exit_codes.py  what an error means: exit code, certainty  fault_edits.py  one fault, put to those in force
+client_calls.py  what of the client library is used here
 ```
 Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 not found, 4 precondition failed, 5 unavailable, 6 outcome unknown,
 7 answer not written, 130 interrupted. May import client, protocol, console, files, the configuration, and eventlog's sentences;

@@ -35,7 +35,7 @@ def save(place: Place, file: str) -> None:
     FILE gets its name when it is whole, read back and synced. It may be an earlier backup of the same cluster, which is replaced,
     unless it has become a newer one meanwhile; anything else is left alone.
     """
-    from bargetrio.client.outcome import OUTPUT_LOST, exit_code, told
+    from bargetrio.cli.exit_codes import OUTPUT_LOST, exit_code, told
     from bargetrio.protocol.errors import BargeError
     from bargetrio.storage.errors import StorageError
     from bargetrio.storage.snapshots import SnapshotReader

@@ -40,7 +40,7 @@ def known_keys(context: click.Context, parameter: click.Parameter, incomplete: s
     """Return the first keys that begin so."""
     from click.shell_completion import CompletionItem
 
-    from bargetrio.client.terminal import offered_keys
+    from bargetrio.cli.terminal import offered_keys
 
     try:
         with _place(context).client(hurry_s=HURRY_S) as barge:

@@ -32,10 +32,10 @@ def faults(barge: "Client", output: Output) -> None:
 @asks
 def partition(barge: "Client", output: Output, groups: tuple[str, ...]) -> None:
     """Part the nodes: those of different GROUPs (written 0,1) cannot reach each other; the rest is a group of its own."""
-    from bargetrio.client import faults as words
-    from bargetrio.client.repl import group_of
+    from bargetrio.cli import fault_edits
+    from bargetrio.cli.repl import group_of
 
-    _tell(output, words.partition(barge, [group_of(text) for text in groups]))
+    _tell(output, fault_edits.partition(barge, [group_of(text) for text in groups]))
 
 
 @click.command()
@@ -43,9 +43,9 @@ def partition(barge: "Client", output: Output, groups: tuple[str, ...]) -> None:
 @asks
 def cut(barge: "Client", output: Output, first: int, second: int, one_way: bool) -> None:
     """Cut the link between two nodes."""
-    from bargetrio.client import faults as words
+    from bargetrio.cli import fault_edits
 
-    _tell(output, words.change_link(barge, first, second, one_way=one_way, cut=True))
+    _tell(output, fault_edits.change_link(barge, first, second, one_way=one_way, cut=True))
 
 
 @click.command(name="slow-link")
@@ -55,9 +55,9 @@ def cut(barge: "Client", output: Output, first: int, second: int, one_way: bool)
 @asks
 def slow_link(barge: "Client", output: Output, first: int, second: int, delay_ms: float, drop: float, one_way: bool) -> None:
     """Delay what two nodes send each other by DELAY_MS; 0 heals the link."""
-    from bargetrio.client import faults as words
+    from bargetrio.cli import fault_edits
 
-    _tell(output, words.change_link(barge, first, second, one_way=one_way, delay_ms=delay_ms, drop=drop))
+    _tell(output, fault_edits.change_link(barge, first, second, one_way=one_way, delay_ms=delay_ms, drop=drop))
 
 
 @click.command(name="slow-disk")
@@ -66,9 +66,9 @@ def slow_link(barge: "Client", output: Output, first: int, second: int, delay_ms
 @asks
 def slow_disk(barge: "Client", output: Output, node_id: int, delay_ms: float) -> None:
     """Delay each write of a node's disk by DELAY_MS; 0 heals it."""
-    from bargetrio.client import faults as words
+    from bargetrio.cli import fault_edits
 
-    _tell(output, words.change_disk(barge, node_id, delay_ms=delay_ms))
+    _tell(output, fault_edits.change_disk(barge, node_id, delay_ms=delay_ms))
 
 
 @click.command(name="fail-disk")
@@ -77,9 +77,9 @@ def slow_disk(barge: "Client", output: Output, node_id: int, delay_ms: float) ->
 @asks
 def fail_disk(barge: "Client", output: Output, node_id: int, error: str) -> None:
     """Let a node's disk fail at its next write, which stops the node. After `heal`, `revive` starts it again."""
-    from bargetrio.client import faults as words
+    from bargetrio.cli import fault_edits
 
-    _tell(output, words.change_disk(barge, node_id, error=error))
+    _tell(output, fault_edits.change_disk(barge, node_id, error=error))
 
 
 @click.command()
@@ -90,6 +90,6 @@ def heal(barge: "Client", output: Output) -> None:
 
 
 def _tell(output: Output, found: dict[str, Any]) -> None:
-    from bargetrio.client.faults import told
+    from bargetrio.cli.fault_edits import told
 
     output.say("\n".join(told(found)), found)

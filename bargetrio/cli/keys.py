@@ -12,8 +12,8 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.limits import VALUE_BYTES
 
 if TYPE_CHECKING:
+    from bargetrio.cli.client_calls import ClientCalls
     from bargetrio.client.client import Client
-    from bargetrio.client.port import Barge
     from bargetrio.protocol.requests import ListAnswer, ReadLevel
 
 _PAGE = {True: 1000, False: 100}
@@ -97,7 +97,7 @@ def _paged(function: Any) -> Any:
 def list_items(barge: "Client", output: Output, everything: bool, **asked: Any) -> None:
     """Show keys and values in order. With --json a key a line."""
     check_together("limit", "everything")
-    from bargetrio.client.repl import ITEMS, item_rows
+    from bargetrio.cli.repl import ITEMS, item_rows
 
     rows: list[list[str]] = []
     more: str | None = None
@@ -133,7 +133,7 @@ def list_keys(barge: "Client", output: Output, everything: bool, null: bool, **a
 
 
 def walk(
-    barge: "Barge", prefix: str, after: str, limit: int, read: "ReadLevel", *, everything: bool, keys_only: bool = False
+    barge: "ClientCalls", prefix: str, after: str, limit: int, read: "ReadLevel", *, everything: bool, keys_only: bool = False
 ) -> Iterator["ListAnswer"]:
     """Yield one page, or all: each is shown before the next is asked for."""
     cursor: str | None = after

@@ -37,7 +37,7 @@ def main() -> None:
     try:
         cli(prog_name=PROGRAM, standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt) as problem:
-        from bargetrio.client.outcome import INTERRUPTED, told_interrupted
+        from bargetrio.cli.exit_codes import INTERRUPTED, told_interrupted
 
         cause = problem if isinstance(problem, KeyboardInterrupt) else problem.__cause__ or problem.__context__
         if not isinstance(cause, KeyboardInterrupt):  # a question that was answered with no, or not at all
@@ -54,7 +54,7 @@ def main() -> None:
         console.complain(str(problem))
         sys.exit(2)
     except console.OutputLost as problem:
-        from bargetrio.client.outcome import OUTPUT_LOST
+        from bargetrio.cli.exit_codes import OUTPUT_LOST
 
         console.give_up_output()
         if problem.errno == errno.EPIPE:  # `| head`: the reader has what it wanted

@@ -31,7 +31,7 @@ def leader(barge: "Client", output: Output) -> None:
 @asks
 def status(barge: "Client", output: Output, watch: bool, interval: float) -> None:
     """Show every node."""
-    from bargetrio.client.tables import NODES, node_notes, node_rows
+    from bargetrio.cli.tables import NODES, node_notes, node_rows
     from bargetrio.protocol.errors import BargeError
 
     last: Any = None

@@ -52,15 +52,15 @@ def demo(nodes: int, open_page: bool) -> None:
 @place_options
 def client(place: Place) -> None:
     """Talk to the cluster: {key}={value}, get, del, kill, revive, leader, status. Piped input runs as a script."""
-    from bargetrio.client.repl import Repl
-    from bargetrio.client.tables import may_colour, may_draw
+    from bargetrio.cli.repl import Repl
+    from bargetrio.cli.tables import may_colour, may_draw
 
     write = partial(console.say, styled=True)
     with place.client() as barge:
         if not console.input_is_terminal():
             sys.exit(Repl(barge, write).run_script(console.input_lines(), console.complain))
-        from bargetrio.client.repl import Paint
-        from bargetrio.client.terminal import HELPER_S, reader
+        from bargetrio.cli.repl import Paint
+        from bargetrio.cli.terminal import HELPER_S, reader
 
         is_terminal = console.is_terminal()
         colours = may_colour(is_terminal=is_terminal)

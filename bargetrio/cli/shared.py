@@ -17,8 +17,8 @@ from bargetrio import console
 from bargetrio.files import UserPath, expanded
 
 if TYPE_CHECKING:
+    from bargetrio.cli.tables import Column
     from bargetrio.client.client import Client
-    from bargetrio.client.tables import Column
     from bargetrio.config import Configuration
     from bargetrio.protocol.errors import BargeError
 
@@ -155,7 +155,7 @@ class Output:
     @property
     def may_draw(self) -> bool:
         """Whether tables are drawn, and redrawn."""
-        from bargetrio.client.tables import may_draw
+        from bargetrio.cli.tables import may_draw
 
         return may_draw(is_terminal=self.is_terminal) and not self.as_json
 
@@ -173,7 +173,7 @@ class Output:
         if self.as_json:
             console.say_json(json_bytes(fields))
             return
-        from bargetrio.client.tables import table
+        from bargetrio.cli.tables import table
 
         console.say(table(columns, rows, fancy=self.may_draw), styled=True)
         for note in notes:
@@ -181,7 +181,7 @@ class Output:
 
     def fail(self, error: "BargeError") -> NoReturn:
         """End the process as the error demands."""
-        from bargetrio.client.outcome import exit_code, told
+        from bargetrio.cli.exit_codes import exit_code, told
 
         if self.as_json:
             console.complain_json(json_bytes({"error": error.code, "detail": error.detail, "applied": error.applied}))

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 import msgspec
 
 from bargetrio.client.connection import Cut, NotSent
-from bargetrio.client.outcome import Interrupted
+from bargetrio.client.interrupted import Interrupted
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import APPLIED, BargeError, ErrorCode
 

@@ -6,7 +6,7 @@ import time
 from typing import TypeVar
 
 from bargetrio.client.connection import Connection, Cut, NotSent
-from bargetrio.client.outcome import Interrupted
+from bargetrio.client.interrupted import Interrupted
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, Put, Request
 

@@ -1,4 +1,4 @@
-"""A real daemon for the tests of one file, and the command line beside it."""
+"""A real daemon for the tests of one file."""
 
 from collections.abc import Iterator
 

@@ -7,8 +7,8 @@ import msgspec
 import pytest
 import trio
 
+from bargetrio.cli.client_calls import ClientCalls
 from bargetrio.client import BargeError, Client
-from bargetrio.client.port import Barge
 from bargetrio.cluster.port import LeaderView
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer, Request
 from tests.client.fakes import FakeBarge
@@ -19,7 +19,7 @@ WAYS = ["native", "rest", "fake"]
 
 
 @pytest.fixture(params=WAYS)
-def client(request: pytest.FixtureRequest) -> Iterator[Barge]:
+def client(request: pytest.FixtureRequest) -> Iterator[ClientCalls]:
     """A cluster with three nodes and a leader, asked in each way."""
     if request.param == "fake":
         yield FakeBarge()
@@ -35,7 +35,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[Barge]:
 
 
 @pytest.mark.parametrize("key", ["100", "a b", "a/b", "/", "a//b", "..", "%41", "?x=1&y", "#", "ü", "漢字", "\n", "k" * 1024])
-def test_any_key_is_written_read_listed_and_removed(client: Barge, key: str) -> None:
+def test_any_key_is_written_read_listed_and_removed(client: ClientCalls, key: str) -> None:
     """Whatever stands in it: a key in a path is the same key."""
     client.delete(key)
     first = client.put(key, "Some Value")
@@ -51,7 +51,7 @@ def test_any_key_is_written_read_listed_and_removed(client: Barge, key: str) -> 
 
 
 @pytest.mark.parametrize("value", [b"", b"text", b"\x00\xff\n", "\u2028\x1b[31m".encode(), bytes(range(256)) * 4096])
-def test_any_bytes_come_back(client: Barge, value: bytes) -> None:
+def test_any_bytes_come_back(client: ClientCalls, value: bytes) -> None:
     """Up to a mebibyte; what is not UTF-8 as base64."""
     client.put("bytes", value)
     found = client.get("bytes")
@@ -61,7 +61,7 @@ def test_any_bytes_come_back(client: Barge, value: bytes) -> None:
         assert msgspec.json.decode(msgspec.json.encode(found.value_b64), type=bytes) == value
 
 
-def test_conditions_hold_or_are_refused(client: Barge) -> None:
+def test_conditions_hold_or_are_refused(client: ClientCalls) -> None:
     """Compare and set; a refusal is certain."""
     client.delete("cas")
     first = client.put("cas", "1", if_absent=True)
@@ -77,7 +77,7 @@ def test_conditions_hold_or_are_refused(client: Barge) -> None:
     assert client.delete("cas", if_index=client.get("cas").index).deleted
 
 
-def test_what_is_not_valid_is_refused_for_certain(client: Barge) -> None:
+def test_what_is_not_valid_is_refused_for_certain(client: ClientCalls) -> None:
     """Keys and values outside the rules."""
     for key, value in (("", "x"), ("k" * 1025, "x"), ("a\0b", "x"), ("big", "v" * (1024 * 1024 + 1))):
         with pytest.raises(BargeError) as caught:
@@ -85,7 +85,7 @@ def test_what_is_not_valid_is_refused_for_certain(client: Barge) -> None:
         assert (caught.value.code, caught.value.applied) == ("bad_request", False)
 
 
-def test_keys_come_in_pages_in_order(client: Barge) -> None:
+def test_keys_come_in_pages_in_order(client: ClientCalls) -> None:
     """`next` leads to the next page; keys alone carry no values."""
     for number in range(5):
         client.put(f"page-{number}", str(number))
@@ -96,7 +96,7 @@ def test_keys_come_in_pages_in_order(client: Barge) -> None:
     assert rest.next is None
 
 
-def test_nodes_are_killed_and_revived(client: Barge) -> None:
+def test_nodes_are_killed_and_revived(client: ClientCalls) -> None:
     """Twice is no error; an unknown one lists the known."""
     leads = client.leader()["leader"]
     follower = min({0, 1, 2} - {leads})
@@ -108,7 +108,7 @@ def test_nodes_are_killed_and_revived(client: Barge) -> None:
     assert caught.value.code == "not_found"
 
 
-def test_faults_are_replaced_and_healed(client: Barge) -> None:
+def test_faults_are_replaced_and_healed(client: ClientCalls) -> None:
     """What is put is in force, and nothing else."""
     wanted = {"node": 1, "delay_ms": 5.0, "error": None}
     assert client.set_faults({"disks": [wanted]})["disks"] == [wanted]

@@ -8,9 +8,9 @@ from typing import Literal
 import pytest
 
 from bargetrio.client import BargeError, Client, native
-from bargetrio.client.outcome import Interrupted
+from bargetrio.client.interrupted import Interrupted
 from bargetrio.protocol.requests import Delete, Get, List, Put, Request
-from tests.client.run import popen
+from tests.cli.run import popen
 from tests.client.servers import BadServer, nobody, problem
 from tests.stories.daemon import Daemon
 

@@ -20,7 +20,7 @@ import pytest
 from bargetrio.files import replacing
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.storage.snapshots import SnapshotStart, SnapshotWriter, snapshot_name
-from tests.client.run import barge, popen
+from tests.cli.run import barge, popen
 from tests.stories.daemon import Daemon, free_ports, write_configuration
 
 

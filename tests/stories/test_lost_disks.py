@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.client.run import barge
+from tests.cli.run import barge
 from tests.stories.daemon import Daemon, write_configuration
 
 

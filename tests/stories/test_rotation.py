@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bargetrio.eventlog.jsonl import read_events
-from tests.client.run import barge, environment
-from tests.client.screen import _LAUNCH
+from tests.cli.run import barge, environment
+from tests.cli.screen import _LAUNCH
 from tests.stories.daemon import Daemon, running, write_configuration
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from bargetrio.cli.repl import Paint, Quit, Repl
+from bargetrio.cli.repl_commands import WORDS
 from bargetrio.client import BargeError, Interrupted
-from bargetrio.client.repl import Paint, Quit, Repl
-from bargetrio.client.words import WORDS
 from tests.client.fakes import FakeBarge
 
 UNKNOWN = BargeError("outcome_unknown", "the node closed the connection")

@@ -15,8 +15,8 @@ import pytest
 
 from bargetrio import console
 from bargetrio.console import LogFormatter
-from tests.client.run import environment
-from tests.client.screen import bargetrio, terminal
+from tests.cli.run import environment
+from tests.cli.screen import bargetrio, terminal
 from tests.stories.daemon import Daemon, write_configuration
 
 KEY = "Grüße"
@@ -78,7 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 FORKS = """
 import json, os, sys
 from bargetrio.cli import main
-import bargetrio.client.client, bargetrio.client.tables, bargetrio.config, bargetrio.origins, yaml
+import bargetrio.client.client, bargetrio.cli.tables, bargetrio.config, bargetrio.origins, yaml
 
 folder, redirect, jobs = json.loads(sys.argv[1])
 os.chdir(folder)

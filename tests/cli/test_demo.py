@@ -15,9 +15,9 @@ import pytest
 from bargetrio.cli import demo as demo_room
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import PutAnswer
+from tests.cli.run import popen
+from tests.cli.screen import Terminal, bargetrio, terminal
 from tests.client.fakes import FakeBarge
-from tests.client.run import popen
-from tests.client.screen import Terminal, bargetrio, terminal
 
 
 def temporary(folder: Path) -> Path:

@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from bargetrio.client.repl import ITEMS
-from bargetrio.client.tables import NODES, Column, _width, may_colour, shortened, table
+from bargetrio.cli.repl import ITEMS
+from bargetrio.cli.tables import NODES, Column, _width, may_colour, shortened, table
 from bargetrio.console import printable
 
 COLUMNS = (Column("node", True), Column("name"))

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from bargetrio.client import faults
-from bargetrio.client.outcome import INTERRUPTED, exit_code, told, told_interrupted
-from bargetrio.client.port import Barge
-from bargetrio.client.tables import NODES, Column, node_notes, node_rows, shortened, table
-from bargetrio.client.words import HELP as HELP
-from bargetrio.client.words import WORDS, parse
+from bargetrio.cli import fault_edits
+from bargetrio.cli.client_calls import ClientCalls
+from bargetrio.cli.exit_codes import INTERRUPTED, exit_code, told, told_interrupted
+from bargetrio.cli.repl_commands import HELP as HELP
+from bargetrio.cli.repl_commands import WORDS, parse
+from bargetrio.cli.tables import NODES, Column, node_notes, node_rows, shortened, table
 from bargetrio.console import OutputLost, printable, printable_lines
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Item
@@ -43,7 +43,9 @@ class Paint:
 class Repl:
     """Understands one line at a time; `write` takes what to show. `fancy` draws tables with rich, if it is there."""
 
-    def __init__(self, client: Barge, write: Callable[[str], None], *, paint: Paint | None = None, fancy: bool = False) -> None:
+    def __init__(
+        self, client: ClientCalls, write: Callable[[str], None], *, paint: Paint | None = None, fancy: bool = False
+    ) -> None:
         self._client = client
         self._write = write
         self._paint = paint or Paint()
@@ -176,20 +178,20 @@ class Repl:
     # -- faults ----------------------------------------------------------------------------------------------------------
 
     def _partition(self, text: str) -> None:
-        self._tell_faults(faults.partition(self._client, [group_of(part) for part in text.split()]))
+        self._tell_faults(fault_edits.partition(self._client, [group_of(part) for part in text.split()]))
 
     def _cut(self, text: str) -> None:
         first, second = text.split()
-        self._tell_faults(faults.change_link(self._client, node_id_of(first), node_id_of(second), cut=True))
+        self._tell_faults(fault_edits.change_link(self._client, node_id_of(first), node_id_of(second), cut=True))
 
     def _slow_link(self, text: str) -> None:
         first, second, delay = text.split()
         link = node_id_of(first), node_id_of(second)
-        self._tell_faults(faults.change_link(self._client, *link, delay_ms=milliseconds_of(delay)))
+        self._tell_faults(fault_edits.change_link(self._client, *link, delay_ms=milliseconds_of(delay)))
 
     def _slow_disk(self, text: str) -> None:
         node, delay = text.split()
-        self._tell_faults(faults.change_disk(self._client, node_id_of(node), delay_ms=milliseconds_of(delay)))
+        self._tell_faults(fault_edits.change_disk(self._client, node_id_of(node), delay_ms=milliseconds_of(delay)))
 
     def _faults(self, _: str) -> None:
         self._tell_faults(self._client.faults())
@@ -209,8 +211,8 @@ class Repl:
     def _say(self, text: str, note: str = "") -> None:
         self._write(self._paint.answer(printable_lines(text), note))
 
-    def _tell_faults(self, found: faults.Faults) -> None:
-        for line in faults.told(found):
+    def _tell_faults(self, found: fault_edits.Faults) -> None:
+        for line in fault_edits.told(found):
             self._say(line)
 
 

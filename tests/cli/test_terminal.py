@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.screen import Terminal, bargetrio, terminal
+from tests.cli.screen import Terminal, bargetrio, terminal
 from tests.client.servers import BadServer, nobody
 from tests.stories.daemon import Daemon, running
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from bargetrio.config import NODE_KEYS, SNAPSHOT_KEYS, TIMING_KEYS
-from tests.client.run import barge
+from tests.cli.run import barge
 
 GOOD = """\
 cluster: barge

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 from bargetrio.cli import cli
 from bargetrio.eventlog.event import Event
-from tests.client.run import barge, popen
+from tests.cli.run import barge, popen
 from tests.client.servers import BadServer, nobody, problem
 from tests.stories.daemon import Daemon, running
 

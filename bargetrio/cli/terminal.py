@@ -7,9 +7,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from bargetrio.client.port import Barge
-from bargetrio.client.repl import PROMPT
-from bargetrio.client.words import MOST_KEYS, Completions, complete
+from bargetrio.cli.client_calls import ClientCalls
+from bargetrio.cli.repl import PROMPT
+from bargetrio.cli.repl_commands import MOST_KEYS, Completions, complete
 from bargetrio.console import printable
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import ReadLevel
@@ -27,7 +27,7 @@ HELPER_S: Final = 1.0
 class LeaderWatch:
     """Asks again and again who leads, with a client of its own, so that a prompt can say so without waiting."""
 
-    def __init__(self, client: Barge, changed: Callable[[], None]) -> None:
+    def __init__(self, client: ClientCalls, changed: Callable[[], None]) -> None:
         self._client = client
         self._changed = changed
         self._end = threading.Event()
@@ -59,7 +59,7 @@ class LeaderWatch:
                 self._changed()
 
 
-def offered_keys(client: Barge, prefix: str) -> list[str]:
+def offered_keys(client: ClientCalls, prefix: str) -> list[str]:
     """Return the first keys with that prefix; without a leader, as far as any node knows, and none if nobody answers.
 
     Not at once as any node knows: a key that was written just now is missing at a follower until the next heartbeat.
@@ -77,7 +77,7 @@ def offered_keys(client: Barge, prefix: str) -> list[str]:
 class Helper:
     """What Tab offers, asked of a client of its own; a cluster that does not answer offers nothing."""
 
-    def __init__(self, client: Barge) -> None:
+    def __init__(self, client: ClientCalls) -> None:
         self._client = client
         self._lock = threading.Lock()
 
@@ -99,7 +99,7 @@ class Helper:
 
 
 @contextmanager
-def reader(make_client: Callable[[], Barge], *, colours: bool, plain: bool = False) -> Iterator[Callable[[], str]]:
+def reader(make_client: Callable[[], ClientCalls], *, colours: bool, plain: bool = False) -> Iterator[Callable[[], str]]:
     """Give a function that reads one line: with Tab, history and a live prompt if prompt-toolkit is here, by input() if not.
 
     `plain` is for an output that is no terminal.
@@ -119,7 +119,7 @@ class _NoToolkit(Exception):
 
 
 @contextmanager
-def _toolkit_reader(make_client: Callable[[], Barge], *, colours: bool) -> Iterator[Callable[[], str]]:
+def _toolkit_reader(make_client: Callable[[], ClientCalls], *, colours: bool) -> Iterator[Callable[[], str]]:
     try:
         from prompt_toolkit import PromptSession
         from prompt_toolkit.completion import CompleteEvent, Completer, Completion

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from tests.client.run import environment
+from tests.cli.run import environment
 from tests.client.servers import nobody
 from tests.stories.daemon import Daemon
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from bargetrio.client.repl import Repl
-from bargetrio.client.terminal import offered_keys
-from bargetrio.client.words import HELP, WORDS, complete
+from bargetrio.cli.repl import Repl
+from bargetrio.cli.repl_commands import HELP, WORDS, complete
+from bargetrio.cli.terminal import offered_keys
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import ListAnswer, ReadLevel
 from tests.client.fakes import FakeBarge

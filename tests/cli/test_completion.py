@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.run import barge
-from tests.client.screen import Terminal, terminal
+from tests.cli.run import barge
+from tests.cli.screen import Terminal, terminal
 from tests.client.servers import nobody
 from tests.stories.daemon import Daemon
 

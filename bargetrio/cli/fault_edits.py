@@ -6,13 +6,13 @@ that at the same moment may undo each other's fault; the answer shows what is in
 
 from typing import Any
 
-from bargetrio.client.port import Barge
+from bargetrio.cli.client_calls import ClientCalls
 from bargetrio.protocol.errors import BargeError
 
 Faults = dict[str, Any]
 
 
-def partition(barge: Barge, groups: list[list[int]]) -> Faults:
+def partition(barge: ClientCalls, groups: list[list[int]]) -> Faults:
     """Let nodes of different groups no longer reach each other; nodes that are not named are a group of their own."""
     named = [node_id for group in groups for node_id in group]
     if not named:
@@ -24,7 +24,14 @@ def partition(barge: Barge, groups: list[list[int]]) -> Faults:
 
 
 def change_link(
-    barge: Barge, source: int, target: int, *, one_way: bool = False, cut: bool = False, delay_ms: float = 0, drop: float = 0
+    barge: ClientCalls,
+    source: int,
+    target: int,
+    *,
+    one_way: bool = False,
+    cut: bool = False,
+    delay_ms: float = 0,
+    drop: float = 0,
 ) -> Faults:
     """Let a link be cut, slow or lossy, both ways unless told otherwise; all zero heals it."""
     if source == target:
@@ -37,7 +44,7 @@ def change_link(
     return barge.set_faults({**faults, "links": links})
 
 
-def change_disk(barge: Barge, node_id: int, *, delay_ms: float = 0, error: str | None = None) -> Faults:
+def change_disk(barge: ClientCalls, node_id: int, *, delay_ms: float = 0, error: str | None = None) -> Faults:
     """Let a disk be slow, or fail at its next write; 0 and no error heal it."""
     faults = barge.faults()
     disks = [disk for disk in faults.get("disks", []) if disk["node"] != node_id]

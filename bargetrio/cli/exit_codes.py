@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from bargetrio.client.interrupted import Interrupted
 from bargetrio.protocol.errors import BargeError, ErrorCode
 
 EXIT_CODES: Final[dict[ErrorCode, int]] = {
@@ -22,18 +23,6 @@ OUTPUT_LOST: Final = 7
 INTERRUPTED: Final = 130
 MAY_HAVE_HAPPENED: Final = "the write may have happened: read the key before you repeat it"
 MAY_BE_CHANGED: Final = "it may have been done: look before you repeat it"
-
-
-class Interrupted(KeyboardInterrupt):
-    """Ctrl-C came while a request was under way; `applied` as in BargeError: None where it is a write that may still happen.
-
-    `of_key` is False where that is no write of a key but a change to nodes or faults.
-    """
-
-    def __init__(self, *, applied: bool | None, of_key: bool = True) -> None:
-        super().__init__()
-        self.applied = applied
-        self.of_key = of_key
 
 
 def exit_code(error: BargeError) -> int:

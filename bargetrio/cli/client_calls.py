@@ -1,12 +1,12 @@
-"""What a client can do. `client.Client` is the real thing; the tests' fake passes the same contract."""
+"""The calls of the client library that commands and the interactive client make; the tests' fake has them, too."""
 
 from typing import Any, Protocol
 
 from bargetrio.protocol.requests import DeleteAnswer, GetAnswer, ListAnswer, PutAnswer, ReadLevel
 
 
-class Barge(Protocol):
-    """One cluster. Every call raises BargeError; `applied` tells what is certain."""
+class ClientCalls(Protocol):
+    """`client.Client`, or a fake. Every call raises BargeError; `applied` tells what is certain."""
 
     def put(self, key: str, value: str | bytes, *, if_index: int | None = None, if_absent: bool = False) -> PutAnswer:
         """Write a key; returns when the write is committed on a majority and applied."""
