@@ -30,8 +30,8 @@ from bargetrio.eventlog.debug_log import DebugLog
 from bargetrio.eventlog.jsonl import EventFile
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import LogView, check_page
-from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
+from bargetrio.node.settings import NodeSettings
 from bargetrio.node.turns import Turns
 from bargetrio.notify import Notifier, watchdog_interval_s
 from bargetrio.protocol.addresses import parse_address

@@ -4,7 +4,7 @@ The facts themselves are still made, since nodes count by them; what is saved is
 """
 
 from bargetrio import cli, daemon
-from bargetrio.eventlog.event import DriverFact
+from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.raft.facts import Fact
 

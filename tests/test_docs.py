@@ -6,8 +6,8 @@ from pathlib import Path
 from bargetrio.cli import cli
 from bargetrio.cli.repl import HELP
 from bargetrio.config import NODE_KEYS, SNAPSHOT_KEYS, TIMING_KEYS, TOP_KEYS
-from bargetrio.eventlog.event import KINDS
 from bargetrio.protocol.errors import APPLIED
+from bargetrio.protocol.events import KINDS
 from bargetrio.simulator.breaks import BREAKS
 from bargetrio.web.routes import ROUTES
 

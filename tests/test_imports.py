@@ -15,7 +15,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": {"raft"},
     "transport": {"protocol", "raft"},
     "node": {"protocol", "raft", "kv", "storage", "transport", "eventlog"},
-    "eventlog": {"raft", "console", "files"},
+    "eventlog": {"protocol", "raft", "console", "files"},
     "cluster": {"protocol", "raft", "storage", "transport", "node", "eventlog"},
     "web": {"protocol", "cluster", "eventlog"},
     "client": {"protocol"},

@@ -9,9 +9,9 @@ import msgspec
 from msgspec import Struct
 
 from bargetrio.console import printable
-from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.sentences import sentence
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.events import Event
 
 if TYPE_CHECKING:
     from bargetrio.client.client import Client

@@ -3,10 +3,10 @@
 import msgspec
 
 from bargetrio.cluster.disk_faults import ERRORS, DiskFaults
-from bargetrio.cluster.port import Faults
-from bargetrio.eventlog.event import FaultsChanged
+from bargetrio.eventlog.driver_facts import FaultsChanged
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.views import Faults
 from bargetrio.transport.faults import LinkFaults
 
 

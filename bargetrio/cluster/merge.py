@@ -8,9 +8,8 @@ from urllib.parse import urlencode
 
 from msgspec import Struct
 
-from bargetrio.cluster.port import EventPage
-from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import format_id, parse_id
+from bargetrio.protocol.events import Event, EventPage
 
 
 class Part(Struct, frozen=True, kw_only=True):

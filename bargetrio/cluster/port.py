@@ -1,123 +1,22 @@
-"""The border between web and cluster: what REST and the page may ask, and the shapes of the answers.
+"""The border between web and cluster: what REST and the page may ask.
 
 `supervisor.Supervisor` is the real thing, and web is tried with it; only what must fail on purpose is a fake.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
-from msgspec import Meta, Struct
-
-from bargetrio.eventlog.event import Beat, Event
 from bargetrio.node.figures import Histogram as Histogram  # web knows only this border
 from bargetrio.node.figures import NodeFigures as NodeFigures
 from bargetrio.node.figures import NodeGauges as NodeGauges
-from bargetrio.node.port import BackupFile as BackupFile  # web knows only this border
+from bargetrio.node.running_node import BackupFile as BackupFile  # web knows only this border
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.events import EventPage
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
+from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodeView
 
 BACKUP_WAIT_S: Final = 120.0
 """Seconds that a backup waits for a snapshot to be taken; a million keys take some 8 s."""
-
-NodeState = Literal["starting", "running", "killed", "crashed", "unreachable"]
-
-
-class PeerView(Struct, frozen=True, kw_only=True):
-    """A leader's view of one follower; on other nodes only `id` and `connected` are set."""
-
-    id: int
-    connected: bool
-    match_index: int | None = None
-    next_index: int | None = None
-    progress: Literal["probe", "replicate", "snapshot"] | None = None
-
-
-class NodeView(Struct, frozen=True, kw_only=True):
-    """What is known of a node; of one that does not run, only `id`, `address`, `api` and `state`."""
-
-    id: int
-    address: str
-    api: str
-    state: NodeState
-    reason: str = ""
-    role: str | None = None
-    term: int | None = None
-    voted_for: int | None = None
-    leader: int | None = None
-    may_vote: bool | None = None
-    """False while it abstains from elections (`reason` says why)."""
-    commit_index: int | None = None
-    last_applied: int | None = None
-    last_log_index: int | None = None
-    last_log_term: int | None = None
-    log_start: int | None = None
-    """The index before the log's first entry: up to it, a snapshot holds what there was."""
-    snapshot_index: int | None = None
-    peers: list[PeerView] = []
-
-
-class LeaderView(Struct, frozen=True, kw_only=True):
-    """Who leads, by the highest term that has a quorum."""
-
-    leader: int
-    term: int
-    address: str
-
-
-class LinkFault(Struct, frozen=True, kw_only=True, rename={"source": "from", "target": "to"}, forbid_unknown_fields=True):
-    """What happens to messages from one node to another."""
-
-    source: int
-    target: int
-    cut: bool = False
-    drop: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
-
-
-class DiskFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What happens to a node's writes and syncs; an error stops the node as a real one would."""
-
-    node: int
-    delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
-    error: Literal["EIO", "ENOSPC"] | None = None
-
-
-class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All faults in force. `groups`: nodes in different groups cannot reach each other; a node in none stands alone."""
-
-    groups: list[list[int]] = []
-    links: list[LinkFault] = []
-    disks: list[DiskFault] = []
-
-
-class EventPage(Struct, frozen=True, kw_only=True):
-    """Events in order of time. `next` is what to give as `after` for what comes later; it names a cursor per daemon.
-
-    `beats` and `skipped` are for a live page: who heard a heartbeat how long ago, and how many events were left out under load.
-    """
-
-    events: list[Event]
-    next: str
-    dropped: int
-    heartbeats: int = 0
-    unreachable: list[int] = []
-    skipped: int = 0
-    beats: list[Beat] = []
-
-
-class NodeAnswer(Struct, frozen=True, kw_only=True):
-    """Whether kill or revive changed anything: asking twice is no error."""
-
-    id: int
-    state: NodeState
-    changed: bool
-
-
-class BootstrapAnswer(Struct, frozen=True, kw_only=True):
-    """The node at which the cluster was born, and all members, absent ones included."""
-
-    node: int
-    members: list[int]
 
 
 class Cluster(Protocol):

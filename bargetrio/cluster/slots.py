@@ -11,12 +11,13 @@ from typing import Final
 import trio
 from trio import TaskStatus
 
-from bargetrio.cluster.port import NodeState
-from bargetrio.eventlog.event import NodeCrashed, NodeKilled, NodeRevived
+from bargetrio.eventlog.driver_facts import NodeCrashed, NodeKilled, NodeRevived, Sink
 from bargetrio.node.figures import NodeGauges
 from bargetrio.node.persister import StorageFailed
-from bargetrio.node.port import BackupFile, Belief, NodeStatus, RunningNode, Sink
+from bargetrio.node.running_node import BackupFile, RunningNode
+from bargetrio.node.status import Belief, NodeStatus
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.views import NodeState
 from bargetrio.storage.errors import StorageError, is_out_of_space
 
 log = logging.getLogger(__name__)

@@ -19,14 +19,16 @@ from bargetrio.cluster.fault_plan import FaultPlan, listed
 from bargetrio.cluster.forward import Forwarder, Outcome
 from bargetrio.cluster.merge import Part, events_query, merge
 from bargetrio.cluster.node_link import GoodAnswer
-from bargetrio.cluster.port import BACKUP_WAIT_S, BootstrapAnswer, EventPage, Faults, LeaderView, NodeAnswer, NodeView, PeerView
+from bargetrio.cluster.port import BACKUP_WAIT_S
 from bargetrio.cluster.slots import Slot
-from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.node.figures import Histogram, NodeFigures, NodeGauges
-from bargetrio.node.port import UNCOMMITTED, BackupFile, Belief, NodeStatus, RunningNode
+from bargetrio.node.running_node import UNCOMMITTED, BackupFile, RunningNode
+from bargetrio.node.status import Belief, NodeStatus
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.events import Event, EventPage
 from bargetrio.protocol.requests import List, ListAnswer, Put, Request
+from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodeView, PeerView
 from bargetrio.raft.membership import WHAT_IS_LEFT, no_majority_without
 from bargetrio.raft.quorum import is_majority, majority_of
 from bargetrio.storage.errors import StorageError

@@ -9,9 +9,9 @@ from typing import IO, Final
 import msgspec
 import trio
 
-from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.files import check_ours, open_private
+from bargetrio.protocol.events import Event
 
 log = logging.getLogger(__name__)
 

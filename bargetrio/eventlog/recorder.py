@@ -14,8 +14,9 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from bargetrio.eventlog.event import Beat, DriverFact, Event, NodeCrashed, NodeKilled, NodeRecovered, RequestReceived
+from bargetrio.eventlog.driver_facts import DriverFact, NodeCrashed, NodeKilled, NodeRecovered, RequestReceived
 from bargetrio.eventlog.preview import copied, shown
+from bargetrio.protocol.events import Beat, Event
 from bargetrio.raft.facts import AppendAccepted, AppendSent, Applied, Fact, RoleChanged
 
 CAPACITY: Final = 20_000
@@ -86,7 +87,7 @@ class _Dropped:
 
 
 class Recorder:
-    """A daemon's memory of what its nodes did; implements `node.port.Sink`. All calls are made in trio's thread."""
+    """A daemon's memory of what its nodes did; implements `driver_facts.Sink`. All calls are made in trio's thread."""
 
     def __init__(
         self,

@@ -18,9 +18,9 @@ from urllib.parse import urlencode
 import msgspec
 from msgspec import Struct
 
-from bargetrio.eventlog.event import KINDS, Event
 from bargetrio.eventlog.sentences import sentence
 from bargetrio.files import check_ours
+from bargetrio.protocol.events import KINDS, Event
 
 ROLES: Final = ("leader", "candidate", "pre_candidate", "follower", "starting", "killed", "crashed", "unreachable")
 

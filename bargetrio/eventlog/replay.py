@@ -15,8 +15,8 @@ from bargetrio import console
 from bargetrio.files import UserPath, replacing
 
 if TYPE_CHECKING:
-    from bargetrio.eventlog.event import Event
     from bargetrio.eventlog.render import LogView
+    from bargetrio.protocol.events import Event
 
 SHOWN: Final = 20_000
 HEARTBEATS: Final = 5_000

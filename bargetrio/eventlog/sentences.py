@@ -6,8 +6,8 @@ A reader must be able to tell an election or a write from the sentences alone: w
 from collections.abc import Callable
 from typing import Any, Final
 
-from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.preview import preview_text
+from bargetrio.protocol.events import Event
 
 
 def sentence(event: Event) -> str:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.sentences import sentence
+from bargetrio.protocol.events import Event
 
 
 def markdown_table(events: Sequence[Event], node_ids: Sequence[int]) -> str:

@@ -11,13 +11,12 @@ from typing import Final, assert_never, cast
 import trio
 from msgspec import Raw, Struct
 
-from bargetrio.eventlog.event import RequestAnswered, RequestReceived
+from bargetrio.eventlog.driver_facts import RequestAnswered, RequestReceived, Sink
 from bargetrio.kv.lookup import look_up
 from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
 from bargetrio.node.clients import Batch, ClientSession, Ticket
 from bargetrio.node.figures import NodeFigures
 from bargetrio.node.persister import Persister, StorageFailed
-from bargetrio.node.port import Sink
 from bargetrio.node.snapshots import Snapshots, Then
 from bargetrio.node.turns import Turns
 from bargetrio.protocol.errors import BargeError

@@ -18,7 +18,7 @@ from typing import Final
 import trio
 from trio import TaskStatus
 
-from bargetrio.eventlog.event import DiskFailed, DiskSpace, LinkDown, LinkUp, NodeRecovered
+from bargetrio.eventlog.driver_facts import DiskFailed, DiskSpace, LinkDown, LinkUp, NodeRecovered, Sink
 from bargetrio.kv.store import Store, Stored, decode_slice
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver
@@ -26,8 +26,10 @@ from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog
 from bargetrio.node.peers import BadMessage, PeerSession
 from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
 from bargetrio.node.places import ClientPlaces
-from bargetrio.node.port import UNCOMMITTED, BackupFile, Belief, NodeSettings, NodeStatus, PeerStatus, Sink
+from bargetrio.node.running_node import UNCOMMITTED, BackupFile
+from bargetrio.node.settings import NodeSettings
 from bargetrio.node.snapshots import Snapshots
+from bargetrio.node.status import Belief, NodeStatus, PeerStatus
 from bargetrio.node.turns import Turns
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError

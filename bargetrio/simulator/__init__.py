@@ -1,7 +1,7 @@
 """simulator runs whole clusters with faults on one event heap and checks them, repeatable by seed (ring 1).
 
 ```
-port.py       interfaces: clients' tickets and watchers
+observer.py   clients' tickets, and watchers
 plan.py       draws the faults of a seed            world.py     the event heap and its clock
 nemesis.py    makes them happen                     server.py    a core, a store and a log on a simulated disk
 clients.py    write, read, and remember it          network.py   loses, repeats, delays, cuts

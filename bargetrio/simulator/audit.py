@@ -9,8 +9,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.sentences import sentence
+from bargetrio.protocol.events import Event
 
 
 class Finding(Struct, frozen=True, kw_only=True):

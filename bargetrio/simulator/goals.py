@@ -7,7 +7,7 @@ from collections import Counter
 from itertools import pairwise
 from typing import Final
 
-from bargetrio.eventlog.event import DiskFailed, DriverFact, NodeKilled, NodeRecovered
+from bargetrio.eventlog.driver_facts import DiskFailed, DriverFact, NodeKilled, NodeRecovered
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import (
     AppendRejected,
@@ -29,7 +29,7 @@ from bargetrio.raft.facts import (
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, SnapshotRequest, StillReceiving, Term, VoteRequest
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing
-from bargetrio.simulator.port import Look, LookAtMessage
+from bargetrio.simulator.observer import Look, LookAtMessage
 from bargetrio.simulator.server import ELECTION_S, Server
 
 GOALS: Final[dict[str, str]] = {

@@ -7,7 +7,7 @@ only at what a pass has changed.
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from bargetrio.eventlog.event import DiskFailed, DriverFact, NodeCrashed, NodeKilled
+from bargetrio.eventlog.driver_facts import DiskFailed, DriverFact, NodeCrashed, NodeKilled
 from bargetrio.kv.store import Outcome, Store, Stored
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import (
@@ -46,8 +46,8 @@ from bargetrio.raft.roles import Follower, Leader
 from bargetrio.raft.standing import EARLIER, Configuration, Standing, decode_configuration, identity_of
 from bargetrio.simulator import accounts
 from bargetrio.simulator.memory import Broken, Committed, DiskState, Excused, Memory, StoreId, Told, disk_after, fate_of
+from bargetrio.simulator.observer import Look, LookAtMessage, Ticket
 from bargetrio.simulator.outcomes import Outcomes
-from bargetrio.simulator.port import Look, LookAtMessage, Ticket
 from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
 from bargetrio.simulator.stores import Stores
 from bargetrio.simulator.world import World

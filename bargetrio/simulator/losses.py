@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
-from bargetrio.eventlog.event import DriverFact
+from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.raft.facts import Fact, PreVoteGranted
 from bargetrio.raft.messages import Message, NodeId, VoteReply
 from bargetrio.raft.roles import Candidate, Leader, PreCandidate
@@ -14,9 +14,9 @@ from bargetrio.simulator.goals import Goals
 from bargetrio.simulator.invariants import Invariants
 from bargetrio.simulator.memory import MOST_LIES, Broken
 from bargetrio.simulator.network import Network
+from bargetrio.simulator.observer import Look, LookAtMessage
 from bargetrio.simulator.operator import Operator
 from bargetrio.simulator.plan import Plan
-from bargetrio.simulator.port import Look, LookAtMessage
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 

@@ -16,7 +16,7 @@ from typing import Final
 from bargetrio.kv.store import Outcome
 from bargetrio.raft.messages import Index, NodeId, Term
 from bargetrio.simulator.memory import Broken, Committed
-from bargetrio.simulator.port import Ticket
+from bargetrio.simulator.observer import Ticket
 
 RULE: Final = "what is told is so"
 

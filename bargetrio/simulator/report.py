@@ -5,11 +5,11 @@ from pathlib import Path
 
 import msgspec
 
-from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.jsonl import check_record
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import Column, LogView, check_page, log_html
 from bargetrio.files import check_ours
+from bargetrio.protocol.events import Event
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.seed import Result
 from bargetrio.simulator.server import ELECTION_S

@@ -13,7 +13,8 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from bargetrio.eventlog.event import DriverFact, Event, FaultsChanged
+from bargetrio.eventlog.driver_facts import DriverFact, FaultsChanged
+from bargetrio.protocol.events import Event
 from bargetrio.protocol.requests import Put
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
@@ -32,9 +33,9 @@ from bargetrio.simulator.memory import Broken, Excused
 from bargetrio.simulator.narrow import NarrowEnd
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.network import Network
+from bargetrio.simulator.observer import Look, LookAtMessage
 from bargetrio.simulator.operator import Operator
 from bargetrio.simulator.plan import draw
-from bargetrio.simulator.port import Look, LookAtMessage
 from bargetrio.simulator.scale import scaled
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.stores import MAY_FOLLOW

@@ -10,7 +10,7 @@ from contextlib import suppress
 from random import Random
 from typing import Any, Final
 
-from bargetrio.eventlog.event import DiskFailed, DriverFact, NodeCrashed, NodeKilled, NodeRecovered
+from bargetrio.eventlog.driver_facts import DiskFailed, DriverFact, NodeCrashed, NodeKilled, NodeRecovered
 from bargetrio.kv.store import Store
 from bargetrio.raft.checks import check_message
 from bargetrio.raft.core import Core
@@ -39,8 +39,8 @@ from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing, why_refused
 from bargetrio.simulator.disk import Image, SimulatedDisk
+from bargetrio.simulator.observer import Ticket, Watcher
 from bargetrio.simulator.plan import Plan
-from bargetrio.simulator.port import Ticket, Watcher
 from bargetrio.simulator.snapshots import CLUSTER, Snapshots
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot, StorageError

@@ -10,8 +10,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from bargetrio import __version__
-from bargetrio.cluster.port import Cluster, Histogram, NodeFigures, NodeGauges, NodeView
-from bargetrio.eventlog.event import KINDS
+from bargetrio.cluster.port import Cluster, Histogram, NodeFigures, NodeGauges
+from bargetrio.protocol.events import KINDS
+from bargetrio.protocol.views import NodeView
 from bargetrio.web.targets import PATHS
 
 ROLES: Final = ("follower", "pre_candidate", "candidate", "leader")

@@ -11,12 +11,13 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from bargetrio import __version__
-from bargetrio.cluster.port import BackupFile, Cluster, Faults, NodeView
-from bargetrio.eventlog.event import KINDS
+from bargetrio.cluster.port import BackupFile, Cluster
 from bargetrio.eventlog.render import ASSETS, Column, LogView, asset, live_page, log_html, log_page
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.events import KINDS
 from bargetrio.protocol.requests import DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
 from bargetrio.protocol.validation import check_key, decode_value_b64
+from bargetrio.protocol.views import Faults, NodeView
 from bargetrio.web import bodies, openapi
 from bargetrio.web.conditions import condition_of, is_fresh
 from bargetrio.web.guard import HEAD, Guard, RequestHead

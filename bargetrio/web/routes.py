@@ -4,8 +4,9 @@ from typing import Any, Final
 
 from msgspec import Struct
 
-from bargetrio.cluster.port import BootstrapAnswer, EventPage, Faults, LeaderView, NodeAnswer, NodeView
+from bargetrio.protocol.events import EventPage
 from bargetrio.protocol.requests import Item
+from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodeView
 from bargetrio.web.bodies import KeyBody, ValueBody
 
 

@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 import trio
 
-from bargetrio.cluster.port import Cluster, EventPage
+from bargetrio.cluster.port import Cluster
+from bargetrio.protocol.events import EventPage
 
 FRAME_S: Final = 0.1
 ELSEWHERE_S: Final = 1.0

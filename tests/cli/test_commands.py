@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from bargetrio.cli import cli
-from bargetrio.eventlog.event import Event
+from bargetrio.protocol.events import Event
 from tests.cli.run import barge, popen
 from tests.client.servers import BadServer, nobody, problem
 from tests.stories.daemon import Daemon, running

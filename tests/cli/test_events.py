@@ -7,7 +7,7 @@ import pytest
 
 from bargetrio.cli.events import Question, line_of
 from bargetrio.client import BargeError, Client
-from bargetrio.eventlog.event import Event
+from bargetrio.protocol.events import Event
 from tests.client.servers import BadServer, nobody, problem
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n: barge events\n\n"

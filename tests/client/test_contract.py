@@ -9,8 +9,8 @@ import trio
 
 from bargetrio.cli.client_calls import ClientCalls
 from bargetrio.client import BargeError, Client
-from bargetrio.cluster.port import LeaderView
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer, Request
+from bargetrio.protocol.views import LeaderView
 from tests.client.fakes import FakeBarge
 from tests.stories.daemon import Daemon
 from tests.web.test_cages import served_quart

@@ -12,9 +12,11 @@ from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
 from bargetrio.cluster.forward import Forwarder
 from bargetrio.cluster.supervisor import Supervisor
+from bargetrio.eventlog.driver_facts import Sink
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.node.port import NodeSettings, RunningNode, Sink
+from bargetrio.node.running_node import RunningNode
 from bargetrio.node.server import Node
+from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.requests import Get, GetAnswer, Put, PutAnswer
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.real_disk import RealDisk

@@ -11,7 +11,8 @@ from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.node.port import Belief, NodeStatus, RunningNode
+from bargetrio.node.running_node import RunningNode
+from bargetrio.node.status import Belief, NodeStatus
 from bargetrio.protocol.errors import BargeError
 from bargetrio.transport.faults import LinkFaults
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import trio
 
-from bargetrio.cluster.port import DiskFault, Faults
-from bargetrio.eventlog.event import DriverFact
+from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node.driver import Driver
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.views import DiskFault, Faults
 from bargetrio.raft.facts import Fact
 from bargetrio.storage.disk import DiskFile
 from bargetrio.storage.real_disk import RealDisk

@@ -12,10 +12,10 @@ import trio
 from bargetrio.cluster import supervisor
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults
-from bargetrio.cluster.port import DiskFault, Faults
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node import server, snapshots
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.views import DiskFault, Faults
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.wal import SEGMENT_BYTES
 from bargetrio.transport.faults import LinkFaults

@@ -12,7 +12,7 @@ import trio
 
 from bargetrio.cluster import supervisor
 from bargetrio.node import persister
-from bargetrio.node.port import UNCOMMITTED
+from bargetrio.node.running_node import UNCOMMITTED
 from bargetrio.node.server import Node
 from bargetrio.protocol.errors import BargeError
 from bargetrio.raft.messages import AppendReply, VoteReply

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
+from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.errors import BargeError
 from bargetrio.raft.snapshots import SnapshotPolicy
 from bargetrio.storage.real_disk import RealDisk

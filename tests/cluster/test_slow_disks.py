@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from bargetrio.cluster.port import DiskFault, Faults
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.views import DiskFault, Faults
 from tests.cluster.house import House
 
 

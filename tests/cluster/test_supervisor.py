@@ -9,11 +9,11 @@ import trio
 from bargetrio.cluster.daemons import Daemons, Unreachable
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.merge import Part, merge
-from bargetrio.cluster.port import DiskFault, EventPage, Faults, LinkFault
 from bargetrio.cluster.supervisor import Supervisor
-from bargetrio.eventlog.event import Beat, Event
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.events import Beat, Event, EventPage
+from bargetrio.protocol.views import DiskFault, Faults, LinkFault
 from bargetrio.transport.faults import LinkFaults
 from tests.cluster.house import House
 

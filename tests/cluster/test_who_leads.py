@@ -7,10 +7,10 @@ import pytest
 
 from bargetrio.cluster.daemons import Daemons, Unreachable
 from bargetrio.cluster.disk_faults import DiskFaults
-from bargetrio.cluster.port import LeaderView
 from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.views import LeaderView
 from bargetrio.transport.faults import LinkFaults
 from tests.client.servers import BadServer
 from tests.stories.daemon import Daemon, write_configuration

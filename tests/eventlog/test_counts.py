@@ -8,9 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bargetrio.cluster.merge import Part, merge
-from bargetrio.cluster.port import EventPage
-from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.recorder import Page, Recorder, format_id
+from bargetrio.protocol.events import Event, EventPage
 from bargetrio.raft.facts import AppendSent, CommitAdvanced, Fact, TermChanged
 
 CAPACITY, HEARTBEATS = 6, 3

@@ -16,7 +16,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bargetrio.eventlog.event import NodeCrashed, NodeKilled
+from bargetrio.eventlog.driver_facts import NodeCrashed, NodeKilled
 from bargetrio.eventlog.jsonl import EventFile, read_events
 from bargetrio.eventlog.recorder import Recorder
 from tests.stories.daemon import Daemon, write_configuration

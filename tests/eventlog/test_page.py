@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from bargetrio.eventlog.debug_log import DebugLog
-from bargetrio.eventlog.event import KINDS, Event, LinkDown, NodeKilled
+from bargetrio.eventlog.driver_facts import LinkDown, NodeKilled
 from bargetrio.eventlog.jsonl import EventFile, read_events
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import Column, LogView, log_html, log_page
 from bargetrio.eventlog.sentences import sentence
 from bargetrio.eventlog.text import markdown_table
+from bargetrio.protocol.events import KINDS, Event
 
 
 def event(

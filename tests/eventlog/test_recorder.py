@@ -9,10 +9,11 @@ import trio
 import trio.testing
 from msgspec import Raw
 
-from bargetrio.eventlog.event import KINDS, DriverFact, Event, NodeKilled, NodeRecovered, RequestReceived
+from bargetrio.eventlog.driver_facts import DriverFact, NodeKilled, NodeRecovered, RequestReceived
 from bargetrio.eventlog.preview import copied, preview_text, shown
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.kv.commands import encode_command
+from bargetrio.protocol.events import KINDS, Event
 from bargetrio.protocol.requests import Delete, Put
 from bargetrio.raft.facts import AppendAccepted, AppendSent, Applied, CommitAdvanced, Fact, RoleChanged
 from bargetrio.raft.messages import NO_OP

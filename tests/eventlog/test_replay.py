@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from bargetrio.eventlog import replay
-from bargetrio.eventlog.event import Event
 from bargetrio.eventlog.replay import view_of
+from bargetrio.protocol.events import Event
 
 
 def write(path: Path, run: str, times: list[float], *, beats: bool = False, gap: int = 0) -> Path:

@@ -6,8 +6,8 @@ from typing import Any
 
 import trio
 
-from bargetrio.cluster.port import LeaderView
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer, Request
+from bargetrio.protocol.views import LeaderView
 from bargetrio.web.app import make_app
 
 REQUESTS = 1500

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bargetrio.eventlog.event import DriverFact, RequestAnswered, RequestReceived
+from bargetrio.eventlog.driver_facts import DriverFact, RequestAnswered, RequestReceived
 from bargetrio.kv.commands import encode_command
 from bargetrio.kv.store import Store
 from bargetrio.node.clients import Batch, ClientSession

@@ -6,8 +6,8 @@ from typing import Any
 
 from bargetrio.kv.store import Store
 from bargetrio.node.figures import Histogram, NodeFigures, PeerFigures
-from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
+from bargetrio.node.settings import NodeSettings
 from bargetrio.raft.facts import RoleChanged
 from bargetrio.raft.messages import AppendReply, AppendRequest
 from bargetrio.storage.real_disk import RealDisk

@@ -11,8 +11,8 @@ from msgspec import structs
 
 from bargetrio.node.figures import PeerFigures
 from bargetrio.node.peers import LONG_BYTES, BadMessage, PeerSession
-from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
+from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineReader
 from bargetrio.raft.messages import Message, SnapshotRequest, encode_message

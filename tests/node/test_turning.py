@@ -7,13 +7,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bargetrio.eventlog.event import DriverFact
+from bargetrio.eventlog.driver_facts import DriverFact, Sink
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.kv.commands import encode_command
 from bargetrio.kv.store import Store
 from bargetrio.node.clients import Batch, ClientSession
 from bargetrio.node.driver import Driver
-from bargetrio.node.port import Sink
 from bargetrio.protocol.requests import Put
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Effect

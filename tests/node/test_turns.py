@@ -7,7 +7,7 @@ import trio
 from msgspec import Raw
 from trio.testing import MockClock
 
-from bargetrio.eventlog.event import DriverFact
+from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.kv.store import Store
 from bargetrio.node.driver import LONG_BACKLOG, Driver
 from bargetrio.node.turns import GRACE_S, STUCK_S, Turns

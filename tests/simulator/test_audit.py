@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from bargetrio.eventlog.event import Event
+from bargetrio.protocol.events import Event
 from bargetrio.simulator.audit import Audit, Finding
 from bargetrio.simulator.plan import BREAK_THEIR_WORD
 from bargetrio.simulator.report import events_of

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 
-from bargetrio.cluster.port import LeaderView
 from bargetrio.protocol.requests import Get, GetAnswer, Request
+from bargetrio.protocol.views import LeaderView
 from bargetrio.web import server
 from bargetrio.web.app import make_app
 from bargetrio.web.guard import hosts_of

@@ -8,9 +8,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bargetrio.cluster.port import Cluster, LeaderView
+from bargetrio.cluster.port import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Put, PutAnswer
+from bargetrio.protocol.views import LeaderView
 from bargetrio.web import bodies, puts
 from bargetrio.web.guard import HEAD, NO_QUERY, RequestHead
 from bargetrio.web.headers import headers_of

@@ -7,8 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bargetrio.cluster.port import EventPage
-from bargetrio.eventlog.event import Event
+from bargetrio.protocol.events import Event, EventPage
 from bargetrio.web.stream import frames, live_frames
 
 RUN: Final = "run"

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from bargetrio.eventlog.event import Event
+from bargetrio.protocol.events import Event
 from bargetrio.simulator.goals import GOALS
 from bargetrio.simulator.server import ELECTION_S
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from bargetrio.cluster.port import Faults, LinkFault
 from bargetrio.node.server import ROOM_SEGMENTS
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.views import Faults, LinkFault
 from bargetrio.simulator.plan import draw_late_disks
 from bargetrio.simulator.server import ELECTION_S
 from bargetrio.simulator.stack.http import ask

@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from bargetrio.cluster.node_link import Cut, NodeLink, NotSent, Parcel
 from bargetrio.cluster.supervisor import Supervisor
-from bargetrio.eventlog.event import DriverFact
+from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.kv.store import Outcome, Store, Stored
 from bargetrio.protocol.errors import BargeError

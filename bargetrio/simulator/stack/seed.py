@@ -24,10 +24,10 @@ from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.forward import Forwarder
 from bargetrio.cluster.node_link import NodeLink
 from bargetrio.cluster.supervisor import Supervisor
-from bargetrio.eventlog.event import Event
-from bargetrio.node.port import NodeSettings
 from bargetrio.node.server import Node
+from bargetrio.node.settings import NodeSettings
 from bargetrio.node.turns import Turns
+from bargetrio.protocol.events import Event
 from bargetrio.raft.core import Core
 from bargetrio.raft.snapshots import SnapshotPolicy
 from bargetrio.simulator import linearizability

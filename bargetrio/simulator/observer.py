@@ -1,9 +1,9 @@
-"""The border of a simulated server: who waits for its answers, and who looks on."""
+"""Who waits for a simulated server's answers (Ticket), and who looks on (Watcher)."""
 
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Protocol
 
-from bargetrio.eventlog.event import DriverFact
+from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.kv.store import Outcome, Store
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Message, NodeId, SnapshotMeta, Term

@@ -1,70 +1,11 @@
-"""An event: a fact with its number, its time and its node.
+"""The facts that a node's driver and its supervisor announce beside the core's (raft/facts.py), and who takes facts."""
 
-`{id, time, node, peer, kind, term, index, heartbeat, detail}`; an id is `<run>-<seq>`, a daemon's own numbering.
-"""
-
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Protocol
 
 from msgspec import Struct
 
-KINDS: Final = (
-    "role_changed",
-    "term_changed",
-    "pre_vote_requested",
-    "pre_vote_granted",
-    "pre_vote_refused",
-    "vote_requested",
-    "vote_granted",
-    "vote_refused",
-    "append_sent",
-    "append_accepted",
-    "append_rejected",
-    "log_truncated",
-    "commit_advanced",
-    "applied",
-    "request_received",
-    "request_answered",
-    "read_served",
-    "snapshot_taken",
-    "snapshot_sent",
-    "snapshot_installed",
-    "member_changed",
-    "members_changed",
-    "logs_differ",
-    "tail_lost",
-    "node_killed",
-    "node_revived",
-    "node_crashed",
-    "node_recovered",
-    "faults_changed",
-    "disk_failed",
-    "disk_space",
-    "link_up",
-    "link_down",
-)
-
-
-class Event(Struct, frozen=True, kw_only=True):
-    """One thing that happened, ready for JSON. `time` is seconds since the epoch; `heartbeat` marks what is hidden by default."""
-
-    id: str
-    time: float
-    node: int | None
-    peer: int | None
-    kind: str
-    term: int | None
-    index: int | None
-    heartbeat: bool
-    detail: dict[str, Any]
-
-
-class Beat(Struct, frozen=True, kw_only=True):
-    """The newest heartbeat that `node` has heard, from `peer`, so long ago: a page draws election timers from it."""
-
-    node: int
-    peer: int
-    term: int
-    age_ms: float
+from bargetrio.raft.facts import Fact
+from bargetrio.raft.messages import NodeId
 
 
 class RequestReceived(Struct, frozen=True, kw_only=True, gc=False):
@@ -172,3 +113,19 @@ DriverFact = (
     | LinkUp
     | LinkDown
 )
+
+
+class Sink(Protocol):
+    """Takes a node's facts; the recorder is one."""
+
+    def record(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+        """Number, stamp and keep the fact; never blocks, never raises."""
+        ...
+
+    def note(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+        """As `record`, but only stamp the fact now: the caller must call `settle` before its next await."""
+        ...
+
+    def settle(self) -> None:
+        """Record the facts that were noted."""
+        ...

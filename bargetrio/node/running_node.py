@@ -1,0 +1,85 @@
+"""A node from the supervisor's side: what may be called, in which order, and what ends it.
+
+`server.Node` implements it. The supervisor starts `run` in a cancel scope of the node's own and catches every exception, so that
+the end of one node never ends another.
+"""
+
+from typing import Final, Protocol
+
+from trio import TaskStatus
+
+from bargetrio.node.figures import NodeGauges
+from bargetrio.node.status import Belief, NodeStatus
+from bargetrio.raft.messages import NodeId
+
+UNCOMMITTED: Final = "is in the log, and not committed by a majority of the others yet"
+"""Words by which `RunningNode.readmit` says that the entry was proposed: whether it will be committed is not known."""
+
+
+class BackupFile(Protocol):
+    """A snapshot of a running node, to be read once from its beginning to its end; `checksum` is the file's CRC-32."""
+
+    index: int
+    term: int
+    size: int
+    checksum: int
+
+    async def read(self) -> bytes:
+        """Return the next piece, b"" at the end; raise OSError."""
+        ...
+
+    def close(self) -> None:
+        """Release the file; must be called."""
+        ...
+
+
+class RunningNode(Protocol):
+    """A node from the supervisor's side. One object is one life: revive builds a new one."""
+
+    @property
+    def last_turn(self) -> float:
+        """Return the trio time at which the node's loop last turned: at least once a second while the node lives (watchdog)."""
+        ...
+
+    async def run(self, task_status: TaskStatus[None] = ...) -> None:
+        """Lock the folder, recover, listen, call `started()`, serve until cancelled.
+
+        Raises StorageError or OSError where it can't start, StorageFailed when its disk fails; anything else is a bug.
+        Never returns by itself. When it has ended, its port refuses, its connections are reset, and no thread touches its folder.
+        """
+        ...
+
+    def fence(self) -> None:
+        """Die at once, before cancellation: disk and network ports take nothing more, nothing is flushed, no goodbye."""
+        ...
+
+    def status(self) -> NodeStatus:
+        """Return the node's state, from memory."""
+        ...
+
+    def belief(self) -> Belief:
+        """Return what of `status` each request of REST asks for."""
+        ...
+
+    async def readmit(self, node_id: NodeId) -> str:
+        """As the leader, make the store of the last hello of `node_id` that member's, by an entry of the log (dissertation 4.1).
+
+        Return "" once that entry is committed without counting the node, or if the node is a member with that store; else why
+        not: ask again. Does not return once this node has ended: bound the wait. Cancelled, the entry may still be proposed.
+        """
+        ...
+
+    async def bootstrap(self) -> str:
+        """Begin a cluster with the members present; return "" if that is under way (`NodeStatus.is_born`), else why not.
+
+        Does not return once this node has ended: bound the wait. Cancelled, the cluster may still be born.
+        """
+        ...
+
+    async def backup(self, index: int) -> BackupFile:
+        """Return a snapshot that holds at least everything up to `index`, taking one if need be; cancellable while it waits."""
+        ...
+
+    def gauges(self) -> NodeGauges:
+        """Return the node's sizes, from memory."""
+        ...
