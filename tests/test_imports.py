@@ -91,6 +91,13 @@ def test_nothing_in_raft_kv_and_simulator_uses_the_global_dice() -> None:
                     assert [alias.name for alias in node.names] == ["Random"], path
 
 
+def test_the_client_library_is_typed_without_any() -> None:
+    """What it returns are structs of protocol/; `Any` would hide a wrong name from its users' type checkers."""
+    for path in room_files("client"):
+        found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        assert "Any" not in {alias.name for node in found for alias in node.names}, path
+
+
 def test_only_the_console_prints() -> None:
     """Whoever prints for itself forgets that the stream may be closed, full, or without the character."""
     wrong: list[str] = []

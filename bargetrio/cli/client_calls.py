@@ -1,8 +1,9 @@
 """The calls of the client library that commands and the interactive client make; the tests' fake has them, too."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from bargetrio.protocol.requests import DeleteAnswer, GetAnswer, ListAnswer, PutAnswer, ReadLevel
+from bargetrio.protocol.views import Faults, LeaderView, NodeView
 
 
 class ClientCalls(Protocol):
@@ -26,11 +27,11 @@ class ClientCalls(Protocol):
         """Read keys in order."""
         ...
 
-    def leader(self) -> dict[str, Any]:
-        """Return {"leader", "term", "address"}."""
+    def leader(self) -> LeaderView:
+        """Return who leads."""
         ...
 
-    def nodes(self) -> list[dict[str, Any]]:
+    def nodes(self) -> list[NodeView]:
         """Return what the cluster knows of each node."""
         ...
 
@@ -42,10 +43,10 @@ class ClientCalls(Protocol):
         """Start a node again; return whether that was needed."""
         ...
 
-    def faults(self) -> dict[str, Any]:
-        """Return the faults in force, as REST tells them."""
+    def faults(self) -> Faults:
+        """Return the faults in force."""
         ...
 
-    def set_faults(self, faults: dict[str, Any]) -> dict[str, Any]:
-        """Put exactly these faults in force; an empty dictionary heals everything."""
+    def set_faults(self, faults: Faults) -> Faults:
+        """Put exactly these faults in force; `Faults()` heals everything."""
         ...

@@ -62,7 +62,7 @@ def known_nodes(context: click.Context, parameter: click.Parameter, incomplete: 
     except ConfigurationError:
         try:
             with place.client(hurry_s=HURRY_S) as barge:
-                ids = [int(node["id"]) for node in barge.nodes()]
+                ids = [node.id for node in barge.nodes()]
         except (BargeError, click.ClickException):
             return []
     return [CompletionItem(str(node_id)) for node_id in ids if str(node_id).startswith(incomplete)]

@@ -11,7 +11,7 @@ from msgspec import Struct
 from bargetrio.console import printable
 from bargetrio.eventlog.sentences import sentence
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.events import Event
+from bargetrio.protocol.events import Event, EventPage
 
 if TYPE_CHECKING:
     from bargetrio.client.client import Client
@@ -21,14 +21,6 @@ SILENCE_S: Final = 25.0
 AGAIN_S: Final = 0.5
 
 
-class Page(Struct, frozen=True, kw_only=True):
-    """What /events answers, as far as it is needed here."""
-
-    events: list[Event]
-    next: str
-    dropped: int = 0
-
-
 class Question(Struct, frozen=True, kw_only=True):
     """Which events are wanted."""
 
@@ -36,9 +28,9 @@ class Question(Struct, frozen=True, kw_only=True):
     kinds: tuple[str, ...] = ()
     heartbeats: bool = False
 
-    def newest(self, barge: "Client", limit: int) -> Page:
+    def newest(self, barge: "Client", limit: int) -> EventPage:
         """Return the newest events; raise BargeError."""
-        return msgspec.convert(barge.admin.ask("GET", f"/events?{self._query(limit=str(limit))}", having="events"), Page)
+        return barge.admin.ask("GET", f"/events?{self._query(limit=str(limit))}", EventPage)
 
     def follow(self, barge: "Client", after: str, complain: Callable[[str], None]) -> Iterator[Event]:
         """Yield what happens after the cursor, until Ctrl-C; a stream that ends is taken up again where it was.

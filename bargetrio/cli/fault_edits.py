@@ -4,12 +4,11 @@
 that at the same moment may undo each other's fault; the answer shows what is in force.
 """
 
-from typing import Any
+from msgspec.structs import replace
 
 from bargetrio.cli.client_calls import ClientCalls
 from bargetrio.protocol.errors import BargeError
-
-Faults = dict[str, Any]
+from bargetrio.protocol.views import DiskError, DiskFault, Faults, LinkFault
 
 
 def partition(barge: ClientCalls, groups: list[list[int]]) -> Faults:
@@ -19,8 +18,8 @@ def partition(barge: ClientCalls, groups: list[list[int]]) -> Faults:
         raise BargeError("bad_request", "a partition needs a group of nodes, as in 0,1")
     if len(set(named)) < len(named):
         raise BargeError("bad_request", "a node stands in one group only")
-    rest = sorted({int(node["id"]) for node in barge.nodes()} - set(named))
-    return barge.set_faults({**barge.faults(), "groups": [*groups, *([rest] if rest else [])]})
+    rest = sorted({node.id for node in barge.nodes()} - set(named))
+    return barge.set_faults(replace(barge.faults(), groups=[*groups, *([rest] if rest else [])]))
 
 
 def change_link(
@@ -38,33 +37,33 @@ def change_link(
         raise BargeError("bad_request", "a link has two ends")
     wanted = {(source, target)} if one_way else {(source, target), (target, source)}
     faults = barge.faults()
-    links = [link for link in faults.get("links", []) if (link["from"], link["to"]) not in wanted]
+    links = [link for link in faults.links if (link.source, link.target) not in wanted]
     if cut or delay_ms or drop:
-        links += [{"from": a, "to": b, "cut": cut, "delay_ms": delay_ms, "drop": drop} for a, b in sorted(wanted)]
-    return barge.set_faults({**faults, "links": links})
+        links += [LinkFault(source=a, target=b, cut=cut, delay_ms=delay_ms, drop=drop) for a, b in sorted(wanted)]
+    return barge.set_faults(replace(faults, links=links))
 
 
-def change_disk(barge: ClientCalls, node_id: int, *, delay_ms: float = 0, error: str | None = None) -> Faults:
+def change_disk(barge: ClientCalls, node_id: int, *, delay_ms: float = 0, error: DiskError | None = None) -> Faults:
     """Let a disk be slow, or fail at its next write; 0 and no error heal it."""
     faults = barge.faults()
-    disks = [disk for disk in faults.get("disks", []) if disk["node"] != node_id]
+    disks = [disk for disk in faults.disks if disk.node != node_id]
     if delay_ms or error:
-        disks.append({"node": node_id, "delay_ms": delay_ms, "error": error})
-    return barge.set_faults({**faults, "disks": disks})
+        disks.append(DiskFault(node=node_id, delay_ms=delay_ms, error=error))
+    return barge.set_faults(replace(faults, disks=disks))
 
 
 def told(faults: Faults) -> list[str]:
     """Return the faults in words, a line each."""
     lines: list[str] = []
-    if groups := faults.get("groups"):
-        lines.append("partition: " + " | ".join(", ".join(str(node_id) for node_id in group) for group in groups))
-    for link in faults.get("links", []):
-        how = ["cut"] if link.get("cut") else []
-        how += [f"{link['delay_ms']:g} ms late"] if link.get("delay_ms") else []
-        how += [f"drops {link['drop']:.0%}"] if link.get("drop") else []
-        lines.append(f"link {link['from']} -> {link['to']}: {', '.join(how)}")
-    for disk in faults.get("disks", []):
-        how = [f"{disk['delay_ms']:g} ms slow"] if disk.get("delay_ms") else []
-        how += [f"fails with {disk['error']}"] if disk.get("error") else []
-        lines.append(f"disk of node {disk['node']}: {', '.join(how)}")
+    if faults.groups:
+        lines.append("partition: " + " | ".join(", ".join(str(node_id) for node_id in group) for group in faults.groups))
+    for link in faults.links:
+        how = ["cut"] if link.cut else []
+        how += [f"{link.delay_ms:g} ms late"] if link.delay_ms else []
+        how += [f"drops {link.drop:.0%}"] if link.drop else []
+        lines.append(f"link {link.source} -> {link.target}: {', '.join(how)}")
+    for disk in faults.disks:
+        how = [f"{disk.delay_ms:g} ms slow"] if disk.delay_ms else []
+        how += [f"fails with {disk.error}"] if disk.error else []
+        lines.append(f"disk of node {disk.node}: {', '.join(how)}")
     return lines or ["no faults"]

@@ -9,6 +9,7 @@ from bargetrio.cli.shared import Number, Output, asks
 
 if TYPE_CHECKING:
     from bargetrio.client.client import Client
+    from bargetrio.protocol.views import DiskError, Faults
 
 _node = click.argument("node_id", type=int, shell_complete=known_nodes)
 _delay = click.argument("delay_ms", type=Number(0, 60_000))
@@ -75,7 +76,7 @@ def slow_disk(barge: "Client", output: Output, node_id: int, delay_ms: float) ->
 @_node
 @click.argument("error", type=click.Choice(["EIO", "ENOSPC"]), default="EIO")
 @asks
-def fail_disk(barge: "Client", output: Output, node_id: int, error: str) -> None:
+def fail_disk(barge: "Client", output: Output, node_id: int, error: "DiskError") -> None:
     """Let a node's disk fail at its next write, which stops the node. After `heal`, `revive` starts it again."""
     from bargetrio.cli import fault_edits
 
@@ -86,10 +87,12 @@ def fail_disk(barge: "Client", output: Output, node_id: int, error: str) -> None
 @asks
 def heal(barge: "Client", output: Output) -> None:
     """Heal all faults. Killed nodes stay killed."""
-    output.say("all faults are healed", barge.set_faults({}))
+    from bargetrio.protocol.views import Faults
+
+    output.say("all faults are healed", barge.set_faults(Faults()))
 
 
-def _tell(output: Output, found: dict[str, Any]) -> None:
+def _tell(output: Output, found: "Faults") -> None:
     from bargetrio.cli.fault_edits import told
 
     output.say("\n".join(told(found)), found)

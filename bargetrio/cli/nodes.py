@@ -22,7 +22,7 @@ _REDRAW: Final = "\x1b[H\x1b[J"
 def leader(barge: "Client", output: Output) -> None:
     """Say who leads."""
     found = barge.leader()
-    output.say(f"node {found['leader']} leads in term {found['term']}, at {found['address']}", found)
+    output.say(f"node {found.leader} leads in term {found.term}, at {found.address}", found)
 
 
 @click.command()

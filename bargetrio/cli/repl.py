@@ -12,6 +12,7 @@ from bargetrio.cli.tables import NODES, Column, node_notes, node_rows, shortened
 from bargetrio.console import OutputLost, printable, printable_lines
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Item
+from bargetrio.protocol.views import Faults
 
 PROMPT: Final = "barge> "
 ITEMS: Final = (Column("key", folds=True), Column("index", True), Column("value", folds=True))
@@ -167,7 +168,7 @@ class Repl:
 
     def _leader(self, _: str) -> None:
         found = self._client.leader()
-        self._say(f"node {found['leader']} leads in term {found['term']}, at {found['address']}")
+        self._say(f"node {found.leader} leads in term {found.term}, at {found.address}")
 
     def _status(self, _: str) -> None:
         nodes = self._client.nodes()
@@ -197,7 +198,7 @@ class Repl:
         self._tell_faults(self._client.faults())
 
     def _heal(self, _: str) -> None:
-        self._client.set_faults({})
+        self._client.set_faults(Faults())
         self._say("all faults are healed")
 
     # -- helpers ---------------------------------------------------------------------------------------------------------
@@ -211,7 +212,7 @@ class Repl:
     def _say(self, text: str, note: str = "") -> None:
         self._write(self._paint.answer(printable_lines(text), note))
 
-    def _tell_faults(self, found: fault_edits.Faults) -> None:
+    def _tell_faults(self, found: Faults) -> None:
         for line in fault_edits.told(found):
             self._say(line)
 

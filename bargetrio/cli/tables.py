@@ -10,9 +10,10 @@ import io
 import os
 import unicodedata
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from bargetrio.console import can_encode, encodable, printable, terminal_width
+from bargetrio.protocol.views import NodeView
 
 SHOWN_CHARACTERS: Final = 60
 """So much of a value a table shows."""
@@ -52,16 +53,16 @@ NODES: Final = (
 )
 
 
-def node_rows(nodes: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Return a row for each node, as `GET /nodes` tells them."""
-    names = ("id", "state", "role", "term", "commit_index", "last_applied", "address")
-    return [["-" if node.get(name) is None else str(node[name]) for name in names] for node in nodes]
+def node_rows(nodes: Sequence[NodeView]) -> list[list[str]]:
+    """Return a row for each node; what is not known of it is "-"."""
+    rows = [(node.id, node.state, node.role, node.term, node.commit_index, node.last_applied, node.address) for node in nodes]
+    return [["-" if cell is None else str(cell) for cell in row] for row in rows]
 
 
-def node_notes(nodes: Sequence[dict[str, Any]]) -> list[str]:
+def node_notes(nodes: Sequence[NodeView]) -> list[str]:
     """Return a line for each node that has something to say beside its row: why it crashed, can't be asked, or does not vote."""
-    said = [node for node in nodes if node.get("reason") and node.get("state") != "killed"]
-    return [f"node {node['id']}: {encodable(printable(str(node['reason'])))}" for node in said]
+    said = [node for node in nodes if node.reason and node.state != "killed"]
+    return [f"node {node.id}: {encodable(printable(node.reason))}" for node in said]
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, fancy: bool = False, width: int | None = None) -> str:

@@ -38,8 +38,8 @@ class LeaderWatch:
         """Ask now; return what stands before the prompt."""
         try:
             found = self._client.leader()
-            self.text = printable(f"[node {found['leader']}, term {found['term']}] ")
-        except (BargeError, KeyError, TypeError):
+            self.text = printable(f"[node {found.leader}, term {found.term}] ")
+        except BargeError:
             self.text = "[no leader] "
         return self.text
 
@@ -93,8 +93,8 @@ class Helper:
     def ids(self) -> Sequence[int]:
         """Return the nodes' ids."""
         try:
-            return [int(node["id"]) for node in self._client.nodes()]
-        except (BargeError, KeyError, TypeError, ValueError):
+            return [node.id for node in self._client.nodes()]
+        except BargeError:
             return []
 
 

@@ -13,5 +13,22 @@ May import protocol only: a program that uses it loads nothing of the server or 
 from bargetrio.client.client import Client
 from bargetrio.client.interrupted import Interrupted
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import DeleteAnswer, GetAnswer, Item, ListAnswer, PutAnswer
+from bargetrio.protocol.views import DiskFault, Faults, LeaderView, LinkFault, NodeView, PeerView
 
-__all__ = ["BargeError", "Client", "Interrupted"]
+__all__ = [
+    "BargeError",
+    "Client",
+    "DeleteAnswer",
+    "DiskFault",
+    "Faults",
+    "GetAnswer",
+    "Interrupted",
+    "Item",
+    "LeaderView",
+    "LinkFault",
+    "ListAnswer",
+    "NodeView",
+    "PeerView",
+    "PutAnswer",
+]

@@ -1,10 +1,9 @@
 """The cluster's REST, asked of the first daemon that answers."""
 
 import http.client
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple, NoReturn, TypeVar
+from typing import Final, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
@@ -52,17 +51,27 @@ class Admin:
         self._apis = list(dict.fromkeys(apis))
         self._headers = {} if token is None else {"Authorization": f"Bearer {token.decode('ascii', 'replace')}"}
 
-    def ask(self, method: str, path: str, *, having: str, body: Any = None, timeout_s: float | None = None) -> Any:
-        """Return the decoded answer, an object that has a field of this name; raise BargeError, no_leader if no daemon answers.
+    def ask(
+        self,
+        method: str,
+        path: str,
+        answer_type: type[T],
+        *,
+        having: str = "",
+        body: object = None,
+        timeout_s: float | None = None,
+    ) -> T:
+        """Return the answer; raise BargeError, no_leader if no daemon answers.
 
+        An answer of another type is none; nor is one without the field `having`, for a type whose fields all have defaults.
         What gets no answer is asked of the next daemon: reads, and kill, revive and faults, which may be repeated. A change that
         was asked of one without an answer and that no other one has confirmed is `outcome_unknown`.
         """
 
-        def decode(reply: Reply) -> Any:
-            found = msgspec.json.decode(reply.data)
-            if reply.status != 200 or not isinstance(found, dict) or having not in found:
-                raise ValueError(f"its answer has no {having!r}")
+        def decode(reply: Reply) -> T:
+            found = msgspec.json.decode(reply.data, type=answer_type)
+            if reply.status != 200 or (having and having not in msgspec.json.decode(reply.data, type=dict[str, object])):
+                raise ValueError("that is no answer to this request")
             return found
 
         wait = self._timeout_s if timeout_s is None else timeout_s
@@ -74,7 +83,7 @@ class Admin:
         path: str,
         decode: Callable[[Reply], T],
         *,
-        body: Any = None,
+        body: object = None,
         headers: dict[str, str] | None = None,
         timeout_s: float,
         may_repeat: bool,
@@ -172,16 +181,13 @@ class Admin:
         raise _no_daemon(failures)
 
     def _exchange(
-        self, api: str, method: str, path: str, body: Any, headers: dict[str, str], timeout_s: float, *, may_repeat: bool
+        self, api: str, method: str, path: str, body: object, headers: dict[str, str], timeout_s: float, *, may_repeat: bool
     ) -> Reply:
         """Ask one daemon; raise NotSent, Cut, or the BargeError that it tells."""
         headers = {**self._headers, **headers}
         data = None
         if body is not None:
-            try:
-                data = json.dumps(body, allow_nan=False).encode()
-            except (TypeError, ValueError, RecursionError) as problem:
-                raise BargeError("bad_request", f"this is no JSON: {problem}") from None
+            data = msgspec.json.encode(body)
             headers["Content-Type"] = "application/json"
         sent = False
         connection = _connection(api, min(timeout_s, CONNECT_S))

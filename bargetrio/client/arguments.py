@@ -1,7 +1,7 @@
 """What a caller of the library may give: a wrong type or number is a BargeError at once, and nothing is asked."""
 
-from collections.abc import Iterable
-from typing import Any, Final, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -10,6 +10,7 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.limits import MAX_INT
 from bargetrio.protocol.requests import Delete, Get, List, Put
 from bargetrio.protocol.secrets import token_of
+from bargetrio.protocol.views import Faults
 
 R = TypeVar("R", Put, Get, Delete, List)
 
@@ -17,22 +18,33 @@ LONGEST_S: Final = 1e6
 """The longest time-out, eleven days: far below what a socket takes."""
 
 
-def request_of(kind: type[R], fields: dict[str, Any]) -> R:
+def request_of(kind: type[R], fields: Mapping[str, object]) -> R:
     """Return the request with these fields; raise BargeError(bad_request) that names a field of a wrong type.
 
     Subclasses of str (StrEnum, numpy.str_, markup) count as the text that they hold.
     """
+    given = {"op": kind.__struct_config__.tag, "id": 0, **fields}
     for name, value in fields.items():
         if isinstance(value, str) and type(value) is not str:
-            fields[name] = str.__str__(value)  # msgspec encodes no subclass
+            given[name] = str.__str__(value)  # msgspec encodes no subclass
     try:
-        return msgspec.convert({"op": kind.__struct_config__.tag, "id": 0, **fields}, kind)
+        return msgspec.convert(given, kind)
     except msgspec.ValidationError as problem:
         expected, _, path = str(problem).replace("`", "").partition(" - at $.")
         raise BargeError("bad_request", f"{path}: {expected[:1].lower()}{expected[1:]}") from None
     except UnicodeEncodeError as problem:
-        path = next(name for name, value in fields.items() if value == problem.object)
+        path = next(name for name, value in given.items() if value == problem.object)
         raise BargeError("bad_request", f"{path}: this is not valid Unicode text (a lone surrogate)") from None
+
+
+def faults_of(faults: Faults | dict[str, object]) -> Faults:
+    """Return the faults, from the JSON of `PUT /faults` too; raise BargeError(bad_request) for what says none."""
+    if not isinstance(faults, (Faults, dict)):
+        raise BargeError("bad_request", f"faults are Faults or a dictionary, not {type(faults).__name__}")
+    try:
+        return msgspec.convert(msgspec.to_builtins(faults), Faults)  # a struct's fields are not checked when it is made
+    except (ValueError, TypeError, RecursionError) as problem:
+        raise BargeError("bad_request", f"faults: {problem}") from None
 
 
 def check_node_id(node_id: int) -> None:

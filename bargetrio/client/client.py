@@ -5,10 +5,10 @@ caller is told `outcome_unknown`, and decides.
 """
 
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from bargetrio.client.admin import Admin
-from bargetrio.client.arguments import check_node_id, check_seconds, checked_token, places_of, request_of
+from bargetrio.client.arguments import check_node_id, check_seconds, checked_token, faults_of, places_of, request_of
 from bargetrio.client.native import NativeKeys
 from bargetrio.client.rest_keys import RestKeys
 from bargetrio.protocol.errors import BargeError
@@ -26,6 +26,7 @@ from bargetrio.protocol.requests import (
     check_request,
 )
 from bargetrio.protocol.validation import text_or_b64
+from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodesAnswer, NodeView
 
 A = TypeVar("A")
 
@@ -75,7 +76,13 @@ class Client:
         if not isinstance(value, (str, bytes)):
             raise BargeError("bad_request", f"value is str or bytes, not {type(value).__name__}")
         text, value_b64 = text_or_b64(value) if isinstance(value, bytes) else (value, None)
-        fields = {"key": key, "value": text, "value_b64": value_b64, "if_index": if_index, "if_absent": if_absent}
+        fields = {
+            "key": key,
+            "value": text,
+            "value_b64": value_b64,
+            "if_index": if_index,
+            "if_absent": if_absent,
+        }
         return self._execute(request_of(Put, fields), PutAnswer)
 
     def get(self, key: str, *, read: ReadLevel = "linearizable") -> GetAnswer:
@@ -111,50 +118,47 @@ class Client:
 
     # -- nodes -----------------------------------------------------------------------------------------------------------
 
-    def leader(self) -> dict[str, Any]:
-        """Return {"leader", "term", "address"}."""
-        found: dict[str, Any] = self.admin.ask("GET", "/leader", having="leader")
-        return found
+    def leader(self) -> LeaderView:
+        """Return who leads; raises BargeError(no_leader) where no quorum follows anybody."""
+        return self.admin.ask("GET", "/leader", LeaderView)
 
-    def nodes(self) -> list[dict[str, Any]]:
-        """Return what the cluster knows of each node."""
-        found: list[dict[str, Any]] = self.admin.ask("GET", "/nodes", having="nodes")["nodes"]
-        return found
+    def nodes(self) -> list[NodeView]:
+        """Return what the cluster knows of each node, by id."""
+        return self.admin.ask("GET", "/nodes", NodesAnswer).nodes
 
     def kill(self, node_id: int) -> bool:
         """Crash a node; return whether it ran."""
         check_node_id(node_id)
-        return bool(self.admin.ask("POST", f"/nodes/{node_id}/kill", having="changed")["changed"])
+        return self.admin.ask("POST", f"/nodes/{node_id}/kill", NodeAnswer).changed
 
     def revive(self, node_id: int) -> bool:
         """Start a node again; return whether that was needed. Raises BargeError, too, if it was killed while it started."""
         check_node_id(node_id)
-        found = self.admin.ask("POST", f"/nodes/{node_id}/revive", having="changed", timeout_s=60)
-        if found.get("state") == "killed":
+        found = self.admin.ask("POST", f"/nodes/{node_id}/revive", NodeAnswer, timeout_s=60)
+        if found.state == "killed":
             raise BargeError("bad_request", f"node {node_id} was killed while it started")
-        return bool(found["changed"])
+        return found.changed
 
     def readmit(self, node_id: int) -> bool:
         """Take in a node whose disk was lost and replaced; return whether that was needed."""
         check_node_id(node_id)
-        return bool(self.admin.ask("POST", f"/nodes/{node_id}/readmit", having="changed", timeout_s=30)["changed"])
+        return self.admin.ask("POST", f"/nodes/{node_id}/readmit", NodeAnswer, timeout_s=30).changed
 
     def bootstrap(self) -> list[int]:
         """Let a new cluster begin without the members that are absent; return all members."""
-        members: list[int] = self.admin.ask("POST", "/bootstrap", having="members", timeout_s=30)["members"]
-        return members
+        return self.admin.ask("POST", "/bootstrap", BootstrapAnswer, timeout_s=30).members
 
     # -- faults ----------------------------------------------------------------------------------------------------------
 
-    def faults(self) -> dict[str, Any]:
-        """Return the faults in force, as `GET /faults` tells them."""
-        found: dict[str, Any] = self.admin.ask("GET", "/faults", having="groups")
-        return found
+    def faults(self) -> Faults:
+        """Return the faults in force."""
+        return self.admin.ask("GET", "/faults", Faults, having="groups")
 
-    def set_faults(self, faults: dict[str, Any]) -> dict[str, Any]:
-        """Put exactly these faults in force; an empty dictionary heals everything."""
-        if not isinstance(faults, dict):
-            raise BargeError("bad_request", f"faults are a dictionary, not {type(faults).__name__}")
-        method, body = ("PUT", faults) if faults else ("DELETE", None)
-        found: dict[str, Any] = self.admin.ask(method, "/faults", body=body, having="groups")
-        return found
+    def set_faults(self, faults: Faults | dict[str, object]) -> Faults:
+        """Put exactly these faults in force, and return them; `Faults()` heals everything.
+
+        A dictionary is taken as the JSON of `PUT /faults` (docs/rest.md), the empty one as `Faults()`.
+        """
+        wanted = faults_of(faults)
+        method, body = ("DELETE", None) if wanted == Faults() else ("PUT", wanted)
+        return self.admin.ask(method, "/faults", Faults, having="groups", body=body)

@@ -1,7 +1,7 @@
 """Keys through a daemon's REST, for a client that knows endpoints and no nodes: the daemon finds the leader."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -59,7 +59,7 @@ class RestKeys:
         path: str,
         decode: Callable[[Reply], A],
         answer_type: type[A],
-        nothing: dict[str, Any],
+        nothing: dict[str, object],
         *,
         method: str = "GET",
         headers: dict[str, str] | None = None,
@@ -79,7 +79,7 @@ class RestKeys:
         path: str,
         decode: Callable[[Reply], A],
         *,
-        body: Any = None,
+        body: object = None,
         headers: dict[str, str] | None = None,
         is_write: bool = False,
     ) -> A:
@@ -96,7 +96,7 @@ class RestKeys:
         )
 
 
-def _fields(request: Request, reply: Reply) -> dict[str, Any]:
+def _fields(request: Request, reply: Reply) -> dict[str, object]:
     """Return the fields of the client protocol's answer; raise ValueError for what is no daemon's answer to this request."""
     if isinstance(request, Delete):
         index, term = reply.headers.get("barge-index", ""), reply.headers.get("barge-entry-term", "0")

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+DiskError = Literal["EIO", "ENOSPC"]
 NodeState = Literal["starting", "running", "killed", "crashed", "unreachable"]
 
 
@@ -41,6 +42,12 @@ class NodeView(Struct, frozen=True, kw_only=True):
     peers: list[PeerView] = []
 
 
+class NodesAnswer(Struct, frozen=True, kw_only=True):
+    """Every node of the cluster."""
+
+    nodes: list[NodeView]
+
+
 class LeaderView(Struct, frozen=True, kw_only=True):
     """Who leads, by the highest term that has a quorum."""
 
@@ -64,7 +71,7 @@ class DiskFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     node: int
     delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
-    error: Literal["EIO", "ENOSPC"] | None = None
+    error: DiskError | None = None
 
 
 class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

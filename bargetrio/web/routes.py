@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from bargetrio.protocol.events import EventPage
 from bargetrio.protocol.requests import Item
-from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodeView
+from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodesAnswer, NodeView
 from bargetrio.web.bodies import KeyBody, ValueBody
 
 
@@ -33,12 +33,6 @@ class KeysAnswer(Struct, frozen=True, kw_only=True):
     items: list[Item]
     next: str | None
     index: int
-
-
-class NodesAnswer(Struct, frozen=True, kw_only=True):
-    """Every node of the cluster."""
-
-    nodes: list[NodeView]
 
 
 class BulkLine(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,7 +6,7 @@ import pytest
 
 from bargetrio.cli.repl import Paint, Quit, Repl
 from bargetrio.cli.repl_commands import WORDS
-from bargetrio.client import BargeError, Interrupted
+from bargetrio.client import BargeError, Faults, Interrupted
 from tests.client.fakes import FakeBarge
 
 UNKNOWN = BargeError("outcome_unknown", "the node closed the connection")
@@ -101,7 +101,7 @@ def test_what_cannot_be_done_is_told(line: str, words: str) -> None:
     with pytest.raises(BargeError, match=words) as caught:
         said(fake, line)
     assert caught.value.applied is False
-    assert fake.in_force == {"groups": [], "links": [], "disks": []}
+    assert fake.in_force == Faults()
 
 
 def test_a_command_word_can_be_a_key() -> None:
@@ -166,7 +166,7 @@ def test_words_too_many_too_few_or_of_another_kind_are_errors() -> None:
     assert MISUSED.keys() == WORDS.keys()
     for line in [*(line for lines in MISUSED.values() for line in lines), "delete", "nonsense", "nonsense 1", "get\u00a0a"]:
         fake = FakeBarge()
-        fake.set_faults({"groups": [[0], [1, 2]]})
+        fake.set_faults(Faults(groups=[[0], [1, 2]]))
         before = (dict(fake.running), fake.faults())
         shown: list[str] = []
         complaints: list[str] = []

@@ -1,10 +1,14 @@
 """A cluster in a dictionary: passes the same contract as the library does against a real one (test_contract.py)."""
 
-from typing import Any
-
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import DeleteAnswer, GetAnswer, Item, ListAnswer, Put, PutAnswer, ReadLevel, check_request
 from bargetrio.protocol.validation import text_or_b64
+from bargetrio.protocol.views import Faults, LeaderView, NodeView
+
+
+def address_of(node_id: int) -> str:
+    """Return where a node would be."""
+    return f"127.0.0.1:{8101 + node_id}"
 
 
 class FakeBarge:
@@ -13,7 +17,7 @@ class FakeBarge:
     def __init__(self, *node_ids: int) -> None:
         self.problem: BaseException | None = None
         self.running = dict.fromkeys(node_ids or (0, 1, 2), True)
-        self.in_force: dict[str, Any] = {"groups": [], "links": [], "disks": []}
+        self.in_force = Faults()
         self._items: dict[str, Item] = {}
         self._index = 1
 
@@ -62,19 +66,19 @@ class FakeBarge:
         more = shown[-1].key if len(found) > limit else None
         return ListAnswer(id=0, items=shown, next=more, index=self._index)
 
-    def leader(self) -> dict[str, Any]:
+    def leader(self) -> LeaderView:
         """Say who leads."""
         self._fail()
         living = [node_id for node_id, runs in self.running.items() if runs]
         if 2 * len(living) <= len(self.running):
             raise BargeError("no_leader", "no quorum follows anybody")
-        return {"leader": living[0], "term": 1, "address": f"127.0.0.1:{8101 + living[0]}"}
+        return LeaderView(leader=living[0], term=1, address=address_of(living[0]))
 
-    def nodes(self) -> list[dict[str, Any]]:
+    def nodes(self) -> list[NodeView]:
         """Tell the nodes."""
         self._fail()
         return [
-            {"id": node_id, "address": f"127.0.0.1:{8101 + node_id}", "state": "running" if runs else "killed"}
+            NodeView(id=node_id, address=address_of(node_id), api="127.0.0.1:8100", state="running" if runs else "killed")
             for node_id, runs in self.running.items()
         ]
 
@@ -86,19 +90,19 @@ class FakeBarge:
         """Start it again."""
         return self._turn(node_id, True)
 
-    def faults(self) -> dict[str, Any]:
+    def faults(self) -> Faults:
         """Tell the faults."""
         self._fail()
         return self.in_force
 
-    def set_faults(self, faults: dict[str, Any]) -> dict[str, Any]:
+    def set_faults(self, faults: Faults) -> Faults:
         """Put these in force."""
         self._fail()
-        named = [*(n for group in faults.get("groups", []) for n in group), *(disk["node"] for disk in faults.get("disks", []))]
-        named += [end for link in faults.get("links", []) for end in (link["from"], link["to"])]
+        named = [*(n for group in faults.groups for n in group), *(disk.node for disk in faults.disks)]
+        named += [end for link in faults.links for end in (link.source, link.target)]
         if unknown := set(named) - self.running.keys():
             raise BargeError("bad_request", f"there is no node {min(unknown)}")
-        self.in_force = {"groups": [], "links": [], "disks": [], **faults}
+        self.in_force = faults
         return self.in_force
 
     def _turn(self, node_id: int, wanted: bool) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from bargetrio.cli import cli
-from bargetrio.client import BargeError, Client
+from bargetrio.client import BargeError, Client, Faults, LinkFault
 from tests.client.servers import nobody
 from tests.stories.daemon import Daemon
 
@@ -36,6 +36,12 @@ PLACES: Final[tuple[Any, ...]] = (
     *([1], [None], ["nowhere"], ["a:b"], ["a:0"], [b"a:1"], ["[::1%\n]:1"], ["[::1%" + "x" * 70 + "]:1"], ["\uff11.2:1"]),
 )
 
+FAULTS: tuple[object, ...] = (
+    {"groups": [[True]]},
+    {"links": [{"from": 0, "to": 1, "drop": math.nan}]},
+    {"disks": [{"node": 0, "error": "\ud800"}]},
+    Faults(links=[LinkFault(source=0, target=1, drop=2.0)]),
+)
 CASES: Final[dict[str, tuple[Callable[[Client, Any], object], tuple[Any, ...]]]] = {
     "put key": (lambda barge, wrong: barge.put(wrong, "x"), (*TEXT, "", "a\0", "\ud800", "k" * 1025)),
     "put value": (lambda barge, wrong: barge.put("a", wrong), (*(v for v in TEXT if v != b"a"), "\ud800", bytearray(b"a"))),
@@ -55,7 +61,7 @@ CASES: Final[dict[str, tuple[Callable[[Client, Any], object], tuple[Any, ...]]]]
     "readmit": (lambda barge, wrong: barge.readmit(wrong), (*NUMBER, None)),
     "set_faults": (
         lambda barge, wrong: barge.set_faults(wrong),
-        (None, 1, "x", [], [1], {"groups": object()}, {"a": math.nan}, {"a": {1}}, {(1, 2): 3}),
+        (None, 1, "x", [], [1], {"groups": object()}, {"a": math.nan}, {"a": {1}}, {(1, 2): 3}, *FAULTS),
     ),
     "addresses": (lambda _, wrong: Client(wrong), (*PLACES, None)),
     "apis": (lambda _, wrong: Client([], apis=wrong), PLACES),

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from bargetrio.cli.client_calls import ClientCalls
-from bargetrio.client import BargeError, Client
+from bargetrio.client import BargeError, Client, DiskFault, Faults, LinkFault
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer, Request
 from bargetrio.protocol.views import LeaderView
 from tests.client.fakes import FakeBarge
@@ -28,9 +28,9 @@ def client(request: pytest.FixtureRequest) -> Iterator[ClientCalls]:
     addresses = list(daemon.addresses.values()) if request.param == "native" else []
     with Client(addresses, apis=[daemon.api]) as barge:
         yield barge
-        barge.set_faults({})
+        barge.set_faults(Faults())
         for node in barge.nodes():
-            barge.revive(node["id"])
+            barge.revive(node.id)
     daemon.wait_for(daemon.caught_up, "the cluster to catch up")
 
 
@@ -98,10 +98,10 @@ def test_keys_come_in_pages_in_order(client: ClientCalls) -> None:
 
 def test_nodes_are_killed_and_revived(client: ClientCalls) -> None:
     """Twice is no error; an unknown one lists the known."""
-    leads = client.leader()["leader"]
+    leads = client.leader().leader
     follower = min({0, 1, 2} - {leads})
     assert [client.kill(follower), client.kill(follower)] == [True, False]
-    assert [node["state"] for node in client.nodes() if node["id"] == follower] == ["killed"]
+    assert [node.state for node in client.nodes() if node.id == follower] == ["killed"]
     assert [client.revive(follower), client.revive(follower)] == [True, False]
     with pytest.raises(BargeError, match="the nodes are 0, 1, 2") as caught:
         client.kill(7)
@@ -110,13 +110,12 @@ def test_nodes_are_killed_and_revived(client: ClientCalls) -> None:
 
 def test_faults_are_replaced_and_healed(client: ClientCalls) -> None:
     """What is put is in force, and nothing else."""
-    wanted = {"node": 1, "delay_ms": 5.0, "error": None}
-    assert client.set_faults({"disks": [wanted]})["disks"] == [wanted]
-    assert client.faults()["disks"] == [wanted]
+    wanted = Faults(disks=[DiskFault(node=1, delay_ms=5.0)], links=[LinkFault(source=0, target=2, cut=True)])
+    assert client.set_faults(wanted) == client.faults() == wanted
     with pytest.raises(BargeError) as caught:
-        client.set_faults({"groups": [[0, 9]]})
+        client.set_faults(Faults(groups=[[0, 9]]))
     assert caught.value.code == "bad_request"
-    assert client.set_faults({}) == client.faults() == {"groups": [], "links": [], "disks": []}
+    assert client.set_faults(Faults()) == client.faults() == Faults()
 
 
 class Later:

@@ -53,7 +53,7 @@ def test_a_dead_endpoint_is_passed_over(daemon: Daemon) -> None:
     """A write that certainly did not leave is made elsewhere; nodes are asked elsewhere, too."""
     with Client([], apis=[nobody(), daemon.api]) as barge:
         assert barge.put("failover", "1").index > 0
-        assert barge.leader()["leader"] == daemon.leader()
+        assert barge.leader().leader == daemon.leader()
     with Client([], apis=[nobody(), nobody()]) as barge, pytest.raises(BargeError) as caught:
         barge.put("failover", "2")
     assert (caught.value.code, caught.value.applied) == ("no_leader", False)
