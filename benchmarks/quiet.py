@@ -3,7 +3,8 @@
 The facts themselves are still made, since nodes count by them; what is saved is numbering, stamping, previews and keeping.
 """
 
-from bargetrio import cli, daemon
+from bargetrio import cli
+from bargetrio.daemon import run
 from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.raft.facts import Fact
@@ -20,5 +21,5 @@ class Dropping(Recorder):
 
 
 if __name__ == "__main__":
-    setattr(daemon, "Recorder", Dropping)  # noqa: B010
+    setattr(run, "Recorder", Dropping)  # noqa: B010
     cli.main()

@@ -19,7 +19,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cluster": {"protocol", "raft", "storage", "transport", "node", "eventlog"},
     "web": {"protocol", "cluster", "eventlog"},
     "client": {"protocol"},
-    "cli": {"protocol", "client", "eventlog", "console", "files", "simulator", "config", "origins", "daemon", "kv", "storage"},
+    "daemon": {"protocol", "raft", "storage", "transport", "node", "eventlog", "cluster", "web", "console", "config"},
+    "cli": {"protocol", "client", "eventlog", "console", "files", "simulator", "config", "daemon", "kv", "storage"},
     "simulator": {"protocol", "raft", "kv", "storage", "eventlog", "console", "files"},
 }
 

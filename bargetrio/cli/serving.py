@@ -28,8 +28,8 @@ def serve(config_path: str, node_ids: tuple[int, ...], debug: bool, events_file:
         fail(f"can't start:\n{problem}", 1)
     except ConfigurationError as problem:
         fail(str(problem), 2)
-    from bargetrio.daemon import CannotStart
-    from bargetrio.daemon import serve as run
+    from bargetrio.daemon.run import CannotStart
+    from bargetrio.daemon.run import serve as run
 
     try:
         code = run(configuration, chosen, debug=debug, events_file=None if events_file is None else Path(events_file))

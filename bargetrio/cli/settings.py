@@ -53,8 +53,8 @@ def check(config_path: str, for_client: bool, node_ids: tuple[int, ...]) -> None
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def show(config_path: str, for_client: bool, as_json: bool) -> None:
     """Show every value in force, and its origin: a line of the file, the environment, or the default. Secrets are not shown."""
+    from bargetrio.cli.setting_origins import Setting, settings
     from bargetrio.cli.tables import Column
-    from bargetrio.origins import Setting, settings
 
     found = settings(load_configuration(config_path, for_client=for_client))
     found += [

@@ -78,7 +78,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 FORKS = """
 import json, os, sys
 from bargetrio.cli import main
-import bargetrio.client.client, bargetrio.cli.tables, bargetrio.config, bargetrio.origins, yaml
+import bargetrio.client.client, bargetrio.cli.tables, bargetrio.config, bargetrio.cli.setting_origins, yaml
 
 folder, redirect, jobs = json.loads(sys.argv[1])
 os.chdir(folder)

@@ -1,4 +1,4 @@
-"""What systemd is told: READY, STATUS, STOPPING, and that the loops still turn (sd_notify's protocol, one datagram a message)."""
+"""The protocol of sd_notify(3), one datagram a message: READY, STATUS, STOPPING, and WATCHDOG while the nodes' loops run."""
 
 import os
 import socket

@@ -5,7 +5,7 @@ import gc
 import trio
 from trio.testing import MockClock
 
-from bargetrio import garbage
+from bargetrio.daemon import gc_policy
 
 
 class Cluster:
@@ -27,7 +27,7 @@ class Cluster:
         """Return after which seconds everything was looked at."""
         self.began = trio.current_time()
         with trio.move_on_after(seconds):
-            await garbage.Collector(self.progress, self.collect).run()
+            await gc_policy.Collector(self.progress, self.collect).run()
         return [round(moment) for moment in self.collected_at]
 
 
@@ -51,12 +51,12 @@ async def test_a_busy_daemon_does_so_as_soon_as_it_is_quiet(autojump_clock: Mock
 def test_what_the_start_has_made_is_left_alone() -> None:
     """`begin` sets the thresholds and puts what is there aside."""
     asked: list[tuple[int, int, int]] = []
-    garbage.rest()
+    gc_policy.rest()
     assert not gc.isenabled()
     try:
-        garbage.begin(lambda *threshold: asked.append(threshold))
+        gc_policy.begin(lambda *threshold: asked.append(threshold))
         assert gc.get_freeze_count() > 1000
         assert gc.isenabled()
     finally:
         gc.unfreeze()
-    assert asked == [(garbage.YOUNG, garbage.MIDDLE, garbage.NEVER)]
+    assert asked == [(gc_policy.YOUNG, gc_policy.MIDDLE, gc_policy.NEVER)]

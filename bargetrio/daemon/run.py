@@ -19,13 +19,15 @@ from typing import Final
 
 import trio
 
-from bargetrio import console, garbage
+from bargetrio import console
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
 from bargetrio.cluster.forward import Forwarder
 from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.config import Configuration
-from bargetrio.descriptors import raise_limit, shares
+from bargetrio.daemon import gc_policy
+from bargetrio.daemon.descriptors import raise_limit, shares
+from bargetrio.daemon.sd_notify import Notifier, watchdog_interval_s
 from bargetrio.eventlog.debug_log import DebugLog
 from bargetrio.eventlog.jsonl import EventFile
 from bargetrio.eventlog.recorder import Recorder
@@ -33,7 +35,6 @@ from bargetrio.eventlog.render import LogView, check_page
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
 from bargetrio.node.turns import Turns
-from bargetrio.notify import Notifier, watchdog_interval_s
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.raft.snapshots import SnapshotPolicy
 from bargetrio.storage.real_disk import RealDisk
@@ -126,7 +127,7 @@ class Daemon:
             self._finish_files()
 
     async def _start(self, nursery: trio.Nursery, sock: socket.socket) -> None:
-        garbage.rest()
+        gc_policy.rest()
         if self._hub is not None:
             nursery.start_soon(self._hub.run)
         forwarder = self._make_forwarder(nursery)
@@ -135,24 +136,24 @@ class Daemon:
             self._supervisor.stop()
             nursery.cancel_scope.cancel()
             raise CannotStart("\n".join(f"node {node_id} can't start: {why}" for node_id, why in sorted(problems.items())))
-        garbage.begin()
+        gc_policy.begin()
         app = make_app(
             self._supervisor,
             hosts=hosts_of(self._apis_of_hosts(), self._configuration.allowed_hosts),
             token=self._configuration.api_token,
             election_ms=self._configuration.timing.election_ms,
         )
-        nursery.start_soon(caged, "the API", self._web(app, sock))
+        nursery.start_soon(restart_on_error, "the API", self._web(app, sock))
         if not self._alone:
             nursery.start_soon(self._end_when_lost, nursery)
-        nursery.start_soon(caged, "the word to systemd", self._tell_systemd)
-        nursery.start_soon(caged, "the word about leaders", self._print_leader)
-        nursery.start_soon(caged, "the loop's lag", self._watch_lag)
-        nursery.start_soon(caged, "the search for garbage", garbage.Collector(self._applied).run)
+        nursery.start_soon(restart_on_error, "the word to systemd", self._tell_systemd)
+        nursery.start_soon(restart_on_error, "the word about leaders", self._print_leader)
+        nursery.start_soon(restart_on_error, "the loop's lag", self._watch_lag)
+        nursery.start_soon(restart_on_error, "the search for garbage", gc_policy.Collector(self._applied).run)
         if self._debug_log is not None:
-            nursery.start_soon(caged, "log.html", self._debug_log.run)
+            nursery.start_soon(restart_on_error, "log.html", self._debug_log.run)
         if self._event_file is not None:
-            nursery.start_soon(caged, "the file of events", self._event_file.run)
+            nursery.start_soon(restart_on_error, "the file of events", self._event_file.run)
         self._notifier.tell("READY=1", "STATUS=recovered and listening")
         self._print_places()
 
@@ -392,7 +393,7 @@ class Daemon:
                 log.error("the last events can't be written: %s", problem)
 
 
-async def caged(name: str, work: Callable[[], Awaitable[None]]) -> None:
+async def restart_on_error(name: str, work: Callable[[], Awaitable[None]]) -> None:
     """Run a task beside the nodes; an exception is logged, ends no node, and the task is started again after AGAIN_S."""
     while True:
         try:

@@ -7,8 +7,8 @@ import trio
 from trio.testing import MockClock
 
 from bargetrio.config import load
-from bargetrio.daemon import Daemon, caged
-from bargetrio.notify import Notifier, watchdog_interval_s
+from bargetrio.daemon.run import Daemon, restart_on_error
+from bargetrio.daemon.sd_notify import Notifier, watchdog_interval_s
 from tests.cluster.house import House
 from tests.stories.daemon import write_configuration
 
@@ -97,6 +97,6 @@ async def test_what_fails_in_its_cage_is_tried_again(autojump_clock: MockClock) 
         if len(tried) < 3:
             raise OSError(28, "No space left on device")
 
-    await caged("the file", work)
+    await restart_on_error("the file", work)
     assert len(tried) == 3
     assert tried[2] - tried[1] > 1

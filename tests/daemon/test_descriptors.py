@@ -2,7 +2,7 @@
 
 import pytest
 
-from bargetrio.descriptors import FEWEST, OF_NODE, OF_PROCESS, shares
+from bargetrio.daemon.descriptors import FEWEST, OF_NODE, OF_PROCESS, shares
 
 
 @pytest.mark.parametrize("limit", [200, 256, 512, 1024, 4096, 65_536])

@@ -1,4 +1,4 @@
-"""When the interpreter may look for garbage among everything: not while somebody waits for the loop.
+"""When the interpreter collects garbage: full collections only in quiet moments, since no node takes a step meanwhile.
 
 A full collection visits each key in order and each entry of every log: at a million keys in three nodes it held the loop for 75
 to 257 ms, once in five seconds of writing (docs/decisions/snapshots.md). Hardly anything here is garbage in cycles, so it can

@@ -1,0 +1,8 @@
+"""daemon puts a process together: the nodes of this host, the page and REST, the event log, signals, systemd.
+
+```
+run.py          the daemon, from binding the API to its end        gc_policy.py  when the interpreter collects garbage
+descriptors.py  how many connections the process may open          sd_notify.py  what systemd is told
+```
+May import every room but client, cli and simulator. Start at run.py.
+"""
