@@ -7,20 +7,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
-
-import click
-
-
-class UserPath(click.Path):
-    """A path on the command line: `~` is expanded, which a shell does not do in `--config=~/barge.yml`."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the expanded path, checked as click.Path checks it."""
-        try:
-            return super().convert(expanded(os.fspath(value)), param, ctx)
-        except ValueError as problem:
-            self.fail(str(problem), param, ctx)
+from typing import IO
 
 
 def expanded(text: str) -> str:

@@ -15,13 +15,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": {"raft"},
     "transport": {"protocol", "raft"},
     "node": {"protocol", "raft", "kv", "storage", "transport", "eventlog"},
-    "eventlog": {"protocol", "raft", "console", "files"},
+    "eventlog": {"protocol", "raft", "files"},
     "cluster": {"protocol", "raft", "storage", "transport", "node", "eventlog"},
     "web": {"protocol", "cluster", "eventlog"},
     "client": {"protocol"},
     "daemon": {"protocol", "raft", "storage", "transport", "node", "eventlog", "cluster", "web", "console", "config"},
     "cli": {"protocol", "client", "eventlog", "console", "files", "simulator", "config", "daemon", "kv", "storage"},
-    "simulator": {"protocol", "raft", "kv", "storage", "eventlog", "console", "files"},
+    "simulator": {"protocol", "raft", "kv", "storage", "eventlog", "files"},
 }
 
 NEVER: dict[str, set[str]] = {
@@ -29,7 +29,8 @@ NEVER: dict[str, set[str]] = {
     "raft": {"trio", "os", "time", "datetime", "socket", "logging", "threading", "secrets", "pathlib", "io"},
     "kv": {"trio", "os", "time", "datetime", "socket", "logging", "threading", "random", "secrets"},
     "storage": {"trio", "time", "random", "logging"},
-    "simulator": {"trio", "time", "datetime", "logging", "secrets"},
+    "simulator": {"trio", "time", "datetime", "logging", "secrets", "click"},
+    "eventlog": {"click"},
     "client": {"trio", "quart", "hypercorn"},
     "cli": {"trio", "quart", "hypercorn"},
 }

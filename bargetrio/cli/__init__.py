@@ -9,6 +9,7 @@ completion.py  Tab in bash, zsh and fish                  events.py    the event
 repl.py      the interactive client, a line at a time      repl_commands.py  the lines it understands, and how Tab completes them
 terminal.py  its prompt, history and Tab                   tables.py    rows as text, with rich or without
 exit_codes.py  what an error means: exit code, certainty  fault_edits.py  one fault, put to those in force
+simulate.py  simulate, check                              replay.py    recorded runs as the live page
 client_calls.py  what of the client library is used here  setting_origins.py  where each value of a configuration comes from
 ```
 Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 not found, 4 precondition failed, 5 unavailable, 6 outcome unknown,

@@ -12,8 +12,8 @@ from zlib import crc32
 import click
 
 from bargetrio import console
-from bargetrio.cli.shared import Place, config_option, fail, load_configuration, place_options
-from bargetrio.files import UserPath, replacing
+from bargetrio.cli.shared import Place, UserPath, config_option, fail, load_configuration, place_options
+from bargetrio.files import replacing
 
 if TYPE_CHECKING:
     from bargetrio.storage.snapshots import SnapshotReader, SnapshotStart

@@ -9,8 +9,8 @@ import click
 from bargetrio import __version__, console
 from bargetrio.cli import completion, faults, keys, nodes, serving, settings
 from bargetrio.cli.backup import snapshot
-from bargetrio.eventlog.replay import replay
-from bargetrio.simulator.commands import check, simulate
+from bargetrio.cli.replay import replay
+from bargetrio.cli.simulate import check, simulate
 
 PROGRAM = "bargetrio"
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import click
 
 from bargetrio import console
-from bargetrio.cli.shared import Place, config_option, fail, load_configuration, place_options
-from bargetrio.files import UserPath
+from bargetrio.cli.shared import Place, UserPath, config_option, fail, load_configuration, place_options
 
 
 @click.command()

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 import click
 
 from bargetrio import console
-from bargetrio.files import UserPath, expanded
+from bargetrio.files import expanded
 
 if TYPE_CHECKING:
     from bargetrio.cli.tables import Column
@@ -41,6 +41,17 @@ class Number(click.FloatRange):
         if number != number:
             self.fail(f"{value!r} is not a number.", param, ctx)
         return number
+
+
+class UserPath(click.Path):
+    """A path on the command line: `~` is expanded, which a shell does not do in `--config=~/barge.yml`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the expanded path, checked as click.Path checks it."""
+        try:
+            return super().convert(expanded(os.fspath(value)), param, ctx)
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
 
 
 config_option = click.option(

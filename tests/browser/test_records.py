@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from bargetrio.cli.simulate import simulate
 from bargetrio.eventlog.jsonl import read_events
 from bargetrio.eventlog.render import Column, LogView, log_html
 from bargetrio.eventlog.sentences import sentence
 from bargetrio.protocol.events import Event
-from bargetrio.simulator.commands import simulate
 from tests.browser.conftest import seek
 from tests.browser.test_time_travel import COMPARE_STATES, wait_for_change
 from tests.stories.daemon import Daemon, running

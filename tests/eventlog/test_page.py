@@ -15,8 +15,8 @@ from bargetrio.eventlog.jsonl import EventFile, read_events
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import Column, LogView, log_html, log_page
 from bargetrio.eventlog.sentences import sentence
-from bargetrio.eventlog.text import markdown_table
 from bargetrio.protocol.events import KINDS, Event
+from tests.eventlog.markdown import markdown_table
 
 
 def event(

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.eventlog.text import markdown_table
 from bargetrio.raft.messages import Message, VoteRequest
 from bargetrio.raft.roles import Candidate, Follower
+from tests.eventlog.markdown import markdown_table
 from tests.raft.cores import Table
 
 TOUR = Path(__file__).parents[2] / "docs" / "tour.md"

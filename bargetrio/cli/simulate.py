@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bargetrio import console
-from bargetrio.files import UserPath
+from bargetrio.cli.shared import UserPath
 
 if TYPE_CHECKING:
     from bargetrio.simulator.campaign import Order, Tally

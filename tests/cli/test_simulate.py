@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from bargetrio.cli.simulate import _summary
 from bargetrio.simulator.campaign import Tally
-from bargetrio.simulator.commands import _summary
 from bargetrio.simulator.seed import Failure, Result
 
 
