@@ -19,6 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cluster": {"protocol", "raft", "storage", "transport", "node", "eventlog"},
     "web": {"protocol", "cluster", "eventlog"},
     "client": {"protocol"},
+    "config": {"protocol", "files"},
     "daemon": {"protocol", "raft", "storage", "transport", "node", "eventlog", "cluster", "web", "console", "config"},
     "cli": {"protocol", "client", "eventlog", "console", "files", "simulator", "config", "daemon", "kv", "storage"},
     "simulator": {"protocol", "raft", "kv", "storage", "eventlog", "files"},
@@ -31,6 +32,7 @@ NEVER: dict[str, set[str]] = {
     "storage": {"trio", "time", "random", "logging"},
     "simulator": {"trio", "time", "datetime", "logging", "secrets", "click"},
     "eventlog": {"click"},
+    "config": {"trio", "click"},
     "client": {"trio", "quart", "hypercorn"},
     "cli": {"trio", "quart", "hypercorn"},
 }

@@ -1,4 +1,4 @@
-"""configuration.yml as frozen objects; every mistake in it is told at once, with line and caret (docs/configuration.md)."""
+"""Reads configuration.yml: every mistake in it is told at once, with line and caret."""
 
 import difflib
 import ipaddress
@@ -11,118 +11,27 @@ from typing import Any, Final
 
 import msgspec
 import yaml
-from msgspec import Struct
 
+from bargetrio.config.schema import (
+    NODE_KEYS,
+    SNAPSHOT_KEYS,
+    TIMING_KEYS,
+    TOP_KEYS,
+    Configuration,
+    ConfigurationError,
+    NodeConfiguration,
+    SnapshotSettings,
+    Timing,
+)
 from bargetrio.files import configured_path
-from bargetrio.placement import Bound, binding_problems, folder_problem
 from bargetrio.protocol.addresses import is_wildcard, parse_address, same_place
 from bargetrio.protocol.limits import MAX_INT
 from bargetrio.protocol.secrets import TOKEN_BYTES, secret_of, token_of
-
-
-class ConfigurationError(Exception):
-    """The text says everything that is wrong, ready to be printed."""
-
-
-class CannotRunHere(ConfigurationError):
-    """The file is right, and this machine or this user can't run it."""
-
-
-class Timing(Struct, frozen=True, kw_only=True):
-    """All in milliseconds, as in the file."""
-
-    heartbeat_ms: int = 50
-    election_ms: tuple[int, int] = (300, 600)
-    request_timeout_ms: int = 5000
-
-
-class Snapshots(Struct, frozen=True, kw_only=True):
-    """When a node saves its state and forgets its log, as in the file."""
-
-    entries: int = 100_000
-    mib: int = 64
-    trailing_entries: int = 10_000
-
-
-class NodeConfiguration(Struct, frozen=True, kw_only=True):
-    """One node: `address` is what others dial, `listen` what it binds (the same unless given), `api` its own daemon's REST."""
-
-    id: int
-    address: str
-    listen: str
-    api: str | None = None
-
-
-class Configuration(Struct, frozen=True, kw_only=True):
-    """A checked configuration: paths are absolute, secrets are read, ids and addresses are unique."""
-
-    path: Path
-    cluster: str
-    api: str
-    data_dir: Path
-    timing: Timing
-    snapshots: Snapshots
-    nodes: tuple[NodeConfiguration, ...]
-    allowed_hosts: tuple[str, ...] = ()
-    api_token: bytes | None = None
-    peer_secret: bytes | None = None
-
-    def node(self, node_id: int) -> NodeConfiguration:
-        """Return the node with this id; raise KeyError."""
-        for node in self.nodes:
-            if node.id == node_id:
-                return node
-        raise KeyError(node_id)
-
-    def api_of(self, node_ids: list[int] | None) -> str:
-        """Return where a daemon of these nodes answers: its first node's own `api`, the common one if it runs all."""
-        if node_ids is None:
-            return self.api
-        api = self.node(node_ids[0]).api
-        assert api is not None, "check_runnable comes first"
-        return api
-
-    def check_runnable(self, node_ids: list[int] | None) -> None:
-        """Raise ConfigurationError unless these nodes (all, if None) can be one daemon's, CannotRunHere unless ours."""
-        if node_ids is not None:
-            self._check_chosen(node_ids)
-        problems = [*self._folder_problems(node_ids), *self._binding_problems(node_ids)]
-        if problems:
-            raise CannotRunHere("\n".join(f"{self.path}: {problem}" for problem in problems))
-
-    def _folder_problems(self, node_ids: list[int] | None) -> list[str]:
-        """Return why the nodes' folders can't be used."""
-        folders = [self.data_dir / f"node-{node.id}" for node in self.nodes if node_ids is None or node.id in node_ids]
-        return list(dict.fromkeys(f"data_dir: {problem}" for problem in map(folder_problem, folders) if problem))
-
-    def _binding_problems(self, node_ids: list[int] | None) -> list[str]:
-        """Return why a daemon of these nodes can't listen where it should."""
-        chosen = [node for node in self.nodes if node_ids is None or node.id in node_ids]
-        places = [Bound("the API", self.api_of(node_ids)), *(Bound(f"node {node.id}", node.listen) for node in chosen)]
-        return binding_problems(places)
-
-    def _check_chosen(self, node_ids: list[int]) -> None:
-        known = [node.id for node in self.nodes]
-        for node_id in node_ids:
-            if node_id not in known:
-                raise ConfigurationError(f"there is no node {node_id} in {self.path}; it knows {_either(known)}")
-        without = [node.id for node in self.nodes if node.api is None]
-        if without:
-            raise ConfigurationError(f"--node needs an `api` at every node of {self.path}; missing at {_either(without)}")
-        if len(set(node_ids)) < len(node_ids):
-            raise ConfigurationError("--node names the same node twice")
-
 
 _BARE_IPV6: Final = re.compile(r"[\s:,{]\[[0-9A-Fa-f.%]*:[0-9A-Fa-f:.%]*\]:\d")
 _QUOTED: Final = 'an IPv6 address needs quotes in YAML: "[::1]:8101"'
 _DECIMAL: Final = re.compile(r"[+-]?(0|[1-9][0-9_]{0,23})")
 """YAML 1.1 takes 010 for 8, and 1:30 for 90: neither is taken here."""
-TOP_KEYS: Final = (
-    *("cluster", "api", "data_dir", "timing", "snapshots", "nodes", "allowed_hosts", "api_token_file", "peer_secret_file"),
-)
-TIMING_KEYS: Final = ("heartbeat_ms", "election_ms", "request_timeout_ms")
-SNAPSHOT_KEYS: Final = ("entries", "mib", "trailing_entries")
-NODE_KEYS: Final = ("id", "address", "listen", "api")
 MOST_BYTES: Final = 256 * 1024
 
 
@@ -282,8 +191,8 @@ class _Reader:
             self._complain(mark, f"election_ms begins at {election[0]}; at least twice heartbeat_ms ({heartbeat}) is needed")
         return Timing(heartbeat_ms=heartbeat, election_ms=election, request_timeout_ms=timeout)
 
-    def _snapshots(self, node: Any) -> Snapshots:
-        default = Snapshots()
+    def _snapshots(self, node: Any) -> SnapshotSettings:
+        default = SnapshotSettings()
         if node is None:
             return default
         if not isinstance(node, yaml.MappingNode):
@@ -447,7 +356,3 @@ def _kind(node: Any) -> str:
     if isinstance(node, yaml.SequenceNode):
         return "a list"
     return f"{node.tag.rpartition(':')[2]} {node.value!r}"
-
-
-def _either(values: list[int]) -> str:
-    return ", ".join(str(value) for value in sorted(values))

@@ -8,8 +8,8 @@ import click
 import pytest
 
 from bargetrio.cli.shared import Place
-from bargetrio.config import Configuration, ConfigurationError, NodeConfiguration, Snapshots, Timing, load
-from bargetrio.placement import Bound, binding_problems
+from bargetrio.config import Configuration, ConfigurationError, NodeConfiguration, SnapshotSettings, Timing, load
+from bargetrio.config.placement import Bound, binding_problems
 from bargetrio.protocol.addresses import to_dial
 from tests.cli.run import barge
 
@@ -40,16 +40,16 @@ def told(tmp_path: Path, text: str) -> str:
 
 def test_the_shipped_file_is_good() -> None:
     """The one in the top folder: three nodes."""
-    configuration = load(Path(__file__).parent.parent / "configuration.yml")
+    configuration = load(Path(__file__).parents[2] / "configuration.yml")
     assert [node.id for node in configuration.nodes] == [0, 1, 2]
     assert configuration.timing == Timing()
 
 
 def test_snapshots_are_taken_as_told(tmp_path: Path) -> None:
     """All, some, or none of it; and every mistake with its place."""
-    assert loaded(tmp_path, GOOD).snapshots == Snapshots()
+    assert loaded(tmp_path, GOOD).snapshots == SnapshotSettings()
     some = loaded(tmp_path, GOOD + "snapshots: {entries: 500, trailing_entries: 0}\n")
-    assert some.snapshots == Snapshots(entries=500, mib=64, trailing_entries=0)
+    assert some.snapshots == SnapshotSettings(entries=500, mib=64, trailing_entries=0)
     assert "snapshots is a mapping" in told(tmp_path, GOOD + "snapshots: often\n")
     wrong = told(tmp_path, GOOD + "snapshots: {entries: 3, mib: many, entrys: 1}\n")
     assert "entries is 3; from 10" in wrong and "mib is a whole number" in wrong and "did you mean entries?" in wrong

@@ -1,0 +1,36 @@
+"""config is configuration.yml: read, checked, and compared with what this machine can do (docs/configuration.md).
+
+```
+schema.py     a checked configuration            placement.py  whether it can run on this machine
+reader.py     YAML, with every mistake told at once
+```
+May import protocol and files. Start at schema.py.
+"""
+
+from bargetrio.config.reader import load
+from bargetrio.config.schema import (
+    NODE_KEYS,
+    SNAPSHOT_KEYS,
+    TIMING_KEYS,
+    TOP_KEYS,
+    CannotRunHere,
+    Configuration,
+    ConfigurationError,
+    NodeConfiguration,
+    SnapshotSettings,
+    Timing,
+)
+
+__all__ = [
+    "NODE_KEYS",
+    "SNAPSHOT_KEYS",
+    "TIMING_KEYS",
+    "TOP_KEYS",
+    "CannotRunHere",
+    "Configuration",
+    "ConfigurationError",
+    "NodeConfiguration",
+    "SnapshotSettings",
+    "Timing",
+    "load",
+]
