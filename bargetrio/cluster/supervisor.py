@@ -106,18 +106,21 @@ class Supervisor:
         async with trio.open_nursery() as starting:
             for slot in self._slots.values():
                 starting.start_soon(slot.start, nursery)
-        nursery.start_soon(self._tend, nursery)
+        for slot in self._slots.values():
+            nursery.start_soon(self._tend, slot, nursery)
         return {node_id: slot.reason for node_id, slot in self._slots.items() if slot.state == "crashed"}
 
-    async def _tend(self, nursery: trio.Nursery) -> None:
-        """Start nodes again that a full disk ended, once there is room; any other failed disk waits for an operator."""
+    async def _tend(self, slot: Slot, nursery: trio.Nursery) -> None:
+        """Start a node again that a full disk ended, once there is room; any other failed disk waits for an operator.
+
+        One task a node: a look at a disk that hangs, and a long recovery, keep no other node waiting.
+        """
         while True:
             await trio.sleep(TEND_S)
-            for slot in self._slots.values():
-                try:
-                    await self._tend_one(slot, nursery)
-                except Exception as problem:  # a bug here must not end the daemon: the next look may do better
-                    log.error("node %d could not be looked after", slot.node_id, exc_info=problem)
+            try:
+                await self._tend_one(slot, nursery)
+            except Exception as problem:  # a bug here must not end the daemon: the next look may do better
+                log.error("node %d could not be looked after", slot.node_id, exc_info=problem)
 
     async def _tend_one(self, slot: Slot, nursery: trio.Nursery) -> None:
         if slot.state == "crashed" and slot.was_out_of_space and await self._has_room(slot.node_id):

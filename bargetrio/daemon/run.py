@@ -222,10 +222,15 @@ class Daemon:
         )
 
     async def _free_bytes(self, node_id: int) -> int:
-        """Return what is free on a node's disk; raises OSError."""
+        """Return what is free on the disk with a node's folder; raises OSError, also where the folder is not there or empty.
+
+        It may have been moved, or its disk be unmounted, to make room: a node started there would begin with a new store.
+        """
+        folder = self._configuration.data_dir / f"node-{node_id}"
 
         def look() -> int:
-            disk = FaultyDisk(RealDisk(self._configuration.data_dir / f"node-{node_id}"), node_id, self._disk_faults)
+            (folder / "meta").stat()
+            disk = FaultyDisk(RealDisk(folder), node_id, self._disk_faults)
             try:
                 return disk.free_bytes()
             finally:

@@ -62,7 +62,7 @@ class OpenFolder:
         """Both may remove segments: one after another, the oldest first."""
         self._offset = 0
         self._size = 0
-        self._failed = ""
+        self._failed: OSError | None = None
         self._file: DiskFile = self._renew_last_segment(recovered)
         if recovered.is_superseded and self.remembered.snapshot is not None:
             self._begin_anew_after(self.remembered.snapshot)
@@ -77,8 +77,7 @@ class OpenFolder:
         After a crash all records are there or none. With an `Install`, which changes files, there are three steps: the records
         before it, the snapshot, the records after it.
         """
-        if self._failed:
-            raise OSError(f"the log failed before: {self._failed}")
+        self._check_not_failed()
         try:
             for place, record in enumerate(records):
                 if type(record) is Install:
@@ -98,8 +97,7 @@ class OpenFolder:
         was done, and `write` must be called, since a new segment begins, a snapshot is installed, or the file has no descriptor.
         Raises OSError as `write` does.
         """
-        if self._failed:
-            raise OSError(f"the log failed before: {self._failed}")
+        self._check_not_failed()
         descriptor = self._file.descriptor
         if descriptor is None or any(isinstance(record, Install) for record in records):
             return None
@@ -118,8 +116,9 @@ class OpenFolder:
         self._note(records)
 
     def note_failed(self, problem: OSError) -> None:
-        """A write or a sync failed: from now on every write does (BUG-51)."""
-        self._failed = problem.strerror or str(problem)
+        """A write or a sync failed: from now on every write does (BUG-51), with the same errno, as a full disk may pass."""
+        if self._failed is None:
+            self._failed = OSError(problem.errno, f"the log failed before: {problem.strerror or problem}")
 
     def trim(self, first_index: Index, keep: Collection[Index]) -> None:
         """Delete the segments that hold nothing from `first_index` on, and all older snapshots but those in `keep`.
@@ -153,6 +152,10 @@ class OpenFolder:
         with suppress(OSError):
             self._file.close()
         self._disk.unlock()
+
+    def _check_not_failed(self) -> None:
+        if self._failed is not None:
+            raise OSError(*self._failed.args)
 
     def _write_line(self, records: Sequence[Record]) -> None:
         if records:
@@ -194,8 +197,7 @@ class OpenFolder:
         a gap between what is there (OWN-18, OWN-23, OWN-35).
         """
         with self._removing:
-            if self._failed:
-                raise OSError(f"the log failed before: {self._failed}")
+            self._check_not_failed()
             with self._guard:
                 if len(self._segments) < 2 or self._segments[1][1] > first_index:
                     return False

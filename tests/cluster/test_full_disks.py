@@ -160,3 +160,46 @@ async def test_a_bug_while_the_free_space_is_looked_up_ends_nothing(autojump_clo
                 await trio.sleep(0.1)
         nursery.cancel_scope.cancel()
     assert len(lives) == 2
+
+
+async def test_a_disk_that_hangs_keeps_no_other_node_waiting_for_room(autojump_clock: trio.testing.MockClock) -> None:
+    """Each node's disk is looked at by itself: the look at the first one's never ends, the second one's has room again."""
+    ended: set[int] = set()
+
+    class Full:
+        def __init__(self, node_id: int) -> None:
+            self.node_id = node_id
+
+        async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            if self.node_id not in ended:
+                ended.add(self.node_id)
+                raise OSError(errno.ENOSPC, "No space left on device")
+            task_status.started()
+            await trio.sleep_forever()
+
+        def fence(self) -> None: ...
+
+    async def free_bytes(node_id: int) -> int:
+        if node_id == 0:
+            await trio.sleep_forever()
+        return 1 << 40
+
+    daemon = supervisor.Supervisor(
+        cluster="barge",
+        addresses={0: "node:1", 1: "node:2"},
+        apis={0: "api:1", 1: "api:1"},
+        local_ids=[0, 1],
+        make_node=lambda node_id: cast(Any, Full(node_id)),
+        recorder=Recorder("test", wall_clock=lambda: 0.0),
+        link_faults=LinkFaults(),
+        disk_faults=DiskFaults(),
+        daemons=Daemons({}, None),
+        free_bytes=free_bytes,
+    )
+    async with trio.open_nursery() as nursery:
+        await daemon.start(nursery, cast(Any, None))
+        with trio.move_on_after(60):
+            while not daemon.running_ids():
+                await trio.sleep(0.1)
+        assert daemon.running_ids() == [1]
+        nursery.cancel_scope.cancel()

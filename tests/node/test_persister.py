@@ -235,7 +235,7 @@ async def test_a_sync_that_fails_is_told_and_nothing_is_written_after_it(
             each.folder.write([HardState(term=9)])
         each.begin(1)
         await each.until(lambda: len(each.done) == 2)
-        assert each.done[1] == (2, "the log failed before: no")
+        assert each.done[1] == (2, "[Errno 5] the log failed before: no")
 
 
 class RefusingSync(FailingSync):

@@ -209,8 +209,11 @@ def test_an_error_at_each_of_the_first_hundred_calls_stops_the_log(failure: int)
             stopped += 1
             if done:
                 calls = disk.calls
-                with pytest.raises(OSError, match="failed before"):
+                with pytest.raises(OSError, match="failed before") as again:
                     folder.write(made[done][0])
+                with pytest.raises(OSError, match="failed before") as trimming:
+                    folder.trim(1, {0})
+                assert again.value.errno == trimming.value.errno == failure, "a full disk passes, and is told as one"
                 assert disk.calls == calls
         disk.crash()
         assert open_log(disk, segment_bytes=600).remembered in (remembered, made[done][1])

@@ -28,7 +28,7 @@ def failed_sync_ignored(patches: Patches) -> None:
         except OSError:
             if isinstance(self._disk, SimulatedDisk) and self._disk.unplugged_at is not None:
                 raise
-            self._failed = ""
+            self._failed = None
             self._note(records)
 
     patches.set(OpenFolder, "write", write)
