@@ -175,12 +175,14 @@ class Invariants:
             self._check_promise(server, message.term, None)
 
     def _installation_sent(self, server: Server, to: NodeId, message: SnapshotReply) -> None:
-        self._check_promise(server, message.term, None)
+        self._receipt_sent(server, to, message)
         if message.installed:
             self._note_match(server, to, message.term, message.last_index)
 
-    def _receipt_sent(self, server: Server, to: NodeId, message: StillReceiving) -> None:
+    def _receipt_sent(self, server: Server, to: NodeId, message: StillReceiving | SnapshotReply) -> None:
         self._check_promise(server, message.term, None)
+        told = self._memory[server.node_id].told.setdefault((to, message.term, server.store_id), Told(0, -1e9))
+        told.received_at = self._world.now
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
         """From now on two states of the disk are possible, or a few more if a snapshot is put in place."""
@@ -526,7 +528,8 @@ class Invariants:
             each.told.get((server.node_id, core.current_term, self._counts_as(server, node_id)))
             for node_id, each in self._memory.items()
         ]
-        if memory.elected_at < since and sum(each is not None and each.at >= since for each in told) + 1 < self.quorum:
+        spoken = [each for each in told if each is not None and max(each.at, each.received_at) >= since]
+        if memory.elected_at < since and len(spoken) + 1 < self.quorum:
             raise Broken("cut off, no office", f"node {server.node_id} leads, and no majority has spoken to it for {CUT_OFF_S} s")
         if memory.writes_since >= 0 and now - memory.writes_since > HANGS_S and memory.disk_if_written is not None:
             last = len(memory.disk_if_written.digests) - 1

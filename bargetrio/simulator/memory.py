@@ -37,10 +37,12 @@ class Committed(NamedTuple):
 
 @dataclass(slots=True)
 class Told:
-    """What a server told a leader in a term: its highest match, and when it last spoke."""
+    """What a server told a leader in a term: its highest match, and when it last answered an append."""
 
     match_index: Index
     at: float
+    received_at: float = -1e9
+    """When it last said that it stores a snapshot's piece, or that a long message is arriving: no word about reads."""
 
 
 class DiskState(NamedTuple):
