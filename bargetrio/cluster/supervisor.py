@@ -29,8 +29,8 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.events import Event, EventPage
 from bargetrio.protocol.requests import List, ListAnswer, Put, Request
 from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodeView, PeerView
-from bargetrio.raft.membership import WHAT_IS_LEFT, no_majority_without
 from bargetrio.raft.quorum import is_majority, majority_of
+from bargetrio.raft.readmission import WHAT_IS_LEFT, no_majority_without
 from bargetrio.storage.errors import StorageError
 from bargetrio.transport.faults import LinkFaults
 

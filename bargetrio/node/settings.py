@@ -5,7 +5,7 @@ from msgspec import Struct
 from bargetrio.kv.scan import SLICE_KEYS
 from bargetrio.protocol.limits import STRANGERS
 from bargetrio.raft.messages import NodeId
-from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.storage.wal import SEGMENT_BYTES
 
 

@@ -6,34 +6,31 @@ to an earlier round proves nothing (BUG-44).
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from bargetrio.raft import replication
+from bargetrio.raft import appends
 from bargetrio.raft.effects import ReadReady, Ticket
 from bargetrio.raft.facts import ReadServed
 from bargetrio.raft.quorum import committed_index
 from bargetrio.raft.roles import Leader, ReadRound
-
-if TYPE_CHECKING:
-    from bargetrio.raft.core import Core
-
+from bargetrio.raft.state import State
 
 ROUNDS_UNDER_WAY: Final = 2
 """Reads that come while so many rounds are not answered wait, and share the next one: under load a round serves hundreds."""
 
 
-def start_round(core: "Core", leader: Leader) -> None:
+def start_round(state: State, leader: Leader) -> None:
     """Give all reads that wait one round of heartbeats; not before an entry of our own term is committed (BUG-42).
 
     If a round's heartbeats are lost, the next ordinary ones carry its number.
     """
-    if not leader.new_reads or core.commit_index < leader.term_start or len(leader.rounds) >= ROUNDS_UNDER_WAY:
+    if not leader.new_reads or state.commit_index < leader.term_start or len(leader.rounds) >= ROUNDS_UNDER_WAY:
         return
     leader.round += 1
-    leader.rounds.append(ReadRound(leader.round, core.commit_index, leader.new_reads))
+    leader.rounds.append(ReadRound(leader.round, state.commit_index, leader.new_reads))
     leader.new_reads = []
     for peer, progress in leader.progress.items():
-        replication.send_empty(core, leader, peer, progress)
+        appends.send_empty(state, leader, peer, progress)
 
 
 def confirm(leader: Leader) -> None:
@@ -47,13 +44,13 @@ def confirm(leader: Leader) -> None:
         leader.confirmed.append(leader.rounds.popleft())
 
 
-def release(core: "Core", leader: Leader) -> None:
+def release(state: State, leader: Leader) -> None:
     """Answer the reads whose round a majority has acknowledged and whose index is applied."""
     confirm(leader)
-    while leader.confirmed and leader.confirmed[0].read_index <= core.last_applied:
+    while leader.confirmed and leader.confirmed[0].read_index <= state.last_applied:
         ready = leader.confirmed.popleft()
-        core.announce(ReadServed(term=core.current_term, index=ready.read_index, count=len(ready.tickets), round=ready.number))
-        core.emit(ReadReady(ready.tickets, ready.read_index))
+        state.announce(ReadServed(term=state.current_term, index=ready.read_index, count=len(ready.tickets), round=ready.number))
+        state.emit(ReadReady(ready.tickets, ready.read_index))
 
 
 def forget(leader: Leader, is_over: Callable[[Ticket], bool]) -> None:

@@ -4,19 +4,16 @@ The leader sends while its own write runs; a follower answers when its write is 
 majority of disks holds is committed, and everything before it.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from bargetrio.raft import membership, snapshots
+from bargetrio.raft import appends, commit, demotion, membership, readmission, snapshots
 from bargetrio.raft.errors import ConsensusViolation
-from bargetrio.raft.facts import AppendAccepted, AppendRejected, AppendSent, LogTruncated
-from bargetrio.raft.messages import AppendReply, AppendRequest, Index, NodeId, StillReceiving, Term
+from bargetrio.raft.facts import AppendAccepted, AppendRejected, LogTruncated
+from bargetrio.raft.messages import AppendReply, AppendRequest, NodeId, StillReceiving
 from bargetrio.raft.progress import Progress
-from bargetrio.raft.quorum import committed_index, is_majority
+from bargetrio.raft.quorum import is_majority
 from bargetrio.raft.roles import Follower, Leader
-
-if TYPE_CHECKING:
-    from bargetrio.raft.core import Core
-
+from bargetrio.raft.state import State
 
 SLOW_WRITE_S: Final = 2.0
 """Seconds: a leader whose write runs for longer steps down if a majority of the others has synced those entries."""
@@ -25,52 +22,45 @@ SLOW_WRITE_S: Final = 2.0
 # -- the leader's side ---------------------------------------------------------------------------------------------------
 
 
-def on_heartbeat_deadline(core: "Core", leader: Leader, now: float) -> None:
+def on_heartbeat_deadline(state: State, leader: Leader, now: float) -> None:
     """Step down without a quorum (6.2) or with a disk that hangs, else send every follower a heartbeat (5.2)."""
-    if leader.heard_from_majority(now, core.election_max_s):
-        reason = why_others_lead_better(core, leader, now)
+    if leader.heard_from_majority(now, state.election_max_s):
+        reason = why_others_lead_better(state, leader, now)
     else:
-        reason = f"heard no majority for {round(core.election_max_s * 1000)} ms"
+        reason = f"heard no majority for {round(state.election_max_s * 1000)} ms"
     if reason:
-        core.become_follower(now, term=core.current_term, leader_id=None, reason=reason)
+        state.become_follower(now, term=state.current_term, leader_id=None, reason=reason)
         return
-    leader.heartbeat_deadline = now + core.heartbeat_s
+    leader.heartbeat_deadline = now + state.heartbeat_s
     for peer, progress in leader.progress.items():
         if progress.demotion:
-            membership.tell_demotion(core, peer, progress)
+            demotion.tell_demotion(state, peer, progress)
         if progress.demotion != "lost":
-            send_empty(core, leader, peer, progress)
+            appends.send_empty(state, leader, peer, progress)
         if progress.transfer is not None:
-            snapshots.wait_for_reply(core, peer, progress.transfer)
-    if core.seen:
-        membership.readmit_replaced(core, now)
+            snapshots.wait_for_reply(state, peer, progress.transfer)
+    if state.seen:
+        readmission.readmit_replaced(state, now)
 
 
-def why_others_lead_better(core: "Core", leader: Leader, now: float) -> str:
+def why_others_lead_better(state: State, leader: Leader, now: float) -> str:
     """Return why this leader should step down: its disk hangs, and a majority of the others has synced those entries; else "".
 
     Those commit without it and can elect a leader. Where their disks are as slow, another leader would be no better.
     """
-    age_s = core.durability.write_age_s(now)
+    age_s = state.durability.write_age_s(now)
     if age_s <= SLOW_WRITE_S:
         return ""
-    index = core.durability.in_flight_index
+    index = state.durability.in_flight_index
     holders = [peer for peer, progress in leader.progress.items() if progress.is_counted and progress.match_index >= index]
-    if not is_majority(len(holders), len(core.members)):
+    if not is_majority(len(holders), len(state.members)):
         return ""
     return f"its disk has not ended a write for {age_s:.1f} s, nodes {', '.join(map(str, holders))} have synced entry {index}"
 
 
-def send_empty(core: "Core", leader: Leader, peer: NodeId, progress: Progress) -> None:
-    """Send an append without entries: a heartbeat, in state `probe` also the probe; about index 0 if the log begins too late."""
-    progress.probe_sent = True
-    prev_log_index = progress.next_index - 1 if progress.next_index > core.log.start_index else 0
-    _send_append(core, leader, peer, prev_log_index, prev_log_index)
-
-
-def send_entries(core: "Core", leader: Leader) -> None:
+def send_entries(state: State, leader: Leader) -> None:
     """Send every follower what it lacks, as far as its window allows; probe those whose log is not known yet."""
-    last_index, pipeline = core.log.last_index, core.pipeline
+    last_index, pipeline = state.log.last_index, state.pipeline
     leader.may_lack = False
     for peer, progress in leader.progress.items():
         if progress.next_index > last_index and progress.state == "replicate":
@@ -78,14 +68,14 @@ def send_entries(core: "Core", leader: Leader) -> None:
         if progress.demotion:
             continue
         leader.may_lack = True
-        if progress.state != "snapshot" and progress.next_index <= core.log.start_index:
-            snapshots.begin_transfer(core, peer, progress)
+        if progress.state != "snapshot" and progress.next_index <= state.log.start_index:
+            snapshots.begin_transfer(state, peer, progress)
         if progress.state == "snapshot":
-            snapshots.send_chunk(core, peer, progress)
+            snapshots.send_chunk(state, peer, progress)
             continue
         if progress.state == "probe":
             if not progress.probe_sent:
-                send_empty(core, leader, peer, progress)
+                appends.send_empty(state, leader, peer, progress)
             continue
         window, most, most_bytes = pipeline.window_appends, pipeline.batch_entries, pipeline.window_bytes
         # Entries in flight are no lag: on a link with a long round trip they may be many.
@@ -93,27 +83,18 @@ def send_entries(core: "Core", leader: Leader) -> None:
             window, most = progress.window_to_catch_up(last_index, pipeline), pipeline.catch_up_entries
         while progress.next_index <= last_index and len(progress.in_flight) < window and progress.in_flight_bytes < most_bytes:
             prev_log_index = progress.next_index - 1
-            last = core.log.batch_end(progress.next_index, most, pipeline.batch_bytes)
-            size = core.log.bytes_between(prev_log_index, last)
+            last = state.log.batch_end(progress.next_index, most, pipeline.batch_bytes)
+            size = state.log.bytes_between(prev_log_index, last)
             progress.sent(last, size)
-            _send_append(core, leader, peer, prev_log_index, last)
+            appends.send_append(state, leader, peer, prev_log_index, last)
 
 
-def progress_of(core: "Core", term: Term, follower_id: NodeId, now: float) -> Progress | None:
-    """Return the sender's progress if its answer is to this leader in this term, else None; step down for a higher term (5.1)."""
-    leader = core.role
-    if term != core.current_term or not isinstance(leader, Leader):
-        core.obey_higher_term(term, follower_id, now)
-        return None
-    return leader.progress.get(follower_id)
-
-
-def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
+def on_append_reply(state: State, message: AppendReply, now: float) -> None:
     """Move the follower's progress, then the commit index (5.3)."""
-    progress = progress_of(core, message.term, message.follower_id, now)
+    progress = state.progress_of(message.term, message.follower_id, now)
     if progress is None:
         return
-    leader = core.role
+    leader = state.role
     assert isinstance(leader, Leader)
     progress.heard_at = now
     if message.round > progress.acknowledged_round:
@@ -121,19 +102,19 @@ def on_append_reply(core: "Core", message: AppendReply, now: float) -> None:
     if message.success:
         known = progress.match_index
         if message.match_index != known or progress.state != "replicate":  # most answer heartbeats, and say nothing new
-            _on_success(core, progress, message)
+            _on_success(state, progress, message)
             if progress.match_index != known:
-                advance_commit(core, leader)
+                commit.advance_commit(state, leader)
     else:
         leader.may_lack = True
-        if progress.match_index and membership.suspect(core, leader, progress, message):
+        if progress.match_index and demotion.suspect(state, leader, progress, message):
             return
-        _on_refusal(core, progress, message)
+        _on_refusal(state, progress, message)
 
 
-def on_still_receiving(core: "Core", message: StillReceiving, now: float) -> None:
+def on_still_receiving(state: State, message: StillReceiving, now: float) -> None:
     """Count the follower for check-quorum (6.2): a long message to it is arriving, so a snapshot's piece is not lost either."""
-    progress = progress_of(core, message.term, message.follower_id, now)
+    progress = state.progress_of(message.term, message.follower_id, now)
     if progress is None:
         return
     progress.heard_at = now
@@ -141,22 +122,8 @@ def on_still_receiving(core: "Core", message: StillReceiving, now: float) -> Non
         progress.transfer.heartbeats_waited = 0
 
 
-def advance_commit(core: "Core", leader: Leader) -> None:
-    """Commit what a majority of disks holds, if it is of our own term (5.3, 5.4.2)."""
-    matched = [progress.match_index if progress.is_counted else 0 for progress in leader.progress.values()]
-    matched.append(core.durability.durable_index)
-    index = committed_index(matched)
-    # Counting copies commits only entries of our own term: Figure 8 shows an older one, on a majority, overwritten.
-    if index >= leader.term_start:
-        uncounted = core.uncounted
-        core.advance_commit_to(index)
-        if core.uncounted != uncounted:
-            # Its readmission is committed: what it has acknowledged already counts, and no other acknowledgement need follow.
-            advance_commit(core, leader)
-
-
-def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
-    if message.match_index > core.log.last_index:
+def _on_success(state: State, progress: Progress, message: AppendReply) -> None:
+    if message.match_index > state.log.last_index:
         return  # it answers nothing that was sent
     if progress.demotion:
         return
@@ -168,81 +135,40 @@ def _on_success(core: "Core", progress: Progress, message: AppendReply) -> None:
     progress.forget_acknowledged()
     match progress.state:
         case "probe":
-            progress.become_replicate(max(progress.match_index, min(message.prev_log_index, core.log.last_index)) + 1)
+            progress.become_replicate(max(progress.match_index, min(message.prev_log_index, state.log.last_index)) + 1)
         case "replicate":
             if progress.next_index <= progress.match_index:
                 progress.next_index = progress.match_index + 1
         case "snapshot":
-            if progress.match_index >= core.log.start_index:  # entries that were on their way were enough
+            if progress.match_index >= state.log.start_index:  # entries that were on their way were enough
                 progress.resume(progress.match_index)
 
 
-def _on_refusal(core: "Core", progress: Progress, message: AppendReply) -> None:
+def _on_refusal(state: State, progress: Progress, message: AppendReply) -> None:
     """Go back to where the logs may agree: at most one probe per term (5.3, the end)."""
     if message.prev_log_index <= progress.match_index or progress.state == "snapshot":
         return  # an old refusal, overtaken by an acceptance or by a snapshot
     if progress.state == "probe" and message.prev_log_index != progress.next_index - 1:
         return  # not an answer to the present probe
-    agree = core.log.last_index_within(min(message.hint_index, message.prev_log_index - 1), message.hint_term)
+    agree = state.log.last_index_within(min(message.hint_index, message.prev_log_index - 1), message.hint_term)
     progress.become_probe(max(agree, progress.match_index) + 1)
-
-
-def _send_append(core: "Core", leader: Leader, peer: NodeId, prev_log_index: Index, last: Index) -> None:
-    count = last - prev_log_index
-    request = leader.last_request
-    newest = core.configuration
-    if (
-        request is None
-        or request.prev_log_index != prev_log_index
-        or len(request.entries) != count
-        or request.leader_commit != core.commit_index
-        or request.round != leader.round
-    ):
-        request = leader.last_request = AppendRequest(
-            term=core.current_term,
-            leader_id=core.node_id,
-            prev_log_index=prev_log_index,
-            prev_log_term=core.log.term(prev_log_index) if prev_log_index else 0,
-            entries=core.log.slice(prev_log_index + 1, last) if count else (),
-            leader_commit=core.commit_index,
-            round=leader.round,
-            prev_digest=core.log.digest(prev_log_index),
-            configurations=()
-            if newest is None or newest.index <= prev_log_index
-            else tuple([each.index for each in core.configurations if prev_log_index < each.index <= last]),
-        )
-    core.announce(
-        AppendSent(
-            peer=peer,
-            term=request.term,
-            index=last,
-            first_index=prev_log_index + 1,
-            first_term=request.entries[0].term if count else 0,
-            last_term=request.entries[-1].term if count else 0,
-            count=count,
-            leader_commit=request.leader_commit,
-            first_commands=core.log.commands(prev_log_index + 1, last) if count else (),
-            digest=core.log.digest(last),
-        )
-    )
-    core.send(peer, request)
 
 
 # -- the follower's side -------------------------------------------------------------------------------------------------
 
 
-def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
+def on_append_request(state: State, message: AppendRequest, now: float) -> None:
     """Reject old terms, check the previous entry, cut the conflict, append, move the commit (Figure 2, AppendEntries)."""
-    if message.term < core.current_term:
+    if message.term < state.current_term:
         # The answer's higher term makes a deposed leader step down, or lets a node left behind catch up (BUG-10).
-        _reject(core, message, f"term {message.term} is old, ours is {core.current_term}")
+        _reject(state, message, f"term {message.term} is old, ours is {state.current_term}")
         return
     leader_id, prev_log_index = message.leader_id, message.prev_log_index
-    follower = follow(core, message.term, leader_id, now)
-    log, term = core.log, core.current_term
+    follower = state.follow(message.term, leader_id, now)
+    log, term = state.log, state.current_term
     if not log.holds(prev_log_index, message.prev_log_term):
         where = f"no entry {prev_log_index} of term {message.prev_log_term}"
-        _reject(core, message, f"{where}: the log ends at {log.last_index}")
+        _reject(state, message, f"{where}: the log ends at {log.last_index}")
         return
     assert follower.leader_id == leader_id
     count = len(message.entries)
@@ -251,11 +177,11 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
     digest = message.prev_digest
     if digest is not None and log.differs(prev_log_index, digest, message.entries[:known] if known else ()):
         # Same index and term, different logs (5.3 excludes it): nothing of this append may be acknowledged.
-        membership.tell_difference(core, leader_id, prev_log_index + known)
+        demotion.tell_difference(state, leader_id, prev_log_index + known)
         return
     if known < count:
-        _take_entries(core, message, known)
-    core.announce(
+        _take_entries(state, message, known)
+    state.announce(
         AppendAccepted(
             peer=leader_id,
             term=term,
@@ -269,14 +195,14 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
         )
     )
     # Only what this append covers is known to be the leader's log (BUG-17), and its commit may be ahead of it (BUG-28).
-    core.advance_commit_to(min(message.leader_commit, covered))
+    commit.advance_commit_to(state, min(message.leader_commit, covered))
     # A heartbeat is answered at once, for what the disk holds by now; entries when the disk holds them.
-    match_index = covered if count else min(covered, core.durability.durable_index)
-    core.send(
+    match_index = covered if count else min(covered, state.durability.durable_index)
+    state.send(
         leader_id,
         AppendReply(
             term=term,
-            follower_id=core.node_id,
+            follower_id=state.node_id,
             success=True,
             match_index=match_index,
             prev_log_index=prev_log_index,
@@ -286,75 +212,58 @@ def on_append_request(core: "Core", message: AppendRequest, now: float) -> None:
     )
 
 
-def follow(core: "Core", term: Term, leader_id: NodeId, now: float) -> Follower:
-    """Follow the leader of this term and restart the election timer, even if the log check fails (BUG-09).
-
-    Raises ConsensusViolation if this node leads that term itself (5.2).
-    """
-    role = core.role
-    if isinstance(role, Leader) and term == core.current_term:
-        raise ConsensusViolation(f"node {leader_id} claims to lead term {term}, which this node leads")
-    if term > core.current_term or not isinstance(role, Follower) or role.leader_id != leader_id:
-        core.become_follower(now, term=term, leader_id=leader_id, reason=f"node {leader_id} leads term {term}")
-        role = core.role
-    assert isinstance(role, Follower)
-    role.heard_leader_at = now
-    role.election_deadline = core.new_election_deadline(now)
-    return role
-
-
-def on_bytes(core: "Core", peer: NodeId, now: float) -> None:
+def on_bytes(state: State, peer: NodeId, now: float) -> None:
     """Restart the election timer, as for a complete message of the leader (5.2), and answer once a heartbeat interval.
 
     A message that takes longer to cross a link than an election timeout would otherwise be taken for silence at both ends.
     """
-    role = core.role
+    role = state.role
     if type(role) is not Follower or role.leader_id != peer:
         return
     role.heard_leader_at = now
-    role.election_deadline = core.new_election_deadline(now)
-    if now - role.told_leader_at >= core.heartbeat_s:
+    role.election_deadline = state.new_election_deadline(now)
+    if now - role.told_leader_at >= state.heartbeat_s:
         role.told_leader_at = now
-        core.send(peer, StillReceiving(term=core.current_term, follower_id=core.node_id))
+        state.send(peer, StillReceiving(term=state.current_term, follower_id=state.node_id))
 
 
-def _take_entries(core: "Core", message: AppendRequest, known: int) -> None:
+def _take_entries(state: State, message: AppendRequest, known: int) -> None:
     """Append what is new, after cutting what conflicts (5.3)."""
     first_new = message.prev_log_index + known + 1
-    if first_new <= core.log.last_index:
-        if first_new <= core.commit_index:
+    if first_new <= state.log.last_index:
+        if first_new <= state.commit_index:
             raise ConsensusViolation(
-                f"node {message.leader_id} would overwrite entry {first_new}, but {core.commit_index} are committed here"
+                f"node {message.leader_id} would overwrite entry {first_new}, but {state.commit_index} are committed here"
             )
-        core.announce(LogTruncated(term=core.current_term, index=first_new, last_index=core.log.last_index))
-        core.log.truncate(first_new)
-        core.durability.remember_truncation(first_new, core.log.last_term, core.log.last_digest)
-        membership.on_truncated(core, first_new)
+        state.announce(LogTruncated(term=state.current_term, index=first_new, last_index=state.log.last_index))
+        state.log.truncate(first_new)
+        state.durability.remember_truncation(first_new, state.log.last_term, state.log.last_digest)
+        membership.on_truncated(state, first_new)
     new = message.entries[known:]
-    core.log.append(new)
+    state.log.append(new)
     indices = message.configurations
     if indices:
         indices = tuple([index for index in indices if index >= first_new])
-    size = core.log.bytes_between(first_new - 1, core.log.last_index)
-    core.durability.remember_entries(first_new, list(new), core.log.last_digest, indices, size=size)
+    size = state.log.bytes_between(first_new - 1, state.log.last_index)
+    state.durability.remember_entries(first_new, list(new), state.log.last_digest, indices, size=size)
     if indices:
-        membership.on_appended(core, new, first_new, indices)
+        membership.on_appended(state, new, first_new, indices)
 
 
-def _reject(core: "Core", message: AppendRequest, reason: str) -> None:
+def _reject(state: State, message: AppendRequest, reason: str) -> None:
     """Refuse, with a hint where the logs may agree; also to an old term, since the same leader may lead a later one."""
-    hint_index = core.log.last_index_within(message.prev_log_index, message.prev_log_term)
-    core.announce(AppendRejected(peer=message.leader_id, term=core.current_term, index=message.prev_log_index, reason=reason))
-    core.send(
+    hint_index = state.log.last_index_within(message.prev_log_index, message.prev_log_term)
+    state.announce(AppendRejected(peer=message.leader_id, term=state.current_term, index=message.prev_log_index, reason=reason))
+    state.send(
         message.leader_id,
         AppendReply(
-            term=core.current_term,
-            follower_id=core.node_id,
+            term=state.current_term,
+            follower_id=state.node_id,
             success=False,
             prev_log_index=message.prev_log_index,
             hint_index=hint_index,
-            hint_term=core.log.term(hint_index) if hint_index else 0,
+            hint_term=state.log.term(hint_index) if hint_index else 0,
             # Rounds are counted anew in every term: an old term's says nothing to the same leader in this one (OWN-11).
-            round=message.round if message.term == core.current_term else 0,
+            round=message.round if message.term == state.current_term else 0,
         ),
     )

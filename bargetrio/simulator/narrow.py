@@ -17,7 +17,7 @@ from bargetrio.protocol.requests import Put
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import NodeId, Term
 from bargetrio.raft.roles import Leader
-from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.simulator.memory import Broken
 from bargetrio.simulator.plan import NarrowEnd as Plan
 from bargetrio.simulator.server import HEARTBEAT_S, Server

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
 
-from bargetrio.raft.membership import MET_S
+from bargetrio.raft.birth import MET_S
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import StoreId

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from msgspec import Struct, structs
 
 from bargetrio.raft.progress import Pipeline
-from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotPolicy
 
 Kind = str
 Begun = Literal["", "monday", "tuesday", "earlier"]

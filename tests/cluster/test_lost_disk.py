@@ -10,7 +10,7 @@ import trio
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.errors import BargeError
-from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.storage.real_disk import RealDisk
 from tests.cluster.house import House
 

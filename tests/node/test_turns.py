@@ -16,7 +16,7 @@ from bargetrio.raft.effects import TakeSnapshot
 from bargetrio.raft.facts import Applied, Fact
 from bargetrio.raft.messages import AppendRequest, Entry, Index, NodeId
 from bargetrio.raft.records import HardState, Record, Remembered
-from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotPolicy
 
 ENTRIES = 3 * LONG_BACKLOG
 LOG = tuple(Entry(1, Raw(b'{"op":"put","key":"k%d","value":"v"}' % (index % 100))) for index in range(1, ENTRIES + 1))

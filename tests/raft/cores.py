@@ -28,7 +28,7 @@ from bargetrio.raft.facts import Fact
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import AppendReply, AppendRequest, Entry, Message, SnapshotMeta, SnapshotRequest, VoteReply
 from bargetrio.raft.records import Append, HardState, LogStart, Remembered
-from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.raft.standing import Configuration, Standing, why_refused
 from bargetrio.simulator.accounts import wrong_in
 

@@ -8,7 +8,7 @@ from bargetrio.raft.messages import (
 )
 from bargetrio.raft.progress import Progress
 from bargetrio.raft.roles import Leader
-from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotPolicy
 from tests.raft.cores import Bench, acknowledge, follower, leader, snapshot
 
 NEVER = SnapshotPolicy(entries=1000)

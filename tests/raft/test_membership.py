@@ -19,7 +19,8 @@ from bargetrio.raft.messages import (
 )
 from bargetrio.raft.progress import Progress
 from bargetrio.raft.roles import Leader
-from bargetrio.raft.snapshots import SnapshotPolicy, begin_transfer
+from bargetrio.raft.snapshot_state import SnapshotPolicy
+from bargetrio.raft.snapshots import begin_transfer
 from bargetrio.raft.standing import EARLIER, REPLACED, Configuration, Standing, encode_configuration, identity_of
 from tests.raft.cores import Bench, acknowledge, append, candidate, follower, leader, snapshot
 

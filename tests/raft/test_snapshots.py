@@ -16,7 +16,7 @@ from bargetrio.raft.messages import (
     VoteRequest,
 )
 from bargetrio.raft.records import HardState, LogStart
-from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotPolicy
 from tests.raft.cores import HEARTBEAT_S, acknowledge, append, entries, follower, leader, snapshot, terms
 from tests.raft.saved import NEVER, lagging_leader, piece, saved
 

@@ -109,7 +109,7 @@ def test_a_lost_tail_that_made_the_majority_excuses() -> None:
 
 def test_a_leader_that_says_nothing_of_a_lost_tail_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two refusals of what it asked after the first one are proof."""
-    monkeypatch.setattr("bargetrio.raft.membership.suspect", lambda *arguments: True)
+    monkeypatch.setattr("bargetrio.raft.demotion.suspect", lambda *arguments: True)
     cluster = _cluster()
     liar = _follower(cluster)
     liar.disk.lie(2)

@@ -4,12 +4,13 @@ from typing import Any
 
 from bargetrio.kv.store import Store
 from bargetrio.protocol.requests import Item
-from bargetrio.raft import snapshots
+from bargetrio.raft import receiving
 from bargetrio.raft.core import Core
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import SnapshotRequest
 from bargetrio.raft.progress import Progress
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.state import State
 from bargetrio.simulator.breaks.registry import Patches, breaks
 from bargetrio.simulator.disk import SimulatedDisk
 
@@ -21,18 +22,18 @@ def bytes_under_way_not_forgotten(patches: Patches) -> None:
 
 @breaks("reads that wait for a leader's first commit are refused when it loses office", "6.4")
 def waiting_reads_dropped(patches: Patches) -> None:
-    old = Core._close_office
+    old = State._close_office
 
-    def close_office(self: Core, leader: Leader, leader_id: int | None) -> None:
+    def close_office(self: State, leader: Leader, leader_id: int | None) -> None:
         leader.new_reads.clear()
         old(self, leader, leader_id)
 
-    patches.set(Core, "_close_office", close_office)
+    patches.set(State, "_close_office", close_office)
 
 
 @breaks("what was received of a snapshot is given back when entries were faster", "OWN-34")
 def half_received_snapshot_kept(patches: Patches) -> None:
-    patches.set(snapshots, "give_up", lambda core: None)
+    patches.set(State, "give_up_received", lambda self: None)
 
 
 @breaks("the log that a snapshot replaced is given back", "OWN-36")
@@ -42,7 +43,7 @@ def replaced_log_kept(patches: Patches) -> None:
 
 @breaks("a file has pieces of one snapshot only", "Figure 13, 2")
 def pieces_of_two_snapshots(patches: Patches) -> None:
-    old = snapshots.on_snapshot_request
+    old = receiving.on_snapshot_request
 
     def on_snapshot_request(core: Core, message: SnapshotRequest, now: float) -> None:
         receiving = core.receiving
@@ -50,7 +51,7 @@ def pieces_of_two_snapshots(patches: Patches) -> None:
             receiving.snapshot = message.snapshot
         old(core, message, now)
 
-    patches.set(snapshots, "on_snapshot_request", on_snapshot_request)
+    patches.set(receiving, "on_snapshot_request", on_snapshot_request)
 
 
 @breaks("a folder's name is on the disk before what is in it is told", "BUG-52")

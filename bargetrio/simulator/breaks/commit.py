@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from bargetrio.raft import replication
+from bargetrio.raft import commit, replication
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import AppendReply, AppendRequest
 from bargetrio.raft.progress import Progress
@@ -15,9 +15,9 @@ def _commits(patches: Patches, choose: Callable[[Core, Leader], int]) -> None:
     """The leader commits up to what `choose` returns."""
 
     def advance_commit(core: Core, leader: Leader) -> None:
-        core.advance_commit_to(choose(core, leader))
+        commit.advance_commit_to(core, choose(core, leader))
 
-    patches.set(replication, "advance_commit", advance_commit)
+    patches.set(commit, "advance_commit", advance_commit)
 
 
 def _matched(core: Core, leader: Leader, own: int, count: int) -> int:
@@ -57,21 +57,21 @@ def commit_beyond_verified(patches: Patches) -> None:
         prev = message.prev_log_index
         agrees = core.log.start_index <= prev <= core.log.last_index and core.log.term(prev) == message.prev_log_term
         if agrees and message.term == core.current_term:
-            core.advance_commit_to(min(message.leader_commit, core.log.last_index))
+            commit.advance_commit_to(core, min(message.leader_commit, core.log.last_index))
 
     patches.set(replication, "on_append_request", on_append_request)
 
 
 @breaks("the commit index never falls", "Figure 2; BUG-16")
 def commit_falls(patches: Patches) -> None:
-    old = Core.advance_commit_to
+    old = commit.advance_commit_to
 
-    def advance_commit_to(self: Core, index: int) -> None:
-        old(self, index)
-        if not isinstance(self.role, Leader):
-            self.commit_index = index
+    def advance_commit_to(core: Core, index: int) -> None:
+        old(core, index)
+        if not isinstance(core.role, Leader):
+            core.commit_index = index
 
-    patches.set(Core, "advance_commit_to", advance_commit_to)
+    patches.set(commit, "advance_commit_to", advance_commit_to)
 
 
 @breaks("match_index only rises", "Figure 2; BUG-18")

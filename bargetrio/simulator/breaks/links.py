@@ -5,6 +5,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Send
 from bargetrio.raft.messages import NodeId, StillReceiving
 from bargetrio.raft.progress import Transfer
+from bargetrio.raft.state import State
 from bargetrio.simulator.breaks.registry import Patches, breaks
 
 
@@ -15,13 +16,13 @@ def long_message_is_silence(patches: Patches) -> None:
 
 @breaks("a leader is told that its long message is arriving", "6.2; OWN-38")
 def leader_not_told_of_arrival(patches: Patches) -> None:
-    old = Core.send
+    old = State.send
 
-    def send(self: Core, to: NodeId, message: Send, durable_to: int = 0) -> None:
+    def send(self: State, to: NodeId, message: Send, durable_to: int = 0) -> None:
         if not isinstance(message, StillReceiving):
             old(self, to, message, durable_to)  # type: ignore[arg-type]
 
-    patches.set(Core, "send", send)
+    patches.set(State, "send", send)
 
 
 @breaks("a piece is not sent again behind itself", "7; OWN-37")

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
-from bargetrio.raft import membership, replication, snapshots
+from bargetrio.raft import birth, demotion, membership, receiving, replication
 from bargetrio.raft.core import Core
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import AppendReply, Demotion
@@ -79,16 +79,16 @@ def empty_folder_votes(patches: Patches) -> None:
 
 @breaks("a cluster is born when all its members have met", "BUG-38")
 def born_by_a_majority(patches: Patches) -> None:
-    old = membership._maybe_be_born
+    old = birth.maybe_be_born
 
     def maybe_be_born(core: Core, now: float) -> None:
         old(core, now)
         own = core.standing
-        here = membership._met_unborn(core, now)
+        here = birth._met_unborn(core, now)
         if not own.identity and not core.is_writing_standing and is_majority(len(here), len(core.members)):
-            membership._be_born(core, {node_id: here.get(node_id, "") for node_id in core.members})
+            birth._be_born(core, {node_id: here.get(node_id, "") for node_id in core.members})
 
-    patches.set(membership, "_maybe_be_born", maybe_be_born)
+    patches.set(birth, "maybe_be_born", maybe_be_born)
 
 
 @breaks("a folder is opened with the list of nodes that it was made with", "BUG-40")
@@ -114,7 +114,7 @@ def other_backups_accepted(patches: Patches) -> None:
     old = standing.why_refused
     patches.set(server, "why_refused", why_refused)
 
-    old_met = membership._met_unborn
+    old_met = birth._met_unborn
 
     def met_unborn(core: Core, now: float) -> dict[int, str]:
         met = dict(core.met)
@@ -125,13 +125,13 @@ def other_backups_accepted(patches: Patches) -> None:
         finally:
             core.met = met
 
-    patches.set(membership, "_met_unborn", met_unborn)
+    patches.set(birth, "_met_unborn", met_unborn)
 
 
 @breaks("logs are compared by their digests, too", "5.3, Log Matching")
 def digests_not_compared(patches: Patches) -> None:
     patches.set(Log, "differs", lambda self, prev_log_index, prev_digest, known: False)
-    patches.set(snapshots, "_differs", lambda core, snapshot: False)
+    patches.set(receiving, "_differs", lambda core, snapshot: False)
 
 
 @breaks("a follower that lost what it acknowledged is told from one whose refusal is old", "docs/storage_format.md")
@@ -139,17 +139,17 @@ def every_refusal_is_an_old_one(patches: Patches) -> None:
     def suspect(core: Core, leader: Leader, progress: Progress, message: AppendReply) -> bool:
         return message.hint_index < progress.match_index
 
-    patches.set(membership, "suspect", suspect)
+    patches.set(demotion, "suspect", suspect)
 
 
 @breaks("only a refusal of what was asked after the first one proves a loss", "docs/storage_format.md; BUG-44")
 def second_refusal_proves_a_loss(patches: Patches) -> None:
-    old = membership.suspect
+    old = demotion.suspect
 
     def suspect(core: Core, leader: Leader, progress: Progress, message: AppendReply) -> bool:
         return old(core, leader, progress, structs.replace(message, round=leader.round))
 
-    patches.set(membership, "suspect", suspect)
+    patches.set(demotion, "suspect", suspect)
 
 
 @breaks("what a follower acknowledges begins the suspicion anew", "OWN-94")
@@ -166,13 +166,13 @@ def suspicion_outlives_an_acknowledgement(patches: Patches) -> None:
 
 @breaks("what is said of a node's disk before is not about the one it has now", "OWN-98")
 def demotion_of_another_store_is_heard(patches: Patches) -> None:
-    old = membership.on_demotion
+    old = demotion.on_demotion
 
     def on_demotion(core: Core, message: Demotion, now: float) -> None:
         store = core.standing.store if message.store else ""
         old(core, structs.replace(message, store=store), now)
 
-    patches.set(membership, "on_demotion", on_demotion)
+    patches.set(demotion, "on_demotion", on_demotion)
 
 
 @breaks("what another store says is dropped", "BUG-38")

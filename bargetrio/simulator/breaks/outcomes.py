@@ -1,17 +1,17 @@
 """Planted bugs about what a write is told; those that only the whole stack has are in stack/breaks.py."""
 
 from bargetrio.protocol.requests import Delete
-from bargetrio.raft.core import Core
 from bargetrio.raft.effects import ProposalRefused
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.state import State
 from bargetrio.simulator.breaks.registry import Patches, breaks
 
 
 @breaks("a delete that was proposed is not called a refusal, though it may be repeated", "docs/rest.md; BUG-47")
 def deletes_called_refused(patches: Patches) -> None:
-    old = Core._close_office
+    old = State._close_office
 
-    def close_office(self: Core, leader: Leader, leader_id: int | None) -> None:
+    def close_office(self: State, leader: Leader, leader_id: int | None) -> None:
         for place, ticket in enumerate(leader.tickets):
             if isinstance(getattr(ticket, "request", None), Delete):
                 assert ticket is not None
@@ -19,4 +19,4 @@ def deletes_called_refused(patches: Patches) -> None:
                 leader.tickets[place] = None
         old(self, leader, leader_id)
 
-    patches.set(Core, "_close_office", close_office)
+    patches.set(State, "_close_office", close_office)

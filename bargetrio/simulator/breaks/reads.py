@@ -5,11 +5,12 @@ from typing import Any
 from msgspec import structs
 
 from bargetrio.kv.store import Store
-from bargetrio.raft import reads, replication
+from bargetrio.raft import appends, reads, replication
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import ProposalRefused, ReadReady
 from bargetrio.raft.messages import AppendReply
 from bargetrio.raft.roles import Leader, ReadRound
+from bargetrio.raft.state import State
 from bargetrio.simulator.breaks.registry import Patches, breaks, misreads
 from bargetrio.simulator.clients import Call, Client
 
@@ -23,7 +24,7 @@ def read_before_first_commit(patches: Patches) -> None:
         leader.rounds.append(ReadRound(leader.round, core.commit_index, leader.new_reads))
         leader.new_reads = []
         for peer, progress in leader.progress.items():
-            replication.send_empty(core, leader, peer, progress)
+            appends.send_empty(core, leader, peer, progress)
 
     patches.set(reads, "start_round", start_round)
 
@@ -48,16 +49,16 @@ def any_answer_confirms_a_read(patches: Patches) -> None:
 
 @breaks("an outcome that nobody knows is not called a refusal", "docs/architecture.md; BUG-47")
 def unknown_called_refused(patches: Patches) -> None:
-    old = Core._close_office
+    old = State._close_office
 
-    def close_office(self: Core, leader: Leader, leader_id: int | None) -> None:
+    def close_office(self: State, leader: Leader, leader_id: int | None) -> None:
         for ticket in leader.tickets:
             if ticket is not None:
                 self.emit(ProposalRefused(ticket, "not_leader", leader_id))
         leader.tickets.clear()
         old(self, leader, leader_id)
 
-    patches.set(Core, "_close_office", close_office)
+    patches.set(State, "_close_office", close_office)
 
 
 @breaks("a client does not repeat a write whose outcome is unknown", "BUG-47")

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec import structs
 
 from bargetrio.kv.scan import Scan
-from bargetrio.raft import snapshots
+from bargetrio.raft import receiving, snapshots
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Compact, TakeSnapshot
 from bargetrio.raft.log import Log
@@ -13,6 +13,7 @@ from bargetrio.raft.messages import Entry, NodeId, SnapshotMeta, SnapshotReply, 
 from bargetrio.raft.progress import Transfer
 from bargetrio.raft.records import LogStart
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.state import State
 from bargetrio.simulator.breaks.registry import Patches, breaks, lets_through
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.snapshots import CLUSTER, Snapshots
@@ -24,14 +25,14 @@ from bargetrio.storage.snapshots import SnapshotReceiver, SnapshotStart, Snapsho
 
 def _labels(patches: Patches, **wrong: Any) -> None:
     """The label of a snapshot has other values; each is made from the core and the right label."""
-    old = Core.emit
+    old = State.emit
 
-    def emit(self: Core, effect: Any) -> None:
+    def emit(self: State, effect: Any) -> None:
         if isinstance(effect, TakeSnapshot):
             effect = structs.replace(effect, **{name: make(self, effect) for name, make in wrong.items()})
         old(self, effect)
 
-    patches.set(Core, "emit", emit)
+    patches.set(State, "emit", emit)
 
 
 @breaks("a snapshot holds the state at its label, not a later one", "5.1; BUG-29")
@@ -83,14 +84,14 @@ def older_snapshot_counts(patches: Patches) -> None:
 
 @breaks("the log is forgotten when the snapshot lasts, not before", "7; BUG-34")
 def log_cut_before_snapshot_lasts(patches: Patches) -> None:
-    old = Core.emit
+    old = State.emit
 
-    def emit(self: Core, effect: Any) -> None:
+    def emit(self: State, effect: Any) -> None:
         old(self, effect)
         if isinstance(effect, TakeSnapshot):
-            old(self, Compact(effect.last_index + 1, snapshots._kept(self) if self.snapshot is not None else frozenset({0})))
+            old(self, Compact(effect.last_index + 1, snapshots.kept(self) if self.snapshot is not None else frozenset({0})))
 
-    patches.set(Core, "emit", emit)
+    patches.set(State, "emit", emit)
 
 
 @breaks("the log is forgotten up to the snapshot, not beyond", "7; BUG-30")
@@ -137,7 +138,7 @@ def follower_that_lost_its_pieces_not_heard(patches: Patches) -> None:
 
 @breaks("a snapshot that is being sent is not deleted", "7")
 def sent_snapshot_deleted(patches: Patches) -> None:
-    patches.set(snapshots, "_kept", lambda core: frozenset({core.snapshot.last_index}))
+    patches.set(snapshots, "kept", lambda core: frozenset({core.snapshot.last_index}))
 
 
 # -- receiving -----------------------------------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ def sent_snapshot_deleted(patches: Patches) -> None:
 
 @breaks("an older snapshot never replaces newer state", "7; BUG-32")
 def older_snapshot_installed(patches: Patches) -> None:
-    patches.set(snapshots, "_is_here", lambda core, snapshot: False)
+    patches.set(receiving, "_is_here", lambda core, snapshot: False)
 
 
 @breaks("a log that conflicts with an installed snapshot goes", "Figure 13, 7; BUG-33")
@@ -168,7 +169,7 @@ def received_file_not_checked(patches: Patches) -> None:
 
 @breaks("pieces of a snapshot are stored in order", "Figure 13, 3")
 def pieces_in_any_order(patches: Patches) -> None:
-    old = snapshots.on_snapshot_request
+    old = receiving.on_snapshot_request
 
     def on_snapshot_request(core: Core, message: SnapshotRequest, now: float) -> None:
         receiving = core.receiving
@@ -176,7 +177,7 @@ def pieces_in_any_order(patches: Patches) -> None:
             message = structs.replace(message, offset=receiving.bytes_stored)
         old(core, message, now)
 
-    patches.set(snapshots, "on_snapshot_request", on_snapshot_request)
+    patches.set(receiving, "on_snapshot_request", on_snapshot_request)
     patches.set(SnapshotReceiver, "_is_whole", lambda self, snapshot: True)
 
 
@@ -187,14 +188,14 @@ def install_told_before_it_lasts(patches: Patches) -> None:
 
 @breaks("applying goes on behind an installed snapshot", "7; BUG-48")
 def applied_index_not_moved(patches: Patches) -> None:
-    old = snapshots.loaded
+    old = receiving.loaded
 
     def loaded(core: Core, snapshot: SnapshotMeta) -> None:
         applied = core.last_applied
         old(core, snapshot)
         core.last_applied = applied
 
-    patches.set(snapshots, "loaded", loaded)
+    patches.set(receiving, "loaded", loaded)
 
 
 @breaks("nothing is applied while the state is replaced", "7; BUG-48")
@@ -208,14 +209,14 @@ def applied_while_installing(patches: Patches) -> None:
     faults=frozenset({"slow_saves", "slow_pieces", "crashes", "kills", "restart_all"}),
 )
 def two_snapshots_at_once(patches: Patches) -> None:
-    old = snapshots.on_snapshot_request
+    old = receiving.on_snapshot_request
 
     def on_snapshot_request(core: Core, message: SnapshotRequest, now: float) -> None:
         installing, core.installing = core.installing, None
         old(core, message, now)
         core.installing = installing
 
-    patches.set(snapshots, "on_snapshot_request", on_snapshot_request)
+    patches.set(receiving, "on_snapshot_request", on_snapshot_request)
 
 
 # -- files ---------------------------------------------------------------------------------------------------------------

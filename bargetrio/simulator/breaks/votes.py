@@ -4,12 +4,13 @@ from typing import Any
 
 from msgspec import structs
 
-from bargetrio.raft import election, replication
+from bargetrio.raft import appends, election, replication
 from bargetrio.raft.core import Core
 from bargetrio.raft.durability import Durability
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import VoteReply, VoteRequest
 from bargetrio.raft.roles import DISK_DECIDES, Candidate, Follower, Leader, PreCandidate
+from bargetrio.raft.state import State
 from bargetrio.simulator.breaks.registry import Patches, as_of_this_term, breaks, lets_through, misreads
 
 
@@ -31,16 +32,16 @@ def term_and_vote_forgotten(patches: Patches) -> None:
 
 @breaks("a vote is not taken back when its giver steps down", "BUG-03")
 def vote_cleared_on_step_down(patches: Patches) -> None:
-    old = Core.become_follower
+    old = State.become_follower
 
-    def become_follower(self: Core, now: float, **arguments: Any) -> None:
+    def become_follower(self: State, now: float, **arguments: Any) -> None:
         same_term = arguments["term"] == self.current_term
         was_follower = isinstance(self.role, Follower)
         old(self, now, **arguments)
         if same_term and not was_follower:
             self.voted_for = None
 
-    patches.set(Core, "become_follower", become_follower)
+    patches.set(State, "become_follower", become_follower)
 
 
 @breaks("a server votes once a term", "5.2; BUG-05")
@@ -74,22 +75,22 @@ def repeated_votes_count(patches: Patches) -> None:
     misreads(patches, election, "on_vote_reply", misread)
 
 
-def _deadline(core: Core) -> float:
+def _deadline(core: State) -> float:
     return core.role.heartbeat_deadline if isinstance(core.role, Leader) else core.role.election_deadline
 
 
 @breaks("hearing the leader puts off the own election", "5.2")
 def timer_not_reset_by_append(patches: Patches) -> None:
-    old = replication.follow
+    old = State.follow
 
-    def follow(core: Core, term: int, leader_id: int, now: float) -> Follower:
-        deadline = _deadline(core)
-        follower = old(core, term, leader_id, now)
+    def follow(self: State, term: int, leader_id: int, now: float) -> Follower:
+        deadline = _deadline(self)
+        follower = old(self, term, leader_id, now)
         if deadline < follower.election_deadline:
             follower.election_deadline = max(deadline, now)
         return follower
 
-    patches.set(replication, "follow", follow)
+    patches.set(State, "follow", follow)
 
 
 @breaks("a granted vote puts off the own election", "5.2; BUG-09")
@@ -110,21 +111,21 @@ def no_check_quorum(patches: Patches) -> None:
     def on_heartbeat_deadline(core: Core, leader: Leader, now: float) -> None:
         leader.heartbeat_deadline = now + core.heartbeat_s
         for peer, progress in leader.progress.items():
-            replication.send_empty(core, leader, peer, progress)
+            appends.send_empty(core, leader, peer, progress)
 
     patches.set(replication, "on_heartbeat_deadline", on_heartbeat_deadline)
 
 
 @breaks("an election waits for the disks: a candidate's time begins when its vote is on its own", "5.2; BUG-09")
 def election_timer_runs_during_the_sync(patches: Patches) -> None:
-    stand, ask, vote = Core.become_candidate, Core.become_pre_candidate, election.on_vote_request
+    stand, ask, vote = State.become_candidate, State.become_pre_candidate, election.on_vote_request
 
-    def become_candidate(self: Core, now: float, reason: str) -> Candidate:
+    def become_candidate(self: State, now: float, reason: str) -> Candidate:
         role = stand(self, now, reason)
         role.election_deadline = self.new_election_deadline(now)
         return role
 
-    def become_pre_candidate(self: Core, now: float, reason: str) -> PreCandidate:
+    def become_pre_candidate(self: State, now: float, reason: str) -> PreCandidate:
         role = ask(self, now, reason)
         role.votes = set()
         return role
@@ -134,8 +135,8 @@ def election_timer_runs_during_the_sync(patches: Patches) -> None:
         if isinstance(core.role, Follower) and core.role.election_deadline == DISK_DECIDES:
             core.role.election_deadline = core.new_election_deadline(now)
 
-    patches.set(Core, "become_candidate", become_candidate)
-    patches.set(Core, "become_pre_candidate", become_pre_candidate)
+    patches.set(State, "become_candidate", become_candidate)
+    patches.set(State, "become_pre_candidate", become_pre_candidate)
     patches.set(election, "on_vote_request", on_vote_request)
     patches.set(election, "waits_for_disk", lambda core, now: False)
 

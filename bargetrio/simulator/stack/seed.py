@@ -29,7 +29,7 @@ from bargetrio.node.settings import NodeSettings
 from bargetrio.node.turns import Turns
 from bargetrio.protocol.events import Event
 from bargetrio.raft.core import Core
-from bargetrio.raft.snapshots import SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.simulator import linearizability
 from bargetrio.simulator.audit import Audit
 from bargetrio.simulator.disk import SimulatedDisk

@@ -1,0 +1,154 @@
+"""How a cluster is born: its members meet, and the set of their stores is on their disks before the first vote (BUG-38).
+
+membership.py has the picture of it.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import structs
+
+from bargetrio.raft import membership
+from bargetrio.raft.messages import Introduction
+from bargetrio.raft.quorum import is_majority, majority_of
+from bargetrio.raft.standing import ABSENT, EARLIER, EMPTY, REPLACED, Standing, StoreId, identity_of
+from bargetrio.raft.state import State
+from bargetrio.raft.values import NodeId
+
+MET_S: Final = 2.0
+"""Seconds: a node whose last introduction is older does not take part in a birth."""
+ASKED_S: Final = 2.0
+"""Seconds after which a node has dialled every peer once: a dial and a hello time out after one second each."""
+TOLD_S: Final = 10.0
+"""Seconds for which a peer's last standing counts in a birth; a peer that refuses this node is dialled every 3 s at least."""
+
+
+def tick(state: State, now: float) -> None:
+    """Introduce this node to all others every heartbeat, while it is unborn."""
+    if not state.standing.identity and now >= state.introduce_at:
+        state.introduce_at = now + state.heartbeat_s
+        membership.introduce(state, asks=True)
+        maybe_be_born(state, now)
+
+
+def on_introduction(state: State, message: Introduction, now: float) -> None:
+    """Note a peer's standing; a node that has a birth set answers with it."""
+    state.met[message.node_id] = (message.standing, now)
+    if not state.standing.identity:
+        maybe_be_born(state, now)
+    elif message.asks:
+        reply = Introduction(term=state.current_term, node_id=state.node_id, standing=state.standing, asks=False)
+        state.send(message.node_id, reply)
+
+
+def bootstrap(state: State, now: float) -> str:
+    """Begin a cluster with the members that have introduced themselves; return why not, "" if it is under way.
+
+    By it an operator says that the absent ones have never been members; they are readmitted later.
+    A born member refuses the store of this node and closes each connection at once, so its last hello counts for TOLD_S.
+    """
+    if state.standing.identity:
+        return f"node {state.node_id} belongs to a cluster already: absent members are taken in by bargetrio readmit"
+    if state.birth_under_way is not None:
+        return ""
+    if state.configuration is not None:
+        return f"node {state.node_id}'s log is one of a cluster that is born: bargetrio readmit {state.node_id} takes it in"
+    if state.standing.origin == REPLACED or state.is_demoted:
+        return f"node {state.node_id}'s disk lost what it had promised: bargetrio readmit {state.node_id} takes it in"
+    if len(state.members) > 1 and now - state.began_at < ASKED_S:
+        return f"node {state.node_id} has just started, and asks the other members who they are: ask again"
+    for peer, standing in membership.last_standings(state, now - TOLD_S).items():
+        if standing.identity:
+            return f"node {peer} belongs to a cluster that is born: bargetrio readmit takes this node into it"
+        if standing.origin == EMPTY and state.standing.origin == EARLIER:
+            continue  # A lost disk: its node is absent from the birth, and is readmitted later.
+        if standing.origin != state.standing.origin:
+            return f"node {peer}'s folder began with another state ({standing.origin}): all begin empty, or with the same backup"
+    here = _met_unborn(state, now)
+    if not is_majority(len(here), len(state.members)):
+        there = f"{len(here)} of {len(state.members)} members are here ({', '.join(map(str, sorted(here)))})"
+        return f"{there}, and a majority of them, {majority_of(len(state.members))}, must be"
+    if state.is_writing_standing:
+        return f"node {state.node_id} is being given another place: ask again"
+    _be_born(state, {node_id: here.get(node_id, ABSENT) for node_id in state.members})
+    return ""
+
+
+def maybe_be_born(state: State, now: float) -> None:
+    """Adopt a born member's set if this store is in it; the lowest id makes the set when it has met every member unborn.
+
+    Only that node makes it, so that there is one set.
+    """
+    own = state.standing
+    if own.identity or own.origin == REPLACED or state.is_writing_standing:
+        return
+    born = _born_standings(state, float("-inf"))
+    if birth := _set_to_adopt(state, _born_standings(state, now - TOLD_S) or born):
+        _be_born(state, birth)
+    if born or state.configuration is not None or state.node_id != state.members[0]:
+        return
+    here = _met_unborn(state, now)
+    if len(here) == len(state.members):
+        _be_born(state, here)
+
+
+def _set_to_adopt(state: State, born: list[Standing]) -> dict[NodeId, StoreId]:
+    """Return the birth set that this node adopts, {} if none; `born` are the last standings of peers that have one.
+
+    Where two sets were made at the same moment, by nodes that could not reach each other, each store that is in both adopts the
+    one that most have, so that one gets a majority (OWN-137). That is safe if no member has another store in the one than in
+    the other: a store is in one set for ever, so at most one of them gets a majority. A set that too few can still adopt is out
+    of the choice (OWN-140). Where a store differs, or a set that can get a majority is without this store, a disk was lost
+    between them, and one may be the older cluster: the operator decides.
+    """
+    own, sets = state.standing.store, {standing.identity: standing.birth for standing in born}
+    if any(tuple(sorted(birth)) != state.members for birth in sets.values()):
+        return {}
+    for node_id in state.members:
+        stores = {birth[node_id] for birth in sets.values()} | ({own} if node_id == state.node_id else set())
+        if len(stores - {ABSENT}) > 1:
+            return {}
+    set_of = {standing.store: standing.identity for standing in born}
+    possible = dict[str, dict[NodeId, StoreId]]()
+    for identity, birth in sets.items():
+        count = sum(store != ABSENT and set_of.get(store, identity) == identity for store in birth.values())
+        if is_majority(count, len(state.members)):
+            possible[identity] = birth
+    if not possible or any(birth[state.node_id] == ABSENT for birth in possible.values()):
+        return {}
+    having = Counter(set_of.values())
+    return possible[max(possible, key=lambda identity: (having[identity], identity))]
+
+
+def _present(birth: Mapping[NodeId, StoreId]) -> int:
+    """Return how many members have a store in this set: with fewer than a majority nobody could be elected, nor readmitted."""
+    return sum(store != ABSENT for store in birth.values())
+
+
+def _born_standings(state: State, then: float) -> list[Standing]:
+    """Return the last standings, newer than `then`, of the peers that are born."""
+    return [standing for standing in membership.last_standings(state, then).values() if standing.identity]
+
+
+def _met_unborn(state: State, now: float) -> dict[NodeId, StoreId]:
+    """Return the stores of the unborn members that were heard within MET_S and began with the same state, this node's too."""
+    own = state.standing
+    here = {state.node_id: own.store}
+    for peer in state.peers:
+        standing, at = state.met.get(peer, (None, 0.0))
+        if standing is not None and now - at < MET_S and not standing.identity and standing.origin == own.origin:
+            here[peer] = standing.store
+    return here
+
+
+def _be_born(state: State, stores: dict[NodeId, StoreId]) -> None:
+    """Write a set of the members' stores, and tell it at once: others make none while a disk takes its time (OWN-137).
+
+    No vote depends on it before it is on this disk. Whoever adopts it meanwhile has it from then on: after a crash before the
+    write has ended, this store is in that set still, and adopts it.
+    """
+    assert is_majority(_present(stores), len(state.members)), "nobody could ever be elected"
+    state.birth_under_way = structs.replace(state.standing, identity=identity_of(stores), birth=stores)
+    membership.write(state, state.birth_under_way)
+    membership.introduce(state, asks=False)

@@ -1,0 +1,117 @@
+"""Lost tails and differing logs: how a leader finds them, and what becomes of the follower.
+
+membership.py has the picture of it.
+"""
+
+from typing import Literal
+
+from bargetrio.raft import appends, membership
+from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.facts import LogsDiffer, TailLost
+from bargetrio.raft.messages import AppendReply, Demotion, LogDiffers
+from bargetrio.raft.progress import Progress
+from bargetrio.raft.quorum import is_majority
+from bargetrio.raft.roles import Follower, Leader
+from bargetrio.raft.standing import REPLACED
+from bargetrio.raft.state import State
+from bargetrio.raft.values import Index, NodeId
+
+
+def suspect(state: State, leader: Leader, progress: Progress, message: AppendReply) -> bool:
+    """Look whether a refusal shows that the follower lost what it acknowledged; return whether it is dealt with here.
+
+    The refusal may be an old one, sent before the follower had the entries. So the follower is probed once more, with a round
+    number of its own (as for reads, BUG-44): if it refuses that, too, and has acknowledged nothing since, it has lost entries.
+    """
+    if progress.demotion:
+        return True
+    log, match_index, peer = state.log, progress.match_index, message.follower_id
+    is_short = message.hint_index < match_index
+    # Terms never fall along a log: its entry at `match_index` is of no higher term than the hint's (an old copy of the folder).
+    is_another = match_index >= log.start_index and message.hint_term < log.term(match_index)
+    if not is_short and not is_another:
+        return False
+    if progress.suspect_round == 0:
+        leader.round += 1
+        progress.suspect_round = leader.round
+        appends.send_empty(state, leader, peer, progress)
+    elif message.round >= progress.suspect_round:
+        state.announce(TailLost(peer=peer, term=state.current_term, index=progress.match_index))
+        _demote(state, peer, progress, "lost")
+    return True
+
+
+def _demote(state: State, peer: NodeId, progress: Progress, cause: Literal["differs", "lost"]) -> None:
+    progress.demotion = cause
+    progress.become_probe(progress.next_index)
+    membership.refresh(state)
+    tell_demotion(state, peer, progress)
+
+
+def tell_demotion(state: State, peer: NodeId, progress: Progress) -> None:
+    """Send a follower its demotion; to one whose log differs only once an entry of this term is committed.
+
+    Before that it is not known that the majority's log is this leader's.
+    """
+    leader = state.role
+    assert isinstance(leader, Leader) and progress.demotion
+    if progress.demotion == "differs":
+        if state.commit_index < leader.term_start:
+            return
+        index = progress.next_index - 1
+    else:
+        index = progress.match_index
+    configuration = state.configuration
+    store = "" if configuration is None else configuration.stores[peer]
+    demotion = Demotion(
+        term=state.current_term,
+        leader_id=state.node_id,
+        cause=progress.demotion,
+        index=index,
+        entry_term=state.log.term(index) if index >= state.log.start_index else 0,
+        store=store,
+    )
+    state.send(peer, demotion)
+
+
+def on_log_differs(state: State, message: LogDiffers, now: float) -> None:
+    """Stop counting a follower whose log differs; raise ConsensusViolation once so many differ that no majority is left."""
+    progress = state.progress_of(message.term, message.follower_id, now)
+    if progress is None or progress.demotion:
+        return
+    leader = state.role
+    assert isinstance(leader, Leader)
+    state.announce(LogsDiffer(peer=message.follower_id, term=state.current_term, index=message.index))
+    _demote(state, message.follower_id, progress, "differs")
+    others = sorted(peer for peer, each in leader.progress.items() if each.demotion == "differs")
+    if not is_majority(len(state.members) - len(others), len(state.members)):
+        named = ", ".join(map(str, others))
+        raise ConsensusViolation(
+            f"the log differs at or before entry {message.index} from that of node {named}: no majority has it"
+        )
+
+
+def tell_difference(state: State, leader_id: NodeId, index: Index) -> None:
+    """As a follower: report that the logs differ, instead of an acknowledgement."""
+    state.announce(LogsDiffer(peer=leader_id, term=state.current_term, index=index))
+    state.send(leader_id, LogDiffers(term=state.current_term, follower_id=state.node_id, index=index))
+
+
+def on_demotion(state: State, message: Demotion, now: float) -> None:
+    """Stop (`differs`), or replace the store and wait to be readmitted (`lost`)."""
+    if message.term < state.current_term:
+        return
+    state.follow(message.term, message.leader_id, now)
+    if message.store not in ("", state.standing.store):
+        return  # it is about the store that this node had before
+    if message.cause == "differs":
+        raise ConsensusViolation(f"the log differs from the majority's at or before entry {message.index}")
+    log, index = state.log, message.index
+    if log.holds(index, message.entry_term) if message.entry_term else log.last_index >= index:
+        return  # an old demotion: the entries are here
+    if state.is_writing_standing or (state.standing.origin == REPLACED and not message.store):
+        return  # a repetition of one that is dealt with, or it will be repeated
+    assert isinstance(state.role, Follower)
+    membership.replace_store(state)
+    membership.refresh(state)
+    membership.announce(state, f"lost entries up to {index} that it had acknowledged: it counts as a node with a new disk")

@@ -1,0 +1,92 @@
+"""How a node with another disk is readmitted by an entry of the log (BUG-37; dissertation 4.1).
+
+membership.py has the picture of it, and says why the entry is committed without counting the node.
+"""
+
+from typing import Final
+
+from bargetrio.raft import membership
+from bargetrio.raft.messages import Entry
+from bargetrio.raft.progress import Progress
+from bargetrio.raft.quorum import is_majority, majority_of
+from bargetrio.raft.roles import Leader
+from bargetrio.raft.standing import ABSENT, Configuration, Standing, StoreId, encode_configuration
+from bargetrio.raft.state import State
+from bargetrio.raft.values import NodeId
+
+WHAT_IS_LEFT: Final = (
+    "what is left is a backup, restored into a new cluster (bargetrio snapshot restore), and what a member that still has its"
+    " disk shows by bargetrio list --all --read stale; see docs/operations.md"
+)
+
+
+def saw(state: State, peer: NodeId, standing: Standing, now: float) -> None:
+    """Note the standing of a peer's hello, accepted or refused; readmit a store that says that it replaces its member's."""
+    state.seen[peer] = state.last_hello[peer] = (standing, now)
+    if standing.replaces:
+        readmit_replaced(state, now)
+
+
+def readmit_replaced(state: State, now: float) -> None:
+    """As a leader: readmit the nodes that have replaced their store themselves, as soon as that is possible."""
+    configuration = state.configuration
+    if configuration is None or not isinstance(state.role, Leader):
+        return
+    for peer, (standing, _) in list(state.seen.items()):
+        if standing.replaces and standing.replaces == configuration.stores.get(peer):
+            readmit(state, peer, now)
+
+
+def readmit(state: State, node_id: NodeId, now: float) -> str:
+    """Propose the store of the last hello of `node_id` as its member's; return why not, "" if it is under way or done.
+
+    One change at a time, and only after an entry of the leader's own term is committed (BUG-37; dissertation 4.1).
+    """
+    leader, configuration = state.role, state.configuration
+    if not isinstance(leader, Leader):
+        return f"node {state.node_id} does not lead"
+    if node_id == state.node_id:
+        return f"node {node_id} leads: its disk is at work"
+    if node_id not in leader.progress:
+        return f"there is no node {node_id}"
+    if configuration is None:
+        return (
+            "the disks of an earlier version have no set yet: start all members with their disks, or, if one is lost, let the"
+            f" cluster be born without it (bargetrio bootstrap), then readmit node {node_id}"
+        )
+    if not is_majority(len(state.members) - 1, len(state.members)):
+        return no_majority_without(node_id, len(state.members))
+    standing, _ = state.seen.get(node_id, (None, 0.0))
+    if standing is None:
+        return f"node {node_id} has not called yet: start it with its new disk, then ask again"
+    if standing.store == configuration.stores[node_id]:
+        if now - leader.progress[node_id].heard_at < state.election_max_s or state.uncounted == node_id:
+            return ""
+        return f"node {node_id} does not answer: start it with its new disk, then ask again"
+    if standing.identity or standing.store in configuration.former:
+        return f"node {node_id}'s folder is one of an older member, or of another cluster: give it an empty one, then ask again"
+    if state.commit_index < leader.term_start:
+        return "the leader has committed nothing in its term yet: ask again"
+    if state.uncounted is not None:
+        return f"node {state.uncounted} is being taken in: ask again when that is committed"
+    _propose(state, leader, node_id, standing.store, now)
+    return ""
+
+
+def no_majority_without(node_id: NodeId, members: int) -> str:
+    """Return, in words, that so many members can't take in this node, whoever runs, and what is left to do."""
+    return f"of {members} members a majority of {majority_of(members)} can't be had without node {node_id}: {WHAT_IS_LEFT}"
+
+
+def _propose(state: State, leader: Leader, node_id: NodeId, store: StoreId, now: float) -> None:
+    old = state.configuration
+    assert old is not None
+    index = state.log.last_index + 1
+    stores = {**old.stores, node_id: store}
+    former = old.former if old.stores[node_id] == ABSENT else (*old.former, old.stores[node_id])
+    configuration = Configuration(index=index, identity=old.identity, stores=stores, readmitted=node_id, former=former)
+    state.append_own(leader, [Entry(state.current_term, encode_configuration(configuration))], (index,))
+    leader.tickets.append(None)
+    # What is known of its log was true of the old disk.
+    leader.progress[node_id] = Progress(next_index=index + 1, heard_at=now)
+    membership.append(state, configuration)

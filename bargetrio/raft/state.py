@@ -1,0 +1,340 @@
+"""The state of one server (Figure 2), and the changes of it that several rules share.
+
+Nothing here decides: the rules stand in the files above, and take a State. What they leave are effects, in order.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from bargetrio.raft.durability import Durability
+from bargetrio.raft.effects import (
+    Announce,
+    Effect,
+    ProposalsUnknown,
+    ReadFailed,
+    Send,
+    StoreChunk,
+)
+from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.facts import Fact, RoleChanged, TermChanged
+from bargetrio.raft.log import Log
+from bargetrio.raft.messages import NO_OP, Entry, Index, Message, NodeId, SnapshotMeta, Term
+from bargetrio.raft.progress import PIPELINE, Pipeline, Progress
+from bargetrio.raft.records import HardState, Remembered
+from bargetrio.raft.roles import DISK_DECIDES, TRANSITIONS, Candidate, Follower, Leader, PreCandidate, Role
+from bargetrio.raft.snapshot_state import Receiving, SnapshotPolicy
+from bargetrio.raft.standing import Configuration, Standing, identity_of
+
+
+class State:
+    """What one server knows. `now` is seconds on a clock that never goes back; randomness is the caller's `random`."""
+
+    # More attributes than Python 3.11 keeps in an object itself without this (29): each look-up would take a quarter longer.
+    __slots__ = (
+        *("_effects", "_now", "_random", "_snapshot_policy", "commit_index", "compact_to", "configuration"),
+        *("configurations", "current_term", "durability", "election_max_s", "election_min_s", "has_unsent"),
+        *("heartbeat_s", "installing", "installing_from", "introduce_at", "is_demoted", "is_due"),
+        *("is_settled", "is_snapshot_asked", "is_taking", "is_writing_standing", "known_commit", "settled_index"),
+        *("lacks_room", "last_applied", "log", "may_vote", "members", "met", "must_not_apply"),
+        *("must_not_take", "node_id", "peers", "pipeline", "quiet_index", "quiet_since", "receiving", "role"),
+        *("began_at", "last_hello", "seen", "snapshot", "standing", "uncounted", "unreadable", "vote_wait_s", "voted_for"),
+        *("birth_under_way", "votes_asked_at", "weighed_index"),
+    )
+
+    def __init__(
+        self,
+        *,
+        node_id: NodeId,
+        node_ids: tuple[NodeId, ...],
+        remembered: Remembered,
+        heartbeat_s: float,
+        election_s: tuple[float, float],
+        random: Random,
+        now: float,
+        snapshot_policy: SnapshotPolicy | None = None,
+        standing: Standing | None = None,
+        pipeline: Pipeline = PIPELINE,
+        has_unsent: Callable[[NodeId], bool] = lambda peer: False,
+    ) -> None:
+        """Begin as a follower.
+
+        Times are in seconds: `election_s` the shortest and the longest election timeout. `standing` is what the folder's `meta`
+        holds; None: a store of a birth set with made-up ids, for clusters without folders. `has_unsent`: see the attribute.
+
+        Raises ConsensusViolation if the log ends in a later term than the disk remembers.
+        """
+        assert node_id in node_ids
+        self.node_id = node_id
+        self.members = tuple(sorted(node_ids))
+        self.peers = tuple(sorted(set(node_ids) - {node_id}))
+        self.heartbeat_s = heartbeat_s
+        self.election_min_s, self.election_max_s = election_s
+        self._random = random
+        # Persistent state (Figure 2): on the disk before any answer depends on it.
+        self.current_term: Term = remembered.hard_state.term
+        self.voted_for: NodeId | None = remembered.hard_state.voted_for
+        self.log = Log(remembered.entries, remembered.start)
+        if self.log.last_term > self.current_term:
+            raise ConsensusViolation(f"the log ends in term {self.log.last_term}, the disk remembers term {self.current_term}")
+        self.durability = Durability(self.log.last_index, self.log.last_digest)
+        self.snapshot: SnapshotMeta | None = remembered.snapshot
+        """The newest snapshot on this disk; the driver has loaded it before it made this core."""
+        # Volatile state.
+        self.commit_index: Index = 0 if self.snapshot is None else self.snapshot.last_index
+        self.last_applied: Index = self.commit_index
+        self._snapshot_policy = SnapshotPolicy() if snapshot_policy is None else snapshot_policy
+        self.pipeline = pipeline
+        self.has_unsent = has_unsent
+        """Returns whether the link to a peer holds unsent bytes; asked when a piece of a snapshot has not been answered."""
+        self.unreadable: SnapshotMeta | None = None
+        """The newest snapshot, if its file can't be sent: another one, also of the same index, may replace it."""
+        self.is_taking = False
+        self.must_not_take = False
+        """Set by the driver: no snapshot may begin, since another node of the process takes one."""
+        self.must_not_apply = False
+        """Set by the driver: nothing is applied, since another node of the process applies a backlog that clients wait for."""
+        self.lacks_room = False
+        """Set by the driver: this node's disk is nearly full, and a leader refuses proposals as overloaded."""
+        self.is_snapshot_asked = False
+        self.is_due = False
+        """Whether a snapshot is due by the policy, or was asked for, and none is under way."""
+        self.weighed_index: Index = -1
+        """The applied index at which a snapshot was last found not to be due."""
+        self.quiet_since = now
+        self.quiet_index = self.last_applied
+        """The last applied index, unchanged since `quiet_since`."""
+        self.compact_to: Index = 0
+        self.receiving: Receiving | None = None
+        self.installing: SnapshotMeta | None = None
+        """A received snapshot that is replacing state and log; nothing is applied meanwhile."""
+        self.installing_from: NodeId = node_id
+        self.role: Role = Follower(self.new_election_deadline(now))
+        self._effects: list[Effect] = []
+        self._now = now
+        """The latest time that this core was given."""
+        self.votes_asked_at = now
+        self.vote_wait_s = 0.0
+        """Seconds that votes took to arrive in this node's last elections."""
+        # Membership (membership.py).
+        self.standing = _born_with(node_id, node_ids) if standing is None else standing
+        self.configurations: list[Configuration] = []
+        """That of the birth set or of the snapshot, and those of the log's entries, by index; the last one is in force."""
+        self.configuration: Configuration | None = None
+        self.uncounted: NodeId | None = None
+        """The node whose readmission is in the log and not known to be committed."""
+        self.known_commit: Index = 0
+        """The highest commit index that came with a granted vote."""
+        self.settled_index: Index = 0
+        """The configurations up to here are committed, though `commit_index` may be lower after a restart."""
+        self.may_vote = False
+        self.is_settled = False
+        """Whether this node votes, its cluster is born, and no member is being readmitted: the usual case."""
+        self.is_demoted = False
+        """Whether this disk lost what it had acknowledged, and its new store id is not written yet."""
+        self.is_writing_standing = False
+        self.birth_under_way: Standing | None = None
+        """The standing with a birth set that is being written: this node's introductions say it already."""
+        self.introduce_at = now
+        self.met: dict[NodeId, tuple[Standing, float]] = {}
+        """The standing that each peer has introduced itself with, and when."""
+        self.seen: dict[NodeId, tuple[Standing, float]] = {}
+        """The standing of each peer's last hello, accepted or refused, and when it came; until a connection of it ends."""
+        self.last_hello: dict[NodeId, tuple[Standing, float]] = {}
+        """The same, kept when the connection ends."""
+        self.began_at = now
+
+    # -- who leads -------------------------------------------------------------------------------------------------------
+
+    @property
+    def leader_id(self) -> NodeId | None:
+        """Whom this node believes to lead, if anybody."""
+        match self.role:
+            case Leader():
+                return self.node_id
+            case Follower():
+                return self.role.leader_id
+            case _:
+                return None
+
+    def hears_a_leader(self, now: float) -> bool:
+        """Return whether a leader was heard within the shortest election timeout, or this node leads a quorum (4.2.3)."""
+        match self.role:
+            case Follower():
+                return self.role.heard_leader_at is not None and now - self.role.heard_leader_at < self.election_min_s
+            case Leader():
+                return self.role.heard_from_majority(now, self.election_min_s)
+            case _:
+                return False
+
+    def has_quorum(self, now: float) -> bool:
+        """Return whether this node is part of a working majority, as far as it can know."""
+        match self.role:
+            case Leader():
+                return self.role.heard_from_majority(now, self.election_max_s)
+            case Follower():
+                return self.role.heard_leader_at is not None and now - self.role.heard_leader_at < self.election_max_s
+            case _:
+                return False
+
+    def new_election_deadline(self, now: float) -> float:
+        """Return a random time between the shortest and longest election timeout from now (5.2)."""
+        # What Random.uniform does, without the call: every append asks for it.
+        return now + (self.election_min_s + (self.election_max_s - self.election_min_s) * self._random.random())
+
+    # -- effects ---------------------------------------------------------------------------------------------------------
+
+    def announce(self, fact: Fact) -> None:
+        """Leave a fact for the event log."""
+        self._effects.append(Announce(fact))
+
+    def emit(self, effect: Effect) -> None:
+        """Leave an effect."""
+        self._effects.append(effect)
+
+    def send(self, to: NodeId, message: Message, durable_to: Index = 0) -> None:
+        """Send once term, vote and the log up to `durable_to` are on the disk: at once if they are."""
+        send = Send(to, message)
+        durability = self.durability
+        is_durable = durable_to <= durability.durable_index and durability.hard_state_number <= durability.synced_number
+        if is_durable or not durability.hold(send, durable_to):
+            self._effects.append(send)
+
+    # -- term and role ---------------------------------------------------------------------------------------------------
+
+    def set_term(self, term: Term, voted_for: NodeId | None, reason: str) -> None:
+        """Enter a higher term, or vote in the present one: one record holds both (BUG-02)."""
+        assert term >= self.current_term, "the term never falls"
+        if term == self.current_term:
+            assert self.voted_for is None, "one vote a term"
+        else:
+            self.announce(TermChanged(term=term, old_term=self.current_term, reason=reason))
+        self.current_term = term
+        self.voted_for = voted_for
+        self.durability.remember_hard_state(HardState(term=term, voted_for=voted_for))
+
+    def become_follower(self, now: float, *, term: Term, leader_id: NodeId | None, reason: str) -> None:
+        """Follow `leader_id`, or nobody yet, in `term` (5.1: a higher term is obeyed at once).
+
+        A change of term alone does not put off our own election (BUG-08), but a leader that steps down starts a full timeout.
+        """
+        if term > self.current_term:
+            self.set_term(term, None, reason)
+        old = self.role
+        deadline = self.new_election_deadline(now) if isinstance(old, Leader) else old.election_deadline
+        self._change_role(Follower(deadline, leader_id), reason)
+        if isinstance(old, Leader):
+            self._close_office(old, leader_id)
+
+    def obey_higher_term(self, term: Term, node_id: NodeId, now: float) -> bool:
+        """If the term of a message from `node_id` is above this node's, become a follower in it (5.1); return whether it was."""
+        if term <= self.current_term:
+            return False
+        self.become_follower(now, term=term, leader_id=None, reason=f"node {node_id} has a higher term")
+        return True
+
+    def follow(self, term: Term, leader_id: NodeId, now: float) -> Follower:
+        """Follow the leader of this term and restart the election timer, even if the log check fails (BUG-09).
+
+        Raises ConsensusViolation if this node leads that term itself (5.2).
+        """
+        role = self.role
+        if isinstance(role, Leader) and term == self.current_term:
+            raise ConsensusViolation(f"node {leader_id} claims to lead term {term}, which this node leads")
+        if term > self.current_term or not isinstance(role, Follower) or role.leader_id != leader_id:
+            self.become_follower(now, term=term, leader_id=leader_id, reason=f"node {leader_id} leads term {term}")
+            role = self.role
+        assert isinstance(role, Follower)
+        role.heard_leader_at = now
+        role.election_deadline = self.new_election_deadline(now)
+        return role
+
+    def become_pre_candidate(self, now: float, reason: str) -> PreCandidate:
+        """Ask before disturbing (9.6): neither term nor vote changes."""
+        votes = self.role.granted if isinstance(self.role, Candidate) else set[NodeId]()
+        if isinstance(self.role, PreCandidate):
+            votes = self.role.votes
+        role = PreCandidate(self.new_election_deadline(now), {self.node_id}, votes)
+        self._change_role(role, reason)
+        return role
+
+    def become_candidate(self, now: float, reason: str) -> Candidate:
+        """Begin a new term with a vote for ourselves, which counts when it is on the disk (5.2)."""
+        role = Candidate(DISK_DECIDES)
+        self.set_term(self.current_term + 1, self.node_id, "starts an election")
+        self._change_role(role, reason)
+        return role
+
+    def become_leader(self, now: float, reason: str) -> Leader:
+        """Begin office with an empty entry of the own term: only that lets older entries commit (5.4.2, 8)."""
+        next_index = self.log.last_index + 1
+        progress = {peer: Progress(next_index=next_index, heard_at=now) for peer in self.peers}
+        leader = Leader(next_index, now + self.heartbeat_s, progress)
+        self._change_role(leader, reason)
+        if self.uncounted is not None:
+            assert self.uncounted != self.node_id, "who is not counted does not stand for election"
+            progress[self.uncounted].is_counted = False
+        self.append_own(leader, [Entry(self.current_term, NO_OP)])
+        leader.tickets.append(None)
+        return leader
+
+    def _change_role(self, role: Role, reason: str) -> None:
+        assert (self.role.name, role.name) in TRANSITIONS, f"{self.role.name} to {role.name}"
+        if role.name != self.role.name:
+            self.announce(RoleChanged(term=self.current_term, old=self.role.name, new=role.name, reason=reason))
+        self.role = role
+
+    def _close_office(self, leader: Leader, leader_id: NodeId | None) -> None:
+        """End all open tickets: proposals may still commit through another leader, reads were not served."""
+        tickets = [ticket for ticket in leader.tickets if ticket is not None]
+        if tickets:
+            self._effects.append(ProposalsUnknown(tickets, leader_id))
+        unread = [*leader.new_reads]
+        for waiting in (*leader.rounds, *leader.confirmed):
+            unread.extend(waiting.tickets)
+        if unread:
+            self._effects.append(ReadFailed(unread, "not_leader" if leader_id is not None else "no_leader", leader_id))
+
+    # -- as a leader -----------------------------------------------------------------------------------------------------
+
+    def append_own(self, leader: Leader, entries: list[Entry], configurations: tuple[Index, ...] = ()) -> None:
+        """Append a leader's own entries, to be written and sent; `configurations` are the indices of those that hold one."""
+        leader.may_lack = True
+        first_index = self.log.last_index + 1
+        self.log.append(entries)
+        size = self.log.bytes_between(first_index - 1, self.log.last_index)
+        self.durability.remember_entries(first_index, entries, self.log.last_digest, configurations, size=size)
+
+    def progress_of(self, term: Term, follower_id: NodeId, now: float) -> Progress | None:
+        """Return the sender's progress if it answers this leader in this term, else None; step down for a higher term (5.1)."""
+        leader = self.role
+        if term != self.current_term or not isinstance(leader, Leader):
+            self.obey_higher_term(term, follower_id, now)
+            return None
+        return leader.progress.get(follower_id)
+
+    # -- snapshots -------------------------------------------------------------------------------------------------------
+
+    @property
+    def snapshot_policy(self) -> SnapshotPolicy:
+        """When snapshots are taken; it may be changed at any time."""
+        return self._snapshot_policy
+
+    @snapshot_policy.setter
+    def snapshot_policy(self, policy: SnapshotPolicy) -> None:
+        self._snapshot_policy = policy
+        self.weighed_index = -1
+
+    def give_up_received(self) -> None:
+        """Drop what was received of a snapshot, also its bytes on the disk, once all that it holds is committed here (OWN-34).
+
+        A piece that is being written is waited for: a second file begun meanwhile would mix the two (OWN-16).
+        """
+        receiving = self.receiving
+        if receiving is not None and not receiving.is_busy and receiving.snapshot.last_index <= self.commit_index:
+            receiving.is_busy = True
+            self.emit(StoreChunk(receiving.snapshot, 0, b""))
+
+
+def _born_with(node_id: NodeId, node_ids: tuple[NodeId, ...]) -> Standing:
+    stores = {each: f"store-{each}" for each in node_ids}
+    return Standing(store=stores[node_id], identity=identity_of(stores), birth=stores)
