@@ -56,6 +56,51 @@ def imports(path: Path) -> list[tuple[str, bool]]:
     return found
 
 
+CIRCLES: tuple[set[str], ...] = (
+    {"simulator.observer", "simulator.outcomes", "simulator.server", "simulator.snapshots"},
+    {"simulator.narrow", "simulator.seed"},
+    {"simulator.stack.accounts", "simulator.stack.nemesis", "simulator.stack.seed"},
+)
+"""Files that import each other in a circle: there are no others, and raft has none."""
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Return for each file of the package which other files it imports, for type checking too, by dotted names."""
+    files = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for name, path in files.items():
+        found: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    found.add(f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in files else str(node.module))
+        found |= {f"{each}.__init__" for each in found}
+        graph[name] = found & files.keys() - {name}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Return the sets of names that reach each other."""
+
+    def reached(name: str) -> set[str]:
+        seen: set[str] = set()
+        waiting = [name]
+        while waiting:
+            for each in graph[waiting.pop()] - seen:
+                seen.add(each)
+                waiting.append(each)
+        return seen
+
+    reach = {name: reached(name) for name in graph}
+    found: list[set[str]] = []
+    for name in graph:
+        if name in reach[name] and not any(name in circle for circle in found):
+            found.append({each for each in reach[name] if name in reach[each]})
+    return found
+
+
 def room_files(room: str) -> list[Path]:
     """Return the files of a room; `simulator/stack/`, ring 2, runs the whole stack and may import everything."""
     return sorted(path for path in (PACKAGE / room).rglob("*.py") if path.parent != PACKAGE / "simulator" / "stack")
@@ -83,6 +128,34 @@ def test_rooms_import_only_what_they_may() -> None:
                 if parts[0] in NEVER.get(room, set()) and not (room == "storage" and path.name == "real_disk.py"):
                     wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
     assert wrong == []
+
+
+def test_files_import_each_other_in_no_circle() -> None:
+    """A file can be read when those below it are known."""
+    found = [{name.removeprefix("bargetrio.") for name in circle} for circle in circles(import_graph())]
+    assert sorted(map(sorted, found)) == sorted(map(sorted, CIRCLES))
+
+
+def test_a_circle_of_imports_is_seen() -> None:
+    """However long it is."""
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == [{"b", "c"}]
+
+
+def test_the_rules_of_raft_do_not_know_what_dispatches_to_them() -> None:
+    """State below, rules above, dispatch on top: no file of raft imports core.py."""
+    importers = [name for name, imported in import_graph().items() if "bargetrio.raft.core" in imported]
+    assert [name for name in importers if name.startswith("bargetrio.raft.")] == []
+
+
+def test_a_file_of_raft_imports_only_those_that_its_room_names_before_it() -> None:
+    """The list at the end of `raft/__init__`, which has them all."""
+    docstring = ast.get_docstring(ast.parse((PACKAGE / "raft" / "__init__.py").read_text())) or ""
+    order = re.findall(r"\b(\w+)\.py\b", docstring[docstring.index("State below") :])
+    assert sorted(order) == sorted(path.stem for path in (PACKAGE / "raft").glob("*.py") if path.stem != "__init__")
+    graph = import_graph()
+    for place, name in enumerate(order):
+        above = {f"bargetrio.raft.{each}" for each in order[place:]}
+        assert not graph[f"bargetrio.raft.{name}"] & above, name
 
 
 def test_nothing_in_raft_kv_and_simulator_uses_the_global_dice() -> None:

@@ -146,7 +146,8 @@ def inspect(show_keys: bool, file: str) -> None:
     """Check every line of FILE, a backup or a file of a node's snapshots folder, and say what it holds."""
     import msgspec
 
-    from bargetrio.kv.store import Stored, decode_slice
+    from bargetrio.kv.commands import Stored
+    from bargetrio.kv.store import decode_slice
     from bargetrio.storage.errors import StorageError
 
     def line_of(key: str, stored: Stored) -> bytes:

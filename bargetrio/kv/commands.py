@@ -9,6 +9,14 @@ from bargetrio.protocol.requests import SHORT_KEY, SHORT_VALUE, Delete, Index, P
 from bargetrio.protocol.validation import check_key, check_value, decode_value_b64, text_or_b64
 
 
+class Stored(Struct, frozen=True, array_like=True, gc=False):
+    """A key's value and the index of its last change; `is_b64` where the value is not text. So it stands in snapshots, too."""
+
+    value: str
+    index: int
+    is_b64: bool = False
+
+
 class PutCommand(Struct, frozen=True, tag_field="op", tag="put", omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Write a key, if the condition holds when it is applied."""
 

@@ -6,13 +6,12 @@ where there is one, and the store's present value elsewhere. So nothing is copie
 
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 import msgspec
 from sortedcontainers import SortedList
 
-if TYPE_CHECKING:
-    from bargetrio.kv.store import Store, Stored
+from bargetrio.kv.commands import Stored
 
 SLICE_KEYS: Final = 2000
 SLICE_BYTES: Final = 256 * 1024
@@ -22,10 +21,22 @@ _value_of: Final = attrgetter("value")
 _encode: Final = msgspec.json.Encoder().encode
 
 
+class Keys(Protocol):
+    """What a walk asks of the store."""
+
+    def slice_after(self, after: str | None, count: int) -> dict[str, Stored]:
+        """As `Store.slice_after`."""
+        ...
+
+    def end_scan(self, scan: "Scan") -> None:
+        """As `Store.end_scan`."""
+        ...
+
+
 class Scan:
     """One walk; `Store.scan` begins it. It ends with the last slice, or with `close`."""
 
-    def __init__(self, store: "Store", slice_keys: int) -> None:
+    def __init__(self, store: Keys, slice_keys: int) -> None:
         self._store = store
         self._slice_keys = slice_keys
         self._after: str | None = None
@@ -36,7 +47,7 @@ class Scan:
         """Keys that were removed since: a slice does not come by them in the store."""
         self.is_open = True
 
-    def note(self, key: str, old: "Stored | None", *, removed: bool = False) -> None:
+    def note(self, key: str, old: Stored | None, *, removed: bool = False) -> None:
         """`key` is about to change; `old` is what it held."""
         if self._after is not None and key <= self._after:
             return
@@ -64,7 +75,7 @@ class Scan:
             self._images.clear()
             self._store.end_scan(self)
 
-    def _next(self) -> "dict[str, Stored]":
+    def _next(self) -> dict[str, Stored]:
         found = self._store.slice_after(self._after, self._slice_keys)
         end = next(reversed(found)) if len(found) >= self._slice_keys else None  # behind the last key there may be removed ones
         if self._removed:
@@ -89,7 +100,7 @@ class Scan:
         self._after = end
         return found
 
-    def _with_removed(self, found: "dict[str, Stored]", end: str | None) -> "tuple[dict[str, Stored], str | None]":
+    def _with_removed(self, found: dict[str, Stored], end: str | None) -> tuple[dict[str, Stored], str | None]:
         """Add the keys that were there up to `end` and are not any more, in order; return a nearer end if there are many."""
         removed = list(islice(self._removed.irange(maximum=end), self._slice_keys))
         if len(removed) == self._slice_keys:
@@ -111,7 +122,7 @@ class Scan:
             del removed[:count]
 
 
-def _begin_of(found: "dict[str, Stored]") -> "dict[str, Stored]":
+def _begin_of(found: dict[str, Stored]) -> dict[str, Stored]:
     """Return the first keys, up to the one that makes the slice large enough."""
     size = 0
     for count, stored in enumerate(found.values(), 1):

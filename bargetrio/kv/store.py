@@ -8,18 +8,18 @@ import msgspec
 from msgspec import Raw, Struct
 from sortedcontainers import SortedList
 
-from bargetrio.kv.commands import Command, ConfigurationCommand, DeleteCommand, PutCommand, decode_command, decode_commands
+from bargetrio.kv.commands import (
+    Command,
+    ConfigurationCommand,
+    DeleteCommand,
+    PutCommand,
+    Stored,
+    decode_command,
+    decode_commands,
+)
 from bargetrio.kv.scan import SLICE_KEYS, Scan
 from bargetrio.protocol.limits import PAGE_BYTES
 from bargetrio.protocol.requests import Item
-
-
-class Stored(Struct, frozen=True, array_like=True, gc=False):
-    """A key's value and the index of its last change; `is_b64` where the value is not text. So it stands in snapshots, too."""
-
-    value: str
-    index: int
-    is_b64: bool = False
 
 
 class Written(Struct, frozen=True, gc=False):

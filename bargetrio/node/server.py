@@ -19,7 +19,8 @@ import trio
 from trio import TaskStatus
 
 from bargetrio.eventlog.driver_facts import DiskFailed, DiskSpace, LinkDown, LinkUp, NodeRecovered, Sink
-from bargetrio.kv.store import Store, Stored, decode_slice
+from bargetrio.kv.commands import Stored
+from bargetrio.kv.store import Store, decode_slice
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.driver import Driver
 from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from bargetrio.eventlog.driver_facts import DiskFailed, DriverFact, NodeCrashed, NodeKilled
-from bargetrio.kv.store import Outcome, Store, Stored
+from bargetrio.kv.commands import Stored
+from bargetrio.kv.store import Outcome, Store
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import (
     CommitAdvanced,

@@ -11,9 +11,9 @@ from typing import Final
 
 from msgspec import Struct
 
-from bargetrio.kv.commands import encode_command
+from bargetrio.kv.commands import Stored, encode_command
 from bargetrio.kv.lookup import look_up
-from bargetrio.kv.store import Outcome, Store, Stored
+from bargetrio.kv.store import Outcome, Store
 from bargetrio.protocol.requests import Delete, Get, GetAnswer, Item, List, ListAnswer, Put
 from bargetrio.raft.messages import NodeId, Term
 from bargetrio.simulator.linearizability import Operation, describe

@@ -4,9 +4,9 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bargetrio.kv.commands import encode_command
+from bargetrio.kv.commands import Stored, encode_command
 from bargetrio.kv.scan import SLICE_BYTES
-from bargetrio.kv.store import Store, Stored
+from bargetrio.kv.store import Store
 from bargetrio.protocol.requests import Delete, Put
 
 KEYS = st.sampled_from([f"k{number}" for number in range(12)])

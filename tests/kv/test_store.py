@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from bargetrio.kv.commands import DeleteCommand, PutCommand, check_commands, decode_command, encode_command
-from bargetrio.kv.store import Refused, Removed, Store, Stored, Unusable, Written
+from bargetrio.kv.commands import DeleteCommand, PutCommand, Stored, check_commands, decode_command, encode_command
+from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
 from bargetrio.protocol.limits import LINE_BYTES, PAGE_BYTES
 from bargetrio.protocol.requests import Delete, Item, Put
 

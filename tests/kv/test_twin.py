@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 
-from bargetrio.kv.commands import encode_command
+from bargetrio.kv.commands import Stored, encode_command
 from bargetrio.kv.lookup import look_up
 from bargetrio.kv.scan import Scan
-from bargetrio.kv.store import Store, Stored, decode_slice
+from bargetrio.kv.store import Store, decode_slice
 from bargetrio.protocol.requests import Delete, Get, GetAnswer, List, ListAnswer, Put
 from bargetrio.simulator.lists import page_of
 

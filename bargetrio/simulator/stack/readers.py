@@ -18,7 +18,8 @@ from bargetrio.cluster.node_link import Cut, NodeLink, NotSent, Parcel
 from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.kv.store import Outcome, Store, Stored
+from bargetrio.kv.commands import Stored
+from bargetrio.kv.store import Outcome, Store
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, Get, GetAnswer, Item, List, ListAnswer, Put
 from bargetrio.raft.core import Core
