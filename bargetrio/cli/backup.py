@@ -161,7 +161,9 @@ def inspect(show_keys: bool, file: str) -> None:
             keys += len(found)
             if show_keys:
                 console.say_json(*(line_of(key, stored) for key, stored in found.items()))
-    except (StorageError, OSError) as problem:
+    except OSError as problem:
+        fail(_unreadable(file, problem), 1)
+    except StorageError as problem:
         fail(str(problem), 1)
     except ValueError as problem:
         fail(f"{file} holds what is no keys: {problem}", 1)
@@ -199,9 +201,18 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
     for folder in folders.values():
         if is_taken(folder):
             fail(f"{folder} is not empty: a backup is restored into a new cluster only; nothing was changed", 1)
+    _end_by_exception()
     try:
         for line in _reader(file):  # all of it, before anything is made
             decode_slice(line)
+    except OSError as problem:
+        fail(f"{_unreadable(file, problem)}; nothing was changed", 1)
+    except StorageError as problem:
+        fail(f"{problem}; nothing was changed", 1)
+    except ValueError as problem:
+        fail(f"{file} holds what is no keys: {problem}; nothing was changed", 1)
+    done: list[int] = []
+    try:
         for node_id, folder in folders.items():
             made = make(
                 FileOutside(Path(file)),
@@ -212,11 +223,24 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
                 members=known,
                 make_store_id=lambda: secrets.token_hex(16),
             )
+            done.append(node_id)
             console.say(f"{folder}: everything up to index {made.last_index}")
-    except (StorageError, OSError) as problem:
-        fail(str(problem), 1)
-    except ValueError as problem:
-        fail(f"{file} holds what is no keys: {problem}; nothing was changed", 1)
+    except OSError as problem:
+        fail(f"{folder} can't be made: {problem.strerror or problem}{_go_on(done, chosen)}", 1)
+    except StorageError as problem:
+        fail(f"{problem}{_go_on(done, chosen)}", 1)
+
+
+def _go_on(done: list[int], chosen: tuple[int, ...]) -> str:
+    """Return, for a restore that ended early, which folders are made, and the options for the others; "" if none is made."""
+    if not done:
+        return "; nothing was changed"
+    left = " ".join(f"--node {node_id}" for node_id in chosen if node_id not in done)
+    return f"; made before: node {', '.join(map(str, done))}. Go on with the same file and {left}, and start none before"
+
+
+def _unreadable(file: str, problem: OSError) -> str:
+    return f"{file} can't be read: {problem.strerror or problem}"
 
 
 def _reader(file: str) -> "SnapshotReader":

@@ -1,11 +1,13 @@
 """A node's folder from a backup: a new cluster that begins with an old one's state.
 
 The same file is restored for every node of the new cluster. The folder is made beside its final place and renamed last, so that
-an interrupted restore leaves nothing that a node could start on.
+an interrupted restore leaves nothing that a node could start on, and is begun again by the same command.
 """
 
+import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from bargetrio.storage.snapshots import SnapshotReader, SnapshotStart, SnapshotW
 from bargetrio.storage.wal import open_folder
 
 LOST_AND_FOUND = "lost+found"
+UNFINISHED = ".restoring-"
+"""How the folder begins that a restore into a mount point makes in it; one is left by SIGKILL or a power failure only."""
 
 
 class FileOutside:
@@ -28,19 +32,26 @@ class FileOutside:
 
     def read_part(self, offset: int, size: int) -> bytes:
         """Read."""
-        with self._path.open("rb") as file:
+        # Without O_NONBLOCK the opening of a pipe waits until somebody writes to it.
+        with open(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise OSError(errno.EINVAL, "it is no regular file", str(self._path))
             file.seek(offset)
             return file.read(size)
 
 
 def is_taken(folder: Path) -> bool:
-    """Return whether `folder` exists and is not an empty folder; a file system's lost+found is not counted.
+    """Return whether `folder` exists and is not an empty folder; lost+found and an unfinished restore are not counted.
 
     A symbolic link to an empty folder is not taken, a link to nothing is.
     """
     if not folder.exists():
         return folder.is_symlink()
-    return not folder.is_dir() or any(entry.name != LOST_AND_FOUND for entry in folder.iterdir())
+    return not folder.is_dir() or any(map(_counts, folder.iterdir()))
+
+
+def _counts(entry: Path) -> bool:
+    return entry.name != LOST_AND_FOUND and not entry.name.startswith(UNFINISHED)
 
 
 def restore(
@@ -62,32 +73,11 @@ def restore(
         raise StorageError(f"{folder} is not empty: a backup is restored into a new cluster only")
     folder = folder.resolve()
     is_there = folder.exists()  # it may be a mount point, which can't be replaced: its files are renamed one by one
-    beside = folder / f".restoring-{os.getpid()}" if is_there else folder.with_name(f"{folder.name}.restoring-{os.getpid()}")
-    shutil.rmtree(beside, ignore_errors=True)
-    reader = SnapshotReader(source, name)
-    label = reader.start
-    disk = RealDisk(beside)
-    origin = origin_of_backup(label.last_index, label.last_term, label.digest)
-    log = open_folder(disk, cluster, node_id, make_store_id, members=tuple(sorted(members)), origin=origin)
+    beside = folder / f"{UNFINISHED}{os.getpid()}" if is_there else folder.with_name(f"{folder.name}.restoring-{os.getpid()}")
+    for left in (*folder.glob(f"{UNFINISHED}*"), beside):
+        shutil.rmtree(left, ignore_errors=True)
     try:
-        log.write([HardState(term=label.last_term)])
-        start = SnapshotStart(
-            cluster=cluster,
-            members=tuple(sorted(members)),
-            last_index=label.last_index,
-            last_term=label.last_term,
-            digest=label.digest,
-        )
-        writer = SnapshotWriter(disk, start)
-        for line in reader:
-            writer.add(line)
-        snapshot = writer.finish()
-    except BaseException:
-        log.close()
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    log.close()
-    try:
+        snapshot = _make(beside, source, name, cluster, node_id, tuple(sorted(members)), make_store_id)
         if is_there:
             _move(beside, folder)
         else:
@@ -97,6 +87,38 @@ def restore(
         raise
     _sync(folder if is_there else folder.parent)
     return snapshot
+
+
+def _make(
+    place: Path,
+    source: Source,
+    name: str,
+    cluster: str,
+    node_id: NodeId,
+    members: tuple[NodeId, ...],
+    make_store_id: Callable[[], str],
+) -> SnapshotMeta:
+    """Make a node's folder in `place`, synced; what is there when this raises is the caller's to delete."""
+    reader = SnapshotReader(source, name)
+    label = reader.start
+    disk = RealDisk(place)
+    origin = origin_of_backup(label.last_index, label.last_term, label.digest)
+    log = open_folder(disk, cluster, node_id, make_store_id, members=members, origin=origin)
+    try:
+        log.write([HardState(term=label.last_term)])
+        start = SnapshotStart(
+            cluster=cluster,
+            members=members,
+            last_index=label.last_index,
+            last_term=label.last_term,
+            digest=label.digest,
+        )
+        writer = SnapshotWriter(disk, start)
+        for line in reader:
+            writer.add(line)
+        return writer.finish()
+    finally:
+        log.close()
 
 
 def _move(source: Path, folder: Path) -> None:

@@ -271,3 +271,65 @@ def test_a_restore_into_a_link_to_nothing_is_refused(tmp_path: Path) -> None:
     assert barge(tmp_path, "snapshot", "restore", "b.snap", "--config", configuration.name).returncode == 1
     assert not (tmp_path / "gone").exists()
     assert len(free_ports(1)) == 1
+
+
+@pytest.mark.parametrize("is_mounted", [True, False])
+def test_a_restore_that_is_ended_leaves_nothing_and_can_be_begun_again(tmp_path: Path, is_mounted: bool) -> None:
+    """SIGTERM while the state is copied; into a folder that must stay, as a mount point must, and into none."""
+    configuration = write_configuration(tmp_path, 1)
+    (tmp_path / "b.snap").write_bytes(backup(5))
+    node = tmp_path / "data" / "node-0"
+    node.parent.mkdir()
+    if is_mounted:
+        node.mkdir()
+        (node / ".restoring-0").mkdir()  # what SIGKILL has left
+    code = (
+        "import os, signal, sys\n"
+        "from bargetrio.cli import main\n"
+        "from bargetrio.storage import restore\n"
+        "restore.SnapshotWriter.add = lambda self, line: os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"sys.argv = ['bargetrio', 'snapshot', 'restore', 'b.snap', '--config', {configuration.name!r}]\n"
+        "main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, timeout=60, check=False)
+    assert ended.returncode == 128 + signal.SIGTERM
+    assert [path.name for path in node.parent.iterdir()] == (["node-0"] if is_mounted else [])
+    assert not is_mounted or list(node.iterdir()) == []
+    again = barge(tmp_path, "snapshot", "restore", "b.snap", "--config", configuration.name)
+    assert (again.returncode, (node / "meta").exists()) == (0, True), again
+
+
+def test_a_restore_that_ends_early_says_which_folders_are_made(tmp_path: Path) -> None:
+    """The others are made by the same command with --node: what was made is not to be deleted by hand."""
+    configuration = write_configuration(tmp_path, 3)
+    (tmp_path / "b.snap").write_bytes(backup(5))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data" / "node-1").symlink_to(tmp_path / "elsewhere")
+    code = (
+        "import sys\n"
+        "from bargetrio.cli import main\n"
+        "from bargetrio.storage import restore\n"
+        "def full(source, folder): raise OSError(28, 'No space left on device')\n"
+        "restore._move = full\n"
+        f"sys.argv = ['bargetrio', 'snapshot', 'restore', 'b.snap', '--config', {configuration.name!r}]\n"
+        "main()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert b"node-1 can't be made: No space left on device; made before: node 0." in ended.stderr, ended
+    assert b"--node 1 --node 2" in ended.stderr
+    rest = barge(tmp_path, "snapshot", "restore", "b.snap", "--config", configuration.name, "--node", "1", "--node", "2")
+    assert rest.returncode == 0, rest
+
+
+@pytest.mark.parametrize("command", [("inspect",), ("restore", "--config")])
+@pytest.mark.parametrize(("kind", "words"), [("missing", b"No such file or directory"), ("pipe", b"it is no regular file")])
+def test_a_backup_that_cannot_be_read_is_told_in_words(tmp_path: Path, command: tuple[str, ...], kind: str, words: bytes) -> None:
+    """Which file, and why, not as Python says it; a pipe is not waited for."""
+    configuration = write_configuration(tmp_path, 1)
+    if kind == "pipe":
+        os.mkfifo(tmp_path / "b.snap")
+    more = (configuration.name,) if len(command) > 1 else ()
+    result = barge(tmp_path, "snapshot", *command, *more, "b.snap")
+    assert (result.returncode, result.stderr.startswith(b"b.snap can't be read: " + words)) == (1, True), result
