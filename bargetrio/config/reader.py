@@ -25,7 +25,7 @@ from bargetrio.config.schema import (
 )
 from bargetrio.files import configured_path
 from bargetrio.protocol.addresses import is_wildcard, parse_address, same_place
-from bargetrio.protocol.limits import MAX_INT
+from bargetrio.protocol.limits import MOST_NODE_ID, MOST_NODES
 from bargetrio.protocol.secrets import TOKEN_BYTES, secret_of, token_of
 
 _BARE_IPV6: Final = re.compile(r"[\s:,{]\[[0-9A-Fa-f.%]*:[0-9A-Fa-f:.%]*\]:\d")
@@ -136,6 +136,9 @@ class _Reader:
             mark = root.start_mark if node is None else node.start_mark
             self._complain(mark, "nodes is a list of at least one {id, address}")
             return ()
+        if len(node.value) > MOST_NODES:
+            self._complain(node.start_mark, f"{len(node.value)} nodes; a cluster has at most {MOST_NODES}")
+            return ()
         found: list[NodeConfiguration] = []
         ids: dict[object, int] = {}
         places: dict[tuple[str, int], str] = {}
@@ -144,7 +147,7 @@ class _Reader:
                 self._complain(item.start_mark, "a node is a mapping: {id: 0, address: 127.0.0.1:8101}")
                 continue
             fields = self._fields(item, NODE_KEYS)
-            node_id = self._int_of(fields.get("id"), item, "id", 0, MAX_INT)
+            node_id = self._int_of(fields.get("id"), item, "id", 0, MOST_NODE_ID)
             address = self._text_of(fields.get("address"), item, "address", _to_be_dialled)
             listen = self._text_of(fields["listen"], item, "listen", parse_address) if "listen" in fields else address
             api = self._text_of(fields["api"], item, "api", _to_be_dialled) if "api" in fields else None

@@ -12,6 +12,10 @@ VALUE_BYTES = 1024 * 1024
 
 HELLO_LINE_BYTES = 4 * 1024
 """The longest first line of a connection, in bytes."""
+MOST_NODES = 50
+"""Nodes of a cluster: the hello of a peer names the store of each, and has at most HELLO_LINE_BYTES."""
+MOST_NODE_ID = 2**53 - 1
+"""The largest node id that every reader of JSON reads exactly (RFC 8259, 6); the live page is one."""
 LINE_BYTES = 8 * 1024 * 1024
 """The longest line on a connection that has said hello."""
 PAGE_BYTES = 1024 * 1024

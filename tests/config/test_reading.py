@@ -5,12 +5,16 @@ import socket
 from pathlib import Path
 
 import click
+import msgspec
 import pytest
 
 from bargetrio.cli.shared import Place
 from bargetrio.config import Configuration, ConfigurationError, NodeConfiguration, SnapshotSettings, Timing, load
 from bargetrio.config.placement import Bound, binding_problems
 from bargetrio.protocol.addresses import to_dial
+from bargetrio.protocol.hello import PeerHello
+from bargetrio.protocol.limits import HELLO_LINE_BYTES, MOST_NODE_ID, MOST_NODES, PEER_PROTOCOL_VERSION
+from bargetrio.raft.standing import Standing, identity_of, origin_of_backup
 from tests.cli.run import barge
 
 GOOD = """\
@@ -333,3 +337,30 @@ def test_two_names_of_one_address_are_one_place(monkeypatch: pytest.MonkeyPatch)
     for twin in ("127.0.0.1:8100", "other.example:8100"):
         assert binding_problems([*places, Bound("node 2", twin)]) == [f"node 2 and node 0 would both listen on {twin}"]
     assert binding_problems([*places, Bound("node 2", "other.example:8103"), Bound("node 3", "third.example:8102")]) == []
+
+
+def test_a_cluster_has_no_more_nodes_than_a_hello_can_name(tmp_path: Path) -> None:
+    """It would never be born, and `config check` would say that it is right: every hello would be refused."""
+    head = GOOD[: GOOD.index("  - {id: 0")]
+    nodes = [f"  - {{id: {number}, address: 127.0.0.1:{9000 + number}}}\n" for number in range(MOST_NODES + 1)]
+    assert "51 nodes; a cluster has at most 50" in told(tmp_path, head + "".join(nodes))
+    assert len(loaded(tmp_path, head + "".join(nodes[:-1])).nodes) == MOST_NODES
+    # The longest hello: with ids, name and origin of the greatest length.
+    birth = {MOST_NODE_ID - number: "f" * 32 for number in range(MOST_NODES)}
+    origin = origin_of_backup(2**63 - 1, 2**63 - 1, 2**32 - 1)
+    standing = Standing(store="f" * 32, origin=origin, identity=identity_of(birth), birth=birth)
+    hello = PeerHello(
+        protocol=PEER_PROTOCOL_VERSION,
+        cluster="\U00010400" * 64,
+        node=MOST_NODE_ID,
+        to=MOST_NODE_ID - 1,
+        standing=msgspec.Raw(msgspec.json.encode(standing)),
+        nonce="f" * 32,
+    )
+    assert len(msgspec.json.encode(hello)) < HELLO_LINE_BYTES
+
+
+def test_a_node_id_is_one_that_every_reader_of_json_reads_exactly(tmp_path: Path) -> None:
+    """JavaScript rounds greater ones, and so the live page would kill another node, or none."""
+    assert loaded(tmp_path, GOOD.replace("id: 1", f"id: {MOST_NODE_ID}")).nodes[1].id == MOST_NODE_ID
+    assert "from 0 to 9007199254740991 is allowed" in told(tmp_path, GOOD.replace("id: 1", f"id: {MOST_NODE_ID + 1}"))
