@@ -20,7 +20,7 @@ from bargetrio.raft.messages import (
     SnapshotRequest,
     Term,
 )
-from bargetrio.raft.standing import Configuration, Standing, decode_configuration, identity_of
+from bargetrio.raft.standing import Configuration, Standing, decode_configuration, identity_of, listed
 
 MOST_DIGEST: Final = 2**32 - 1
 """A running digest is a CRC-32."""
@@ -105,7 +105,7 @@ def _check_snapshot(snapshot: SnapshotMeta, term: int, members: Collection[NodeI
     if not snapshot.last_index or not snapshot.size:
         raise ValueError("a snapshot holds one entry at least, and its file is not empty")
     if snapshot.members != tuple(sorted(members)):
-        raise ValueError(f"a snapshot of other members: {_listed(snapshot.members)}, not {_listed(members)}")
+        raise ValueError(f"a snapshot of other members: {listed(snapshot.members)}, not {listed(members)}")
     if snapshot.configuration is not None:
         if snapshot.configuration.index > snapshot.last_index:
             raise ValueError(f"a snapshot up to {snapshot.last_index} has a configuration of {snapshot.configuration.index}")
@@ -116,10 +116,6 @@ def _check_configuration(configuration: Configuration, members: Collection[NodeI
     if not configuration.identity:
         raise ValueError("a configuration has the cluster's identity")
     if configuration.stores.keys() != set(members):
-        raise ValueError(f"a configuration of other members: {_listed(configuration.stores)}, not {_listed(members)}")
+        raise ValueError(f"a configuration of other members: {listed(configuration.stores)}, not {listed(members)}")
     if configuration.readmitted is not None and configuration.readmitted not in configuration.stores:
         raise ValueError(f"a configuration readmits node {configuration.readmitted}, which is not a member")
-
-
-def _listed(members: Collection[NodeId]) -> str:
-    return ", ".join(map(str, sorted(members)))

@@ -20,7 +20,7 @@ from bargetrio.raft.facts import MemberChanged, MembersChanged
 from bargetrio.raft.messages import Entry, Introduction
 from bargetrio.raft.records import Remembered
 from bargetrio.raft.roles import Leader
-from bargetrio.raft.standing import EARLIER, Configuration, Standing
+from bargetrio.raft.standing import EARLIER, Configuration, Standing, why_other_members
 from bargetrio.raft.state import State
 from bargetrio.raft.values import Index, NodeId
 
@@ -71,7 +71,11 @@ def why_abstains(state: State) -> str:
     if standing.identity:
         return "another disk has taken this one's place: the node was readmitted with it"
     if state.configuration is None:
-        born = {peer: told.identity for peer, told in last_standings(state, float("-inf")).items() if told.identity}
+        last = last_standings(state, float("-inf"))
+        refused = [reason for peer, told in last.items() if (reason := why_other_members(peer, told, state.members))]
+        if refused:
+            return refused[0]
+        born = {peer: told.identity for peer, told in last.items() if told.identity}
         if len(set(born.values())) > 1:
             return "members of two clusters of this name answer: empty the folders of those that began later, then readmit them"
         if born:

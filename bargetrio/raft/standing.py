@@ -12,7 +12,7 @@ Both sides of a connection send their `Standing` in the hello and check the othe
 configuration file is not compared: an operator may change it on one host and not on another.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from hashlib import sha256
 from typing import Final
 
@@ -109,11 +109,14 @@ def identity_of(stores: Mapping[int, StoreId]) -> str:
     return sha256(_encode(sorted(stores.items()))).hexdigest()[:32]
 
 
-def why_refused(ours: Standing, configuration: Configuration | None, peer_id: NodeId, theirs: Standing) -> str:
+def why_refused(
+    ours: Standing, configuration: Configuration | None, peer_id: NodeId, theirs: Standing, members: Collection[NodeId] = ()
+) -> str:
     """Return why messages of a node with this standing must not be taken as those of `peer_id`; "" if they may.
 
     `ours` is this node's standing, `configuration` the newest one in its log, None while it is unborn. Votes and acknowledgements
-    count for the store that gave them: those of a store that is not the member's are refused (BUG-38).
+    count for the store that gave them: those of a store that is not the member's are refused (BUG-38). `members`: the ids that
+    this node's configuration file names, by which an unborn node judges the set of a born one; (): not known.
     """
     if ours.identity and theirs.identity and ours.identity != theirs.identity:
         return (
@@ -131,9 +134,26 @@ def why_refused(ours: Standing, configuration: Configuration | None, peer_id: No
             return f"node {peer_id} is not a member of this cluster"
         what = "was absent when the cluster was born" if expected == ABSENT else "has another store than before"
         return f"node {peer_id} {what}: bargetrio readmit {peer_id} takes this one in; see docs/operations.md"
+    if other := why_other_members(peer_id, theirs, members):
+        return other
     if ours.origin != theirs.origin and not theirs.identity:
         return (
             f"node {peer_id}'s folder began with another state ({theirs.origin}; ours: {ours.origin}):"
             " all members begin empty, or with the same backup; see docs/operations.md"
         )
     return ""
+
+
+def why_other_members(peer_id: NodeId, theirs: Standing, members: Collection[NodeId]) -> str:
+    """Return in words that a born peer's set names other nodes than `members`, "" if not, or if either is not known."""
+    if not theirs.birth or not members or theirs.birth.keys() == set(members):
+        return ""
+    return (
+        f"node {peer_id} belongs to a cluster of nodes {listed(theirs.birth)}, and the configuration here names"
+        f" nodes {listed(members)}: they must be the same; see docs/operations.md"
+    )
+
+
+def listed(members: Collection[NodeId]) -> str:
+    """Return node ids as they are told in an error."""
+    return ", ".join(map(str, sorted(members)))

@@ -348,7 +348,7 @@ class Server:
         if judged is None or judged[0] is not standing:
             self._steps_done.append(lambda core, now: core.saw(peer, standing, now))
             self._wake()
-        refusal = why_refused(core.standing, core.configuration, peer, standing)
+        refusal = why_refused(core.standing, core.configuration, peer, standing, core.members)
         if refusal:
             self._watcher.refused(self, peer, refusal)
         is_welcome = not refusal

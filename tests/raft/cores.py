@@ -362,7 +362,7 @@ class Table:
         core, standing = self.core(target), self.core(source).standing
         if core.seen.get(source, (None, 0.0))[0] is not standing:
             core.saw(source, standing, self.now)
-        is_welcome = not why_refused(core.standing, core.configuration, source, standing)
+        is_welcome = not why_refused(core.standing, core.configuration, source, standing, core.members)
         if not is_welcome:
             self.refused.add((target, source))
             self.core(source).saw(target, core.standing, self.now)  # the answer to a hello tells it, before the refusal

@@ -390,3 +390,15 @@ def test_a_set_without_a_majority_of_the_members_is_not_adopted() -> None:
     assert bench.core.standing == FIVE[4]
     _meets(bench.tick(11.0), 0, FIVE[0])
     assert "2 of 5 members are here (0, 4), and a majority of them, 3, must be" in bench.core.bootstrap(bench.now)
+
+
+def test_an_unborn_node_is_told_that_a_cluster_has_other_members_than_its_configuration() -> None:
+    """Node 0 was started with `nodes: [0, 1]` and made a set; node 1's file names three."""
+    others = {0: "s0", 1: "s1"}
+    split = Standing(store="s0", identity=identity_of(others), birth=others)
+    refusal = why_refused(UNBORN[1], None, 0, split, (0, 1, 2))
+    assert refusal.startswith("node 0 belongs to a cluster of nodes 0, 1, and the configuration here names nodes 0, 1, 2")
+    assert why_refused(UNBORN[1], None, 0, BORN, (0, 1, 2)) == ""
+    bench = Bench(1, standing=UNBORN[1])
+    bench.core.saw(0, split, 0.0)
+    assert bench.core.why_abstains() == refusal, "not that node 0 takes it in: it can't"
