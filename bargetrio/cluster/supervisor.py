@@ -447,8 +447,8 @@ class Supervisor:
         if self.known_leader() is None:
             return "no leader with a quorum is known"
         for node_id, status in statuses.items():
-            if status.commit_index - status.last_applied > CAUGHT_UP_ENTRIES:
-                return f"node {node_id} is still catching up"
+            if status.lag > CAUGHT_UP_ENTRIES:
+                return f"node {node_id} is still catching up: it lacks {status.lag} entries"
         for node_id, gauges in self.gauges().items():
             if gauges.oldest_write_s > HANGS_S:
                 return f"the disk of node {node_id} has not ended a write for {gauges.oldest_write_s:.0f} s"

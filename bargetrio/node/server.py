@@ -248,6 +248,7 @@ class Node:
             abstains=core.why_abstains(),
             commit_index=core.commit_index,
             last_applied=core.last_applied,
+            lag=core.lag,
             last_log_index=core.log.last_index,
             last_log_term=core.log.last_term,
             log_start=core.log.start_index,
@@ -438,7 +439,7 @@ class Node:
             known = self._folder.known_stores.get(peer_id)
             if known not in (None, theirs.store):
                 return f"node {peer_id} has another store than before: its disk was lost or exchanged; see docs/operations.md"
-        return why_refused(core.standing, core.configuration, peer_id, theirs)
+        return why_refused(core.standing, core.configuration, peer_id, theirs, core.members)
 
     def _refusal_since(self, peer_id: NodeId, theirs: Standing) -> Callable[[], str]:
         """Return what says whether that store still counts; it looks anew only when the members' stores have changed."""

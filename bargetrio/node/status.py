@@ -32,6 +32,8 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     """Why it abstains; "" if it votes."""
     commit_index: int
     last_applied: int
+    lag: int
+    """Committed entries that are not applied here, as far as the node knows; its leader tells it with each append."""
     last_log_index: int
     last_log_term: int
     log_start: int

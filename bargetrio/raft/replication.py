@@ -165,6 +165,7 @@ def on_append_request(state: State, message: AppendRequest, now: float) -> None:
         return
     leader_id, prev_log_index = message.leader_id, message.prev_log_index
     follower = state.follow(message.term, leader_id, now)
+    follower.leader_commit = message.leader_commit
     log, term = state.log, state.current_term
     if not log.holds(prev_log_index, message.prev_log_term):
         where = f"no entry {prev_log_index} of term {message.prev_log_term}"

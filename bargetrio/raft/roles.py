@@ -31,6 +31,8 @@ class Follower:
     forgiven_at: float | None = None
     told_leader_at: float = float("-inf")
     """When the last StillReceiving was sent."""
+    leader_commit: Index = 0
+    """The leader's commit index in its last append; this node's own may be lower, also by entries that its log lacks."""
     name: Literal["follower"] = "follower"
 
 

@@ -156,6 +156,17 @@ class State:
             case _:
                 return None
 
+    @property
+    def lag(self) -> int:
+        """How many committed entries are not applied here, as far as this node knows.
+
+        A follower's own commit index says nothing of the entries that its log lacks: what counts is the leader's.
+        """
+        committed = self.commit_index
+        if isinstance(self.role, Follower):
+            committed = max(committed, self.role.leader_commit)
+        return committed - self.last_applied
+
     def hears_a_leader(self, now: float) -> bool:
         """Return whether a leader was heard within the shortest election timeout, or this node leads a quorum (4.2.3)."""
         match self.role:

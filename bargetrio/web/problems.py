@@ -11,6 +11,13 @@ CONTENT_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = "1"
 
 
+class NotReady(BargeError):
+    """GET /readyz: this daemon is not ready, whether or not there is a leader."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("no_leader", detail)
+
+
 class Refusal(BargeError):
     """An error whose answer has headers of its own, as Accept-Encoding of a 415 or Allow of a 405."""
 
@@ -35,6 +42,8 @@ def problem_of(error: BargeError, term: int | None = None) -> Problem:
     """Return the problem that tells `error`; an unusual status gets its own title."""
     usual = error.status in (400, 404, 412, 503, 504, 403)
     title = TITLE[error.code] if usual else http.HTTPStatus(error.status).phrase
+    if isinstance(error, NotReady):
+        title = "This daemon is not ready"
     return Problem(
         title=title,
         status=error.status,

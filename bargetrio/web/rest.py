@@ -23,7 +23,7 @@ from bargetrio.web.conditions import condition_of, is_fresh
 from bargetrio.web.guard import HEAD, Guard, RequestHead
 from bargetrio.web.headers import media_type_of
 from bargetrio.web.metrics import Figures, WebGauges, text_of
-from bargetrio.web.problems import JSON, json_body
+from bargetrio.web.problems import JSON, NotReady, json_body
 from bargetrio.web.puts import written
 from bargetrio.web.routes import KeyAnswer
 from bargetrio.web.stream import frames, live_frames
@@ -291,7 +291,7 @@ class Rest:
         """GET /readyz."""
         why_not = self._cluster.ready()
         if why_not:
-            raise BargeError("no_leader", why_not)
+            raise NotReady(why_not)
         return _json({"ready": True})
 
     async def status(self) -> Response:

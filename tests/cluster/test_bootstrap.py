@@ -6,10 +6,11 @@ from typing import Any, cast
 
 import pytest
 import trio
+from msgspec import structs
 
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults
-from bargetrio.cluster.supervisor import Supervisor
+from bargetrio.cluster.supervisor import CAUGHT_UP_ENTRIES, Supervisor
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node.running_node import RunningNode
 from bargetrio.node.status import Belief, NodeStatus
@@ -38,7 +39,18 @@ class Told:
 
     def status(self) -> NodeStatus:
         numbers = dict.fromkeys(
-            ("term", "commit_index", "last_applied", "last_log_index", "last_log_term", "log_start", "snapshot_index", "keys"), 1
+            (
+                "term",
+                "commit_index",
+                "last_applied",
+                "lag",
+                "last_log_index",
+                "last_log_term",
+                "log_start",
+                "snapshot_index",
+                "keys",
+            ),
+            1,
         )
         return NodeStatus(
             role="leader",
@@ -128,3 +140,14 @@ async def test_a_refusal_is_told_in_the_nodes_words(autojump_clock: trio.testing
         with pytest.raises(BargeError, match="belongs to a cluster already") as failed:
             await supervisor.bootstrap()
     assert failed.value.code == "bad_request" and trio.current_time() - began < 1
+
+
+async def test_a_node_that_lacks_committed_entries_is_not_ready(autojump_clock: trio.testing.MockClock) -> None:
+    """However far its own commit index is: that says nothing of what its leader has and it has not."""
+
+    class Behind(Told):
+        def status(self) -> NodeStatus:
+            return structs.replace(super().status(), lag=CAUGHT_UP_ENTRIES + 1)
+
+    async with daemon_of(Behind("")) as supervisor:
+        assert supervisor.ready() == "node 0 is still catching up: it lacks 1001 entries"

@@ -431,3 +431,14 @@ def test_proposals_together_are_as_one_after_another() -> None:
         together.perform()
         assert together.ended == one.ended
         assert [refused for refused in together.ended.values() if refused == "overloaded"] == ["overloaded"] * max(0, 5 - room)
+
+
+def test_a_follower_that_lacks_entries_knows_how_many_are_committed() -> None:
+    """Its commit index does not say it: that reaches as far as its own log agrees with the leader's."""
+    node = Bench(log="1")
+    node.step(append(prev=(9, 1), commit=9))
+    assert (node.core.commit_index, node.core.lag) == (0, 9), "refused: its log ends before"
+    node.step(append(prev=(1, 1), commit=9))
+    assert (node.core.commit_index, node.core.lag) == (1, 8)
+    node.step(append(prev=(1, 1), term=2, leader_id=2, commit=1))
+    assert node.core.lag == 0, "another leader's word"
