@@ -206,6 +206,6 @@ def _operations(path: Path) -> list[Any]:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             found.append(decoder.decode(line))
-        except ValueError as problem:
+        except (ValueError, RecursionError) as problem:
             raise ValueError(f"{path}:{number}: this is not an operation: {problem}") from None
     return found

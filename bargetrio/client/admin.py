@@ -234,7 +234,7 @@ def _detail(data: bytes) -> str:
     """Return the detail of a daemon's problem, or the beginning of another answer."""
     try:
         problem = msgspec.json.decode(data, type=_Problem)
-    except ValueError:
+    except (ValueError, RecursionError):
         return data[:500].decode(errors="replace")
     return f"{problem.error}: {problem.detail}"
 

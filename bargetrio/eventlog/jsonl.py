@@ -164,9 +164,10 @@ def read_events(path: Path, on_dropped: Callable[[int], object] = lambda count: 
                 on_dropped(_dropped_in(path, number, line))
                 continue
             try:
-                yield decoder.decode(line)
-            except ValueError as problem:
+                event = decoder.decode(line)
+            except (ValueError, RecursionError) as problem:
                 raise ValueError(f"{path}:{number}: this is not an event: {problem}") from None
+            yield event
 
 
 def _dropped_in(path: Path, number: int, line: bytes) -> int:

@@ -305,7 +305,7 @@ def _payloads(source: Source, name: str) -> Iterator[bytes]:
 def _start(payload: bytes, name: str) -> SnapshotStart:
     try:
         start = msgspec.json.decode(payload, type=SnapshotStart)
-    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise DamagedSnapshot(f"{name} does not begin as a snapshot: {problem}") from None
     if start.format > FORMAT:
         raise DamagedSnapshot(f"{name} has format {start.format}; this program knows {FORMAT}: a newer Barge wrote it")

@@ -103,6 +103,17 @@ def test_other_reads_of_a_page_are_errors_of_ours() -> None:
             read(barge)
 
 
+@pytest.mark.parametrize("status", [404, 500])
+def test_an_answer_nested_deeper_than_python_recurses_is_somebody_elses(status: int) -> None:
+    """A decoder raises RecursionError for it, which is no ValueError: where keys are read, and where a backup is."""
+    deep = http(status, b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+    for ask in (READS["get"], lambda barge: barge.admin.download("/snapshot", len, timeout_s=2)):
+        with BadServer("rest", deep) as server, Client([], apis=[server.address], timeout_s=2) as barge:
+            with pytest.raises(BargeError) as caught:
+                ask(barge)
+            assert caught.value.applied is False
+
+
 @pytest.mark.parametrize("status", sorted(BEFORE))
 def test_a_refusal_by_a_proxy_that_passes_nothing_on_is_certain(status: int) -> None:
     """As a wrong login, a body too large, too many requests: it never reached a daemon."""

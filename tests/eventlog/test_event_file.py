@@ -214,3 +214,11 @@ def test_a_real_disk_that_was_full_for_a_while(tmp_path: Path) -> None:
 
 def _free(folder: Path) -> int:
     return os.statvfs(folder).f_bavail
+
+
+def test_a_line_nested_deeper_than_python_recurses_is_no_event(tmp_path: Path) -> None:
+    """The file may be anybody's: `replay` and `check` say which line it is."""
+    beginning = b'{"id":"a-1","time":1.0,"node":0,"kind":"applied","detail":{"x":'
+    (tmp_path / "events.jsonl").write_bytes(beginning + b"[" * 100_000 + b"]" * 100_000 + b"}}\n")
+    with pytest.raises(ValueError, match=r"events\.jsonl:1: this is not an event"):
+        list(read_events(tmp_path / "events.jsonl"))

@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from random import Random
+from zlib import crc32
 
 import msgspec
 import pytest
@@ -396,3 +397,13 @@ def test_a_file_of_another_name_beside_the_snapshots_is_ignored() -> None:
     remembered, _ = loaded(disk)
     assert remembered.snapshot == snapshot
     assert disk.exists("snapshots/backup.snap")
+
+
+def test_a_received_file_nested_deeper_than_python_recurses_is_not_whole() -> None:
+    """A decoder raises RecursionError for it: that must not end the node that is sent such a file."""
+    disk = SimulatedDisk(Random(1))
+    deep = b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    start = msgspec.json.encode(start_of(3, 1)).replace(b'"configuration":null', b'"configuration":' + deep)
+    data = encode_line(start)
+    meta = SnapshotMeta(last_index=3, last_term=1, digest=0, members=MEMBERS, size=len(data), checksum=crc32(data))
+    assert SnapshotReceiver(disk, "barge").store(meta, 0, data) == 0
