@@ -16,7 +16,7 @@ class Dropping(Recorder):
     def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         """Drop it."""
 
-    def note(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+    def stage(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         """Drop it."""
 
 

@@ -122,10 +122,10 @@ class Sink(Protocol):
         """Number, stamp and keep the fact; never blocks, never raises."""
         ...
 
-    def note(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
-        """As `record`, but only stamp the fact now: the caller must call `settle` before its next await."""
+    def stage(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+        """As `record`, but only stamp the fact now: the caller must `flush` before its next await."""
         ...
 
-    def settle(self) -> None:
-        """Record the facts that were noted."""
+    def flush(self) -> None:
+        """Record the facts that were staged."""
         ...

@@ -113,26 +113,26 @@ class Recorder:
         self._last_event_seq = 0
         self._roles: dict[int | None, str] = {}
         self._bell: trio.Event | None = None
-        self._noted: list[tuple[float, int | None, Fact | DriverFact]] = []
+        self._staged: list[tuple[float, int | None, Fact | DriverFact]] = []
 
     def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         """Number, stamp and keep the fact."""
-        self.note(node_id, fact)
-        self.settle()
+        self.stage(node_id, fact)
+        self.flush()
 
-    def note(self, node_id: int | None, fact: Fact | DriverFact) -> None:
-        """Stamp it, and leave the rest to `settle`."""
-        self._noted.append((self._wall_clock(), node_id, fact))
+    def stage(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+        """Stamp it, and leave the rest to `flush`."""
+        self._staged.append((self._wall_clock(), node_id, fact))
 
-    def settle(self) -> None:
-        """Number and keep what was noted."""
-        if not self._noted:
+    def flush(self) -> None:
+        """Number and keep what was staged."""
+        if not self._staged:
             return
-        noted, self._noted = self._noted, []
+        staged, self._staged = self._staged, []
         counts, roles, events, last_event_seq = self.counts, self._roles, self._events, self._last_event_seq
         commands: tuple[Any, ...] = ()
         copies: tuple[Any, ...] = ()
-        for time, node_id, fact in noted:
+        for time, node_id, fact in staged:
             self.last_seq = seq = self.last_seq + 1
             counts[node_id, fact.kind] += 1
             if (type(fact) is AppendSent or type(fact) is AppendAccepted) and not fact.count:

@@ -179,7 +179,7 @@ class Driver:
                 _add(failed, _op_of(ticket.request), error.code)
         self._waiting.clear()
         self._tell_failures(failed)
-        self._sink.settle()
+        self._sink.flush()
         self._flush()
 
     def fence(self) -> None:
@@ -196,7 +196,7 @@ class Driver:
         try:
             self._pass(now)
         finally:
-            self._sink.settle()  # only now: nobody waits for it
+            self._sink.flush()  # only now: nobody waits for it
         has_more = self._messages or self._requests or self._written or self._ended or self._failure or self._with_room
         return NOW if has_more else self._next_deadline()
 
@@ -266,7 +266,7 @@ class Driver:
         for effect in self.core.take_effects():
             match effect:
                 case Announce():
-                    self._sink.note(self.core.node_id, effect.fact)
+                    self._sink.stage(self.core.node_id, effect.fact)
                     self._figures.note(effect.fact)
                 case Send():
                     self._post(effect.to, effect.message)
@@ -342,7 +342,7 @@ class Driver:
             self._waiting += tickets
             self.core.propose_all(tickets, commands, now)
             fact = RequestReceived(count=len(tickets), op="write", first_commands=tuple(commands[:3]))
-            self._sink.note(self.core.node_id, fact)
+            self._sink.stage(self.core.node_id, fact)
 
     def _take_reads(self, session: ClientSession, reads: list[Get | List], deadline: float, now: float) -> None:
         tickets = [Ticket(session, read, deadline) for read in reads if read.read != "stale"]
@@ -457,7 +457,7 @@ class Driver:
             self._tell_answered(count, op, code)
 
     def _tell_answered(self, count: int, op: str, error: str) -> None:
-        self._sink.note(self.core.node_id, RequestAnswered(count=count, op=op, error=error))
+        self._sink.stage(self.core.node_id, RequestAnswered(count=count, op=op, error=error))
 
 
 def _answer_of(outcome: Written | Removed | Refused | Unusable, request_id: int, index: int, term: int) -> Struct:

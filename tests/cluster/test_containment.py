@@ -170,11 +170,11 @@ async def test_a_bug_in_the_sink_ends_its_node_alone(tmp_path: Path) -> None:
                 raise Bug("in the sink")
             self.recorder.record(node_id, fact)
 
-        def note(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+        def stage(self, node_id: int | None, fact: Fact | DriverFact) -> None:
             self.record(node_id, fact)
 
-        def settle(self) -> None:
-            self.recorder.settle()
+        def flush(self) -> None:
+            self.recorder.flush()
 
     house = House(tmp_path)
     sinks = {node_id: BuggySink(house.recorder) for node_id in house.addresses}

@@ -246,13 +246,13 @@ def test_heartbeats_in_a_word() -> None:
     assert [(beat.node, beat.peer, beat.age_ms) for beat in recorder.beats()] == [(1, 0, 3000.0), (2, 0, 2000.0)]
 
 
-def test_what_is_noted_has_its_time_and_is_kept_in_its_order_when_it_is_settled() -> None:
+def test_what_is_staged_has_its_time_and_is_kept_in_its_order_when_it_is_flushed() -> None:
     """A node's pass sends first what others wait for. What somebody records meanwhile comes after what was noted before."""
     clock = iter([10.0, 11.0, 12.0])
     recorder = Recorder("run", wall_clock=lambda: next(clock))
-    recorder.note(1, CommitAdvanced(term=1, index=5, old_index=4, digest=0))
+    recorder.stage(1, CommitAdvanced(term=1, index=5, old_index=4, digest=0))
     assert (recorder.last_seq, recorder.page(None, limit=9).events) == (0, [])
-    recorder.note(1, RoleChanged(term=2, old="leader", new="follower", reason="a higher term"))
+    recorder.stage(1, RoleChanged(term=2, old="leader", new="follower", reason="a higher term"))
     recorder.record(2, NodeKilled())
     told = [(kept.seq, kept.time, kept.node, kept.fact.kind, kept.role) for kept in recorder.page(None, limit=9).events]
     assert told == [
@@ -260,7 +260,7 @@ def test_what_is_noted_has_its_time_and_is_kept_in_its_order_when_it_is_settled(
         (2, 11.0, 1, "role_changed", "follower"),
         (3, 12.0, 2, "node_killed", "killed"),
     ]
-    recorder.settle()
+    recorder.flush()
     assert recorder.last_seq == 3
 
 
@@ -271,8 +271,8 @@ def test_facts_about_the_same_commands_share_their_copies_and_others_do_not() ->
     shapes = [(first, second), (first, second), (first,), (second,), (second, first), (second, second), ()]
     shapes += [(NO_OP, first, NO_OP), (NO_OP, second, NO_OP)]
     for commands in shapes:
-        recorder.note(0, RequestReceived(count=len(commands), op="write", first_commands=commands))
-    recorder.settle()
+        recorder.stage(0, RequestReceived(count=len(commands), op="write", first_commands=commands))
+    recorder.flush()
     told = [kept.fact.first_commands for kept in recorder.page(None, limit=9).events if isinstance(kept.fact, RequestReceived)]
     assert told == [tuple([bytes(command) for command in commands]) for commands in shapes]
     assert told[0] is told[1]
@@ -281,11 +281,11 @@ def test_facts_about_the_same_commands_share_their_copies_and_others_do_not() ->
 def test_no_number_is_given_twice_though_a_fact_can_not_be_kept() -> None:
     """That would be a bug; who reads on by number must not miss more by it."""
     recorder = Recorder("run", wall_clock=lambda: 0.0)
-    recorder.note(0, commit(1))
+    recorder.stage(0, commit(1))
     broken: Any = None
-    recorder.note(0, RequestReceived(count=1, op="write", first_commands=(broken,)))
+    recorder.stage(0, RequestReceived(count=1, op="write", first_commands=(broken,)))
     with pytest.raises(TypeError):
-        recorder.settle()
+        recorder.flush()
     recorder.record(0, commit(2))
     assert [kept.seq for kept in recorder.page(None, limit=9).events] == [1, 3]
 

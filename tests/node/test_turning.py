@@ -27,10 +27,10 @@ class Nobody:
     def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         pass
 
-    def note(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+    def stage(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         self.record(node_id, fact)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         pass
 
 
@@ -59,7 +59,7 @@ async def test_a_loop_with_nothing_to_do_still_turns(autojump_clock: MockClock) 
         nursery.cancel_scope.cancel()
 
 
-async def test_what_a_pass_noted_before_it_failed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_a_step_staged_before_it_failed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last facts before a node's end are those that matter most."""
     recorder = Recorder("run", wall_clock=lambda: 0.0)
     driver = make_driver(heartbeat_s=50, election_s=(300, 600), sink=recorder)

@@ -56,11 +56,11 @@ class House:
         driver.snapshots = self.saved  # type: ignore[assignment]
         return driver
 
-    def note(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+    def stage(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
         """As `record`."""
         self.record(node_id, fact)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Nothing is left to do."""
 
     def record(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:

@@ -37,8 +37,8 @@ def check_quiet(stack: "Stack", links: list[NodeLink]) -> None:
             raise Broken(RULE, f"a link waits for {link.waiting} answers, {link._departed} writes have left")
     if stack.turns._saver is not None or stack.turns._waiting or stack.turns._hurrying is not None:
         raise Broken(RULE, "a node saves its state, or waits for its turn")
-    if stack.recorder._noted:
-        raise Broken(RULE, f"{len(stack.recorder._noted)} facts are not kept")
+    if stack.recorder._staged:
+        raise Broken(RULE, f"{len(stack.recorder._staged)} facts are not kept")
 
 
 def _left_in_driver(driver: Driver) -> list[str]:

@@ -48,7 +48,7 @@ class States(Recorder):
         self._reference = Store()
         self._core_of = core_of
 
-    def note(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+    def stage(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         """Who first calls an entry committed still has it."""
         if isinstance(fact, CommitAdvanced) and fact.index >= len(self.states):
             assert node_id is not None
@@ -57,7 +57,7 @@ class States(Recorder):
                 self.commands.append(log.entry(index).command)
                 self.outcomes.append(self._reference.apply(self.commands[index], index))
                 self.states.append(dict(self._reference.stored))
-        super().note(node_id, fact)
+        super().stage(node_id, fact)
 
 
 class Reader:
