@@ -14,13 +14,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kv": {"protocol"},
     "storage": {"raft"},
     "transport": {"protocol", "raft"},
-    "node": {"protocol", "raft", "kv", "storage", "transport", "eventlog"},
+    "replica": {"protocol", "raft", "kv", "storage", "eventlog"},
+    "node": {"protocol", "raft", "kv", "storage", "transport", "replica", "eventlog"},
     "eventlog": {"protocol", "raft", "files"},
-    "cluster": {"protocol", "raft", "storage", "transport", "node", "eventlog"},
+    "cluster": {"protocol", "raft", "storage", "transport", "replica", "node", "eventlog"},
     "web": {"protocol", "cluster", "eventlog"},
     "client": {"protocol"},
     "config": {"protocol", "files"},
-    "daemon": {"protocol", "raft", "storage", "transport", "node", "eventlog", "cluster", "web", "console", "config"},
+    "daemon": {"protocol", "raft", "storage", "transport", "replica", "node", "eventlog", "cluster", "web", "console", "config"},
     "cli": {"protocol", "client", "eventlog", "console", "files", "simulator", "config", "daemon", "kv", "storage"},
     "simulator": {"protocol", "raft", "kv", "storage", "eventlog", "files"},
 }
@@ -30,6 +31,7 @@ NEVER: dict[str, set[str]] = {
     "raft": {"trio", "os", "time", "datetime", "socket", "logging", "threading", "secrets", "pathlib", "io"},
     "kv": {"trio", "os", "time", "datetime", "socket", "logging", "threading", "random", "secrets"},
     "storage": {"trio", "time", "random", "logging"},
+    "replica": {"trio", "os", "time", "datetime", "socket", "logging", "threading", "random", "secrets", "pathlib", "io"},
     "simulator": {"trio", "time", "datetime", "logging", "secrets", "click"},
     "eventlog": {"click"},
     "config": {"trio", "click"},
@@ -158,9 +160,9 @@ def test_a_file_of_raft_imports_only_those_that_its_room_names_before_it() -> No
         assert not graph[f"bargetrio.raft.{name}"] & above, name
 
 
-def test_nothing_in_raft_kv_and_simulator_uses_the_global_dice() -> None:
+def test_nothing_in_raft_kv_replica_and_simulator_uses_the_global_dice() -> None:
     """Randomness is a Random that the caller gives (`from random import Random`), never the module's functions."""
-    for room in ("raft", "kv", "simulator"):
+    for room in ("raft", "kv", "replica", "simulator"):
         for path in room_files(room):
             for node in ast.walk(ast.parse(path.read_text())):
                 assert not (isinstance(node, ast.Import) and any(alias.name == "random" for alias in node.names)), path

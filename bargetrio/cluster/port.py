@@ -6,14 +6,14 @@
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-from bargetrio.node.figures import Histogram as Histogram  # web knows only this border
-from bargetrio.node.figures import NodeFigures as NodeFigures
 from bargetrio.node.figures import NodeGauges as NodeGauges
 from bargetrio.node.running_node import BackupFile as BackupFile  # web knows only this border
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.events import EventPage
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
 from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodeView
+from bargetrio.replica.figures import Histogram as Histogram  # web knows only this border
+from bargetrio.replica.figures import NodeFigures as NodeFigures
 
 BACKUP_WAIT_S: Final = 120.0
 """Seconds that a backup waits for a snapshot to be taken; a million keys take some 8 s."""

@@ -13,11 +13,11 @@ from trio import TaskStatus
 
 from bargetrio.eventlog.driver_facts import NodeCrashed, NodeKilled, NodeRevived, Sink
 from bargetrio.node.figures import NodeGauges
-from bargetrio.node.persister import StorageFailed
 from bargetrio.node.running_node import BackupFile, RunningNode
 from bargetrio.node.status import Belief, NodeStatus
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import NodeState
+from bargetrio.replica.replica import StorageFailed
 from bargetrio.storage.errors import StorageError, is_out_of_space
 
 log = logging.getLogger(__name__)

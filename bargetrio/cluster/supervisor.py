@@ -22,7 +22,7 @@ from bargetrio.cluster.node_link import GoodAnswer
 from bargetrio.cluster.port import BACKUP_WAIT_S
 from bargetrio.cluster.slots import Slot
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
-from bargetrio.node.figures import Histogram, NodeFigures, NodeGauges
+from bargetrio.node.figures import NodeGauges
 from bargetrio.node.running_node import UNCOMMITTED, BackupFile, RunningNode
 from bargetrio.node.status import Belief, NodeStatus
 from bargetrio.protocol.errors import BargeError
@@ -31,6 +31,7 @@ from bargetrio.protocol.requests import List, ListAnswer, Put, Request
 from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodeView, PeerView
 from bargetrio.raft.quorum import is_majority, majority_of
 from bargetrio.raft.readmission import WHAT_IS_LEFT, no_majority_without
+from bargetrio.replica.figures import Histogram, NodeFigures
 from bargetrio.storage.errors import StorageError
 from bargetrio.transport.faults import LinkFaults
 

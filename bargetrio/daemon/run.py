@@ -34,9 +34,9 @@ from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import LogView, check_page
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
-from bargetrio.node.turns import Turns
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.raft.snapshot_state import SnapshotPolicy
+from bargetrio.replica.turns import Turns
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.hub import make_arrivals, make_hub

@@ -1,5 +1,5 @@
-"""node runs one server: it feeds messages, requests and time to the core and performs its effects.
+"""node runs one server: it is a replica's host in the product, with connections, threads, the disk and trio's time.
 
-May import the rooms above it (protocol, raft, kv, storage, transport, eventlog's facts) and trio. Start at server.py. What the
-supervisor may call is in running_node.py.
+May import the rooms above it (protocol, raft, kv, storage, transport, replica, eventlog's facts) and trio. Start at server.py;
+what the supervisor may call is in running_node.py.
 """

@@ -6,11 +6,11 @@ client can occupy is bounded.
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 import trio
-from msgspec import Raw, Struct
+from msgspec import Struct
 
 from bargetrio.kv.commands import encode_command
 from bargetrio.protocol.errors import BargeError
@@ -30,6 +30,7 @@ from bargetrio.protocol.requests import (
     decode_request,
     decode_requests,
 )
+from bargetrio.replica.requests import Batch, Ticket
 from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.stream import Connection
@@ -45,56 +46,21 @@ _encode: Final = msgspec.json.Encoder().encode
 _encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
-class Ticket:
-    """A request that waits: exactly one answer goes to its client, whoever gives it first.
-
-    `is_put_off` is set when a read may be answered, and waits for its client to fetch earlier answers.
-    """
-
-    __slots__ = ("deadline", "done", "is_put_off", "request", "session")
-
-    def __init__(self, session: "ClientSession", request: Request, deadline: float) -> None:
-        self.session = session
-        self.request = request
-        self.deadline = deadline
-        self.done = self.is_put_off = False
-
-    def answer(self, answer: Struct) -> None:
-        """Give the answer; a second one is dropped."""
-        if not self.done:
-            self.done = True
-            self.session.answer(answer)
-
-
-class Batch(NamedTuple):
-    """Checked requests that came together; `commands` are those of the writes."""
-
-    writes: list[Put | Delete]
-    commands: list[Raw]
-    reads: list[Get | List]
-
-
 Submit = Callable[["ClientSession", Batch], None]
 """Takes requests into the node's inbox."""
 
 
 class ClientSession:
-    """One client. The node's loop collects answers with `answer` and sends them with `flush`, once a pass.
+    """One client; implements `replica.requests.Session`.
 
-    `on_answer` is called when there is something to flush, `on_room` when `take_put_off` has reads that may be looked up now.
+    `on_room` is called when `take_put_off` has reads that may be looked up now.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        on_answer: Callable[["ClientSession"], None],
-        on_room: Callable[["ClientSession"], None] = lambda session: None,
-    ) -> None:
+    def __init__(self, connection: Connection, on_room: Callable[["ClientSession"], None] = lambda session: None) -> None:
+        self.answers: list[Struct] = []
         self._connection = connection
-        self._on_answer = on_answer
         self._on_room = on_room
         self._unsent = connection.outgoing.unsent
-        self._answers: list[Struct] = []
         self.room = MOST_UNSENT_BYTES
         """Bytes of answers to reads that may be made before the next flush; without any left, reads are put off."""
         self._put_off: deque[Ticket] = deque()
@@ -154,15 +120,9 @@ class ClientSession:
         if self._put_off:
             self.room = 0
 
-    def answer(self, answer: Struct) -> None:
-        """Queue an answer for `flush`."""
-        if not self._answers:
-            self._on_answer(self)
-        self._answers.append(answer)
-
     def flush(self) -> None:
         """Send what is queued, in one piece."""
-        answers = self._answers
+        answers = self.answers
         if answers:
             self._in_flight -= len(answers)
             lines = _encode_lines(answers)
@@ -224,7 +184,7 @@ class ClientSession:
                 good.append(decode_request(line))
             except BadRequest as bad:
                 self._in_flight += 1
-                self.answer(ErrorAnswer.of(bad.request_id, bad.error))
+                self.answers.append(ErrorAnswer.of(bad.request_id, bad.error))
             except MalformedLine as problem:
                 malformed = problem
                 break

@@ -6,11 +6,11 @@ from typing import Final
 import trio
 
 from bargetrio.kv.commands import check_commands
-from bargetrio.node.figures import PeerFigures
 from bargetrio.protocol.errors import BargeError
 from bargetrio.raft.checks import check_message
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import AppendReply, AppendRequest, Message, NodeId, decode_message, sender
+from bargetrio.replica.figures import PeerFigures
 from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.stream import Connection

@@ -15,16 +15,12 @@ from typing import Final, Protocol, TypeVar
 
 import trio
 
-from bargetrio.node.figures import Histogram
 from bargetrio.raft.records import Append, Record
+from bargetrio.replica.figures import Histogram
 from bargetrio.storage.kernel_sync import KernelSync, make_kernel_sync
 from bargetrio.transport.arrivals import Arrivals
 
 T = TypeVar("T")
-
-
-class StorageFailed(Exception):
-    """A write or sync failed. Nothing is retried: whether the bytes are there can't be known any more (BUG-51)."""
 
 
 class Log(Protocol):

@@ -1,7 +1,7 @@
 """One server's life: lock and recover the folder, listen, drive the core, die.
 
 ```
-run: open folder -> core -> listen -> nursery { driver, acceptor, a link per peer }
+run: open folder -> core -> listen -> nursery { replica, its jobs, acceptor, a link per peer }
 ```
 Dying is a crash whoever asks for it: ports are fenced first, nothing is flushed, and the folder is given back only when no thread
 writes to it any more.
@@ -21,25 +21,29 @@ from trio import TaskStatus
 from bargetrio.eventlog.driver_facts import DiskFailed, DiskSpace, LinkDown, LinkUp, NodeRecovered, Sink
 from bargetrio.kv.commands import Stored
 from bargetrio.kv.store import Store, decode_slice
+from bargetrio.node.backup import READERS, Backup
 from bargetrio.node.clients import ClientSession
-from bargetrio.node.driver import Driver
-from bargetrio.node.figures import NodeFigures, NodeGauges, TimedLog
+from bargetrio.node.figures import NodeGauges, TimedLog
+from bargetrio.node.jobs import NurseryJobs
+from bargetrio.node.outbox import PeerOutbox
 from bargetrio.node.peers import BadMessage, PeerSession
-from bargetrio.node.persister import DiskWork, Persister, StorageFailed, ThreadWork
+from bargetrio.node.persister import DiskWork, Persister, ThreadWork
 from bargetrio.node.places import ClientPlaces
 from bargetrio.node.running_node import UNCOMMITTED, BackupFile
 from bargetrio.node.settings import NodeSettings
-from bargetrio.node.snapshots import Snapshots
 from bargetrio.node.status import Belief, NodeStatus, PeerStatus
-from bargetrio.node.turns import Turns
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.lines import LineTooLong
 from bargetrio.raft.core import Core
-from bargetrio.raft.effects import ReplaceStore, WriteStanding
-from bargetrio.raft.messages import AppendRequest, Message, NodeId
+from bargetrio.raft.messages import NodeId
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing, why_refused
+from bargetrio.replica.figures import NodeFigures
+from bargetrio.replica.inbox import Inbox
+from bargetrio.replica.jobs import SnapshotPlace
+from bargetrio.replica.replica import Replica, StorageFailed
+from bargetrio.replica.turns import Turns
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.wal import OpenFolder, open_folder
 from bargetrio.transport.acceptor import Acceptor
@@ -53,12 +57,16 @@ from bargetrio.transport.stream import Connection, Listener, Network, SocketNetw
 log = logging.getLogger(__name__)
 
 BACKUP_LOOK_S: Final = 0.02
+SNAPSHOT_AGAIN_S: Final = 10.0
+"""Seconds until the next snapshot after a full disk ended one."""
 
 
 ROOM_SEGMENTS: Final = 2
 """With less free space than so many segments of the log, a leader proposes no writes: what is under way still fits."""
 ROOM_AGAIN_SEGMENTS: Final = 3
 ROOM_LOOK_S: Final = 1.0
+STEP_S: Final = 1.0
+"""Longest time in seconds between two steps of the replica: a node whose last step is older hangs (the watchdog checks)."""
 
 
 class Node:
@@ -92,15 +100,17 @@ class Node:
         self._places = ClientPlaces(settings.most_clients)
         self._peer_connections = 0
         self._random = random.Random(settings.seed)
-        self._fenced = False
         self._free_bytes: int | None = None
-        self._driver: Driver | None = None
+        self._outbox = PeerOutbox({}, {})
+        self._readers = trio.CapacityLimiter(READERS)
+        self.last_turn = self._started_at
+        """When the replica's last step began."""
+        self._core: Core | None = None
+        self._inbox: Inbox | None = None
+        self._replica: Replica | None = None
         self._acceptor: Acceptor | None = None
         self._persister: Persister | None = None
         self._folder: OpenFolder | None = None
-        self._links: dict[NodeId, PeerLink] = {}
-        self._writing_standing = trio.Lock()
-        self._nursery: trio.Nursery | None = None
         self._arrivals: Arrivals | None = None
 
     async def run(self, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -110,15 +120,15 @@ class Node:
         try:
             folder, core, store = await self._open_folder()
             self._arrivals = self._make_arrivals()
-            driver = self._driver = self._make_driver(core, store)
+            inbox = self._inbox = Inbox(self._arrivals.ring)
+            self._core = core
             listener = await self._network.listen(*parse_address(settings.listen))
             timed = TimedLog(folder.write, self._figures.fsync)
-            thread = self._disk_work.persister(timed, driver.write_done, f"node {settings.node_id} disk")
+            thread = self._disk_work.persister(timed, inbox.write_done, f"node {settings.node_id} disk")
             fsync = self._figures.fsync
             persister = self._persister = self._disk_work.with_kernel_syncs(
-                thread, folder, self._arrivals, driver.write_ended, fsync, getattr(self._disk, "sync_faults", None)
+                thread, folder, self._arrivals, inbox.write_ended, fsync, getattr(self._disk, "sync_faults", None)
             )
-            driver.persister = persister
             identity = self._identity(folder)
             self._acceptor = Acceptor(
                 listener,
@@ -128,8 +138,11 @@ class Node:
                 admit_client=self._places.admit,
                 most_strangers=settings.most_strangers,
             )
-            links = self._links = {peer: self._link(identity, peer) for peer in driver.core.peers}
-            core.has_unsent = lambda peer: links[peer].has_unsent
+            self._outbox = PeerOutbox(
+                {peer: self._link(identity, peer) for peer in core.peers},
+                {peer: self._figures.peer(peer) for peer in core.peers},
+            )
+            core.has_unsent = self._outbox.has_unsent
             self._sink.record(
                 settings.node_id,
                 NodeRecovered(
@@ -142,7 +155,7 @@ class Node:
                     store=core.standing.store,
                 ),
             )
-            await self._live(driver, task_status)
+            await self._live(folder, store, inbox, persister, task_status)
         finally:
             self.fence()
             if listener is not None:
@@ -151,15 +164,10 @@ class Node:
                 await self._persister.aclose()
             if self._folder is not None:
                 self._folder.close()
-            if self._driver is not None and self._driver.snapshots is not None:
-                self._driver.snapshots.close()
+            if self._replica is not None:
+                self._replica.snapshots.close()
             if self._arrivals is not None:  # the disk's thread has ended and wakes it no more
                 self._arrivals.close()
-
-    @property
-    def last_turn(self) -> float:
-        """When the driver's loop last turned."""
-        return self._started_at if self._driver is None else self._driver.last_turn
 
     async def readmit(self, node_id: NodeId) -> str:
         """See `port.RunningNode.readmit`."""
@@ -177,12 +185,12 @@ class Node:
         return await self._ask_core(lambda core, now: core.bootstrap(now))
 
     async def _ask_core(self, ask: Callable[[Core, float], str]) -> str:
-        """Call `ask` with the core in a step of the driver; return its answer.
+        """Call `ask` with the core in a step of the replica; return its answer.
 
         If the node ends first this never returns: the caller bounds the wait. Cancelled, the core may still be asked.
         """
-        driver = self._driver
-        assert driver is not None, "asked before it started"
+        inbox = self._inbox
+        assert inbox is not None, "asked before it started"
         answers: list[str] = []
         answered = trio.Event()
 
@@ -190,42 +198,41 @@ class Node:
             answers.append(ask(core, now))
             answered.set()
 
-        driver.snapshot_step_done(then)
+        inbox.call(then)
         await answered.wait()
         return answers[0]
 
     async def backup(self, index: int) -> BackupFile:
         """Wait until `index` is applied, have a snapshot taken unless one holds it, and open it; cancellable at any time."""
-        driver = self._driver
-        assert driver is not None and driver.snapshots is not None, "asked before it started"
-        while driver.core.snapshot is None or driver.core.snapshot.last_index < index:
-            if driver.core.last_applied >= index:
-                driver.ask_for_snapshot()
+        replica = self._replica
+        assert replica is not None, "asked before it started"
+        core = replica.core
+        while core.snapshot is None or core.snapshot.last_index < index:
+            if core.last_applied >= index:
+                replica.ask_for_snapshot()
             await trio.sleep(BACKUP_LOOK_S)
-        return driver.snapshots.backup(driver.core.snapshot)
+        return Backup(core.snapshot, self._disk, self._disk_work, replica.snapshots.pins, self._readers)
 
     @property
     def store(self) -> Store:
         """The keys of a node that has started, for tests and the simulator's judges."""
-        assert self._driver is not None, "asked before it started"
-        return self._driver.store
+        assert self._replica is not None, "asked before it started"
+        return self._replica.store
 
     def fence(self) -> None:
         """Cut disk and network at once; again at the end of `run`, for what came into being after a kill in its beginning."""
-        self._fenced = True
-        if self._driver is not None:
-            self._driver.fence()
+        if self._replica is not None:
+            self._replica.fence(trio.current_time())
         if self._persister is not None:
             self._persister.fence()
         if self._acceptor is not None:
             self._acceptor.abort()
-        for link in self._links.values():
-            link.abort()
+        self._outbox.fence()
 
     def belief(self) -> Belief:
         """Return whom this node believes to lead."""
-        assert self._driver is not None, "asked before it started"
-        core = self._driver.core
+        assert self._replica is not None, "asked before it started"
+        core = self._replica.core
         return Belief(
             term=core.current_term,
             leader=core.leader_id,
@@ -235,8 +242,8 @@ class Node:
 
     def status(self) -> NodeStatus:
         """Return the node's state, from memory."""
-        assert self._driver is not None, "asked before it started"
-        core = self._driver.core
+        assert self._replica is not None, "asked before it started"
+        core = self._replica.core
         return NodeStatus(
             role=core.role.name,
             term=core.current_term,
@@ -253,16 +260,16 @@ class Node:
             last_log_term=core.log.last_term,
             log_start=core.log.start_index,
             snapshot_index=0 if core.snapshot is None else core.snapshot.last_index,
-            keys=len(self._driver.store),
+            keys=len(self._replica.store),
             peers=[self._peer_status(core, peer) for peer in core.peers],
         )
 
     def gauges(self) -> NodeGauges:
         """Return the node's sizes, from memory."""
-        assert self._driver is not None, "asked before it started"
-        core = self._driver.core
+        assert self._replica is not None, "asked before it started"
+        core = self._replica.core
         return NodeGauges(
-            keys=len(self._driver.store),
+            keys=len(self._replica.store),
             log_entries=core.log.last_index - core.log.start_index,
             log_bytes=core.log.bytes_between(core.log.start_index, core.log.last_index),
             oldest_write_s=round(core.durability.write_age_s(trio.current_time()), 3),
@@ -311,33 +318,29 @@ class Node:
         await trio.lowlevel.checkpoint()
         return folder, core, store
 
-    def _make_driver(self, core: Core, store: Store) -> Driver:
-        return Driver(
-            core=core,
+    def _make_replica(
+        self, folder: OpenFolder, store: Store, inbox: Inbox, persister: Persister, nursery: trio.Nursery
+    ) -> Replica:
+        assert self._core is not None
+        settings = self._settings
+        return Replica(
+            core=self._core,
             store=store,
-            sink=self._sink,
-            post=self._post,
-            addresses=self._settings.addresses,
-            request_timeout_s=self._settings.request_timeout_s,
-            turns=self._turns,
-            figures=self._figures,
-            arrivals=self._arrivals,
-        )
-
-    def _make_snapshots(self, driver: Driver, nursery: trio.Nursery) -> Snapshots:
-        assert self._folder is not None
-        return Snapshots(
-            nursery=nursery,
-            disk=self._disk,
-            folder=self._folder,
-            work=self._disk_work,
-            cluster=self._settings.cluster,
-            post=self._post,
-            tell=driver.snapshot_step_done,
-            fail=driver.disk_failed,
-            replace_store=driver.replace_store,
-            chunk_bytes=self._settings.chunk_bytes,
-            slice_keys=self._settings.slice_keys,
+            inbox=inbox,
+            wal=persister,
+            outbox=self._outbox,
+            jobs=NurseryJobs(nursery, self._disk_work),
+            events=self._sink,
+            place=SnapshotPlace(
+                disk=self._disk,
+                folder=folder,
+                cluster=settings.cluster,
+                chunk_bytes=settings.chunk_bytes,
+                again_s=SNAPSHOT_AGAIN_S,
+                slice_keys=settings.slice_keys,
+            ),
+            addresses=settings.addresses,
+            request_timeout_s=settings.request_timeout_s,
             turns=self._turns,
             figures=self._figures,
         )
@@ -369,72 +372,55 @@ class Node:
 
     # -- living ----------------------------------------------------------------------------------------------------------
 
-    async def _live(self, driver: Driver, task_status: TaskStatus[None]) -> None:
+    async def _live(
+        self, folder: OpenFolder, store: Store, inbox: Inbox, persister: Persister, task_status: TaskStatus[None]
+    ) -> None:
         assert self._acceptor is not None and self._arrivals is not None
         failure: Exception | None = None
         async with trio.open_nursery() as nursery:
-            driver.snapshots = self._make_snapshots(driver, nursery)
-            self._nursery = nursery
-            driver.write_standing = lambda effect: nursery.start_soon(self._write_standing, effect)
+            replica = self._replica = self._make_replica(folder, store, inbox, persister, nursery)
             nursery.start_soon(self._arrivals.run)
             nursery.start_soon(self._acceptor.run)
-            for link in self._links.values():
+            for link in self._outbox.links.values():
                 nursery.start_soon(link.run)
-            nursery.start_soon(self._watch_room, driver)
+            nursery.start_soon(self._watch_room, replica.core)
             task_status.started()
             try:
-                await driver.run()
-            except Exception as problem:  # told once the tasks around the driver are gone
+                await self._arrivals.drive(self._step)
+            except Exception as problem:  # told once the tasks around the replica are gone
                 failure = problem
-                self._tell_why(driver, problem)
+                self._tell_why(replica, problem)
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
 
-    async def _watch_room(self, driver: Driver) -> None:
+    def _step(self) -> float:
+        """Have the replica make a step; return when the next one is due: within STEP_S, so that one that hangs can be told."""
+        assert self._replica is not None
+        now = self.last_turn = trio.current_time()
+        return min(self._replica.step(now), now + STEP_S)
+
+    async def _watch_room(self, core: Core) -> None:
         """Look every ROOM_LOOK_S whether the disk is nearly full: then nothing is proposed, until there is room again."""
         segment_bytes = self._settings.segment_bytes
         while True:
             with suppress(OSError):
                 free = self._free_bytes = await self._disk_work.call(self._disk.free_bytes)
-                is_low = free < segment_bytes * (ROOM_AGAIN_SEGMENTS if driver.core.lacks_room else ROOM_SEGMENTS)
-                if is_low != driver.core.lacks_room:
-                    driver.core.lacks_room = is_low
+                is_low = free < segment_bytes * (ROOM_AGAIN_SEGMENTS if core.lacks_room else ROOM_SEGMENTS)
+                if is_low != core.lacks_room:
+                    core.lacks_room = is_low
                     self._sink.record(self._settings.node_id, DiskSpace(free_bytes=free, is_low=is_low))
             await trio.sleep(ROOM_LOOK_S)
 
-    async def _write_standing(self, effect: WriteStanding | ReplaceStore) -> None:
-        """Write it beside the loop; one at a time, for it is one file."""
-        folder, driver = self._folder, self._driver
-        assert folder is not None and driver is not None
-
-        def work() -> Standing:
-            if isinstance(effect, ReplaceStore):
-                return folder.replace_store()
-            folder.write_standing(effect.standing)
-            return effect.standing
-
-        async with self._writing_standing:
-            try:
-                standing = await self._disk_work.call(work)
-            except OSError as problem:
-                driver.disk_failed(problem)
-                return
-        if isinstance(effect, ReplaceStore):
-            for link in self._links.values():
-                link.reset()
-        driver.snapshot_step_done(lambda core, now: core.standing_written(standing, now))
-
     def _judge_hello(self, peer_id: NodeId, theirs: Standing) -> str:
         """Return why a peer's store is refused, "" if it is not; the core is told of it in either case."""
-        driver = self._driver
-        assert driver is not None
-        driver.snapshot_step_done(lambda core, now: core.saw(peer_id, theirs, now))
+        assert self._inbox is not None
+        self._inbox.call(lambda core, now: core.saw(peer_id, theirs, now))
         return self._why_refused(peer_id, theirs)
 
     def _why_refused(self, peer_id: NodeId, theirs: Standing) -> str:
-        assert self._driver is not None and self._folder is not None
-        core = self._driver.core
+        assert self._core is not None and self._folder is not None
+        core = self._core
         if core.configuration is None:  # of a cluster of an earlier version: the stores that its file `peers` names
             known = self._folder.known_stores.get(peer_id)
             if known not in (None, theirs.store):
@@ -443,8 +429,8 @@ class Node:
 
     def _refusal_since(self, peer_id: NodeId, theirs: Standing) -> Callable[[], str]:
         """Return what says whether that store still counts; it looks anew only when the members' stores have changed."""
-        assert self._driver is not None
-        core = self._driver.core
+        assert self._core is not None
+        core = self._core
         judged: list[object] = [core.configuration, core.standing]
         told = ""
 
@@ -457,18 +443,18 @@ class Node:
 
         return refusal
 
-    def _tell_why(self, driver: Driver, problem: Exception) -> None:
+    def _tell_why(self, replica: Replica, problem: Exception) -> None:
         if isinstance(problem, StorageFailed):
             self._sink.record(self._settings.node_id, DiskFailed(reason=str(problem)))
-            driver.fail_waiting(BargeError("storage_failed", f"the disk of node {self._settings.node_id} failed: {problem}"))
+            replica.fail_waiting(BargeError("storage_failed", f"the disk of node {self._settings.node_id} failed: {problem}"))
 
     async def _serve(self, connection: Connection, greeted: Greeted) -> None:
-        assert self._driver is not None and self._arrivals is not None
+        assert self._inbox is not None and self._arrivals is not None
         if greeted.peer_id is None:
-            client = ClientSession(connection, self._driver.session_has_answers, self._driver.session_has_room)
+            client = ClientSession(connection, self._inbox.session_has_room)
             self._places.enter(client)
             try:
-                await client.serve(greeted, self._driver.take_requests, self._arrivals)
+                await client.serve(greeted, self._inbox.take_requests, self._arrivals)
             finally:
                 self._places.leave(client)
         else:
@@ -481,22 +467,16 @@ class Node:
                 self._on_link_down(greeted.peer_id, f"closed its link: {problem}")
             finally:
                 self._peer_connections -= 1
-                self._driver.snapshot_step_done(partial(_hung_up, greeted.peer_id, greeted.standing))
+                self._inbox.call(partial(_hung_up, greeted.peer_id, greeted.standing))
 
     def _peer_session(self, peer_id: NodeId, standing: Standing) -> PeerSession:
-        driver, figures = self._driver, self._figures.peer(peer_id)
-        assert driver is not None
+        inbox, core, figures = self._inbox, self._core, self._figures.peer(peer_id)
+        assert inbox is not None and core is not None
         refusal = self._refusal_since(peer_id, standing)
-        return PeerSession(peer_id, driver.core, driver.take_message, driver.bytes_came, figures, refusal)
-
-    def _post(self, to: NodeId, message: Message) -> None:
-        if not self._fenced:
-            if isinstance(message, AppendRequest):
-                self._figures.peer(to).append_sent(message, trio.current_time())
-            self._links[to].post(message)
+        return PeerSession(peer_id, core, inbox.take_message, inbox.bytes_came, figures, refusal)
 
     def _peer_status(self, core: Core, peer: NodeId) -> PeerStatus:
-        connected = self._links[peer].connected
+        connected = self._outbox.links[peer].connected
         if not isinstance(core.role, Leader):
             return PeerStatus(id=peer, connected=connected)
         progress = core.role.progress[peer]
@@ -513,8 +493,8 @@ class Node:
     def _on_link_up(self, peer_id: NodeId) -> None:
         self._figures.peer(peer_id).link_changed()
         self._sink.record(self._settings.node_id, LinkUp(peer=peer_id))
-        if self._driver is not None:
-            self._driver.snapshot_step_done(lambda core, now: core.link_up(peer_id, now))
+        if self._inbox is not None:
+            self._inbox.call(lambda core, now: core.link_up(peer_id, now))
 
     def _on_link_down(self, peer_id: NodeId, reason: str) -> None:
         self._sink.record(self._settings.node_id, LinkDown(peer=peer_id, reason=reason))

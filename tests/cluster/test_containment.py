@@ -8,10 +8,10 @@ import trio
 
 from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.node.driver import Driver
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import DiskFault, Faults
 from bargetrio.raft.facts import Fact
+from bargetrio.replica.replica import Replica
 from bargetrio.storage.disk import DiskFile
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.stream import Connection, Listener, SocketNetwork
@@ -143,14 +143,14 @@ async def test_a_bug_in_the_loop_ends_its_node_alone(tmp_path: Path, monkeypatch
     house = House(tmp_path)
     async with house.open():
         hurt = await house.leader()
-        good = Driver._perform
+        good = Replica._perform
 
-        def perform(self: Driver) -> None:
+        def perform(self: Replica, now: float) -> None:
             if self.core.node_id == hurt:
                 raise Bug("in the loop")
-            good(self)
+            good(self, now)
 
-        monkeypatch.setattr(Driver, "_perform", perform)
+        monkeypatch.setattr(Replica, "_perform", perform)
         await house.until(lambda: house.state(hurt)[0] == "crashed")
         assert house.state(hurt)[1] == "Bug: in the loop"
         await still_works(house, hurt)

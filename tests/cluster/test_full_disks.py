@@ -13,7 +13,7 @@ from bargetrio.cluster import supervisor
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.node import server, snapshots
+from bargetrio.node import server
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import DiskFault, Faults
 from bargetrio.storage.real_disk import RealDisk
@@ -97,7 +97,7 @@ async def test_a_snapshot_that_finds_no_space_is_given_up_and_taken_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node goes on; nothing of it stays on the disk."""
-    monkeypatch.setattr(snapshots, "AGAIN_S", 0.3)
+    monkeypatch.setattr(server, "SNAPSHOT_AGAIN_S", 0.3)
     house = House(tmp_path, size=1)
     disks = filling(house)
     async with house.open():

@@ -137,7 +137,7 @@ async def test_a_snapshot_that_is_saved_over_a_kill_ends_with_its_life(tmp_path:
         for number in range(20):
             await house.put(f"k{number}", str(number))
         node = house.supervisor._slots[victim]._node
-        node._driver.ask_for_snapshot()  # type: ignore[union-attr]
+        node._replica.ask_for_snapshot()  # type: ignore[union-attr]
         old = disks[victim][0]
         try:
             await house.until(old.is_asked.is_set)
@@ -157,7 +157,7 @@ async def test_a_snapshot_that_is_saved_over_a_kill_ends_with_its_life(tmp_path:
         new = disks[victim][-1]
         new.is_free.set()
         node = house.supervisor._slots[victim]._node
-        node._driver.ask_for_snapshot()  # type: ignore[union-attr]
+        node._replica.ask_for_snapshot()  # type: ignore[union-attr]
         await house.until(lambda: house.supervisor.local_views()[victim].snapshot_index >= 20)  # type: ignore[operator]
         assert old.touched_at == touched
         await house.put("after", "x")
@@ -170,11 +170,11 @@ async def test_a_dead_node_sends_nothing_though_a_piece_was_being_read_for_it(tm
     """The thread that read it comes back after the kill, with something to send."""
     house = House(tmp_path)
     node = house.make_node(0)
-    link = node._links[1] = Mock()
+    link = node._outbox.links[1] = Mock()
     message = VoteReply(term=1, voter_id=0, granted=True)
-    node._post(1, message)
+    node._outbox.post(1, message)
     node.fence()
-    node._post(1, message)
+    node._outbox.post(1, message)
     link.post.assert_called_once_with(message)
     link.abort.assert_called_once_with()
 
@@ -198,8 +198,8 @@ async def test_a_kill_fences_the_node_before_anything_else_runs(tmp_path: Path) 
         node = slot._node
         assert isinstance(node, Node)
         assert slot.crash()
-        assert node._fenced
-        assert all(link._connection is None for link in node._links.values())
+        assert node._replica is not None and node._replica.step(0.0) == float("inf")
+        assert all(link._connection is None for link in node._outbox.links.values())
 
 
 async def test_a_readmission_that_is_not_committed_in_time_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

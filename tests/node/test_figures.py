@@ -5,15 +5,15 @@ from types import SimpleNamespace
 from typing import Any
 
 from bargetrio.kv.store import Store
-from bargetrio.node.figures import Histogram, NodeFigures, PeerFigures
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
 from bargetrio.raft.facts import RoleChanged
 from bargetrio.raft.messages import AppendReply, AppendRequest
+from bargetrio.replica.figures import Histogram, NodeFigures, PeerFigures
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
-from tests.node.test_turning import Nobody
 from tests.raft.cores import entries, leader
+from tests.replica.hosts import Nobody
 
 
 def append(prev: int) -> AppendRequest:
@@ -77,7 +77,7 @@ async def test_pending_proposals_are_writes(tmp_path: Path) -> None:
     )
     node: Any = Node(settings, disk=RealDisk(tmp_path), sink=Nobody(), link_faults=LinkFaults())
     bench = leader(settled=False)
-    node._driver = SimpleNamespace(core=bench.core, store=Store())
+    node._replica = SimpleNamespace(core=bench.core, store=Store())
     assert node.gauges().proposals_pending == 0
     bench.core.propose("a write", entries("1")[0].command, bench.now)
     assert node.gauges().proposals_pending == 1

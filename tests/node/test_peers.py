@@ -9,7 +9,6 @@ import pytest
 import trio
 from msgspec import structs
 
-from bargetrio.node.figures import PeerFigures
 from bargetrio.node.peers import LONG_BYTES, BadMessage, PeerSession
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
@@ -17,11 +16,12 @@ from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineReader
 from bargetrio.raft.messages import Message, SnapshotRequest, encode_message
 from bargetrio.raft.standing import Configuration, Standing
+from bargetrio.replica.figures import PeerFigures
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Greeted
-from tests.node.test_turning import Nobody
 from tests.raft.cores import append, follower, snapshot
+from tests.replica.hosts import Nobody
 
 
 class Parts:
@@ -109,7 +109,7 @@ async def test_a_connection_is_judged_anew_when_members_or_the_own_store_change(
     before = Configuration(index=0, identity="born", stores={0: "s0", 1: "s1", 2: "s2"})
     after = Configuration(index=5, identity="born", stores={0: "s0", 1: "new", 2: "s2"}, readmitted=1)
     core = SimpleNamespace(configuration=before, standing=Standing(store="s0", identity="born"))
-    node._driver, node._folder = SimpleNamespace(core=core), SimpleNamespace(known_stores={})
+    node._core, node._folder = core, SimpleNamespace(known_stores={})
     refusal = node._refusal_since(1, Standing(store="s1", identity="born"))
     assert refusal() == ""
     core.configuration = after

@@ -10,10 +10,10 @@ import pytest
 import trio
 from msgspec import Raw
 
-from bargetrio.node.figures import Histogram
 from bargetrio.node.persister import SMALL_BYTES, KernelPersister, Persister, ThreadPersister, with_kernel_syncs
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import Append, HardState, Record
+from bargetrio.replica.figures import Histogram
 from bargetrio.storage.kernel_sync import make_kernel_sync
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.wal import OpenFolder, open_folder

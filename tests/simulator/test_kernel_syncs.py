@@ -7,8 +7,8 @@ from random import Random
 import pytest
 import trio
 
-from bargetrio.node.figures import Histogram
 from bargetrio.raft.records import Record, Remembered
+from bargetrio.replica.figures import Histogram
 from bargetrio.simulator.disk import SimulatedDisk, SimulatedFile
 from bargetrio.simulator.plan import draw
 from bargetrio.simulator.seed import run

@@ -10,8 +10,9 @@ import yaml
 from prometheus_client import ProcessCollector
 from prometheus_client.parser import text_string_to_metric_families
 
-from bargetrio.node.figures import Histogram, NodeFigures, NodeGauges
+from bargetrio.node.figures import NodeGauges
 from bargetrio.protocol.views import NodeView, PeerView
+from bargetrio.replica.figures import Histogram, NodeFigures
 from bargetrio.web.metrics import Figures, ProcessFigures, WebGauges, text_of
 from tests.stories.daemon import Daemon, running
 

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from bargetrio.cluster.node_link import NodeLink
-from bargetrio.node.driver import Driver
 from bargetrio.node.server import Node
+from bargetrio.replica.replica import Replica
 from bargetrio.simulator.accounts import left_in
 from bargetrio.simulator.memory import Broken
 from bargetrio.storage.snapshots import RECEIVING
@@ -18,13 +18,13 @@ RULE = "nothing is left when all is quiet"
 def check_quiet(stack: "Stack", links: list[NodeLink]) -> None:
     """Look at every node and every link to one, some heartbeats after the last answer of a healed cluster; raise Broken."""
     for node_id, node in stack.living.items():
-        driver = node._driver
-        assert driver is not None
-        left = [*left_in(driver.core, list(stack.addresses)), *_left_in_driver(driver)]
+        replica = node._replica
+        assert replica is not None
+        left = [*left_in(replica.core, list(stack.addresses)), *_left_in_replica(replica)]
         left += _left_in_sessions(node)
         if node._peer_connections != len(stack.addresses) - 1:
             left.append(f"{node._peer_connections} connections of peers, where there are {len(stack.addresses)} nodes")
-        if driver.core.receiving is None and stack.disks[node_id].exists(RECEIVING):
+        if replica.core.receiving is None and stack.disks[node_id].exists(RECEIVING):
             left.append("a half-received file")
         if left:
             raise Broken(RULE, f"node {node_id} has {'; '.join(left)}")
@@ -41,29 +41,31 @@ def check_quiet(stack: "Stack", links: list[NodeLink]) -> None:
         raise Broken(RULE, f"{len(stack.recorder._staged)} facts are not kept")
 
 
-def _left_in_driver(driver: Driver) -> list[str]:
+def _left_in_replica(replica: Replica) -> list[str]:
+    inbox, snapshots = replica.inbox, replica.snapshots
     found = {
-        "requests that wait": len(driver._waiting),
-        "writes that have not ended": len(driver._then) + len(driver._written),
-        "messages": len(driver._messages),
-        "requests": len(driver._requests),
-        "steps of snapshots": len(driver._ended),
-        "clients to be answered": len(driver._dirty),
-        "clients with reads that may be looked up": len(driver._with_room),
+        "requests that wait": len(replica.requests.waiting),
+        "writes that have not ended": replica.writes_under_way + len(inbox.writes),
+        "messages": len(inbox.messages),
+        "requests": len(inbox.requests),
+        "calls of the core": len(inbox.calls),
+        "clients to be answered": replica.requests.unsent_sessions,
+        "clients with reads that may be looked up": len(inbox.sessions_with_room),
+        "snapshots that are read": len(snapshots.pins),
+        "pieces to be read": len(snapshots._reading) + len(snapshots._to_read),
+        "files to be deleted": len(snapshots._to_trim) + snapshots._is_trimming,
     }
-    if driver.snapshots is not None:
-        found["snapshots that are read"] = len(driver.snapshots._pins)
     left = [f"{count} {what}" for what, count in found.items() if count]
-    return [*left, "a snapshot that is taken"] if driver.core.is_taking else left
+    return [*left, "a snapshot that is taken"] if replica.core.is_taking else left
 
 
 def _left_in_sessions(node: Node) -> list[str]:
     """Of each client's connection: requests that were answered are not in flight, and no answer waits to be sent."""
     left = []
     for session in node._places._idle_since:
-        if session._in_flight or session._answers or session._put_off:
+        if session._in_flight or session.answers or session._put_off:
             left.append(
-                f"a client with {session._in_flight} requests in flight, {len(session._answers)} answers to be sent and"
+                f"a client with {session._in_flight} requests in flight, {len(session.answers)} answers to be sent and"
                 f" {len(session._put_off)} reads put off"
             )
     return left

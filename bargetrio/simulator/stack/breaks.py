@@ -1,24 +1,24 @@
 """Planted bugs about what a write is told, of what only the whole stack has: ring 2 finds them."""
 
 from bargetrio.cluster import forward
-from bargetrio.node.driver import Driver
-from bargetrio.node.persister import StorageFailed
 from bargetrio.node.server import Node
 from bargetrio.protocol.errors import BargeError
+from bargetrio.replica.replica import Replica, StorageFailed
+from bargetrio.replica.requests import Requests
 from bargetrio.simulator.breaks.registry import Patches, breaks
 
 
 @breaks("a write that was proposed and timed out is unknown", "docs/rest.md; BUG-47", stack=True)
 def timed_out_called_refused(patches: Patches) -> None:
-    old = Driver._expire
+    old = Requests.expire
 
-    def expire(self: Driver, now: float) -> None:
-        late = [ticket for ticket in self._waiting if not ticket.done and ticket.deadline <= now]
+    def expire(self: Requests, now: float) -> None:
+        late = [ticket for ticket in self.waiting if not ticket.done and ticket.deadline <= now]
         for ticket in late:
             self._answer_error(ticket, BargeError("no_leader", "no majority took the write in time"))
         old(self, now)
 
-    patches.set(Driver, "_expire", expire)
+    patches.set(Requests, "expire", expire)
 
 
 @breaks("a write that has left and was not answered is unknown", "docs/architecture.md; BUG-47", stack=True)
@@ -30,9 +30,9 @@ def sent_called_unsent(patches: Patches) -> None:
 def failed_disk_called_refused(patches: Patches) -> None:
     old = Node._tell_why
 
-    def tell_why(self: Node, driver: Driver, problem: Exception) -> None:
+    def tell_why(self: Node, replica: Replica, problem: Exception) -> None:
         if isinstance(problem, StorageFailed):
-            driver.fail_waiting(BargeError("no_leader", "the disk of this node failed"))
-        old(self, driver, problem)
+            replica.fail_waiting(BargeError("no_leader", "the disk of this node failed"))
+        old(self, replica, problem)
 
     patches.set(Node, "_tell_why", tell_why)

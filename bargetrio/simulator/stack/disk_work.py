@@ -10,9 +10,9 @@ from typing import Final, TypeVar
 
 import trio
 
-from bargetrio.node.figures import Histogram
 from bargetrio.node.persister import KernelPersister, Log, OnDone, Persister, SplitLog, SyncFaults
 from bargetrio.raft.records import HardState, Install, Record
+from bargetrio.replica.figures import Histogram
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.server import ELECTION_S
 from bargetrio.transport.arrivals import Arrivals

@@ -171,8 +171,8 @@ class Nemesis:
 
     def _identities(self) -> dict[int, str]:
         """Return, of each node that runs, which cluster it was born in, "" if it was not."""
-        drivers = {node_id: self._stack.living[node_id]._driver for node_id in self._stack.supervisor.running_ids()}
-        return {node_id: driver.core.standing.identity for node_id, driver in drivers.items() if driver is not None}
+        cores = {node_id: self._stack.living[node_id]._core for node_id in self._stack.supervisor.running_ids()}
+        return {node_id: core.standing.identity for node_id, core in cores.items() if core is not None}
 
     def _is_born(self) -> bool:
         return self._majority_of(self._identities()) != ""

@@ -26,10 +26,10 @@ from bargetrio.cluster.node_link import NodeLink
 from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
-from bargetrio.node.turns import Turns
 from bargetrio.protocol.events import Event
 from bargetrio.raft.core import Core
 from bargetrio.raft.snapshot_state import SnapshotPolicy
+from bargetrio.replica.turns import Turns
 from bargetrio.simulator import linearizability
 from bargetrio.simulator.audit import Audit
 from bargetrio.simulator.disk import SimulatedDisk
@@ -140,9 +140,9 @@ class Stack:
         return self.disks[node_id].free_bytes()
 
     def _core_of(self, node_id: int) -> Core:
-        driver = self.living[node_id]._driver
-        assert driver is not None
-        return driver.core
+        core = self.living[node_id]._core
+        assert core is not None
+        return core
 
     def random(self, name: str) -> Random:
         """Return a source of randomness of its own."""

@@ -13,8 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.kv.store import Store
 from bargetrio.node import clients
-from bargetrio.node.clients import CUT_BYTES, MOST_UNSENT_BYTES, Batch, ClientSession
-from bargetrio.node.driver import Driver
+from bargetrio.node.clients import CUT_BYTES, MOST_UNSENT_BYTES, ClientSession
 from bargetrio.protocol.lines import LineReader
 from bargetrio.protocol.requests import Get, List, ReadLevel
 from bargetrio.raft.core import Core
@@ -22,9 +21,10 @@ from bargetrio.raft.effects import Ticket as AnyTicket
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.roles import Leader
+from bargetrio.replica.requests import Batch, Session
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.outgoing import Outgoing
-from tests.node.test_turns import AtOnce
+from tests.replica.hosts import Hosted
 
 VALUE = "v" * 100_000
 COMMANDS = [msgspec.Raw(b'{"op":"put","key":"k%02d","value":"%s"}' % (number, VALUE.encode())) for number in range(30)]
@@ -96,18 +96,15 @@ class Place:
             now=trio.current_time(),
         )
         self.recorder = Recorder("run", wall_clock=trio.current_time)
-        self.driver = Driver(
-            core=core, store=Listening(looked_up), sink=self.recorder, post=lambda *_: None, addresses={}, request_timeout_s=5
-        )
-        self.driver.persister = AtOnce(self.driver)  # type: ignore[assignment]  # as much of one as is needed here
+        self.node = Hosted(core, store=Listening(looked_up), events=self.recorder)
         self.pipe = Pipe()
-        self.session = ClientSession(self.pipe, self.driver.session_has_answers, self.driver.session_has_room)
+        self.session = ClientSession(self.pipe, self.node.inbox.session_has_room)
 
     async def ask(self, *reads: Get | List) -> None:
         """Have the node take these."""
         self.session._in_flight += len(reads)
-        self.driver.take_requests(self.session, Batch([], [], list(reads)))
-        self.driver._arrivals.ring()
+        self.node.inbox.take_requests(self.session, Batch([], [], list(reads)))
+        self.node.inbox.wake()
         await wait_all_tasks_blocked()
 
 
@@ -132,8 +129,8 @@ async def place(looked_up: list[str]) -> AsyncIterator[Place]:
     """Give one that leads."""
     found = Place(looked_up)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(found.driver.run)
-        while not isinstance(found.driver.core.role, Leader) or found.driver.core.last_applied <= len(COMMANDS):
+        nursery.start_soon(found.node.run)
+        while not isinstance(found.node.core.role, Leader) or found.node.core.last_applied <= len(COMMANDS):
             await trio.sleep(0.01)
         yield found
         nursery.cancel_scope.cancel()
@@ -213,15 +210,15 @@ async def test_a_client_that_reads_nothing_is_not_read_itself(autojump_clock: Mo
     async with place([]) as here:
         pipe, session = here.pipe, here.session
 
-        def submit(session: ClientSession, batch: Batch) -> None:
+        def submit(session: Session, batch: Batch) -> None:
             taken.append(len(batch.reads))
-            here.driver.take_requests(session, batch)
+            here.node.inbox.take_requests(session, batch)
 
         greeted = Greeted(peer_id=None, standing=None, lines=[], reader=LineReader(1 << 20))
         requests = b"".join(msgspec.json.encode(read) + b"\n" for read in gets(20, "stale"))
         pipe.data = [requests] * 5
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(session.serve, greeted, submit, here.driver._arrivals)
+            nursery.start_soon(session.serve, greeted, submit, here.node.arrivals)
             await wait_all_tasks_blocked()
             seen = len(taken)
             assert seen < 5
@@ -242,7 +239,7 @@ async def test_for_a_client_that_has_left_nothing_is_looked_up(autojump_clock: M
         await here.ask(*gets(30, "linearizable"))
         assert len(looked_up) == 11
         here.pipe.has_left.set()
-        await here.session.serve(greeted, here.driver.take_requests, here.driver._arrivals)
+        await here.session.serve(greeted, here.node.inbox.take_requests, here.node.arrivals)
         await here.ask(*gets(30, "linearizable"))
         here.pipe.read(1 << 24)
         await trio.sleep(6)
@@ -261,7 +258,7 @@ async def test_what_was_answered_is_not_in_flight_any_more(bad: int, autojump_cl
         lines = [line for pair in zip([BAD] * bad, good * 6, strict=False) for line in pair] or good
         greeted = Greeted(peer_id=None, standing=None, lines=lines, reader=LineReader(1 << 20))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(here.session.serve, greeted, here.driver.take_requests, here.driver._arrivals)
+            nursery.start_soon(here.session.serve, greeted, here.node.inbox.take_requests, here.node.arrivals)
             while len(here.pipe.answers()) < len(lines):
                 here.pipe.read(1 << 20)
                 await wait_all_tasks_blocked()

@@ -1,4 +1,4 @@
-"""What a node tells of each operation, whichever way it ends: three real drivers, whose messages a test may hold back."""
+"""What a node tells of each operation, whichever way it ends: three replicas, whose messages a test may hold back."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -11,11 +11,7 @@ from trio.testing import MockClock
 
 from bargetrio.eventlog.driver_facts import DriverFact, RequestAnswered, RequestReceived
 from bargetrio.kv.commands import encode_command
-from bargetrio.kv.store import Store
-from bargetrio.node.clients import Batch, ClientSession
-from bargetrio.node.driver import Driver
-from bargetrio.node.figures import NodeFigures
-from bargetrio.node.persister import StorageFailed
+from bargetrio.node.clients import ClientSession
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, Get, List, Put, Request
 from bargetrio.raft import core as core_module
@@ -24,8 +20,11 @@ from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Message
 from bargetrio.raft.records import Remembered
 from bargetrio.raft.roles import Leader
-from tests.node.test_turning import Nobody
-from tests.node.test_unread_answers import Pipe
+from bargetrio.replica.figures import NodeFigures
+from bargetrio.replica.replica import StorageFailed
+from bargetrio.replica.requests import Batch
+from tests.replica.hosts import Hosted, Nobody, Posted
+from tests.replica.test_unread_answers import Pipe
 
 OPERATIONS: Final[dict[str, Request]] = {
     "put": Put(id=1, key="a", value="new"),
@@ -37,21 +36,6 @@ OPERATIONS: Final[dict[str, Request]] = {
     "list": List(id=1),
 }
 """Their conditions hold: the first write of the test is entry 2."""
-
-
-class Disk:
-    """A persister: a write is done at once, unless it is held or fails."""
-
-    def __init__(self) -> None:
-        self.driver: Driver | None = None
-        self.failure: OSError | None = None
-
-    def begin(self, number: int, records: object) -> None:
-        assert self.driver is not None
-        self.driver.write_done(number, self.failure)
-
-    def fence(self) -> None: ...
-    async def aclose(self) -> None: ...
 
 
 class Counted(Nobody):
@@ -71,10 +55,10 @@ class Counted(Nobody):
 class Client:
     """A session whose client reads all that it is told."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, node: Hosted) -> None:
         self._pipe = Pipe()
         self._pipe.room = 1 << 30
-        self.session = ClientSession(self._pipe, driver.session_has_answers, driver.session_has_room)
+        self.session = ClientSession(self._pipe, node.inbox.session_has_room)
 
     @property
     def told(self) -> list[Any]:
@@ -88,15 +72,11 @@ class Three:
     def __init__(self, request_timeout_s: float) -> None:
         self.cut: set[int] = set()
         self.dead: set[int] = set()
-        self.disks = [Disk() for _ in range(3)]
         self.sinks = [Counted() for _ in range(3)]
         self.figures = [NodeFigures() for _ in range(3)]
-        self.drivers = [self._driver(node_id, request_timeout_s) for node_id in range(3)]
-        for disk, driver in zip(self.disks, self.drivers, strict=True):
-            disk.driver = driver
-            driver.persister = disk
+        self.nodes = [self._node(node_id, request_timeout_s) for node_id in range(3)]
 
-    def _driver(self, node_id: int, request_timeout_s: float) -> Driver:
+    def _node(self, node_id: int, request_timeout_s: float) -> Hosted:
         core = Core(
             node_id=node_id,
             node_ids=(0, 1, 2),
@@ -109,31 +89,28 @@ class Three:
 
         def post(to: int, message: Message) -> None:
             if not (self.cut | self.dead) & {node_id, to}:
-                self.drivers[to].take_message(message)
-                self.drivers[to]._arrivals.ring()
+                self.nodes[to].inbox.take_message(message)
+                self.nodes[to].inbox.wake()
 
-        addresses = {other: f"node-{other}:1" for other in range(3)}
-        return Driver(
-            core=core,
-            store=Store(),
-            sink=self.sinks[node_id],
-            post=post,
-            addresses=addresses,
-            request_timeout_s=request_timeout_s,
+        return Hosted(
+            core,
+            events=self.sinks[node_id],
+            outbox=Posted(post),
             figures=self.figures[node_id],
+            request_timeout_s=request_timeout_s,
         )
 
     async def run(self, node_id: int) -> None:
         """As server.py does: a failed disk is told to all who wait."""
-        driver = self.drivers[node_id]
+        node = self.nodes[node_id]
         try:
-            await driver.run()
+            await node.run()
         except StorageFailed as problem:
-            driver.fail_waiting(BargeError("storage_failed", str(problem)))
+            node.replica.fail_waiting(BargeError("storage_failed", str(problem)))
             self.dead.add(node_id)
 
     def leaders(self) -> list[int]:
-        return [n for n, driver in enumerate(self.drivers) if isinstance(driver.core.role, Leader) and n not in self.dead]
+        return [n for n, node in enumerate(self.nodes) if isinstance(node.core.role, Leader) and n not in self.dead]
 
     async def until(self, look: Callable[[], object]) -> None:
         """Wait, in virtual time."""
@@ -143,11 +120,11 @@ class Three:
 
     def ask(self, node_id: int, request: Request) -> Client:
         """Ask a node; return who is told."""
-        client = Client(self.drivers[node_id])
+        client = Client(self.nodes[node_id])
         is_write = isinstance(request, (Put, Delete))
         batch = Batch([request], [encode_command(request)], []) if is_write else Batch([], [], [request])  # type: ignore[list-item,arg-type]
-        self.drivers[node_id].take_requests(client.session, batch)
-        self.drivers[node_id]._arrivals.ring()
+        self.nodes[node_id].inbox.take_requests(client.session, batch)
+        self.nodes[node_id].inbox.wake()
         return client
 
 
@@ -165,7 +142,7 @@ def cut_off(three: Three, leader: int, request: Request) -> Client:
 
 def disk_fails(three: Three, leader: int, request: Request) -> Client:
     three.cut.add(leader)
-    three.disks[leader].failure = OSError(5, "Input/output error")
+    three.nodes[leader].wal.failure = OSError(5, "Input/output error")
     client = three.ask(leader, request)
     if not isinstance(request, (Put, Delete)):
         three.ask(leader, OPERATIONS["put"])  # a read writes nothing: somebody must
@@ -224,7 +201,7 @@ async def test_what_is_told_is_what_the_log_has(
         if ending.endswith("step down"):
             await three.until(lambda: leader not in three.leaders())
         three.cut.clear()
-        three.disks[leader].failure = None
+        three.nodes[leader].wal.failure = None
         await three.until(three.leaders)
         await trio.sleep(3)
         (new_leader,) = three.leaders()
@@ -235,16 +212,16 @@ async def test_what_is_told_is_what_the_log_has(
     (told,) = client.told
     error = told.get("error", "")
     assert error == (of_write if is_write else of_read)
-    log = three.drivers[new_leader].core.log
+    log = three.nodes[new_leader].core.log
     commands = [bytes(log.entry(index).command) for index in range(1, log.last_index + 1)]
     if is_write and not error:
         assert commands[told["index"] - 1] == bytes(encode_command(request))  # type: ignore[arg-type]
     if is_write and error and told["applied"] is False and error != "precondition_failed":
         assert bytes(encode_command(request)) not in commands  # type: ignore[arg-type]
-    for node_id, driver in enumerate(three.drivers):
+    for node_id, node in enumerate(three.nodes):
         if node_id not in three.dead:
-            assert not driver._then, "each write has ended, and what was to be sent behind it was"
-            assert all(ticket.done for ticket in driver._waiting)
+            assert not node.replica.writes_under_way, "each write has ended, and what was to be sent behind it was"
+            assert all(ticket.done for ticket in node.replica.requests.waiting)
     wanted = Counter({("write", ""): 2})
     if error or is_write:
         wanted["write" if is_write else "read", error] += 1
@@ -276,7 +253,7 @@ async def test_a_write_that_was_given_up_and_is_committed_with_another_is_no_com
         await three.until(lambda: last.told)
         nursery.cancel_scope.cancel()
     assert [told["ok"] for client in (first, late, last) for told in client.told] == [True, False, True]
-    assert three.drivers[leader].core.last_applied == last.told[0]["index"] == 4
+    assert three.nodes[leader].core.last_applied == last.told[0]["index"] == 4
     figures = three.figures[leader]
     failed = {code: count for code, count in figures.proposals_failed.items() if count}
     assert (figures.proposals_committed, failed) == (2, {"outcome_unknown": 1})

@@ -13,15 +13,19 @@ import trio.testing
 from bargetrio.kv.commands import encode_command
 from bargetrio.kv.lookup import look_up
 from bargetrio.kv.store import Store
-from bargetrio.node.figures import NodeFigures
-from bargetrio.node.snapshots import WRITE_BYTES, Snapshots, Then
-from bargetrio.node.turns import Turns
+from bargetrio.node.backup import READERS, Backup
+from bargetrio.node.jobs import NurseryJobs
 from bargetrio.protocol.requests import Item, List, ListAnswer, Put
 from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, TakeSnapshot
 from bargetrio.raft.messages import Message, NodeId, SnapshotMeta, SnapshotRequest
+from bargetrio.replica.figures import NodeFigures
+from bargetrio.replica.inbox import Inbox, Then
+from bargetrio.replica.jobs import SnapshotJobs, SnapshotPlace
+from bargetrio.replica.turns import Turns
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.snapshots import SnapshotStart, SnapshotWriter, snapshot_name
 from tests.raft.cores import snapshot
+from tests.replica.hosts import Posted
 
 T = TypeVar("T")
 OF = snapshot("1 1 1", size=100)
@@ -40,6 +44,17 @@ class HangingDisk:
         return work()
 
 
+class AtOnce(Inbox):
+    """The core is called at once; it is asked for few things only."""
+
+    def __init__(self, core: Any) -> None:
+        super().__init__(lambda: None)
+        self._core = core
+
+    def call(self, then: Then) -> None:
+        then(self._core, 0.0)
+
+
 class Sender:
     """A node's snapshots, over a folder with a file that holds so many bytes of the snapshot."""
 
@@ -53,34 +68,38 @@ class Sender:
         self.told: list[tuple[NodeId, SnapshotMeta]] = []
         self.taken: list[SnapshotMeta] = []
         self.loaded: list[SnapshotMeta] = []
+        self.stores: list[Store] = []
         self.given_up = False
-        unused: Any = None
-        self.snapshots = Snapshots(
-            nursery=nursery,
-            disk=disk,
-            folder=unused,
-            work=self.disk,  # type: ignore[arg-type]  # as much of one as is needed here
-            cluster="c",
-            post=self._post,
-            tell=self._tell,
-            fail=unused,
-            replace_store=unused,
-            chunk_bytes=60,
-            slice_keys=1,
+        self.kept: list[set[int]] = []
+        self.inbox = AtOnce(self)
+        work: Any = self.disk  # as much of one as is needed here
+        self.work = work
+        trim: Any = SimpleNamespace(trim=lambda first_index, keep: self.kept.append(set(keep)))
+        self.place = SnapshotPlace(disk=disk, folder=trim, cluster="c", chunk_bytes=60, again_s=10, slice_keys=1)
+        self.snapshots = SnapshotJobs(
+            place=self.place,
+            inbox=self.inbox,
+            outbox=Posted(self._post),
+            jobs=NurseryJobs(nursery, work),
             turns=Turns(),
             figures=NodeFigures(),
+            replace_store=self._replace_store,
         )
 
     def ask(self, to: NodeId, offset: int) -> None:
         request = SnapshotRequest(term=1, leader_id=0, snapshot=OF, offset=offset, data=b"")
-        self.snapshots.send_chunk(SendChunk(to, request))
+        self.perform(SendChunk(to, request))
+
+    def perform(self, effect: TakeSnapshot | Compact | SendChunk | LoadSnapshot, store: Store | None = None) -> None:
+        self.snapshots.perform(effect, Store() if store is None else store, trio.current_time())
 
     def _post(self, to: NodeId, message: Message) -> None:
         assert isinstance(message, SnapshotRequest)
         self.sent.append((to, message.offset, len(message.data)))
 
-    def _tell(self, then: Then) -> None:
-        then(self, 0.0)  # type: ignore[arg-type]  # it is asked for few things only
+    def _replace_store(self, store: Store) -> Store:
+        self.stores.append(store)
+        return Store()
 
     def piece_missing(self, peer: NodeId, of: SnapshotMeta) -> None:
         self.told.append((peer, of))
@@ -135,7 +154,7 @@ async def test_a_node_that_died_while_it_saved_keeps_nobody_from_saving(tmp_path
         turns, now = dead._turns, trio.current_time()
         turns.begin_saving(dead, now)
         assert not turns.may_save(alive, now, wants=True)
-        dead.fence()
+        dead.fence(now)
         assert turns.may_save(alive, now, wants=True)
 
 
@@ -155,19 +174,18 @@ async def test_what_is_sent_is_counted_once(tmp_path: Path) -> None:
 
 async def test_a_snapshot_that_is_read_for_backups_stays_until_the_last_is_closed(tmp_path: Path) -> None:
     """A newer one has taken its place meanwhile, and the node needs it no more."""
-    kept: list[set[int]] = []
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, tmp_path, OF.size)
         sender.disk.works.set()
-        folder: Any = SimpleNamespace(trim=lambda first_index, keep: kept.append(set(keep)))
-        sender.snapshots._folder = folder
-        for backup in (sender.snapshots.backup(OF), sender.snapshots.backup(OF), None):
-            sender.snapshots.compact(Compact(1, frozenset({9})))
+        readers = trio.CapacityLimiter(READERS)
+        backups = [Backup(OF, sender.place.disk, sender.work, sender.snapshots.pins, readers) for _ in range(2)]
+        for backup in (*backups, None):
+            sender.perform(Compact(1, frozenset({9})))
             await trio.testing.wait_all_tasks_blocked()
             if backup is not None:
                 backup.close()
-    assert kept == [{OF.last_index, 9}, {OF.last_index, 9}, {9}]
-    assert not sender.snapshots._pins
+    assert sender.kept == [{OF.last_index, 9}, {OF.last_index, 9}, {9}]
+    assert not sender.snapshots.pins
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
@@ -180,16 +198,15 @@ async def test_a_snapshot_that_a_disk_ended_leaves_no_walk_and_no_turn(
         raise OSError(code, "ended")
 
     monkeypatch.setattr(SnapshotWriter, "add", add)
-    store, failed = Store(), list[OSError]()
-    store.apply_all([encode_command(Put(id=0, key=f"k{number}", value="x" * WRITE_BYTES)) for number in range(3)], 1)
+    store = Store()
+    store.apply_all([encode_command(Put(id=0, key=f"k{number}", value="x" * 256 * 1024)) for number in range(3)], 1)
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, tmp_path, None)
         sender.disk.works.set()
-        sender.snapshots._fail = failed.append
-        sender.snapshots.take(TakeSnapshot(3, 1, 0, (0, 1, 2), None), store)
+        sender.perform(TakeSnapshot(3, 1, 0, (0, 1, 2), None), store)
         assert store._scans
     assert store._scans == []
-    assert sender.given_up == (code == errno.ENOSPC) and bool(failed) == (code == errno.EIO)
+    assert sender.given_up == (code == errno.ENOSPC) and bool(sender.inbox.failure) == (code == errno.EIO)
     assert sender.snapshots._turns.may_save("another node", trio.current_time(), wants=True)
     assert (sender.snapshots._figures.snapshots_taken, sender.snapshots._figures.snapshot_bytes) == (0, 0)
 
@@ -200,18 +217,11 @@ async def test_a_state_that_was_loaded_knows_its_index_before_anything_is_applie
     writer = SnapshotWriter(disk, SnapshotStart(cluster="c", members=(0, 1, 2), last_index=3, last_term=1, digest=0))
     writer.add(b'{"a":["x",1,false],"b":["y",3,false]}')
     meta = writer.finish()
-    loaded: list[Store] = []
-
-    def replace(store: Store) -> Store:
-        loaded.append(store)
-        return Store()
-
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, tmp_path, None)
         sender.disk.works.set()
-        sender.snapshots._replace_store = replace
-        sender.snapshots.load(LoadSnapshot(meta))
-    (store,) = loaded
+        sender.perform(LoadSnapshot(meta))
+    (store,) = sender.stores
     answer, _ = look_up(store, List(id=1))
     items = [Item(key="a", index=1, value="x"), Item(key="b", index=3, value="y")]
     assert answer == ListAnswer(id=1, items=items, next=None, index=3)
@@ -224,13 +234,12 @@ async def test_what_is_saved_and_loaded_is_counted_each_time(tmp_path: Path) -> 
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, tmp_path, None)
         sender.disk.works.set()
-        sender.snapshots._replace_store = lambda loaded: Store()
         for index in (1, 2):
             store.apply(encode_command(Put(id=0, key="k", value="x" * 100 * index)), index)
-            sender.snapshots.take(TakeSnapshot(index, 1, 0, (0, 1, 2), None), store)
+            sender.perform(TakeSnapshot(index, 1, 0, (0, 1, 2), None), store)
             while len(sender.taken) < index:
                 await trio.sleep(0.001)
-            sender.snapshots.load(LoadSnapshot(sender.taken[-1]))
+            sender.perform(LoadSnapshot(sender.taken[-1]))
             while len(sender.loaded) < index:
                 await trio.sleep(0.001)
     figures = sender.snapshots._figures

@@ -1,6 +1,5 @@
 """Nodes of one process share a loop: one of them saves its state at a time, and a leader with much to apply goes first."""
 
-from collections.abc import Sequence
 from random import Random
 
 import trio
@@ -8,30 +7,29 @@ from msgspec import Raw
 from trio.testing import MockClock
 
 from bargetrio.eventlog.driver_facts import DriverFact
-from bargetrio.kv.store import Store
-from bargetrio.node.driver import LONG_BACKLOG, Driver
-from bargetrio.node.turns import GRACE_S, STUCK_S, Turns
 from bargetrio.raft.core import Core
-from bargetrio.raft.effects import TakeSnapshot
 from bargetrio.raft.facts import Applied, Fact
-from bargetrio.raft.messages import AppendRequest, Entry, Index, NodeId
-from bargetrio.raft.records import HardState, Record, Remembered
+from bargetrio.raft.messages import AppendRequest, Entry, NodeId
+from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.snapshot_state import SnapshotPolicy
+from bargetrio.replica.replica import LONG_BACKLOG
+from bargetrio.replica.turns import GRACE_S, STUCK_S, Turns
+from tests.replica.hosts import Begun, Hosted, Nobody
 
 ENTRIES = 3 * LONG_BACKLOG
 LOG = tuple(Entry(1, Raw(b'{"op":"put","key":"k%d","value":"v"}' % (index % 100))) for index in range(1, ENTRIES + 1))
 
 
-class House:
+class House(Nobody):
     """Two nodes of one process that know nothing of each other's cluster, and what they apply, in order."""
 
     def __init__(self) -> None:
         self.turns = Turns()
         self.applied: list[tuple[NodeId, int]] = []
-        self.drivers: dict[NodeId, Driver] = {}
-        self.saved = Saved()
+        self.nodes: dict[NodeId, Hosted] = {}
+        self.begun = Begun()
 
-    def add(self, node_id: NodeId, node_ids: tuple[NodeId, ...]) -> Driver:
+    def add(self, node_id: NodeId, node_ids: tuple[NodeId, ...]) -> Hosted:
         """Add a node whose log is long and whose store is empty."""
         core = Core(
             node_id=node_id,
@@ -43,31 +41,14 @@ class House:
             now=trio.current_time(),
             snapshot_policy=SnapshotPolicy(entries=LONG_BACKLOG // 2),
         )
-        driver = self.drivers[node_id] = Driver(
-            core=core,
-            store=Store(),
-            sink=self,
-            post=lambda to, message: None,
-            addresses={},
-            request_timeout_s=5,
-            turns=self.turns,
-        )
-        driver.persister = AtOnce(driver)  # type: ignore[assignment]  # as much of one as is needed here
-        driver.snapshots = self.saved  # type: ignore[assignment]
-        return driver
-
-    def stage(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
-        """As `record`."""
-        self.record(node_id, fact)
-
-    def flush(self) -> None:
-        """Nothing is left to do."""
+        found = self.nodes[node_id] = Hosted(core, events=self, jobs=self.begun, turns=self.turns)
+        return found
 
     def record(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
         """Note what is applied; the follower learns what is committed when the leader begins."""
         if isinstance(fact, Applied) and node_id is not None:
             self.applied.append((node_id, fact.index))
-            if len(self.applied) == 1 and 1 in self.drivers:
+            if len(self.applied) == 1 and 1 in self.nodes:
                 append = AppendRequest(
                     term=1,
                     leader_id=2,
@@ -77,33 +58,7 @@ class House:
                     leader_commit=ENTRIES,
                     round=0,
                 )
-                self.drivers[1].take_message(append)
-
-
-class Saved:
-    """Notes what was to be saved, and never ends with it."""
-
-    def __init__(self) -> None:
-        self.indices: list[Index] = []
-
-    def must_wait(self, now: float, *, wants: bool) -> bool:
-        """Nobody else saves."""
-        return False
-
-    def take(self, effect: TakeSnapshot, store: Store) -> None:
-        """Note it."""
-        self.indices.append(effect.last_index)
-
-
-class AtOnce:
-    """A persister without a disk."""
-
-    def __init__(self, driver: Driver) -> None:
-        self._driver = driver
-
-    def begin(self, number: int, records: Sequence[Record]) -> None:
-        """It is written."""
-        self._driver.write_done(number, None)
+                self.nodes[1].inbox.take_message(append)
 
 
 async def test_a_leader_with_much_to_apply_goes_first(autojump_clock: MockClock) -> None:
@@ -150,10 +105,12 @@ async def test_a_node_with_much_to_apply_does_not_save_before(autojump_clock: Mo
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leader.run)
-            while not house.saved.indices:
+            while not house.begun.jobs:
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
-    assert house.saved.indices[0] >= ENTRIES - LONG_BACKLOG
+    (job,) = house.begun.jobs
+    assert job.kind == "save" and job.store is not None
+    assert job.store.last_index >= ENTRIES - LONG_BACKLOG
 
 
 def test_one_saves_at_a_time() -> None:

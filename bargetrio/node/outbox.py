@@ -1,0 +1,38 @@
+"""What a replica says to its peers: a link for each, and the counters of what goes over it."""
+
+import trio
+
+from bargetrio.raft.messages import AppendRequest, Message, NodeId
+from bargetrio.replica.figures import PeerFigures
+from bargetrio.transport.peer_link import PeerLink
+
+
+class PeerOutbox:
+    """Implements `replica.ports.Outbox`. `links` and `figures` have an entry for each peer."""
+
+    def __init__(self, links: dict[NodeId, PeerLink], figures: dict[NodeId, PeerFigures]) -> None:
+        self.links = links
+        self._figures = figures
+        self._is_fenced = False
+
+    def post(self, to: NodeId, message: Message) -> None:
+        """Send it now, or never; a fenced node sends nothing."""
+        if not self._is_fenced:
+            if isinstance(message, AppendRequest):
+                self._figures[to].append_sent(message, trio.current_time())
+            self.links[to].post(message)
+
+    def has_unsent(self, to: NodeId) -> bool:
+        """Return whether bytes wait for that peer that the kernel has not taken yet."""
+        return self.links[to].has_unsent
+
+    def redial(self) -> None:
+        """End each connection, and dial again."""
+        for link in self.links.values():
+            link.reset()
+
+    def fence(self) -> None:
+        """Send nothing more, and reset the connections: this node has ended."""
+        self._is_fenced = True
+        for link in self.links.values():
+            link.abort()

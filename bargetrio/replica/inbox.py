@@ -1,0 +1,77 @@
+"""What has come for a replica and waits for its next step.
+
+It is made before the replica and outlives no life: connections, the log's writer and jobs know the inbox, not the replica.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+from bargetrio.raft.core import Core
+from bargetrio.raft.messages import Message, NodeId
+from bargetrio.replica.ports import Wake
+from bargetrio.replica.requests import Batch, Session
+
+Then = Callable[[Core, float], None]
+"""A call of the core in the next step; the float is its time."""
+
+
+class Inbox:
+    """Methods are called in the replica's thread, but `write_done` in any; all return at once.
+
+    The queues are the replica's to read.
+    """
+
+    def __init__(self, wake: Wake) -> None:
+        self.wake = wake
+        self.messages: deque[Message] = deque()
+        self.requests: deque[tuple[Session, Batch]] = deque()
+        self.writes: deque[tuple[int, OSError | None]] = deque()
+        """Writes that have ended: their numbers, and why they failed."""
+        self.calls: deque[Then] = deque()
+        self.sessions_with_room: list[Session] = []
+        """Their postponed reads may be looked up now."""
+        self.failure: OSError | None = None
+        """Why the disk is not to be trusted any more."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for a step."""
+        return not (
+            self.messages or self.requests or self.writes or self.calls or self.failure is not None or self.sessions_with_room
+        )
+
+    def take_message(self, message: Message) -> None:
+        """Queue a peer's checked message; the caller wakes the replica when it has handed over all that came together."""
+        self.messages.append(message)
+
+    def bytes_came(self, peer_id: NodeId) -> None:
+        """Queue that a part of a peer's long message has come; the caller wakes the replica, as for `take_message`."""
+        self.calls.append(lambda core, now: core.bytes_came(peer_id, now))
+
+    def take_requests(self, session: Session, batch: Batch) -> None:
+        """Queue a client's checked requests; the caller wakes the replica, as for `take_message`."""
+        self.requests.append((session, batch))
+
+    def write_done(self, number: int, failure: OSError | None) -> None:
+        """Queue the end of a write of the log, and wake the replica; thread-safe."""
+        self.writes.append((number, failure))
+        self.wake()
+
+    def write_ended(self, number: int, failure: OSError | None) -> None:
+        """As `write_done`, where a step comes anyway: told within one, or just before."""
+        self.writes.append((number, failure))
+
+    def call(self, then: Then) -> None:
+        """Have the core called in the next step, as at the end of a job or when a link is up, and wake the replica."""
+        self.calls.append(then)
+        self.wake()
+
+    def disk_failed(self, failure: OSError) -> None:
+        """End the replica: a snapshot or `meta` could not be written or read, so the disk is not to be trusted any more."""
+        self.failure = failure
+        self.wake()
+
+    def session_has_room(self, session: Session) -> None:
+        """Have a session's postponed reads looked up in the next step, and wake the replica."""
+        self.sessions_with_room.append(session)
+        self.wake()

@@ -1,0 +1,240 @@
+"""The loop of one server: take what has come, give it to the core, do what the core says.
+
+One step takes all that waits: requests of every connection, messages of every peer, the end of a write. So a batch is appended
+once, encoded once, synced once, and each client gets one send.
+"""
+
+from typing import Final, assert_never
+
+from bargetrio.kv.store import Store
+from bargetrio.protocol.errors import BargeError
+from bargetrio.raft.core import Core
+from bargetrio.raft.effects import (
+    Announce,
+    Apply,
+    Compact,
+    LoadSnapshot,
+    Persist,
+    ProposalRefused,
+    ProposalsUnknown,
+    ReadFailed,
+    ReadReady,
+    ReplaceStore,
+    Send,
+    SendChunk,
+    StoreChunk,
+    TakeSnapshot,
+    WriteStanding,
+)
+from bargetrio.raft.messages import AppendRequest, Message, NodeId
+from bargetrio.raft.roles import Leader
+from bargetrio.replica.figures import NodeFigures
+from bargetrio.replica.inbox import Inbox
+from bargetrio.replica.jobs import SnapshotJobs, SnapshotPlace
+from bargetrio.replica.ports import Events, Jobs, Outbox, Wal
+from bargetrio.replica.requests import Requests
+from bargetrio.replica.standing import StandingWriter
+from bargetrio.replica.turns import Turns
+
+MESSAGES_A_STEP: Final = 256
+ENTRIES_A_STEP: Final = 1000
+"""No step holds the host for long; what is left waits for the next one, after everybody else had a turn."""
+LONG_BACKLOG: Final = 10_000
+"""Committed entries that are not applied yet: with so many a node is busy for a while, after a restart most often."""
+AT_ONCE: Final = float("-inf")
+"""The deadline of a replica that has more to do."""
+NEVER: Final = float("inf")
+
+
+class StorageFailed(Exception):
+    """A write or sync failed. Nothing is retried: whether the bytes are there can't be known any more (BUG-51)."""
+
+
+class Replica:
+    """Owns the core and the store of one server; everything else reaches them through its inbox.
+
+    `core` and `store` may be read between two steps.
+    """
+
+    def __init__(
+        self,
+        *,
+        core: Core,
+        store: Store,
+        inbox: Inbox,
+        wal: Wal,
+        outbox: Outbox,
+        jobs: Jobs,
+        events: Events,
+        place: SnapshotPlace,
+        addresses: dict[NodeId, str],
+        request_timeout_s: float,
+        turns: Turns,
+        figures: NodeFigures,
+    ) -> None:
+        """`addresses` are told to clients who ask a follower; `turns` is shared by all replicas of a process."""
+        self.core = core
+        self.store = store
+        self.inbox = inbox
+        self.requests = Requests(core=core, events=events, figures=figures, addresses=addresses, timeout_s=request_timeout_s)
+        self.snapshots = SnapshotJobs(
+            place=place, inbox=inbox, outbox=outbox, jobs=jobs, turns=turns, figures=figures, replace_store=self._replace_store
+        )
+        self._standing = StandingWriter(place.folder, inbox, outbox, jobs)
+        self._wal = wal
+        self._outbox = outbox
+        self._events = events
+        self._turns = turns
+        self._figures = figures
+        self._then: dict[int, Persist] = {}
+        self._is_fenced = False
+
+    # -- for the host ----------------------------------------------------------------------------------------------------
+
+    def step(self, now: float) -> float:
+        """Take what waits and do what follows; return when to call again though nothing comes, or AT_ONCE.
+
+        It may be called earlier, for nothing. Raises StorageFailed or ConsensusViolation, after which this server must stop.
+        """
+        if self._is_fenced:
+            return NEVER
+        try:
+            self._take_what_waits(now)
+            return self._finish(now)
+        finally:
+            self._events.flush()  # only now: nobody waits for it
+
+    def step_one(self, message: Message, now: float) -> float:
+        """As `Inbox.take_message` and `step`, for a replica at rest: `inbox` is empty, and a message comes alone."""
+        if self._is_fenced:
+            return NEVER
+        try:
+            self.core.step(message, now)
+            return self._finish(now)
+        finally:
+            self._events.flush()
+
+    def ask_for_snapshot(self) -> None:
+        """Have a snapshot taken, now or as soon as the one under way is done."""
+        if not self.core.is_snapshot_asked and not self.core.is_taking:
+            self.core.take_snapshot()
+            self.inbox.wake()
+
+    def fail_waiting(self, error: BargeError) -> None:
+        """Answer every waiting request with `error`: this server ends."""
+        self.requests.fail_all(error)
+
+    def fence(self, now: float) -> None:
+        """This server is dead: a step that comes all the same does nothing, and tells nothing; its turns are the others'."""
+        self._is_fenced = True
+        self._turns.hurry(self, hurries=False)
+        self.snapshots.fence(now)
+
+    @property
+    def writes_under_way(self) -> int:
+        """How many writes of the log have begun and not ended."""
+        return len(self._then)
+
+    # -- a step ----------------------------------------------------------------------------------------------------------
+
+    def _take_what_waits(self, now: float) -> None:
+        core, inbox = self.core, self.inbox
+        if inbox.failure is not None:
+            raise StorageFailed(inbox.failure.strerror or str(inbox.failure)) from inbox.failure
+        writes = inbox.writes
+        while writes:
+            self._finish_write(*writes.popleft(), now)
+        configuration = core.configuration
+        calls = inbox.calls
+        while calls:
+            calls.popleft()(core, now)
+        if core.configuration is not configuration:
+            # Messages in the queue came from connections that were accepted by the members' old stores: Raft sends them again.
+            inbox.messages.clear()
+        self._take_messages(now)
+        self.requests.take(inbox.requests, self.store, now)
+        if inbox.sessions_with_room:
+            sessions, inbox.sessions_with_room = inbox.sessions_with_room, []
+            self.requests.resume_reads(sessions, self.store)
+
+    def _finish(self, now: float) -> float:
+        """Let time pass, do what follows from all that was taken, answer; return when to step again."""
+        core, inbox, requests = self.core, self.inbox, self.requests
+        configuration = core.configuration
+        core.tick(now)
+        if core.configuration is not configuration:
+            inbox.messages.clear()  # as in _take_what_waits
+        self._let_others_go_first(now)
+        self._perform(now)
+        self._figures.see_leader(core.leader_id, core.current_term)
+        requests.expire(now)
+        requests.flush()
+        if not inbox.is_empty:
+            return AT_ONCE
+        deadline = core.next_deadline
+        return min(deadline, requests.waiting[0].deadline) if requests.waiting else deadline
+
+    def _let_others_go_first(self, now: float) -> None:
+        """Say what waits here for another replica of this process."""
+        core, turns = self.core, self._turns
+        is_behind = core.commit_index - core.last_applied > LONG_BACKLOG
+        turns.hurry(self, hurries=is_behind and isinstance(core.role, Leader))
+        core.must_not_apply = is_behind and not turns.may_apply(self)
+        core.must_not_take = is_behind or self.snapshots.must_wait(now, wants=core.is_due and not is_behind)
+
+    def _take_messages(self, now: float) -> None:
+        messages = self.inbox.messages
+        entries = 0
+        configuration = self.core.configuration
+        for _ in range(min(len(messages), MESSAGES_A_STEP)):
+            message = messages.popleft()
+            self.core.step(message, now)
+            if self.core.configuration is not configuration:
+                messages.clear()  # as in _take_what_waits
+                break
+            if isinstance(message, AppendRequest):
+                entries += len(message.entries)
+                if entries >= ENTRIES_A_STEP:
+                    break
+
+    def _finish_write(self, number: int, failure: OSError | None, now: float) -> None:
+        if failure is not None:
+            raise StorageFailed(failure.strerror or str(failure)) from failure
+        for send in self._then.pop(number).then:
+            self._outbox.post(send.to, send.message)
+        self.core.persisted(number, now)
+
+    def _perform(self, now: float) -> None:
+        core, requests = self.core, self.requests
+        for effect in core.take_effects():
+            match effect:
+                case Announce():
+                    self._events.stage(core.node_id, effect.fact)
+                    self._figures.note(effect.fact)
+                case Send():
+                    self._outbox.post(effect.to, effect.message)
+                case Persist():
+                    self._then[effect.number] = effect
+                    self._wal.begin(effect.number, effect.records)
+                case Apply():
+                    requests.apply(effect, self.store, now)
+                case WriteStanding() | ReplaceStore():
+                    self._standing.write(effect)
+                case TakeSnapshot() | Compact() | SendChunk() | StoreChunk() | LoadSnapshot():
+                    self.snapshots.perform(effect, self.store, now)
+                case ReadReady():
+                    requests.answer_reads(effect.tickets, self.store)
+                case ReadFailed():
+                    requests.refuse_reads(effect)
+                case ProposalRefused():
+                    requests.refuse_proposal(effect)
+                case ProposalsUnknown():
+                    requests.give_up_proposals(effect)
+                case _:
+                    assert_never(effect)
+        requests.tell_failures()
+
+    def _replace_store(self, store: Store) -> Store:
+        """Put the state of a loaded snapshot in place; return the old one."""
+        old, self.store = self.store, store
+        return old

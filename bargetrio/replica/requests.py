@@ -1,0 +1,329 @@
+"""The clients' side of a replica: tickets for what they ask, and exactly one answer for each."""
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final, NamedTuple, Protocol, assert_never, cast
+
+from msgspec import Raw, Struct
+
+from bargetrio.eventlog.driver_facts import RequestAnswered, RequestReceived
+from bargetrio.kv.lookup import look_up
+from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import Delete, DeleteAnswer, ErrorAnswer, Get, List, Put, PutAnswer, Request
+from bargetrio.raft.core import Core
+from bargetrio.raft.effects import Apply, ProposalRefused, ProposalsUnknown, ReadFailed
+from bargetrio.raft.effects import Ticket as AnyTicket
+from bargetrio.raft.messages import NodeId
+from bargetrio.replica.figures import NodeFigures
+from bargetrio.replica.ports import Events
+
+REQUESTS_A_STEP: Final = 2000
+"""Requests that one step takes from the queue, or gives up, before messages and time have their turn again."""
+
+Failures = dict[tuple[str, str], int]
+"""How many requests were answered with an error, by ("write" or "read", the error's code)."""
+
+
+class Session(Protocol):
+    """A client's connection. Answers are collected in `answers` during a step; `flush` sends them at its end."""
+
+    answers: list[Struct]
+    room: int
+    """Bytes of answers to reads that may be made before the next `flush`; without any left, reads are put off."""
+
+    def flush(self) -> None:
+        """Send what is in `answers`, and empty it."""
+        ...
+
+    def put_off(self, ticket: "Ticket") -> None:
+        """Keep a read for `take_put_off`, unless its time is over or its client is gone."""
+        ...
+
+    def take_put_off(self) -> Iterable["Ticket"]:
+        """Yield the reads that were put off, in their order, while there is room for their answers."""
+        ...
+
+
+class Ticket:
+    """A request that waits: exactly one answer goes to its client, whoever gives it first.
+
+    `is_put_off` is set when a read may be answered, and waits for its client to fetch earlier answers.
+    """
+
+    __slots__ = ("deadline", "done", "is_put_off", "request", "session")
+
+    def __init__(self, session: Session, request: Request, deadline: float) -> None:
+        self.session = session
+        self.request = request
+        self.deadline = deadline
+        self.done = self.is_put_off = False
+
+
+class Batch(NamedTuple):
+    """Checked requests that came together; `commands` are those of the writes, as `kv.commands.encode_command` makes them."""
+
+    writes: list[Put | Delete]
+    commands: list[Raw]
+    reads: list[Get | List]
+
+
+class Requests:
+    """What clients of one replica wait for; `waiting` has all tickets that time out, the oldest first.
+
+    Tickets give up after `timeout_s`: a write that was proposed may still be committed then. The store is an argument: a loaded
+    snapshot replaces it.
+    """
+
+    def __init__(
+        self, *, core: Core, events: Events, figures: NodeFigures, addresses: dict[NodeId, str], timeout_s: float
+    ) -> None:
+        self.waiting: deque[Ticket] = deque()
+        self._core = core
+        self._events = events
+        self._figures = figures
+        self._addresses = addresses
+        self._timeout_s = timeout_s
+        self._to_flush: list[Session] = []
+        self._failed: Failures = {}
+        """Answered with an error by this step's effects, and not told yet."""
+
+    # -- what comes in ---------------------------------------------------------------------------------------------------
+
+    def take(self, queue: deque[tuple[Session, Batch]], store: Store, now: float) -> None:
+        """Take what clients ask from the queue, REQUESTS_A_STEP at most; all writes are proposed together."""
+        deadline = now + self._timeout_s
+        count = 0
+        tickets: list[Ticket] = []
+        commands: list[Raw] = []
+        while queue and count < REQUESTS_A_STEP:
+            session, batch = queue.popleft()
+            count += len(batch.writes) + len(batch.reads)
+            tickets += [Ticket(session, write, deadline) for write in batch.writes]
+            commands += batch.commands
+            if batch.reads:
+                self._take_reads(session, batch.reads, store, deadline, now)
+        if tickets:
+            self.waiting += tickets
+            self._core.propose_all(tickets, commands, now)
+            fact = RequestReceived(count=len(tickets), op="write", first_commands=tuple(commands[:3]))
+            self._events.stage(self._core.node_id, fact)
+
+    def _take_reads(self, session: Session, reads: list[Get | List], store: Store, deadline: float, now: float) -> None:
+        tickets = [Ticket(session, read, deadline) for read in reads if read.read != "stale"]
+        self.waiting += tickets
+        self._core.read_all(tickets, now)
+        if len(tickets) < len(reads):
+            stale = [Ticket(session, read, deadline) for read in reads if read.read == "stale"]
+            self._answer_reads(stale, store)
+            self.waiting += [ticket for ticket in stale if not ticket.done]
+
+    def resume_reads(self, sessions: list[Session], store: Store) -> None:
+        """Look up what these sessions had put off, as far as there is room now."""
+        for session in sessions:
+            self._answer_reads(session.take_put_off(), store)
+
+    # -- what the core says ----------------------------------------------------------------------------------------------
+
+    def apply(self, effect: Apply, store: Store, now: float) -> None:
+        """Apply committed entries and answer who waits; the core has paired its tickets with its own entries."""
+        log, tickets = self._core.log, effect.tickets
+        first_ticket = effect.last - len(tickets) + 1
+        if effect.first < first_ticket:
+            store.apply_all([entry.command for entry in log.slice(effect.first, first_ticket - 1)], effect.first)
+        if not tickets:
+            return
+        entries = log.slice(first_ticket, effect.last)
+        outcomes = store.apply_each([entry.command for entry in entries], first_ticket)
+        to_flush = self._to_flush
+        failed: Failures = {}
+        answered, proposed_at = 0, 0.0
+        for index, (ticket, entry, outcome) in enumerate(zip(tickets, entries, outcomes, strict=True), first_ticket):
+            if ticket is None or (ours := _ours(ticket)).done or outcome is None:
+                continue
+            if not answered:
+                proposed_at = ours.deadline - self._timeout_s
+            answered += 1
+            answer = _answer_of(outcome, ours.request.id, index, entry.term)
+            if type(answer) is ErrorAnswer:  # of a msgspec class isinstance takes four times as long to say no
+                _add(failed, "write", answer.error)
+            ours.done = True
+            session = ours.session
+            answers = session.answers
+            if not answers:
+                to_flush.append(session)
+            answers.append(answer)
+        if answered:
+            self._figures.proposals_committed += answered
+            self._figures.commit.observe(now - proposed_at)
+            done = answered - sum(failed.values())
+            if done:
+                self._tell_answered(done, "write", "")
+            self._tell(failed)
+
+    def answer_reads(self, tickets: Sequence[AnyTicket], store: Store) -> None:
+        """Answer reads that the core has confirmed."""
+        self._answer_reads(cast("Sequence[Ticket]", tickets), store)  # all that was ever given to `core.read_all`
+
+    def refuse_reads(self, effect: ReadFailed) -> None:
+        """Answer reads that can't be confirmed here."""
+        error = self._refusal(effect.reason, effect.leader)
+        for ours in map(_ours, effect.tickets):
+            if not ours.done:
+                self._answer_error(ours, error)
+                _add(self._failed, "read", error.code)
+
+    def refuse_proposal(self, effect: ProposalRefused) -> None:
+        """Answer a write that was never proposed."""
+        error = self._refusal(effect.reason, effect.leader)
+        self._figures.proposals_failed[effect.reason] += 1
+        self._answer_error(_ours(effect.ticket), error)
+        _add(self._failed, "write", error.code)
+
+    def give_up_proposals(self, effect: ProposalsUnknown) -> None:
+        """Answer writes of a leader that has lost its office: a later one decides."""
+        detail = "this node lost its office before the write was committed; it may still be, by another leader"
+        error = BargeError("outcome_unknown", detail, leader=effect.leader)
+        for ours in map(_ours, effect.tickets):
+            if not ours.done:
+                self._count_failure(ours, error.code)
+                self._answer_error(ours, error)
+                _add(self._failed, "write", error.code)
+
+    # -- the end of a step -----------------------------------------------------------------------------------------------
+
+    def tell_failures(self) -> None:
+        """Stage what this step's effects have answered with errors, one fact for each kind."""
+        if self._failed:
+            self._tell(self._failed)
+            self._failed = {}
+
+    def expire(self, now: float) -> None:
+        """Give up on requests whose time is over, REQUESTS_A_STEP at most: a write that was proposed may still be committed."""
+        waiting = self.waiting
+        expired: Failures = {}
+        left = REQUESTS_A_STEP
+        while left and waiting and (waiting[0].done or waiting[0].deadline <= now):
+            ticket = waiting.popleft()
+            if ticket.done:
+                continue
+            left -= 1
+            op = _op_of(ticket.request)
+            if op == "write":
+                error = BargeError("outcome_unknown", "not committed in time; the write may still be applied later")
+            elif ticket.is_put_off:
+                error = BargeError("overloaded", "earlier answers on this connection were not fetched in time")
+            else:
+                error = BargeError("no_leader", "no majority confirmed the read in time")
+            self._count_failure(ticket, error.code)
+            self._answer_error(ticket, error)
+            _add(expired, op, error.code)
+        self._tell(expired)
+        if expired:
+            self._core.forget_reads(lambda ticket: _ours(ticket).done)
+
+    def fail_all(self, error: BargeError) -> None:
+        """Answer every waiting request with `error`, and flush: the replica ends."""
+        failed: Failures = {}
+        for ticket in self.waiting:
+            if not ticket.done:
+                self._count_failure(ticket, error.code)
+                self._answer_error(ticket, error)
+                _add(failed, _op_of(ticket.request), error.code)
+        self.waiting.clear()
+        self._tell(failed)
+        self._events.flush()
+        self.flush()
+
+    def flush(self) -> None:
+        """Have each session that was answered send its answers."""
+        if self._to_flush:
+            sessions, self._to_flush = self._to_flush, []
+            for session in sessions:
+                session.flush()
+
+    @property
+    def unsent_sessions(self) -> int:
+        """How many sessions have answers to be flushed; 0 between two steps."""
+        return len(self._to_flush)
+
+    # -- helpers ---------------------------------------------------------------------------------------------------------
+
+    def _answer_reads(self, tickets: Iterable[Ticket], store: Store) -> None:
+        """Look them up, but those whose time is over or whose client must fetch earlier answers first.
+
+        A linearizable read that is put off stays one: the state at any later moment holds all that it must show (Ongaro 6.4).
+        """
+        for ticket in tickets:
+            session = ticket.session
+            if session.room <= 0 or ticket.done:
+                session.put_off(ticket)
+                continue
+            answer, size = look_up(store, ticket.request)
+            session.room -= size
+            self._answer(ticket, answer)
+
+    def _answer(self, ticket: Ticket, answer: Struct) -> None:
+        """Give the answer; a second one is dropped. `apply` has the same inline."""
+        if ticket.done:
+            return
+        ticket.done = True
+        session = ticket.session
+        if not session.answers:
+            self._to_flush.append(session)
+        session.answers.append(answer)
+
+    def _answer_error(self, ticket: Ticket, error: BargeError) -> None:
+        self._answer(ticket, ErrorAnswer.of(ticket.request.id, error))
+
+    def _refusal(self, reason: str, leader: NodeId | None) -> BargeError:
+        node_id = self._core.node_id
+        if reason == "overloaded" and self._core.lacks_room:
+            detail = f"the disk of node {node_id} is nearly full: nothing is written before there is room on it"
+            return BargeError("overloaded", detail, leader=leader)
+        if reason == "overloaded":
+            return BargeError("overloaded", "too many writes wait to be committed; try again", leader=leader)
+        if leader is None:
+            return BargeError("no_leader", f"node {node_id} knows no leader")
+        detail = f"node {node_id} is not the leader, node {leader} is"
+        return BargeError("not_leader", detail, leader=leader, address=self._addresses.get(leader))
+
+    def _count_failure(self, ticket: Ticket, code: str) -> None:
+        if not ticket.done and isinstance(ticket.request, (Put, Delete)):
+            self._figures.proposals_failed[code] += 1
+
+    def _tell(self, failed: Failures) -> None:
+        for (op, code), count in failed.items():
+            self._tell_answered(count, op, code)
+
+    def _tell_answered(self, count: int, op: str, error: str) -> None:
+        self._events.stage(self._core.node_id, RequestAnswered(count=count, op=op, error=error))
+
+
+def _answer_of(outcome: Written | Removed | Refused | Unusable, request_id: int, index: int, term: int) -> Struct:
+    match outcome:
+        case Written(created=False):
+            return PutAnswer(id=request_id, key=outcome.key, index=index, term=term)
+        case Written():
+            return PutAnswer(id=request_id, key=outcome.key, index=index, term=term, created=True)
+        case Removed():
+            return DeleteAnswer(id=request_id, key=outcome.key, index=index, term=term, deleted=outcome.deleted)
+        case Refused():
+            return ErrorAnswer.of(request_id, BargeError("precondition_failed", outcome.detail))
+        case Unusable():
+            return ErrorAnswer.of(request_id, BargeError("bad_request", outcome.detail))
+        case _:
+            assert_never(outcome)
+
+
+def _op_of(request: Request) -> str:
+    return "write" if isinstance(request, (Put, Delete)) else "read"
+
+
+def _add(failed: Failures, op: str, code: str) -> None:
+    failed[op, code] = failed.get((op, code), 0) + 1
+
+
+def _ours(ticket: AnyTicket) -> Ticket:
+    assert isinstance(ticket, Ticket)
+    return ticket
