@@ -1,6 +1,6 @@
 """A simulated server's snapshots: saved slice by slice while it goes on, sent, stored and loaded after a moment each.
 
-What node/snapshots.py does with tasks and threads, step by step on the world's clock; a crash may come between any two.
+What replica/jobs.py does in steps that its host runs, step by step on the world's clock; a crash may come between any two.
 """
 
 from collections.abc import Callable, Iterator
@@ -110,7 +110,7 @@ class Snapshots:
                 server.disk_failed(problem)
 
     def _give_up(self) -> None:
-        """Take the snapshot again later, as node/snapshots.py does."""
+        """Take the snapshot again later, as replica/jobs.py does."""
         server, core = self._server, self._server.core
         self.is_saving = False
         self._saving = None
