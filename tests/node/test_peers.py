@@ -108,7 +108,7 @@ async def test_a_connection_is_judged_anew_when_members_or_the_own_store_change(
     node: Any = Node(settings, disk=RealDisk(tmp_path), sink=Nobody(), link_faults=LinkFaults())
     before = Configuration(index=0, identity="born", stores={0: "s0", 1: "s1", 2: "s2"})
     after = Configuration(index=5, identity="born", stores={0: "s0", 1: "new", 2: "s2"}, readmitted=1)
-    core = SimpleNamespace(configuration=before, standing=Standing(store="s0", identity="born"))
+    core = SimpleNamespace(configuration=before, standing=Standing(store="s0", identity="born"), members=(0, 1, 2))
     node._core, node._folder = core, SimpleNamespace(known_stores={})
     refusal = node._refusal_since(1, Standing(store="s1", identity="born"))
     assert refusal() == ""

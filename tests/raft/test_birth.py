@@ -5,6 +5,7 @@ from msgspec import structs
 from bargetrio.raft.messages import Introduction
 from bargetrio.raft.standing import (
     EARLIER,
+    REPLACED,
     Configuration,
     Standing,
     identity_of,
@@ -402,3 +403,39 @@ def test_an_unborn_node_is_told_that_a_cluster_has_other_members_than_its_config
     bench = Bench(1, standing=UNBORN[1])
     bench.core.saw(0, split, 0.0)
     assert bench.core.why_abstains() == refusal, "not that node 0 takes it in: it can't"
+
+
+def introduced(node_id: int, standing: Standing | None = None) -> Introduction:
+    """What an unborn node says of itself."""
+    return Introduction(term=0, node_id=node_id, standing=UNBORN[node_id] if standing is None else standing, asks=False)
+
+
+def test_who_was_heard_long_ago_is_not_there_at_a_birth() -> None:
+    """Its disk may have been lost, or have become another cluster's, since."""
+    node = Bench(0, standing=UNBORN[0])
+    node.step(introduced(1))
+    node.now = 2.5
+    node.step(introduced(2))
+    assert node.standings == []
+    node.step(introduced(1))
+    assert len(node.standings) == 1
+
+
+def test_who_began_with_another_state_is_not_there_at_a_birth() -> None:
+    """Whatever let its message in: a set of an empty disk and a restored one would be two histories."""
+    node = Bench(0, standing=UNBORN[0])
+    node.step(introduced(1, Standing(store="s1", origin=origin_of_backup(9, 1, 7))))
+    node.step(introduced(2))
+    assert node.standings == []
+    node.step(introduced(1))
+    assert len(node.standings) == 1
+
+
+def test_bootstrap_is_refused_where_the_disk_lost_what_it_had_promised() -> None:
+    """Also where all that are here lost theirs: the cluster's history is not theirs to begin anew."""
+    lost = {node_id: Standing(store=f"n{node_id}", origin=REPLACED, replaces=f"s{node_id}") for node_id in range(3)}
+    node = Bench(0, standing=lost[0])
+    node.now = 3.0
+    node.step(introduced(1, lost[1])).step(introduced(2, lost[2]))
+    assert "lost what it had promised" in node.core.bootstrap(node.now)
+    assert node.standings == []

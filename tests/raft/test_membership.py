@@ -117,6 +117,28 @@ def test_in_the_term_in_which_it_is_admitted_its_vote_is_the_leaders() -> None:
     assert asks(node, term=3) == (False, False)
 
 
+def test_it_votes_only_when_the_vote_that_it_gives_the_leader_is_on_its_disk() -> None:
+    """The entry is synced, and a write of the vote has only begun: a crash now would forget that vote."""
+    node = follower(standing=NEW)
+    node.step(append(term=3, prev=(0, 0), log="1 2 3", commit=3)).sync()
+    node.step(append_readmission((3, 3), 3, 0, commit=4))
+    entry = node.writes.pop(0)
+    node.core.persisted(entry.number, node.now)
+    node.perform()
+    assert (node.core.durability.durable_index, node.core.voted_for, node.standings) == (4, 1, [])
+    node.sync()
+    assert len(node.standings) == 1
+
+
+def test_a_vote_that_is_on_its_disk_already_does_not_stand_in_for_the_entry() -> None:
+    """It gave the leader its vote in the life before, and lost its power before its folder said so: the entry comes again."""
+    node = Bench(log="1 2 3", term=3, voted_for=1, standing=NEW)
+    node.step(append_readmission((3, 3), 3, 0, commit=4))
+    assert (node.core.commit_index, node.core.durability.durable_index, node.standings) == (4, 3, [])
+    node.sync()
+    assert len(node.standings) == 1
+
+
 def test_after_a_restart_it_knows_the_entry_that_admitted_it_to_be_committed() -> None:
     """And a candidate learns it with its vote: else its acknowledgements could never count again where they are needed.
 
