@@ -62,7 +62,11 @@ async def test_a_leader_whose_disk_is_nearly_full_refuses_writes_until_there_is_
         assert await house.get("a") == "x"
         assert house.supervisor.status()["nearly_full"] == [leader]
         assert house.supervisor.gauges()[leader].free_bytes == room - 1
-        disks[leader].free = server.ROOM_AGAIN_SEGMENTS * SEGMENT_BYTES
+        again = server.ROOM_AGAIN_SEGMENTS * SEGMENT_BYTES
+        disks[leader].free = again - 1  # more than when it began to refuse: it must not begin and end with each write
+        await house.until(lambda: house.supervisor.gauges()[leader].free_bytes == again - 1)
+        assert house.supervisor.gauges()[leader].lacks_room
+        disks[leader].free = again
         await house.until(lambda: not house.supervisor.gauges()[leader].lacks_room)
         await house.put("b")
         page = house.recorder.page(0, limit=100_000)

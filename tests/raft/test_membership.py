@@ -265,6 +265,7 @@ def test_readmission_is_refused_in_words_where_it_cannot_be() -> None:
     assert "give it an empty one" in node.core.readmit(1, node.now)
     node.core.saw(1, Standing(store="store-1"), node.now)
     assert node.core.readmit(1, node.now) == "", "a member with its disk: nothing to do"
+    assert "does not answer: start it" in node.core.readmit(1, node.now + 0.6), "it is a member, and may be gone"
     assert "its disk is at work" in node.core.readmit(0, node.now)
     assert "no node 7" in node.core.readmit(7, node.now)
     node.core.saw(1, NEW, node.now)

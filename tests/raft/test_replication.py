@@ -6,11 +6,12 @@ import pytest
 from msgspec import Raw
 
 from bargetrio.raft.durability import Durability
+from bargetrio.raft.effects import Send
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.log import Log
-from bargetrio.raft.messages import AppendReply, AppendRequest
+from bargetrio.raft.messages import AppendReply, AppendRequest, SnapshotReply, VoteRequest
 from bargetrio.raft.progress import PIPELINE
-from bargetrio.raft.records import Append, Truncate
+from bargetrio.raft.records import Append, HardState, Truncate
 from bargetrio.raft.roles import Leader
 from tests.raft.cores import HEARTBEAT_S, Bench, Table, acknowledge, append, entries, follower, leader, terms
 
@@ -142,6 +143,25 @@ def test_a_write_in_flight_makes_nothing_durable_that_was_cut_meanwhile() -> Non
     durability.remember_entries(1, list(entries("2")), 2)
     durability.persisted(write.number, 0.0)
     assert durability.durable_index == 0
+
+
+def test_of_messages_that_wait_for_a_disk_that_hangs_no_acknowledgement_is_dropped() -> None:
+    """However many wait: an installation that is told no more would be sent again, a round that is not would delay reads."""
+    durability = Durability(0)
+    durability.remember_hard_state(HardState(term=1))
+    installed = SnapshotReply(term=1, follower_id=0, last_index=5, bytes_stored=9, installed=True)
+    later_round = AppendReply(term=1, follower_id=0, success=True, match_index=0, prev_log_index=0, round=2)
+    longer_match = AppendReply(term=1, follower_id=0, success=True, match_index=3, prev_log_index=0, round=1)
+    must_stay = [Send(1, installed), Send(1, later_round), Send(1, longer_match)]
+    for send in must_stay:
+        assert durability.hold(send)
+    for number in range(100):
+        assert durability.hold(Send(1, SnapshotReply(term=1, follower_id=0, last_index=6, bytes_stored=number, installed=False)))
+        assert durability.hold(Send(2, VoteRequest(term=1, candidate_id=0, last_log_index=0, last_log_term=0)))
+    write = durability.next_write(0.0)
+    assert write is not None
+    assert [send for send in write.then if send in must_stay] == must_stay
+    assert len(write.then) < 25
 
 
 def test_a_commit_above_the_log_kills_nobody() -> None:
