@@ -77,7 +77,10 @@ def tell_demotion(state: State, peer: NodeId, progress: Progress) -> None:
 def on_log_differs(state: State, message: LogDiffers, now: float) -> None:
     """Stop counting a follower whose log differs; raise ConsensusViolation once so many differ that no majority is left."""
     progress = state.progress_of(message.term, message.follower_id, now)
-    if progress is None or progress.demotion:
+    if progress is None:
+        return
+    state.differed_at[message.follower_id] = now
+    if progress.demotion:
         return
     leader = state.role
     assert isinstance(leader, Leader)

@@ -22,6 +22,8 @@ from bargetrio.raft.state import State
 
 SLOWEST_S: Final = 10.0
 """Seconds: an election's time grows with the candidate's last sync up to this one, so that one hang costs no minutes."""
+DIFFERS_S: Final = 4 * SLOWEST_S
+"""Seconds for which a peer's log is taken to differ from this one's since it said so: as long as an election may last."""
 
 
 def on_election_deadline(state: State, role: Follower | PreCandidate | Candidate, now: float) -> None:
@@ -171,7 +173,7 @@ def count_own_vote(state: State, role: Candidate, now: float) -> None:
 
 
 def _maybe_start_election(state: State, role: PreCandidate, now: float) -> None:
-    if not is_majority(len(role.granted), len(state.members)):
+    if not is_majority(len(_useful(state, role.granted, now)), len(state.members)):
         return
     candidate = state.become_candidate(now, f"would be voted for by {_names(role.granted)}")
     _ask_for_votes(state, candidate)
@@ -197,9 +199,19 @@ def _ask_for_votes(state: State, role: Candidate) -> None:
 
 
 def _maybe_take_office(state: State, votes: set[NodeId], now: float) -> None:
-    if is_majority(len(votes), len(state.members)):
+    if is_majority(len(_useful(state, votes, now)), len(state.members)):
         membership.learn_commit(state)
         state.become_leader(now, f"has the votes of {_names(votes)}")
+
+
+def _useful(state: State, votes: set[NodeId], now: float) -> set[NodeId]:
+    """Return the votes of peers whose logs are not known to differ from this one's: the others acknowledge nothing of it.
+
+    Elected with theirs a leader leaves again, before a majority whose disks are slow has its term on them: nobody would ever
+    commit anything (OWN-152). What a leader needs for a commit, a candidate may ask for: fewer elections are won, none is lost
+    that would have been of use.
+    """
+    return {peer for peer in votes if now - state.differed_at.get(peer, float("-inf")) > DIFFERS_S}
 
 
 def _why_no_pre_vote(state: State, message: PreVoteRequest, now: float) -> str:

@@ -38,7 +38,7 @@ class State:
         *("lacks_room", "last_applied", "log", "may_vote", "members", "met", "must_not_apply"),
         *("must_not_take", "node_id", "peers", "pipeline", "quiet_index", "quiet_since", "receiving", "role"),
         *("began_at", "last_hello", "seen", "snapshot", "standing", "uncounted", "unreadable", "vote_wait_s", "voted_for"),
-        *("birth_under_way", "votes_asked_at", "weighed_index"),
+        *("birth_under_way", "differed_at", "votes_asked_at", "weighed_index"),
     )
 
     def __init__(
@@ -115,6 +115,8 @@ class State:
         self.votes_asked_at = now
         self.vote_wait_s = 0.0
         """Seconds that votes took to arrive in this node's last elections."""
+        self.differed_at: dict[NodeId, float] = {}
+        """When each peer last said, to this node as its leader, that its log differs from this one's."""
         # Membership (membership.py).
         self.standing = _born_with(node_id, node_ids) if standing is None else standing
         self.configurations: list[Configuration] = []

@@ -3,9 +3,19 @@
 import pytest
 from msgspec import Raw, structs
 
+from bargetrio.raft.election import DIFFERS_S
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.log import Log
-from bargetrio.raft.messages import AppendReply, Demotion, Entry, LogDiffers, SnapshotReply, SnapshotRequest
+from bargetrio.raft.messages import (
+    AppendReply,
+    Demotion,
+    Entry,
+    LogDiffers,
+    PreVoteReply,
+    SnapshotReply,
+    SnapshotRequest,
+    VoteReply,
+)
 from tests.raft.cores import Bench, acknowledge, append, entries, follower, leader, snapshot
 
 
@@ -85,3 +95,43 @@ def test_a_leader_from_whom_the_others_differ_stops() -> None:
     differs(node, 1)
     with pytest.raises(ConsensusViolation, match="no majority has it"):
         differs(node, 2)
+
+
+def _left_office_since_node_1_differs() -> Bench:
+    node = leader(nodes=(0, 1, 2, 3, 4), log="1 1", settled=False)
+    differs(node, 1)
+    node.tick(5.0)
+    node.tick(1.0)
+    assert node.core.role.name == "pre_candidate", "nobody else has answered"
+    return node
+
+
+def _pre_votes(node: Bench, *voters: int) -> str:
+    for voter in voters:
+        node.step(PreVoteReply(term=node.core.current_term + 1, voter_id=voter, granted=True))
+    return node.core.role.name
+
+
+def _votes(node: Bench, *voters: int) -> str:
+    node.sync()
+    for voter in voters:
+        node.step(VoteReply(term=node.core.current_term, voter_id=voter, granted=True))
+    return node.core.role.name
+
+
+def test_a_vote_of_a_node_whose_log_differs_elects_nobody() -> None:
+    """It would acknowledge nothing: who left office for that waits for the others' votes, however slow their disks are."""
+    node = _left_office_since_node_1_differs()
+    assert _pre_votes(node, 1, 2) == "pre_candidate"
+    assert _pre_votes(node, 3) == "candidate"
+    assert _votes(node, 1, 2) == "candidate"
+    assert _votes(node, 3) == "leader"
+
+
+def test_that_a_log_differs_is_believed_for_as_long_as_an_election_may_last() -> None:
+    """Then it may have been mended; if not, it says so again to the next leader."""
+    node = _left_office_since_node_1_differs()
+    node.tick(DIFFERS_S)
+    node.tick(1.0)
+    assert _pre_votes(node, 1, 2) == "candidate"
+    assert _votes(node, 1, 2) == "leader"
