@@ -110,7 +110,11 @@ class Slot:
 
         If it is killed while it starts, `state` is killed on return.
         """
-        async with self._lock:  # two revives at once begin one life
+        with trio.move_on_after(REVIVE_WAIT_S) as waited:
+            await self._lock.acquire()  # two revives at once begin one life
+        if waited.cancelled_caught:
+            raise BargeError("storage_failed", f"node {self.node_id} is starting, and still recovers or waits for its disk")
+        try:
             if self.state == "running":
                 return False
             with trio.move_on_after(REVIVE_WAIT_S) as waited:
@@ -123,6 +127,8 @@ class Slot:
             if self.state == "crashed":
                 raise BargeError("storage_failed", f"node {self.node_id} can't start: {self.reason}")
             return True
+        finally:
+            self._lock.release()
 
     async def _live(self, task_status: TaskStatus[None]) -> None:
         started = _Started(task_status, self)

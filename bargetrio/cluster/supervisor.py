@@ -51,6 +51,9 @@ READMIT_WAIT_S: Final = 3.0
 """Seconds that a readmission waits for a hello with the new disk, and for the entry to be committed."""
 BOOTSTRAP_WAIT_S: Final = 3.0
 READMIT_LOOK_S: Final = 0.05
+START_S: Final = 10.0
+"""Seconds after which a daemon serves though some of its nodes still recover, or wait for their disks."""
+START_LOOK_S: Final = 0.5
 BACKUP_LOOK_S: Final = 2.0
 """Seconds between two looks of a backup at whether the node that it waits for still runs."""
 
@@ -100,13 +103,28 @@ class Supervisor:
     async def start(self, nursery: trio.Nursery, forwarder: Forwarder) -> dict[int, str]:
         """Start all own nodes in `nursery` at once; return the reasons of those that can't start.
 
-        A node that was killed meanwhile, as by a signal that stops the daemon, is not among them.
+        A node that was killed meanwhile, as by a signal that stops the daemon, is not among them. Where one node runs, the others
+        are waited for START_S at most: a disk that hangs must not keep the daemon from serving.
         """
         self._nursery = nursery
         self.forwarder = forwarder
-        async with trio.open_nursery() as starting:
-            for slot in self._slots.values():
-                starting.start_soon(slot.start, nursery)
+        left, none_left = set(self._slots), trio.Event()
+
+        async def begin(slot: Slot) -> None:
+            await slot.start(nursery)
+            left.discard(slot.node_id)
+            if not left:
+                none_left.set()
+
+        for slot in self._slots.values():
+            nursery.start_soon(begin, slot)
+        with trio.move_on_after(START_S):
+            await none_left.wait()
+        while left and not self.running_ids():
+            with trio.move_on_after(START_LOOK_S):
+                await none_left.wait()
+        if left:
+            log.warning("the daemon serves while node %s still recovers, or waits for its disk", listed(sorted(left)))
         for slot in self._slots.values():
             nursery.start_soon(self._tend, slot, nursery)
         return {node_id: slot.reason for node_id, slot in self._slots.items() if slot.state == "crashed"}

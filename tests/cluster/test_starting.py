@@ -1,17 +1,23 @@
 """A node that starts can be killed: then it never runs, whatever its recovery does."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trio
 
+from bargetrio.cluster import supervisor
+from bargetrio.cluster.daemons import Daemons
+from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.slots import Slot
+from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node.server import Node
 from bargetrio.protocol.errors import BargeError
 from bargetrio.storage.real_disk import RealDisk
+from bargetrio.transport.faults import LinkFaults
 from tests.cluster.house import House
 
 
@@ -177,3 +183,70 @@ async def test_a_daemon_can_be_stopped_while_a_node_recovers(tmp_path: Path) -> 
                 nursery.cancel_scope.cancel()
     assert problems == [{}]
     assert [house.state(node_id)[0] for node_id in range(3)] == ["killed"] * 3
+
+
+class Recovering:
+    """A node that runs after so many seconds of recovery, or fails then."""
+
+    def __init__(self, recovery_s: float, problem: Exception | None = None) -> None:
+        self.recovery_s = recovery_s
+        self.problem = problem
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        await trio.sleep(self.recovery_s)
+        if self.problem is not None:
+            raise self.problem
+        task_status.started()
+        await trio.sleep_forever()
+
+    def fence(self) -> None:
+        """There is nothing to be cut."""
+
+
+def daemon_of(nodes: dict[int, Recovering]) -> supervisor.Supervisor:
+    return supervisor.Supervisor(
+        cluster="barge",
+        addresses={node_id: f"node:{node_id}" for node_id in nodes},
+        apis=dict.fromkeys(nodes, "api:1"),
+        local_ids=list(nodes),
+        make_node=lambda node_id: cast(Any, nodes[node_id]),
+        recorder=Recorder("test", wall_clock=lambda: 0.0),
+        link_faults=LinkFaults(),
+        disk_faults=DiskFaults(),
+        daemons=Daemons({}, None),
+    )
+
+
+@asynccontextmanager
+async def started(daemon: supervisor.Supervisor, within_s: float) -> AsyncIterator[dict[int, str]]:
+    """The daemon's nodes, and why some can't start; at the end all are crashed, as a daemon that stops has it."""
+    async with trio.open_nursery() as nursery:
+        try:
+            with trio.fail_after(within_s):
+                problems = await daemon.start(nursery, cast(Any, None))
+            yield problems
+        finally:
+            daemon.stop()
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_daemon_serves_with_the_nodes_that_run_while_one_waits_for_its_disk(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """For START_S it waits for all. A revive of the one that still starts is answered, and says why it does not run."""
+    daemon = daemon_of({0: Recovering(1e6), 1: Recovering(1.0), 2: Recovering(2.0)})
+    async with started(daemon, supervisor.START_S + 1.0) as problems:
+        assert (problems, daemon.running_ids(), daemon.can_lead(0)) == ({}, [1, 2], False)
+        with trio.fail_after(60), pytest.raises(BargeError, match="node 0 is starting"):
+            await daemon.revive(0)
+        assert (await daemon.kill(0)).changed
+
+
+async def test_a_daemon_without_a_node_that_runs_waits_for_one(autojump_clock: trio.testing.MockClock) -> None:
+    """A long recovery takes its time, and it is told of a node that can't start, as before."""
+    daemon = daemon_of({0: Recovering(300.0)})
+    async with started(daemon, 301.0) as problems:
+        assert (problems, daemon.running_ids()) == ({}, [0])
+    daemon = daemon_of({0: Recovering(1.0), 1: Recovering(2.0, OSError(5, "Input/output error"))})
+    async with started(daemon, 3.0) as problems:
+        assert problems == {1: "Input/output error"}
