@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from msgspec import Struct
 
 from bargetrio.eventlog.recorder import format_id, parse_id
-from bargetrio.protocol.events import Event, EventPage
+from bargetrio.protocol.events import Event, EventPage, EventQuery
 
 
 class Part(Struct, frozen=True, kw_only=True):
@@ -19,26 +19,27 @@ class Part(Struct, frozen=True, kw_only=True):
     run: str
 
 
-def events_query(after: str, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool, limit: int, live: bool) -> str:
-    """Return the query that asks another daemon the same question of its own events only."""
-    query = [("local", "1"), ("limit", str(limit)), ("after", after)]
-    query += [("node", str(node)) for node in sorted(nodes)] + [("kind", kind) for kind in sorted(kinds)]
-    query += [("heartbeats", "1")] if heartbeats else []
-    return urlencode(query + ([("live", "1")] if live else []))
+def path_of(query: EventQuery) -> str:
+    """Return what asks another daemon the same question of its own events only."""
+    pairs = [("local", "1"), ("limit", str(query.limit)), ("after", query.after)]
+    pairs += [("node", str(node)) for node in sorted(query.nodes)] + [("kind", kind) for kind in sorted(query.kinds)]
+    pairs += [("heartbeats", "1")] if query.heartbeats else []
+    return "/events?" + urlencode(pairs + ([("live", "1")] if query.live else []))
 
 
-def merge(parts: list[Part], after: str, limit: int, unreachable: list[int], *, heartbeats: bool) -> EventPage:
+def merge(parts: list[Part], query: EventQuery, unreachable: list[int]) -> EventPage:
     """Return one page. The cursor of a daemon that can't be reached is kept, so that none of its events is lost.
 
     `dropped` and `skipped` count what lies before the new cursor, so nothing of a daemon whose cursor is kept. Where a live page
     leaves events out, or with `heartbeats` events fell out, the page is not cut and may have more than `limit` events: a part
     does not tell where they lay, and what was left out behind the cut would be counted twice.
     """
+    after, limit = query.after, query.limit
     events = sorted((event for part in parts for event in part.page.events), key=_order)
     cursors = _cursors(after)
     seen = {part.run: part.page.next for part in parts}
     counted = list(parts)
-    may_cut = not any(part.page.skipped or (heartbeats and part.page.dropped) for part in parts)
+    may_cut = not any(part.page.skipped or (query.heartbeats and part.page.dropped) for part in parts)
     if len(events) > limit and after and may_cut:
         left_out = events[limit:]
         events = events[:limit]

@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 from bargetrio.node.figures import NodeGauges as NodeGauges
 from bargetrio.node.running_node import BackupFile as BackupFile  # web knows only this border
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.events import EventPage
+from bargetrio.protocol.events import EventPage, EventQuery
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
 from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodeView
 from bargetrio.replica.figures import Histogram as Histogram  # web knows only this border
@@ -95,21 +95,8 @@ class Cluster(Protocol):
         """Put exactly these faults in force in every daemon; an unknown node id is bad_request."""
         ...
 
-    async def events(
-        self,
-        *,
-        after: str = "",
-        nodes: frozenset[int] = frozenset(),
-        kinds: frozenset[str] = frozenset(),
-        heartbeats: bool = False,
-        limit: int = 500,
-        local: bool = False,
-        live: bool = False,
-    ) -> EventPage:
-        """Return events after the cursor, or the newest `limit` without one; empty filters let everything through.
-
-        With `live` the page is for a picture: frequent events are left out where there are too many, heartbeats are summed up.
-        """
+    async def events(self, query: EventQuery, *, local: bool = False) -> EventPage:
+        """Return the events of all daemons, merged by time; raise BargeError(bad_request) for a cursor that is none."""
         ...
 
     async def wait_for_event(self) -> None:

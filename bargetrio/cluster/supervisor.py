@@ -17,7 +17,7 @@ from bargetrio.cluster.daemons import REVIVE_TIMEOUT_S, Daemons, Unreachable
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.fault_plan import FaultPlan, listed
 from bargetrio.cluster.forward import Forwarder, Outcome
-from bargetrio.cluster.merge import Part, events_query, merge
+from bargetrio.cluster.merge import Part, merge, path_of
 from bargetrio.cluster.node_link import GoodAnswer
 from bargetrio.cluster.port import BACKUP_WAIT_S
 from bargetrio.cluster.slots import Slot
@@ -26,7 +26,7 @@ from bargetrio.node.figures import NodeGauges
 from bargetrio.node.running_node import UNCOMMITTED, BackupFile, RunningNode
 from bargetrio.node.status import Belief, NodeStatus
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.events import Event, EventPage
+from bargetrio.protocol.events import Event, EventPage, EventQuery
 from bargetrio.protocol.requests import List, ListAnswer, Put, Request
 from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodeView, PeerView
 from bargetrio.raft.quorum import is_majority, majority_of
@@ -382,51 +382,40 @@ class Supervisor:
 
     # -- events ----------------------------------------------------------------------------------------------------------
 
-    async def events(
-        self,
-        *,
-        after: str = "",
-        nodes: frozenset[int] = frozenset(),
-        kinds: frozenset[str] = frozenset(),
-        heartbeats: bool = False,
-        limit: int = 500,
-        local: bool = False,
-        live: bool = False,
-    ) -> EventPage:
+    async def events(self, query: EventQuery, *, local: bool = False) -> EventPage:
         """Return the events of all daemons, merged by time."""
-        own = await self._own_events(after, nodes, kinds, heartbeats, limit, live)
+        own = await self._own_events(query)
         parts = [Part(page=own, run=self.recorder.run)]
         unreachable: list[int] = []
         if not local and len(self._slots) < len(self.node_ids):
-            path = "/events?" + events_query(after, nodes, kinds, heartbeats, limit, live)
-            for api, answer in (await self._ask_others("GET", path, EventPage)).items():
+            for api, answer in (await self._ask_others("GET", path_of(query), EventPage)).items():
                 if isinstance(answer, EventPage):
                     parts.append(Part(page=answer, run=answer.next.rpartition("-")[0]))
                 else:
                     unreachable += [node_id for node_id in self.node_ids if self._apis[node_id] == api]
         if len(parts) == 1 and not unreachable:
             return own
-        return merge(parts, after, limit, unreachable, heartbeats=heartbeats)
+        return merge(parts, query, unreachable)
 
     async def wait_for_event(self) -> None:
         """Return when this daemon has a new event that is not a heartbeat."""
         await self.recorder.wait(self.recorder.last_seq)
 
-    async def _own_events(
-        self, after: str, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool, limit: int, live: bool
-    ) -> EventPage:
+    async def _own_events(self, query: EventQuery) -> EventPage:
         recorder = self.recorder
         after_seq: int | None = None
-        for cursor in after.split(",") if after else ():
+        for cursor in query.after.split(",") if query.after else ():
             try:
                 run, seq = parse_id(cursor)
             except ValueError as problem:
                 raise BargeError("bad_request", f"after: {problem}") from None
             if run == recorder.run:
                 after_seq = seq
-        if after and after_seq is None:
+        if query.after and after_seq is None:
             after_seq = 0  # another run: this daemon was started again since, and all that it has is new
-        page = recorder.page(after_seq, nodes=nodes, kinds=kinds, heartbeats=heartbeats, limit=limit, thin=live)
+        page = recorder.page(
+            after_seq, nodes=query.nodes, kinds=query.kinds, heartbeats=query.heartbeats, limit=query.limit, thin=query.live
+        )
         events: list[Event] = []
         for start in range(0, len(page.events), EVENTS_A_SLICE):
             events += [recorder.event(kept) for kept in page.events[start : start + EVENTS_A_SLICE]]
@@ -437,7 +426,7 @@ class Supervisor:
             dropped=page.dropped,
             heartbeats=page.heartbeats,
             skipped=page.skipped,
-            beats=recorder.beats() if live else [],
+            beats=recorder.beats() if query.live else [],
         )
 
     def event_counts(self) -> dict[tuple[int | None, str], int]:

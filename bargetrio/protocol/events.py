@@ -1,4 +1,4 @@
-"""The event log as the API tells it: events, and a page of them.
+"""The event log as the API tells it: events, a page of them, and a question for them.
 
 An event is a fact with its number, its time and its node: `{id, time, node, peer, kind, term, index, heartbeat, detail}`.
 An id is `<run>-<seq>`, a daemon's own numbering.
@@ -81,3 +81,17 @@ class EventPage(Struct, frozen=True, kw_only=True):
     unreachable: list[int] = []
     skipped: int = 0
     beats: list[Beat] = []
+
+
+class EventQuery(Struct, frozen=True, kw_only=True):
+    """Which events are asked for: those after a cursor, or the newest `limit` without one; an empty filter lets all through.
+
+    A `live` page is for a picture: frequent events are left out where there are too many, heartbeats are summed up.
+    """
+
+    after: str = ""
+    nodes: frozenset[int] = frozenset()
+    kinds: frozenset[str] = frozenset()
+    heartbeats: bool = False
+    limit: int = 500
+    live: bool = False

@@ -14,7 +14,7 @@ from bargetrio import __version__
 from bargetrio.cluster.port import BackupFile, Cluster
 from bargetrio.eventlog.render import ASSETS, Column, LogView, asset, live_page, log_html, log_page
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.events import KINDS
+from bargetrio.protocol.events import KINDS, EventQuery
 from bargetrio.protocol.requests import DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
 from bargetrio.protocol.validation import check_key, decode_value_b64
 from bargetrio.protocol.views import Faults, NodeView
@@ -221,10 +221,12 @@ class Rest:
         """GET /log."""
         query = _head().query
         view = await self._view(
-            nodes=query.ids("node", self._cluster.node_ids),
-            kinds=query.words("kind", KINDS),
-            heartbeats=query.flag("heartbeats"),
-            limit=query.number("limit", LOG_EVENTS, 1, FILE_EVENTS),
+            EventQuery(
+                nodes=query.ids("node", self._cluster.node_ids),
+                kinds=query.words("kind", KINDS),
+                heartbeats=query.flag("heartbeats"),
+                limit=query.number("limit", LOG_EVENTS, 1, FILE_EVENTS),
+            )
         )
         tag = _tag_of(view)
         if is_fresh(_head().headers, tag):
@@ -234,7 +236,7 @@ class Rest:
 
     async def log_file(self) -> Response:
         """GET /log.html."""
-        view = await self._view(nodes=frozenset(), kinds=frozenset(), heartbeats=True, limit=FILE_EVENTS)
+        view = await self._view(EventQuery(heartbeats=True, limit=FILE_EVENTS))
         view = msgspec.structs.replace(view, show_heartbeats=False)
         document, policy = await trio.to_thread.run_sync(log_html, view, limiter=self._drawing)
         headers = {"Content-Security-Policy": policy + "; frame-ancestors 'none'"}
@@ -243,41 +245,39 @@ class Rest:
     async def events(self) -> Response:
         """GET /events."""
         query = _head().query
-        nodes, kinds = query.ids("node", self._cluster.node_ids), query.words("kind", KINDS)
-        heartbeats, after, live = query.flag("heartbeats"), query.text("after"), query.flag("live")
+        asked = EventQuery(
+            after=query.text("after"),
+            nodes=query.ids("node", self._cluster.node_ids),
+            kinds=query.words("kind", KINDS),
+            heartbeats=query.flag("heartbeats"),
+            live=query.flag("live"),
+        )
         if _head().streaming:
             query.refuse(("limit", "local"), "a stream tells all events of all daemons until it is closed")
-            if live:
+            if asked.live:
                 query.refuse(("node", "kind", "heartbeats"), "a live stream tells what the page draws")
-            after = _head().headers.get(b"last-event-id", b"").decode("latin-1") or after
-            await self._cluster.events(after=after, limit=1)  # a bad cursor is an answer, not the end of a stream
-            chunks = live_frames(self._cluster, after) if live else frames(self._cluster, after, nodes, kinds, heartbeats)
+            cursor = _head().headers.get(b"last-event-id", b"").decode("latin-1") or asked.after
+            asked = msgspec.structs.replace(asked, after=cursor)
+            await self._cluster.events(EventQuery(after=cursor, limit=1))  # a bad cursor is an answer, not the end of a stream
+            chunks = live_frames(self._cluster, cursor) if asked.live else frames(self._cluster, asked)
             response = Response(_stream(chunks), 200, {"X-Accel-Buffering": "no"}, content_type="text/event-stream")
             response.timeout = None
             return response
-        page = await self._cluster.events(
-            after=after,
-            nodes=nodes,
-            kinds=kinds,
-            heartbeats=heartbeats,
-            limit=query.number("limit", 500, 1, FILE_EVENTS),
-            local=query.flag("local"),
-            live=live,
-        )
-        return _json(page)
+        asked = msgspec.structs.replace(asked, limit=query.number("limit", asked.limit, 1, FILE_EVENTS))
+        return _json(await self._cluster.events(asked, local=query.flag("local")))
 
-    async def _view(self, *, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool, limit: int) -> LogView:
-        page = await self._cluster.events(nodes=nodes, kinds=kinds, heartbeats=heartbeats, limit=limit)
+    async def _view(self, query: EventQuery) -> LogView:
+        page = await self._cluster.events(query)
         return LogView(
             cluster=self._cluster.cluster_name,
             columns=[column_of(view) for view in await self._cluster.nodes()],
             events=page.events,
             heartbeats=page.heartbeats,
             dropped=page.dropped,
-            nodes=nodes,
-            kinds=kinds,
-            show_heartbeats=heartbeats,
-            limit=limit,
+            nodes=query.nodes,
+            kinds=query.kinds,
+            show_heartbeats=query.heartbeats,
+            limit=query.limit,
             election_ms=self._election_ms,
         )
 

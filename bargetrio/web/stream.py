@@ -12,9 +12,10 @@ from typing import Final
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from bargetrio.cluster.port import Cluster
-from bargetrio.protocol.events import EventPage
+from bargetrio.protocol.events import EventPage, EventQuery
 
 FRAME_S: Final = 0.1
 ELSEWHERE_S: Final = 1.0
@@ -34,14 +35,12 @@ RETRY: Final = b"retry: 1000\n\n"
 _encode: Final = msgspec.json.Encoder().encode
 
 
-async def frames(
-    cluster: Cluster, after: str, nodes: frozenset[int], kinds: frozenset[str], heartbeats: bool
-) -> AsyncIterator[bytes]:
-    """Yield frames until the reader leaves; begins after the cursor, or with the newest events without one."""
-    cursor = after
+async def frames(cluster: Cluster, query: EventQuery) -> AsyncIterator[bytes]:
+    """Yield frames until the reader leaves; begins after the query's cursor, or with the newest events without one."""
+    cursor = query.after
     quiet_since = trio.current_time()
     while True:
-        page = await cluster.events(after=cursor, nodes=nodes, kinds=kinds, heartbeats=heartbeats, limit=AT_ONCE)
+        page = await cluster.events(replace(query, after=cursor, limit=AT_ONCE))
         cursor = page.next
         if page.events or page.dropped:
             quiet_since = trio.current_time()
@@ -51,7 +50,7 @@ async def frames(
             yield b": still here\n\n"
         await trio.sleep(FRAME_S)
         if len(page.events) < AT_ONCE:
-            with trio.move_on_after(FRAME_S if heartbeats else ELSEWHERE_S):
+            with trio.move_on_after(FRAME_S if query.heartbeats else ELSEWHERE_S):
                 await cluster.wait_for_event()
 
 
@@ -62,7 +61,7 @@ async def live_frames(cluster: Cluster, after: str) -> AsyncIterator[bytes]:
     sent_at = trio.current_time()
     yield RETRY
     while True:
-        page = await cluster.events(after=cursor, limit=LIVE_AT_ONCE, live=True)
+        page = await cluster.events(EventQuery(after=cursor, limit=LIVE_AT_ONCE, live=True))
         cursor = page.next
         heard = any(beat.age_ms <= 1000 * pause_s for beat in page.beats)
         if page.events or page.dropped or heard or trio.current_time() - sent_at > LIVE_QUIET_S:

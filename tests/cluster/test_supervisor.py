@@ -12,7 +12,7 @@ from bargetrio.cluster.merge import Part, merge
 from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.events import Beat, Event, EventPage
+from bargetrio.protocol.events import Beat, Event, EventPage, EventQuery
 from bargetrio.protocol.views import DiskFault, Faults, LinkFault
 from bargetrio.transport.faults import LinkFaults
 from tests.cluster.house import House
@@ -125,7 +125,7 @@ def part(run: str, next_seq: int, *events: Event) -> Part:
 def test_events_of_daemons_are_merged_by_time_with_a_cursor_each() -> None:
     """Who can't be reached keeps its place."""
     parts = [part("a", 9, event("a", 1, 1.0), event("a", 2, 3.0)), part("b", 7, event("b", 1, 2.0))]
-    page = merge(parts, "a-0,b-0,c-5", 10, [2], heartbeats=False)
+    page = merge(parts, EventQuery(after="a-0,b-0,c-5", limit=10), [2])
     assert [found.id for found in page.events] == ["a-1", "b-1", "a-2"]
     assert (page.next, page.dropped, page.heartbeats, page.unreachable) == ("a-9,b-7,c-5", 2, 4, [2])
 
@@ -137,17 +137,17 @@ def test_of_a_merged_live_page_each_daemon_tells_its_nodes_heartbeats() -> None:
         Part(page=EventPage(events=[], next=f"{run}-1", dropped=0, heartbeats=4, beats=[beat]), run=run)
         for run, beat in zip("ab", beats, strict=True)
     ]
-    page = merge(parts, "a-0,b-0", 10, [], heartbeats=False)
+    page = merge(parts, EventQuery(after="a-0,b-0", limit=10), [])
     assert (page.beats, page.heartbeats) == (beats, 8)
 
 
 def test_what_a_merged_page_leaves_out_comes_with_the_next() -> None:
     """The cursor of a daemon stands behind its last event that was told."""
     parts = [part("a", 9, event("a", 1, 1.0), event("a", 8, 4.0)), part("b", 7, event("b", 3, 2.0), event("b", 5, 3.0))]
-    page = merge(parts, "a-0,b-2", 2, [], heartbeats=False)
+    page = merge(parts, EventQuery(after="a-0,b-2", limit=2), [])
     assert [found.id for found in page.events] == ["a-1", "b-3"]
     assert page.next == "a-1,b-3"
-    page = merge([part("a", 9, event("a", 8, 4.0)), part("b", 7, event("b", 5, 3.0))], page.next, 1, [], heartbeats=False)
+    page = merge([part("a", 9, event("a", 8, 4.0)), part("b", 7, event("b", 5, 3.0))], EventQuery(after=page.next, limit=1), [])
     assert ([found.id for found in page.events], page.next) == (["b-5"], "a-1,b-7")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bargetrio.cluster.merge import Part, merge
 from bargetrio.eventlog.recorder import Page, Recorder, format_id
-from bargetrio.protocol.events import Event, EventPage
+from bargetrio.protocol.events import Event, EventPage, EventQuery
 from bargetrio.raft.facts import AppendSent, CommitAdvanced, Fact, TermChanged
 
 CAPACITY, HEARTBEATS = 6, 3
@@ -152,7 +152,7 @@ def test_the_merged_log_of_several_daemons_tells_everything_once(
         reached = [log for log in logs if not (silent_every and reads < 30 and reads % (silent_every + 1) == int(log.run[1]))]
         parts = [Part(page=answer(log, cursor, limit, live, with_heartbeats), run=log.run) for log in reached]
         unreachable = [int(log.run[1]) for log in logs if log not in reached]
-        page = merge(parts, cursor, limit, unreachable, heartbeats=with_heartbeats)
+        page = merge(parts, EventQuery(after=cursor, limit=limit, heartbeats=with_heartbeats), unreachable)
         seen += page.events
         dropped += page.dropped
         skipped += page.skipped

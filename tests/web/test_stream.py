@@ -7,7 +7,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bargetrio.protocol.events import Event, EventPage
+from bargetrio.protocol.events import Event, EventPage, EventQuery
 from bargetrio.web.stream import frames, live_frames
 
 RUN: Final = "run"
@@ -21,9 +21,9 @@ class Pages:
     def __init__(self, pages: list[tuple[int, int]]) -> None:
         self._pages = pages
 
-    async def events(self, *, after: str, **options: object) -> EventPage:
+    async def events(self, query: EventQuery) -> EventPage:
         """Return the page behind the cursor, an empty one at the end."""
-        place = int(after.rpartition("-")[2])
+        place = int(query.after.rpartition("-")[2])
         told, dropped = self._pages[place] if place < len(self._pages) else (0, 0)
         events = [
             Event(id=f"{RUN}-{number}", time=0.0, node=0, peer=None, kind="fact", term=1, index=None, heartbeat=False, detail={})
@@ -37,7 +37,7 @@ class Pages:
 
 
 def followed(cluster: Any, after: str) -> AsyncIterator[bytes]:
-    return frames(cluster, after, frozenset(), frozenset(), heartbeats=False)
+    return frames(cluster, EventQuery(after=after))
 
 
 def dropped_in(frame: bytes) -> int:
