@@ -25,6 +25,11 @@ class FailingCluster:
     node_ids = (0, 1, 2)
     local_ids = (0, 1, 2)
 
+    @property
+    def local(self) -> "FailingCluster":
+        """Its own nodes are all there are."""
+        return self
+
     def __init__(self, error: BargeError) -> None:
         self.error = error
         self.asked = 0

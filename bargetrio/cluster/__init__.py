@@ -1,4 +1,9 @@
-"""cluster runs the nodes of one daemon (start, kill, revive, crash containment, faults) and forwards requests to the leader.
+"""cluster runs the nodes of one daemon, and answers for the whole cluster, of which there may be several daemons.
 
-May import node and the rooms above it. Start at port.py, the interface that web uses; supervisor.py implements it.
+```
+local_nodes.py  this daemon's nodes (slots.py), started, killed, revived   cluster.py  what is asked of the whole cluster
+forward.py      requests carried to the leader (node_link.py)             daemons.py  other daemons, over their REST
+fault_plan.py   faults put into links and disks (disk_faults.py)          merge.py    several daemons' events as one log
+```
+May import node and the rooms above it. Start at cluster.py.
 """

@@ -20,10 +20,11 @@ from typing import Final
 import trio
 
 from bargetrio import console
+from bargetrio.cluster.cluster import Cluster
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
 from bargetrio.cluster.forward import Forwarder
-from bargetrio.cluster.supervisor import Supervisor
+from bargetrio.cluster.local_nodes import LocalNodes
 from bargetrio.config import Configuration
 from bargetrio.daemon import gc_policy
 from bargetrio.daemon.descriptors import raise_limit, shares
@@ -85,7 +86,7 @@ def serve(
 
 
 class Daemon:
-    """One process: nodes, supervisor, REST, event files, signals."""
+    """One process: nodes, REST, event files, signals."""
 
     def __init__(
         self, configuration: Configuration, node_ids: list[int] | None, *, debug: bool, events_file: Path | None
@@ -108,7 +109,10 @@ class Daemon:
         self._notifier = Notifier()
         self._had_terminal = _has_terminal()
         self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        self._supervisor = self._make_supervisor()
+        self._apis = {
+            node.id: self._api if node.id in self._node_ids else (node.api or self._api) for node in configuration.nodes
+        }
+        self._local = self._make_nodes()
         self._debug_log = self._open_debug_log(Path("log.html")) if debug else None
         self._event_file = self._open_events(events_file)
 
@@ -131,14 +135,14 @@ class Daemon:
         if self._hub is not None:
             nursery.start_soon(self._hub.run)
         forwarder = self._make_forwarder(nursery)
-        problems = await self._supervisor.start(nursery, forwarder)
+        problems = await self._local.start(nursery)
         if problems:
-            self._supervisor.stop()
+            self._local.stop()
             nursery.cancel_scope.cancel()
             raise CannotStart("\n".join(f"node {node_id} can't start: {why}" for node_id, why in sorted(problems.items())))
         gc_policy.begin()
         app = make_app(
-            self._supervisor,
+            self._make_cluster(forwarder),
             hosts=hosts_of(self._apis_of_hosts(), self._configuration.allowed_hosts),
             token=self._configuration.api_token,
             election_ms=self._configuration.timing.election_ms,
@@ -160,8 +164,8 @@ class Daemon:
     async def _end_when_lost(self, nursery: trio.Nursery) -> None:
         """End a daemon started with --node whose own nodes have all crashed, so that systemd restarts it (exit code 3)."""
         was_lost = False
-        while not (was_lost and self._supervisor.lost_all()):  # twice: who asked is told, events are written, a revive counts
-            was_lost = self._supervisor.lost_all()
+        while not (was_lost and self._local.lost_all()):  # twice: who asked is told, events are written, a revive counts
+            was_lost = self._local.lost_all()
             await trio.sleep(LOST_LOOK_S)
         log.error("no node of this daemon lives: it ends")
         self.exit_code = NO_NODE_LIVES
@@ -191,7 +195,7 @@ class Daemon:
     def _stop(self, nursery: trio.Nursery) -> None:
         """Stop storage first; end the process END_S later at the latest."""
         self._notifier.tell("STOPPING=1", "STATUS=stopping")
-        self._supervisor.stop()
+        self._local.stop()
         nursery.cancel_scope.cancel()
         ending = threading.Timer(END_S, self._end_anyway)
         ending.daemon = True
@@ -205,20 +209,25 @@ class Daemon:
 
     # -- parts -----------------------------------------------------------------------------------------------------------
 
-    def _make_supervisor(self) -> Supervisor:
-        nodes = self._configuration.nodes
-        apis = {node.id: self._api if node.id in self._node_ids else (node.api or self._api) for node in nodes}
-        return Supervisor(
+    def _make_nodes(self) -> LocalNodes:
+        return LocalNodes(
             cluster=self._configuration.cluster,
-            addresses={node.id: node.address for node in nodes},
-            apis=apis,
+            addresses={node.id: node.address for node in self._configuration.nodes},
+            apis=self._apis,
             local_ids=self._node_ids,
             make_node=self._make_node,
             recorder=self._recorder,
-            link_faults=self._link_faults,
             disk_faults=self._disk_faults,
             free_bytes=self._free_bytes,
-            daemons=Daemons(apis, self._configuration.api_token),
+        )
+
+    def _make_cluster(self, forwarder: Forwarder) -> Cluster:
+        return Cluster(
+            self._local,
+            forwarder,
+            link_faults=self._link_faults,
+            disk_faults=self._disk_faults,
+            daemons=Daemons(self._apis, self._configuration.api_token),
         )
 
     async def _free_bytes(self, node_id: int) -> int:
@@ -264,20 +273,19 @@ class Daemon:
             sink=self._recorder,
             link_faults=self._link_faults,
             network=self._network,
-            figures=self._supervisor.figures()[node_id],
+            figures=self._local.figures()[node_id],
             turns=self._turns,
             make_arrivals=lambda: make_arrivals(self._hub),
         )
 
     def _make_forwarder(self, nursery: trio.Nursery) -> Forwarder:
-        supervisor = self._supervisor
         return Forwarder(
             cluster=self._configuration.cluster,
             addresses={node.id: node.address for node in self._configuration.nodes},
             request_timeout_s=self._configuration.timing.request_timeout_ms / 1000,
-            leader_hint=supervisor.leader_hint,
-            local_ids=supervisor.running_ids,
-            can_lead=supervisor.can_lead,
+            leader_hint=self._local.leader_hint,
+            local_ids=self._local.running_ids,
+            can_lead=self._local.can_lead,
             network=self._network,
             nursery=nursery,
         )
@@ -334,7 +342,7 @@ class Daemon:
         last: tuple[int, int] | None = None
         while True:
             seen = self._recorder.last_seq
-            known = self._supervisor.known_leader()
+            known = self._local.known_leader()
             if known is not None and (known.leader, known.term) != last:
                 last = known.leader, known.term
                 console.say(f"leader: node {known.leader} in term {known.term}")
@@ -347,10 +355,10 @@ class Daemon:
         interval = watchdog_interval_s()
         pause = min(STATUS_S, STATUS_S if interval is None else interval)
         while True:
-            hanging = self._supervisor.hanging()
-            known = self._supervisor.known_leader()
+            hanging = self._local.hanging()
+            known = self._local.known_leader()
             status = "no leader" if known is None else f"leader: node {known.leader}, term {known.term}"
-            if self._supervisor.none_lives():
+            if self._local.none_lives():
                 self._notifier.tell(f"STATUS={status}; no node of this daemon lives")
             elif hanging:
                 log.error("the loop of nodes %s does not turn", hanging)
@@ -364,16 +372,16 @@ class Daemon:
         while True:
             due = trio.current_time() + LAG_S
             await trio.sleep_until(due)
-            self._supervisor.loop_lag.observe(trio.current_time() - due)
+            self._local.loop_lag.observe(trio.current_time() - due)
 
     def _applied(self) -> int:
         """How much the own nodes have applied, all together."""
-        return sum(view.last_applied or 0 for view in self._supervisor.local_views())
+        return sum(view.last_applied or 0 for view in self._local.views())
 
     def _look(self) -> Callable[[], LogView]:
         """Take what log.html will show; the view itself is made in a thread."""
         page = self._recorder.page(None, heartbeats=True, limit=FILE_EVENTS)
-        columns = [column_of(view) for view in self._supervisor.local_views()]
+        columns = [column_of(view) for view in self._local.views()]
 
         def view() -> LogView:
             return LogView(

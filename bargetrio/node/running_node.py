@@ -1,6 +1,6 @@
-"""A node from the supervisor's side: what may be called, in which order, and what ends it.
+"""A node from the side of cluster/slots.py: what may be called, in which order, and what ends it.
 
-`server.Node` implements it. The supervisor starts `run` in a cancel scope of the node's own and catches every exception, so that
+`server.Node` implements it. A slot starts `run` in a cancel scope of the node's own and catches every exception, so that
 the end of one node never ends another.
 """
 
@@ -34,7 +34,7 @@ class BackupFile(Protocol):
 
 
 class RunningNode(Protocol):
-    """A node from the supervisor's side. One object is one life: revive builds a new one."""
+    """A node from its slot's side. One object is one life: revive builds a new one."""
 
     @property
     def last_turn(self) -> float:

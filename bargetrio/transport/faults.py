@@ -1,4 +1,4 @@
-"""Faults of links, as a table that every sender asks; the supervisor writes it, tests and `PUT /faults` set it."""
+"""Faults of links, as a table that every sender asks; cluster/fault_plan.py writes it, tests and `PUT /faults` set it."""
 
 import random
 

@@ -7,7 +7,7 @@ from quart import Response
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException
 
-from bargetrio.cluster.port import Cluster
+from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.web import bodies
 from bargetrio.web.bulk import Bulk
@@ -58,7 +58,7 @@ def _rule(route: Route) -> str:
 def _tell_problems(quart: QuartTrio, cluster: Cluster) -> None:
     @quart.errorhandler(BargeError)
     async def on_barge_error(error: BargeError) -> Response:
-        known = cluster.known_leader()
+        known = cluster.local.known_leader()
         status, headers, body = answer_of(error, None if known is None else known.term)
         return Response(body, status, headers)
 
@@ -76,7 +76,7 @@ def _tell_problems(quart: QuartTrio, cluster: Cluster) -> None:
 
     @quart.after_request
     async def tell_leader(response: Response) -> Response:
-        known = cluster.known_leader()
+        known = cluster.local.known_leader()
         if known is not None:
             response.headers["Barge-Leader"] = str(known.leader)
             response.headers["Barge-Term"] = str(known.term)

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 import trio
 
-from bargetrio.cluster.port import Cluster
+from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineReader, LineTooLong

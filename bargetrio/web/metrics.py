@@ -10,7 +10,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from bargetrio import __version__
-from bargetrio.cluster.port import Cluster, Histogram, NodeFigures, NodeGauges
+from bargetrio.cluster.cluster import Cluster
+from bargetrio.cluster.local_nodes import Histogram, NodeFigures, NodeGauges
 from bargetrio.protocol.events import KINDS
 from bargetrio.protocol.views import NodeView
 from bargetrio.web.targets import PATHS
@@ -65,9 +66,9 @@ class _Snapshot(Collector):
         """Yield every figure."""
         yield from _states(self._nodes)
         yield from _followers(self._nodes)
-        yield from _sizes(self._cluster.gauges())
-        yield from _counters(self._cluster.figures())
-        yield from _links(self._cluster.figures())
+        yield from _sizes(self._cluster.local.gauges())
+        yield from _counters(self._cluster.local.figures())
+        yield from _links(self._cluster.local.figures())
         yield from self._of_daemon()
         yield from ProcessFigures(registry=None).collect()
 
@@ -79,7 +80,7 @@ class _Snapshot(Collector):
         events = CounterMetricFamily("barge_events", "Events by node and kind, heartbeats included.", labels=("node", "kind"))
         # What has not happened is told, too: Prometheus sees no increase in a counter that begins at 1.
         counts: dict[tuple[int | None, str], int] = {(node, kind): 0 for node in self._cluster.local_ids for kind in KINDS}
-        for (node, kind), count in sorted((counts | self._cluster.event_counts()).items(), key=str):
+        for (node, kind), count in sorted((counts | self._cluster.local.event_counts()).items(), key=str):
             events.add_metric(("" if node is None else str(node), kind), count)
         yield events
         requests = CounterMetricFamily("barge_http_requests", "Answered requests.", labels=("method", "route", "status"))
@@ -95,7 +96,7 @@ class _Snapshot(Collector):
         yield _gauge("barge_http_transfers", "Bulk writes and backups under way.", self._web.transfers)
         yield _gauge("barge_http_connections", "Open connections to the API.", self._web.connections)
         lag = HistogramMetricFamily("barge_event_loop_lag_seconds", "How late a task wakes that sleeps for 0.1 s.")
-        lag.add_metric((), *_buckets(self._cluster.loop_lag))
+        lag.add_metric((), *_buckets(self._cluster.local.loop_lag))
         yield lag
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from bargetrio.cluster.port import Cluster
+from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Put, PutAnswer
 from bargetrio.web import bodies
@@ -38,13 +38,13 @@ async def put_key(cluster: Cluster, scope: Scope, receive: Receive, send: Send) 
     except Left:
         return
     except BargeError as error:
-        known = cluster.known_leader()
+        known = cluster.local.known_leader()
         status, headers, body = answer_of(error, None if known is None else known.term)
     except Exception as problem:  # a bug with one request is not the daemon's end
         log.error("a handler failed", exc_info=problem)
         detail = f"an error in the daemon: {type(problem).__name__}"
         status, headers, body = answer_of(BargeError("outcome_unknown", detail, status=500))
-    known = cluster.known_leader()
+    known = cluster.local.known_leader()
     if known is not None:
         headers["Barge-Leader"], headers["Barge-Term"] = str(known.leader), str(known.term)
     headers["Content-Length"] = str(len(body))

@@ -11,7 +11,7 @@ from werkzeug.datastructures import MIMEAccept
 from werkzeug.http import parse_accept_header
 
 from bargetrio import __version__
-from bargetrio.cluster.port import BackupFile, Cluster
+from bargetrio.cluster.cluster import BackupFile, Cluster
 from bargetrio.eventlog.render import ASSETS, Column, LogView, asset, live_page, log_html, log_page
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.events import KINDS, EventQuery
@@ -289,14 +289,14 @@ class Rest:
 
     async def readyz(self) -> Response:
         """GET /readyz."""
-        why_not = self._cluster.ready()
+        why_not = self._cluster.local.ready()
         if why_not:
             raise NotReady(why_not)
         return _json({"ready": True})
 
     async def status(self) -> Response:
         """GET /status."""
-        return _json({"version": __version__, "election_ms": self._election_ms, **self._cluster.status()})
+        return _json({"version": __version__, "election_ms": self._election_ms, **self._cluster.local.status()})
 
     async def metrics(self) -> Response:
         """GET /metrics."""

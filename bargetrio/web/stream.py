@@ -14,7 +14,7 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
-from bargetrio.cluster.port import Cluster
+from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.events import EventPage, EventQuery
 
 FRAME_S: Final = 0.1
@@ -51,7 +51,7 @@ async def frames(cluster: Cluster, query: EventQuery) -> AsyncIterator[bytes]:
         await trio.sleep(FRAME_S)
         if len(page.events) < AT_ONCE:
             with trio.move_on_after(FRAME_S if query.heartbeats else ELSEWHERE_S):
-                await cluster.wait_for_event()
+                await cluster.local.wait_for_event()
 
 
 async def live_frames(cluster: Cluster, after: str) -> AsyncIterator[bytes]:
@@ -70,7 +70,7 @@ async def live_frames(cluster: Cluster, after: str) -> AsyncIterator[bytes]:
         await trio.sleep(FRAME_S)
         if len(page.events) < LIVE_AT_ONCE:
             with trio.move_on_after(pause_s - FRAME_S):
-                await cluster.wait_for_event()
+                await cluster.local.wait_for_event()
 
 
 def _frame(page: EventPage) -> bytes:

@@ -1,17 +1,19 @@
-"""Three real nodes under a real supervisor in the test's own loop: loopback sockets, a temporary folder, ports to be broken."""
+"""Three real nodes and their cluster in the test's own loop: loopback sockets, a temporary folder, ports to be broken."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import pytest
 import trio
 from msgspec import structs
 
+from bargetrio.cluster.cluster import Cluster
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
 from bargetrio.cluster.forward import Forwarder
-from bargetrio.cluster.supervisor import Supervisor
+from bargetrio.cluster.local_nodes import LocalNodes
 from bargetrio.eventlog.driver_facts import Sink
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node.running_node import RunningNode
@@ -23,6 +25,27 @@ from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.stream import Network, SocketNetwork
 from tests.stories.daemon import free_ports
+
+
+def one_daemon(
+    *,
+    apis: dict[int, str],
+    local_ids: list[int],
+    daemons: Daemons,
+    make_node: Callable[[int], RunningNode] = lambda node_id: pytest.fail("nothing is started"),
+) -> Cluster:
+    """Return the cluster as one of its daemons answers for it, without a forwarder: nothing is read or written."""
+    local = LocalNodes(
+        cluster="barge",
+        addresses={node_id: f"node-{node_id}:1" for node_id in apis},
+        apis=apis,
+        local_ids=local_ids,
+        make_node=make_node,
+        recorder=Recorder("test", wall_clock=lambda: 0.0),
+        disk_faults=DiskFaults(),
+    )
+    forwarder = cast(Forwarder, None)
+    return Cluster(local, forwarder, link_faults=LinkFaults(), disk_faults=DiskFaults(), daemons=daemons)
 
 
 class House:
@@ -42,16 +65,14 @@ class House:
         self.network_of: Callable[[int], Network] = lambda node_id: SocketNetwork()
         self.sink_of: Callable[[int], Sink] = lambda node_id: self.recorder
         self.node_of: Callable[[int], RunningNode] = self.make_node
-        self.supervisor = Supervisor(
+        self.local = LocalNodes(
             cluster="barge",
             addresses=self.addresses,
             apis=dict.fromkeys(self.addresses, "127.0.0.1:1"),
             local_ids=list(self.addresses),
             make_node=self._make,
             recorder=self.recorder,
-            link_faults=self.link_faults,
             disk_faults=self.disk_faults,
-            daemons=Daemons({}, None),
         )
 
     def _make(self, node_id: int) -> RunningNode:
@@ -82,40 +103,43 @@ class House:
                     cluster="barge",
                     addresses=self.addresses,
                     request_timeout_s=self.request_timeout_s,
-                    leader_hint=self.supervisor.leader_hint,
-                    local_ids=self.supervisor.running_ids,
-                    can_lead=self.supervisor.can_lead,
+                    leader_hint=self.local.leader_hint,
+                    local_ids=self.local.running_ids,
+                    can_lead=self.local.can_lead,
                     network=SocketNetwork(),
                     nursery=nursery,
                 )
-                self.problems = await self.supervisor.start(nursery, forwarder)
+                self.cluster = Cluster(
+                    self.local, forwarder, link_faults=self.link_faults, disk_faults=self.disk_faults, daemons=Daemons({}, None)
+                )
+                self.problems = await self.local.start(nursery)
                 try:
                     yield self
                 finally:
-                    self.supervisor.stop()
+                    self.local.stop()
                     nursery.cancel_scope.cancel()
 
     async def put(self, key: str, value: str = "x") -> PutAnswer:
         """Write a key through whoever leads."""
-        answer = await self.supervisor.execute(Put(id=0, key=key, value=value))
+        answer = await self.cluster.execute(Put(id=0, key=key, value=value))
         assert isinstance(answer, PutAnswer)
         return answer
 
     async def get(self, key: str) -> str | None:
         """Read a key through whoever leads."""
-        answer = await self.supervisor.execute(Get(id=0, key=key))
+        answer = await self.cluster.execute(Get(id=0, key=key))
         assert isinstance(answer, GetAnswer)
         return answer.value
 
     async def leader(self) -> int:
         """Return who leads, waiting for an election."""
-        while (known := self.supervisor.known_leader()) is None:
+        while (known := self.local.known_leader()) is None:
             await trio.sleep(0.01)
         return known.leader
 
     def state(self, node_id: int) -> tuple[str, str]:
         """Return a node's state and its reason."""
-        view = self.supervisor.local_views()[node_id]
+        view = self.local.views()[node_id]
         return view.state, view.reason
 
     async def until(self, look: Callable[[], bool]) -> None:

@@ -8,14 +8,13 @@ import pytest
 import trio
 from msgspec import structs
 
+from bargetrio.cluster.cluster import Cluster
 from bargetrio.cluster.daemons import Daemons
-from bargetrio.cluster.disk_faults import DiskFaults
-from bargetrio.cluster.supervisor import CAUGHT_UP_ENTRIES, Supervisor
-from bargetrio.eventlog.recorder import Recorder
+from bargetrio.cluster.local_nodes import CAUGHT_UP_ENTRIES
 from bargetrio.node.running_node import RunningNode
 from bargetrio.node.status import Belief, NodeStatus
 from bargetrio.protocol.errors import BargeError
-from bargetrio.transport.faults import LinkFaults
+from tests.cluster.house import one_daemon
 
 
 class Told:
@@ -71,7 +70,7 @@ class Told:
 
 
 @asynccontextmanager
-async def daemon_of(node: Told, *broken: int) -> AsyncIterator[Supervisor]:
+async def daemon_of(node: Told, *broken: int) -> AsyncIterator[Cluster]:
     """A daemon that runs this node of three, beside some whose disks are not there."""
 
     def make_node(node_id: int) -> RunningNode:
@@ -79,50 +78,41 @@ async def daemon_of(node: Told, *broken: int) -> AsyncIterator[Supervisor]:
             raise OSError("no such device")
         return cast(RunningNode, node)
 
-    supervisor = Supervisor(
-        cluster="barge",
-        addresses={node_id: f"node-{node_id}:1" for node_id in range(3)},
-        apis={node_id: f"api-{node_id}:1" for node_id in range(3)},
-        local_ids=[*broken, len(broken)],
-        make_node=make_node,
-        recorder=Recorder("test", wall_clock=lambda: 0.0),
-        link_faults=LinkFaults(),
-        disk_faults=DiskFaults(),
-        daemons=Daemons({}, None),
-    )
+    apis = {node_id: f"api-{node_id}:1" for node_id in range(3)}
+    cluster = one_daemon(apis=apis, local_ids=[*broken, len(broken)], daemons=Daemons({}, None), make_node=make_node)
     async with trio.open_nursery() as nursery:
-        await supervisor.start(nursery, cast(Any, None))
-        yield supervisor
+        await cluster.local.start(nursery)
+        yield cluster
         nursery.cancel_scope.cancel()
 
 
 async def test_it_is_done_when_the_set_is_on_the_disk(autojump_clock: trio.testing.MockClock) -> None:
     """Not when the node votes: one of an earlier version always did."""
     began = trio.current_time()
-    async with daemon_of(Told("", born_after_s=1.0)) as supervisor:
-        assert (await supervisor.bootstrap()).node == 0
+    async with daemon_of(Told("", born_after_s=1.0)) as cluster:
+        assert (await cluster.bootstrap()).node == 0
     assert 1.0 <= trio.current_time() - began < 1.2
 
 
 async def test_a_node_that_runs_is_asked_though_a_lower_one_waits_for_its_disk(autojump_clock: trio.testing.MockClock) -> None:
     """It was told that that one does not run, for as long as it did not: two of three could not begin."""
-    async with daemon_of(Told("", born_after_s=1.0), 0) as supervisor:
-        assert (await supervisor.bootstrap()).node == 1
+    async with daemon_of(Told("", born_after_s=1.0), 0) as cluster:
+        assert (await cluster.bootstrap()).node == 1
 
 
 async def test_what_is_not_on_the_disk_in_time_is_unknown(autojump_clock: trio.testing.MockClock) -> None:
     """Its disk may hang: the set may be written later."""
-    async with daemon_of(Told("")) as supervisor:
+    async with daemon_of(Told("")) as cluster:
         with pytest.raises(BargeError, match="has not written the set") as failed:
-            await supervisor.bootstrap()
+            await cluster.bootstrap()
     assert (failed.value.code, failed.value.applied) == ("outcome_unknown", None)
 
 
 async def test_a_node_that_does_not_answer_may_do_it_later(autojump_clock: trio.testing.MockClock) -> None:
     """Also where it has refused before: the last question is still with it."""
     for answers in ((None,), ("1 of 3 members are here", None)):
-        async with daemon_of(Told(*answers)) as supervisor:
-            for ask in (supervisor.bootstrap, lambda: supervisor.readmit(1)):
+        async with daemon_of(Told(*answers)) as cluster:
+            for ask in (cluster.bootstrap, lambda: cluster.readmit(1)):
                 with pytest.raises(BargeError) as failed:
                     await ask()
                 assert failed.value.code == "outcome_unknown"
@@ -131,14 +121,14 @@ async def test_a_node_that_does_not_answer_may_do_it_later(autojump_clock: trio.
 async def test_a_refusal_is_told_in_the_nodes_words(autojump_clock: trio.testing.MockClock) -> None:
     """Once the time is over in which members may come; at once where the cluster is born."""
     began = trio.current_time()
-    async with daemon_of(Told("1 of 3 members are here")) as supervisor:
+    async with daemon_of(Told("1 of 3 members are here")) as cluster:
         with pytest.raises(BargeError, match="1 of 3 members") as failed:
-            await supervisor.bootstrap()
+            await cluster.bootstrap()
     assert failed.value.code == "bad_request" and trio.current_time() - began > 2
     began = trio.current_time()
-    async with daemon_of(Told("node 0 belongs to a cluster already", born_after_s=0)) as supervisor:
+    async with daemon_of(Told("node 0 belongs to a cluster already", born_after_s=0)) as cluster:
         with pytest.raises(BargeError, match="belongs to a cluster already") as failed:
-            await supervisor.bootstrap()
+            await cluster.bootstrap()
     assert failed.value.code == "bad_request" and trio.current_time() - began < 1
 
 
@@ -149,5 +139,5 @@ async def test_a_node_that_lacks_committed_entries_is_not_ready(autojump_clock: 
         def status(self) -> NodeStatus:
             return structs.replace(super().status(), lag=CAUGHT_UP_ENTRIES + 1)
 
-    async with daemon_of(Behind("")) as supervisor:
-        assert supervisor.ready() == "node 0 is still catching up: it lacks 1001 entries"
+    async with daemon_of(Behind("")) as cluster:
+        assert cluster.local.ready() == "node 0 is still catching up: it lacks 1001 entries"

@@ -112,8 +112,8 @@ async def test_a_bug_in_the_disk_ends_its_node_alone(tmp_path: Path) -> None:
         await house.until(lambda: house.state(hurt)[0] == "crashed")
         assert "Bug: in sync" in house.state(hurt)[1]
         await still_works(house, hurt)
-        assert (await house.supervisor.revive(hurt)).changed
-        await house.until(lambda: len({view.last_applied for view in house.supervisor.local_views()}) == 1)
+        assert (await house.cluster.revive(hurt)).changed
+        await house.until(lambda: len({view.last_applied for view in house.local.views()}) == 1)
 
 
 @pytest.mark.parametrize("where", ["accept", "receive", "connect"])
@@ -135,7 +135,7 @@ async def test_a_bug_in_the_network_ends_its_connection_or_its_node_alone(tmp_pa
         networks[hurt].where = ""
         if house.state(hurt)[0] == "crashed":
             assert "Bug" in house.state(hurt)[1]
-            assert (await house.supervisor.revive(hurt)).changed
+            assert (await house.cluster.revive(hurt)).changed
 
 
 async def test_a_bug_in_the_loop_ends_its_node_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,9 +202,9 @@ async def test_a_node_that_cannot_be_made_is_told_and_can_be_made_later(tmp_path
         assert house.problems == {2: "Bug: in the builder"}
         await still_works(house, 2)
         with pytest.raises(BargeError, match="in the builder"):
-            await house.supervisor.revive(2)
+            await house.cluster.revive(2)
         house.node_of = house.make_node
-        assert (await house.supervisor.revive(2)).changed
+        assert (await house.cluster.revive(2)).changed
 
 
 async def test_waiting_clients_of_a_failed_disk_are_told(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ async def test_waiting_clients_of_a_failed_disk_are_told(tmp_path: Path) -> None
         await stream.receive_some()
         disk = DiskFault(node=leader, error="EIO")
         others = [node_id for node_id in house.addresses if node_id != leader]
-        await house.supervisor.set_faults(Faults(groups=[[leader], others], disks=[disk]))
+        await house.cluster.set_faults(Faults(groups=[[leader], others], disks=[disk]))
         await stream.send_all(b'{"id":1,"op":"put","key":"a","value":"x"}\n')
         answer = await stream.receive_some()
         assert b'"error":"storage_failed"' in answer

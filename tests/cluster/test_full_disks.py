@@ -9,8 +9,7 @@ from typing import Any, cast
 import pytest
 import trio
 
-from bargetrio.cluster import supervisor
-from bargetrio.cluster.daemons import Daemons
+from bargetrio.cluster import local_nodes
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node import server
@@ -18,7 +17,6 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import DiskFault, Faults
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.wal import SEGMENT_BYTES
-from bargetrio.transport.faults import LinkFaults
 from tests.cluster.house import House
 
 
@@ -55,19 +53,19 @@ async def test_a_leader_whose_disk_is_nearly_full_refuses_writes_until_there_is_
         leader = await house.leader()
         await house.put("a")
         disks[leader].free = room - 1
-        await house.until(lambda: house.supervisor.gauges()[leader].lacks_room)
+        await house.until(lambda: house.local.gauges()[leader].lacks_room)
         with pytest.raises(BargeError, match=f"the disk of node {leader} is nearly full") as caught:
             await house.put("b")
         assert (caught.value.code, caught.value.applied) == ("overloaded", False)
         assert await house.get("a") == "x"
-        assert house.supervisor.status()["nearly_full"] == [leader]
-        assert house.supervisor.gauges()[leader].free_bytes == room - 1
+        assert house.local.status()["nearly_full"] == [leader]
+        assert house.local.gauges()[leader].free_bytes == room - 1
         again = server.ROOM_AGAIN_SEGMENTS * SEGMENT_BYTES
         disks[leader].free = again - 1  # more than when it began to refuse: it must not begin and end with each write
-        await house.until(lambda: house.supervisor.gauges()[leader].free_bytes == again - 1)
-        assert house.supervisor.gauges()[leader].lacks_room
+        await house.until(lambda: house.local.gauges()[leader].free_bytes == again - 1)
+        assert house.local.gauges()[leader].lacks_room
         disks[leader].free = again
-        await house.until(lambda: not house.supervisor.gauges()[leader].lacks_room)
+        await house.until(lambda: not house.local.gauges()[leader].lacks_room)
         await house.put("b")
         page = house.recorder.page(0, limit=100_000)
         told = [event for kept in page.events if (event := house.recorder.event(kept)).kind == "disk_space"]
@@ -78,19 +76,19 @@ async def test_a_node_that_a_full_disk_ended_is_started_again_when_there_is_room
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After EIO it is not."""
-    monkeypatch.setattr(supervisor, "TEND_S", 0.1)
+    monkeypatch.setattr(local_nodes, "TEND_S", 0.1)
     house = House(tmp_path)
     async with house.open():
         await house.leader()
-        victim = next(node_id for node_id in house.addresses if node_id != house.supervisor.leader_hint())
+        victim = next(node_id for node_id in house.addresses if node_id != house.local.leader_hint())
         for error in ("ENOSPC", "EIO"):
             await house.leader()
-            await house.supervisor.set_faults(Faults(disks=[DiskFault(node=victim, error=error)]))
+            await house.cluster.set_faults(Faults(disks=[DiskFault(node=victim, error=error)]))
             with trio.move_on_after(2):
                 while house.state(victim)[0] != "crashed":
                     with suppress(BargeError):  # it may lead by then
                         await house.put("a")
-            await house.supervisor.set_faults(Faults())
+            await house.cluster.set_faults(Faults())
             if error == "ENOSPC":
                 await house.until(lambda: house.state(victim)[0] == "running")
         await trio.sleep(0.5)
@@ -111,7 +109,7 @@ async def test_a_snapshot_that_finds_no_space_is_given_up_and_taken_later(
         saved: list[int] = []
 
         async def back_up() -> None:
-            saved.append((await house.supervisor.backup()).index)
+            saved.append((await house.cluster.backup()).index)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(back_up)
@@ -145,22 +143,20 @@ async def test_a_bug_while_the_free_space_is_looked_up_ends_nothing(autojump_clo
             raise found
         return found
 
-    daemon = supervisor.Supervisor(
+    nodes = local_nodes.LocalNodes(
         cluster="barge",
         addresses={0: "node:1"},
         apis={0: "api:1"},
         local_ids=[0],
         make_node=lambda node_id: cast(Any, Full()),
         recorder=Recorder("test", wall_clock=lambda: 0.0),
-        link_faults=LinkFaults(),
         disk_faults=DiskFaults(),
-        daemons=Daemons({}, None),
         free_bytes=free_bytes,
     )
     async with trio.open_nursery() as nursery:
-        assert await daemon.start(nursery, cast(Any, None)) == {0: "No space left on device"}
+        assert await nodes.start(nursery) == {0: "No space left on device"}
         with trio.fail_after(60):
-            while not daemon.running_ids():
+            while not nodes.running_ids():
                 await trio.sleep(0.1)
         nursery.cancel_scope.cancel()
     assert len(lives) == 2
@@ -188,22 +184,20 @@ async def test_a_disk_that_hangs_keeps_no_other_node_waiting_for_room(autojump_c
             await trio.sleep_forever()
         return 1 << 40
 
-    daemon = supervisor.Supervisor(
+    nodes = local_nodes.LocalNodes(
         cluster="barge",
         addresses={0: "node:1", 1: "node:2"},
         apis={0: "api:1", 1: "api:1"},
         local_ids=[0, 1],
         make_node=lambda node_id: cast(Any, Full(node_id)),
         recorder=Recorder("test", wall_clock=lambda: 0.0),
-        link_faults=LinkFaults(),
         disk_faults=DiskFaults(),
-        daemons=Daemons({}, None),
         free_bytes=free_bytes,
     )
     async with trio.open_nursery() as nursery:
-        await daemon.start(nursery, cast(Any, None))
+        await nodes.start(nursery)
         with trio.move_on_after(60):
-            while not daemon.running_ids():
+            while not nodes.running_ids():
                 await trio.sleep(0.1)
-        assert daemon.running_ids() == [1]
+        assert nodes.running_ids() == [1]
         nursery.cancel_scope.cancel()

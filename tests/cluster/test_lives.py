@@ -10,7 +10,7 @@ from unittest.mock import Mock
 import pytest
 import trio
 
-from bargetrio.cluster import supervisor
+from bargetrio.cluster import cluster
 from bargetrio.node import persister
 from bargetrio.node.running_node import UNCOMMITTED
 from bargetrio.node.server import Node
@@ -78,12 +78,12 @@ async def test_a_sync_that_runs_over_a_kill_keeps_its_descriptor(tmp_path: Path,
             with trio.move_on_after(0.3):
                 await house.put("during", "2")
             assert HangingSync.syncs >= 2
-            answer = await house.supervisor.kill(victim)
+            answer = await house.cluster.kill(victim)
             assert answer.state == "killed"
             revived = trio.Event()
 
             async def revive() -> None:
-                await house.supervisor.revive(victim)
+                await house.cluster.revive(victim)
                 revived.set()
 
             nursery.start_soon(revive)
@@ -98,8 +98,8 @@ async def test_a_sync_that_runs_over_a_kill_keeps_its_descriptor(tmp_path: Path,
             os.close(other)
         assert HangingSync.complaints == []
         for node_id in house.addresses:  # a sync that hung has rung for nobody
-            await house.supervisor.kill(node_id)
-            await house.supervisor.revive(node_id)
+            await house.cluster.kill(node_id)
+            await house.cluster.revive(node_id)
         await house.put("after", "3")
         assert (await house.get("before"), await house.get("after")) == ("1", "3")
         assert HangingSync.complaints == []
@@ -136,16 +136,16 @@ async def test_a_snapshot_that_is_saved_over_a_kill_ends_with_its_life(tmp_path:
         victim = (await house.leader() + 1) % 3
         for number in range(20):
             await house.put(f"k{number}", str(number))
-        node = house.supervisor._slots[victim]._node
+        node = house.local.slots[victim]._node
         node._replica.ask_for_snapshot()  # type: ignore[union-attr]
         old = disks[victim][0]
         try:
             await house.until(old.is_asked.is_set)
-            assert (await house.supervisor.kill(victim)).state == "killed"
+            assert (await house.cluster.kill(victim)).state == "killed"
             states: list[str] = []
 
             async def revive() -> None:
-                states.append((await house.supervisor.revive(victim)).state)
+                states.append((await house.cluster.revive(victim)).state)
 
             nursery.start_soon(revive)
             await trio.sleep(0.3)
@@ -156,9 +156,9 @@ async def test_a_snapshot_that_is_saved_over_a_kill_ends_with_its_life(tmp_path:
         touched = list(old.touched_at)
         new = disks[victim][-1]
         new.is_free.set()
-        node = house.supervisor._slots[victim]._node
+        node = house.local.slots[victim]._node
         node._replica.ask_for_snapshot()  # type: ignore[union-attr]
-        await house.until(lambda: house.supervisor.local_views()[victim].snapshot_index >= 20)  # type: ignore[operator]
+        await house.until(lambda: house.local.views()[victim].snapshot_index >= 20)  # type: ignore[operator]
         assert old.touched_at == touched
         await house.put("after", "x")
         await house.until(lambda: node.store.get("after") is not None)  # type: ignore[union-attr]
@@ -194,7 +194,7 @@ async def test_a_kill_fences_the_node_before_anything_else_runs(tmp_path: Path) 
     house = House(tmp_path)
     async with house.open():
         victim = (await house.leader() + 1) % 3
-        slot = house.supervisor._slots[victim]
+        slot = house.local.slots[victim]
         node = slot._node
         assert isinstance(node, Node)
         assert slot.crash()
@@ -204,7 +204,7 @@ async def test_a_kill_fences_the_node_before_anything_else_runs(tmp_path: Path) 
 
 async def test_a_readmission_that_is_not_committed_in_time_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its entry is in the log, and may be committed later: that is no bad request."""
-    monkeypatch.setattr(supervisor, "READMIT_WAIT_S", 0.1)
+    monkeypatch.setattr(cluster, "READMIT_WAIT_S", 0.1)
     house = House(tmp_path)
     async with house.open():
         leader = await house.leader()
@@ -212,7 +212,7 @@ async def test_a_readmission_that_is_not_committed_in_time_is_unknown(tmp_path: 
         async def readmit(node_id: int) -> str:
             return f"node {node_id}'s new disk {UNCOMMITTED}"
 
-        monkeypatch.setattr(house.supervisor._slots[leader], "readmit", readmit)
+        monkeypatch.setattr(house.local.slots[leader], "readmit", readmit)
         with pytest.raises(BargeError) as caught:
-            await house.supervisor.readmit((leader + 1) % 3)
+            await house.cluster.readmit((leader + 1) % 3)
         assert (caught.value.code, caught.value.applied) == ("outcome_unknown", None)

@@ -37,31 +37,31 @@ async def test_a_lost_disk_is_refused_until_the_operator_says_so(tmp_path: Path)
         lost = (leader + 1) % 3
         for number in range(60):
             await house.put(f"k{number % 7}", f"{number}")
-        await house.supervisor.kill(lost)
+        await house.cluster.kill(lost)
         (tmp_path / f"node-{lost}").rename(tmp_path / "old")
-        await house.supervisor.revive(lost)
+        await house.cluster.revive(lost)
         await trio.sleep(0.8)
-        view = house.supervisor.local_views()[lost]
+        view = house.local.views()[lost]
         assert (view.state, view.last_applied) == ("running", 0)
 
-        answer = await house.supervisor.readmit(lost)
+        answer = await house.cluster.readmit(lost)
         assert answer.changed
-        assert not (await house.supervisor.readmit(lost)).changed, "it is a member with this disk already"
-        await house.until(lambda: (house.supervisor.local_views()[lost].last_applied or 0) >= 60)
+        assert not (await house.cluster.readmit(lost)).changed, "it is a member with this disk already"
+        await house.until(lambda: (house.local.views()[lost].last_applied or 0) >= 60)
         assert kinds(house, "snapshot_installed", lost) == 1
-        await house.until(lambda: house.supervisor.local_views()[lost].may_vote is True)
-        await house.supervisor.kill(leader)  # two are left, one of them the one that was lost: they need its vote
+        await house.until(lambda: house.local.views()[lost].may_vote is True)
+        await house.cluster.kill(leader)  # two are left, one of them the one that was lost: they need its vote
         assert await house.leader() != leader
         await house.put("after", "all")
         assert await house.get("k3") == "59"
 
-        await house.supervisor.kill(lost)
-        await house.supervisor.revive(leader)
+        await house.cluster.kill(lost)
+        await house.cluster.revive(leader)
         shutil.rmtree(tmp_path / f"node-{lost}")
         (tmp_path / "old").rename(tmp_path / f"node-{lost}")
-        await house.supervisor.revive(lost)
+        await house.cluster.revive(lost)
         await trio.sleep(0.8)
-        assert (house.supervisor.local_views()[lost].last_applied or 0) < 61
+        assert (house.local.views()[lost].last_applied or 0) < 61
 
 
 async def test_who_has_not_called_with_a_new_disk_is_not_taken_in(tmp_path: Path) -> None:
@@ -69,12 +69,12 @@ async def test_who_has_not_called_with_a_new_disk_is_not_taken_in(tmp_path: Path
     async with saving_house(tmp_path).open() as house:
         leader = await house.leader()
         one = (leader + 1) % 3
-        assert not (await house.supervisor.readmit(one)).changed
+        assert not (await house.cluster.readmit(one)).changed
         with pytest.raises(BargeError, match=f"node {leader} leads: its disk is at work") as refused:
-            await house.supervisor.readmit(leader)
+            await house.cluster.readmit(leader)
         assert refused.value.code == "bad_request"
         with pytest.raises(BargeError, match="no node 7"):
-            await house.supervisor.readmit(7)
+            await house.cluster.readmit(7)
 
 
 async def test_a_node_that_is_taken_in_abstains_until_its_folder_says_so(tmp_path: Path) -> None:
@@ -83,19 +83,19 @@ async def test_a_node_that_is_taken_in_abstains_until_its_folder_says_so(tmp_pat
         leader = await house.leader()
         await house.put("k", "v")
         lost = (leader + 1) % 3
-        await house.supervisor.kill(lost)
+        await house.cluster.kill(lost)
         shutil.rmtree(tmp_path / f"node-{lost}")
-        await house.supervisor.revive(lost)
-        assert house.supervisor.local_views()[lost].may_vote is False
-        assert f"node {lost} takes no part in elections" in house.supervisor.ready()
-        await house.supervisor.kill(lost)
-        await house.supervisor.revive(lost)
-        assert house.supervisor.local_views()[lost].may_vote is False
-        assert (await house.supervisor.readmit(lost)).changed
-        await house.until(lambda: house.supervisor.local_views()[lost].may_vote is True)
-        await house.supervisor.kill(lost)
-        await house.supervisor.revive(lost)
-        assert house.supervisor.local_views()[lost].may_vote is True
+        await house.cluster.revive(lost)
+        assert house.local.views()[lost].may_vote is False
+        assert f"node {lost} takes no part in elections" in house.local.ready()
+        await house.cluster.kill(lost)
+        await house.cluster.revive(lost)
+        assert house.local.views()[lost].may_vote is False
+        assert (await house.cluster.readmit(lost)).changed
+        await house.until(lambda: house.local.views()[lost].may_vote is True)
+        await house.cluster.kill(lost)
+        await house.cluster.revive(lost)
+        assert house.local.views()[lost].may_vote is True
 
 
 async def test_without_a_majority_of_the_others_nobody_is_taken_in(tmp_path: Path) -> None:
@@ -103,18 +103,18 @@ async def test_without_a_majority_of_the_others_nobody_is_taken_in(tmp_path: Pat
     async with saving_house(tmp_path).open() as house:
         leader = await house.leader()
         one, other = (node for node in range(3) if node != leader)
-        await house.supervisor.kill(one)
+        await house.cluster.kill(one)
         shutil.rmtree(tmp_path / f"node-{one}")
-        await house.supervisor.revive(one)
+        await house.cluster.revive(one)
         await trio.sleep(0.3)
-        await house.supervisor.kill(other)
+        await house.cluster.kill(other)
         with pytest.raises(BargeError) as refused:
-            await house.supervisor.readmit(one)
+            await house.cluster.readmit(one)
         assert refused.value.code in ("outcome_unknown", "no_leader")
-        await house.supervisor.revive(other)
+        await house.cluster.revive(other)
         await house.leader()
-        await house.supervisor.readmit(one)
-        await house.until(lambda: house.supervisor.local_views()[one].may_vote is True)
+        await house.cluster.readmit(one)
+        await house.until(lambda: house.local.views()[one].may_vote is True)
 
 
 async def test_a_follower_whose_disk_lost_its_last_entries_is_taken_in_by_itself(tmp_path: Path) -> None:
@@ -126,35 +126,35 @@ async def test_a_follower_whose_disk_lost_its_last_entries_is_taken_in_by_itself
         shutil.copytree(tmp_path / f"node-{lost}", tmp_path / "copy")
         for number in range(20):
             await house.put(f"k{number}", "v")
-        await house.until(lambda: (house.supervisor.local_views()[lost].last_applied or 0) >= 20)
-        await house.supervisor.kill(lost)
+        await house.until(lambda: (house.local.views()[lost].last_applied or 0) >= 20)
+        await house.cluster.kill(lost)
         shutil.rmtree(tmp_path / f"node-{lost}")
         (tmp_path / "copy").rename(tmp_path / f"node-{lost}")
-        await house.supervisor.revive(lost)
+        await house.cluster.revive(lost)
         await house.until(lambda: kinds(house, "tail_lost", leader) == 1)
         await house.until(lambda: kinds(house, "members_changed", leader) == 1)
-        await house.until(lambda: house.supervisor.local_views()[lost].may_vote is True)
-        await house.until(lambda: (house.supervisor.local_views()[lost].last_applied or 0) >= 20)
+        await house.until(lambda: house.local.views()[lost].may_vote is True)
+        await house.until(lambda: (house.local.views()[lost].last_applied or 0) >= 20)
 
 
 async def test_another_nodes_list_makes_no_second_cluster(tmp_path: Path) -> None:
     """A node that leads itself by a wrong configuration is born alone, and refused in words by the others."""
     async with House(tmp_path).open() as house:
         await house.leader()
-        await house.supervisor.kill(2)
+        await house.cluster.kill(2)
         shutil.rmtree(tmp_path / "node-2")
         house.node_of = partial(alone, house)
-        await house.supervisor.revive(2)
+        await house.cluster.revive(2)
         await trio.sleep(1.0)
-        view = house.supervisor.local_views()[2]
+        view = house.local.views()[2]
         assert view.role == "leader", "by itself it is a cluster of one"
-        leader = house.supervisor.known_leader()
+        leader = house.local.known_leader()
         assert leader is not None and leader.leader != 2
         await house.put("x", "1")
-        await house.supervisor.kill(2)
+        await house.cluster.kill(2)
         house.node_of = house.make_node
         with pytest.raises(BargeError, match="one of a cluster of nodes 2; the configuration names nodes 0, 1, 2"):
-            await house.supervisor.revive(2)
+            await house.cluster.revive(2)
 
 
 def alone(house: House, node_id: int) -> Node:
@@ -177,9 +177,9 @@ async def test_without_a_leader_nobody_is_taken_in(tmp_path: Path) -> None:
     async with saving_house(tmp_path).open() as house:
         leader = await house.leader()
         one, other = (node for node in range(3) if node != leader)
-        await house.supervisor.kill(leader)
-        await house.supervisor.kill(other)
-        await house.until(lambda: house.supervisor.known_leader() is None)
+        await house.cluster.kill(leader)
+        await house.cluster.kill(other)
+        await house.until(lambda: house.local.known_leader() is None)
         with pytest.raises(BargeError) as refused:
-            await house.supervisor.readmit(one)
+            await house.cluster.readmit(one)
         assert refused.value.code == "no_leader"

@@ -15,18 +15,18 @@ async def test_a_leader_whose_disk_hangs_gives_way_and_is_seen(tmp_path: Path) -
     house = House(tmp_path)
     async with house.open():
         first = await house.leader()
-        await house.supervisor.set_faults(Faults(disks=[DiskFault(node=first, delay_ms=60_000)]))
+        await house.cluster.set_faults(Faults(disks=[DiskFault(node=first, delay_ms=60_000)]))
         with trio.move_on_after(0.1):
             await house.put("a")
-        await house.until(lambda: house.supervisor.leader_hint() not in (None, first))
+        await house.until(lambda: house.local.leader_hint() not in (None, first))
         await house.put("b")
-        await house.until(lambda: house.supervisor.gauges()[first].oldest_write_s > 5)
-        assert f"the disk of node {first} has not ended a write for" in house.supervisor.ready()
+        await house.until(lambda: house.local.gauges()[first].oldest_write_s > 5)
+        assert f"the disk of node {first} has not ended a write for" in house.local.ready()
         page = house.recorder.page(0, limit=100_000)
         left = [event for kept in page.events if (event := house.recorder.event(kept)).kind == "role_changed"]
         assert any(event.node == first and "its disk has not ended a write" in event.detail["reason"] for event in left)
-        await house.supervisor.set_faults(Faults())
-        await house.until(lambda: house.supervisor.ready() == "" and house.supervisor.gauges()[first].oldest_write_s < 1)
+        await house.cluster.set_faults(Faults())
+        await house.until(lambda: house.local.ready() == "" and house.local.gauges()[first].oldest_write_s < 1)
         assert await house.get("a") == "x"
 
 
@@ -36,8 +36,8 @@ async def test_where_every_sync_takes_two_and_a_half_seconds_one_leader_stands_a
     house = House(tmp_path, request_timeout_s=15.0)
     async with house.open(within_s=90):
         first = await house.leader()
-        await house.supervisor.set_faults(Faults(disks=[DiskFault(node=node_id, delay_ms=2500) for node_id in house.addresses]))
-        await house.supervisor.kill(first)
+        await house.cluster.set_faults(Faults(disks=[DiskFault(node=node_id, delay_ms=2500) for node_id in house.addresses]))
+        await house.cluster.kill(first)
         with trio.fail_after(60):
             while True:
                 try:
@@ -46,4 +46,4 @@ async def test_where_every_sync_takes_two_and_a_half_seconds_one_leader_stands_a
                 except BargeError:
                     await trio.sleep(0.1)
         assert await house.get("a") == "x"
-        await house.supervisor.set_faults(Faults())
+        await house.cluster.set_faults(Faults())

@@ -9,16 +9,14 @@ from typing import Any, cast
 import pytest
 import trio
 
-from bargetrio.cluster import supervisor
+from bargetrio.cluster import local_nodes
+from bargetrio.cluster.cluster import Cluster
 from bargetrio.cluster.daemons import Daemons
-from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.slots import Slot
-from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node.server import Node
 from bargetrio.protocol.errors import BargeError
 from bargetrio.storage.real_disk import RealDisk
-from bargetrio.transport.faults import LinkFaults
-from tests.cluster.house import House
+from tests.cluster.house import House, one_daemon
 
 
 class SlowToRecover(RealDisk):
@@ -57,23 +55,23 @@ async def test_a_kill_in_a_long_recovery_is_a_kill(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.open(), trio.open_nursery() as nursery:
         victim = (await house.leader() + 1) % 3
-        await house.supervisor.kill(victim)
+        await house.cluster.kill(victim)
         with slow_disks(house) as disks:
             answers: list[str] = []
 
             async def revive() -> None:
-                answers.append((await house.supervisor.revive(victim)).state)
+                answers.append((await house.cluster.revive(victim)).state)
 
             nursery.start_soon(revive)
             await house.until(lambda: bool(disks) and disks[0].is_asked.is_set())
             assert house.state(victim) == ("starting", "")
-            assert house.supervisor.status()["local_nodes"][str(victim)] == "starting"
-            assert not house.supervisor.can_lead(victim)
+            assert house.local.status()["local_nodes"][str(victim)] == "starting"
+            assert not house.local.can_lead(victim)
             began = trio.current_time()
-            answer = await house.supervisor.kill(victim)
+            answer = await house.cluster.kill(victim)
             assert (answer.state, answer.changed) == ("killed", True)
             assert trio.current_time() - began < 1
-            assert (await house.supervisor.kill(victim)).changed is False
+            assert (await house.cluster.kill(victim)).changed is False
             disks[0].is_free.set()
             await house.until(lambda: bool(answers))
             assert answers == ["killed"]
@@ -83,7 +81,7 @@ async def test_a_kill_in_a_long_recovery_is_a_kill(tmp_path: Path) -> None:
             with pytest.raises(OSError):
                 await trio.open_tcp_stream(host, int(port))
         house.disk_of = lambda node_id: RealDisk(house.folder / f"node-{node_id}")
-        answer = await house.supervisor.revive(victim)
+        answer = await house.cluster.revive(victim)
         assert (answer.state, answer.changed) == ("running", True)
         await house.put("after")
         kinds = [kept.fact.kind for kept in house.recorder.page(None, nodes=frozenset({victim}), limit=10_000).events]
@@ -96,12 +94,12 @@ async def test_a_revive_meets_a_node_that_was_killed_while_it_recovers(tmp_path:
     house = House(tmp_path)
     async with house.open(), trio.open_nursery() as nursery:
         victim = (await house.leader() + 1) % 3
-        await house.supervisor.kill(victim)
+        await house.cluster.kill(victim)
         with slow_disks(house) as disks:
-            nursery.start_soon(house.supervisor.revive, victim)
+            nursery.start_soon(house.cluster.revive, victim)
             await house.until(lambda: bool(disks) and disks[0].is_asked.is_set())
-            await house.supervisor.kill(victim)
-            nursery.start_soon(house.supervisor.revive, victim)
+            await house.cluster.kill(victim)
+            nursery.start_soon(house.cluster.revive, victim)
             await trio.sleep(0.2)
             assert len(disks) == 1
             disks[0].is_free.set()
@@ -127,8 +125,8 @@ async def test_a_node_that_says_it_runs_after_it_was_killed_does_not(tmp_path: P
     normal = house.node_of
     async with house.open():
         victim = (await house.leader() + 1) % 3
-        slots.append(house.supervisor._slots[victim])
-        await house.supervisor.kill(victim)
+        slots.append(house.local.slots[victim])
+        await house.cluster.kill(victim)
 
         def make(node_id: int) -> Node:
             node = house.make_node(node_id)
@@ -136,7 +134,7 @@ async def test_a_node_that_says_it_runs_after_it_was_killed_does_not(tmp_path: P
             return node
 
         house.node_of = make
-        answer = await house.supervisor.revive(victim)
+        answer = await house.cluster.revive(victim)
         assert (answer.state, answer.changed) == ("killed", True)
         await trio.sleep(0.2)
         assert house.state(victim)[0] == "killed"
@@ -144,7 +142,7 @@ async def test_a_node_that_says_it_runs_after_it_was_killed_does_not(tmp_path: P
         with pytest.raises(OSError):
             await trio.open_tcp_stream(host, int(port))
         house.node_of = normal
-        assert (await house.supervisor.revive(victim)).state == "running"
+        assert (await house.cluster.revive(victim)).state == "running"
 
 
 async def test_a_start_that_fails_is_still_told(tmp_path: Path) -> None:
@@ -152,14 +150,14 @@ async def test_a_start_that_fails_is_still_told(tmp_path: Path) -> None:
     house = House(tmp_path)
     async with house.open():
         victim = (await house.leader() + 1) % 3
-        await house.supervisor.kill(victim)
+        await house.cluster.kill(victim)
 
         def broken(node_id: int) -> Node:
             raise OSError(5, "no disk")
 
         house.node_of = broken
         with pytest.raises(BargeError, match="no disk"):
-            await house.supervisor.revive(victim)
+            await house.cluster.revive(victim)
         assert house.state(victim) == ("crashed", "no disk")
 
 
@@ -172,11 +170,11 @@ async def test_a_daemon_can_be_stopped_while_a_node_recovers(tmp_path: Path) -> 
             async with trio.open_nursery() as nursery:
 
                 async def start() -> None:
-                    problems.append(await house.supervisor.start(nursery, None))  # type: ignore[arg-type]
+                    problems.append(await house.local.start(nursery))
 
                 nursery.start_soon(start)
                 await house.until(lambda: len(disks) == 3 and all(disk.is_asked.is_set() for disk in disks))
-                house.supervisor.stop()
+                house.local.stop()
                 for disk in disks:
                     disk.is_free.set()
                 await house.until(lambda: bool(problems))
@@ -203,30 +201,23 @@ class Recovering:
         """There is nothing to be cut."""
 
 
-def daemon_of(nodes: dict[int, Recovering]) -> supervisor.Supervisor:
-    return supervisor.Supervisor(
-        cluster="barge",
-        addresses={node_id: f"node:{node_id}" for node_id in nodes},
-        apis=dict.fromkeys(nodes, "api:1"),
-        local_ids=list(nodes),
-        make_node=lambda node_id: cast(Any, nodes[node_id]),
-        recorder=Recorder("test", wall_clock=lambda: 0.0),
-        link_faults=LinkFaults(),
-        disk_faults=DiskFaults(),
-        daemons=Daemons({}, None),
+def daemon_of(nodes: dict[int, Recovering]) -> Cluster:
+    apis = {node_id: f"api:{node_id}" for node_id in nodes}
+    return one_daemon(
+        apis=apis, local_ids=list(nodes), daemons=Daemons({}, None), make_node=lambda node_id: cast(Any, nodes[node_id])
     )
 
 
 @asynccontextmanager
-async def started(daemon: supervisor.Supervisor, within_s: float) -> AsyncIterator[dict[int, str]]:
+async def started(cluster: Cluster, within_s: float) -> AsyncIterator[dict[int, str]]:
     """The daemon's nodes, and why some can't start; at the end all are crashed, as a daemon that stops has it."""
     async with trio.open_nursery() as nursery:
         try:
             with trio.fail_after(within_s):
-                problems = await daemon.start(nursery, cast(Any, None))
+                problems = await cluster.local.start(nursery)
             yield problems
         finally:
-            daemon.stop()
+            cluster.local.stop()
             nursery.cancel_scope.cancel()
 
 
@@ -234,19 +225,19 @@ async def test_a_daemon_serves_with_the_nodes_that_run_while_one_waits_for_its_d
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """For START_S it waits for all. A revive of the one that still starts is answered, and says why it does not run."""
-    daemon = daemon_of({0: Recovering(1e6), 1: Recovering(1.0), 2: Recovering(2.0)})
-    async with started(daemon, supervisor.START_S + 1.0) as problems:
-        assert (problems, daemon.running_ids(), daemon.can_lead(0)) == ({}, [1, 2], False)
+    cluster = daemon_of({0: Recovering(1e6), 1: Recovering(1.0), 2: Recovering(2.0)})
+    async with started(cluster, local_nodes.START_S + 1.0) as problems:
+        assert (problems, cluster.local.running_ids(), cluster.local.can_lead(0)) == ({}, [1, 2], False)
         with trio.fail_after(60), pytest.raises(BargeError, match="node 0 is starting"):
-            await daemon.revive(0)
-        assert (await daemon.kill(0)).changed
+            await cluster.revive(0)
+        assert (await cluster.kill(0)).changed
 
 
 async def test_a_daemon_without_a_node_that_runs_waits_for_one(autojump_clock: trio.testing.MockClock) -> None:
     """A long recovery takes its time, and it is told of a node that can't start, as before."""
-    daemon = daemon_of({0: Recovering(300.0)})
-    async with started(daemon, 301.0) as problems:
-        assert (problems, daemon.running_ids()) == ({}, [0])
-    daemon = daemon_of({0: Recovering(1.0), 1: Recovering(2.0, OSError(5, "Input/output error"))})
-    async with started(daemon, 3.0) as problems:
+    cluster = daemon_of({0: Recovering(300.0)})
+    async with started(cluster, 301.0) as problems:
+        assert (problems, cluster.local.running_ids()) == ({}, [0])
+    cluster = daemon_of({0: Recovering(1.0), 1: Recovering(2.0, OSError(5, "Input/output error"))})
+    async with started(cluster, 3.0) as problems:
         assert problems == {1: "Input/output error"}

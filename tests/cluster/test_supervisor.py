@@ -7,15 +7,11 @@ import pytest
 import trio
 
 from bargetrio.cluster.daemons import Daemons, Unreachable
-from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.merge import Part, merge
-from bargetrio.cluster.supervisor import Supervisor
-from bargetrio.eventlog.recorder import Recorder
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.events import Beat, Event, EventPage, EventQuery
 from bargetrio.protocol.views import DiskFault, Faults, LinkFault
-from bargetrio.transport.faults import LinkFaults
-from tests.cluster.house import House
+from tests.cluster.house import House, one_daemon
 
 
 async def test_a_killed_node_refuses_and_resets(tmp_path: Path) -> None:
@@ -27,15 +23,15 @@ async def test_a_killed_node_refuses_and_resets(tmp_path: Path) -> None:
         stream = await trio.open_tcp_stream(host, int(port))
         await stream.send_all(b'{"hello":"client","protocol":1,"cluster":"barge"}\n')
         assert b'"node"' in await stream.receive_some()
-        answer = await house.supervisor.kill(victim)
+        answer = await house.cluster.kill(victim)
         assert (answer.changed, answer.state) == (True, "killed")
         with pytest.raises(trio.BrokenResourceError):
             await stream.receive_some()
         with pytest.raises(OSError):
             await trio.open_tcp_stream(host, int(port))
-        assert (await house.supervisor.kill(victim)).changed is False
-        assert (await house.supervisor.revive(victim)).changed is True
-        assert (await house.supervisor.revive(victim)).changed is False
+        assert (await house.cluster.kill(victim)).changed is False
+        assert (await house.cluster.revive(victim)).changed is True
+        assert (await house.cluster.revive(victim)).changed is False
         await trio.open_tcp_stream(host, int(port))
 
 
@@ -46,9 +42,9 @@ async def test_many_kills_and_revives_at_once_leave_one_life(tmp_path: Path) -> 
         await house.leader()
         async with trio.open_nursery() as nursery:
             for _ in range(5):
-                nursery.start_soon(house.supervisor.kill, 1)
-                nursery.start_soon(house.supervisor.revive, 1)
-        await house.supervisor.revive(1)
+                nursery.start_soon(house.cluster.kill, 1)
+                nursery.start_soon(house.cluster.revive, 1)
+        await house.cluster.revive(1)
         await house.put("a")
         assert all(house.state(node_id)[0] == "running" for node_id in house.addresses)
 
@@ -58,14 +54,14 @@ async def test_a_kill_answers_while_the_nodes_disk_hangs(tmp_path: Path) -> None
     house = House(tmp_path)
     async with house.open():
         victim = (await house.leader() + 1) % 3
-        await house.supervisor.set_faults(Faults(disks=[DiskFault(node=victim, delay_ms=2000)]))
+        await house.cluster.set_faults(Faults(disks=[DiskFault(node=victim, delay_ms=2000)]))
         await house.put("a")
         began = trio.current_time()
-        await house.supervisor.kill(victim)
+        await house.cluster.kill(victim)
         assert trio.current_time() - began < 1
-        await house.supervisor.set_faults(Faults())
-        await house.supervisor.revive(victim)
-        await house.until(lambda: house.supervisor.local_views()[victim].last_applied == 2)
+        await house.cluster.set_faults(Faults())
+        await house.cluster.revive(victim)
+        await house.until(lambda: house.local.views()[victim].last_applied == 2)
 
 
 async def test_an_unknown_node_is_told_with_the_known_ones(tmp_path: Path) -> None:
@@ -73,14 +69,14 @@ async def test_an_unknown_node_is_told_with_the_known_ones(tmp_path: Path) -> No
     house = House(tmp_path)
     async with house.open():
         with pytest.raises(BargeError, match="the nodes are 0, 1, 2") as caught:
-            await house.supervisor.kill(7)
+            await house.cluster.kill(7)
         assert caught.value.code == "not_found"
         with pytest.raises(BargeError, match="no node 9"):
-            await house.supervisor.set_faults(Faults(links=[LinkFault(source=0, target=9)]))
+            await house.cluster.set_faults(Faults(links=[LinkFault(source=0, target=9)]))
         with pytest.raises(BargeError, match="two ends"):
-            await house.supervisor.set_faults(Faults(links=[LinkFault(source=1, target=1, delay_ms=200)]))
+            await house.cluster.set_faults(Faults(links=[LinkFault(source=1, target=1, delay_ms=200)]))
         with pytest.raises(BargeError, match="two groups"):
-            await house.supervisor.set_faults(Faults(groups=[[0, 1], [1, 2]]))
+            await house.cluster.set_faults(Faults(groups=[[0, 1], [1, 2]]))
 
 
 async def test_nobody_leads_without_a_quorum(tmp_path: Path) -> None:
@@ -90,15 +86,15 @@ async def test_nobody_leads_without_a_quorum(tmp_path: Path) -> None:
         leader = await house.leader()
         others = [node_id for node_id in house.addresses if node_id != leader]
         for node_id in others:
-            await house.supervisor.kill(node_id)
-        await house.until(lambda: house.supervisor.known_leader() is None)
+            await house.cluster.kill(node_id)
+        await house.until(lambda: house.local.known_leader() is None)
         with pytest.raises(BargeError) as caught:
-            await house.supervisor.leader()
+            await house.cluster.leader()
         assert caught.value.code == "no_leader"
         with pytest.raises(BargeError) as caught:
             await house.put("a")
         assert (caught.value.code, caught.value.applied) == ("no_leader", False)
-        assert house.supervisor.ready() != ""
+        assert house.local.ready() != ""
 
 
 async def test_the_highest_term_leads(tmp_path: Path) -> None:
@@ -107,9 +103,9 @@ async def test_the_highest_term_leads(tmp_path: Path) -> None:
     async with house.open():
         old = await house.leader()
         others = [node_id for node_id in house.addresses if node_id != old]
-        await house.supervisor.set_faults(Faults(groups=[[old], others]))
-        await house.until(lambda: house.supervisor.leader_hint() in others)
-        assert (await house.supervisor.leader()).leader in others
+        await house.cluster.set_faults(Faults(groups=[[old], others]))
+        await house.until(lambda: house.local.leader_hint() in others)
+        assert (await house.cluster.leader()).leader in others
 
 
 def event(run: str, seq: int, time: float) -> Event:
@@ -158,7 +154,7 @@ async def test_a_backup_holds_what_was_acknowledged_before_it_was_asked_for(tmp_
         await house.leader()
         for number in range(6):
             answer = await house.put(f"k{number}", "x")
-            backup = await house.supervisor.backup()
+            backup = await house.cluster.backup()
             backup.close()
             assert backup.index >= answer.index
 
@@ -187,24 +183,14 @@ class Answers(Daemons):
 )
 async def test_faults_that_are_not_in_force_everywhere_are_not_told_as_done(problem: Exception | None, word: str) -> None:
     """Of a daemon that is silent it is unknown; one that refuses them goes on without."""
-    recorder, apis = Recorder("test", wall_clock=trio.current_time), {node_id: f"there:{node_id}" for node_id in range(3)}
-    supervisor = Supervisor(
-        cluster="barge",
-        addresses=apis,
-        apis=apis,
-        local_ids=[0],
-        make_node=lambda node_id: pytest.fail("none is started"),
-        recorder=recorder,
-        link_faults=LinkFaults(),
-        disk_faults=DiskFaults(),
-        daemons=Answers({} if problem is None else {"there:2": problem}),
-    )
+    apis = {node_id: f"there:{node_id}" for node_id in range(3)}
+    cluster = one_daemon(apis=apis, local_ids=[0], daemons=Answers({} if problem is None else {"there:2": problem}))
     faults = Faults(groups=[[0], [1, 2]])
     if problem is None:
-        assert await supervisor.set_faults(faults) == faults
+        assert await cluster.set_faults(faults) == faults
         return
     with pytest.raises(BargeError, match=word) as caught:
-        await supervisor.set_faults(faults)
+        await cluster.set_faults(faults)
     assert (caught.value.code, caught.value.applied) == ("outcome_unknown", None)
     assert "there:2" in caught.value.detail and "there:1" not in caught.value.detail
-    assert await supervisor.faults() == faults
+    assert await cluster.faults() == faults

@@ -6,13 +6,10 @@ from typing import Any
 import pytest
 
 from bargetrio.cluster.daemons import Daemons, Unreachable
-from bargetrio.cluster.disk_faults import DiskFaults
-from bargetrio.cluster.supervisor import Supervisor
-from bargetrio.eventlog.recorder import Recorder
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import LeaderView
-from bargetrio.transport.faults import LinkFaults
 from tests.client.servers import BadServer
+from tests.cluster.house import one_daemon
 from tests.stories.daemon import Daemon, write_configuration
 
 NO_LEADER = BargeError("no_leader", "no majority of the nodes follows a leader")
@@ -59,19 +56,9 @@ class Told(Daemons):
 async def test_who_does_not_lead_by_its_own_word_is_not_named(first: Any, second: Any, found: tuple[int, int] | None) -> None:
     """This daemon's node 0 knows no leader; those of nodes 1 and 2 answer."""
     apis = {0: "own:1", 1: "first:1", 2: "second:1"}
-    supervisor = Supervisor(
-        cluster="barge",
-        addresses={node_id: f"node-{node_id}:1" for node_id in apis},
-        apis=apis,
-        local_ids=[0],
-        make_node=lambda node_id: pytest.fail("nothing is started"),
-        recorder=Recorder("test", wall_clock=lambda: 0.0),
-        link_faults=LinkFaults(),
-        disk_faults=DiskFaults(),
-        daemons=Told({"first:1": first, "second:1": second}),
-    )
+    cluster = one_daemon(apis=apis, local_ids=[0], daemons=Told({"first:1": first, "second:1": second}))
     try:
-        view = await supervisor.leader()
+        view = await cluster.leader()
     except BargeError as error:
         assert (error.code, found) == ("no_leader", None)
     else:
@@ -132,20 +119,10 @@ async def test_a_daemon_that_answers_as_none_leaves_a_kill_unknown(answer: bytes
     """What was asked may be done: no bad_request, no error of the framework; and of what is only asked it knows nothing."""
     with BadServer("rest", answer) as other:
         apis = {0: "127.0.0.1:1", 1: other.address}
-        supervisor = Supervisor(
-            cluster="barge",
-            addresses={0: "node-0:1", 1: "node-1:1"},
-            apis=apis,
-            local_ids=[0],
-            make_node=lambda node_id: pytest.fail("nothing is started"),
-            recorder=Recorder("test", wall_clock=lambda: 0.0),
-            link_faults=LinkFaults(),
-            disk_faults=DiskFaults(),
-            daemons=Daemons(apis, None),
-        )
+        cluster = one_daemon(apis=apis, local_ids=[0], daemons=Daemons(apis, None))
         with pytest.raises(BargeError) as caught:
-            await supervisor.kill(1)
+            await cluster.kill(1)
         assert (caught.value.code, caught.value.applied) == ("outcome_unknown", None), kind
-        assert [view.state for view in await supervisor.nodes()][1] == "unreachable"
+        assert [view.state for view in await cluster.nodes()][1] == "unreachable"
         with pytest.raises(BargeError, match="no majority"):
-            await supervisor.leader()
+            await cluster.leader()

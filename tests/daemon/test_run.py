@@ -22,7 +22,7 @@ async def test_the_watchdog_is_fed_only_while_every_living_loop_turns(
     told: list[str] = []
     monkeypatch.setattr(daemon._notifier, "tell", lambda *lines: told.extend(lines))
     hanging: list[int] = []
-    monkeypatch.setattr(daemon._supervisor, "hanging", lambda: hanging)
+    monkeypatch.setattr(daemon._local, "hanging", lambda: hanging)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(daemon._tell_systemd)
         await trio.sleep(5.5)
@@ -42,7 +42,7 @@ async def test_a_node_that_is_revived_in_time_keeps_its_daemon(
     """A daemon of crashed nodes ends after a second; a revive in that second counts."""
     daemon = Daemon(load(write_configuration(tmp_path, 3)), [0], debug=False, events_file=None)
     crashed, stopped = False, trio.Event()
-    monkeypatch.setattr(daemon._supervisor, "lost_all", lambda: crashed)
+    monkeypatch.setattr(daemon._local, "lost_all", lambda: crashed)
     monkeypatch.setattr(daemon, "_stop", lambda nursery: stopped.set())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(daemon._end_when_lost, nursery)
@@ -78,13 +78,13 @@ async def test_a_node_whose_loop_stands_still_is_noticed(tmp_path: Path, monkeyp
     house = House(tmp_path)
     async with house.open():
         await house.leader()
-        assert house.supervisor.hanging() == []
-        slot = house.supervisor._slots[1]
+        assert house.local.hanging() == []
+        slot = house.local.slots[1]
         assert slot._node is not None
         monkeypatch.setattr(type(slot._node), "last_turn", property(lambda node: -100.0))
-        assert house.supervisor.hanging() == [0, 1, 2]
-        await house.supervisor.kill(1)
-        assert house.supervisor.hanging() == [0, 2]
+        assert house.local.hanging() == [0, 1, 2]
+        await house.cluster.kill(1)
+        assert house.local.hanging() == [0, 2]
 
 
 def test_who_is_not_asked_feeds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,19 +116,19 @@ def test_a_running_cluster_shrugs(secret: bool, caplog: pytest.LogCaptureFixture
         stack = Stack(seed, 3, frozenset())
         async with trio.open_nursery() as nursery:
             await stack.start(nursery)
-            while stack.supervisor.known_leader() is None:
+            while stack.local.known_leader() is None:
                 await trio.sleep(0.05)
-            await stack.supervisor.execute(Put(id=0, key="kept", value="as it was"))
-            before = stack.supervisor.known_leader()
+            await stack.cluster.execute(Put(id=0, key="kept", value="as it was"))
+            before = stack.local.known_leader()
             for _ in range(CONNECTIONS // 30):
                 async with trio.open_nursery() as crowd:
                     for _ in range(15):
                         crowd.start_soon(_bother, stack, random)
             await trio.sleep(2)
-            kept = await stack.supervisor.execute(Get(id=0, key="kept"))
-            after = stack.supervisor.known_leader()
-            states = [view.state for view in stack.supervisor.local_views()]
-            stack.supervisor.stop()
+            kept = await stack.cluster.execute(Get(id=0, key="kept"))
+            after = stack.local.known_leader()
+            states = [view.state for view in stack.local.views()]
+            stack.local.stop()
             nursery.cancel_scope.cancel()
         assert isinstance(kept, GetAnswer)
         return kept.value, before, after, states

@@ -58,6 +58,11 @@ class OneKey:
     cluster_name = "barge"
     local_ids = node_ids = [0]  # noqa: RUF012
 
+    @property
+    def local(self) -> "OneKey":
+        """Its own nodes are all there are."""
+        return self
+
     def __init__(self) -> None:
         self.key = ""
 

@@ -22,6 +22,11 @@ class Broken:
 
     cluster_name = "barge"
 
+    @property
+    def local(self) -> "Broken":
+        """Its own nodes are all there are."""
+        return self
+
     def known_leader(self) -> LeaderView | None:
         return LeaderView(leader=0, term=1, address="127.0.0.1:1")
 

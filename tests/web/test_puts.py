@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bargetrio.cluster.port import Cluster
+from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Put, PutAnswer
 from bargetrio.protocol.views import LeaderView
@@ -22,6 +22,11 @@ Message = dict[str, Any]
 
 class OneNode:
     """A cluster that notes what it is asked, and answers or raises."""
+
+    @property
+    def local(self) -> "OneNode":
+        """Its own nodes are all there are."""
+        return self
 
     def __init__(self, problem: Exception | None = None) -> None:
         self.asked: list[Put] = []

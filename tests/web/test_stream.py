@@ -18,6 +18,11 @@ class Pages:
 
     node_ids = local_ids = (0,)
 
+    @property
+    def local(self) -> "Pages":
+        """Its own nodes are all there are."""
+        return self
+
     def __init__(self, pages: list[tuple[int, int]]) -> None:
         self._pages = pages
 

@@ -28,8 +28,7 @@ def check_quiet(stack: "Stack", links: list[NodeLink]) -> None:
             left.append("a half-received file")
         if left:
             raise Broken(RULE, f"node {node_id} has {'; '.join(left)}")
-    forwarder = stack.supervisor.forwarder
-    assert forwarder is not None
+    forwarder = stack.cluster.forwarder
     if forwarder._asks:
         raise Broken(RULE, f"the forwarder waits for {len(forwarder._asks)} answers")
     for link in [*forwarder._links.values(), *links]:

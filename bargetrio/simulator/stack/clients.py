@@ -6,7 +6,7 @@ from typing import Any
 
 import trio
 
-from bargetrio.cluster.supervisor import Supervisor
+from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, Put, PutAnswer
 from bargetrio.simulator.linearizability import Operation
@@ -44,16 +44,14 @@ class Told:
 class Client:
     """One client; one request at a time."""
 
-    def __init__(
-        self, number: int, supervisor: Supervisor, app: App, random: Random, history: list[Operation], ledger: Ledger
-    ) -> None:
+    def __init__(self, number: int, cluster: Cluster, app: App, random: Random, history: list[Operation], ledger: Ledger) -> None:
         self._number = number
         self.large_values = False
         """Whether one of ten values has 5 to 50 kB."""
         self.refused_no_room = 0
         """How many writes were refused because the leader's disk is nearly full, as far as the forwarder told."""
         self._process = number
-        self._supervisor = supervisor
+        self._cluster = cluster
         self._app = app
         self._random = random
         self._history = history
@@ -121,7 +119,7 @@ class Client:
 
     async def _directly(self, request: Put | Get | Delete) -> Told:
         try:
-            answer = await self._supervisor.execute(request)
+            answer = await self._cluster.execute(request)
         except BargeError as error:
             if error.code == "precondition_failed":
                 return Told("refused")

@@ -1,4 +1,4 @@
-"""Makes the faults of a seed of ring 2, one after another, through the same doors that people have: REST and the supervisor."""
+"""Makes the faults of a seed of ring 2, one after another, through the same doors that people have: REST and cluster/."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -69,12 +69,12 @@ class Nemesis:
                 await trio.sleep(random.uniform(0.05, 0.6))
                 kind = random.choice([*links, *others])
                 if kind in links:
-                    await self._stack.supervisor.set_faults(self._link_faults(random, kind))
+                    await self._stack.cluster.set_faults(self._link_faults(random, kind))
                 else:
                     await happen[kind](random, app)
             await trio.sleep_until(end)
             nursery.cancel_scope.cancel()
-        await self._stack.supervisor.set_faults(Faults())
+        await self._stack.cluster.set_faults(Faults())
 
     def _link_faults(self, random: Random, kind: str) -> Faults:
         ids = list(self._stack.addresses)
@@ -97,14 +97,14 @@ class Nemesis:
 
     def _can_spare(self, node_id: int) -> bool:
         """Whether the others can do without this node's disk: all run and vote, and are a majority with it left out."""
-        others = [view for view in self._stack.supervisor.local_views() if view.id != node_id]
+        others = [view for view in self._stack.local.views() if view.id != node_id]
         is_nobody_missing = not self._stack.absent and not self._needing - {node_id}
         are_in_order = is_nobody_missing and all(view.state == "running" and view.may_vote for view in others)
         return are_in_order and len(others) > (len(others) + 1) // 2
 
     async def _lose_disk(self, random: Random, app: App) -> None:
         """A disk is lost, the leader's as often as not, and an empty one is in its place."""
-        leader = self._stack.supervisor.leader_hint()
+        leader = self._stack.local.leader_hint()
         node_id = random.choice(list(self._stack.addresses)) if leader is None or random.random() < 0.5 else leader
         if not self._can_spare(node_id):
             return
@@ -121,7 +121,7 @@ class Nemesis:
         disk = self._stack.disks[node_id]
         disk.lie(random.randint(1, 4))
         await trio.sleep(random.uniform(0.05, 0.5))
-        views = {view.id: view for view in self._stack.supervisor.local_views()}
+        views = {view.id: view for view in self._stack.local.views()}
         last = views.pop(node_id).last_log_index or 0
         if self._can_spare(node_id) and all((view.last_log_index or 0) >= last for view in views.values()):
             await self._end(node_id, power=True, may_lose_synced=True)
@@ -140,7 +140,7 @@ class Nemesis:
         """Ask for each node with another disk that it be taken in, once; docs/operations.md says to ask again."""
         await self._empty_other_clusters()
         for node_id in sorted(self._needing - self._stack.absent):
-            view = self._stack.supervisor.local_views()[node_id]
+            view = self._stack.local.views()[node_id]
             if view.state == "running" and view.may_vote:
                 self._needing.discard(node_id)
                 self._stack.hit("taken_in")
@@ -171,7 +171,7 @@ class Nemesis:
 
     def _identities(self) -> dict[int, str]:
         """Return, of each node that runs, which cluster it was born in, "" if it was not."""
-        cores = {node_id: self._stack.living[node_id]._core for node_id in self._stack.supervisor.running_ids()}
+        cores = {node_id: self._stack.living[node_id]._core for node_id in self._stack.local.running_ids()}
         return {node_id: core.standing.identity for node_id, core in cores.items() if core is not None}
 
     def _is_born(self) -> bool:
@@ -199,10 +199,10 @@ class Nemesis:
     async def _end(self, node_id: int, *, power: bool, may_lose_synced: bool = False) -> None:
         """End a process: its disk takes nothing more from that moment on, and forgets with the power."""
         work = self._stack.work[node_id]
-        await self._stack.supervisor.kill(node_id)
+        await self._stack.cluster.kill(node_id)
         if work.hangs:  # a process's end takes the thread along
             work.answer()
-            await self._stack.supervisor.kill(node_id)
+            await self._stack.cluster.kill(node_id)
         if power:
             if not may_lose_synced:
                 self._stack.disks[node_id].settle()
@@ -212,11 +212,11 @@ class Nemesis:
 
     async def revive(self, node_id: int) -> None:
         """Start a node, unless a full disk has ended it: its daemon starts it when there is room."""
-        view = self._stack.supervisor.local_views()[node_id]
+        view = self._stack.local.views()[node_id]
         if view.state == "crashed" and "no space" in (view.reason or ""):
             return
         try:
-            await self._stack.supervisor.revive(node_id)
+            await self._stack.cluster.revive(node_id)
         except BargeError as error:
             if "damaged" in error.detail:
                 raise StackFailure("disk remembers", error.detail) from None
@@ -300,7 +300,7 @@ class Nemesis:
         disk.free_space()
 
     def _any_or_leader(self, random: Random) -> int:
-        leader = self._stack.supervisor.leader_hint()
+        leader = self._stack.local.leader_hint()
         return leader if leader is not None and random.random() < 0.7 else random.choice(list(self._stack.addresses))
 
     async def _after(self, seconds: float, actions: list[Callable[[], None]]) -> None:

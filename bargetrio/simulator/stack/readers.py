@@ -14,8 +14,8 @@ import msgspec
 import trio
 from msgspec import Raw
 
+from bargetrio.cluster.cluster import Cluster
 from bargetrio.cluster.node_link import Cut, NodeLink, NotSent, Parcel
-from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.kv.commands import Stored
@@ -66,7 +66,7 @@ class Reader:
     def __init__(
         self,
         *,
-        supervisor: Supervisor,
+        cluster: Cluster,
         app: App,
         links: dict[int, NodeLink],
         life_of: Callable[[int], int],
@@ -77,7 +77,7 @@ class Reader:
     ) -> None:
         self.pages: list[Page] = []
         self.backups = 0
-        self._supervisor = supervisor
+        self._cluster = cluster
         self._app = app
         self._links = links
         self._life_of = life_of
@@ -116,7 +116,7 @@ class Reader:
 
     async def _list(self, asked: List) -> ListAnswer | None:
         with suppress(BargeError):
-            answer = await self._supervisor.execute(asked)
+            answer = await self._cluster.execute(asked)
             assert isinstance(answer, ListAnswer)
             return answer
         return None
@@ -136,7 +136,7 @@ class Reader:
         key = self._random.choice(OWN_KEYS)
         request = Put(id=0, key=key, value=f"{trio.current_time():.3f}") if self._random.random() < 0.7 else Delete(id=0, key=key)
         with trio.move_on_after(self._random.choice((0.001, 0.01, 0.05, 2.0))), suppress(BargeError):
-            await self._supervisor.execute(request)
+            await self._cluster.execute(request)
 
     async def _look(self) -> None:
         """Ask one node for what it has, however old that is."""

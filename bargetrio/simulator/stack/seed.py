@@ -19,11 +19,12 @@ import msgspec
 import trio
 import trio.testing
 
+from bargetrio.cluster.cluster import Cluster
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.forward import Forwarder
+from bargetrio.cluster.local_nodes import LocalNodes
 from bargetrio.cluster.node_link import NodeLink
-from bargetrio.cluster.supervisor import Supervisor
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.events import Event
@@ -117,16 +118,15 @@ class Stack:
         self.living: dict[int, Node] = {}
         """Each node's present life."""
         self.ended_at = 0.0
-        self.supervisor = Supervisor(
+        self.disk_faults = DiskFaults()
+        self.local = LocalNodes(
             cluster="stack",
             addresses=self.addresses,
             apis=dict.fromkeys(self.addresses, "simulated:1"),
             local_ids=list(self.addresses),
             make_node=self._make_node,
             recorder=self.recorder,
-            link_faults=self.link_faults,
-            disk_faults=DiskFaults(),
-            daemons=Daemons({}, None),
+            disk_faults=self.disk_faults,
             free_bytes=self._free_bytes,
         )
 
@@ -194,7 +194,7 @@ class Stack:
                         await self._inside(nursery)
                     finally:
                         self.ended_at = trio.current_time() - began
-                        self.supervisor.stop()
+                        self.local.stop()
                     nursery.cancel_scope.cancel()
             if watchdog.cancelled_caught:
                 raise StackFailure("it ends", "the run did not end in time")
@@ -205,27 +205,29 @@ class Stack:
     async def start(self, nursery: trio.Nursery) -> App:
         """Start everything in `nursery`; return the web application."""
         nursery.start_soon(self.network.run)
-        supervisor = self.supervisor
         forwarder = Forwarder(
             cluster="stack",
             addresses=self.addresses,
             request_timeout_s=self.request_timeout_s,
-            leader_hint=supervisor.leader_hint,
-            local_ids=supervisor.running_ids,
-            can_lead=supervisor.can_lead,
+            leader_hint=self.local.leader_hint,
+            local_ids=self.local.running_ids,
+            can_lead=self.local.can_lead,
             network=self.network,
             nursery=nursery,
         )
-        problems = await supervisor.start(nursery, forwarder)
+        self.cluster = Cluster(
+            self.local, forwarder, link_faults=self.link_faults, disk_faults=self.disk_faults, daemons=Daemons({}, None)
+        )
+        problems = await self.local.start(nursery)
         if set(problems) - self.absent:
             raise StackFailure("it starts", f"{problems}")
-        return make_app(supervisor, hosts=frozenset({"simulated:1"}), token=None)
+        return make_app(self.cluster, hosts=frozenset({"simulated:1"}), token=None)
 
     async def _inside(self, nursery: trio.Nursery) -> None:
         app = await self.start(nursery)
         nemesis = Nemesis(self)
         clients = [
-            Client(number, self.supervisor, app, self.random(f"client {number}"), self.history, self.ledger)
+            Client(number, self.cluster, app, self.random(f"client {number}"), self.history, self.ledger)
             for number in range(CLIENTS)
         ]
         for client in clients:
@@ -233,7 +235,7 @@ class Stack:
         writer = BulkWriter(app, self.random("bulk"), self.ledger)
         links = {node_id: NodeLink(address, "stack", self.network, nursery) for node_id, address in self.addresses.items()}
         reader = Reader(
-            supervisor=self.supervisor,
+            cluster=self.cluster,
             app=app,
             links=links,
             life_of=self._lives.__getitem__,
@@ -278,12 +280,12 @@ class Stack:
             await trio.sleep(0.05)
         views = [
             (view.id, view.state, view.role, view.term, view.last_log_index, view.last_applied, view.may_vote)
-            for view in self.supervisor.local_views()
+            for view in self.local.views()
         ]
         raise StackFailure("it heals", f"not whole within {HEAL_S:.0f} s: {views}")
 
     def _is_whole(self) -> bool:
-        views = self.supervisor.local_views()
+        views = self.local.views()
         applied = {view.last_applied for view in views}
         return all(view.state == "running" and view.may_vote for view in views) and applied == {
             max(view.last_log_index or 0 for view in views)

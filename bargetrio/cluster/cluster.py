@@ -1,0 +1,324 @@
+"""The whole cluster, as any of its daemons answers for it: what REST and the page may ask.
+
+Keys go to the leader through the forwarder; this daemon's own nodes are local_nodes.py, other daemons' are asked about over REST.
+"""
+
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Any, Final
+
+import trio
+
+from bargetrio.cluster.daemons import REVIVE_TIMEOUT_S, Daemons, Unreachable
+from bargetrio.cluster.disk_faults import DiskFaults
+from bargetrio.cluster.fault_plan import FaultPlan, listed
+from bargetrio.cluster.forward import Forwarder, Outcome
+from bargetrio.cluster.local_nodes import LocalNodes
+from bargetrio.cluster.merge import Part, merge, path_of
+from bargetrio.cluster.node_link import GoodAnswer
+from bargetrio.node.running_node import UNCOMMITTED
+from bargetrio.node.running_node import BackupFile as BackupFile  # web knows only cluster
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.events import EventPage, EventQuery
+from bargetrio.protocol.requests import List, ListAnswer, Put, Request
+from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodesAnswer, NodeView
+from bargetrio.raft.quorum import is_majority, majority_of
+from bargetrio.raft.readmission import WHAT_IS_LEFT, no_majority_without
+from bargetrio.transport.faults import LinkFaults
+
+BACKUP_WAIT_S: Final = 120.0
+"""Seconds that a backup waits for a snapshot to be taken; a million keys take some 8 s."""
+BACKUP_LOOK_S: Final = 2.0
+"""Seconds between two looks of a backup at whether the node that it waits for still runs."""
+READMIT_WAIT_S: Final = 3.0
+"""Seconds that a readmission waits for a hello with the new disk, and for the entry to be committed."""
+BOOTSTRAP_WAIT_S: Final = 3.0
+READMIT_LOOK_S: Final = 0.05
+
+
+class Cluster:
+    """Every call raises BargeError and nothing else that a caller could cause.
+
+    `local` keeps a question from being passed on: daemons ask each other with it.
+    """
+
+    def __init__(
+        self, nodes: LocalNodes, forwarder: Forwarder, *, link_faults: LinkFaults, disk_faults: DiskFaults, daemons: Daemons
+    ) -> None:
+        self.local = nodes
+        self.forwarder = forwarder
+        self.cluster_name = nodes.cluster_name
+        self.local_ids = nodes.ids
+        self.node_ids = sorted(nodes.addresses)
+        self._apis = nodes.apis
+        self._own_apis = {nodes.apis[node_id] for node_id in nodes.ids}
+        self._fault_plan = FaultPlan(self.node_ids, link_faults, disk_faults, nodes.recorder)
+        self._daemons = daemons
+
+    # -- keys ----------------------------------------------------------------------------------------------------------
+
+    async def execute(self, request: Request) -> GoodAnswer:
+        """Carry one request to the leader (stale reads to a local node), through an election if need be.
+
+        Waits at most request_timeout; then no_leader if it was never proposed, outcome_unknown if it may have been.
+        """
+        return await self.forwarder.execute(request)
+
+    async def execute_many(self, requests: Sequence[Put]) -> list[Outcome]:
+        """Carry many writes to the leader together; return what became of each, in their order, as `execute` would tell it."""
+        return await self.forwarder.execute_many(requests)
+
+    async def backup(self) -> BackupFile:
+        """Return a snapshot of all that was committed when this was asked, from a node of this daemon.
+
+        Raises BargeError: no_leader where nobody can say what is committed, no own node lives, or none has applied that much
+        within request_timeout; overloaded where the snapshot is not taken within BACKUP_WAIT_S.
+        """
+        # The leader's commit index, then the own node that has applied most: it has request_timeout to apply up to that.
+        answer = await self.execute(List(id=0, limit=1, keys_only=True))
+        assert isinstance(answer, ListAnswer)
+        patience_s = self.forwarder.request_timeout_s
+        end = trio.current_time() + patience_s
+        with trio.move_on_after(BACKUP_WAIT_S):
+            while running := self.local.running_ids():
+                applied, node_id = max((self.local.view(node_id).last_applied or 0, node_id) for node_id in running)
+                left = end - trio.current_time()
+                if applied < answer.index and left <= 0:
+                    detail = (
+                        f"no node of this daemon has applied index {answer.index} within {patience_s:g} s ({applied} is the last)"
+                    )
+                    raise BargeError("no_leader", f"{detail}: it does not hear the leader, or is far behind; ask another daemon")
+                with trio.move_on_after(BACKUP_LOOK_S if applied >= answer.index else min(BACKUP_LOOK_S, left)):
+                    return await self.local.slots[node_id].backup(answer.index)
+            raise BargeError("no_leader", "no node of this daemon lives; ask another daemon")
+        raise BargeError("overloaded", f"no snapshot was taken within {BACKUP_WAIT_S:g} s; ask another daemon, or later")
+
+    # -- nodes ---------------------------------------------------------------------------------------------------------
+
+    async def leader(self, *, local: bool = False) -> LeaderView:
+        """Return the leader of the highest term that a node with a quorum knows."""
+        found = self.local.known_leader()
+        if found is None and not local:
+            found = self._confirmed_leader(await self._ask_others("GET", "/leader?local=1", LeaderView))
+        if found is None:
+            raise BargeError("no_leader", "no majority of the nodes follows a leader")
+        return found
+
+    def _confirmed_leader(self, answers: dict[str, Any]) -> LeaderView | None:
+        """Return the leader of the highest term that other daemons know, unless the leader's own daemon, or this one, denies it.
+
+        A follower names its leader for an election timeout after the last message: the leader may have stepped down meanwhile.
+        """
+        told = {api: answer for api, answer in answers.items() if isinstance(answer, LeaderView)}
+        views: list[LeaderView] = []
+        for view in told.values():
+            api = self._apis.get(view.leader)
+            own_word = told.get(api) if api is not None else None
+            is_silent = api is not None and isinstance(answers.get(api), Unreachable)
+            is_denied = view.leader in self.local.slots or not (is_silent or own_word == view)
+            if not is_denied:
+                views.append(view)
+        return max(views, key=lambda view: view.term, default=None)
+
+    async def nodes(self, *, local: bool = False) -> list[NodeView]:
+        """Return a view of every node."""
+        own = self.local.views()
+        if local:
+            return own
+        views = {view.id: view for view in own}
+        if len(views) < len(self.node_ids):
+            for answer in (await self._ask_others("GET", "/nodes?local=1", NodesAnswer)).values():
+                if isinstance(answer, NodesAnswer):
+                    views.update({view.id: view for view in answer.nodes})
+        return [views.get(node_id, self._view_from_afar(node_id)) for node_id in self.node_ids]
+
+    async def kill(self, node_id: int, *, local: bool = False) -> NodeAnswer:
+        """Crash the node; return once its port refuses. An unknown id is not_found and lists the known ones."""
+        self._check_known(node_id)
+        if node_id in self.local.slots:
+            return await self.local.kill(node_id)
+        return await self._elsewhere(node_id, "kill", local=local)
+
+    async def revive(self, node_id: int, *, local: bool = False) -> NodeAnswer:
+        """Start the node again; return once it has recovered and listens, or raise why it can't."""
+        self._check_known(node_id)
+        if node_id in self.local.slots:
+            return await self.local.revive(node_id)
+        return await self._elsewhere(node_id, "revive", local=local)
+
+    async def readmit(self, node_id: int, *, local: bool = False) -> NodeAnswer:
+        """Readmit a node whose disk was lost and replaced, by an entry of the log that is committed without counting the node.
+
+        Returns once that is committed, or if the node is a member with this disk (`changed` is false); the node votes when it has
+        caught up. Raises BargeError: no_leader; bad_request, which says what must be done first, or that it can't be done;
+        outcome_unknown where the entry is in the log and not committed in time: ask again.
+        """
+        self._check_known(node_id)
+        try:
+            leader = (await self.leader()).leader
+        except BargeError as problem:
+            raise await self._why_nobody_takes_in(node_id, problem) from None
+        slot = self.local.slots.get(leader)
+        if slot is None:
+            if local:
+                raise BargeError("not_leader", f"node {leader} leads, and does not run in this daemon", leader=leader)
+            return await self._ask_daemon_of(leader, f"/nodes/{node_id}/readmit?local=1", READMIT_WAIT_S + 1.0)
+        is_proposed = False
+        reason: str | None = None  # None: not answered
+        with trio.move_on_after(READMIT_WAIT_S):
+            while reason is None or reason:
+                reason = None
+                reason = await slot.readmit(node_id)
+                is_proposed = is_proposed or UNCOMMITTED in reason
+                if reason:
+                    await trio.sleep(READMIT_LOOK_S)
+        if reason is None:
+            raise BargeError("outcome_unknown", f"node {leader}, which leads, did not answer: ask again")
+        if not reason:
+            state = self.local.slots[node_id].state if node_id in self.local.slots else "unreachable"
+            return NodeAnswer(id=node_id, state=state, changed=is_proposed)
+        if is_proposed:
+            raise BargeError("outcome_unknown", f"node {node_id}'s new disk {UNCOMMITTED}: ask again")
+        known = self.local.known_leader()
+        if known is None or known.leader != leader:
+            raise BargeError("no_leader", f"node {leader} leads no more: ask again")
+        raise BargeError("bad_request", reason)
+
+    async def _why_nobody_takes_in(self, node_id: int, problem: BargeError) -> BargeError:
+        """Return `problem`, or more of it: where too many disks are lost there will be no leader however long one waits."""
+        members = len(self.node_ids)
+        if not is_majority(members - 1, members):
+            return BargeError("bad_request", no_majority_without(node_id, members))
+        able = [view.id for view in await self.nodes() if view.may_vote and view.id != node_id]
+        if is_majority(len(able), members):
+            return problem
+        here = f"{listed(able)} run{'s' if len(able) == 1 else ''}" if able else "none runs"
+        detail = f"there is no leader: of the members but node {node_id}, with disks that count, {here}"
+        detail += f", and {majority_of(members)} must"
+        return BargeError(problem.code, f"{detail}; if they are lost, {WHAT_IS_LEFT}")
+
+    async def bootstrap(self) -> BootstrapAnswer:
+        """Let the cluster be born with the members that are here: the operator says that the others never were members.
+
+        Those that are absent are readmitted later. Raises BargeError: bad_request where a member that is born answers, where less
+        than a majority is here, or where this daemon's node is born; outcome_unknown where its disk does not hold the set of
+        members in time: ask again.
+        """
+        node_id = min(self.local.running_ids(), default=min(self.local.slots))
+        slot = self.local.slots[node_id]
+        reason: str | None = None  # None: not answered
+        with trio.move_on_after(BOOTSTRAP_WAIT_S):
+            while reason is None or (reason and not self._is_born(node_id)):
+                reason = None
+                reason = await slot.bootstrap()
+                if reason:
+                    await trio.sleep(READMIT_LOOK_S)
+            while not reason and not self._is_born(node_id):
+                await trio.sleep(READMIT_LOOK_S)
+        if reason:
+            raise BargeError("bad_request", reason)
+        if reason is None or not self._is_born(node_id):
+            raise BargeError("outcome_unknown", f"node {node_id} has not written the set of members to its disk yet: ask again")
+        return BootstrapAnswer(node=node_id, members=self.node_ids)
+
+    def _is_born(self, node_id: int) -> bool:
+        status = self.local.slots[node_id].status()
+        return status is not None and status.is_born
+
+    # -- faults --------------------------------------------------------------------------------------------------------
+
+    async def faults(self) -> Faults:
+        """Return the faults in force."""
+        return self._fault_plan.faults
+
+    async def set_faults(self, faults: Faults, *, local: bool = False) -> Faults:
+        """Put exactly these faults in force everywhere; raise BargeError where a daemon is silent or refuses them."""
+        self._fault_plan.check(faults)
+        self._fault_plan.apply(faults)
+        if not local:
+            answers = await self._ask_others("PUT", "/faults?local=1", Faults, faults)
+            left = [f"{api} ({_why_not(answer)})" for api, answer in answers.items() if isinstance(answer, Exception)]
+            if left:
+                raise BargeError("outcome_unknown", f"in force here and at every daemon but {', '.join(left)}")
+        return faults
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    async def events(self, query: EventQuery, *, local: bool = False) -> EventPage:
+        """Return the events of all daemons, merged by time."""
+        own = await self.local.events(query)
+        parts = [Part(page=own, run=self.local.recorder.run)]
+        unreachable: list[int] = []
+        if not local and len(self.local.slots) < len(self.node_ids):
+            for api, answer in (await self._ask_others("GET", path_of(query), EventPage)).items():
+                if isinstance(answer, EventPage):
+                    parts.append(Part(page=answer, run=answer.next.rpartition("-")[0]))
+                else:
+                    unreachable += [node_id for node_id in self.node_ids if self._apis[node_id] == api]
+        if len(parts) == 1 and not unreachable:
+            return own
+        return merge(parts, query, unreachable)
+
+    # -- other daemons -------------------------------------------------------------------------------------------------
+
+    def _view_from_afar(self, node_id: int) -> NodeView:
+        reason = f"its daemon at {self._apis[node_id]} does not answer"
+        return NodeView(
+            id=node_id, address=self.local.addresses[node_id], api=self._apis[node_id], state="unreachable", reason=reason
+        )
+
+    def _check_known(self, node_id: int) -> None:
+        if node_id not in self.local.addresses:
+            raise BargeError("not_found", f"there is no node {node_id}; the nodes are {listed(self.node_ids)}")
+
+    async def _elsewhere(self, node_id: int, verb: str, *, local: bool) -> NodeAnswer:
+        """Ask the daemon that runs the node: its own, or the one that says so."""
+        if local:
+            raise BargeError("not_found", f"node {node_id} does not run in this daemon; it runs {listed(self.local.ids)}")
+        timeout_s = REVIVE_TIMEOUT_S if verb == "revive" else 5.0
+        return await self._ask_daemon_of(node_id, f"/nodes/{node_id}/{verb}?local=1", timeout_s)
+
+    async def _ask_daemon_of(self, node_id: int, path: str, timeout_s: float) -> NodeAnswer:
+        """POST to the daemon that runs the node: its own, or the one that says so."""
+        may_be_done = False
+        others = [self._apis[node_id], *(api for api in self._other_apis() if api != self._apis[node_id])]
+        for api in others:
+            try:
+                return await self._daemons.ask(api, "POST", path, NodeAnswer, timeout_s=timeout_s)
+            except Unreachable:
+                may_be_done = True
+            except BargeError as problem:
+                if problem.code not in ("not_found", "not_leader"):
+                    if may_be_done and problem.applied is False:
+                        break
+                    raise
+        raise BargeError("outcome_unknown", f"node {node_id} runs in no daemon that answers (asked {', '.join(others)})")
+
+    def _other_apis(self) -> list[str]:
+        return sorted({self._apis[node_id] for node_id in self.node_ids if node_id not in self.local.slots} - self._own_apis)
+
+    async def _ask_others(self, method: str, path: str, kind: type[Any], body: Any = None) -> dict[str, Any]:
+        """Ask every other daemon at once; the answer of each, or the exception it ended with."""
+        answers: dict[str, Any] = {}
+
+        async def ask(api: str) -> None:
+            try:
+                answers[api] = await self._daemons.ask(api, method, path, kind, body)
+            except (Unreachable, BargeError) as problem:
+                answers[api] = problem
+
+        await _all(ask(api) for api in self._other_apis())
+        return {api: answers[api] for api in sorted(answers)}
+
+
+def _why_not(problem: Exception) -> str:
+    """Return why another daemon did not do what it was asked, in words."""
+    return problem.detail if isinstance(problem, BargeError) else "it can't be reached"
+
+
+async def _all(tasks: Iterable[Awaitable[None]]) -> None:
+    async def run(task: Awaitable[None]) -> None:
+        await task
+
+    async with trio.open_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(run, task)
