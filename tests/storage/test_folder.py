@@ -1,5 +1,6 @@
 """The file `meta`: whose folder it is, who the members are, and the store's place in the cluster."""
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -11,7 +12,7 @@ from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
 from bargetrio.raft.standing import Configuration, Standing, encode_configuration, identity_of
 from bargetrio.simulator.disk import SimulatedDisk
-from bargetrio.storage.errors import WrongFolder
+from bargetrio.storage.errors import DamagedLog, WrongFolder
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.snapshots import SnapshotReceiver
 from bargetrio.storage.wal import OpenFolder, open_folder
@@ -55,6 +56,19 @@ def test_a_standing_that_was_written_is_there_after_the_next_opening(tmp_path: P
     folder = opened(tmp_path)
     assert (folder.standing.identity, folder.standing.origin) == ("", "replaced")
     folder.close()
+
+
+@pytest.mark.parametrize("admitted", [0, 7])
+def test_a_born_store_whose_log_is_gone_is_damaged_and_no_new_one(admitted: int, tmp_path: Path) -> None:
+    """It would vote without knowing for whom it has voted; whether it was there at the birth, or readmitted."""
+    folder = opened(tmp_path)
+    birth = {} if admitted else STORES
+    folder.write_standing(Standing(store="s0", identity=identity_of(STORES), birth=birth, admitted=admitted))
+    folder.close()
+    shutil.rmtree(tmp_path / "wal")
+    for _ in range(2):
+        with pytest.raises(DamagedLog, match="the cluster is born, and there is no log: term and vote are lost"):
+            opened(tmp_path)
 
 
 def test_a_folder_of_the_version_before_opens_and_keeps_its_data(tmp_path: Path) -> None:
