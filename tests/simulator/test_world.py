@@ -3,6 +3,7 @@
 import gc
 
 import pytest
+from msgspec import structs
 
 from bargetrio.raft.messages import SnapshotMeta, StillReceiving
 from bargetrio.raft.records import LogStart
@@ -102,3 +103,22 @@ def test_a_follower_that_is_still_receiving_has_spoken_to_its_leader() -> None:
     receipt = StillReceiving(term=leader.core.current_term, follower_id=follower.node_id)
     judge._receipt_sent(follower, leader.node_id, receipt)
     judge._check_usefulness(leader, leader.core, memory, leader.local_now)
+
+
+def test_who_lost_the_entry_that_took_it_in_must_not_vote_and_only_a_disk_that_broke_its_word_may_have() -> None:
+    """The folder names the entry; a node that starts without it takes another store."""
+    cluster = Seed(0, 3, frozenset(), keep=False)
+    cluster.world.run(10.0, 1_000_000)
+    judge, server = cluster.referee.invariants, cluster.servers[0]
+    core = server.core
+    assert core is not None and core.configuration is not None
+    index = core.log.last_index + 100
+    judge.configurations[index] = structs.replace(core.configuration, index=index)
+    standing = structs.replace(core.standing, admitted=index)
+    with pytest.raises(Broken, match="its disk does not hold"):
+        judge.standing_written(server, standing)
+    judge.stores.touched.add((server.node_id, standing.store))
+    with pytest.raises(Broken, match="its disk does not hold"):
+        judge.standing_written(server, standing)
+    core.may_vote = False
+    judge.standing_written(server, standing)
