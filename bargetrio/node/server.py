@@ -142,7 +142,7 @@ class Node:
                 {peer: self._link(identity, peer) for peer in core.peers},
                 {peer: self._figures.peer(peer) for peer in core.peers},
             )
-            core.has_unsent = self._outbox.has_unsent
+            core.snapshots.has_unsent = self._outbox.has_unsent
             self._sink.record(
                 settings.node_id,
                 NodeRecovered(

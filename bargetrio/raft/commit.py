@@ -30,7 +30,7 @@ def advance_commit_to(state: State, index: Index) -> None:
     fact = CommitAdvanced(term=state.current_term, index=index, old_index=state.commit_index, digest=state.log.digest(index))
     state.commit_index = index
     state.announce(fact)
-    if state.receiving is not None:
+    if state.snapshots.receiving is not None:
         state.give_up_received()
     if not state.is_settled:
         membership.settle(state)

@@ -150,7 +150,8 @@ class Core(State):
 
     def tick(self, now: float) -> None:
         """Do what time asks for. A timer that fires more than a heartbeat late means that this process stood still."""
-        if self.last_applied != self.quiet_index or now - self.quiet_since > self._snapshot_policy.quiet_s:
+        own = self.snapshots
+        if self.last_applied != own.quiet_index or now - own.quiet_since > own.policy.quiet_s:
             snapshots.watch_for_quiet(self, now)
         self._now = now
         if not self.is_settled:
@@ -248,7 +249,7 @@ class Core(State):
 
     def take_snapshot(self) -> None:
         """Ask for a snapshot before it is due: TakeSnapshot follows as soon as none is under way."""
-        self.is_snapshot_asked = True
+        self.snapshots.is_asked = True
 
     def saw(self, peer: NodeId, standing: Standing, now: float) -> None:
         """Note the standing in a peer's hello, whether the hello was accepted or not."""
@@ -280,8 +281,7 @@ class Core(State):
 
     def snapshot_given_up(self) -> None:
         """Note that the snapshot which TakeSnapshot asked for was not saved: it is due again when the driver allows it."""
-        self.is_taking = False
-        self.weighed_index = -1
+        self.snapshots.end_taking()
 
     def chunk_stored(self, snapshot: SnapshotMeta, bytes_stored: int, now: float) -> None:
         """Note that StoreChunk is done: the received file has `bytes_stored` synced bytes; once it is whole, it was checked."""
@@ -305,7 +305,7 @@ class Core(State):
     @property
     def has_more_to_apply(self) -> bool:
         """Whether another Apply waits for the next `take_effects`."""
-        return self.last_applied < self.commit_index and self.installing is None and not self.must_not_apply
+        return self.last_applied < self.commit_index and self.snapshots.installing is None and not self.must_not_apply
 
     def take_effects(self) -> list[Effect]:
         """Return the effects since the last call, in the order in which they must be performed; call it after every batch."""
@@ -322,9 +322,10 @@ class Core(State):
                 self._effects.append(persist)
         if self.last_applied < self.commit_index and self.has_more_to_apply:
             self._apply()
-        if self.last_applied != self.weighed_index or self.is_snapshot_asked:
+        own = self.snapshots
+        if self.last_applied != own.policy_checked_index or own.is_asked:
             snapshots.maybe_take(self)
-        if self.compact_to > self.log.start_index or self.log.forgotten:
+        if own.compact_to > self.log.start_index or self.log.forgotten:
             snapshots.compact(self)
         if type(role) is Leader and (role.rounds or role.confirmed):
             reads.release(self, role)

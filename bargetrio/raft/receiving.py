@@ -27,13 +27,13 @@ def on_snapshot_request(state: State, message: SnapshotRequest, now: float) -> N
     if _is_here(state, snapshot):
         _decline(state, message.leader_id, snapshot)
         return
-    if state.installing is not None:
+    if state.snapshots.installing is not None:
         return  # the one before it is being put in place: the leader will ask again
-    receiving = state.receiving
+    receiving = state.snapshots.receiving
     if receiving is not None and (receiving.is_busy or _is_older(receiving, message)):
         return
     if receiving is None or receiving.snapshot != snapshot:
-        receiving = state.receiving = Receiving(snapshot, message.leader_id, message.term)
+        receiving = state.snapshots.receiving = Receiving(snapshot, message.leader_id, message.term)
     receiving.leader_id, receiving.term = message.leader_id, message.term
     if message.offset != receiving.bytes_stored or not message.data:
         _reply(state, message.leader_id, snapshot, receiving.bytes_stored)
@@ -71,11 +71,11 @@ def _decline(state: State, leader_id: NodeId, snapshot: SnapshotMeta) -> None:
 
 def chunk_stored(state: State, snapshot: SnapshotMeta, bytes_stored: int, now: float) -> None:
     """Note how many bytes the received file has; when it is whole, replace state and log by it."""
-    receiving = state.receiving
+    receiving = state.snapshots.receiving
     assert receiving is not None and receiving.snapshot == snapshot and receiving.is_busy, "one piece is written at a time"
     receiving.bytes_stored, receiving.is_busy = bytes_stored, False
     if not bytes_stored and snapshot.last_index <= state.commit_index:
-        state.receiving = None
+        state.snapshots.receiving = None
         return
     if bytes_stored < snapshot.size:
         _reply(state, receiving.leader_id, snapshot, bytes_stored)
@@ -87,12 +87,12 @@ def chunk_stored(state: State, snapshot: SnapshotMeta, bytes_stored: int, now: f
     if _is_here(state, snapshot):  # since the last piece came (OWN-15)
         _decline(state, receiving.leader_id, snapshot)
         return
-    state.receiving = None
-    state.installing = snapshot
-    state.installing_from = receiving.leader_id
+    state.snapshots.receiving = None
+    state.snapshots.installing = snapshot
+    state.snapshots.installing_from = receiving.leader_id
     # The log conflicts at the snapshot's last index, or ends before it (BUG-33): the whole log is dropped.
     state.log.reset(LogStart(index=snapshot.last_index, term=snapshot.last_term, digest=snapshot.digest))
-    state.compact_to = 0
+    state.snapshots.compact_to = 0
     state.commit_index = snapshot.last_index
     state.durability.remember_install(snapshot)
     membership.on_installed(state, snapshot.configuration)
@@ -101,7 +101,7 @@ def chunk_stored(state: State, snapshot: SnapshotMeta, bytes_stored: int, now: f
 
 def maybe_load(state: State) -> None:
     """Have the state machine replaced once the snapshot is in place on the disk."""
-    snapshot = state.installing
+    snapshot = state.snapshots.installing
     if snapshot is not None and state.snapshot != snapshot and state.durability.durable_index >= snapshot.last_index:
         state.snapshot = snapshot
         state.emit(LoadSnapshot(snapshot))
@@ -109,12 +109,12 @@ def maybe_load(state: State) -> None:
 
 def loaded(state: State, snapshot: SnapshotMeta) -> None:
     """Go on applying after it."""
-    assert state.installing == snapshot
-    state.installing = None
+    assert state.snapshots.installing == snapshot
+    state.snapshots.installing = None
     state.last_applied = snapshot.last_index
     state.announce(
         SnapshotInstalled(
-            peer=state.installing_from,
+            peer=state.snapshots.installing_from,
             term=state.current_term,
             index=snapshot.last_index,
             digest=snapshot.digest,

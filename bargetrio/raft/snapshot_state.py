@@ -1,10 +1,11 @@
 """What a node knows of the snapshots that it takes and receives; the rules are in snapshots.py and receiving.py."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from msgspec import Struct
 
-from bargetrio.raft.messages import NodeId, SnapshotMeta, Term
+from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, Term
 
 
 class SnapshotPolicy(Struct, frozen=True, kw_only=True):
@@ -30,3 +31,42 @@ class Receiving:
     term: Term
     bytes_stored: int = 0
     is_busy: bool = False
+
+
+class SnapshotState:
+    """What is under way: a snapshot that is taken, one that is received, one that replaces state and log."""
+
+    def __init__(self, policy: SnapshotPolicy, last_applied: Index, now: float, has_unsent: Callable[[NodeId], bool]) -> None:
+        self.policy = policy
+        self.has_unsent = has_unsent
+        """Returns whether the link to a peer holds unsent bytes; asked when a piece of a snapshot has not been answered."""
+        self.unreadable: SnapshotMeta | None = None
+        """The newest snapshot, if its file can't be sent: another one, also of the same index, may replace it."""
+        self.is_taking = False
+        self.must_not_take = False
+        """Set by the driver: no snapshot may begin, since another node of the process takes one."""
+        self.is_asked = False
+        self.is_due = False
+        """Whether a snapshot is due by the policy, or was asked for, and none is under way."""
+        self.policy_checked_index: Index = -1
+        """The applied index at which a snapshot was last found not to be due."""
+        self.quiet_since = now
+        self.quiet_index = last_applied
+        """The last applied index, unchanged since `quiet_since`."""
+        self.compact_to: Index = 0
+        """The log forgets the entries up to here, a slice at a time."""
+        self.receiving: Receiving | None = None
+        self.installing: SnapshotMeta | None = None
+        """A received snapshot that is replacing state and log; nothing is applied meanwhile."""
+        self.installing_from: NodeId = -1
+        """The leader that has sent it."""
+
+    def change_policy(self, policy: SnapshotPolicy) -> None:
+        """Take snapshots by another policy from now on."""
+        self.policy = policy
+        self.policy_checked_index = -1
+
+    def end_taking(self) -> None:
+        """Note that no snapshot is under way any more: the next one may be due already."""
+        self.is_taking = False
+        self.policy_checked_index = -1

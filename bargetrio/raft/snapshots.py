@@ -31,41 +31,43 @@ MOST_PATIENCE: Final = 8
 
 def maybe_take(state: State) -> None:
     """Ask for a snapshot when it is time, or when somebody asked for one."""
-    if state.is_taking or state.installing is not None:
-        state.is_due = False
+    own = state.snapshots
+    if own.is_taking or own.installing is not None:
+        own.is_due = False
         return
-    state.is_due = state.is_snapshot_asked or _is_time(state)
-    if not state.is_due:
-        state.weighed_index = state.last_applied
+    own.is_due = own.is_asked or _is_time(state)
+    if not own.is_due:
+        own.policy_checked_index = state.last_applied
         return
-    if state.must_not_take:
+    if own.must_not_take:
         return
     index = state.last_applied
-    if state.snapshot is not None and index <= state.snapshot.last_index and state.unreadable != state.snapshot:
+    if state.snapshot is not None and index <= state.snapshot.last_index and own.unreadable != state.snapshot:
         # Another file of the same name would replace this one, whose size and checksum other nodes may know.
-        state.is_snapshot_asked = state.is_due = False
+        own.is_asked = own.is_due = False
         return
     # Only what this disk's log holds: after a crash no snapshot may be ahead of it.
     if index == 0 or index > state.durability.durable_index:
         return
-    state.is_taking, state.is_snapshot_asked, state.is_due = True, False, False
+    own.is_taking, own.is_asked, own.is_due = True, False, False
     configuration = membership.configuration_at(state, index)
     state.emit(TakeSnapshot(index, state.log.term(index), state.log.digest(index), state.members, configuration))
 
 
 def watch_for_quiet(state: State, now: float) -> None:
     """Ask for a snapshot when nothing was applied for `quiet_s` and more than `trailing` entries are not in one."""
-    if state.last_applied != state.quiet_index:
-        state.quiet_index, state.quiet_since = state.last_applied, now
-    elif now - state.quiet_since > state.snapshot_policy.quiet_s:
-        state.quiet_since = now
+    own = state.snapshots
+    if state.last_applied != own.quiet_index:
+        own.quiet_index, own.quiet_since = state.last_applied, now
+    elif now - own.quiet_since > own.policy.quiet_s:
+        own.quiet_since = now
         last = 0 if state.snapshot is None else state.snapshot.last_index
-        if state.last_applied - last > state.snapshot_policy.trailing:
-            state.is_snapshot_asked = True
+        if state.last_applied - last > own.policy.trailing:
+            own.is_asked = True
 
 
 def _is_time(state: State) -> bool:
-    policy, snapshot = state.snapshot_policy, state.snapshot
+    policy, snapshot = state.snapshots.policy, state.snapshot
     last = 0 if snapshot is None else snapshot.last_index
     entries = state.last_applied - last
     size = state.log.bytes_between(last, state.last_applied)
@@ -76,36 +78,36 @@ def _is_time(state: State) -> bool:
 
 def taken(state: State, snapshot: SnapshotMeta, now: float) -> None:
     """Note that the snapshot is durable: it replaces the log before it, but never a newer snapshot (BUG-31)."""
-    state.is_taking = False
-    state.weighed_index = -1
-    old, is_replaced = state.snapshot, state.unreadable is not None and state.unreadable == state.snapshot
-    if state.installing is not None or (old is not None and snapshot.last_index < old.last_index + (not is_replaced)):
+    own = state.snapshots
+    own.end_taking()
+    old, is_replaced = state.snapshot, own.unreadable is not None and own.unreadable == state.snapshot
+    if own.installing is not None or (old is not None and snapshot.last_index < old.last_index + (not is_replaced)):
         return
-    state.snapshot, state.unreadable = snapshot, None
+    state.snapshot, own.unreadable = snapshot, None
     if is_replaced and isinstance(state.role, Leader):
         for peer, progress in state.role.progress.items():
             if progress.transfer is not None and progress.transfer.snapshot == old:
                 begin_transfer(state, peer, progress)
-    trailing = state.snapshot_policy.trailing
-    state.compact_to = max(state.log.start_index, min(snapshot.last_index - trailing, _needed_by_transfers(state, now)))
+    trailing = own.policy.trailing
+    own.compact_to = max(state.log.start_index, min(snapshot.last_index - trailing, _needed_by_transfers(state, now)))
     state.announce(
         SnapshotTaken(
             term=state.current_term,
             index=snapshot.last_index,
             digest=snapshot.digest,
             size=snapshot.size,
-            log_start=state.compact_to,
+            log_start=own.compact_to,
         )
     )
-    state.emit(Compact(state.compact_to + 1, kept(state)))
+    state.emit(Compact(own.compact_to + 1, kept(state)))
 
 
 def compact(state: State) -> None:
     """Drop a slice of the entries that a snapshot holds."""
     state.log.drop(COMPACTION_SLICE)
     start = state.log.start_index
-    if start < state.compact_to:
-        state.log.compact(min(state.compact_to, start + COMPACTION_SLICE))
+    if start < state.snapshots.compact_to:
+        state.log.compact(min(state.snapshots.compact_to, start + COMPACTION_SLICE))
 
 
 def _needed_by_transfers(state: State, now: float) -> Index:
@@ -155,7 +157,7 @@ def wait_for_reply(state: State, peer: NodeId, transfer: Transfer) -> None:
     A piece is lost with its connection (`Transfer.send_again`), or where a full link drops it. Time proves neither, so it is the
     last resort: a piece sent again behind itself fills a slow link.
     """
-    if state.has_unsent(peer):
+    if state.snapshots.has_unsent(peer):
         transfer.heartbeats_waited = 0
         return
     transfer.heartbeats_waited += 1
@@ -182,9 +184,9 @@ def _begin_with_another(state: State, peer: NodeId, progress: Progress) -> None:
         begin_transfer(state, peer, progress)
         return
     # Without new entries the next snapshot has the same index: another file of the same state.
-    state.unreadable = state.snapshot
-    if not state.is_taking:
-        state.is_snapshot_asked = True
+    state.snapshots.unreadable = state.snapshot
+    if not state.snapshots.is_taking:
+        state.snapshots.is_asked = True
 
 
 def on_snapshot_reply(state: State, message: SnapshotReply, now: float) -> None:

@@ -22,7 +22,7 @@ from bargetrio.raft.messages import NO_OP, Entry, Index, Message, NodeId, Snapsh
 from bargetrio.raft.progress import PIPELINE, Pipeline, Progress
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.roles import DISK_DECIDES, TRANSITIONS, Candidate, Follower, Leader, PreCandidate, Role
-from bargetrio.raft.snapshot_state import Receiving, SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotPolicy, SnapshotState
 from bargetrio.raft.standing import Configuration, Standing, identity_of
 
 
@@ -31,14 +31,13 @@ class State:
 
     # More attributes than Python 3.11 keeps in an object itself without this (29): each look-up would take a quarter longer.
     __slots__ = (
-        *("_effects", "_now", "_random", "_snapshot_policy", "commit_index", "compact_to", "configuration"),
-        *("configurations", "current_term", "durability", "election_max_s", "election_min_s", "has_unsent"),
-        *("heartbeat_s", "installing", "installing_from", "introduce_at", "is_demoted", "is_due"),
-        *("is_settled", "is_snapshot_asked", "is_taking", "is_writing_standing", "known_commit", "settled_index"),
-        *("lacks_room", "last_applied", "log", "may_vote", "members", "met", "must_not_apply"),
-        *("must_not_take", "node_id", "peers", "pipeline", "quiet_index", "quiet_since", "receiving", "role"),
-        *("began_at", "last_hello", "seen", "snapshot", "standing", "uncounted", "unreadable", "vote_wait_s", "voted_for"),
-        *("birth_under_way", "differed_at", "votes_asked_at", "weighed_index"),
+        *("_effects", "_now", "_random", "began_at", "birth_under_way", "commit_index"),
+        *("differed_at", "configuration", "configurations", "current_term", "durability", "election_max_s", "election_min_s"),
+        *("heartbeat_s", "introduce_at", "is_demoted", "is_settled", "is_writing_standing", "known_commit"),
+        *("lacks_room", "last_applied", "last_hello", "log", "may_vote", "members"),
+        *("met", "must_not_apply", "node_id", "peers", "pipeline", "role"),
+        *("seen", "settled_index", "snapshot", "snapshots", "standing", "uncounted"),
+        *("vote_wait_s", "voted_for", "votes_asked_at"),
     )
 
     def __init__(
@@ -82,32 +81,13 @@ class State:
         # Volatile state.
         self.commit_index: Index = 0 if self.snapshot is None else self.snapshot.last_index
         self.last_applied: Index = self.commit_index
-        self._snapshot_policy = SnapshotPolicy() if snapshot_policy is None else snapshot_policy
         self.pipeline = pipeline
-        self.has_unsent = has_unsent
-        """Returns whether the link to a peer holds unsent bytes; asked when a piece of a snapshot has not been answered."""
-        self.unreadable: SnapshotMeta | None = None
-        """The newest snapshot, if its file can't be sent: another one, also of the same index, may replace it."""
-        self.is_taking = False
-        self.must_not_take = False
-        """Set by the driver: no snapshot may begin, since another node of the process takes one."""
         self.must_not_apply = False
         """Set by the driver: nothing is applied, since another node of the process applies a backlog that clients wait for."""
         self.lacks_room = False
         """Set by the driver: this node's disk is nearly full, and a leader refuses proposals as overloaded."""
-        self.is_snapshot_asked = False
-        self.is_due = False
-        """Whether a snapshot is due by the policy, or was asked for, and none is under way."""
-        self.weighed_index: Index = -1
-        """The applied index at which a snapshot was last found not to be due."""
-        self.quiet_since = now
-        self.quiet_index = self.last_applied
-        """The last applied index, unchanged since `quiet_since`."""
-        self.compact_to: Index = 0
-        self.receiving: Receiving | None = None
-        self.installing: SnapshotMeta | None = None
-        """A received snapshot that is replacing state and log; nothing is applied meanwhile."""
-        self.installing_from: NodeId = node_id
+        policy = SnapshotPolicy() if snapshot_policy is None else snapshot_policy
+        self.snapshots = SnapshotState(policy, self.last_applied, now, has_unsent)
         self.role: Role = Follower(self.new_election_deadline(now))
         self._effects: list[Effect] = []
         self._now = now
@@ -327,22 +307,12 @@ class State:
 
     # -- snapshots -------------------------------------------------------------------------------------------------------
 
-    @property
-    def snapshot_policy(self) -> SnapshotPolicy:
-        """When snapshots are taken; it may be changed at any time."""
-        return self._snapshot_policy
-
-    @snapshot_policy.setter
-    def snapshot_policy(self, policy: SnapshotPolicy) -> None:
-        self._snapshot_policy = policy
-        self.weighed_index = -1
-
     def give_up_received(self) -> None:
         """Drop what was received of a snapshot, also its bytes on the disk, once all that it holds is committed here (OWN-34).
 
         A piece that is being written is waited for: a second file begun meanwhile would mix the two (OWN-16).
         """
-        receiving = self.receiving
+        receiving = self.snapshots.receiving
         if receiving is not None and not receiving.is_busy and receiving.snapshot.last_index <= self.commit_index:
             receiving.is_busy = True
             self.emit(StoreChunk(receiving.snapshot, 0, b""))

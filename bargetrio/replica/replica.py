@@ -116,7 +116,7 @@ class Replica:
 
     def ask_for_snapshot(self) -> None:
         """Have a snapshot taken, now or as soon as the one under way is done."""
-        if not self.core.is_snapshot_asked and not self.core.is_taking:
+        if not self.core.snapshots.is_asked and not self.core.snapshots.is_taking:
             self.core.take_snapshot()
             self.inbox.wake()
 
@@ -180,7 +180,7 @@ class Replica:
         is_behind = core.commit_index - core.last_applied > LONG_BACKLOG
         turns.hurry(self, hurries=is_behind and isinstance(core.role, Leader))
         core.must_not_apply = is_behind and not turns.may_apply(self)
-        core.must_not_take = is_behind or self.snapshots.must_wait(now, wants=core.is_due and not is_behind)
+        core.snapshots.must_not_take = is_behind or self.snapshots.must_wait(now, wants=core.snapshots.is_due and not is_behind)
 
     def _take_messages(self, now: float) -> None:
         messages = self.inbox.messages

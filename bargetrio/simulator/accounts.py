@@ -87,7 +87,7 @@ def _wrong_members(core: Core) -> str:
     newest = core.configurations[-1] if core.configurations else None
     if core.configuration is not newest:
         return f"counts by {core.configuration}, the log's newest is {newest}"
-    held = core.snapshot if core.installing is None else core.installing
+    held = core.snapshot if core.snapshots.installing is None else core.snapshots.installing
     if held is not None and held.configuration is not None and (newest is None or newest.index < held.configuration.index):
         return f"counts by {newest}, its snapshot holds {held.configuration}"
     if core.is_demoted and not core.is_writing_standing:
@@ -147,10 +147,10 @@ def left_in(core: Core, alive: Collection[NodeId]) -> list[str]:
             left.append("requests that wait")
     if core.log.forgotten:
         left.append(f"{len(core.log.forgotten)} entries of a log that is gone")
-    if core.receiving is not None:
-        left.append(f"a half-received snapshot up to {core.receiving.snapshot.last_index}")
-    if core.installing is not None:
-        left.append(f"a snapshot up to {core.installing.last_index} to be installed")
+    if core.snapshots.receiving is not None:
+        left.append(f"a half-received snapshot up to {core.snapshots.receiving.snapshot.last_index}")
+    if core.snapshots.installing is not None:
+        left.append(f"a snapshot up to {core.snapshots.installing.last_index} to be installed")
     if _holds_anything(core.durability):
         left.append("something to be written")
     return left
@@ -203,12 +203,12 @@ def _holds_anything(durability: Durability) -> bool:
 def _check_snapshots(server: Server, core: Core) -> None:
     """What the core believes to be under way is under way."""
     snapshots = server.snapshots
-    if core.is_taking != snapshots.is_saving:
-        _fail(server, f"is_taking is {core.is_taking}, saving {snapshots.is_saving}")
-    receiving = core.receiving
+    if core.snapshots.is_taking != snapshots.is_saving:
+        _fail(server, f"is_taking is {core.snapshots.is_taking}, saving {snapshots.is_saving}")
+    receiving = core.snapshots.receiving
     if (receiving is not None and receiving.is_busy) != snapshots.is_storing:
         _fail(server, f"a piece is being stored: {snapshots.is_storing}; it has {receiving}")
-    installing = core.installing
+    installing = core.snapshots.installing
     if installing is None:
         if snapshots.is_loading:
             _fail(server, "a snapshot is being loaded, and nothing is waited for")

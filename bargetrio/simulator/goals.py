@@ -350,9 +350,9 @@ class Goals:
             self.hit("crash_saving")
         if isinstance(core.role, Leader) and any(each.transfer is not None for each in core.role.progress.values()):
             self.hit("crash_sending")
-        if core.installing is not None:
+        if core.snapshots.installing is not None:
             self.hit("crash_installing")
-        if core.receiving is not None:
+        if core.snapshots.receiving is not None:
             self.hit("crash_receiving")
         if self._stored.pop(server.node_id, (0, 0, 0))[2]:
             self._restarted.add(server.node_id)

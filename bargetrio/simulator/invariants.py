@@ -285,7 +285,7 @@ class Invariants:
         if index >= len(self.committed) or (snapshot.last_term, snapshot.digest) != self.committed[index][:2]:
             raise Broken("a snapshot is what its label says", f"{what}, which is not what was committed")
         held = _core(server).snapshot
-        if held is not None and held.last_index == index and held != _core(server).unreadable:
+        if held is not None and held.last_index == index and held != _core(server).snapshots.unreadable:
             raise Broken("snapshots go forward", f"{what}, in the place of the one it has")
         if snapshot.members != server.node_ids:
             raise Broken("a snapshot is what its label says", f"{what} with members {snapshot.members}")
@@ -331,7 +331,7 @@ class Invariants:
         if (
             log.start_index != memory.start_index
             or core.snapshot is not memory.snapshot
-            or core.installing is not memory.installing
+            or core.snapshots.installing is not memory.installing
         ):
             self._check_snapshot(server, core, memory)
         is_changed = log.last_index != memory.last_index or log.last_digest != memory.last_digest
@@ -373,11 +373,11 @@ class Invariants:
         if held < memory.snapshot_index:
             raise Broken("snapshots go forward", f"node {server.node_id}: {memory.snapshot_index} to {held}")
         memory.snapshot_index = held
-        installing = 0 if core.installing is None else core.installing.last_index
+        installing = 0 if core.snapshots.installing is None else core.snapshots.installing.last_index
         if core.log.start_index > max(held, installing):
             text = f"node {server.node_id}'s log begins after entry {core.log.start_index}, its snapshot ends at {held}"
             raise Broken("no gap behind a snapshot", text)
-        memory.start_index, memory.snapshot, memory.installing = core.log.start_index, core.snapshot, core.installing
+        memory.start_index, memory.snapshot, memory.installing = core.log.start_index, core.snapshot, core.snapshots.installing
 
     def _check_installed(self, server: Server, fact: SnapshotInstalled) -> None:
         memory = self._memory[server.node_id]

@@ -96,11 +96,11 @@ class NarrowEnd:
     def _send_snapshot(self, away: Server) -> None:
         """Have one taken that `away` needs, start it, and wait until it has installed that."""
         core, seed = _core(self._leader), self._seed
-        core.snapshot_policy = SnapshotPolicy(entries=1 << 60, bytes=1 << 60, trailing=0)
+        core.snapshots.change_policy(SnapshotPolicy(entries=1 << 60, bytes=1 << 60, trailing=0))
         index = core.log.last_index
         until = seed.world.now + REST_S
         while core.snapshot is None or core.snapshot.last_index < index or core.log.start_index < index:
-            if not core.is_taking and not core.is_snapshot_asked:
+            if not core.snapshots.is_taking and not core.snapshots.is_asked:
                 if core.snapshot is not None and core.snapshot.last_index >= index:
                     # Taken under the policy of before, which keeps entries behind it; none is taken twice at one index.
                     self._write("narrow again", "x")

@@ -115,7 +115,7 @@ class Snapshots:
         self.is_saving = False
         self._saving = None
         if core is not None:
-            core.must_not_take = True
+            core.snapshots.must_not_take = True
             self._world.after(SAVE_AGAIN_S, setattr, core, "must_not_take", False)
         server.snapshot_given_up()
         server.step_done(lambda core, now: core.snapshot_given_up())

@@ -370,7 +370,7 @@ class Table:
 
     def replace(self, node_id: int, bench: Bench) -> None:
         """Give a node another life, with the disk of `bench`."""
-        bench.now = bench.core.quiet_since = self.now
+        bench.now = bench.core.snapshots.quiet_since = self.now
         self.benches[node_id] = bench
 
     def leaders(self) -> list[int]:

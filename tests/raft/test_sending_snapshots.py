@@ -322,7 +322,7 @@ def test_what_was_received_of_a_snapshot_that_entries_overtook_is_given_back() -
     bench.step(append(term=3, leader_id=2, prev=(3, 1), log="1 2 2 3", commit=7)).sync()
     assert [(effect.snapshot, effect.offset, effect.data) for effect in bench.storing] == [(of, 0, b"")]
     bench.stored(0)
-    assert bench.core.receiving is None
+    assert bench.core.snapshots.receiving is None
 
 
 def test_a_piece_that_is_written_when_entries_overtake_its_snapshot_is_waited_for() -> None:
@@ -334,7 +334,7 @@ def test_a_piece_that_is_written_when_entries_overtake_its_snapshot_is_waited_fo
     bench.stored(70)
     assert [effect.data for effect in bench.storing] == [b""]
     bench.stored(0)
-    assert bench.core.receiving is None
+    assert bench.core.snapshots.receiving is None
 
 
 def test_a_late_piece_of_what_is_here_does_not_disturb_what_is_being_received() -> None:
@@ -401,7 +401,7 @@ def test_a_snapshot_that_ends_while_another_is_put_in_place_does_not_hold_up_the
     of = snapshot("1 1 1 1 2 2")
     bench.step(piece(of)).stored(50).step(piece(of, 50)).stored(100)
     own = saved(bench)
-    assert (own.last_index, bench.core.installing, bench.core.is_taking) == (2, of, False)
+    assert (own.last_index, bench.core.snapshots.installing, bench.core.snapshots.is_taking) == (2, of, False)
     bench.sync()
     bench.core.snapshot_loaded(of)
     bench.core.take_snapshot()

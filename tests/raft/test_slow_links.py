@@ -119,9 +119,9 @@ def test_a_piece_that_has_not_left_is_not_sent_again() -> None:
     """Behind itself it would only keep the link busy."""
     bench = lagging_leader()
     bench.take_pieces()
-    bench.core.has_unsent = lambda peer: peer == 2
+    bench.core.snapshots.has_unsent = lambda peer: peer == 2
     assert heartbeats(bench, 100) == []
-    bench.core.has_unsent = lambda peer: False
+    bench.core.snapshots.has_unsent = lambda peer: False
     assert heartbeats(bench, 5) == []
     assert heartbeats(bench, 2) == [(2, 0)]
 
@@ -205,9 +205,9 @@ def test_a_snapshot_is_not_saved_over_one_that_is_whole() -> None:
     bench.step(piece(of, 50)).stored(100).sync()
     bench.core.snapshot_loaded(of)
     bench.perform()
-    assert (bench.taking, bench.core.is_snapshot_asked, bench.core.snapshot) == ([], False, of)
+    assert (bench.taking, bench.core.snapshots.is_asked, bench.core.snapshot) == ([], False, of)
     bench.core.take_snapshot()
-    assert (bench.perform().taking, bench.core.is_snapshot_asked) == ([], False)
+    assert (bench.perform().taking, bench.core.snapshots.is_asked) == ([], False)
 
 
 def test_in_a_later_term_the_same_leader_may_send_an_older_snapshot() -> None:

@@ -152,7 +152,7 @@ def test_what_a_follower_will_need_after_its_snapshot_stays() -> None:
         bench.core.propose(None, NO_OP, bench.now)
     bench.perform().sync()
     acknowledge(bench, 1, 9)
-    bench.core.snapshot_policy = SnapshotPolicy(entries=1, trailing=0)
+    bench.core.snapshots.change_policy(SnapshotPolicy(entries=1, trailing=0))
     bench.perform()
     assert (saved(bench).last_index, bench.core.log.start_index) == (9, 4)
     assert bench.compacted[-1].keep == {4, 9}

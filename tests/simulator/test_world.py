@@ -79,9 +79,11 @@ def test_a_snapshot_that_is_given_up_leaves_a_gap() -> None:
     last = core.last_applied
     term, digest, _ = invariants.committed[last]
     core.log.reset(LogStart(index=last, term=term, digest=digest))
-    core.installing = SnapshotMeta(last_index=last, last_term=term, digest=digest, members=(0, 1, 2), size=1, checksum=1)
+    core.snapshots.installing = SnapshotMeta(
+        last_index=last, last_term=term, digest=digest, members=(0, 1, 2), size=1, checksum=1
+    )
     invariants.passed(server, server.local_now)
-    core.installing = None
+    core.snapshots.installing = None
     with pytest.raises(Broken, match="no gap behind a snapshot"):
         invariants.passed(server, server.local_now)
 

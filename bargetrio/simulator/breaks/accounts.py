@@ -46,7 +46,7 @@ def pieces_of_two_snapshots(patches: Patches) -> None:
     old = receiving.on_snapshot_request
 
     def on_snapshot_request(core: Core, message: SnapshotRequest, now: float) -> None:
-        receiving = core.receiving
+        receiving = core.snapshots.receiving
         if receiving is not None and not receiving.is_busy and receiving.snapshot.last_index == message.snapshot.last_index:
             receiving.snapshot = message.snapshot
         old(core, message, now)

@@ -45,8 +45,8 @@ def snapshot_saved_over_another(patches: Patches) -> None:
     old = snapshots.maybe_take
 
     def maybe_take(core: Core) -> None:
-        unreadable, core.unreadable = core.unreadable, core.snapshot
+        unreadable, core.snapshots.unreadable = core.snapshots.unreadable, core.snapshot
         old(core)
-        core.unreadable = unreadable
+        core.snapshots.unreadable = unreadable
 
     patches.set(snapshots, "maybe_take", maybe_take)

@@ -75,7 +75,7 @@ def older_snapshot_counts(patches: Patches) -> None:
     old = snapshots.taken
 
     def taken(core: Core, snapshot: SnapshotMeta, now: float) -> None:
-        if core.installing is None and core.snapshot is not None and snapshot.last_index < core.snapshot.last_index:
+        if core.snapshots.installing is None and core.snapshot is not None and snapshot.last_index < core.snapshot.last_index:
             core.snapshot = None
         old(core, snapshot, now)
 
@@ -172,7 +172,7 @@ def pieces_in_any_order(patches: Patches) -> None:
     old = receiving.on_snapshot_request
 
     def on_snapshot_request(core: Core, message: SnapshotRequest, now: float) -> None:
-        receiving = core.receiving
+        receiving = core.snapshots.receiving
         if receiving is not None and receiving.snapshot == message.snapshot:
             message = structs.replace(message, offset=receiving.bytes_stored)
         old(core, message, now)
@@ -212,9 +212,9 @@ def two_snapshots_at_once(patches: Patches) -> None:
     old = receiving.on_snapshot_request
 
     def on_snapshot_request(core: Core, message: SnapshotRequest, now: float) -> None:
-        installing, core.installing = core.installing, None
+        installing, core.snapshots.installing = core.snapshots.installing, None
         old(core, message, now)
-        core.installing = installing
+        core.snapshots.installing = installing
 
     patches.set(receiving, "on_snapshot_request", on_snapshot_request)
 

@@ -24,7 +24,7 @@ def check_quiet(stack: "Stack", links: list[NodeLink]) -> None:
         left += _left_in_sessions(node)
         if node._peer_connections != len(stack.addresses) - 1:
             left.append(f"{node._peer_connections} connections of peers, where there are {len(stack.addresses)} nodes")
-        if replica.core.receiving is None and stack.disks[node_id].exists(RECEIVING):
+        if replica.core.snapshots.receiving is None and stack.disks[node_id].exists(RECEIVING):
             left.append("a half-received file")
         if left:
             raise Broken(RULE, f"node {node_id} has {'; '.join(left)}")
@@ -55,7 +55,7 @@ def _left_in_replica(replica: Replica) -> list[str]:
         "files to be deleted": len(snapshots._to_trim) + snapshots._is_trimming,
     }
     left = [f"{count} {what}" for what, count in found.items() if count]
-    return [*left, "a snapshot that is taken"] if replica.core.is_taking else left
+    return [*left, "a snapshot that is taken"] if replica.core.snapshots.is_taking else left
 
 
 def _left_in_sessions(node: Node) -> list[str]:
