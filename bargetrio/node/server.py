@@ -174,7 +174,7 @@ class Node:
 
         def ask(core: Core, now: float) -> str:
             reason = core.readmit(node_id, now)
-            if not reason and core.uncounted == node_id:
+            if not reason and core.membership.uncounted == node_id:
                 return f"node {node_id}'s new disk {UNCOMMITTED}"
             return reason
 

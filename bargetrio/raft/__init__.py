@@ -32,7 +32,7 @@ values.py, errors.py, standing.py, messages.py  what nodes say to each other; fa
                   the disk, effects.py what the host does; checks.py whether a message is one that a correct node could send
 log.py            the log in memory; durability.py what of it is on the disk, and which messages wait for that
 quorum.py         what a majority has; progress.py what a leader knows of a follower; roles.py the four roles
-snapshot_state.py, state.py  the state of Figure 2, and the changes of it that rules share
+snapshot_state.py, membership_state.py, state.py  the state of Figure 2, and the changes of it that rules share
 appends.py        one append on its way
 membership.py     the configuration in force; birth.py, readmission.py, demotion.py how it changes
 commit.py         when an entry is committed

@@ -36,7 +36,7 @@ def send_append(state: State, leader: Leader, peer: NodeId, prev_log_index: Inde
             prev_digest=state.log.digest(prev_log_index),
             configurations=()
             if newest is None or newest.index <= prev_log_index
-            else tuple([each.index for each in state.configurations if prev_log_index < each.index <= last]),
+            else tuple([each.index for each in state.membership.configurations if prev_log_index < each.index <= last]),
         )
     state.announce(
         AppendSent(

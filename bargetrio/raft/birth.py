@@ -26,15 +26,15 @@ TOLD_S: Final = 10.0
 
 def tick(state: State, now: float) -> None:
     """Introduce this node to all others every heartbeat, while it is unborn."""
-    if not state.standing.identity and now >= state.introduce_at:
-        state.introduce_at = now + state.heartbeat_s
+    if not state.standing.identity and now >= state.membership.introduce_at:
+        state.membership.introduce_at = now + state.heartbeat_s
         membership.introduce(state, asks=True)
         maybe_be_born(state, now)
 
 
 def on_introduction(state: State, message: Introduction, now: float) -> None:
     """Note a peer's standing; a node that has a birth set answers with it."""
-    state.met[message.node_id] = (message.standing, now)
+    state.membership.met[message.node_id] = (message.standing, now)
     if not state.standing.identity:
         maybe_be_born(state, now)
     elif message.asks:
@@ -50,13 +50,13 @@ def bootstrap(state: State, now: float) -> str:
     """
     if state.standing.identity:
         return f"node {state.node_id} belongs to a cluster already: absent members are taken in by bargetrio readmit"
-    if state.birth_under_way is not None:
+    if state.membership.birth_under_way is not None:
         return ""
     if state.configuration is not None:
         return f"node {state.node_id}'s log is one of a cluster that is born: bargetrio readmit {state.node_id} takes it in"
-    if state.standing.origin == REPLACED or state.is_demoted:
+    if state.standing.origin == REPLACED or state.membership.is_demoted:
         return f"node {state.node_id}'s disk lost what it had promised: bargetrio readmit {state.node_id} takes it in"
-    if len(state.members) > 1 and now - state.began_at < ASKED_S:
+    if len(state.members) > 1 and now - state.membership.began_at < ASKED_S:
         return f"node {state.node_id} has just started, and asks the other members who they are: ask again"
     for peer, standing in membership.last_standings(state, now - TOLD_S).items():
         if standing.identity:
@@ -69,7 +69,7 @@ def bootstrap(state: State, now: float) -> str:
     if not is_majority(len(here), len(state.members)):
         there = f"{len(here)} of {len(state.members)} members are here ({', '.join(map(str, sorted(here)))})"
         return f"{there}, and a majority of them, {majority_of(len(state.members))}, must be"
-    if state.is_writing_standing:
+    if state.membership.is_writing_standing:
         return f"node {state.node_id} is being given another place: ask again"
     _be_born(state, {node_id: here.get(node_id, ABSENT) for node_id in state.members})
     return ""
@@ -81,7 +81,7 @@ def maybe_be_born(state: State, now: float) -> None:
     Only that node makes it, so that there is one set.
     """
     own = state.standing
-    if own.identity or own.origin == REPLACED or state.is_writing_standing:
+    if own.identity or own.origin == REPLACED or state.membership.is_writing_standing:
         return
     born = _born_standings(state, float("-inf"))
     if birth := _set_to_adopt(state, _born_standings(state, now - TOLD_S) or born):
@@ -136,7 +136,7 @@ def _met_unborn(state: State, now: float) -> dict[NodeId, StoreId]:
     own = state.standing
     here = {state.node_id: own.store}
     for peer in state.peers:
-        standing, at = state.met.get(peer, (None, 0.0))
+        standing, at = state.membership.met.get(peer, (None, 0.0))
         if standing is not None and now - at < MET_S and not standing.identity and standing.origin == own.origin:
             here[peer] = standing.store
     return here
@@ -149,6 +149,6 @@ def _be_born(state: State, stores: dict[NodeId, StoreId]) -> None:
     write has ended, this store is in that set still, and adopts it.
     """
     assert is_majority(_present(stores), len(state.members)), "nobody could ever be elected"
-    state.birth_under_way = structs.replace(state.standing, identity=identity_of(stores), birth=stores)
-    membership.write(state, state.birth_under_way)
+    state.membership.birth_under_way = structs.replace(state.standing, identity=identity_of(stores), birth=stores)
+    membership.write(state, state.membership.birth_under_way)
     membership.introduce(state, asks=False)

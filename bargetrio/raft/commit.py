@@ -15,9 +15,9 @@ def advance_commit(state: State, leader: Leader) -> None:
     index = committed_index(matched)
     # Counting copies commits only entries of our own term: Figure 8 shows an older one, on a majority, overwritten.
     if index >= leader.term_start:
-        uncounted = state.uncounted
+        uncounted = state.membership.uncounted
         advance_commit_to(state, index)
-        if state.uncounted != uncounted:
+        if state.membership.uncounted != uncounted:
             # Its readmission is committed: what it has acknowledged already counts, and no other acknowledgement need follow.
             advance_commit(state, leader)
 

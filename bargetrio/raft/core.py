@@ -68,8 +68,6 @@ UNCOMMITTED_BYTES: Final = 64 * 1024 * 1024
 class Core(State):
     """One server (Figure 2). `now` is seconds on a clock that never goes back; randomness is the caller's `random`."""
 
-    __slots__ = ()
-
     def __init__(
         self,
         *,
@@ -257,8 +255,8 @@ class Core(State):
 
     def hung_up(self, peer: NodeId, standing: Standing) -> None:
         """Note that a connection of this store has ended: the next one of this peer may be that of another disk."""
-        if peer in self.seen and self.seen[peer][0].store == standing.store:
-            del self.seen[peer]
+        if peer in self.membership.seen and self.membership.seen[peer][0].store == standing.store:
+            del self.membership.seen[peer]
 
     def readmit(self, node_id: NodeId, now: float) -> str:
         """As the leader, propose the store of `node_id`'s last hello as its member's (an operator's command; dissertation 4.1).
@@ -300,7 +298,7 @@ class Core(State):
             return float("-inf")
         role = self.role
         deadline = role.heartbeat_deadline if type(role) is Leader else role.election_deadline
-        return deadline if self.is_settled or self.standing.identity else min(deadline, self.introduce_at)
+        return deadline if self.is_settled or self.standing.identity else min(deadline, self.membership.introduce_at)
 
     @property
     def has_more_to_apply(self) -> bool:

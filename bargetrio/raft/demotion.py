@@ -79,7 +79,7 @@ def on_log_differs(state: State, message: LogDiffers, now: float) -> None:
     progress = state.progress_of(message.term, message.follower_id, now)
     if progress is None:
         return
-    state.differed_at[message.follower_id] = now
+    state.membership.differed_at[message.follower_id] = now
     if progress.demotion:
         return
     leader = state.role
@@ -112,7 +112,7 @@ def on_demotion(state: State, message: Demotion, now: float) -> None:
     log, index = state.log, message.index
     if log.holds(index, message.entry_term) if message.entry_term else log.last_index >= index:
         return  # an old demotion: the entries are here
-    if state.is_writing_standing or (state.standing.origin == REPLACED and not message.store):
+    if state.membership.is_writing_standing or (state.standing.origin == REPLACED and not message.store):
         return  # a repetition of one that is dealt with, or it will be repeated
     assert isinstance(state.role, Follower)
     membership.replace_store(state)

@@ -133,7 +133,7 @@ def on_vote_request(state: State, message: VoteRequest, now: float) -> None:
     if state.voted_for is None:
         _vote(state, message, now)
     # Else it is asked again, and says the same: the candidate has been given its time, and may be one that hears no answers.
-    known = max(state.commit_index, state.settled_index)
+    known = max(state.commit_index, state.membership.settled_index)
     reply = VoteReply(term=message.term, voter_id=state.node_id, granted=True, commit_index=known)
     state.send(message.candidate_id, reply)
 
@@ -154,7 +154,7 @@ def on_vote_reply(state: State, message: VoteReply, now: float) -> None:
     role = state.role
     if not message.granted or message.term != state.current_term:
         return
-    state.known_commit = max(state.known_commit, message.commit_index)
+    state.membership.known_commit = max(state.membership.known_commit, message.commit_index)
     state.vote_wait_s = max(state.vote_wait_s, now - state.votes_asked_at)
     if isinstance(role, Candidate):
         role.granted.add(message.voter_id)
@@ -211,7 +211,7 @@ def _useful(state: State, votes: set[NodeId], now: float) -> set[NodeId]:
     commit anything (OWN-152). What a leader needs for a commit, a candidate may ask for: fewer elections are won, none is lost
     that would have been of use.
     """
-    return {peer for peer in votes if now - state.differed_at.get(peer, float("-inf")) > DIFFERS_S}
+    return {peer for peer in votes if now - state.membership.differed_at.get(peer, float("-inf")) > DIFFERS_S}
 
 
 def _why_no_pre_vote(state: State, message: PreVoteRequest, now: float) -> str:

@@ -27,38 +27,40 @@ from bargetrio.raft.values import Index, NodeId
 
 def begin(state: State, remembered: Remembered) -> None:
     """Set configuration, right to vote and commit index from what the disk remembers."""
+    own = state.membership
     standing, snapshot = state.standing, remembered.snapshot
     _set_base(state, None if snapshot is None else snapshot.configuration)
     # Those before the snapshot's too: an append to a follower that lags names all configurations among its entries.
-    known = {each.index: each for each in (*state.configurations, *remembered.configurations)}
-    state.configurations = [known[index] for index in sorted(known)]
+    known = {each.index: each for each in (*own.configurations, *remembered.configurations)}
+    own.configurations = [known[index] for index in sorted(known)]
     if standing.admitted > state.log.last_index:
         replace_store(state)
     else:
         # The entry that admitted this store is committed. Without this, a cluster in which no running node knows that could not
         # commit anything: the node's own acknowledgements would not count. What lies before it is not applied yet: this disk's
         # log may have become another one, which the first append or acknowledgement shows by its digest.
-        state.settled_index = standing.admitted
+        own.settled_index = standing.admitted
     refresh(state)
 
 
 def refresh(state: State) -> None:
     """Compute anew who votes and who is counted; call it when configurations, commit index or standing have changed."""
-    configuration = state.configuration = state.configurations[-1] if state.configurations else None
+    own = state.membership
+    configuration = state.configuration = own.configurations[-1] if own.configurations else None
     standing = state.standing
-    is_committed = configuration is None or configuration.index <= max(state.commit_index, state.settled_index)
-    state.uncounted = None if is_committed or configuration is None else configuration.readmitted
-    if state.is_demoted:
+    is_committed = configuration is None or configuration.index <= max(state.commit_index, own.settled_index)
+    own.uncounted = None if is_committed or configuration is None else configuration.readmitted
+    if own.is_demoted:
         state.may_vote = False
     elif standing.identity:
         state.may_vote = configuration is None or configuration.stores.get(state.node_id) == standing.store
     else:
         # Where the log has a configuration, that decides: a folder of an earlier version may have been absent at the birth.
         state.may_vote = standing.origin == EARLIER and configuration is None
-    state.is_settled = state.may_vote and standing.identity != "" and state.uncounted is None
+    state.is_settled = state.may_vote and standing.identity != "" and own.uncounted is None
     if isinstance(state.role, Leader):
         for peer, progress in state.role.progress.items():
-            progress.is_counted = peer != state.uncounted and not progress.demotion
+            progress.is_counted = peer != own.uncounted and not progress.demotion
 
 
 def why_abstains(state: State) -> str:
@@ -66,7 +68,7 @@ def why_abstains(state: State) -> str:
     standing = state.standing
     if state.may_vote:
         return ""
-    if state.is_demoted or standing.replaces:
+    if state.membership.is_demoted or standing.replaces:
         return "its disk lost entries that it had acknowledged: it is taken in again once the others have committed that"
     if standing.identity:
         return "another disk has taken this one's place: the node was readmitted with it"
@@ -81,7 +83,7 @@ def why_abstains(state: State) -> str:
         if born:
             who = ", ".join(map(str, sorted(born)))
             return f"its disk is new to the cluster of node {who}: bargetrio readmit {state.node_id} takes it in"
-    missing = [str(peer) for peer in state.peers if peer not in state.met]
+    missing = [str(peer) for peer in state.peers if peer not in state.membership.met]
     if state.configuration is not None:
         return "its disk is new, and it has not caught up"
     others = [peer for peer, told in last_standings(state, float("-inf")).items() if told.origin != standing.origin]
@@ -95,7 +97,7 @@ def why_abstains(state: State) -> str:
 
 def configuration_at(state: State, index: Index) -> Configuration | None:
     """Return the configuration in force in the log up to `index`, None if there is none yet."""
-    return next((each for each in reversed(state.configurations) if each.index <= index), None)
+    return next((each for each in reversed(state.membership.configurations) if each.index <= index), None)
 
 
 def on_appended(state: State, entries: tuple[Entry, ...], first_index: Index, indices: tuple[Index, ...]) -> None:
@@ -109,9 +111,10 @@ def on_appended(state: State, entries: tuple[Entry, ...], first_index: Index, in
 
 def on_truncated(state: State, from_index: Index) -> None:
     """Forget the configurations of truncated entries: the one before them is in force again (BUG-40)."""
+    own = state.membership
     if state.configuration is not None and state.configuration.index >= from_index:
-        while state.configurations and state.configurations[-1].index >= from_index:
-            state.configurations.pop()
+        while own.configurations and own.configurations[-1].index >= from_index:
+            own.configurations.pop()
         refresh(state)
 
 
@@ -125,7 +128,13 @@ def settle(state: State) -> None:
     """Admit this node if it may be: the commit index or the durable index has risen while a member is not counted yet."""
     refresh(state)
     standing, configuration = state.standing, state.configuration
-    if state.may_vote or state.is_demoted or state.is_writing_standing or standing.identity or configuration is None:
+    if (
+        state.may_vote
+        or state.membership.is_demoted
+        or state.membership.is_writing_standing
+        or standing.identity
+        or configuration is None
+    ):
         return
     if configuration.stores.get(state.node_id) != standing.store:
         return
@@ -142,9 +151,15 @@ def settle(state: State) -> None:
 
 def standing_written(state: State, standing: Standing, now: float) -> None:
     """Put a standing in force that the folder holds, and tell the peers."""
-    old, state.standing, state.is_writing_standing, state.is_demoted = state.standing, standing, False, False
-    state.birth_under_way = None
-    if not state.configurations:
+    own = state.membership
+    old, state.standing, own.is_writing_standing, own.is_demoted = (
+        state.standing,
+        standing,
+        False,
+        False,
+    )
+    own.birth_under_way = None
+    if not own.configurations:
         _set_base(state, None)
     refresh(state)
     if standing.identity and not old.identity:
@@ -162,14 +177,15 @@ def learn_commit(state: State) -> None:
     Without this, where a majority needs the readmitted node, its acknowledgements would never count and nothing would commit. The
     commit index does not rise by it: no voter has compared its log with this one yet, as an acknowledgement of an append does.
     """
+    own = state.membership
     configuration = state.configuration
-    if state.uncounted is not None and configuration is not None and state.known_commit >= configuration.index:
-        state.settled_index = configuration.index
+    if own.uncounted is not None and configuration is not None and own.known_commit >= configuration.index:
+        own.settled_index = configuration.index
         refresh(state)
 
 
 def introduce(state: State, *, asks: bool) -> None:
-    standing = state.birth_under_way or state.standing
+    standing = state.membership.birth_under_way or state.standing
     for peer in state.peers:
         state.send(peer, Introduction(term=state.current_term, node_id=state.node_id, standing=standing, asks=asks))
 
@@ -178,7 +194,7 @@ def last_standings(state: State, then: float) -> dict[NodeId, Standing]:
     """Return each peer's newest standing, of a hello or an introduction, if it is newer than `then`."""
     newest: dict[NodeId, Standing] = {}
     for peer in state.peers:
-        received = [each[peer] for each in (state.met, state.last_hello) if peer in each]
+        received = [each[peer] for each in (state.membership.met, state.membership.last_hello) if peer in each]
         standing, at = max(received, key=lambda one: one[1], default=(None, then))
         if standing is not None and at > then:
             newest[peer] = standing
@@ -186,7 +202,7 @@ def last_standings(state: State, then: float) -> dict[NodeId, Standing]:
 
 
 def append(state: State, configuration: Configuration) -> None:
-    state.configurations.append(configuration)
+    state.membership.configurations.append(configuration)
     refresh(state)
     node = configuration.readmitted
     if node is not None:
@@ -199,13 +215,14 @@ def announce(state: State, reason: str) -> None:
 
 
 def write(state: State, standing: Standing) -> None:
-    state.is_writing_standing = True
+    state.membership.is_writing_standing = True
     state.emit(WriteStanding(standing))
 
 
 def replace_store(state: State) -> None:
-    state.is_demoted = state.is_writing_standing = True
-    state.settled_index = 0  # the log may lose the entries that it was told about
+    own = state.membership
+    own.is_demoted = own.is_writing_standing = True
+    own.settled_index = 0  # the log may lose the entries that it was told about
     state.emit(ReplaceStore())
 
 
@@ -214,4 +231,4 @@ def _set_base(state: State, configuration: Configuration | None) -> None:
     standing = state.standing
     if configuration is None and standing.birth:
         configuration = Configuration(index=0, identity=standing.identity, stores=standing.birth)
-    state.configurations = [] if configuration is None else [configuration]
+    state.membership.configurations = [] if configuration is None else [configuration]

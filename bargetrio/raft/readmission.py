@@ -22,7 +22,7 @@ WHAT_IS_LEFT: Final = (
 
 def saw(state: State, peer: NodeId, standing: Standing, now: float) -> None:
     """Note the standing of a peer's hello, accepted or refused; readmit a store that says that it replaces its member's."""
-    state.seen[peer] = state.last_hello[peer] = (standing, now)
+    state.membership.seen[peer] = state.membership.last_hello[peer] = (standing, now)
     if standing.replaces:
         readmit_replaced(state, now)
 
@@ -32,7 +32,7 @@ def readmit_replaced(state: State, now: float) -> None:
     configuration = state.configuration
     if configuration is None or not isinstance(state.role, Leader):
         return
-    for peer, (standing, _) in list(state.seen.items()):
+    for peer, (standing, _) in list(state.membership.seen.items()):
         if standing.replaces and standing.replaces == configuration.stores.get(peer):
             readmit(state, peer, now)
 
@@ -56,19 +56,19 @@ def readmit(state: State, node_id: NodeId, now: float) -> str:
         )
     if not is_majority(len(state.members) - 1, len(state.members)):
         return no_majority_without(node_id, len(state.members))
-    standing, _ = state.seen.get(node_id, (None, 0.0))
+    standing, _ = state.membership.seen.get(node_id, (None, 0.0))
     if standing is None:
         return f"node {node_id} has not called yet: start it with its new disk, then ask again"
     if standing.store == configuration.stores[node_id]:
-        if now - leader.progress[node_id].heard_at < state.election_max_s or state.uncounted == node_id:
+        if now - leader.progress[node_id].heard_at < state.election_max_s or state.membership.uncounted == node_id:
             return ""
         return f"node {node_id} does not answer: start it with its new disk, then ask again"
     if standing.identity or standing.store in configuration.former:
         return f"node {node_id}'s folder is one of an older member, or of another cluster: give it an empty one, then ask again"
     if state.commit_index < leader.term_start:
         return "the leader has committed nothing in its term yet: ask again"
-    if state.uncounted is not None:
-        return f"node {state.uncounted} is being taken in: ask again when that is committed"
+    if state.membership.uncounted is not None:
+        return f"node {state.membership.uncounted} is being taken in: ask again when that is committed"
     _propose(state, leader, node_id, standing.store, now)
     return ""
 

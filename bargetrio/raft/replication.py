@@ -39,7 +39,7 @@ def on_heartbeat_deadline(state: State, leader: Leader, now: float) -> None:
             appends.send_empty(state, leader, peer, progress)
         if progress.transfer is not None:
             snapshots.wait_for_reply(state, peer, progress.transfer)
-    if state.seen:
+    if state.membership.seen:
         readmission.readmit_replaced(state, now)
 
 

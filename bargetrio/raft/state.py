@@ -18,6 +18,7 @@ from bargetrio.raft.effects import (
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact, RoleChanged, TermChanged
 from bargetrio.raft.log import Log
+from bargetrio.raft.membership_state import MembershipState
 from bargetrio.raft.messages import NO_OP, Entry, Index, Message, NodeId, SnapshotMeta, Term
 from bargetrio.raft.progress import PIPELINE, Pipeline, Progress
 from bargetrio.raft.records import HardState, Remembered
@@ -28,17 +29,6 @@ from bargetrio.raft.standing import Configuration, Standing, identity_of
 
 class State:
     """What one server knows. `now` is seconds on a clock that never goes back; randomness is the caller's `random`."""
-
-    # More attributes than Python 3.11 keeps in an object itself without this (29): each look-up would take a quarter longer.
-    __slots__ = (
-        *("_effects", "_now", "_random", "began_at", "birth_under_way", "commit_index"),
-        *("differed_at", "configuration", "configurations", "current_term", "durability", "election_max_s", "election_min_s"),
-        *("heartbeat_s", "introduce_at", "is_demoted", "is_settled", "is_writing_standing", "known_commit"),
-        *("lacks_room", "last_applied", "last_hello", "log", "may_vote", "members"),
-        *("met", "must_not_apply", "node_id", "peers", "pipeline", "role"),
-        *("seen", "settled_index", "snapshot", "snapshots", "standing", "uncounted"),
-        *("vote_wait_s", "voted_for", "votes_asked_at"),
-    )
 
     def __init__(
         self,
@@ -95,35 +85,15 @@ class State:
         self.votes_asked_at = now
         self.vote_wait_s = 0.0
         """Seconds that votes took to arrive in this node's last elections."""
-        self.differed_at: dict[NodeId, float] = {}
-        """When each peer last said, to this node as its leader, that its log differs from this one's."""
-        # Membership (membership.py).
+        # Who counts (membership.py).
+        self.membership = MembershipState(now)
         self.standing = _born_with(node_id, node_ids) if standing is None else standing
-        self.configurations: list[Configuration] = []
-        """That of the birth set or of the snapshot, and those of the log's entries, by index; the last one is in force."""
+        """What `meta` holds."""
         self.configuration: Configuration | None = None
-        self.uncounted: NodeId | None = None
-        """The node whose readmission is in the log and not known to be committed."""
-        self.known_commit: Index = 0
-        """The highest commit index that came with a granted vote."""
-        self.settled_index: Index = 0
-        """The configurations up to here are committed, though `commit_index` may be lower after a restart."""
+        """The configuration in force."""
         self.may_vote = False
         self.is_settled = False
         """Whether this node votes, its cluster is born, and no member is being readmitted: the usual case."""
-        self.is_demoted = False
-        """Whether this disk lost what it had acknowledged, and its new store id is not written yet."""
-        self.is_writing_standing = False
-        self.birth_under_way: Standing | None = None
-        """The standing with a birth set that is being written: this node's introductions say it already."""
-        self.introduce_at = now
-        self.met: dict[NodeId, tuple[Standing, float]] = {}
-        """The standing that each peer has introduced itself with, and when."""
-        self.seen: dict[NodeId, tuple[Standing, float]] = {}
-        """The standing of each peer's last hello, accepted or refused, and when it came; until a connection of it ends."""
-        self.last_hello: dict[NodeId, tuple[Standing, float]] = {}
-        """The same, kept when the connection ends."""
-        self.began_at = now
 
     # -- who leads -------------------------------------------------------------------------------------------------------
 
@@ -263,9 +233,9 @@ class State:
         progress = {peer: Progress(next_index=next_index, heard_at=now) for peer in self.peers}
         leader = Leader(next_index, now + self.heartbeat_s, progress)
         self._change_role(leader, reason)
-        if self.uncounted is not None:
-            assert self.uncounted != self.node_id, "who is not counted does not stand for election"
-            progress[self.uncounted].is_counted = False
+        if self.membership.uncounted is not None:
+            assert self.membership.uncounted != self.node_id, "who is not counted does not stand for election"
+            progress[self.membership.uncounted].is_counted = False
         self.append_own(leader, [Entry(self.current_term, NO_OP)])
         leader.tickets.append(None)
         return leader

@@ -42,8 +42,8 @@ def check(server: Server, core: Core, account: Account) -> None:
             _fail(server, f"{server.writes_open} writes are not answered, {len(role.tickets)} tickets are kept")
     elif server.reads_open or server.writes_open:
         _fail(server, f"does not lead, and {server.reads_open} reads and {server.writes_open} writes are not answered")
-    if server.standings_open != core.is_writing_standing:
-        _fail(server, f"is_writing_standing is {core.is_writing_standing}, {server.standings_open} are being written")
+    if server.standings_open != core.membership.is_writing_standing:
+        _fail(server, f"is_writing_standing is {core.membership.is_writing_standing}, {server.standings_open} are being written")
     _check_snapshots(server, core)
     if log.last_index != account.last_index or log.start_index != account.start_index or core is not account.core:
         _check_log(server, core, account)
@@ -55,8 +55,9 @@ def wrong_in(core: Core) -> str:
     if type(role) is Leader:
         for peer, progress in role.progress.items():
             wrong = _wrong_progress(progress)
-            if not wrong and progress.is_counted is not (peer != core.uncounted and not progress.demotion):
-                wrong = f"is_counted is {progress.is_counted}; not counted is {core.uncounted}, demotion {progress.demotion!r}"
+            if not wrong and progress.is_counted is not (peer != core.membership.uncounted and not progress.demotion):
+                who = core.membership.uncounted
+                wrong = f"is_counted is {progress.is_counted}; not counted is {who}, demotion {progress.demotion!r}"
             if wrong:
                 return f"progress of node {peer}: {wrong}"
         waiting = log.last_index - max(core.last_applied, role.term_start - 1)
@@ -84,27 +85,27 @@ def wrong_in(core: Core) -> str:
 
 def _wrong_members(core: Core) -> str:
     """Who counts follows from the configurations that the log holds, what is committed, and what `meta` says."""
-    newest = core.configurations[-1] if core.configurations else None
+    newest = core.membership.configurations[-1] if core.membership.configurations else None
     if core.configuration is not newest:
         return f"counts by {core.configuration}, the log's newest is {newest}"
     held = core.snapshot if core.snapshots.installing is None else core.snapshots.installing
     if held is not None and held.configuration is not None and (newest is None or newest.index < held.configuration.index):
         return f"counts by {newest}, its snapshot holds {held.configuration}"
-    if core.is_demoted and not core.is_writing_standing:
+    if core.membership.is_demoted and not core.membership.is_writing_standing:
         return "is demoted, and no new store id is being written"
     if newest is None:
         uncounted = None
     else:
         if newest.index > core.log.last_index:
             return f"has a configuration of entry {newest.index}, the log ends at {core.log.last_index}"
-        committed = max(core.commit_index, core.settled_index)
+        committed = max(core.commit_index, core.membership.settled_index)
         uncounted = newest.readmitted if newest.index > committed else None
         if core.standing.identity:
             is_member = newest.stores.get(core.node_id) == core.standing.store
-            if core.may_vote is not (is_member and not core.is_demoted):
+            if core.may_vote is not (is_member and not core.membership.is_demoted):
                 return f"may_vote is {core.may_vote} by {newest}"
-    if core.uncounted != uncounted:
-        return f"does not count {core.uncounted}; the log says {uncounted}, and {committed} is committed"
+    if core.membership.uncounted != uncounted:
+        return f"does not count {core.membership.uncounted}; the log says {uncounted}, and {committed} is committed"
     if core.is_settled is not (core.may_vote and core.standing.identity != "" and uncounted is None):
         return f"is_settled is {core.is_settled}"
     return ""

@@ -307,7 +307,7 @@ class Invariants:
             for peer, memory in self._memory.items()
             if (told := memory.told.get((server.node_id, term, self._counts_as(server, peer)))) is not None
             and told.at >= asked_at
-            and peer != _core(server).uncounted
+            and peer != _core(server).membership.uncounted
         ]
         if len(tellers) + 1 < self.quorum:
             text = f"node {server.node_id} serves a read since which only {tellers} have answered it"
@@ -463,7 +463,7 @@ class Invariants:
 
         What was committed up to `known` before is committed, also where this leader applies it only now.
         """
-        newest = next((each for each in reversed(core.configurations) if each.index <= fact.index), core.configuration)
+        newest = next((each for each in reversed(core.membership.configurations) if each.index <= fact.index), core.configuration)
         uncounted = newest.readmitted if newest is not None and newest.index > max(fact.old_index, known) else None
         return [
             node_id
@@ -512,7 +512,7 @@ class Invariants:
             if index != match[peer]:
                 self._check_match(server, core, peer, index)
                 match[peer] = index
-            if now - progress.heard_at < longest and peer != core.uncounted:
+            if now - progress.heard_at < longest and peer != core.membership.uncounted:
                 heard += 1
         if heard >= self.quorum:
             memory.quorum_at = now
@@ -534,7 +534,7 @@ class Invariants:
             raise Broken("cut off, no office", f"node {server.node_id} leads, and no majority has spoken to it for {CUT_OFF_S} s")
         if memory.writes_since >= 0 and now - memory.writes_since > HANGS_S and memory.disk_if_written is not None:
             last = len(memory.disk_if_written.digests) - 1
-            holders = sum(index >= last and peer != core.uncounted for peer, index in memory.match.items())
+            holders = sum(index >= last and peer != core.membership.uncounted for peer, index in memory.match.items())
             if holders >= self.quorum:
                 seconds = now - memory.writes_since
                 text = (

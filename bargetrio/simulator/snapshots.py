@@ -116,7 +116,7 @@ class Snapshots:
         self._saving = None
         if core is not None:
             core.snapshots.must_not_take = True
-            self._world.after(SAVE_AGAIN_S, setattr, core, "must_not_take", False)
+            self._world.after(SAVE_AGAIN_S, setattr, core.snapshots, "must_not_take", False)
         server.snapshot_given_up()
         server.step_done(lambda core, now: core.snapshot_given_up())
 

@@ -360,7 +360,7 @@ class Table:
     def _is_welcome(self, source: int, target: int) -> bool:
         """Judge the source's standing as the target's handshake does."""
         core, standing = self.core(target), self.core(source).standing
-        if core.seen.get(source, (None, 0.0))[0] is not standing:
+        if core.membership.seen.get(source, (None, 0.0))[0] is not standing:
             core.saw(source, standing, self.now)
         is_welcome = not why_refused(core.standing, core.configuration, source, standing, core.members)
         if not is_welcome:

@@ -262,7 +262,7 @@ def test_bootstrap_is_refused_where_the_log_is_that_of_a_born_cluster() -> None:
     """Its leader may be away for a moment: with another new disk this one would begin a second cluster."""
     taken_in = Configuration(index=2, identity=BORN.identity, stores={**STORES, 1: "new"}, readmitted=1)
     node = Bench(1, log="1 1", term=1, standing=Standing(store="new"), configurations=(taken_in,))
-    node.core.met[2] = (Standing(store="new, too"), 0.0)
+    node.core.membership.met[2] = (Standing(store="new, too"), 0.0)
     assert "a cluster that is born" in node.core.bootstrap(node.now)
 
 

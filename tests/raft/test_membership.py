@@ -150,7 +150,7 @@ def test_after_a_restart_it_knows_the_entry_that_admitted_it_to_be_committed() -
         standing=Standing(store="new", identity=IDENTITY, admitted=3),
         configurations=(readmission(3, 0),),
     )
-    assert (node.core.may_vote, node.core.uncounted) == (True, None)
+    assert (node.core.may_vote, node.core.membership.uncounted) == (True, None)
     node.perform()
     assert (node.core.commit_index, node.core.last_applied) == (0, 0)
     node.tick(0.61)
@@ -161,10 +161,10 @@ def test_after_a_restart_it_knows_the_entry_that_admitted_it_to_be_committed() -
 def test_a_new_leader_learns_from_a_vote_that_the_readmission_is_committed() -> None:
     """Two of three are left, and one of them is the readmitted one: together they must be able to commit."""
     node = candidate(log="1 1 1", configurations=(readmission(3, 1),))
-    assert node.core.uncounted == 1
+    assert node.core.membership.uncounted == 1
     term = node.core.current_term
     node.step(VoteReply(term=term, voter_id=1, granted=True, commit_index=3)).sync()
-    assert node.core.role.name == "leader" and node.core.uncounted is None
+    assert node.core.role.name == "leader" and node.core.membership.uncounted is None
     assert node.core.commit_index == 0, "whose log this is was compared with nobody's yet"
     acknowledge(node, 1, node.core.log.last_index)
     assert node.core.commit_index == node.core.log.last_index
@@ -366,9 +366,9 @@ def test_the_end_of_the_old_disks_connection_forgets_nothing_of_the_new_one() ->
     node = leader(log="1 1")
     node.core.saw(1, NEW, node.now)
     node.core.hung_up(1, Standing(store="store-1", identity=IDENTITY, birth=STORES))
-    assert node.core.seen[1][0] == NEW
+    assert node.core.membership.seen[1][0] == NEW
     node.core.hung_up(1, NEW)
-    assert 1 not in node.core.seen
+    assert 1 not in node.core.membership.seen
 
 
 def test_a_refusal_from_before_a_snapshot_was_installed_is_an_old_one() -> None:
@@ -389,7 +389,7 @@ def test_a_refusal_from_before_a_snapshot_was_installed_is_an_old_one() -> None:
 def test_who_is_elected_with_a_readmission_in_its_log_does_not_count_that_node() -> None:
     """It is not known to be committed: the node is not counted for the leader's first entry either."""
     node = leader(log="1 1 1", configurations=(readmission(3, 1),), settled=False)
-    assert node.core.uncounted == 1 and not progress(node, 1).is_counted and progress(node, 2).is_counted
+    assert node.core.membership.uncounted == 1 and not progress(node, 1).is_counted and progress(node, 2).is_counted
     acknowledge(node, 1, node.core.log.last_index)
     assert node.core.commit_index == 0
 
@@ -406,7 +406,7 @@ def test_the_configuration_that_a_snapshot_holds_counts(way: str) -> None:
         node.perform()
     else:
         node = follower(log="1 1 1 2 2 2", saved=5, compacted=5, saved_configuration=configuration)
-    assert node.core.configuration == configuration and node.core.uncounted is None
+    assert node.core.configuration == configuration and node.core.membership.uncounted is None
     node.step(append_readmission((node.core.log.last_index, 2), 2, 2)).sync()
     node.step(append(term=3, prev=(5, 2), log="3")).sync()
     assert node.core.configuration == configuration

@@ -25,7 +25,7 @@ def replaced_disk_counts_at_once(patches: Patches) -> None:
 
     def refresh(core: Core) -> None:
         old_refresh(core)
-        core.uncounted = None
+        core.membership.uncounted = None
         core.is_settled = core.may_vote and core.standing.identity != ""
         if isinstance(core.role, Leader):
             for progress in core.role.progress.values():
@@ -85,7 +85,7 @@ def born_by_a_majority(patches: Patches) -> None:
         old(core, now)
         own = core.standing
         here = birth._met_unborn(core, now)
-        if not own.identity and not core.is_writing_standing and is_majority(len(here), len(core.members)):
+        if not own.identity and not core.membership.is_writing_standing and is_majority(len(here), len(core.members)):
             birth._be_born(core, {node_id: here.get(node_id, "") for node_id in core.members})
 
     patches.set(birth, "maybe_be_born", maybe_be_born)
@@ -117,13 +117,13 @@ def other_backups_accepted(patches: Patches) -> None:
     old_met = birth._met_unborn
 
     def met_unborn(core: Core, now: float) -> dict[int, str]:
-        met = dict(core.met)
+        met = dict(core.membership.met)
         for peer, (theirs, at) in met.items():
-            core.met[peer] = (structs.replace(theirs, origin=core.standing.origin), at)
+            core.membership.met[peer] = (structs.replace(theirs, origin=core.standing.origin), at)
         try:
             return old_met(core, now)
         finally:
-            core.met = met
+            core.membership.met = met
 
     patches.set(birth, "_met_unborn", met_unborn)
 

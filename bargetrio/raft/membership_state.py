@@ -1,0 +1,33 @@
+"""What a node knows of its own membership and of its peers' stores; the rules are in membership.py and those that it names."""
+
+from bargetrio.raft.messages import Index, NodeId
+from bargetrio.raft.standing import Configuration, Standing
+
+
+class MembershipState:
+    """Which configurations the log holds, who is not counted, what is written to `meta`, and what the peers have said."""
+
+    def __init__(self, now: float) -> None:
+        self.configurations: list[Configuration] = []
+        """That of the birth set or of the snapshot, and those of the log's entries, by index; the last one is in force."""
+        self.uncounted: NodeId | None = None
+        """The node whose readmission is in the log and not known to be committed."""
+        self.known_commit: Index = 0
+        """The highest commit index that came with a granted vote."""
+        self.settled_index: Index = 0
+        """The configurations up to here are committed, though `commit_index` may be lower after a restart."""
+        self.is_demoted = False
+        """Whether this disk lost what it had acknowledged, and its new store id is not written yet."""
+        self.is_writing_standing = False
+        self.birth_under_way: Standing | None = None
+        """The standing with a birth set that is being written: this node's introductions say it already."""
+        self.introduce_at = now
+        self.met: dict[NodeId, tuple[Standing, float]] = {}
+        """The standing that each peer has introduced itself with, and when."""
+        self.seen: dict[NodeId, tuple[Standing, float]] = {}
+        """The standing of each peer's last hello, accepted or refused, and when it came; until a connection of it ends."""
+        self.last_hello: dict[NodeId, tuple[Standing, float]] = {}
+        """The same, kept when the connection ends."""
+        self.began_at = now
+        self.differed_at: dict[NodeId, float] = {}
+        """When each peer last said, to this node as its leader, that its log differs from this one's."""
