@@ -24,7 +24,7 @@ from bargetrio.protocol.requests import (
     PutAnswer,
     Request,
 )
-from bargetrio.transport.stream import Network
+from bargetrio.transport.network import Network
 
 log = logging.getLogger(__name__)
 

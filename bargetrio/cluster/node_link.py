@@ -29,7 +29,7 @@ from bargetrio.protocol.requests import (
     PutAnswer,
     Request,
 )
-from bargetrio.transport.stream import Broken, Connection, Network
+from bargetrio.transport.network import Broken, Connection, Network
 
 log = logging.getLogger(__name__)
 

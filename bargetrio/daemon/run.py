@@ -41,7 +41,7 @@ from bargetrio.replica.turns import Turns
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.hub import make_arrivals, make_hub
-from bargetrio.transport.stream import SocketNetwork
+from bargetrio.transport.sockets import SocketNetwork
 from bargetrio.web.app import make_app
 from bargetrio.web.guard import Guard, hosts_of
 from bargetrio.web.rest import FILE_EVENTS, column_of

@@ -33,7 +33,7 @@ from bargetrio.protocol.requests import (
 from bargetrio.replica.requests import Batch, Ticket
 from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.handshake import Greeted
-from bargetrio.transport.stream import Connection
+from bargetrio.transport.network import Connection
 
 MOST_IN_FLIGHT: Final = 20_000
 """Requests of one connection that wait for an answer; beyond it the connection is not read."""

@@ -13,7 +13,7 @@ from bargetrio.raft.messages import AppendReply, AppendRequest, Message, NodeId,
 from bargetrio.replica.figures import PeerFigures
 from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.handshake import Greeted
-from bargetrio.transport.stream import Connection
+from bargetrio.transport.network import Connection
 
 LONG_BYTES: Final = 1024
 """Heartbeats, votes and answers are shorter: that one of them comes in two parts is no sign of entries or a piece."""

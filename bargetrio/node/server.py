@@ -51,8 +51,9 @@ from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Greeted, Identity
 from bargetrio.transport.hub import make_arrivals
+from bargetrio.transport.network import Connection, Listener, Network
 from bargetrio.transport.peer_link import PeerLink
-from bargetrio.transport.stream import Connection, Listener, Network, SocketNetwork
+from bargetrio.transport.sockets import SocketNetwork
 
 log = logging.getLogger(__name__)
 

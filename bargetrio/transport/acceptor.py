@@ -11,7 +11,7 @@ import trio
 
 from bargetrio.protocol.limits import HELLO_TIMEOUT_S, STRANGERS
 from bargetrio.transport.handshake import Greeted, Identity, Refused, accept_hello
-from bargetrio.transport.stream import Broken, Connection, Listener
+from bargetrio.transport.network import Broken, Connection, Listener
 
 log = logging.getLogger(__name__)
 

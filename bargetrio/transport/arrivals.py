@@ -13,7 +13,7 @@ from typing import Final, NoReturn, Protocol
 
 import trio
 
-from bargetrio.transport.stream import Connection
+from bargetrio.transport.network import Connection
 
 NOW: Final = float("-inf")
 

@@ -26,7 +26,7 @@ from bargetrio.protocol.limits import HELLO_LINE_BYTES, LINE_BYTES, PEER_PROTOCO
 from bargetrio.protocol.lines import LineReader, LineTooLong
 from bargetrio.raft.checks import check_standing
 from bargetrio.raft.standing import Standing
-from bargetrio.transport.stream import Broken, Connection
+from bargetrio.transport.network import Broken, Connection
 
 _encode: Final = msgspec.json.Encoder().encode
 _standing_decoder: Final = msgspec.json.Decoder(Standing)

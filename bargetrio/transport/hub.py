@@ -19,7 +19,8 @@ from typing import Final, NoReturn
 import trio
 
 from bargetrio.transport.arrivals import NOW, Arrivals, Take, TaskArrivals, Turn, read_in_this_task
-from bargetrio.transport.stream import Broken, Connection, SocketConnection
+from bargetrio.transport.network import Broken, Connection
+from bargetrio.transport.sockets import SocketConnection
 from bargetrio.transport.trio_wait import TrioWait, borrow
 
 SPELL_S: Final = 0.001

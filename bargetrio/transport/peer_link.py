@@ -14,7 +14,7 @@ import trio
 from bargetrio.raft.messages import Message, NodeId, Term, encode_message, is_bulk
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Greeted, Identity, Refused, say_hello
-from bargetrio.transport.stream import Broken, Connection, Network
+from bargetrio.transport.network import Broken, Connection, Network
 
 log = logging.getLogger(__name__)
 

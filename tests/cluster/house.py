@@ -23,7 +23,8 @@ from bargetrio.protocol.requests import Get, GetAnswer, Put, PutAnswer
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
-from bargetrio.transport.stream import Network, SocketNetwork
+from bargetrio.transport.network import Network
+from bargetrio.transport.sockets import SocketNetwork
 from tests.stories.daemon import free_ports
 
 

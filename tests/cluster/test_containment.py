@@ -14,7 +14,8 @@ from bargetrio.raft.facts import Fact
 from bargetrio.replica.replica import Replica
 from bargetrio.storage.disk import DiskFile
 from bargetrio.storage.real_disk import RealDisk
-from bargetrio.transport.stream import Connection, Listener, SocketNetwork
+from bargetrio.transport.network import Connection, Listener
+from bargetrio.transport.sockets import SocketNetwork
 from tests.cluster.house import House
 
 

@@ -9,7 +9,7 @@ import trio
 from bargetrio.cluster.forward import Forwarder
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, Get, List, Put, Request
-from bargetrio.transport.stream import SocketNetwork
+from bargetrio.transport.sockets import SocketNetwork
 from tests.cluster.test_forward import forwarding, refused
 
 OPERATIONS: Final[dict[str, list[Request]]] = {

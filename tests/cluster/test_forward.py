@@ -11,7 +11,7 @@ import trio
 from bargetrio.cluster.forward import Forwarder, Outcome
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Get, List, Put, PutAnswer
-from bargetrio.transport.stream import SocketNetwork
+from bargetrio.transport.sockets import SocketNetwork
 
 Reply = Callable[[dict[str, Any], int], dict[str, Any] | None]
 """What a node answers to a request that came over its n-th connection; None cuts the connection."""

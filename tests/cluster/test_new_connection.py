@@ -9,8 +9,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from bargetrio.cluster.node_link import Cut, NodeLink, NotSent, Parcel
 from bargetrio.protocol.requests import Delete, ErrorAnswer, Get, GetAnswer, Put, Request
+from bargetrio.transport.network import Broken, Connection, Listener
 from bargetrio.transport.outgoing import Outgoing
-from bargetrio.transport.stream import Broken, Connection, Listener
 
 HELLO = b'{"hello":"node","protocol":1,"cluster":"barge","node":0}\n'
 

@@ -21,7 +21,7 @@ from bargetrio.protocol.requests import BadRequest, Get, GetAnswer, MalformedLin
 from bargetrio.raft.messages import AppendRequest, decode_message, encode_message
 from bargetrio.simulator.stack.seed import Stack, deterministic
 from bargetrio.storage.lines import BadLine, decode_line, encode_line, find_line
-from bargetrio.transport.stream import Broken
+from bargetrio.transport.network import Broken
 from tests.fuzz.mutate import mutated
 from tests.raft.cores import append
 

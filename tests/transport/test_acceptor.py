@@ -14,7 +14,8 @@ from trio.testing import MockClock
 from bargetrio.raft.standing import Standing
 from bargetrio.transport.acceptor import Acceptor
 from bargetrio.transport.handshake import Greeted, Identity, Refused
-from bargetrio.transport.stream import Broken, Connection, Network, SocketConnection, SocketListener, SocketNetwork
+from bargetrio.transport.network import Broken, Connection, Network
+from bargetrio.transport.sockets import SocketConnection, SocketListener, SocketNetwork
 from tests.stories.daemon import free_ports
 
 CLIENT = b'{"hello":"client","protocol":1,"cluster":"barge"}\n'

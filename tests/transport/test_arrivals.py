@@ -14,7 +14,8 @@ import trio.testing
 
 from bargetrio.transport.arrivals import NOW, Arrivals, TaskArrivals
 from bargetrio.transport.hub import EpollArrivals, EpollHub, make_arrivals
-from bargetrio.transport.stream import Broken, SocketConnection
+from bargetrio.transport.network import Broken
+from bargetrio.transport.sockets import SocketConnection
 from bargetrio.transport.trio_wait import borrow
 
 Make = Callable[[], Arrivals]

@@ -10,7 +10,8 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.raft.standing import Standing
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Greeted, Identity, Refused, accept_hello, say_hello
-from bargetrio.transport.stream import Broken, Connection, SocketNetwork
+from bargetrio.transport.network import Broken, Connection
+from bargetrio.transport.sockets import SocketNetwork
 from tests.stories.daemon import free_ports
 
 

@@ -11,9 +11,9 @@ import trio.testing
 
 from bargetrio.raft.messages import VoteReply, encode_message
 from bargetrio.transport.faults import LinkFaults
+from bargetrio.transport.network import Connection, Listener
 from bargetrio.transport.outgoing import Outgoing
 from bargetrio.transport.peer_link import SMALL_BYTES, UNSENT_BYTES, PeerLink
-from bargetrio.transport.stream import Connection, Listener
 from tests.raft.cores import append
 
 

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import trio
 
+from bargetrio.transport.network import Broken, Connection, Listener
 from bargetrio.transport.outgoing import Outgoing
-from bargetrio.transport.stream import Broken, Connection, Listener
 
 Address = tuple[str, int]
 LARGE_WINDOW: Final = 4 * 1024 * 1024

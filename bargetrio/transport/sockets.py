@@ -1,4 +1,4 @@
-"""Where bytes move: the Network port (listen, connect, connections) and its real form on non-blocking sockets.
+"""TCP on non-blocking sockets, the real form of network.py.
 
 A connection takes bytes without waiting: what the socket does not take at once is kept and sent by the connection's writer
 task. So the node's loop can answer many connections in one pass, and none of them can stop it.
@@ -10,10 +10,10 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
 
 import trio
 
+from bargetrio.transport.network import Broken, Connection, Listener
 from bargetrio.transport.outgoing import Outgoing
 
 log = logging.getLogger(__name__)
@@ -24,70 +24,6 @@ USER_TIMEOUT_MS = 10_000
 KERNEL_UNSENT_BYTES = 64 * 1024
 """TCP_NOTSENT_LOWAT of a dialled connection. Without it the kernel takes up to 4 MiB, and over a slow link those would reach the
 other side for many seconds after this process has stopped."""
-
-
-class Broken(Exception):
-    """The connection was reset, or closed at this end."""
-
-
-class Connection(Protocol):
-    """Bytes in both directions."""
-
-    outgoing: Outgoing
-    """The bytes that were posted and that the kernel has not taken yet."""
-
-    @property
-    def unsent_bytes(self) -> int:
-        """Its length."""
-        ...
-
-    def post(self, data: bytes) -> None:
-        """Send now or soon, in order; never waits. On a broken connection the bytes are lost."""
-        ...
-
-    async def receive(self) -> bytes:
-        """Return some bytes, b"" at the end; raise Broken."""
-        ...
-
-    async def write(self) -> None:
-        """The writer task: sends what `post` could not. Returns when the connection is closed or broken."""
-        ...
-
-    def finish(self) -> None:
-        """Say that nothing more comes from us; what was posted and fits the kernel's buffer still arrives."""
-        ...
-
-    def close(self) -> None:
-        """End it in both directions; bytes that came and were not read turn this into a reset."""
-        ...
-
-    def abort(self) -> None:
-        """Reset it: the other side sees an error, not an end."""
-        ...
-
-
-class Listener(Protocol):
-    """A bound port."""
-
-    async def accept(self) -> Connection:
-        """Return the next connection; raise Broken once closed, OSError where only this one can't be had."""
-        ...
-
-    def close(self) -> None:
-        """Unbind: the port refuses from now on."""
-        ...
-
-
-class Network(Protocol):
-    """Where addresses ("host", port) lead."""
-
-    async def listen(self, host: str, port: int) -> Listener:
-        """Bind; raise OSError."""
-        ...
-
-    async def connect(self, host: str, port: int) -> Connection:
-        """Dial; raise OSError."""
-        ...
 
 
 class SocketConnection:
