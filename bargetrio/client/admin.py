@@ -7,10 +7,9 @@ from typing import Final, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
-from bargetrio.client.connection import Cut, NotSent
 from bargetrio.client.interrupted import Interrupted
 from bargetrio.protocol.addresses import parse_address
-from bargetrio.protocol.errors import APPLIED, BargeError, ErrorCode
+from bargetrio.protocol.errors import APPLIED, BargeError, Cut, ErrorCode, NotSent
 
 T = TypeVar("T")
 PIECE_BYTES: Final = 256 * 1024

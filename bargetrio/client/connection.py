@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from bargetrio.protocol.addresses import parse_address
-from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.errors import BargeError, Cut, NotSent
 from bargetrio.protocol.hello import ClientHello, HelloRefused, answer_decoder
 from bargetrio.protocol.limits import LINE_BYTES, PROTOCOL_VERSION
 from bargetrio.protocol.requests import DeleteAnswer, ErrorAnswer, GetAnswer, List, PutAnswer, Request
@@ -16,15 +16,7 @@ from bargetrio.protocol.requests import DeleteAnswer, ErrorAnswer, GetAnswer, Li
 A = TypeVar("A")
 
 
-class NotSent(Exception):
-    """The node can't be reached, or does not want us: nothing was asked."""
-
-
-class Cut(Exception):
-    """No answer to a request that had left: the connection ended, the time was over, or what came is no answer to it."""
-
-
-class Connection:
+class NodeConnection:
     """A connection that has said hello."""
 
     def __init__(self, address: str, cluster: str, timeout_s: float) -> None:

@@ -5,9 +5,9 @@ import threading
 import time
 from typing import TypeVar
 
-from bargetrio.client.connection import Connection, Cut, NotSent
+from bargetrio.client.connection import NodeConnection
 from bargetrio.client.interrupted import Interrupted
-from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.errors import BargeError, Cut, NotSent
 from bargetrio.protocol.requests import Delete, Put, Request
 
 A = TypeVar("A")
@@ -23,7 +23,7 @@ class _Line:
     def __init__(self, inherited: "_Line | None" = None) -> None:
         self.pid = os.getpid()
         self.lock = threading.Lock()
-        self.connection: Connection | None = None
+        self.connection: NodeConnection | None = None
         self.leader_address = ""
         self._inherited = inherited
         """Kept for ever: freeing its stream could wait for a lock that nobody holds here."""
@@ -113,11 +113,11 @@ class NativeKeys:
             line = self._line = _Line(line)
         return line
 
-    def _connected(self, line: _Line, timeout_s: float) -> Connection:
+    def _connected(self, line: _Line, timeout_s: float) -> NodeConnection:
         if line.connection is None:
             address, line.leader_address = line.leader_address, ""
             if not address:
                 address = self._addresses[self._turn % len(self._addresses)]
                 self._turn += 1
-            line.connection = Connection(address, self._cluster, min(timeout_s, 1.0))
+            line.connection = NodeConnection(address, self._cluster, min(timeout_s, 1.0))
         return line.connection

@@ -10,8 +10,8 @@ from typing import Final, overload
 
 import trio
 
-from bargetrio.cluster.node_link import Cut, GoodAnswer, NodeLink, NotSent, Parcel
-from bargetrio.protocol.errors import BargeError
+from bargetrio.cluster.node_link import GoodAnswer, NodeLink, Parcel
+from bargetrio.protocol.errors import BargeError, Cut, NotSent
 from bargetrio.protocol.requests import (
     Delete,
     DeleteAnswer,

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from bargetrio.protocol.addresses import parse_address
-from bargetrio.protocol.errors import BargeError, ErrorCode
+from bargetrio.protocol.errors import BargeError, Cut, ErrorCode, NotSent
 from bargetrio.protocol.hello import ClientHello, NodeHello, answer_decoder
 from bargetrio.protocol.limits import LINE_BYTES, PROTOCOL_VERSION
 from bargetrio.protocol.lines import LineReader, LineTooLong
@@ -46,14 +46,6 @@ _DECODE: Final[dict[type[Request], Callable[[bytes], Any]]] = {
     Delete: msgspec.json.Decoder(DeleteAnswer).decode,
     List: msgspec.json.Decoder(ListAnswer).decode,
 }
-
-
-class Cut(Exception):
-    """The connection ended after the requests had left, before all were answered."""
-
-
-class NotSent(Exception):
-    """There is no connection: nothing has left."""
 
 
 class Parcel:

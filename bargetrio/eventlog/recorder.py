@@ -45,7 +45,7 @@ class Kept(NamedTuple):
     role: str
 
 
-class Page(Struct, frozen=True, kw_only=True):
+class RecordedPage(Struct, frozen=True, kw_only=True):
     """A part of the log, oldest first; `last_seq` is where to go on.
 
     `dropped`: events that fell out of the ring before they were read, heartbeats too where a reader that goes on asks for them.
@@ -174,7 +174,7 @@ class Recorder:
         heartbeats: bool = False,
         limit: int,
         thin: bool = False,
-    ) -> Page:
+    ) -> RecordedPage:
         """Return the first `limit` events after `after_seq`, or the newest without it; empty filters let everything through.
 
         An event of no node (a change of faults) passes every filter of nodes. With `thin`, where there are more than `limit`, of
@@ -201,7 +201,7 @@ class Recorder:
         dropped = self._dropped.after(after_seq) - self._dropped.after(last_seq)
         if heartbeats and after_seq is not None:
             dropped += self._dropped_beats.after(after_seq) - self._dropped_beats.after(last_seq)
-        return Page(events=found, last_seq=last_seq, dropped=dropped, heartbeats=self.heartbeats, skipped=skipped)
+        return RecordedPage(events=found, last_seq=last_seq, dropped=dropped, heartbeats=self.heartbeats, skipped=skipped)
 
     def beats(self) -> list[Beat]:
         """Return the newest heartbeat that each node has heard: what an election timer is drawn from."""

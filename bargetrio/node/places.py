@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from bargetrio.node.clients import ClientSession
-from bargetrio.transport.handshake import Refused
+from bargetrio.transport.handshake import HandshakeRefused
 
 CLIENTS: Final = 20_000
 """The default: what a node is built for."""
@@ -35,7 +35,7 @@ class ClientPlaces:
         return len(self._idle_since)
 
     def admit(self) -> None:
-        """Find a place for one more client; raise Refused if there is none."""
+        """Find a place for one more client; raise HandshakeRefused if there is none."""
         if len(self._idle_since) < self._most:
             return
         now = trio.current_time()
@@ -48,7 +48,9 @@ class ClientPlaces:
                     self._idle_since.move_to_end(session)
         longest = next(iter(self._idle_since), None)
         if longest is None or longest.was_active or now - self._idle_since[longest] < IDLE_S:
-            raise Refused("overloaded", f"{len(self._idle_since)} clients are connected to this node; it has no place for more")
+            raise HandshakeRefused(
+                "overloaded", f"{len(self._idle_since)} clients are connected to this node; it has no place for more"
+            )
         self.leave(longest)
         longest.close()
 

@@ -82,3 +82,11 @@ class BargeError(Exception):
     def applied(self) -> bool | None:
         """False: certainly without effect. None: unknown."""
         return APPLIED[self.code]
+
+
+class NotSent(Exception):
+    """The other side can't be reached, or does not want us: certainly nothing was asked."""
+
+
+class Cut(Exception):
+    """No answer to a request that had left: the connection ended, the time was over, or what came is no answer to it."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from bargetrio.protocol.limits import HELLO_TIMEOUT_S, STRANGERS
-from bargetrio.transport.handshake import Greeted, Identity, Refused, accept_hello
+from bargetrio.transport.handshake import Greeted, HandshakeRefused, Identity, accept_hello
 from bargetrio.transport.network import Broken, Connection, Listener
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,8 @@ Serve = Callable[[Connection, Greeted], Awaitable[None]]
 class Acceptor:
     """Accepts until closed; every connection is served in a task of its own, whose errors end that connection only.
 
-    `admit_client` raises Refused where there is no place for one more client; an admitted one is served without an await between.
+    `admit_client` raises HandshakeRefused where there is no place for one more client; one that is admitted is served at once,
+    without an await between.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class Acceptor:
             await leave(connection)
         except Broken:
             pass
-        except Refused:
+        except HandshakeRefused:
             await leave(connection)
         except Exception as problem:
             self._on_error(problem)

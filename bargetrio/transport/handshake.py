@@ -32,7 +32,7 @@ _encode: Final = msgspec.json.Encoder().encode
 _standing_decoder: Final = msgspec.json.Decoder(Standing)
 
 
-class Refused(Exception):
+class HandshakeRefused(Exception):
     """One side has refused the other's hello; `code` (protocol/errors.py) and the text say why."""
 
     def __init__(self, code: str, detail: str) -> None:
@@ -71,10 +71,10 @@ def _admit_all() -> None:
 async def accept_hello(connection: Connection, identity: Identity, admit_client: Callable[[], None] = _admit_all) -> Greeted:
     """Read the hello of an accepted connection and answer it.
 
-    `admit_client` raises Refused where there is no place for one more client. The caller bounds the time; cancelled, the
+    `admit_client` raises HandshakeRefused where there is no place for one more client. The caller bounds the time; cancelled, the
     connection is in no defined state and must be closed.
 
-    Raises Refused, which the other side has been told, or Broken.
+    Raises HandshakeRefused, which the other side has been told, or Broken.
     """
     reader = LineReader(LINE_BYTES)
     try:
@@ -93,14 +93,14 @@ async def accept_hello(connection: Connection, identity: Identity, admit_client:
                 rest = await _next_lines(connection, reader)
             _check_proof(rest.pop(0), hello, identity, nonce)
         standing = _check_standing(hello.node, hello.standing, identity)
-    except Refused as refused:
+    except HandshakeRefused as refused:
         connection.post(_line(HelloRefused(error=refused.code, detail=str(refused))))
         raise
     return Greeted(peer_id=hello.node, standing=standing, lines=rest, reader=reader)
 
 
 async def say_hello(connection: Connection, identity: Identity, to: int) -> Greeted:
-    """Send this node's hello to peer `to` and check the answer; raise Refused or Broken. The caller bounds the time."""
+    """Send this node's hello to peer `to` and check the answer; raise HandshakeRefused or Broken. The caller bounds the time."""
     reader = LineReader(LINE_BYTES)
     nonce = identity.make_nonce()
     hello = PeerHello(
@@ -116,15 +116,15 @@ async def say_hello(connection: Connection, identity: Identity, to: int) -> Gree
     try:
         answer = answer_decoder.decode(first)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Refused("bad_request", "the other side does not speak this protocol") from None
+        raise HandshakeRefused("bad_request", "the other side does not speak this protocol") from None
     if isinstance(answer, HelloRefused):
-        raise Refused(answer.error, f"refused by node {to}: {answer.detail}")
+        raise HandshakeRefused(answer.error, f"refused by node {to}: {answer.detail}")
     if answer.protocol != PEER_PROTOCOL_VERSION or answer.cluster != identity.cluster or answer.node != to:
-        raise Refused("bad_request", f"there answers node {answer.node} of cluster {answer.cluster!r}, not node {to}")
+        raise HandshakeRefused("bad_request", f"there answers node {answer.node} of cluster {answer.cluster!r}, not node {to}")
     if identity.secret is not None:
         wanted = proof(identity.secret, "acceptor", identity.node_id, to, nonce, answer.nonce)
         if not proof_is_right(answer.proof, wanted):
-            raise Refused("forbidden", f"node {to} does not know the peer secret")
+            raise HandshakeRefused("forbidden", f"node {to} does not know the peer secret")
         ours = proof(identity.secret, "dialler", identity.node_id, to, nonce, answer.nonce)
         connection.post(_encode({"proof": ours}) + b"\n")
     standing = _check_standing(to, answer.standing, identity)
@@ -133,7 +133,7 @@ async def say_hello(connection: Connection, identity: Identity, to: int) -> Gree
 
 async def _next_lines(connection: Connection, reader: LineReader) -> list[bytes]:
     """Return the lines received, at least one; those behind the hello may be longer than HELLO_LINE_BYTES."""
-    too_long = Refused("bad_request", f"a hello has at most {HELLO_LINE_BYTES} bytes")
+    too_long = HandshakeRefused("bad_request", f"a hello has at most {HELLO_LINE_BYTES} bytes")
     while True:
         data = await connection.receive()
         if not data:
@@ -152,23 +152,23 @@ def _decode_hello(line: bytes) -> Hello:
     try:
         return hello_decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise Refused("bad_request", f"the first line must be a hello: {problem}") from None
+        raise HandshakeRefused("bad_request", f"the first line must be a hello: {problem}") from None
 
 
 def _check_cluster(hello: Hello, identity: Identity) -> None:
     spoken = PROTOCOL_VERSION if isinstance(hello, ClientHello) else PEER_PROTOCOL_VERSION
     if hello.protocol != spoken:
         who = "clients" if isinstance(hello, ClientHello) else "its peers"
-        raise Refused("bad_request", f"this node speaks protocol {spoken} with {who}, not {hello.protocol}")
+        raise HandshakeRefused("bad_request", f"this node speaks protocol {spoken} with {who}, not {hello.protocol}")
     if hello.cluster != identity.cluster:
-        raise Refused("forbidden", f"this is cluster {identity.cluster!r}, not {hello.cluster!r}")
+        raise HandshakeRefused("forbidden", f"this is cluster {identity.cluster!r}, not {hello.cluster!r}")
 
 
 def _check_peer(hello: PeerHello, identity: Identity) -> None:
     if hello.to != identity.node_id:
-        raise Refused("forbidden", f"this is node {identity.node_id}, not {hello.to}")
+        raise HandshakeRefused("forbidden", f"this is node {identity.node_id}, not {hello.to}")
     if hello.node not in identity.peer_ids:
-        raise Refused("forbidden", f"node {hello.node} is not a peer of node {identity.node_id}")
+        raise HandshakeRefused("forbidden", f"node {hello.node} is not a peer of node {identity.node_id}")
 
 
 def _answer_to_peer(hello: PeerHello, identity: Identity, nonce: str) -> NodeHello:
@@ -190,22 +190,22 @@ def _check_proof(line: bytes, hello: PeerHello, identity: Identity, nonce: str) 
     try:
         given = proof_decoder.decode(line).proof
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise Refused("forbidden", "this cluster asks its peers for a proof") from None
+        raise HandshakeRefused("forbidden", "this cluster asks its peers for a proof") from None
     wanted = proof(identity.secret, "dialler", hello.node, identity.node_id, hello.nonce, nonce)
     if not proof_is_right(given, wanted):
-        raise Refused("forbidden", "the proof is wrong: another peer secret?")
+        raise HandshakeRefused("forbidden", "the proof is wrong: another peer secret?")
 
 
 def _check_standing(peer_id: int, raw: Raw, identity: Identity) -> Standing:
-    """Return the peer's standing; raise Refused if it is malformed, or its store is not the member's (BUG-38)."""
+    """Return the peer's standing; raise HandshakeRefused if it is malformed, or its store is not the member's (BUG-38)."""
     try:
         standing = _standing_decoder.decode(raw)
         check_standing(peer_id, standing)
     except (ValueError, RecursionError) as problem:
-        raise Refused("bad_request", f"node {peer_id} does not tell its store's standing: {problem}") from None
+        raise HandshakeRefused("bad_request", f"node {peer_id} does not tell its store's standing: {problem}") from None
     refusal = identity.judge(peer_id, standing)
     if refusal:
-        raise Refused("forbidden", refusal)
+        raise HandshakeRefused("forbidden", refusal)
     return standing
 
 

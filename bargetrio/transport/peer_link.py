@@ -13,7 +13,7 @@ import trio
 
 from bargetrio.raft.messages import Message, NodeId, Term, encode_message, is_bulk
 from bargetrio.transport.faults import LinkFaults
-from bargetrio.transport.handshake import Greeted, Identity, Refused, say_hello
+from bargetrio.transport.handshake import Greeted, HandshakeRefused, Identity, say_hello
 from bargetrio.transport.network import Broken, Connection, Network
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class PeerLink:
                 await self._one_connection(writers)
             except OSError as problem:
                 reason = problem.strerror or str(problem)
-            except Refused as refused:
+            except HandshakeRefused as refused:
                 reason, pause = str(refused), REDIAL_REFUSED_S
             except Broken:
                 reason = "the connection broke"

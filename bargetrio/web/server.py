@@ -63,7 +63,7 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-class Connection(TCPServer):
+class HttpConnection(TCPServer):
     """One connection, which holds its place no longer than it must."""
 
     def __init__(self, app: Any, config: Config, context: WorkerContext, stream: trio.SocketStream, *, reserved: bool) -> None:
@@ -180,7 +180,7 @@ class WebServer:
         self._app = wrap_app(cast(Any, self._answer), 1, "asgi")
         self._context = WorkerContext(None)
         self._socket = sock
-        self._open: set[Connection] = set()
+        self._open: set[HttpConnection] = set()
         self._reserved = min(RESERVED, max(1, most // 4))
         self._ordinary = max(1, most - self._reserved)
 
@@ -213,7 +213,7 @@ class WebServer:
                 continue
             with suppress(OSError):
                 stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
-            connection = Connection(self._app, self._config, self._context, stream, reserved=not ordinary)
+            connection = HttpConnection(self._app, self._config, self._context, stream, reserved=not ordinary)
             self._open.add(connection)
             connections.start_soon(self._serve, connection)
 
@@ -240,7 +240,7 @@ class WebServer:
             return
         await self._asgi(scope, receive, send)
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: HttpConnection) -> None:
         try:
             await connection.run()
         except Exception as problem:  # one connection's end is nobody else's

@@ -7,7 +7,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from bargetrio.cluster.node_link import Cut, NodeLink, NotSent, Parcel
+from bargetrio.cluster.node_link import NodeLink, Parcel
+from bargetrio.protocol.errors import Cut, NotSent
 from bargetrio.protocol.requests import Delete, ErrorAnswer, Get, GetAnswer, Put, Request
 from bargetrio.transport.network import Broken, Connection, Listener
 from bargetrio.transport.outgoing import Outgoing

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bargetrio.cluster.merge import Part, merge
-from bargetrio.eventlog.recorder import Page, Recorder, format_id
+from bargetrio.eventlog.recorder import RecordedPage, Recorder, format_id
 from bargetrio.protocol.events import Event, EventPage, EventQuery
 from bargetrio.raft.facts import AppendSent, CommitAdvanced, Fact, TermChanged
 
@@ -54,7 +54,7 @@ class Told:
         self.dropped = self.skipped = 0
         self.recorded: Counter[bool] = Counter()
 
-    def take(self, page: Page) -> None:
+    def take(self, page: RecordedPage) -> None:
         """Another page."""
         self.seqs += [kept.seq for kept in page.events]
         self.dropped += page.dropped

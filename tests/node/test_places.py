@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.places import IDLE_S, ClientPlaces
-from bargetrio.transport.handshake import Refused
+from bargetrio.transport.handshake import HandshakeRefused
 
 
 def client() -> Any:
@@ -26,7 +26,7 @@ async def test_one_too_many_is_refused_and_a_place_that_was_left_is_given_again(
     for session in (first, second):
         places.admit()
         places.enter(session)
-    with pytest.raises(Refused, match="2 clients are connected to this node"):
+    with pytest.raises(HandshakeRefused, match="2 clients are connected to this node"):
         places.admit()
     places.leave(first)
     places.leave(first)
@@ -46,7 +46,7 @@ async def test_who_only_stays_makes_room_and_who_asks_does_not(autojump_clock: M
         try:
             places.admit()
             break
-        except Refused:
+        except HandshakeRefused:
             refused += 1
         await trio.sleep(1)
         asks.was_active = True
@@ -65,7 +65,7 @@ async def test_where_all_ask_nobody_is_closed(autojump_clock: MockClock) -> None
     for session in sessions:
         places.enter(session)
     for _ in range(100):
-        with pytest.raises(Refused):
+        with pytest.raises(HandshakeRefused):
             places.admit()
         await trio.sleep(0.3)
         for session in sessions:
@@ -79,11 +79,11 @@ def seconds_of_refusals(most: int) -> float:
     for _ in range(most):
         session = Asking()
         places.enter(session)  # type: ignore[arg-type]  # as much of a session as is asked for
-    with pytest.raises(Refused):
+    with pytest.raises(HandshakeRefused):
         places.admit()  # looks who has asked something
     began = perf_counter()
     for _ in range(200):
-        with pytest.raises(Refused):
+        with pytest.raises(HandshakeRefused):
             places.admit()
     return perf_counter() - began
 

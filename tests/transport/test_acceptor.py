@@ -13,7 +13,7 @@ from trio.testing import MockClock
 
 from bargetrio.raft.standing import Standing
 from bargetrio.transport.acceptor import Acceptor
-from bargetrio.transport.handshake import Greeted, Identity, Refused
+from bargetrio.transport.handshake import Greeted, HandshakeRefused, Identity
 from bargetrio.transport.network import Broken, Connection, Network
 from bargetrio.transport.sockets import SocketConnection, SocketListener, SocketNetwork
 from tests.stories.daemon import free_ports
@@ -128,7 +128,7 @@ async def test_clients_may_be_refused_in_words_and_peers_come_in() -> None:
     """A peer needs none of the clients' places."""
 
     def full() -> None:
-        raise Refused("overloaded", "no place")
+        raise HandshakeRefused("overloaded", "no place")
 
     async with accepting(admit_client=full) as (network, port):
         refused = await answer(await dial(network, port, CLIENT))

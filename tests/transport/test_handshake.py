@@ -9,7 +9,7 @@ import trio
 from bargetrio.protocol.errors import BargeError
 from bargetrio.raft.standing import Standing
 from bargetrio.transport.faults import LinkFaults
-from bargetrio.transport.handshake import Greeted, Identity, Refused, accept_hello, say_hello
+from bargetrio.transport.handshake import Greeted, HandshakeRefused, Identity, accept_hello, say_hello
 from bargetrio.transport.network import Broken, Connection
 from bargetrio.transport.sockets import SocketNetwork
 from tests.stories.daemon import free_ports
@@ -28,19 +28,19 @@ def identity(node_id: int, *, store: str = "", secret: bytes | None = None, refu
     )
 
 
-async def meet(acceptor: Identity, dial: Callable[[Connection], object]) -> tuple[Greeted | Refused | Broken, object]:
+async def meet(acceptor: Identity, dial: Callable[[Connection], object]) -> tuple[Greeted | HandshakeRefused | Broken, object]:
     """Let one side accept while `dial` (an async function of the connection) speaks; return both outcomes."""
     network = SocketNetwork()
     port = free_ports(1)[0]
     listener = await network.listen("127.0.0.1", port)
-    accepted: list[Greeted | Refused | Broken] = []
+    accepted: list[Greeted | HandshakeRefused | Broken] = []
     outcome: list[object] = []
 
     async def serve() -> None:
         connection = await listener.accept()
         try:
             accepted.append(await accept_hello(connection, acceptor))
-        except (Refused, Broken) as problem:
+        except (HandshakeRefused, Broken) as problem:
             accepted.append(problem)
             connection.finish()
 
@@ -48,7 +48,7 @@ async def meet(acceptor: Identity, dial: Callable[[Connection], object]) -> tupl
         connection = await network.connect("127.0.0.1", port)
         try:
             outcome.append(await dial(connection))  # type: ignore[misc]  # an async function
-        except (Refused, Broken, BargeError) as problem:
+        except (HandshakeRefused, Broken, BargeError) as problem:
             outcome.append(problem)
             connection.close()
 
@@ -75,7 +75,7 @@ async def test_both_sides_prove_that_they_know_the_secret() -> None:
     assert isinstance(accepted, Greeted)
     assert isinstance(said, Greeted)
     accepted, said = await meet(identity(0, secret=b"s"), lambda connection: say_hello(connection, identity(1, secret=b"t"), 0))
-    assert isinstance(said, Refused)
+    assert isinstance(said, HandshakeRefused)
     assert "does not know the peer secret" in str(said)
     assert not isinstance(accepted, Greeted)
     accepted, _ = await meet(identity(0, secret=b"s"), lambda connection: say_hello(connection, identity(1), 0))
@@ -99,17 +99,17 @@ async def test_what_was_said_on_one_connection_proves_nothing_on_another() -> No
     accepted, _ = await meet(acceptor, recorded)
     assert isinstance(accepted, Greeted) and len(said) == 2
     accepted, _ = await meet(acceptor, replayed)
-    assert isinstance(accepted, Refused) and "the proof is wrong" in str(accepted)
+    assert isinstance(accepted, HandshakeRefused) and "the proof is wrong" in str(accepted)
 
 
 async def test_a_store_that_is_not_welcome_is_refused_in_words_at_both_ends() -> None:
     """BUG-38: who lost its disk must not vote as if it remembered; the dialler judges, too."""
     accepted, said = await meet(identity(0, refuses="new"), lambda connection: say_hello(connection, identity(1, store="new"), 0))
-    assert isinstance(accepted, Refused) and str(accepted) == "node 1: no new"
+    assert isinstance(accepted, HandshakeRefused) and str(accepted) == "node 1: no new"
     connection_ended = isinstance(said, Greeted)  # the refusal comes behind the acceptor's own hello
     assert connection_ended or "node 1: no new" in str(said)
     _, said = await meet(identity(0, store="new"), lambda connection: say_hello(connection, identity(1, refuses="new"), 0))
-    assert isinstance(said, Refused) and str(said) == "node 0: no new"
+    assert isinstance(said, HandshakeRefused) and str(said) == "node 0: no new"
 
 
 async def test_a_standing_that_is_none_is_a_bad_hello() -> None:
@@ -124,7 +124,7 @@ async def test_a_standing_that_is_none_is_a_bad_hello() -> None:
         return answer
 
     accepted, answer = await meet(identity(0), dial)
-    assert isinstance(accepted, Refused)
+    assert isinstance(accepted, HandshakeRefused)
     assert b"does not tell its store's standing" in bytes(answer)  # type: ignore[call-overload]  # dial returns bytes
 
 
@@ -150,7 +150,7 @@ async def test_a_hello_without_an_end_is_refused_at_its_limit() -> None:
         return await connection.receive()
 
     accepted, answer = await meet(identity(0), dial)
-    assert isinstance(accepted, Refused)
+    assert isinstance(accepted, HandshakeRefused)
     assert b"4096" in bytes(answer)  # type: ignore[call-overload]  # dial returns bytes
 
 
@@ -158,8 +158,8 @@ async def test_a_hello_without_an_end_is_refused_at_its_limit() -> None:
 async def test_a_node_that_is_not_the_one_wanted_is_refused(to: int) -> None:
     """An address that leads to another node."""
     accepted, said = await meet(identity(0), lambda connection: say_hello(connection, identity(2), to))
-    assert isinstance(accepted, Refused)
-    assert isinstance(said, Refused)
+    assert isinstance(accepted, HandshakeRefused)
+    assert isinstance(said, HandshakeRefused)
 
 
 def test_partitions_and_link_faults_decide_each_message() -> None:

@@ -112,7 +112,7 @@ async def test_a_bug_in_the_server_costs_its_connection(monkeypatch: pytest.Monk
     """hypercorn itself raises for one connection; the others are served."""
     first = iter([True])
 
-    class Buggy(server.Connection):
+    class Buggy(server.HttpConnection):
         async def run(self) -> None:
             if next(first, False):
                 raise RuntimeError("a bug of the server")

@@ -15,12 +15,12 @@ import trio
 from msgspec import Raw
 
 from bargetrio.cluster.cluster import Cluster
-from bargetrio.cluster.node_link import Cut, NodeLink, NotSent, Parcel
+from bargetrio.cluster.node_link import NodeLink, Parcel
 from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.kv.commands import Stored
 from bargetrio.kv.store import Outcome, Store
-from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.errors import BargeError, Cut, NotSent
 from bargetrio.protocol.requests import Delete, Get, GetAnswer, Item, List, ListAnswer, Put
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import CommitAdvanced, Fact
