@@ -17,7 +17,7 @@ from bargetrio.cluster.fault_plan import listed
 from bargetrio.cluster.slots import Slot
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.node.figures import NodeGauges as NodeGauges
-from bargetrio.node.running_node import RunningNode
+from bargetrio.node.running_node import OpenNode
 from bargetrio.node.status import Belief, NodeStatus
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.events import Event, EventPage, EventQuery
@@ -51,7 +51,7 @@ class LocalNodes:
         addresses: dict[int, str],
         apis: dict[int, str],
         local_ids: list[int],
-        make_node: Callable[[int], RunningNode],
+        open_node: OpenNode,
         recorder: Recorder,
         disk_faults: DiskFaults,
         free_bytes: Callable[[int], Awaitable[int]] | None = None,
@@ -63,7 +63,7 @@ class LocalNodes:
         self.apis = apis
         self.recorder = recorder
         self.loop_lag = Histogram()
-        self.slots = {node_id: Slot(node_id, make_node, recorder) for node_id in self.ids}
+        self.slots = {node_id: Slot(node_id, open_node, recorder) for node_id in self.ids}
         self._free_bytes = free_bytes
         self._figures = {node_id: NodeFigures() for node_id in self.ids}
         self._disk_faults = disk_faults

@@ -5,7 +5,6 @@ one node ends another.
 """
 
 import logging
-from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -13,7 +12,7 @@ from trio import TaskStatus
 
 from bargetrio.eventlog.driver_facts import NodeCrashed, NodeKilled, NodeRevived, Sink
 from bargetrio.node.figures import NodeGauges
-from bargetrio.node.running_node import BackupFile, RunningNode
+from bargetrio.node.running_node import BackupFile, OpenNode, RunningNode
 from bargetrio.node.status import Belief, NodeStatus
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import NodeState
@@ -31,13 +30,13 @@ STILL_S: Final = 3.0
 class Slot:
     """The state of one node, and the running node if there is one."""
 
-    def __init__(self, node_id: int, make_node: Callable[[int], RunningNode], sink: Sink) -> None:
+    def __init__(self, node_id: int, open_node: OpenNode, sink: Sink) -> None:
         self.node_id = node_id
         self.state: NodeState = "killed"
         self.reason = ""
         self.was_out_of_space = False
         """Whether a full disk ended the node: it is started again when there is room."""
-        self._make_node = make_node
+        self._open_node = open_node
         self._sink = sink
         self._node: RunningNode | None = None
         self._scope = trio.CancelScope()
@@ -54,11 +53,11 @@ class Slot:
         return self._node.belief() if self.state == "running" and self._node is not None else None
 
     async def readmit(self, node_id: int) -> str:
-        """Ask the running node, a leader, to readmit `node_id` with its new disk: see `port.RunningNode.readmit`."""
+        """Ask the running node, a leader, to readmit `node_id` with its new disk: see `running_node.RunningNode.readmit`."""
         return "it does not run" if self.state != "running" or self._node is None else await self._node.readmit(node_id)
 
     async def bootstrap(self) -> str:
-        """Ask the running node to begin the cluster: see `port.RunningNode.bootstrap`."""
+        """Ask the running node to begin the cluster: see `running_node.RunningNode.bootstrap`."""
         return "it does not run" if self.state != "running" or self._node is None else await self._node.bootstrap()
 
     async def backup(self, index: int) -> BackupFile:
@@ -137,9 +136,13 @@ class Slot:
         self.state, self.reason = "starting", ""
         try:
             with self._scope:
-                self._node = self._make_node(self.node_id)
-                await self._node.run(task_status=started)
-                raise RuntimeError("it returned")
+                async with self._open_node(self.node_id) as node:
+                    self._node = node
+                    if self._scope.cancel_called:  # killed at the last moment of its beginning
+                        node.fence()
+                    started.started()
+                    await node.run()
+                    raise RuntimeError("it returned")
         except BaseExceptionGroup as group:
             cancelled, problems = group.split(trio.Cancelled)
             if problems is not None:

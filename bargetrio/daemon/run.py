@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +33,7 @@ from bargetrio.eventlog.debug_log import DebugLog
 from bargetrio.eventlog.jsonl import EventFile
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import LogView, check_page
+from bargetrio.node.opening import open_node
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.addresses import parse_address
@@ -215,7 +216,7 @@ class Daemon:
             addresses={node.id: node.address for node in self._configuration.nodes},
             apis=self._apis,
             local_ids=self._node_ids,
-            make_node=self._make_node,
+            open_node=self._open_node,
             recorder=self._recorder,
             disk_faults=self._disk_faults,
             free_bytes=self._free_bytes,
@@ -247,7 +248,7 @@ class Daemon:
 
         return await trio.to_thread.run_sync(look)
 
-    def _make_node(self, node_id: int) -> Node:
+    def _open_node(self, node_id: int) -> AbstractAsyncContextManager[Node]:
         configuration = self._configuration
         timing = configuration.timing
         snapshots = configuration.snapshots
@@ -267,7 +268,7 @@ class Daemon:
             ),
         )
         disk = FaultyDisk(RealDisk(configuration.data_dir / f"node-{node_id}"), node_id, self._disk_faults)
-        return Node(
+        return open_node(
             settings,
             disk=disk,
             sink=self._recorder,

@@ -1,12 +1,12 @@
 """A node from the side of cluster/slots.py: what may be called, in which order, and what ends it.
 
-`server.Node` implements it. A slot starts `run` in a cancel scope of the node's own and catches every exception, so that
-the end of one node never ends another.
+`server.Node` implements it, and `opening.open_node` makes one. A slot enters that, and awaits `run`, in a cancel scope of the
+node's own and catches every exception, so that the end of one node never ends another.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
-
-from trio import TaskStatus
 
 from bargetrio.node.figures import NodeGauges
 from bargetrio.node.status import Belief, NodeStatus
@@ -34,19 +34,15 @@ class BackupFile(Protocol):
 
 
 class RunningNode(Protocol):
-    """A node from its slot's side. One object is one life: revive builds a new one."""
+    """A node from its slot's side: it has recovered, and listens. One object is one life: revive opens a new one."""
 
     @property
     def last_turn(self) -> float:
         """Return the trio time at which the node's loop last turned: at least once a second while the node lives (watchdog)."""
         ...
 
-    async def run(self, task_status: TaskStatus[None] = ...) -> None:
-        """Lock the folder, recover, listen, call `started()`, serve until cancelled.
-
-        Raises StorageError or OSError where it can't start, StorageFailed when its disk fails; anything else is a bug.
-        Never returns by itself. When it has ended, its port refuses, its connections are reset, and no thread touches its folder.
-        """
+    async def run(self) -> None:
+        """Serve until cancelled; never returns by itself. Raises StorageFailed when the disk fails; anything else is a bug."""
         ...
 
     def fence(self) -> None:
@@ -83,3 +79,10 @@ class RunningNode(Protocol):
     def gauges(self) -> NodeGauges:
         """Return the node's sizes, from memory."""
         ...
+
+
+OpenNode = Callable[[NodeId], AbstractAsyncContextManager[RunningNode]]
+"""Begins a life: entered, it locks the folder, recovers and listens, or raises StorageError or OSError, and there is no node.
+
+When it is left the node dies, as in a crash: its port refuses, its connections are reset, and no thread touches its folder.
+"""

@@ -1,9 +1,14 @@
 """What a running node tells of itself, from memory."""
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
+from bargetrio.raft.core import Core
 from bargetrio.raft.facts import RoleName
 from bargetrio.raft.messages import NodeId
+from bargetrio.raft.roles import Leader
+from bargetrio.transport.peer_link import PeerLink
 
 
 class PeerStatus(Struct, frozen=True, kw_only=True):
@@ -49,3 +54,52 @@ class Belief(Struct, frozen=True, kw_only=True, gc=False):
     leader: NodeId | None
     has_quorum: bool
     leads: bool
+
+
+def belief_of(core: Core, now: float) -> Belief:
+    """Return whom a node believes to lead."""
+    return Belief(
+        term=core.current_term, leader=core.leader_id, has_quorum=core.has_quorum(now), leads=isinstance(core.role, Leader)
+    )
+
+
+def status_of(core: Core, keys: int, links: Mapping[NodeId, PeerLink], now: float) -> NodeStatus:
+    """Return a node's state; `keys` is how many its store has."""
+    return NodeStatus(
+        role=core.role.name,
+        term=core.current_term,
+        voted_for=core.voted_for,
+        leader=core.leader_id,
+        has_quorum=core.has_quorum(now),
+        is_born=core.standing.identity != "",
+        may_vote=core.may_vote,
+        abstains=core.why_abstains(),
+        commit_index=core.commit_index,
+        last_applied=core.last_applied,
+        lag=core.lag,
+        last_log_index=core.log.last_index,
+        last_log_term=core.log.last_term,
+        log_start=core.log.start_index,
+        snapshot_index=0 if core.snapshot is None else core.snapshot.last_index,
+        keys=keys,
+        peers=[_peer_status(core, peer, links[peer].connected) for peer in core.peers],
+    )
+
+
+def proposals_pending(core: Core) -> int:
+    """Return how many writes wait at a leader; None stands for an entry that nobody waits for."""
+    role = core.role
+    return len(role.tickets) - role.tickets.count(None) if isinstance(role, Leader) else 0
+
+
+def _peer_status(core: Core, peer: NodeId, connected: bool) -> PeerStatus:
+    if not isinstance(core.role, Leader):
+        return PeerStatus(id=peer, connected=connected)
+    progress = core.role.progress[peer]
+    return PeerStatus(
+        id=peer,
+        connected=connected,
+        match_index=progress.match_index,
+        next_index=progress.next_index,
+        progress=progress.state,
+    )

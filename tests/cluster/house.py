@@ -1,7 +1,7 @@
 """Three real nodes and their cluster in the test's own loop: loopback sockets, a temporary folder, ports to be broken."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,8 @@ from bargetrio.cluster.forward import Forwarder
 from bargetrio.cluster.local_nodes import LocalNodes
 from bargetrio.eventlog.driver_facts import Sink
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.node.running_node import RunningNode
+from bargetrio.node.opening import open_node
+from bargetrio.node.running_node import OpenNode, RunningNode
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.requests import Get, GetAnswer, Put, PutAnswer
@@ -33,7 +34,7 @@ def one_daemon(
     apis: dict[int, str],
     local_ids: list[int],
     daemons: Daemons,
-    make_node: Callable[[int], RunningNode] = lambda node_id: pytest.fail("nothing is started"),
+    open_node: OpenNode = lambda node_id: pytest.fail("nothing is started"),
 ) -> Cluster:
     """Return the cluster as one of its daemons answers for it, without a forwarder: nothing is read or written."""
     local = LocalNodes(
@@ -41,7 +42,7 @@ def one_daemon(
         addresses={node_id: f"node-{node_id}:1" for node_id in apis},
         apis=apis,
         local_ids=local_ids,
-        make_node=make_node,
+        open_node=open_node,
         recorder=Recorder("test", wall_clock=lambda: 0.0),
         disk_faults=DiskFaults(),
     )
@@ -53,7 +54,7 @@ class House:
     """What a test holds in its hands; `disk_of`, `network_of`, `sink_of` and `node_of` may be replaced before a node starts."""
 
     def __init__(self, folder: Path, size: int = 3, request_timeout_s: float = 5.0, **settings: Any) -> None:
-        """`settings` are fields of NodeSettings that differ from those in `make_node`."""
+        """`settings` are fields of NodeSettings that differ from those in `open_node`."""
         ports = free_ports(size)
         self.folder = folder
         self.request_timeout_s = request_timeout_s
@@ -65,22 +66,22 @@ class House:
         self.disk_of: Callable[[int], Disk] = lambda node_id: RealDisk(folder / f"node-{node_id}")
         self.network_of: Callable[[int], Network] = lambda node_id: SocketNetwork()
         self.sink_of: Callable[[int], Sink] = lambda node_id: self.recorder
-        self.node_of: Callable[[int], RunningNode] = self.make_node
+        self.node_of: OpenNode = self.open_node
         self.local = LocalNodes(
             cluster="barge",
             addresses=self.addresses,
             apis=dict.fromkeys(self.addresses, "127.0.0.1:1"),
             local_ids=list(self.addresses),
-            make_node=self._make,
+            open_node=self._open,
             recorder=self.recorder,
             disk_faults=self.disk_faults,
         )
 
-    def _make(self, node_id: int) -> RunningNode:
+    def _open(self, node_id: int) -> AbstractAsyncContextManager[RunningNode]:
         return self.node_of(node_id)
 
-    def make_node(self, node_id: int) -> Node:
-        """Return a node that uses this house's ports."""
+    def open_node(self, node_id: int) -> AbstractAsyncContextManager[Node]:
+        """Begin a life that uses this house's ports."""
         settings = NodeSettings(
             cluster="barge",
             node_id=node_id,
@@ -93,7 +94,7 @@ class House:
         settings = structs.replace(settings, **self.settings)
         disk = FaultyDisk(self.disk_of(node_id), node_id, self.disk_faults)
         network = self.network_of(node_id)
-        return Node(settings, disk=disk, sink=self.sink_of(node_id), link_faults=self.link_faults, network=network)
+        return open_node(settings, disk=disk, sink=self.sink_of(node_id), link_faults=self.link_faults, network=network)
 
     @asynccontextmanager
     async def open(self, within_s: float = 30) -> AsyncIterator["House"]:

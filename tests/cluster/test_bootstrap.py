@@ -25,8 +25,7 @@ class Told:
         self._answers = list(answers)
         self._born_at = trio.current_time() + born_after_s
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        task_status.started()
+    async def run(self) -> None:
         await trio.sleep_forever()
 
     async def bootstrap(self) -> str:
@@ -73,13 +72,14 @@ class Told:
 async def daemon_of(node: Told, *broken: int) -> AsyncIterator[Cluster]:
     """A daemon that runs this node of three, beside some whose disks are not there."""
 
-    def make_node(node_id: int) -> RunningNode:
+    @asynccontextmanager
+    async def open_node(node_id: int) -> AsyncIterator[RunningNode]:
         if node_id in broken:
             raise OSError("no such device")
-        return cast(RunningNode, node)
+        yield cast(RunningNode, node)
 
     apis = {node_id: f"api-{node_id}:1" for node_id in range(3)}
-    cluster = one_daemon(apis=apis, local_ids=[*broken, len(broken)], daemons=Daemons({}, None), make_node=make_node)
+    cluster = one_daemon(apis=apis, local_ids=[*broken, len(broken)], daemons=Daemons({}, None), open_node=open_node)
     async with trio.open_nursery() as nursery:
         await cluster.local.start(nursery)
         yield cluster

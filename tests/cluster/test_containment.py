@@ -196,7 +196,7 @@ async def test_a_node_that_cannot_be_made_is_told_and_can_be_made_later(tmp_path
     def fail(node_id: int) -> Any:
         if node_id == 2:
             raise Bug("in the builder")
-        return house.make_node(node_id)
+        return house.open_node(node_id)
 
     house.node_of = fail
     async with house.open():
@@ -204,7 +204,7 @@ async def test_a_node_that_cannot_be_made_is_told_and_can_be_made_later(tmp_path
         await still_works(house, 2)
         with pytest.raises(BargeError, match="in the builder"):
             await house.cluster.revive(2)
-        house.node_of = house.make_node
+        house.node_of = house.open_node
         assert (await house.cluster.revive(2)).changed
 
 

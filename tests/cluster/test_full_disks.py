@@ -1,10 +1,10 @@
 """Disks that fill, under real nodes: writes are refused in time, and all goes on by itself when there is room again."""
 
 import errno
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import trio
@@ -12,7 +12,7 @@ import trio
 from bargetrio.cluster import local_nodes
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.eventlog.recorder import Recorder
-from bargetrio.node import server
+from bargetrio.node import opening, room
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import DiskFault, Faults
 from bargetrio.storage.real_disk import RealDisk
@@ -48,19 +48,19 @@ def filling(house: House) -> dict[int, FillingDisk]:
 async def test_a_leader_whose_disk_is_nearly_full_refuses_writes_until_there_is_room(tmp_path: Path) -> None:
     """As overloaded, certainly not applied, with the disk's name; reads go on; event, gauge and status tell of it."""
     house = House(tmp_path, request_timeout_s=1.0)
-    disks, room = filling(house), server.ROOM_SEGMENTS * SEGMENT_BYTES
+    disks, enough = filling(house), room.ROOM_SEGMENTS * SEGMENT_BYTES
     async with house.open():
         leader = await house.leader()
         await house.put("a")
-        disks[leader].free = room - 1
+        disks[leader].free = enough - 1
         await house.until(lambda: house.local.gauges()[leader].lacks_room)
         with pytest.raises(BargeError, match=f"the disk of node {leader} is nearly full") as caught:
             await house.put("b")
         assert (caught.value.code, caught.value.applied) == ("overloaded", False)
         assert await house.get("a") == "x"
         assert house.local.status()["nearly_full"] == [leader]
-        assert house.local.gauges()[leader].free_bytes == room - 1
-        again = server.ROOM_AGAIN_SEGMENTS * SEGMENT_BYTES
+        assert house.local.gauges()[leader].free_bytes == enough - 1
+        again = room.ROOM_AGAIN_SEGMENTS * SEGMENT_BYTES
         disks[leader].free = again - 1  # more than when it began to refuse: it must not begin and end with each write
         await house.until(lambda: house.local.gauges()[leader].free_bytes == again - 1)
         assert house.local.gauges()[leader].lacks_room
@@ -99,7 +99,7 @@ async def test_a_snapshot_that_finds_no_space_is_given_up_and_taken_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The node goes on; nothing of it stays on the disk."""
-    monkeypatch.setattr(server, "SNAPSHOT_AGAIN_S", 0.3)
+    monkeypatch.setattr(opening, "SNAPSHOT_AGAIN_S", 0.3)
     house = House(tmp_path, size=1)
     disks = filling(house)
     async with house.open():
@@ -121,19 +121,25 @@ async def test_a_snapshot_that_finds_no_space_is_given_up_and_taken_later(
         assert saved[0] >= 2
 
 
+class Idle:
+    """A node that does nothing."""
+
+    async def run(self) -> None:
+        await trio.sleep_forever()
+
+    def fence(self) -> None: ...
+
+
 async def test_a_bug_while_the_free_space_is_looked_up_ends_nothing(autojump_clock: trio.testing.MockClock) -> None:
     """The task stands beside the nodes: the next look starts the node again."""
     lives: list[str] = []
 
-    class Full:
-        async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            lives.append("began")
-            if len(lives) == 1:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            task_status.started()
-            await trio.sleep_forever()
-
-        def fence(self) -> None: ...
+    @asynccontextmanager
+    async def open_node(node_id: int) -> AsyncIterator[Any]:
+        lives.append("began")
+        if len(lives) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        yield Idle()
 
     looks: Iterator[Exception | int] = iter([ValueError("a bug"), 1 << 40])
 
@@ -148,7 +154,7 @@ async def test_a_bug_while_the_free_space_is_looked_up_ends_nothing(autojump_clo
         addresses={0: "node:1"},
         apis={0: "api:1"},
         local_ids=[0],
-        make_node=lambda node_id: cast(Any, Full()),
+        open_node=open_node,
         recorder=Recorder("test", wall_clock=lambda: 0.0),
         disk_faults=DiskFaults(),
         free_bytes=free_bytes,
@@ -166,18 +172,12 @@ async def test_a_disk_that_hangs_keeps_no_other_node_waiting_for_room(autojump_c
     """Each node's disk is looked at by itself: the look at the first one's never ends, the second one's has room again."""
     ended: set[int] = set()
 
-    class Full:
-        def __init__(self, node_id: int) -> None:
-            self.node_id = node_id
-
-        async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            if self.node_id not in ended:
-                ended.add(self.node_id)
-                raise OSError(errno.ENOSPC, "No space left on device")
-            task_status.started()
-            await trio.sleep_forever()
-
-        def fence(self) -> None: ...
+    @asynccontextmanager
+    async def open_node(node_id: int) -> AsyncIterator[Any]:
+        if node_id not in ended:
+            ended.add(node_id)
+            raise OSError(errno.ENOSPC, "No space left on device")
+        yield Idle()
 
     async def free_bytes(node_id: int) -> int:
         if node_id == 0:
@@ -189,7 +189,7 @@ async def test_a_disk_that_hangs_keeps_no_other_node_waiting_for_room(autojump_c
         addresses={0: "node:1", 1: "node:2"},
         apis={0: "api:1", 1: "api:1"},
         local_ids=[0, 1],
-        make_node=lambda node_id: cast(Any, Full(node_id)),
+        open_node=open_node,
         recorder=Recorder("test", wall_clock=lambda: 0.0),
         disk_faults=DiskFaults(),
         free_bytes=free_bytes,

@@ -5,7 +5,6 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar
-from unittest.mock import Mock
 
 import pytest
 import trio
@@ -15,10 +14,8 @@ from bargetrio.node import persister
 from bargetrio.node.running_node import UNCOMMITTED
 from bargetrio.node.server import Node
 from bargetrio.protocol.errors import BargeError
-from bargetrio.raft.messages import AppendReply, VoteReply
 from bargetrio.storage.real_disk import RealDisk, RealFile
 from tests.cluster.house import House
-from tests.raft.cores import append
 
 
 class HangingSync:
@@ -137,7 +134,7 @@ async def test_a_snapshot_that_is_saved_over_a_kill_ends_with_its_life(tmp_path:
         for number in range(20):
             await house.put(f"k{number}", str(number))
         node = house.local.slots[victim]._node
-        node._replica.ask_for_snapshot()  # type: ignore[union-attr]
+        node.replica.ask_for_snapshot()  # type: ignore[union-attr]
         old = disks[victim][0]
         try:
             await house.until(old.is_asked.is_set)
@@ -157,36 +154,13 @@ async def test_a_snapshot_that_is_saved_over_a_kill_ends_with_its_life(tmp_path:
         new = disks[victim][-1]
         new.is_free.set()
         node = house.local.slots[victim]._node
-        node._replica.ask_for_snapshot()  # type: ignore[union-attr]
+        node.replica.ask_for_snapshot()  # type: ignore[union-attr]
         await house.until(lambda: house.local.views()[victim].snapshot_index >= 20)  # type: ignore[operator]
         assert old.touched_at == touched
         await house.put("after", "x")
         await house.until(lambda: node.store.get("after") is not None)  # type: ignore[union-attr]
         snapshots = [path.name for path in (tmp_path / f"node-{victim}").rglob("*snap*") if path.is_file()]
         assert len(snapshots) == 1, snapshots
-
-
-async def test_a_dead_node_sends_nothing_though_a_piece_was_being_read_for_it(tmp_path: Path) -> None:
-    """The thread that read it comes back after the kill, with something to send."""
-    house = House(tmp_path)
-    node = house.make_node(0)
-    link = node._outbox.links[1] = Mock()
-    message = VoteReply(term=1, voter_id=0, granted=True)
-    node._outbox.post(1, message)
-    node.fence()
-    node._outbox.post(1, message)
-    link.post.assert_called_once_with(message)
-    link.abort.assert_called_once_with()
-
-
-async def test_what_is_timed_on_a_connection_ends_with_it(tmp_path: Path) -> None:
-    """The answer to an append of the old connection would else be an answer to nobody, or a round trip of minutes."""
-    node = House(tmp_path).make_node(0)
-    figures = node._figures.peer(1)
-    figures.append_sent(append(log="1"), 0.0)
-    node._on_link_up(1)
-    figures.append_answered(AppendReply(term=1, follower_id=1, success=True, match_index=1, prev_log_index=0, round=0), 60.0)
-    assert sum(figures.round_trip.counts) == 0
 
 
 async def test_a_kill_fences_the_node_before_anything_else_runs(tmp_path: Path) -> None:
@@ -198,8 +172,8 @@ async def test_a_kill_fences_the_node_before_anything_else_runs(tmp_path: Path) 
         node = slot._node
         assert isinstance(node, Node)
         assert slot.crash()
-        assert node._replica is not None and node._replica.step(0.0) == float("inf")
-        assert all(link._connection is None for link in node._outbox.links.values())
+        assert node.replica.step(0.0) == float("inf")
+        assert all(link._connection is None for link in node.outbox.links.values())
 
 
 async def test_a_readmission_that_is_not_committed_in_time_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,14 @@
 """A node whose folder is gone: refused at first, readmitted by an operator, and without a vote until it has caught up."""
 
 import shutil
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 
 import pytest
 import trio
 
+from bargetrio.node.opening import open_node
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.errors import BargeError
@@ -152,13 +154,13 @@ async def test_another_nodes_list_makes_no_second_cluster(tmp_path: Path) -> Non
         assert leader is not None and leader.leader != 2
         await house.put("x", "1")
         await house.cluster.kill(2)
-        house.node_of = house.make_node
+        house.node_of = house.open_node
         with pytest.raises(BargeError, match="one of a cluster of nodes 2; the configuration names nodes 0, 1, 2"):
             await house.cluster.revive(2)
 
 
-def alone(house: House, node_id: int) -> Node:
-    """Return a node whose configuration names nobody but itself."""
+def alone(house: House, node_id: int) -> AbstractAsyncContextManager[Node]:
+    """Begin a life of a node whose configuration names nobody but itself."""
     settings = NodeSettings(
         cluster="barge",
         node_id=node_id,
@@ -169,7 +171,7 @@ def alone(house: House, node_id: int) -> Node:
         request_timeout_s=5.0,
     )
     disk = RealDisk(house.folder / f"node-{node_id}")
-    return Node(settings, disk=disk, sink=house.recorder, link_faults=house.link_faults)
+    return open_node(settings, disk=disk, sink=house.recorder, link_faults=house.link_faults)
 
 
 async def test_without_a_leader_nobody_is_taken_in(tmp_path: Path) -> None:

@@ -113,14 +113,11 @@ async def test_a_node_that_says_it_runs_after_it_was_killed_does_not(tmp_path: P
     house = House(tmp_path)
     slots: list[Slot] = []
 
-    class KilledAtTheLastMoment(Node):
-        async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-            class Started:
-                def started(self, value: None = None) -> None:
-                    slots[0].crash()
-                    task_status.started()
-
-            await super().run(Started())
+    @asynccontextmanager
+    async def killed_at_the_last_moment(node_id: int) -> AsyncIterator[Node]:
+        async with house.open_node(node_id) as node:
+            slots[0].crash()
+            yield node
 
     normal = house.node_of
     async with house.open():
@@ -128,12 +125,7 @@ async def test_a_node_that_says_it_runs_after_it_was_killed_does_not(tmp_path: P
         slots.append(house.local.slots[victim])
         await house.cluster.kill(victim)
 
-        def make(node_id: int) -> Node:
-            node = house.make_node(node_id)
-            node.__class__ = KilledAtTheLastMoment
-            return node
-
-        house.node_of = make
+        house.node_of = killed_at_the_last_moment
         answer = await house.cluster.revive(victim)
         assert (answer.state, answer.changed) == ("killed", True)
         await trio.sleep(0.2)
@@ -152,7 +144,7 @@ async def test_a_start_that_fails_is_still_told(tmp_path: Path) -> None:
         victim = (await house.leader() + 1) % 3
         await house.cluster.kill(victim)
 
-        def broken(node_id: int) -> Node:
+        def broken(node_id: int) -> Any:
             raise OSError(5, "no disk")
 
         house.node_of = broken
@@ -190,11 +182,14 @@ class Recovering:
         self.recovery_s = recovery_s
         self.problem = problem
 
-    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Recovering"]:
         await trio.sleep(self.recovery_s)
         if self.problem is not None:
             raise self.problem
-        task_status.started()
+        yield self
+
+    async def run(self) -> None:
         await trio.sleep_forever()
 
     def fence(self) -> None:
@@ -204,7 +199,7 @@ class Recovering:
 def daemon_of(nodes: dict[int, Recovering]) -> Cluster:
     apis = {node_id: f"api:{node_id}" for node_id in nodes}
     return one_daemon(
-        apis=apis, local_ids=list(nodes), daemons=Daemons({}, None), make_node=lambda node_id: cast(Any, nodes[node_id])
+        apis=apis, local_ids=list(nodes), daemons=Daemons({}, None), open_node=lambda node_id: cast(Any, nodes[node_id].open())
     )
 
 

@@ -1,19 +1,10 @@
 """What a node counts: buckets, leaders by term, one append at a time, what is pending."""
 
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
-from bargetrio.kv.store import Store
-from bargetrio.node.server import Node
-from bargetrio.node.settings import NodeSettings
+from bargetrio.node.status import proposals_pending
 from bargetrio.raft.facts import RoleChanged
 from bargetrio.raft.messages import AppendReply, AppendRequest
 from bargetrio.replica.figures import Histogram, NodeFigures, PeerFigures
-from bargetrio.storage.real_disk import RealDisk
-from bargetrio.transport.faults import LinkFaults
 from tests.raft.cores import entries, leader
-from tests.replica.hosts import Nobody
 
 
 def append(prev: int) -> AppendRequest:
@@ -70,14 +61,9 @@ def test_an_election_begins_with_a_candidate() -> None:
     assert figures.elections == 1
 
 
-async def test_pending_proposals_are_writes(tmp_path: Path) -> None:
+def test_pending_proposals_are_writes() -> None:
     """The entry that begins a term is none: nobody waits for it."""
-    settings = NodeSettings(
-        cluster="c", node_id=0, listen="127.0.0.1:1", addresses={}, heartbeat_s=1, election_s=(1, 2), request_timeout_s=1
-    )
-    node: Any = Node(settings, disk=RealDisk(tmp_path), sink=Nobody(), link_faults=LinkFaults())
     bench = leader(settled=False)
-    node._replica = SimpleNamespace(core=bench.core, store=Store())
-    assert node.gauges().proposals_pending == 0
+    assert proposals_pending(bench.core) == 0
     bench.core.propose("a write", entries("1")[0].command, bench.now)
-    assert node.gauges().proposals_pending == 1
+    assert proposals_pending(bench.core) == 1

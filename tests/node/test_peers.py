@@ -1,7 +1,6 @@
 """A peer's connection: what is told of a message that is not whole yet."""
 
 from collections.abc import Callable
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,19 +8,16 @@ import pytest
 import trio
 from msgspec import structs
 
+from bargetrio.node.hellos import HelloJudge
 from bargetrio.node.peers import LONG_BYTES, BadMessage, PeerSession
-from bargetrio.node.server import Node
-from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineReader
 from bargetrio.raft.messages import Message, SnapshotRequest, encode_message
 from bargetrio.raft.standing import Configuration, Standing
 from bargetrio.replica.figures import PeerFigures
-from bargetrio.storage.real_disk import RealDisk
-from bargetrio.transport.faults import LinkFaults
+from bargetrio.replica.inbox import Inbox
 from bargetrio.transport.handshake import Greeted
 from tests.raft.cores import append, follower, snapshot
-from tests.replica.hosts import Nobody
 
 
 class Parts:
@@ -100,17 +96,12 @@ async def test_a_message_that_contradicts_itself_ends_its_connection_and_nothing
     assert taken == [append()]
 
 
-async def test_a_connection_is_judged_anew_when_members_or_the_own_store_change(tmp_path: Path) -> None:
+def test_a_connection_is_judged_anew_when_members_or_the_own_store_change() -> None:
     """BUG-38: it was accepted for a store that counted then; a readmission on either side may have replaced that since."""
-    settings = NodeSettings(
-        cluster="c", node_id=0, listen="127.0.0.1:1", addresses={}, heartbeat_s=1, election_s=(1, 2), request_timeout_s=1
-    )
-    node: Any = Node(settings, disk=RealDisk(tmp_path), sink=Nobody(), link_faults=LinkFaults())
     before = Configuration(index=0, identity="born", stores={0: "s0", 1: "s1", 2: "s2"})
     after = Configuration(index=5, identity="born", stores={0: "s0", 1: "new", 2: "s2"}, readmitted=1)
-    core = SimpleNamespace(configuration=before, standing=Standing(store="s0", identity="born"), members=(0, 1, 2))
-    node._core, node._folder = core, SimpleNamespace(known_stores={})
-    refusal = node._refusal_since(1, Standing(store="s1", identity="born"))
+    core: Any = SimpleNamespace(configuration=before, standing=Standing(store="s0", identity="born"), members=(0, 1, 2))
+    refusal = HelloJudge(core, Inbox(lambda: None), {}).refusal_since(1, Standing(store="s1", identity="born"))
     assert refusal() == ""
     core.configuration = after
     assert "another store" in refusal() and "another store" in refusal()

@@ -18,12 +18,11 @@ RULE = "nothing is left when all is quiet"
 def check_quiet(stack: "Stack", links: list[NodeLink]) -> None:
     """Look at every node and every link to one, some heartbeats after the last answer of a healed cluster; raise Broken."""
     for node_id, node in stack.living.items():
-        replica = node._replica
-        assert replica is not None
+        replica = node.replica
         left = [*left_in(replica.core, list(stack.addresses)), *_left_in_replica(replica)]
         left += _left_in_sessions(node)
-        if node._peer_connections != len(stack.addresses) - 1:
-            left.append(f"{node._peer_connections} connections of peers, where there are {len(stack.addresses)} nodes")
+        if node.connections.of_peers != len(stack.addresses) - 1:
+            left.append(f"{node.connections.of_peers} connections of peers, where there are {len(stack.addresses)} nodes")
         if replica.core.snapshots.receiving is None and stack.disks[node_id].exists(RECEIVING):
             left.append("a half-received file")
         if left:
@@ -61,7 +60,7 @@ def _left_in_replica(replica: Replica) -> list[str]:
 def _left_in_sessions(node: Node) -> list[str]:
     """Of each client's connection: requests that were answered are not in flight, and no answer waits to be sent."""
     left = []
-    for session in node._places._idle_since:
+    for session in node.connections.places._idle_since:
         if session._in_flight or session.answers or session._put_off:
             left.append(
                 f"a client with {session._in_flight} requests in flight, {len(session.answers)} answers to be sent and"

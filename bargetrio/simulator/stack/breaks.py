@@ -3,7 +3,7 @@
 from bargetrio.cluster import forward
 from bargetrio.node.server import Node
 from bargetrio.protocol.errors import BargeError
-from bargetrio.replica.replica import Replica, StorageFailed
+from bargetrio.replica.replica import StorageFailed
 from bargetrio.replica.requests import Requests
 from bargetrio.simulator.breaks.registry import Patches, breaks
 
@@ -30,9 +30,8 @@ def sent_called_unsent(patches: Patches) -> None:
 def failed_disk_called_refused(patches: Patches) -> None:
     old = Node._tell_why
 
-    def tell_why(self: Node, replica: Replica, problem: Exception) -> None:
-        if isinstance(problem, StorageFailed):
-            replica.fail_waiting(BargeError("no_leader", "the disk of this node failed"))
-        old(self, replica, problem)
+    def tell_why(self: Node, problem: StorageFailed) -> None:
+        self.replica.fail_waiting(BargeError("no_leader", "the disk of this node failed"))
+        old(self, problem)
 
     patches.set(Node, "_tell_why", tell_why)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from bargetrio.node.server import ROOM_SEGMENTS
+from bargetrio.node.room import ROOM_SEGMENTS
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import Faults, LinkFault
 from bargetrio.simulator.plan import draw_late_disks
@@ -171,8 +171,8 @@ class Nemesis:
 
     def _identities(self) -> dict[int, str]:
         """Return, of each node that runs, which cluster it was born in, "" if it was not."""
-        cores = {node_id: self._stack.living[node_id]._core for node_id in self._stack.local.running_ids()}
-        return {node_id: core.standing.identity for node_id, core in cores.items() if core is not None}
+        cores = {node_id: self._stack.living[node_id].replica.core for node_id in self._stack.local.running_ids()}
+        return {node_id: core.standing.identity for node_id, core in cores.items()}
 
     def _is_born(self) -> bool:
         return self._majority_of(self._identities()) != ""

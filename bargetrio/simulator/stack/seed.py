@@ -9,8 +9,8 @@ import gc
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from hashlib import blake2b
 from random import Random
 from typing import Any, Final
@@ -25,6 +25,7 @@ from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.forward import Forwarder
 from bargetrio.cluster.local_nodes import LocalNodes
 from bargetrio.cluster.node_link import NodeLink
+from bargetrio.node.opening import open_node
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.events import Event
@@ -124,7 +125,7 @@ class Stack:
             addresses=self.addresses,
             apis=dict.fromkeys(self.addresses, "simulated:1"),
             local_ids=list(self.addresses),
-            make_node=self._make_node,
+            open_node=self._open_node,
             recorder=self.recorder,
             disk_faults=self.disk_faults,
             free_bytes=self._free_bytes,
@@ -140,15 +141,14 @@ class Stack:
         return self.disks[node_id].free_bytes()
 
     def _core_of(self, node_id: int) -> Core:
-        core = self.living[node_id]._core
-        assert core is not None
-        return core
+        return self.living[node_id].replica.core
 
     def random(self, name: str) -> Random:
         """Return a source of randomness of its own."""
         return Random(f"{self.seed}/stack/{name}")
 
-    def _make_node(self, node_id: int) -> Node:
+    @asynccontextmanager
+    async def _open_node(self, node_id: int) -> AsyncIterator[Node]:
         if node_id in self.absent:
             raise OSError(errno.ENODEV, "its disk is not there yet")
         self.disks[node_id].end_process()
@@ -169,7 +169,7 @@ class Stack:
             slice_keys=1,
             segment_bytes=self.segment_bytes,
         )
-        node = self.living[node_id] = Node(
+        async with open_node(
             settings,
             disk=self.disks[node_id],
             sink=self.recorder,
@@ -179,8 +179,9 @@ class Stack:
             make_arrivals=lambda: TaskArrivals(self.work[node_id].stand_still),
             make_token=lambda: f"{tokens.getrandbits(128):032x}",
             turns=self.turns,
-        )
-        return node
+        ) as node:
+            self.living[node_id] = node
+            yield node
 
     # -- the run ---------------------------------------------------------------------------------------------------------
 

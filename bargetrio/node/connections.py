@@ -1,0 +1,94 @@
+"""What happens on a node's connections: its links to peers come up and go down, and peers and clients connect to it."""
+
+import logging
+from functools import partial
+
+from bargetrio.eventlog.driver_facts import LinkDown, LinkUp, Sink
+from bargetrio.node.clients import ClientSession
+from bargetrio.node.hellos import HelloJudge
+from bargetrio.node.peers import BadMessage, PeerSession
+from bargetrio.node.places import ClientPlaces
+from bargetrio.protocol.lines import LineTooLong
+from bargetrio.raft.core import Core
+from bargetrio.raft.messages import NodeId
+from bargetrio.raft.standing import Standing
+from bargetrio.replica.figures import NodeFigures
+from bargetrio.replica.inbox import Inbox
+from bargetrio.transport.arrivals import Arrivals
+from bargetrio.transport.handshake import Greeted
+from bargetrio.transport.network import Connection
+
+log = logging.getLogger(__name__)
+
+
+class Connections:
+    """One life's; `core` is only read. `of_peers` is how many peers are connected."""
+
+    def __init__(
+        self,
+        *,
+        core: Core,
+        inbox: Inbox,
+        arrivals: Arrivals,
+        sink: Sink,
+        figures: NodeFigures,
+        hellos: HelloJudge,
+        places: ClientPlaces,
+    ) -> None:
+        self.places = places
+        self.of_peers = 0
+        self._core = core
+        self._node_id = core.node_id
+        self._inbox = inbox
+        self._arrivals = arrivals
+        self._sink = sink
+        self._figures = figures
+        self._hellos = hellos
+
+    def link_up(self, peer_id: NodeId) -> None:
+        """This node's own connection to a peer stands."""
+        self._figures.peer(peer_id).link_changed()
+        self._sink.record(self._node_id, LinkUp(peer=peer_id))
+        self._inbox.call(lambda core, now: core.link_up(peer_id, now))
+
+    def link_down(self, peer_id: NodeId, reason: str) -> None:
+        """A connection from or to a peer has ended, or could not be made."""
+        self._sink.record(self._node_id, LinkDown(peer=peer_id, reason=reason))
+
+    async def serve(self, connection: Connection, greeted: Greeted) -> None:
+        """Read what has said hello, a client or a peer, until it ends. Raises Broken."""
+        if greeted.peer_id is None:
+            await self._serve_client(connection, greeted)
+        else:
+            assert greeted.standing is not None
+            await self._serve_peer(connection, greeted, greeted.peer_id, greeted.standing)
+
+    async def _serve_client(self, connection: Connection, greeted: Greeted) -> None:
+        client = ClientSession(connection, self._inbox.session_has_room)
+        self.places.enter(client)
+        try:
+            await client.serve(greeted, self._inbox.take_requests, self._arrivals)
+        finally:
+            self.places.leave(client)
+
+    async def _serve_peer(self, connection: Connection, greeted: Greeted, peer_id: NodeId, standing: Standing) -> None:
+        inbox = self._inbox
+        self.of_peers += 1
+        try:
+            refusal = self._hellos.refusal_since(peer_id, standing)
+            figures = self._figures.peer(peer_id)
+            session = PeerSession(peer_id, self._core, inbox.take_message, inbox.bytes_came, figures, refusal)
+            await session.serve(connection, greeted, self._arrivals)
+        except (BadMessage, LineTooLong) as problem:
+            self.link_down(peer_id, f"closed its link: {problem}")
+        finally:
+            self.of_peers -= 1
+            inbox.call(partial(_hung_up, peer_id, standing))
+
+    def on_error(self, problem: Exception) -> None:
+        """Log a bug that has ended one connection."""
+        log.error("node %d: a connection ended by an error", self._node_id, exc_info=problem)
+
+
+def _hung_up(peer_id: NodeId, standing: Standing, core: Core, now: float) -> None:
+    core.hung_up(peer_id, standing)

@@ -1,0 +1,45 @@
+"""Whose store counts: what a peer's hello says of it is judged when it connects, and again when the members' stores change."""
+
+from collections.abc import Callable, Mapping
+
+from bargetrio.raft.core import Core
+from bargetrio.raft.messages import NodeId
+from bargetrio.raft.standing import Standing, why_refused
+from bargetrio.replica.inbox import Inbox
+
+
+class HelloJudge:
+    """One life's. `core` is only read; `known_stores` are those that the folder of an earlier version names, by node."""
+
+    def __init__(self, core: Core, inbox: Inbox, known_stores: Mapping[NodeId, str]) -> None:
+        self._core = core
+        self._inbox = inbox
+        self._known_stores = known_stores
+
+    def judge(self, peer_id: NodeId, theirs: Standing) -> str:
+        """Return why a peer's store is refused, "" if it is not; the core is told of it in either case."""
+        self._inbox.call(lambda core, now: core.saw(peer_id, theirs, now))
+        return self._why_refused(peer_id, theirs)
+
+    def refusal_since(self, peer_id: NodeId, theirs: Standing) -> Callable[[], str]:
+        """Return what says whether that store still counts; it looks anew only when the members' stores have changed."""
+        core = self._core
+        judged: list[object] = [core.configuration, core.standing]
+        told = ""
+
+        def refusal() -> str:
+            nonlocal told
+            if core.configuration is not judged[0] or core.standing is not judged[1]:
+                judged[:] = [core.configuration, core.standing]
+                told = self._why_refused(peer_id, theirs)
+            return told
+
+        return refusal
+
+    def _why_refused(self, peer_id: NodeId, theirs: Standing) -> str:
+        core = self._core
+        if core.configuration is None:  # of a cluster of an earlier version: the stores that its file `peers` names
+            known = self._known_stores.get(peer_id)
+            if known not in (None, theirs.store):
+                return f"node {peer_id} has another store than before: its disk was lost or exchanged; see docs/operations.md"
+        return why_refused(core.standing, core.configuration, peer_id, theirs, core.members)

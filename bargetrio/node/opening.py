@@ -1,0 +1,271 @@
+"""How a node begins and ends: lock and recover the folder, listen, serve, die.
+
+```
+open_node: recover the folder -> core -> listen -> nursery { replica's jobs, acceptor, a link per peer } -> the Node
+```
+A Node exists whole or not at all. Its end is a crash: ports are fenced first, nothing is flushed, and the folder is given back
+only when no thread writes to it any more.
+"""
+
+import random
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+import trio
+
+from bargetrio.eventlog.driver_facts import NodeRecovered, Sink
+from bargetrio.kv.commands import Stored
+from bargetrio.kv.store import Store, decode_slice
+from bargetrio.node.connections import Connections
+from bargetrio.node.figures import TimedLog
+from bargetrio.node.hellos import HelloJudge
+from bargetrio.node.jobs import NurseryJobs
+from bargetrio.node.outbox import PeerOutbox
+from bargetrio.node.persister import DiskWork, Persister, ThreadWork
+from bargetrio.node.places import ClientPlaces
+from bargetrio.node.room import DiskRoom
+from bargetrio.node.server import Node
+from bargetrio.node.settings import NodeSettings
+from bargetrio.protocol.addresses import parse_address
+from bargetrio.raft.core import Core
+from bargetrio.raft.messages import NodeId
+from bargetrio.replica.figures import NodeFigures
+from bargetrio.replica.inbox import Inbox
+from bargetrio.replica.jobs import SnapshotPlace
+from bargetrio.replica.replica import Replica
+from bargetrio.replica.turns import Turns
+from bargetrio.storage.disk import Disk
+from bargetrio.storage.wal import OpenFolder, open_folder
+from bargetrio.transport.acceptor import Acceptor
+from bargetrio.transport.arrivals import Arrivals
+from bargetrio.transport.faults import LinkFaults
+from bargetrio.transport.handshake import Identity
+from bargetrio.transport.hub import make_arrivals
+from bargetrio.transport.network import Network
+from bargetrio.transport.peer_link import PeerLink
+from bargetrio.transport.sockets import SocketNetwork
+
+SNAPSHOT_AGAIN_S: Final = 10.0
+"""Seconds until the next snapshot after a full disk ended one."""
+
+
+@asynccontextmanager
+async def open_node(
+    settings: NodeSettings,
+    *,
+    disk: Disk,
+    sink: Sink,
+    link_faults: LinkFaults,
+    network: Network | None = None,
+    disk_work: DiskWork | None = None,
+    make_arrivals: Callable[[], Arrivals] = make_arrivals,
+    make_token: Callable[[], str] = lambda: secrets.token_hex(16),
+    turns: Turns | None = None,
+    figures: NodeFigures | None = None,
+) -> AsyncIterator[Node]:
+    """Lock the folder, recover, listen; give the node, which serves while its `run` is awaited; then die, as in a crash.
+
+    Raises StorageError or OSError where it can't start, and what the body raises. Cancelled while it recovers, it ends when the
+    disk's call returns, and there never is a node. When it has ended, its port refuses, its connections are reset, and no thread
+    touches its folder.
+    """
+    began_at = trio.current_time()
+    chance = random.Random(settings.seed)
+    disk_work = ThreadWork() if disk_work is None else disk_work
+    network = SocketNetwork() if network is None else network
+    figures = NodeFigures() if figures is None else figures
+    failure: Exception | None = None
+    async with AsyncExitStack() as stack:
+        arrivals = make_arrivals()
+        stack.callback(arrivals.close)  # last: by then the disk's thread has ended, and wakes it no more
+        folder, core, store = await _recover(settings, disk, disk_work, make_token, chance, stack)
+        listener = await network.listen(*parse_address(settings.listen))
+        stack.callback(listener.close)
+        inbox = Inbox(arrivals.ring)
+        persister = _make_persister(settings, disk, disk_work, folder, arrivals, inbox, figures)
+        stack.push_async_callback(persister.aclose)
+        hellos = HelloJudge(core, inbox, folder.known_stores)
+        connections = Connections(
+            core=core,
+            inbox=inbox,
+            arrivals=arrivals,
+            sink=sink,
+            figures=figures,
+            hellos=hellos,
+            places=ClientPlaces(settings.most_clients),
+        )
+        identity = _identity(settings, folder, hellos, make_token)
+        acceptor = Acceptor(
+            listener,
+            identity,
+            connections.serve,
+            connections.on_error,
+            admit_client=connections.places.admit,
+            most_strangers=settings.most_strangers,
+        )
+        outbox = PeerOutbox(
+            {peer: _link(settings, peer, identity, network, link_faults, chance, connections, figures) for peer in core.peers},
+            {peer: figures.peer(peer) for peer in core.peers},
+        )
+        core.snapshots.has_unsent = outbox.has_unsent
+        room = DiskRoom(core, disk, disk_work, sink, settings.segment_bytes)
+        async with trio.open_nursery() as nursery:
+            replica = Replica(
+                core=core,
+                store=store,
+                inbox=inbox,
+                wal=persister,
+                outbox=outbox,
+                jobs=NurseryJobs(nursery, disk_work),
+                events=sink,
+                place=_place(settings, disk, folder),
+                addresses=settings.addresses,
+                request_timeout_s=settings.request_timeout_s,
+                turns=Turns() if turns is None else turns,
+                figures=figures,
+            )
+            node = Node(
+                replica=replica,
+                arrivals=arrivals,
+                persister=persister,
+                acceptor=acceptor,
+                outbox=outbox,
+                connections=connections,
+                room=room,
+                sink=sink,
+                disk=disk,
+                disk_work=disk_work,
+            )
+            stack.callback(replica.snapshots.close)
+            stack.callback(node.fence)
+            sink.record(settings.node_id, _recovered(core, folder, trio.current_time() - began_at))
+            nursery.start_soon(arrivals.run)
+            nursery.start_soon(acceptor.run)
+            for link in outbox.links.values():
+                nursery.start_soon(link.run)
+            nursery.start_soon(room.watch)
+            try:
+                yield node
+            except Exception as problem:  # raised once the tasks around the replica are gone
+                failure = problem
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def _link(
+    settings: NodeSettings,
+    peer: NodeId,
+    identity: Identity,
+    network: Network,
+    faults: LinkFaults,
+    chance: random.Random,
+    connections: Connections,
+    figures: NodeFigures,
+) -> PeerLink:
+    return PeerLink(
+        identity=identity,
+        peer_id=peer,
+        address=parse_address(settings.addresses[peer]),
+        network=network,
+        faults=faults,
+        random=chance,
+        on_up=connections.link_up,
+        on_down=connections.link_down,
+        figures=figures.peer(peer),
+    )
+
+
+def _place(settings: NodeSettings, disk: Disk, folder: OpenFolder) -> SnapshotPlace:
+    return SnapshotPlace(
+        disk=disk,
+        folder=folder,
+        cluster=settings.cluster,
+        chunk_bytes=settings.chunk_bytes,
+        again_s=SNAPSHOT_AGAIN_S,
+        slice_keys=settings.slice_keys,
+    )
+
+
+async def _recover(
+    settings: NodeSettings,
+    disk: Disk,
+    disk_work: DiskWork,
+    make_token: Callable[[], str],
+    chance: random.Random,
+    stack: AsyncExitStack,
+) -> tuple[OpenFolder, Core, Store]:
+    """Recover in a thread: a long log must not hold the loop. It can't be cancelled, lest the folder stays half open."""
+    now = trio.current_time()
+
+    def work() -> tuple[OpenFolder, Core, Store]:
+        found: dict[str, Stored] = {}
+        folder = open_folder(
+            disk,
+            settings.cluster,
+            settings.node_id,
+            make_token,
+            members=tuple(settings.addresses),
+            load=lambda line: found.update(decode_slice(line)),
+            segment_bytes=settings.segment_bytes,
+        )
+        core = Core(
+            node_id=settings.node_id,
+            node_ids=tuple(sorted(settings.addresses)),
+            remembered=folder.remembered,
+            heartbeat_s=settings.heartbeat_s,
+            election_s=settings.election_s,
+            random=chance,
+            now=now,
+            snapshot_policy=settings.snapshot_policy,
+            standing=folder.standing,
+        )
+        folder.forget_remembered()
+        return folder, core, Store.of(found, core.last_applied)
+
+    with trio.CancelScope(shield=True):
+        folder, core, store = await disk_work.call(work)
+        stack.callback(folder.close)
+    await trio.lowlevel.checkpoint()
+    return folder, core, store
+
+
+def _make_persister(
+    settings: NodeSettings,
+    disk: Disk,
+    disk_work: DiskWork,
+    folder: OpenFolder,
+    arrivals: Arrivals,
+    inbox: Inbox,
+    figures: NodeFigures,
+) -> Persister:
+    timed = TimedLog(folder.write, figures.fsync)
+    thread = disk_work.persister(timed, inbox.write_done, f"node {settings.node_id} disk")
+    faults = getattr(disk, "sync_faults", None)
+    return disk_work.with_kernel_syncs(thread, folder, arrivals, inbox.write_ended, figures.fsync, faults)
+
+
+def _identity(settings: NodeSettings, folder: OpenFolder, hellos: HelloJudge, make_token: Callable[[], str]) -> Identity:
+    return Identity(
+        cluster=settings.cluster,
+        node_id=settings.node_id,
+        peer_ids=frozenset(settings.addresses) - {settings.node_id},
+        secret=settings.peer_secret,
+        make_nonce=make_token,
+        standing=lambda: folder.standing,
+        judge=hellos.judge,
+    )
+
+
+def _recovered(core: Core, folder: OpenFolder, seconds: float) -> NodeRecovered:
+    return NodeRecovered(
+        term=core.current_term,
+        index=core.log.last_index,
+        voted_for=core.voted_for,
+        seconds=round(seconds, 4),
+        repaired=folder.repaired,
+        snapshot=core.last_applied,
+        store=core.standing.store,
+    )

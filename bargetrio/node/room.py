@@ -1,0 +1,40 @@
+"""Whether a node's disk is nearly full: then a leader proposes no writes, and what is under way still fits."""
+
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from bargetrio.eventlog.driver_facts import DiskSpace, Sink
+from bargetrio.node.persister import DiskWork
+from bargetrio.raft.core import Core
+from bargetrio.storage.disk import Disk
+
+ROOM_SEGMENTS: Final = 2
+"""With less free space than so many segments of the log, a leader proposes no writes."""
+ROOM_AGAIN_SEGMENTS: Final = 3
+ROOM_LOOK_S: Final = 1.0
+
+
+class DiskRoom:
+    """One life's. `free_bytes` is what was free at the last look, None before the first."""
+
+    def __init__(self, core: Core, disk: Disk, work: DiskWork, sink: Sink, segment_bytes: int) -> None:
+        self.free_bytes: int | None = None
+        self._core = core
+        self._disk = disk
+        self._work = work
+        self._sink = sink
+        self._segment_bytes = segment_bytes
+
+    async def watch(self) -> None:
+        """Look every ROOM_LOOK_S until cancelled."""
+        core = self._core
+        while True:
+            with suppress(OSError):
+                free = self.free_bytes = await self._work.call(self._disk.free_bytes)
+                is_low = free < self._segment_bytes * (ROOM_AGAIN_SEGMENTS if core.lacks_room else ROOM_SEGMENTS)
+                if is_low != core.lacks_room:
+                    core.lacks_room = is_low
+                    self._sink.record(core.node_id, DiskSpace(free_bytes=free, is_low=is_low))
+            await trio.sleep(ROOM_LOOK_S)

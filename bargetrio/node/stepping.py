@@ -1,0 +1,23 @@
+"""When a replica makes its steps: at trio's times."""
+
+from typing import Final
+
+import trio
+
+from bargetrio.replica.replica import Replica
+
+STEP_S: Final = 1.0
+"""Longest time in seconds between two steps: a node whose last step is older hangs (the watchdog checks)."""
+
+
+class Stepping:
+    """`last_step` is when the last step began; `step` is what `Arrivals.drive` calls."""
+
+    def __init__(self, replica: Replica) -> None:
+        self.last_step = trio.current_time()
+        self._replica = replica
+
+    def step(self) -> float:
+        """Have the replica make a step; return when the next one is due, within STEP_S."""
+        now = self.last_step = trio.current_time()
+        return min(self._replica.step(now), now + STEP_S)

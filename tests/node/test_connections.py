@@ -1,0 +1,46 @@
+"""A node's connections: a dead node sends nothing, and what is timed on one ends with it."""
+
+from unittest.mock import Mock
+
+from bargetrio.node.connections import Connections
+from bargetrio.node.hellos import HelloJudge
+from bargetrio.node.outbox import PeerOutbox
+from bargetrio.node.places import ClientPlaces
+from bargetrio.raft.messages import AppendReply, VoteReply
+from bargetrio.replica.figures import NodeFigures, PeerFigures
+from bargetrio.replica.inbox import Inbox
+from bargetrio.transport.arrivals import TaskArrivals
+from bargetrio.transport.peer_link import PeerLink
+from tests.raft.cores import append, follower
+from tests.replica.hosts import Nobody
+
+
+def test_a_dead_node_sends_nothing_though_a_piece_was_being_read_for_it() -> None:
+    """The thread that read it comes back after the kill, with something to send."""
+    link = Mock(PeerLink)
+    outbox = PeerOutbox({1: link}, {1: PeerFigures()})
+    message = VoteReply(term=1, voter_id=0, granted=True)
+    outbox.post(1, message)
+    outbox.fence()
+    outbox.post(1, message)
+    link.post.assert_called_once_with(message)
+    link.abort.assert_called_once_with()
+
+
+async def test_what_is_timed_on_a_connection_ends_with_it() -> None:
+    """The answer to an append of the old connection would else be an answer to nobody, or a round trip of minutes."""
+    figures = NodeFigures()
+    connections = Connections(
+        core=follower().core,
+        inbox=Inbox(lambda: None),
+        arrivals=TaskArrivals(),
+        sink=Nobody(),
+        figures=figures,
+        hellos=Mock(HelloJudge),
+        places=ClientPlaces(),
+    )
+    figures.peer(1).append_sent(append(log="1"), 0.0)
+    connections.link_up(1)
+    reply = AppendReply(term=1, follower_id=1, success=True, match_index=1, prev_log_index=0, round=0)
+    figures.peer(1).append_answered(reply, 60.0)
+    assert sum(figures.peer(1).round_trip.counts) == 0
