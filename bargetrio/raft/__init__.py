@@ -6,25 +6,26 @@ msgspec. What a host does around a core, in the order that matters:
 ```python
 core = Core(node_id=1, node_ids=(1, 2, 3), remembered=wal.remembered, random=Random(), now=clock(), ...)
 while True:
-    wait_until(core.next_deadline)                # or until something has arrived, or a write has ended
-    core.tick(clock())
-    for message in take_messages():               # checked by checks.py
-        core.step(message, clock())
-    for number in ended_writes():                 # synced
-        for send in sends_after(number):          # Persist.then
+    wait_until(core.next_deadline)                  # or until something comes, or a write ends
+    now = clock()
+    for persist in ended_writes():                  # synced
+        for send in persist.then:
             network.post(send.to, send.message)
-        core.persisted(number, clock())
-    core.propose_all(tickets, commands, clock())  # what clients have asked since
-    core.read_all(read_tickets, clock())
-    for effect in core.take_effects():            # once for all input: one append, one write, one send
+        core.persisted(persist.number, now)
+    for message in received():                      # each was checked: checks.py
+        core.step(message, now)
+    core.propose_all(tickets, commands, now)        # what clients have asked since
+    core.read_all(read_tickets, now)
+    core.tick(now)
+    for effect in core.take_effects():              # once for all input: one append, one write, one send
         match effect:
-            case Send():    network.post(effect.to, effect.message)
-            case Persist(): wal.begin(effect.number, effect.records, effect.then)
-            case Apply():   answer(effect.tickets, store.apply(core.log.slice(effect.first, effect.last)))
-            case ReadReady() | ReadFailed() | ProposalRefused() | ProposalsUnknown(): answer_all(effect)
+            case Send():     network.post(effect.to, effect.message)
+            case Persist():  wal.begin(effect)      # records; it ends in `ended_writes`
+            case Apply():    answer(effect.tickets, store.apply(core.log.slice(effect.first, effect.last)))
             case Announce(): events.record(effect.fact)
-            case _:         do(effect)            # snapshots and membership: effects.py says what and what to call then
+            case _:          perform(effect)        # answers, snapshots, membership: effects.py
 ```
+The replica of the product is this loop with bounds and time-outs.
 
 State below, rules above, dispatch on top; each file imports only those that stand before it here:
 
