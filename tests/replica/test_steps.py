@@ -6,6 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 import trio
+from msgspec import structs
 from trio.testing import MockClock
 
 from bargetrio.eventlog.recorder import Recorder
@@ -17,7 +18,7 @@ from bargetrio.raft.effects import Effect
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.messages import Message, NodeId
 from bargetrio.raft.records import Remembered
-from bargetrio.replica.replica import AT_ONCE, NEVER
+from bargetrio.replica.replica import AT_ONCE, MESSAGES_A_STEP, NEVER
 from bargetrio.replica.requests import Batch
 from tests.raft.cores import append
 from tests.replica.hosts import Hosted, Nobody, Posted
@@ -99,3 +100,32 @@ async def test_a_session_is_flushed_once_a_step_however_much_it_is_answered() ->
     node.replica.step(0.0)
     assert [answer.id for answer in session.answers] == [0, 1, 2]
     session.flush.assert_called_once_with()
+
+
+@pytest.mark.parametrize("changed_by", ["a message", "a call", "the time"])
+async def test_messages_that_wait_when_a_members_store_changes_are_dropped(
+    changed_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """BUG-38: they came over connections of the stores before, and may acknowledge what the new one does not hold."""
+    node = Hosted(one_of_three())
+    stepped: list[Message] = []
+
+    def change(core: Core) -> None:
+        assert core.configuration is not None
+        core.configuration = structs.replace(core.configuration, index=core.configuration.index + 1)
+
+    def step(core: Core, message: Message, now: float) -> None:
+        stepped.append(message)
+        if changed_by == "a message":
+            change(core)
+
+    monkeypatch.setattr(Core, "step", step)
+    if changed_by == "the time":
+        monkeypatch.setattr(Core, "tick", lambda core, now: change(core))
+    if changed_by == "a call":
+        node.inbox.call(lambda core, now: change(core))
+    for _ in range(MESSAGES_A_STEP + 1):
+        node.inbox.take_message(append(term=1))
+    node.replica.step(trio.current_time())
+    assert len(stepped) == {"a message": 1, "a call": 0, "the time": MESSAGES_A_STEP}[changed_by]
+    assert not node.inbox.messages
