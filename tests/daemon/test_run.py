@@ -6,6 +6,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bargetrio.cluster import slots
 from bargetrio.config import load
 from bargetrio.daemon.run import Daemon, restart_on_error
 from bargetrio.daemon.sd_notify import Notifier, watchdog_interval_s
@@ -81,7 +82,9 @@ async def test_a_node_whose_loop_stands_still_is_noticed(tmp_path: Path, monkeyp
         assert house.local.hanging() == []
         slot = house.local.slots[1]
         assert slot._node is not None
-        monkeypatch.setattr(type(slot._node), "last_turn", property(lambda node: -100.0))
+        last_turn = slot._node.last_turn
+        assert [slot.hangs(last_turn + slots.STILL_S + late_s) for late_s in (-0.1, 0.1)] == [False, True]
+        monkeypatch.setattr(slots, "STILL_S", -1.0)
         assert house.local.hanging() == [0, 1, 2]
         await house.cluster.kill(1)
         assert house.local.hanging() == [0, 2]
