@@ -123,6 +123,9 @@ def on_vote_request(state: State, message: VoteRequest, now: float) -> None:
             now, term=message.term, leader_id=None, reason=f"node {message.candidate_id} asks for votes in a higher term"
         )
     reason = _why_no_vote(state, message, now)
+    if isinstance(state.role, Candidate) and message.term == state.current_term:
+        # The votes may be split, and with a member gone neither of the two may win: where disks are slow both would wait long.
+        state.role.time_ends_at = min(state.role.time_ends_at, state.role.election_deadline)
     if reason:
         state.announce(VoteRefused(peer=message.candidate_id, term=message.term, reason=reason))
         state.send(

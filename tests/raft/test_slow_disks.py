@@ -1,12 +1,13 @@
 """5.2 where syncs outlast election timeouts: an election waits for the disks that it needs, and ends."""
 
 import pytest
+from msgspec import structs
 
 from bargetrio.raft.messages import AppendReply, Message, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
 from bargetrio.raft.progress import Pipeline
 from bargetrio.raft.quorum import majority_of
 from bargetrio.raft.records import Append, Truncate
-from bargetrio.raft.roles import DISK_DECIDES
+from bargetrio.raft.roles import DISK_DECIDES, Candidate, Leader, PreCandidate
 from bargetrio.raft.standing import Standing
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.seed import Seed
@@ -59,6 +60,25 @@ def test_a_candidate_whose_time_is_long_asks_again_for_the_votes_that_it_lacks()
     assert len(again) <= 3 * 5.0 / 0.3
     node.step(vote(node, 3))
     assert (node.core.role.name, node.core.current_term) == ("leader", 1)
+
+
+def test_a_candidate_that_meets_another_one_in_its_term_waits_for_one_election_timeout_only() -> None:
+    """5.2: the votes may be split; its time, as long as disks are slow, would go by for both. Later votes still count."""
+    node = stands(nodes=(0, 1, 2, 3, 4))
+    node.tick(2.5)
+    node.sync()
+    node.tick(0.61)
+    assert isinstance(node.core.role, Candidate)
+    other = VoteRequest(term=node.core.current_term, candidate_id=4, last_log_index=0, last_log_term=0)
+    node.step(structs.replace(other, term=other.term - 1))
+    node.tick(0.61)
+    assert isinstance(node.core.role, Candidate), "that one has lost already"
+    node.step(other)
+    node.tick(0.61)
+    assert isinstance(node.core.role, PreCandidate)
+    node.step(vote(node, 1))
+    node.step(vote(node, 2))
+    assert isinstance(node.core.role, Leader)
 
 
 def test_a_candidate_asks_nobody_again_while_its_own_vote_is_not_on_the_disk() -> None:
