@@ -122,7 +122,7 @@ async def test_a_bug_in_the_server_costs_its_connection(monkeypatch: pytest.Monk
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
         await send({"type": "http.response.body", "body": b"fine"})
 
-    monkeypatch.setattr(server, "Connection", Buggy)
+    monkeypatch.setattr(server, "HttpConnection", Buggy)
     async with served(app) as port:
         assert (await ask(port, "/"))[0] == 0
         assert await ask(port, "/") == (200, b"fine")
