@@ -126,7 +126,7 @@ def test_who_breaks_off_is_told_whether_the_write_may_have_happened(
         def close(self) -> None:
             self.closed = True
 
-    monkeypatch.setattr(native, "Connection", Interrupting)
+    monkeypatch.setattr(native, "NodeConnection", Interrupting)
     keys = native.NativeKeys(["127.0.0.1:1"], "barge", 1.0)
     with pytest.raises(Interrupted) as caught:
         keys.execute(request_, object)
