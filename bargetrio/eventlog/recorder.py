@@ -8,6 +8,7 @@ computed when an event is read.
 from collections import Counter, deque
 from collections.abc import Callable
 from itertools import islice
+from operator import is_
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -143,8 +144,10 @@ class Recorder:
                 continue
             if type(fact) in _OF_COMMANDS:
                 told: Any = fact
-                if not _are_the_same(told.first_commands, commands):
-                    commands = told.first_commands
+                first = told.first_commands
+                # A leader's step tells of each write three times, with the very same commands.
+                if len(first) != len(commands) or not all(map(is_, first, commands)):
+                    commands = first
                     copies = tuple([copied(command) for command in commands])
                 fact = msgspec.structs.replace(told, first_commands=copies)
             elif type(fact) in _OF_ROLES:
@@ -267,11 +270,6 @@ class Recorder:
             found.append(kept)
         found.reverse()
         return found
-
-
-def _are_the_same(commands: tuple[Any, ...], others: tuple[Any, ...]) -> bool:
-    """Return whether these are the very same commands: a pass of a leader tells of each write three times."""
-    return len(commands) == len(others) and all([mine is other for mine, other in zip(commands, others, strict=True)])
 
 
 def _thinned(found: list[Kept]) -> list[Kept]:

@@ -18,7 +18,7 @@ class PeerOutbox:
     def post(self, to: NodeId, message: Message) -> None:
         """Send it now, or never; a fenced node sends nothing."""
         if not self._is_fenced:
-            if isinstance(message, AppendRequest):
+            if type(message) is AppendRequest:
                 self._figures[to].append_sent(message, trio.current_time())
             self.links[to].post(message)
 

@@ -57,7 +57,8 @@ class PeerSession:
             if lines:
                 self._take(lines)
             elif greeted.reader.pending_bytes >= LONG_BYTES:
-                self._check_store()
+                if refusal := self._refusal():
+                    raise BadMessage(refusal)
                 self._bytes_came(self._peer_id)
 
         self._take(greeted.lines)
@@ -65,23 +66,18 @@ class PeerSession:
         await arrivals.read(connection, take)
 
     def _take(self, lines: list[bytes]) -> None:
-        self._check_store()
+        if refusal := self._refusal():
+            raise BadMessage(refusal)
         for line in lines:
             try:
                 message = decode_message(line)
                 if sender(message) != self._peer_id:
                     raise ValueError(f"node {self._peer_id} sent a message of node {sender(message)}")
                 check_message(message, self._core.members, self._core.current_term)
-                if isinstance(message, AppendRequest) and message.entries:
+                if type(message) is AppendRequest and message.entries:
                     check_commands([entry.command for entry in message.entries])
             except (ValueError, RecursionError, BargeError) as problem:
                 raise BadMessage(str(problem)) from None
-            if isinstance(message, AppendReply):
+            if type(message) is AppendReply:
                 self._figures.append_answered(message, trio.current_time())
             self._hand_over(message)
-
-    def _check_store(self) -> None:
-        """Raise BadMessage if the store of this connection counts no more: nothing of it is taken from then on."""
-        refusal = self._refusal()
-        if refusal:
-            raise BadMessage(refusal)

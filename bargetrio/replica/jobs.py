@@ -86,7 +86,7 @@ class SnapshotJobs:
         self._figures = figures
         self._replace_store = replace_store
         self._receiver = SnapshotReceiver(place.disk, place.cluster)
-        self._again_at = 0.0
+        self.again_at = 0.0
         """No snapshot is taken before this time, since the disk was full."""
         self._reading: set[NodeId] = set()
         """The peers for whom a piece is being read."""
@@ -97,7 +97,7 @@ class SnapshotJobs:
 
     def must_wait(self, now: float, *, wants: bool) -> bool:
         """Return whether a snapshot must wait: the disk was full, or another replica of this process saves or is next."""
-        return now < self._again_at or not self._turns.may_save(self, now, wants=wants)
+        return now < self.again_at or not self._turns.may_save(self, now, wants=wants)
 
     def perform(self, effect: TakeSnapshot | Compact | SendChunk | StoreChunk | LoadSnapshot, store: Store, now: float) -> None:
         """Start the job that the core asks for; `store` is the state at this moment."""
@@ -178,7 +178,7 @@ class SnapshotJobs:
 
         def given_up(core: Core, now: float) -> None:
             self._turns.end_saving(self, now)
-            self._again_at = now + self._place.again_s
+            self.again_at = now + self._place.again_s
             core.snapshot_given_up()
 
         self._inbox.call(given_up)

@@ -151,8 +151,10 @@ class Replica:
         if core.configuration is not configuration:
             # Messages in the queue came from connections that were accepted by the members' old stores: Raft sends them again.
             inbox.messages.clear()
-        self._take_messages(now)
-        self.requests.take(inbox.requests, self.store, now)
+        if inbox.messages:
+            self._take_messages(now)
+        if inbox.requests:
+            self.requests.take(inbox.requests, self.store, now)
         if inbox.sessions_with_room:
             sessions, inbox.sessions_with_room = inbox.sessions_with_room, []
             self.requests.resume_reads(sessions, self.store)
@@ -167,17 +169,23 @@ class Replica:
         self._let_others_go_first(now)
         self._perform(now)
         self._figures.see_leader(core.leader_id, core.current_term)
-        requests.expire(now)
+        waiting = requests.waiting
+        if waiting:
+            requests.expire(now)
         requests.flush()
         if not inbox.is_empty:
             return AT_ONCE
         deadline = core.next_deadline
-        return min(deadline, requests.waiting[0].deadline) if requests.waiting else deadline
+        return min(deadline, waiting[0].deadline) if waiting else deadline
 
     def _let_others_go_first(self, now: float) -> None:
         """Say what waits here for another replica of this process."""
         core, turns = self.core, self._turns
         is_behind = core.commit_index - core.last_applied > LONG_BACKLOG
+        if turns.are_idle and not is_behind and not core.snapshots.is_due:  # the usual case: nobody waits for anybody
+            core.must_not_apply = False
+            core.snapshots.must_not_take = now < self.snapshots.again_at
+            return
         turns.hurry(self, hurries=is_behind and isinstance(core.role, Leader))
         core.must_not_apply = is_behind and not turns.may_apply(self)
         core.snapshots.must_not_take = is_behind or self.snapshots.must_wait(now, wants=core.snapshots.is_due and not is_behind)
@@ -192,7 +200,7 @@ class Replica:
             if self.core.configuration is not configuration:
                 messages.clear()  # as in _take_what_waits
                 break
-            if isinstance(message, AppendRequest):
+            if type(message) is AppendRequest:
                 entries += len(message.entries)
                 if entries >= ENTRIES_A_STEP:
                     break
@@ -207,12 +215,15 @@ class Replica:
     def _perform(self, now: float) -> None:
         core, requests = self.core, self.requests
         for effect in core.take_effects():
+            # The usual ones first and by type: of a msgspec class isinstance takes four times as long to say no.
+            if type(effect) is Announce:
+                self._events.stage(core.node_id, effect.fact)
+                self._figures.note(effect.fact)
+                continue
+            if type(effect) is Send:
+                self._outbox.post(effect.to, effect.message)
+                continue
             match effect:
-                case Announce():
-                    self._events.stage(core.node_id, effect.fact)
-                    self._figures.note(effect.fact)
-                case Send():
-                    self._outbox.post(effect.to, effect.message)
                 case Persist():
                     self._then[effect.number] = effect
                     self._wal.begin(effect.number, effect.records)
@@ -230,6 +241,8 @@ class Replica:
                     requests.refuse_proposal(effect)
                 case ProposalsUnknown():
                     requests.give_up_proposals(effect)
+                case Announce() | Send():
+                    raise AssertionError("done above")
                 case _:
                     assert_never(effect)
         requests.tell_failures()

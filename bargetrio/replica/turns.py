@@ -21,6 +21,11 @@ class Turns:
         """Who has saved, the latest one last."""
         self._hurrying: object | None = None
 
+    @property
+    def are_idle(self) -> bool:
+        """Whether nobody saves, wants to, or hurries: then each may do what it likes, and has nothing to take back."""
+        return self._saver is None and not self._waiting and self._hurrying is None
+
     def may_save(self, by: object, now: float, *, wants: bool) -> bool:
         """Note whether this node wants to save its state, and return whether it may now.
 
