@@ -8,23 +8,24 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "bargetrio"
 
-MAY_IMPORT: dict[str, set[str]] = {
-    "protocol": set(),
-    "raft": set(),
-    "kv": {"protocol"},
-    "storage": {"raft"},
-    "transport": {"protocol", "raft"},
-    "replica": {"protocol", "raft", "kv", "storage", "eventlog"},
-    "node": {"protocol", "raft", "kv", "storage", "transport", "replica", "eventlog"},
-    "eventlog": {"protocol", "raft", "files"},
-    "cluster": {"protocol", "raft", "storage", "transport", "replica", "node", "eventlog"},
-    "web": {"protocol", "cluster", "eventlog"},
-    "client": {"protocol"},
-    "config": {"protocol", "files"},
-    "daemon": {"protocol", "raft", "storage", "transport", "replica", "node", "eventlog", "cluster", "web", "console", "config"},
-    "cli": {"protocol", "client", "eventlog", "console", "files", "simulator", "config", "daemon", "kv", "storage"},
-    "simulator": {"protocol", "raft", "kv", "storage", "eventlog", "files"},
-}
+MODULES = {"console", "files"}
+"""Modules beside the rooms that a room may import."""
+
+
+def table() -> dict[str, set[str]]:
+    """Return the rooms of docs/architecture.md in their order, each with what it may import."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| `(\w+)/` \| .* \| ([^|]+) \|$", text, re.MULTILINE)
+    return {room: names_in(allowed) for room, allowed in rows}
+
+
+def names_in(text: str) -> set[str]:
+    """Return the rooms and modules that a text names."""
+    rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    return set(re.findall(r"\w+", text)) & (rooms | MODULES)
+
+
+MAY_IMPORT = table()
 
 NEVER: dict[str, set[str]] = {
     "protocol": {"trio", "os", "time", "socket", "logging", "threading"},
@@ -112,10 +113,22 @@ def test_every_room_is_in_the_table() -> None:
     """A new folder needs a line here, and a docstring."""
     rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert rooms == set(MAY_IMPORT)
-    for room in rooms:
-        docstring = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text()))
-        assert docstring
-        assert "May import" in docstring, room
+
+
+def test_a_room_says_what_the_table_says() -> None:
+    """In its docstring, in one sentence."""
+    for room, allowed in MAY_IMPORT.items():
+        docstring = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text())) or ""
+        (said,) = re.findall(r"May import ([^.:]*)[.:]", docstring)
+        assert names_in(said) - {room} == allowed, room
+
+
+def test_no_room_imports_one_that_stands_below_it_in_the_table() -> None:
+    """Nor one in its own row."""
+    above: set[str] = set()
+    for room, allowed in MAY_IMPORT.items():
+        assert allowed <= above | MODULES, room
+        above.add(room)
 
 
 def test_rooms_import_only_what_they_may() -> None:

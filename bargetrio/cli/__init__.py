@@ -13,9 +13,8 @@ simulate.py  simulate, check                              replay.py    recorded 
 client_calls.py  what of the client library is used here  setting_origins.py  where each value of a configuration comes from
 ```
 Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 not found, 4 precondition failed, 5 unavailable, 6 outcome unknown,
-7 answer not written, 130 interrupted. May import client, protocol, console, files, the configuration, and eventlog's sentences;
-whatever more a command needs (the server, the simulator) it imports when it runs, so that the others start fast. Start at
-main.py.
+7 answer not written, 130 interrupted. May import client, protocol, eventlog, config, console and files;
+when a command that needs it runs, so that the others start fast, also daemon, storage, kv and simulator. Start at main.py.
 """
 
 from bargetrio.cli.main import cli, main

@@ -4,7 +4,7 @@
 client.py      the library: keys at the leader (native.py, connection.py) or through a daemon (rest_keys.py), nodes by admin.py
 arguments.py   what a caller may give                         interrupted.py   Ctrl-C during a request
 ```
-May import protocol only: a program that uses it loads nothing of the server or the command line. Start at client.py.
+May import protocol: a program that uses it loads nothing of the server or the command line. Start at client.py.
 
     >>> with Client(["127.0.0.1:8101", "127.0.0.1:8102", "127.0.0.1:8103"]) as barge:
     ...     barge.put("100", "Some Value")

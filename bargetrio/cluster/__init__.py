@@ -5,5 +5,5 @@ local_nodes.py  this daemon's nodes (slots.py), started, killed, revived   clust
 forward.py      requests carried to the leader (node_link.py)             daemons.py  other daemons, over their REST
 fault_plan.py   faults put into links and disks (disk_faults.py)          merge.py    several daemons' events as one log
 ```
-May import node and the rooms above it. Start at cluster.py.
+May import protocol, raft, storage, transport, eventlog, replica and node. Start at cluster.py.
 """

@@ -4,5 +4,5 @@
 run.py          the daemon, from binding the API to its end        gc_policy.py  when the interpreter collects garbage
 descriptors.py  how many connections the process may open          sd_notify.py  what systemd is told
 ```
-May import every room but client, cli and simulator. Start at run.py.
+May import protocol, raft, storage, transport, eventlog, replica, node, cluster, web, config and console. Start at run.py.
 """

@@ -1,7 +1,7 @@
 """raft is sans-I/O Raft: input in, effects out; no clock, socket, file or randomness of its own.
 
-Time is a value in seconds, randomness a `random.Random` that the caller gives. May import the standard library's data types and
-msgspec. What a host does around a core, in the order that matters:
+Time is a value in seconds, randomness a `random.Random` that the caller gives. May import nothing of Barge.
+What a host does around a core, in the order that matters:
 
 ```python
 core = Core(node_id=1, node_ids=(1, 2, 3), remembered=wal.remembered, random=Random(), now=clock(), ...)

@@ -17,6 +17,6 @@ each client's connection gets its answers of the step in one `Session.flush`.
 What is promised: a step never waits. Time is an argument, in seconds of whatever clock the host has. Every ticket ends once. A
 fenced replica does nothing more. What a step raises (StorageFailed, ConsensusViolation) ends the replica: fence it.
 
-May import protocol, raft, kv, storage and eventlog's facts. Start at replica.py; inbox.py has what comes in, ports.py what a host
+May import protocol, raft, kv, storage and eventlog. Start at replica.py; inbox.py has what comes in, ports.py what a host
 offers, requests.py the clients' side, jobs.py the long works of snapshots, in slices.
 """

@@ -10,5 +10,5 @@ linearizability.py  judges what the clients saw     breaks/      planted bugs, e
 narrow.py     narrow links after the healing: no leader may change
 seed.py       runs one seed                         campaign.py  runs many
 ```
-May import protocol, raft, kv, storage, eventlog's rendering; no trio, no clock, no global randomness. Start at seed.py.
+May import protocol, raft, kv, storage, eventlog and files; no trio, no clock, no global randomness. Start at seed.py.
 """
