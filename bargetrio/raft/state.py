@@ -45,13 +45,7 @@ class State:
         pipeline: Pipeline = PIPELINE,
         has_unsent: Callable[[NodeId], bool] = lambda peer: False,
     ) -> None:
-        """Begin as a follower.
-
-        Times are in seconds: `election_s` the shortest and the longest election timeout. `standing` is what the folder's `meta`
-        holds; None: a store of a birth set with made-up ids, for clusters without folders. `has_unsent`: see the attribute.
-
-        Raises ConsensusViolation if the log ends in a later term than the disk remembers.
-        """
+        """Begin as a follower; the arguments are those of Core, which says what they mean and what is raised."""
         assert node_id in node_ids
         self.node_id = node_id
         self.members = tuple(sorted(node_ids))
