@@ -1,6 +1,6 @@
 """One server of a seed: a pure core, the real store, the real log on a simulated disk, and the loop around them.
 
-A pass takes all that waits, as the real driver's does: ended writes, messages, requests, then time. A power failure or a kill
+A step takes all that waits, as the replica's does: ended writes, messages, requests, then time. A power failure or a kill
 can come at any moment, also in the middle of a write; a paused process answers nothing and its timers all fire late.
 """
 
@@ -550,7 +550,7 @@ class Server:
             self._steps_done.popleft()(core, now)
         while self._messages:
             if core.configuration is not configuration:
-                self._messages.clear()  # judged by the members' old stores: as the driver does
+                self._messages.clear()  # judged by the members' old stores: as the replica does
                 break
             core.step(self._messages.popleft(), now)
         while self._requests:
