@@ -1,4 +1,4 @@
-"""The facts that a node's driver and its slot announce beside the core's (raft/facts.py), and who takes facts."""
+"""The facts that a node's replica, its host and its slot announce beside the core's (raft/facts.py), and who takes facts."""
 
 from typing import Any, ClassVar, Protocol
 

@@ -59,7 +59,7 @@ from bargetrio.raft.standing import Standing
 from bargetrio.raft.state import State
 
 APPLY_SLICE: Final = 1000
-"""Entries of one Apply: no pass may hold the loop for long."""
+"""Entries of one Apply: no step may hold the loop for long."""
 UNCOMMITTED_ENTRIES: Final = 100_000
 UNCOMMITTED_BYTES: Final = 64 * 1024 * 1024
 """A leader that has more than this uncommitted, or not yet on its own disk, refuses proposals as overloaded."""
