@@ -46,6 +46,12 @@ def alter(disk: SimulatedDisk, random: Random, above: Index, last: Index) -> Ind
     return index
 
 
+def newest_snapshot(disk: SimulatedDisk) -> Index:
+    """Return up to where the newest complete snapshot in the folder of a node that is down goes, 0 without one."""
+    names = [name.removeprefix("snapshots/") for name in disk.names() if name.startswith("snapshots/") and name.endswith(".snap")]
+    return max((int(name.split("-")[0]) for name in names), default=0)
+
+
 def _lines_of(data: bytes) -> tuple[list[_Line], bytes]:
     """Return a segment's lines, and what stands behind them."""
     lines: list[_Line] = []

@@ -554,6 +554,9 @@ class Invariants:
         if not self.stores.may_differ:
             text = f"node {server.node_id} says that its log differs from node {fact.peer}'s at {fact.index}; none was altered"
             raise Broken("nobody is accused in error", text)
+        memory = self._memory[server.node_id]
+        if memory.altered_from is not None:
+            memory.differed_in = fact.term
 
     def _check_append_only(self, server: Server, core: Core, memory: Memory) -> None:
         if memory.led is not None and memory.led[0] == core.current_term:

@@ -9,7 +9,7 @@ from bargetrio.raft.facts import Fact, PreVoteGranted
 from bargetrio.raft.messages import Message, NodeId, VoteReply
 from bargetrio.raft.roles import Candidate, Leader, PreCandidate
 from bargetrio.simulator import beginnings
-from bargetrio.simulator.altered import alter
+from bargetrio.simulator.altered import alter, newest_snapshot
 from bargetrio.simulator.goals import Goals
 from bargetrio.simulator.invariants import Invariants
 from bargetrio.simulator.memory import MOST_LIES, Broken
@@ -249,11 +249,12 @@ class Losses:
         server, down = random.choice(self._servers), random.choice((0.02, 0.3, 1.0))
         if server.core is None or not self._operator.can_spare(server):
             return
-        core, snapshot = server.core, server.core.snapshot
-        held = max(core.log.start_index, core.standing.admitted, 0 if snapshot is None else snapshot.last_index)
+        core = server.core
+        held = max(core.log.start_index, core.standing.admitted)
         last = min(core.commit_index, core.durability.durable_index)
         server.crash(power=False)
-        index = alter(server.disk, random, held, last)
+        # A complete snapshot that the core was not told of is on the disk, too; a log that is another one below it is damaged.
+        index = alter(server.disk, random, max(held, newest_snapshot(server.disk)), last)
         if index is not None:
             self._tell(f"entry {index} in the log of node {server.node_id} is another one")
             self._goals.hit("log_altered")

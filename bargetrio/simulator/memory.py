@@ -98,9 +98,11 @@ class Memory:
         self.recent: deque[DiskState] = deque(maxlen=MOST_LIES + 1)
         """While the disk lies: what it held before each of its last writes."""
         self.altered_from: Index | None = None
+        """From this entry on the log is another one than it was written; the node has to stop."""
         self.altered_on_disk: Index | None = None
         """As `altered_from`, also when the log in memory is right again: the disk may still hold the other one."""
-        """From this entry on the log is another one than it was written; the node has to stop."""
+        self.differed_in: Term = 0
+        """The last term in which it said, of an altered log, that it differs: its leader may have it stop in that term."""
         self.may_hold: list[DiskState] | None = None
         """What is found at the next start, where not all that was synced can be."""
         self.disk_if_written: DiskState | None = None

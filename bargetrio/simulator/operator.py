@@ -169,13 +169,20 @@ class Operator:
         """
         self._world.after(2 * AGAIN_S, self._look_for_other_clusters, others := self._in_other_clusters())
         right = self._right_identity()
+        if right:
+            for server in self._servers:
+                if server.node_id in seen & others:
+                    self._goals.hit("other_cluster_emptied")
+                    self.empty(server, "it belongs to another cluster")
+        elif seen and others:
+            self._empty_all()
+
+    def _empty_all(self) -> None:
+        """Nobody has a majority: all that hold a set get an empty folder, also who is down (docs/operations.md)."""
         for server in self._servers:
-            if server.node_id not in (seen & others if right else others if seen else ()):
-                continue
-            self._goals.hit("other_cluster_emptied")
-            if right:
-                self.empty(server, "it belongs to another cluster")
-            else:
+            standing = self._invariants.standing_of(server.node_id)
+            if standing is not None and standing.identity and not server.is_lost:
+                self._goals.hit("other_cluster_emptied")
                 self._tell(f"the operator empties the folder of node {server.node_id}: nobody has a majority")
                 server.lose_disk()
                 self._revive(server)

@@ -98,6 +98,7 @@ class Stores:
         self._forget_owed(node_id)
         memory.store, memory.standing = "", None
         memory.altered_from = memory.altered_on_disk = None
+        memory.differed_in = 0
         memory.disk = DiskState(0, None, [0])
         memory.disk_if_written, memory.disk_between, memory.may_hold = None, [], None
         memory.recent.clear()
@@ -155,8 +156,12 @@ class Stores:
         return True
 
     def must_stop(self, node_id: NodeId) -> bool:
-        """Return whether the node's log was altered, as far as can be told when it has stopped."""
-        return self._memory[node_id].altered_from is not None
+        """Return whether the node's log was altered, as far as can be told when it has stopped.
+
+        It may have said so, and have taken a snapshot in the log's place while that was on its way (OWN-156).
+        """
+        memory = self._memory[node_id]
+        return memory.altered_from is not None or 0 < memory.term == memory.differed_in
 
     def power_failed(self, node_id: NodeId, *, lied: bool) -> None:
         """Note a power failure; where the disk lies, any of its last writes may be the last one on it."""

@@ -11,7 +11,7 @@ from bargetrio.raft.messages import Command, Entry
 from bargetrio.raft.records import Append, HardState
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import REPLACED, Standing
-from bargetrio.simulator.altered import alter
+from bargetrio.simulator.altered import alter, newest_snapshot
 from bargetrio.simulator.campaign import SIZES
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.memory import Broken, Excused
@@ -271,3 +271,56 @@ def test_a_kind_that_is_not_allowed_changes_nothing_of_the_others() -> None:
     )
     assert whole.drawn == less.drawn
     assert whole.snapshot_policies == less.snapshot_policies
+
+
+def test_who_said_that_its_log_differs_may_be_stopped_after_a_snapshot_has_taken_the_logs_place() -> None:
+    """Its leader's word was on its way meanwhile, in the same term: seed 21403. In a later term nobody stops for that."""
+    cluster = _cluster()
+    node, invariants = _follower(cluster), cluster.referee.invariants
+    memory = invariants._memory[node.node_id]
+    term = memory.term
+    invariants.stores.log_altered(node.node_id, 2)
+    cluster.referee.fact(node, LogsDiffer(peer=_leader(cluster).node_id, term=term, index=2))
+    memory.altered_from = None
+    assert invariants.stores.must_stop(node.node_id)
+    memory.term += 1
+    assert not invariants.stores.must_stop(node.node_id)
+
+
+def test_who_never_said_that_its_log_differs_must_not_stop() -> None:
+    """A log that was altered and is replaced is none to stop for."""
+    cluster = _cluster()
+    node, stores = _follower(cluster), cluster.referee.invariants.stores
+    stores.log_altered(node.node_id, 2)
+    cluster.referee.invariants._memory[node.node_id].altered_from = None
+    assert not stores.must_stop(node.node_id)
+
+
+def test_no_entry_is_altered_below_a_snapshot_that_the_node_was_not_told_of_before_it_ended() -> None:
+    """It is complete on the disk: the log below it is damaged then, and the node refuses to start, seed 22000."""
+    cluster = _cluster()
+    node = _follower(cluster)
+    assert node.core is not None
+    assert node.core.snapshot is not None
+    held = node.core.snapshot.last_index
+    node.ask_for_snapshot()
+    while (newest := newest_snapshot(node.disk)) == held:
+        cluster.world.run(cluster.world.now + 0.0001, 1_000_000)
+    assert node.core.snapshot.last_index == held < newest
+    node.crash(power=False)
+    assert alter(node.disk, Random(0), newest, newest) is None
+    cluster.nemesis.revive(node)
+    assert node.core is not None
+
+
+def test_where_nobody_has_a_majority_the_operator_empties_the_folder_of_a_node_that_is_down_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its set names the old disks of the others, who could not choose another one beside it: seed 21814."""
+    cluster = _cluster(until=1.0)
+    operator, before = cluster.operator, [server.store_id for server in cluster.servers]
+    monkeypatch.setattr(operator, "_right_identity", lambda: "")
+    monkeypatch.setattr(operator, "_can_get_majority", lambda birth: False)
+    cluster.servers[1].crash(power=False)
+    operator._look_for_other_clusters({0})
+    assert all(server.store_id not in ("", old) for server, old in zip(cluster.servers, before, strict=True))
