@@ -59,7 +59,8 @@ from bargetrio.raft.standing import Standing
 from bargetrio.raft.state import State
 
 APPLY_SLICE: Final = 1000
-"""Entries of one Apply: no step may hold the loop for long."""
+APPLY_BYTES: Final = 4 * 1024 * 1024
+"""Entries of one Apply, and bytes of their commands, or one larger command: no step may hold the loop for long."""
 UNCOMMITTED_ENTRIES: Final = 100_000
 UNCOMMITTED_BYTES: Final = 64 * 1024 * 1024
 """A leader that has more than this uncommitted, or not yet on its own disk, refuses proposals as overloaded."""
@@ -351,6 +352,8 @@ class Core(State):
     def _apply(self) -> None:
         first = self.last_applied + 1
         last = min(self.commit_index, self.last_applied + APPLY_SLICE)
+        if last > first and self.log.bytes_between(self.last_applied, last) > APPLY_BYTES:
+            last = self.log.batch_end(first, APPLY_SLICE, APPLY_BYTES)
         self.last_applied = last
         tickets: list[Ticket | None] = []
         if isinstance(self.role, Leader) and last >= self.role.term_start:

@@ -34,7 +34,8 @@ class Persist(Struct, frozen=True):
 
 
 class Apply(Struct, frozen=True):
-    """Entries `first` to `last` are committed: give them to the state machine. At most 1,000 at a time.
+    """Entries `first` to `last` are committed: give them to the state machine. At most 1,000 at a time, or
+    4 MiB of commands, or one larger command.
 
     `tickets` are those of this leader's own proposals among them, in the order of the entries: `tickets[i]` belongs to entry
     `last - len(tickets) + 1 + i`. None stands for an entry that nobody waits for.

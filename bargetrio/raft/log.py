@@ -1,7 +1,7 @@
 """The log in memory: the entries that no snapshot has replaced, their terms, and a running digest of it up to every index."""
 
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from zlib import crc32
 
@@ -130,15 +130,26 @@ class Log:
         self._digests = array("I", [start.digest])
         self._bytes = array("Q", [0])
 
-    def drop(self, count: int) -> None:
-        """Free `count` of the entries that `reset` removed: a million at once would block the loop."""
-        del self.forgotten[-count:]
+    def drop(self, most_entries: int, most_bytes: int) -> None:
+        """Free some of the entries that `reset` removed, within both limits, at least one: a million would block the loop."""
+        forgotten = self.forgotten
+        count = size = 0
+        while count < min(most_entries, len(forgotten)) and (not count or size <= most_bytes):
+            count += 1
+            size += len(forgotten[-count].command)
+        if count:
+            del forgotten[-count:]
 
     def batch_end(self, first: Index, most_entries: int, most_bytes: int) -> Index:
         """Return the last index of a batch from `first`: within both limits, but at least one entry."""
         place = first - self.start_index
         by_size = bisect_right(self._bytes, self._bytes[place - 1] + most_bytes, place) - 1
         return max(first, min(first + most_entries - 1, by_size + self.start_index, self.last_index))
+
+    def first_within(self, last: Index, most_bytes: int) -> Index:
+        """Return the lowest index after which the commands up to `last` have `most_bytes` at most."""
+        place = last - self.start_index
+        return self.start_index + bisect_left(self._bytes, self._bytes[place] - most_bytes, 0, place)
 
     def is_behind(self, last_log_index: Index, last_log_term: Term) -> bool:
         """Return whether the given log end is at least as up to date as ours (5.4.1)."""

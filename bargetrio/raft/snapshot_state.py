@@ -12,12 +12,16 @@ class SnapshotPolicy(Struct, frozen=True, kw_only=True):
     """When a snapshot is taken: the log since the last one has so many entries, or so many bytes of commands.
 
     In either case it also outweighs the last snapshot, so that saving costs no more than writing did. `trailing` entries before
-    it stay in the log, for followers that are a little behind.
+    it stay in the log, for followers that are a little behind, and at most `trailing_bytes` of commands.
     """
 
     entries: int = 100_000
     bytes: int = 64 * 1024 * 1024
     trailing: int = 10_000
+    trailing_bytes: int = 16 * 1024 * 1024
+    transfer_bytes: int = 64 * 1024 * 1024
+    """The log keeps what follows a snapshot that is being sent, up to this or twice the snapshot's size, whichever is more: then
+    the newest one is sent in its place. Who receives more slowly than that is written cannot catch up."""
     quiet_s: float = 10.0
     """When nothing was applied for so long, less is enough, if it is more than `trailing`: a restart is quick then."""
 

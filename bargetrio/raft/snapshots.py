@@ -21,7 +21,8 @@ from bargetrio.raft.state import State
 ENTRY_BYTES: Final = 64
 """What an entry costs in memory beside its command, in bytes."""
 COMPACTION_SLICE: Final = 10_000
-"""Entries that the log drops in one pass: freeing a million at once would block the loop."""
+COMPACTION_BYTES: Final = 64 * 1024 * 1024
+"""Entries that the log drops in one pass, and bytes of their commands: freeing a million at once would block the loop."""
 MOST_PATIENCE: Final = 8
 """Longest wait for the answer to a piece that has left, in shortest election timeouts."""
 
@@ -88,7 +89,7 @@ def taken(state: State, snapshot: SnapshotMeta, now: float) -> None:
         for peer, progress in state.role.progress.items():
             if progress.transfer is not None and progress.transfer.snapshot == old:
                 begin_transfer(state, peer, progress)
-    trailing = own.policy.trailing
+    trailing = _trailing(state, snapshot.last_index)
     own.compact_to = max(state.log.start_index, min(snapshot.last_index - trailing, _needed_by_transfers(state, now)))
     state.announce(
         SnapshotTaken(
@@ -104,19 +105,40 @@ def taken(state: State, snapshot: SnapshotMeta, now: float) -> None:
 
 def compact(state: State) -> None:
     """Drop a slice of the entries that a snapshot holds."""
-    state.log.drop(COMPACTION_SLICE)
-    start = state.log.start_index
-    if start < state.snapshots.compact_to:
-        state.log.compact(min(state.snapshots.compact_to, start + COMPACTION_SLICE))
+    log, own = state.log, state.snapshots
+    log.drop(COMPACTION_SLICE, COMPACTION_BYTES)
+    if log.start_index < own.compact_to:
+        log.compact(min(own.compact_to, log.batch_end(log.start_index + 1, COMPACTION_SLICE, COMPACTION_BYTES)))
+
+
+def _trailing(state: State, last_index: Index) -> int:
+    """Return how many entries up to `last_index` stay in the log, for followers that are a little behind."""
+    policy, log = state.snapshots.policy, state.log
+    first = max(log.start_index, last_index - policy.trailing)
+    if first < last_index and log.bytes_between(first, last_index) > policy.trailing_bytes:
+        first = log.first_within(last_index, policy.trailing_bytes)
+    return last_index - first
 
 
 def _needed_by_transfers(state: State, now: float) -> Index:
-    """Return the index after which entries are needed by followers who are being sent a snapshot, and answer."""
-    needed = state.log.last_index
+    """Return the index after which entries are needed by followers who are being sent a snapshot, and answer.
+
+    A transfer that would make the log keep too much is begun again with the newest snapshot.
+    """
+    log, policy, newest = state.log, state.snapshots.policy, state.snapshot
+    assert newest is not None
+    needed = log.last_index
     if isinstance(state.role, Leader):
-        for progress in state.role.progress.values():
-            if progress.transfer is not None and now - progress.heard_at < state.election_max_s:
-                needed = min(needed, progress.transfer.snapshot.last_index)
+        for peer, progress in state.role.progress.items():
+            transfer = progress.transfer
+            if transfer is None or now - progress.heard_at >= state.election_max_s:
+                continue
+            sent = transfer.snapshot
+            most_bytes = max(policy.transfer_bytes, 2 * sent.size)
+            if sent != newest and log.bytes_between(sent.last_index, newest.last_index) > most_bytes:
+                begin_transfer(state, peer, progress)
+                sent = newest
+            needed = min(needed, sent.last_index)
     return needed
 
 

@@ -99,7 +99,7 @@ def test_a_long_log_that_a_snapshot_replaces_is_given_back_slice_by_slice(monkey
     assert (log.start_index, log.last_index) == (30, 30)
     left = []
     for _ in range(3):
-        log.drop(10)
+        log.drop(10, 1 << 20)
         left.append(len(log.forgotten))
     assert left == [15, 5, 0]
     monkeypatch.setattr(snapshots, "COMPACTION_SLICE", 1)
