@@ -1,6 +1,8 @@
 """Documents name what there is, and what they name is there."""
 
+import ast
 import re
+from functools import cache
 from pathlib import Path
 
 from bargetrio.cli import cli
@@ -17,6 +19,13 @@ PAGES = (
     *("tour", "a_write", "architecture", "raft", "wire_format", "storage_format", "rest", "events"),
     *("configuration", "operations", "performance", "testing", "bugs", "client", "metrics", "page", "glossary"),
 )
+
+
+MADE_BY_COMMANDS = {"log.html", "run.html", "new.yml", "prometheus.yml", "backup.snap"}
+"""Files that documents name and the repository does not have."""
+
+FOREIGN = {"RWF_DSYNC", "proxy_next_upstream"}
+"""Names of the kernel and of nginx."""
 
 
 def text_of(name: str) -> str:
@@ -40,6 +49,118 @@ def test_links_lead_somewhere() -> None:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def documents() -> list[Path]:
+    """Return every document but CHANGELOG.md, which tells of what was."""
+    return [path for path in sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")]) if path.name != "CHANGELOG.md"]
+
+
+@cache
+def repository_files() -> frozenset[str]:
+    """Return the paths of the files that documents may name, from the repository's root."""
+    folders = ("bargetrio", "benchmarks", "docs", "systemd", "tests", ".ci")
+    found = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    return frozenset(path.relative_to(ROOT).as_posix() for path in [*found, *ROOT.iterdir()])
+
+
+def files_called(name: str) -> list[str]:
+    """Return the files that a document means by `name`: their whole path, or its end."""
+    return [path for path in repository_files() if path == name or path.endswith(f"/{name}")]
+
+
+@cache
+def definitions(file: str) -> dict[str, frozenset[str]]:
+    """Return what a Python file defines at its top, each with the names in it: methods and attributes of a class."""
+    found: dict[str, frozenset[str]] = {}
+    for node in ast.parse((ROOT / file).read_text()).body:
+        names = {each.id for each in ast.walk(node) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            inside = {each.name for each in ast.walk(node) if isinstance(each, (ast.FunctionDef, ast.AsyncFunctionDef))}
+            attributes = {each.attr for each in ast.walk(node) if isinstance(each, ast.Attribute)}
+            found[node.name] = frozenset(names | inside | attributes)
+        else:
+            found.update(dict.fromkeys(names, frozenset()))
+    return found
+
+
+@cache
+def words_of_the_code() -> frozenset[str]:
+    """Return all words of the program, its pages, its tests and its settings."""
+    files = [path for path in repository_files() if path.endswith((".py", ".js", ".html", ".css", ".toml", ".yml", ".service"))]
+    return frozenset(word for path in files for word in re.findall(r"\w+", (ROOT / path).read_text()))
+
+
+def test_every_file_that_a_document_names_is_there() -> None:
+    """In backquotes or not; a name without its folder is the end of a path."""
+    pattern = r"(?<![\w/.<*-])((?:\.?[\w@-]+/)*[\w@.-]+\.(?:py|md|js|html|css|yml|service|toml|svg|png))\b(?!\.)"
+    dead = [
+        f"{page.name}: {name}"
+        for page in documents()
+        for name in re.findall(pattern, page.read_text())
+        if not files_called(name) and name.rpartition("/")[2] not in MADE_BY_COMMANDS
+    ]
+    assert dead == []
+
+
+def test_every_folder_that_a_document_names_is_there() -> None:
+    """`raft/` is a room, `tests/stories` a folder of tests."""
+    folders = {f"/{path.rpartition('/')[0]}/" for path in repository_files()}
+    dead = [
+        f"{page.name}: {name}"
+        for page in documents()
+        for name in re.findall(r"`((?:\.?\w\w+/)+)`|`((?:bargetrio|tests|docs|benchmarks)(?:/\w+)+)`", page.read_text())
+        for one in [name[0] or f"{name[1]}/"]
+        if not any(f"/{one}" in folder for folder in folders)
+    ]
+    assert dead == []
+
+
+def test_a_name_after_a_file_is_defined_in_it() -> None:
+    """As docs/a_write.md has them: the path, a colon, and a function, a class, or a method of a class."""
+    dead, count = [], 0
+    for page in documents():
+        for file, name in re.findall(r"`([\w/]+\.py)`: `(\w+(?:\.\w+)?)`", page.read_text()):
+            count += 1
+            owner, _, member = name.partition(".")
+            known = [definitions(path) for path in files_called(file)]
+            if not any(owner in names and (not member or member in names[owner]) for names in known):
+                dead.append(f"{page.name}: {file}: {name}")
+    assert dead == []
+    assert count > 30
+
+
+def test_every_name_of_the_code_that_a_document_uses_is_in_the_code() -> None:
+    """What looks like one: `snake_case`, `CamelCase`, `Class.method`, `module.function`."""
+    files: dict[str, list[str]] = {}
+    classes: dict[str, list[str]] = {}
+    for path in repository_files():
+        if path.endswith(".py"):
+            files.setdefault(Path(path).stem, []).append(path)
+            for name in definitions(path):
+                classes.setdefault(name, []).append(path)
+    keys = {f"snapshots.{key}" for key in SNAPSHOT_KEYS}
+    dead = []
+    for page in documents():
+        for name in re.findall(r"`([A-Za-z_]\w*(?:\.\w+)*)(?:\(\))?`", page.read_text()):
+            if (
+                files_called(name)
+                or name in MADE_BY_COMMANDS | FOREIGN | keys
+                or re.match(r"(barge|process)_\w+_(total|bytes)$", name)
+            ):
+                continue
+            first, *rest = name.split(".")
+            if rest and first[0].isupper() and first in classes:
+                known = any(rest[0] in definitions(path)[first] for path in classes[first])
+            elif rest and first in files:
+                known = any(re.search(rf"\b{rest[0]}\b", (ROOT / path).read_text()) for path in files[first])
+            elif rest or "_" in name.strip("_") or re.search(r"[a-z][A-Z]", name):
+                known = words_of_the_code().issuperset([first, *rest])
+            else:
+                continue
+            if not known:
+                dead.append(f"{page.name}: {name}")
+    assert dead == []
 
 
 def test_every_route_and_parameter_is_in_rest() -> None:
