@@ -13,32 +13,36 @@ class LineReader:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._partial = bytearray()
+        """One buffer: a list of what came would take fifty bytes for each piece, and a client can send pieces of one byte."""
 
     @property
     def pending_bytes(self) -> int:
         """What has come of a line that is not whole yet."""
-        return self._size
+        return len(self._partial)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the lines that `data` completes; raise LineTooLong past the limit."""
+        """Return the lines that `data` completes; raise LineTooLong past the limit, after which nothing is kept."""
+        partial = self._partial
         if b"\n" not in data:
-            self._size += len(data)
-            if self._size > self.limit:
+            partial += data
+            if len(partial) > self.limit:
+                partial.clear()
                 raise LineTooLong(f"a line may have {self.limit} bytes")
-            self._chunks.append(data)
             return []
-        if self._chunks:
-            self._chunks.append(data)
-            data = b"".join(self._chunks)
-            self._chunks.clear()
+        if partial:
+            partial += data
+            data = bytes(partial)
+            partial.clear()
         lines = data.split(b"\n")
         rest = lines.pop()
-        if rest:
-            self._chunks.append(rest)
-        self._size = len(rest)
         limit = self.limit
-        if len(data) > limit and (self._size > limit or any(len(line) > limit for line in lines)):
+        if len(data) > limit and (len(rest) > limit or any(len(line) > limit for line in lines)):
             raise LineTooLong(f"a line may have {limit} bytes")
+        if rest:
+            partial += rest
         return lines
+
+    def clear(self) -> None:
+        """Drop what has come of a line that is not whole yet."""
+        self._partial.clear()

@@ -1,5 +1,7 @@
 """Bytes to lines."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,3 +43,33 @@ def test_a_long_line_is_refused_behind_good_ones() -> None:
         LineReader(5).feed(b"1\n123456\n")
     with pytest.raises(LineTooLong):
         LineReader(5).feed(b"1\n123456")
+
+
+def test_a_line_in_small_pieces_costs_what_it_has() -> None:
+    """As a list of pieces of three bytes it would have taken fifteen times its size."""
+    reader = LineReader(1 << 20)
+    pieces = [bytes([65 + number % 26]) * 3 for number in range(100_000)]
+    tracemalloc.start()
+    try:
+        for number, piece in enumerate(pieces):
+            assert reader.feed(bytes(bytearray(piece))) == [], number
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reader.pending_bytes == 300_000
+    assert held < 500_000
+    assert reader.feed(b"\n") == [b"".join(pieces)]
+    assert reader.pending_bytes == 0
+
+
+def test_what_is_refused_is_not_kept() -> None:
+    """Nor what is dropped: the connection may stand a moment longer, to tell the other side why."""
+    reader = LineReader(10)
+    reader.feed(b"0123456789")
+    with pytest.raises(LineTooLong):
+        reader.feed(b"x" * 1000)
+    assert reader.pending_bytes == 0
+    reader.feed(b"0123")
+    reader.clear()
+    assert reader.pending_bytes == 0
+    assert reader.feed(b"5\n") == [b"5"]
