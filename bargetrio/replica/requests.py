@@ -10,7 +10,7 @@ from bargetrio.eventlog.driver_facts import RequestAnswered, RequestReceived
 from bargetrio.kv.lookup import look_up
 from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.requests import Delete, DeleteAnswer, ErrorAnswer, Get, List, Put, PutAnswer, Request
+from bargetrio.protocol.requests import Delete, DeleteAnswer, ErrorAnswer, Get, List, Put, PutAnswer
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Apply, ProposalRefused, ProposalsUnknown, ReadFailed
 from bargetrio.raft.effects import Ticket as AnyTicket
@@ -48,14 +48,16 @@ class Session(Protocol):
 class Ticket:
     """A request that waits: exactly one answer goes to its client, whoever gives it first.
 
-    `is_put_off` is set when a read may be answered, and waits for its client to fetch earlier answers.
+    `read` is what is to be looked up, None for a write: its value is in the log, and a ticket that is done may stay in a queue
+    until older ones are. `is_put_off` is set when a read may be answered, and waits for its client to fetch earlier answers.
     """
 
-    __slots__ = ("deadline", "done", "is_put_off", "request", "session")
+    __slots__ = ("deadline", "done", "is_put_off", "read", "request_id", "session")
 
-    def __init__(self, session: Session, request: Request, deadline: float) -> None:
+    def __init__(self, session: Session, request_id: int, read: Get | List | None, deadline: float) -> None:
         self.session = session
-        self.request = request
+        self.request_id = request_id
+        self.read = read
         self.deadline = deadline
         self.done = self.is_put_off = False
 
@@ -99,7 +101,7 @@ class Requests:
         while queue and count < REQUESTS_A_STEP:
             session, batch = queue.popleft()
             count += len(batch.writes) + len(batch.reads)
-            tickets += [Ticket(session, write, deadline) for write in batch.writes]
+            tickets += [Ticket(session, write.id, None, deadline) for write in batch.writes]
             commands += batch.commands
             if batch.reads:
                 self._take_reads(session, batch.reads, store, deadline, now)
@@ -110,11 +112,11 @@ class Requests:
             self._events.stage(self._core.node_id, fact)
 
     def _take_reads(self, session: Session, reads: list[Get | List], store: Store, deadline: float, now: float) -> None:
-        tickets = [Ticket(session, read, deadline) for read in reads if read.read != "stale"]
+        tickets = [Ticket(session, read.id, read, deadline) for read in reads if read.read != "stale"]
         self.waiting += tickets
         self._core.read_all(tickets, now)
         if len(tickets) < len(reads):
-            stale = [Ticket(session, read, deadline) for read in reads if read.read == "stale"]
+            stale = [Ticket(session, read.id, read, deadline) for read in reads if read.read == "stale"]
             self._answer_reads(stale, store)
             self.waiting += [ticket for ticket in stale if not ticket.done]
 
@@ -144,7 +146,7 @@ class Requests:
             if not answered:
                 proposed_at = ours.deadline - self._timeout_s
             answered += 1
-            answer = _answer_of(outcome, ours.request.id, index, entry.term)
+            answer = _answer_of(outcome, ours.request_id, index, entry.term)
             if type(answer) is ErrorAnswer:  # of a msgspec class isinstance takes four times as long to say no
                 _add(failed, "write", answer.error)
             ours.done = True
@@ -208,7 +210,7 @@ class Requests:
             if ticket.done:
                 continue
             left -= 1
-            op = _op_of(ticket.request)
+            op = _op_of(ticket)
             if op == "write":
                 error = BargeError("outcome_unknown", "not committed in time; the write may still be applied later")
             elif ticket.is_put_off:
@@ -229,7 +231,7 @@ class Requests:
             if not ticket.done:
                 self._count_failure(ticket, error.code)
                 self._answer_error(ticket, error)
-                _add(failed, _op_of(ticket.request), error.code)
+                _add(failed, _op_of(ticket), error.code)
         self.waiting.clear()
         self._tell(failed)
         self._events.flush()
@@ -259,7 +261,8 @@ class Requests:
             if session.room <= 0 or ticket.done:
                 session.put_off(ticket)
                 continue
-            answer, size = look_up(store, ticket.request)
+            assert ticket.read is not None, "only reads are looked up"
+            answer, size = look_up(store, ticket.read)
             session.room -= size
             self._answer(ticket, answer)
 
@@ -274,7 +277,7 @@ class Requests:
         session.answers.append(answer)
 
     def _answer_error(self, ticket: Ticket, error: BargeError) -> None:
-        self._answer(ticket, ErrorAnswer.of(ticket.request.id, error))
+        self._answer(ticket, ErrorAnswer.of(ticket.request_id, error))
 
     def _refusal(self, reason: str, leader: NodeId | None) -> BargeError:
         node_id = self._core.node_id
@@ -289,7 +292,7 @@ class Requests:
         return BargeError("not_leader", detail, leader=leader, address=self._addresses.get(leader))
 
     def _count_failure(self, ticket: Ticket, code: str) -> None:
-        if not ticket.done and isinstance(ticket.request, (Put, Delete)):
+        if not ticket.done and ticket.read is None:
             self._figures.proposals_failed[code] += 1
 
     def _tell(self, failed: Failures) -> None:
@@ -316,8 +319,8 @@ def _answer_of(outcome: Written | Removed | Refused | Unusable, request_id: int,
             assert_never(outcome)
 
 
-def _op_of(request: Request) -> str:
-    return "write" if isinstance(request, (Put, Delete)) else "read"
+def _op_of(ticket: Ticket) -> str:
+    return "write" if ticket.read is None else "read"
 
 
 def _add(failed: Failures, op: str, code: str) -> None:

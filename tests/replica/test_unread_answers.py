@@ -1,5 +1,6 @@
 """A client that does not read its answers costs little: no read is looked up for it, and none of its requests is read."""
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -11,11 +12,12 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from bargetrio.eventlog.recorder import Recorder
+from bargetrio.kv.commands import encode_command
 from bargetrio.kv.store import Store
 from bargetrio.node import clients
 from bargetrio.node.clients import CUT_BYTES, MOST_UNSENT_BYTES, ClientSession
 from bargetrio.protocol.lines import LineReader
-from bargetrio.protocol.requests import Get, List, ReadLevel
+from bargetrio.protocol.requests import Get, List, Put, ReadLevel
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Ticket as AnyTicket
 from bargetrio.raft.messages import Entry
@@ -312,3 +314,22 @@ async def test_a_leader_that_cannot_commit_keeps_no_read_whose_time_is_over() ->
     gone: set[AnyTicket] = set(range(60))
     core.forget_reads(lambda ticket: ticket in gone)
     assert core.role.new_reads == list(range(60, 100))
+
+
+async def test_a_write_that_is_done_keeps_no_value_behind_a_read_that_waits(autojump_clock: MockClock) -> None:
+    """Tickets time out in order: behind one unread get five seconds of others' puts stayed in memory, each with its value."""
+    async with place([]) as here:
+        await here.ask(*gets(60, "stale"))
+        value = "w" * 1000
+        others, before = Pipe(), sys.getrefcount(value)
+        session = ClientSession(others, here.node.inbox.session_has_room)
+        put = Put(id=1, key="k", value=value)
+        here.node.inbox.take_requests(session, Batch([put], [encode_command(put)], []))
+        del put
+        here.node.inbox.wake()
+        await wait_all_tasks_blocked()
+        others.read(1 << 20)
+        assert [answer["ok"] for answer in others.answers()] == [True]
+        assert sum(not ticket.done for ticket in here.node.replica.requests.waiting) == 49
+        assert len(here.node.replica.requests.waiting) == 50
+        assert sys.getrefcount(value) == before
