@@ -63,7 +63,7 @@ class PeerSession:
 
         self._take(greeted.lines)
         arrivals.ring()
-        await arrivals.read(connection, take)
+        await arrivals.read(connection, take, is_urgent=True)
 
     def _take(self, lines: list[bytes]) -> None:
         if refusal := self._refusal():

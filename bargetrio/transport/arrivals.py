@@ -46,8 +46,11 @@ class Arrivals(Protocol):
         """
         ...
 
-    async def read(self, connection: Connection, take: Take) -> None:
-        """Hand what comes to `take` until the connection ends; raises Broken, and what `take` raises."""
+    async def read(self, connection: Connection, take: Take, *, is_urgent: bool = False) -> None:
+        """Hand what comes to `take` until the connection ends; raises Broken, and what `take` raises.
+
+        What is urgent, as a peer's messages are, does not wait until all that came from others is read.
+        """
         ...
 
     def watch(self, descriptor: int, ready: Callable[[], None]) -> bool:
@@ -93,7 +96,7 @@ class TaskArrivals:
                 await self._turnstile()
             deadline = turn()
 
-    async def read(self, connection: Connection, take: Take) -> None:
+    async def read(self, connection: Connection, take: Take, *, is_urgent: bool = False) -> None:
         """Read and ring."""
         await read_in_this_task(connection, take, self.ring)
 

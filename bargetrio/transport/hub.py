@@ -25,6 +25,8 @@ from bargetrio.transport.trio_wait import TrioWait, borrow
 
 SPELL_S: Final = 0.001
 """The loop looks and turns for so long at a stretch, and once at least, when trio's other tasks wait to be let in."""
+LOOK_BYTES: Final = 1024 * 1024
+"""Bytes after which a look reads no more clients before the nodes take their turns; peers and ended syncs are served in each."""
 
 
 class EpollHub:
@@ -39,6 +41,8 @@ class EpollHub:
         self._driven: list[EpollArrivals] = []
         self._due: list[EpollArrivals] = []
         """Who takes its turn after this look."""
+        self._left: list[int] = []
+        """Descriptors that were readable and not served in the last look: they come first in the next."""
         self._alarm = trio.CancelScope()
         """`_keep_time` rings at its deadline. It costs nothing while deadlines move on; a scope for each wait costs 7 µs."""
         self._is_alarm_moved = False
@@ -137,12 +141,21 @@ class EpollHub:
 
     def _look(self, timeout: float) -> bool:
         """Wait so long at most, read what is ready, once each, give their turn to those who want it; return whether any did."""
-        for descriptor, _ in self._epoll.poll(0 if self._due else timeout):
+        ready = self._epoll.poll(0 if self._due or self._left else timeout)
+        if self._left:
+            left = dict.fromkeys(self._left)
+            ready = [(descriptor, 0) for descriptor in left] + [pair for pair in ready if pair[0] not in left]
+            self._left = []
+        size = 0
+        for descriptor, _ in ready:
             if (handler := self._handlers.get(descriptor)) is not None:
+                if size >= LOOK_BYTES and not handler.is_urgent:
+                    self._left.append(descriptor)
+                    continue
                 if not handler.arrivals.is_due:
                     handler.arrivals.is_due = True
                     self._due.append(handler.arrivals)
-                handler.ready()
+                size += handler.ready()
             elif descriptor == self._bell:
                 self._hear_the_bell()
             elif descriptor == self._trio_descriptor:
@@ -212,19 +225,20 @@ class _WhileTrioWaits(trio.abc.Instrument):
 
 
 class _Handler:
-    """What is done about a descriptor, and whose turn it is then."""
+    """What is done about a descriptor, and whose turn it is then; `ready` returns how many bytes it has read."""
 
-    def __init__(self, arrivals: "EpollArrivals", ready: Callable[[], None]) -> None:
+    def __init__(self, arrivals: "EpollArrivals", ready: Callable[[], int], *, is_urgent: bool) -> None:
         self.arrivals = arrivals
         self.ready = ready
+        self.is_urgent = is_urgent
 
 
 class _Reading:
     """One connection that is read; `stopped` is set when its task has something to do: wait for room, end, or raise."""
 
-    def __init__(self, arrivals: "EpollArrivals", connection: SocketConnection, take: Take) -> None:
+    def __init__(self, arrivals: "EpollArrivals", connection: SocketConnection, take: Take, *, is_urgent: bool) -> None:
         self.descriptor = connection.fileno()
-        self.handler = _Handler(arrivals, self.take_now)
+        self.handler = _Handler(arrivals, self.take_now, is_urgent=is_urgent)
         self.stopped = trio.Event()
         self.room: trio.Event | None = None
         self.problem: Exception | None = None
@@ -232,22 +246,24 @@ class _Reading:
         self._receive = connection.receive_now
         self._take = take
 
-    def take_now(self) -> None:
-        """Read once and hand over."""
+    def take_now(self) -> int:
+        """Read once and hand over; return how many bytes."""
+        data = b""
         try:
             data = self._receive()
             if data:
                 self.room = self._take(data)
         except BlockingIOError:
-            return
+            return 0
         except OSError as problem:
             self.problem = Broken(str(problem))
         except Exception as problem:  # raised again in the task that serves this connection
             self.problem = problem
         else:
             if data and self.room is None:
-                return
+                return len(data)
         self.stop()
+        return len(data)
 
     def stop(self) -> None:
         """Read no more."""
@@ -309,14 +325,14 @@ class EpollArrivals:
         self._stop()
         self._over.set()
 
-    async def read(self, connection: Connection, take: Take) -> None:
+    async def read(self, connection: Connection, take: Take, *, is_urgent: bool = False) -> None:
         """Have the hub read it, and sleep until it is over; what is no socket is read here."""
         if not isinstance(connection, SocketConnection):
             return await read_in_this_task(connection, take, self.ring)
         while True:
             if connection.fileno() < 0:
                 raise Broken("closed here")
-            reading = _Reading(self, connection, take)
+            reading = _Reading(self, connection, take, is_urgent=is_urgent)
             connection.on_close = reading.close
             try:
                 self.hub.register(reading.descriptor, reading.handler)
@@ -333,13 +349,14 @@ class EpollArrivals:
     def watch(self, descriptor: int, ready: Callable[[], None]) -> bool:
         """Add it to the epoll as long as the node is driven."""
 
-        def call() -> None:
+        def call() -> int:
             try:
                 ready()
             except Exception as problem:  # raised in the task that calls `drive`
                 self.fail(problem)
+            return 0
 
-        handler = self._watched[descriptor] = _Handler(self, call)
+        handler = self._watched[descriptor] = _Handler(self, call, is_urgent=True)
         if self._turn is not None:
             self.hub.register(descriptor, handler)
         return True

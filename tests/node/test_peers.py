@@ -28,7 +28,8 @@ class Parts:
 
     def ring(self) -> None: ...
 
-    async def read(self, connection: Any, take: Callable[[bytes], trio.Event | None]) -> None:
+    async def read(self, connection: Any, take: Callable[[bytes], trio.Event | None], *, is_urgent: bool) -> None:
+        assert is_urgent  # heartbeats wait for no client's megabytes
         for part in self._parts:
             take(part)
 

@@ -46,13 +46,20 @@ class Reader:
     """A connection that is read, the other end of it, and what came."""
 
     def __init__(
-        self, arrivals: Arrivals, nursery: trio.Nursery, pair: tuple[socket.socket, socket.socket] | None = None
+        self,
+        arrivals: Arrivals,
+        nursery: trio.Nursery,
+        pair: tuple[socket.socket, socket.socket] | None = None,
+        *,
+        is_urgent: bool = False,
     ) -> None:
         near, self.other = socket.socketpair() if pair is None else pair
         self.connection = SocketConnection(near)
         self.taken: list[bytes] = []
         self.room: trio.Event | None = None
         self.bug: Exception | None = None
+        self.on_take: Callable[[], object] = lambda: None
+        self._is_urgent = is_urgent
         self.ended = trio.Event()
         self.problem: Exception | None = None
         nursery.start_soon(self._read, arrivals)
@@ -62,11 +69,12 @@ class Reader:
         if self.bug is not None:
             raise self.bug
         self.taken.append(data)
+        self.on_take()
         return self.room
 
     async def _read(self, arrivals: Arrivals) -> None:
         try:
-            await arrivals.read(self.connection, self.take)
+            await arrivals.read(self.connection, self.take, is_urgent=self._is_urgent)
         except Exception as problem:
             self.problem = problem
         self.ended.set()

@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from bargetrio.transport import hub
 from bargetrio.transport.hub import EpollArrivals, EpollHub
 from bargetrio.transport.trio_wait import TrioWait, borrow
 from tests.transport.test_arrivals import Reader, house, until
@@ -16,8 +17,8 @@ from tests.transport.test_arrivals import Reader, house, until
 
 async def test_nodes_of_one_process_share_a_hub_and_not_their_ends() -> None:
     """One that fails, in its turn or in what it watches, or that is killed, leaves the others their turns."""
-    hub = EpollHub()
-    first, second, third = (EpollArrivals(hub) for _ in range(3))
+    shared = EpollHub()
+    first, second, third = (EpollArrivals(shared) for _ in range(3))
     turns = [0, 0, 0]
     bells = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(3)]
     problems: list[str] = []
@@ -46,7 +47,7 @@ async def test_nodes_of_one_process_share_a_hub_and_not_their_ends() -> None:
 
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(hub.run)
+            nursery.start_soon(shared.run)
             second.watch(bells[1], fail)
             third.watch(bells[2], hear)
             nursery.start_soon(drive, first, 0)
@@ -76,7 +77,7 @@ async def test_nodes_of_one_process_share_a_hub_and_not_their_ends() -> None:
             nursery.cancel_scope.cancel()
     for bell in bells:
         os.close(bell)
-    hub.close()
+    shared.close()
 
 
 async def test_a_descriptor_that_is_used_again_is_not_the_old_connection() -> None:
@@ -98,19 +99,19 @@ async def test_a_descriptor_that_is_used_again_is_not_the_old_connection() -> No
 
 async def test_trio_waits_no_second_time() -> None:
     """It chose how long before the hub waited in its place, and meanwhile it would hear of nothing that is the hub's."""
-    hub = EpollHub()
+    alone = EpollHub()
     with borrow() as wait:
         assert wait is not None
         began = time.perf_counter()
-        assert hub.serve(wait, 0.02)
+        assert alone.serve(wait, 0.02)
         assert time.perf_counter() - began >= 0.02
-        assert not hub.serve(wait, 0)
+        assert not alone.serve(wait, 0)
         ready = os.eventfd(1)  # in the place of trio's: what was ready may be closed by a turn, and then trio would wait
-        hub._trio_descriptor = ready
-        hub._epoll.register(ready)
-        assert hub.serve(wait, 5)
+        alone._trio_descriptor = ready
+        alone._epoll.register(ready)
+        assert alone.serve(wait, 5)
     os.close(ready)
-    hub.close()
+    alone.close()
 
 
 @pytest.mark.parametrize("what", ["a turn's bug", "trio can't be woken"])
@@ -133,3 +134,36 @@ async def test_what_the_hub_itself_meets_ends_its_run(what: str, monkeypatch: py
                 await arrivals.run()
             raise caught.value.exceptions[0]
     arrivals.close()
+
+
+async def test_a_look_reads_so_many_bytes_before_the_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a hundred busy connections a heartbeat's turn came after 25 MB; the others are read in the looks that follow."""
+    monkeypatch.setattr(hub, "LOOK_BYTES", 100_000)
+    async with house(EpollArrivals) as home:
+        readers = [await home.reader() for _ in range(10)]
+        peer = Reader(home.arrivals, home._nursery, is_urgent=True)
+        await trio.testing.wait_all_tasks_blocked()
+        order: list[str] = []
+        before = home.turns
+        for number, reader in enumerate(readers):
+            reader.on_take = lambda number=number: order.append(f"{number} after {home.turns - before} turns")  # type: ignore[misc]
+        peer.on_take = lambda: order.append(f"peer after {home.turns - before} turns")
+        for reader in readers:
+            reader.other.sendall(b"x" * 60_000)
+        peer.other.sendall(b"a heartbeat")
+        await until(lambda: len(order) == 11)
+        assert order[:3] == ["0 after 0 turns", "1 after 0 turns", "peer after 0 turns"]
+        assert order[3:] == [f"{number} after {number // 2} turns" for number in range(2, 10)]
+
+
+async def test_who_is_left_for_the_next_look_may_be_gone_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed in a turn between; its descriptor may be another connection's."""
+    monkeypatch.setattr(hub, "LOOK_BYTES", 1)
+    async with house(EpollArrivals) as home:
+        first, second, third = [await home.reader() for _ in range(3)]
+        first.on_take = second.connection.close
+        for reader in (first, second, third):
+            reader.other.sendall(b"hello")
+        await until(lambda: third.taken)
+        await second.ended.wait()
+        assert (first.taken, second.taken, third.taken) == ([b"hello"], [], [b"hello"])
