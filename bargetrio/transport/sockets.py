@@ -21,6 +21,11 @@ log = logging.getLogger(__name__)
 RECEIVE_BYTES = 256 * 1024
 USER_TIMEOUT_MS = 10_000
 """TCP_USER_TIMEOUT: the kernel closes a connection whose bytes were not acknowledged for so long."""
+KEEPALIVE_S = 30
+KEEPALIVE_AGAIN_S = 10
+KEEPALIVE_PROBES = 3
+"""tcp(7): the kernel asks a connection that was silent for so long, in such intervals and so often at most, whether it is still
+there: who vanishes without a word gives its descriptor and its place back within a minute."""
 KERNEL_UNSENT_BYTES = 64 * 1024
 """TCP_NOTSENT_LOWAT of a dialled connection. Without it the kernel takes up to 4 MiB, and over a slow link those would reach the
 other side for many seconds after this process has stopped."""
@@ -33,8 +38,12 @@ class SocketConnection:
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             with suppress(OSError):  # Linux
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_AGAIN_S)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
         self._socket = sock
         self.outgoing = Outgoing(sock.send)
         self._wake = trio.Event()

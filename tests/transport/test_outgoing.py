@@ -1,5 +1,6 @@
 """A send takes any part of what it is given, one byte included: every byte arrives, in order, at real and simulated sockets."""
 
+import os
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -109,6 +110,24 @@ async def memory() -> AsyncIterator[tuple[Connection, Connection]]:
         near = await network.connect("there", 1)
         yield near, await listener.accept()
         nursery.cancel_scope.cancel()
+
+
+async def test_who_vanishes_without_a_word_is_asked_by_the_kernel() -> None:
+    """A host that lost its power sends no goodbye: its connection would stay for ever, with a descriptor and a task."""
+    network = SocketNetwork()
+    (port,) = free_ports(1)
+    listener = await network.listen("127.0.0.1", port)
+    near, far = await network.connect("127.0.0.1", port), await listener.accept()
+    for end in (near, far):
+        assert isinstance(end, SocketConnection)
+        sock = socket.socket(fileno=os.dup(end.fileno()))
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        idle_s, again_s, probes = (sock.getsockopt(socket.IPPROTO_TCP, option) for option in options)
+        assert idle_s + again_s * probes <= 60
+        sock.close()
+        end.close()
+    listener.close()
 
 
 KINDS = pytest.mark.parametrize("ends", [real, memory])
