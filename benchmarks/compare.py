@@ -278,7 +278,7 @@ def main() -> None:
     parser.add_argument("--system", action="append", default=[], choices=SYSTEMS, help="only this, and etcd (may repeat)")
     parser.add_argument("--quick", action="store_true", help="one round of a second a load")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw into this folder")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/results.md")
     arguments = parser.parse_args()
     for tool in ("etcd", "wrk", "redis-server", "redis-benchmark"):
         if shutil.which(tool) is None:

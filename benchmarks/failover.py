@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=10_000)
     parser.add_argument("--send", action="store_true", help="a follower is away now and then, and needs a snapshot")
     parser.add_argument("--quick", action="store_true", help="three kills, or six seconds")
-    parser.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="put the table into benchmarks/results.md")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "barge"

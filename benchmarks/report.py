@@ -1,4 +1,4 @@
-"""Tables and plots of what was measured, and their places in docs/performance.md."""
+"""Tables and plots of what was measured, and their places in results.md."""
 
 import os
 import platform
@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+PAGE = Path(__file__).with_name("results.md")
+ROOT = PAGE.parents[1]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -96,9 +97,9 @@ def lines(
 
 
 def images(paths: Sequence[Path]) -> str:
-    """Return what shows the plots on the page; nothing of those that are not under docs/."""
-    inside = [path.resolve().relative_to(PAGE.parent) for path in paths if path.resolve().is_relative_to(PAGE.parent)]
-    return "".join(f"\n\n![{path.stem.replace('_', ' ')}]({path.as_posix()})" for path in inside)
+    """Return what shows the plots on the page; nothing of those that are outside the repository."""
+    inside = [path.resolve().relative_to(ROOT) for path in paths if path.resolve().is_relative_to(ROOT)]
+    return "".join(f"\n\n![{path.stem.replace('_', ' ')}](../{path.as_posix()})" for path in inside)
 
 
 def _save(figure: Any, path: Path) -> Path:

@@ -275,7 +275,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--quick", action="store_true", help="one round of a second, a hundredth of the keys and entries")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw into this folder")
-    parser.add_argument("--write", action="store_true", help="put the tables into docs/performance.md")
+    parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/results.md")
     arguments = parser.parse_args()
     size = Size(1, 1, 0.01) if arguments.quick else Size(arguments.rounds, arguments.seconds)
     wrong: list[str] = []

@@ -3,7 +3,7 @@
     python benchmarks/snapshots.py --keys 1000000
 
 One process runs three durable nodes with the shipped settings; load.py's requests come from this process. Prints a Markdown list;
-docs/performance.md has one. Ends what it starts.
+results.md has one. Ends what it starts.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Starts what is measured, on loopback and free ports, and ends every process it started.
 
 Each of these yields what is needed to reach the system and the ids of its processes. All keep what they are told in files under
-`folder`; docs/performance.md says what each of them syncs.
+`folder`; results.md says what each of them syncs.
 """
 
 import http.client

@@ -15,6 +15,7 @@ from bargetrio.web.routes import ROUTES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+RESULTS = ROOT / "benchmarks" / "results.md"
 PAGES = (
     *("tour", "a_write", "architecture", "raft", "wire_format", "storage_format", "rest", "events"),
     *("configuration", "operations", "performance", "testing", "bugs", "client", "metrics", "page", "glossary"),
@@ -45,7 +46,7 @@ def test_every_page_is_there_and_readme_leads_to_it() -> None:
 
 def test_links_lead_somewhere() -> None:
     """In README and every page."""
-    for page in [*ROOT.glob("*.md"), *DOCS.rglob("*.md")]:
+    for page in [*documents(), ROOT / "CHANGELOG.md"]:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             if not target.startswith("http"):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
@@ -53,7 +54,7 @@ def test_links_lead_somewhere() -> None:
 
 def documents() -> list[Path]:
     """Return every document but CHANGELOG.md, which tells of what was."""
-    return [path for path in sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")]) if path.name != "CHANGELOG.md"]
+    return [path for path in sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), RESULTS]) if path.name != "CHANGELOG.md"]
 
 
 @cache
@@ -163,6 +164,33 @@ def test_every_name_of_the_code_that_a_document_uses_is_in_the_code() -> None:
     assert dead == []
 
 
+def tables(text: str) -> list[list[dict[str, str]]]:
+    """Return the tables of a page, each a list of rows by the names of their columns."""
+    found = []
+    for table in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+        head, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+        found.append([dict(zip(head, row, strict=True)) for row in rows])
+    return found
+
+
+def test_figures_of_performance_are_those_of_the_results() -> None:
+    """Each row of its tables is one of benchmarks/results.md, which the programs write; columns may be left out."""
+    known = [row for table in tables(RESULTS.read_text()) for row in table]
+    rows = [row for table in tables(text_of("performance")) for row in table]
+    assert [row for row in rows if not any(row.items() <= each.items() for each in known)] == []
+    assert len(rows) > 20
+
+
+def test_each_benchmark_that_writes_has_its_place_in_the_results() -> None:
+    """Two marks each, once."""
+    text = RESULTS.read_text()
+    places = ["compare", "failover", "failover hard", "calm", "calm slow disk", "calm many keys", "calm many keys sent"]
+    parts = re.findall(r'^    "(\w+)": ', (ROOT / "benchmarks" / "scale.py").read_text().partition("PARTS")[2], re.MULTILINE)
+    assert len(parts) > 4
+    for place in [*places, *(f"scale {part}" for part in parts)]:
+        assert text.count(f"<!-- {place}: begin -->") == text.count(f"<!-- {place}: end -->") == 1, place
+
+
 def test_every_route_and_parameter_is_in_rest() -> None:
     """With its method and path."""
     text = text_of("rest")
@@ -193,13 +221,6 @@ def test_every_key_is_in_configuration() -> None:
     names += [f"snapshots.{key}" for key in SNAPSHOT_KEYS]
     for name in names:
         assert f"| `{name}` |" in text, name
-
-
-def test_every_planted_bug_is_told() -> None:
-    """With the rule it takes away."""
-    text = text_of("testing")
-    for name, planted in BREAKS.items():
-        assert f"| `{name}` | {planted.rule} | {planted.source} |" in text, name
 
 
 def test_planted_bugs_stand_beside_those_of_others() -> None:

@@ -82,7 +82,8 @@ def simulate(
         raise click.UsageError(f"{problem.filename}: {problem.strerror}") from None
     stack = stack or (broken is not None and BREAKS[broken].stack)
     count = seeds if seeds is not None else 1 if seed is not None else 100
-    order = Order(first=seed or 0, count=count, nodes=nodes, allowed=_kinds(faults, stack=stack), broken=broken, stack=stack)
+    allowed = _kinds(faults, broken, stack=stack)
+    order = Order(first=seed or 0, count=count, nodes=nodes, allowed=allowed, broken=broken, stack=stack)
     shown = [0]
     quiet = None if sys.stderr.isatty() else io.StringIO()
     with click.progressbar(length=count, label="seeds", file=quiet or sys.stderr) as bar:
@@ -114,10 +115,14 @@ def simulate(
     sys.exit(1 if tally.failures else 0)
 
 
-def _kinds(faults: str | None, *, stack: bool) -> frozenset[str] | None:
+def _kinds(faults: str | None, broken: str | None, *, stack: bool) -> frozenset[str] | None:
+    """Return the kinds of fault to draw from, None for all: those of `--faults`, else those that the planted bug needs."""
+    from bargetrio.simulator.breaks import BREAKS
     from bargetrio.simulator.plan import KINDS, STACK_KINDS
 
-    if faults is None or faults == "all":
+    if faults is None:
+        return None if broken is None else BREAKS[broken].faults
+    if faults == "all":
         return None
     chosen = frozenset(kind for kind in faults.split(",") if kind and kind != "none")
     known = STACK_KINDS if stack else tuple(KINDS)

@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from bargetrio.cli.simulate import _summary
+from bargetrio.cli.simulate import _kinds, _summary
+from bargetrio.simulator.breaks import BREAKS
 from bargetrio.simulator.campaign import Tally
+from bargetrio.simulator.goals import GOALS
+from bargetrio.simulator.plan import KINDS
 from bargetrio.simulator.seed import Failure, Result
+from bargetrio.simulator.stack.goals import STACK_GOALS
 
 
 def barge(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -129,8 +133,21 @@ def test_the_list_names_everything() -> None:
     """Faults, rules, situations."""
     done = barge("simulate", "--list")
     assert done.returncode == 0
-    for name in ("one_way_cuts", "figure_8", "leader_crash_uncommitted"):
-        assert name in done.stdout
+    for name in (*KINDS, *GOALS, *STACK_GOALS):
+        assert re.search(rf"^  {name} ", done.stdout, re.MULTILINE), name
+    for name, planted in BREAKS.items():
+        assert re.search(rf"^  {name} +{re.escape(f'{planted.rule} ({planted.source})')}$", done.stdout, re.MULTILINE), name
+
+
+def test_a_planted_bug_is_looked_for_among_the_faults_that_it_needs() -> None:
+    """Unless others are asked for: `all`, too, is others."""
+    needed = BREAKS["older_snapshot_counts"].faults
+    assert needed is not None
+    assert _kinds(None, "older_snapshot_counts", stack=False) == needed
+    assert _kinds("loss", "older_snapshot_counts", stack=False) == frozenset({"loss"})
+    assert _kinds("all", "older_snapshot_counts", stack=False) is None
+    assert _kinds(None, "figure_8", stack=False) is None
+    assert _kinds(None, None, stack=False) is None
 
 
 def test_an_interrupt_ends_everything_at_once() -> None:
