@@ -1,4 +1,4 @@
-"""The keys as they were at one moment, read in slices while writes go on (5.1: "copy-on-write").
+"""The keys as they were at one moment, read in slices while writes go on (Ongaro 5.1: "copy-on-write").
 
 A write to a key that the walk has not come to leaves the key's *before image* here, the first one only; a slice takes the image
 where there is one, and the store's present value elsewhere. So nothing is copied but what changes under way.

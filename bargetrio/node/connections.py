@@ -77,7 +77,7 @@ class Connections:
         try:
             refusal = self._hellos.refusal_since(peer_id, standing)
             figures = self._figures.peer(peer_id)
-            session = PeerSession(peer_id, self._core, inbox.take_message, inbox.bytes_came, figures, refusal)
+            session = PeerSession(peer_id, self._core, inbox.take_message, inbox.bytes_received, figures, refusal)
             await session.serve(connection, greeted, self._arrivals)
         except (BadMessage, LineTooLong) as problem:
             self.link_down(peer_id, f"closed its link: {problem}")
@@ -91,4 +91,4 @@ class Connections:
 
 
 def _hung_up(peer_id: NodeId, standing: Standing, core: Core, now: float) -> None:
-    core.hung_up(peer_id, standing)
+    core.connection_closed(peer_id, standing)

@@ -18,7 +18,7 @@ class HelloJudge:
 
     def judge(self, peer_id: NodeId, theirs: Standing) -> str:
         """Return why a peer's store is refused, "" if it is not; the core is told of it in either case."""
-        self._inbox.call(lambda core, now: core.saw(peer_id, theirs, now))
+        self._inbox.call(lambda core, now: core.hello_received(peer_id, theirs, now))
         return self._why_refused(peer_id, theirs)
 
     def refusal_since(self, peer_id: NodeId, theirs: Standing) -> Callable[[], str]:

@@ -27,7 +27,7 @@ class PeerSession:
     """The connection of one peer that dialled this node.
 
     `core` is only read: its members and its term, by which messages are checked. `take` gets the messages, for the pass that
-    follows. `bytes_came` is called with the peer's id when bytes of a line have come that has LONG_BYTES at least and has not
+    follows. `bytes_received` is called with the peer's id when bytes of a line have come that has LONG_BYTES at least and has not
     ended. `refusal` returns why the store of this connection does not count any more, "" if it does; it is asked before anything
     is taken, since stores change.
     """
@@ -37,14 +37,14 @@ class PeerSession:
         peer_id: NodeId,
         core: Core,
         take: Callable[[Message], None],
-        bytes_came: Callable[[NodeId], None],
+        bytes_received: Callable[[NodeId], None],
         figures: PeerFigures,
         refusal: Callable[[], str],
     ) -> None:
         self._peer_id = peer_id
         self._core = core
         self._hand_over = take
-        self._bytes_came = bytes_came
+        self._bytes_came = bytes_received
         self._refusal = refusal
         self._figures = figures
 

@@ -1,4 +1,4 @@
-"""One append on its way: what a leader says of its log to one follower (Figure 2, AppendEntries)."""
+"""Sending AppendEntries to one follower (Figure 2)."""
 
 from bargetrio.raft.facts import AppendSent
 from bargetrio.raft.messages import AppendRequest, Index, NodeId
@@ -8,7 +8,10 @@ from bargetrio.raft.state import State
 
 
 def send_empty(state: State, leader: Leader, peer: NodeId, progress: Progress) -> None:
-    """Send an append without entries: a heartbeat, in state `probe` also the probe; about index 0 if the log begins too late."""
+    """Send an append without entries: a heartbeat, in state `probe` also the probe.
+
+    `prev_log_index` is 0 if the log begins after the follower's next index.
+    """
     progress.probe_sent = True
     prev_log_index = progress.next_index - 1 if progress.next_index > state.log.start_index else 0
     send_append(state, leader, peer, prev_log_index, prev_log_index)

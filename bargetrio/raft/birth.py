@@ -1,6 +1,6 @@
-"""How a cluster is born: its members meet, and the set of their stores is on their disks before the first vote (BUG-38).
+"""How a cluster is born: members exchange their store ids and sync that set to disk before the first vote (BUG-38).
 
-membership.py has the picture of it.
+membership.py has an overview.
 """
 
 from collections import Counter
@@ -16,11 +16,11 @@ from bargetrio.raft.standing import ABSENT, EARLIER, EMPTY, REPLACED, Standing, 
 from bargetrio.raft.state import State
 from bargetrio.raft.values import NodeId
 
-MET_S: Final = 2.0
+INTRODUCTION_TTL_S: Final = 2.0
 """Seconds: a node whose last introduction is older does not take part in a birth."""
-ASKED_S: Final = 2.0
+FIRST_DIALS_S: Final = 2.0
 """Seconds after which a node has dialled every peer once: a dial and a hello time out after one second each."""
-TOLD_S: Final = 10.0
+STANDING_TTL_S: Final = 10.0
 """Seconds for which a peer's last standing counts in a birth; a peer that refuses this node is dialled every 3 s at least."""
 
 
@@ -45,8 +45,8 @@ def on_introduction(state: State, message: Introduction, now: float) -> None:
 def bootstrap(state: State, now: float) -> str:
     """Begin a cluster with the members that have introduced themselves; return why not, "" if it is under way.
 
-    By it an operator says that the absent ones have never been members; they are readmitted later.
-    A born member refuses the store of this node and closes each connection at once, so its last hello counts for TOLD_S.
+    The operator asserts by it that absent members have never had data in this cluster; they are readmitted later.
+    A born member refuses the store of this node and closes each connection at once, so its last hello counts for STANDING_TTL_S.
     """
     if state.standing.identity:
         return f"node {state.node_id} belongs to a cluster already: absent members are taken in by bargetrio readmit"
@@ -56,9 +56,9 @@ def bootstrap(state: State, now: float) -> str:
         return f"node {state.node_id}'s log is one of a cluster that is born: bargetrio readmit {state.node_id} takes it in"
     if state.standing.origin == REPLACED or state.membership.is_demoted:
         return f"node {state.node_id}'s disk lost what it had promised: bargetrio readmit {state.node_id} takes it in"
-    if len(state.members) > 1 and now - state.membership.began_at < ASKED_S:
+    if len(state.members) > 1 and now - state.membership.began_at < FIRST_DIALS_S:
         return f"node {state.node_id} has just started, and asks the other members who they are: ask again"
-    for peer, standing in membership.last_standings(state, now - TOLD_S).items():
+    for peer, standing in membership.last_standings(state, now - STANDING_TTL_S).items():
         if standing.identity:
             return f"node {peer} belongs to a cluster that is born: bargetrio readmit takes this node into it"
         if standing.origin == EMPTY and state.standing.origin == EARLIER:
@@ -76,15 +76,15 @@ def bootstrap(state: State, now: float) -> str:
 
 
 def maybe_be_born(state: State, now: float) -> None:
-    """Adopt a born member's set if this store is in it; the lowest id makes the set when it has met every member unborn.
+    """Adopt a born member's set if this store is in it; the lowest id makes the set when all members are unborn and introduced.
 
-    Only that node makes it, so that there is one set.
+    Only the lowest id makes a set, so that there is one.
     """
     own = state.standing
     if own.identity or own.origin == REPLACED or state.membership.is_writing_standing:
         return
     born = _born_standings(state, float("-inf"))
-    if birth := _set_to_adopt(state, _born_standings(state, now - TOLD_S) or born):
+    if birth := _set_to_adopt(state, _born_standings(state, now - STANDING_TTL_S) or born):
         _be_born(state, birth)
     if born or state.configuration is not None or state.node_id != state.members[0]:
         return
@@ -96,11 +96,11 @@ def maybe_be_born(state: State, now: float) -> None:
 def _set_to_adopt(state: State, born: list[Standing]) -> dict[NodeId, StoreId]:
     """Return the birth set that this node adopts, {} if none; `born` are the last standings of peers that have one.
 
-    Where two sets were made at the same moment, by nodes that could not reach each other, each store that is in both adopts the
-    one that most have, so that one gets a majority (OWN-137). That is safe if no member has another store in the one than in
-    the other: a store is in one set for ever, so at most one of them gets a majority. A set that too few can still adopt is out
-    of the choice (OWN-140). Where a store differs, or a set that can get a majority is without this store, a disk was lost
-    between them, and one may be the older cluster: the operator decides.
+    Two sets may have been made at the same time by nodes that could not reach each other. A store that is in both adopts the one
+    that more peers have, so that one of them gets a majority (OWN-137). This is safe if no member has different stores in the
+    two: a store never leaves the set it adopted, so at most one gets a majority. A set that can no longer get one is ignored
+    (OWN-140). If a member's stores differ, or this store is missing from a set that can get a majority, a disk was lost in
+    between and one set may be that of the older cluster: {}, the operator decides.
     """
     own, sets = state.standing.store, {standing.identity: standing.birth for standing in born}
     if any(tuple(sorted(birth)) != state.members for birth in sets.values()):
@@ -122,7 +122,7 @@ def _set_to_adopt(state: State, born: list[Standing]) -> dict[NodeId, StoreId]:
 
 
 def _present(birth: Mapping[NodeId, StoreId]) -> int:
-    """Return how many members have a store in this set: with fewer than a majority nobody could be elected, nor readmitted."""
+    """Return how many members have a store in this set: with fewer than a majority there could be no election or readmission."""
     return sum(store != ABSENT for store in birth.values())
 
 
@@ -132,21 +132,21 @@ def _born_standings(state: State, then: float) -> list[Standing]:
 
 
 def _met_unborn(state: State, now: float) -> dict[NodeId, StoreId]:
-    """Return the stores of the unborn members that were heard within MET_S and began with the same state, this node's too."""
+    """Return the stores of this node and of unborn members with the same origin, introduced within INTRODUCTION_TTL_S."""
     own = state.standing
     here = {state.node_id: own.store}
     for peer in state.peers:
         standing, at = state.membership.met.get(peer, (None, 0.0))
-        if standing is not None and now - at < MET_S and not standing.identity and standing.origin == own.origin:
+        if standing is not None and now - at < INTRODUCTION_TTL_S and not standing.identity and standing.origin == own.origin:
             here[peer] = standing.store
     return here
 
 
 def _be_born(state: State, stores: dict[NodeId, StoreId]) -> None:
-    """Write a set of the members' stores, and tell it at once: others make none while a disk takes its time (OWN-137).
+    """Write a set of the members' stores, and send it at once: no other set is made while a disk is slow (OWN-137).
 
-    No vote depends on it before it is on this disk. Whoever adopts it meanwhile has it from then on: after a crash before the
-    write has ended, this store is in that set still, and adopts it.
+    No vote depends on it before it is on this disk. Peers may adopt it meanwhile: if this node crashes before its write has
+    ended, its store is in their set and it adopts that.
     """
     assert is_majority(_present(stores), len(state.members)), "nobody could ever be elected"
     state.membership.birth_under_way = structs.replace(state.standing, identity=identity_of(stores), birth=stores)

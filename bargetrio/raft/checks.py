@@ -1,8 +1,8 @@
-"""Whether a message from a peer is one that a correct node could send: asked before the core takes it.
+"""Validation of a peer's message before the core takes it: could a correct node have sent it?
 
-The types bound every number (messages.py). Here is what the fields say of each other: indices that lie among the entries, terms
-that never fall along a log, sets of stores that name the members. A message that fails is malformed, whatever this node's log
-holds: the host closes the connection that it came over. What only this node's state can contradict is the core's to judge.
+The types bound every number (messages.py). Checked here is how fields relate: indices that lie among the entries, terms that
+never decrease along a log, sets of stores with exactly the members. A message that fails is malformed, whatever this node's log
+holds, and the host closes its connection. What depends on this node's state is checked by the core.
 """
 
 from collections.abc import Collection, Sequence
@@ -31,14 +31,14 @@ MOST_TERMS_AHEAD: Final = 2**32
 
 
 def check_message(message: Message, members: Collection[NodeId], current_term: Term) -> None:
-    """Raise ValueError, or RecursionError, if a peer's message contradicts itself, or has a term that cannot be.
+    """Raise ValueError, or RecursionError, if a peer's message contradicts itself, or its term is implausibly high.
 
-    `members` are the ids of all nodes, `current_term` is this node's. A term near the largest number would be obeyed (5.1), and
-    no leader could be elected in a higher one.
+    `members` are the ids of all nodes, `current_term` is this node's. A term near the largest number would be adopted (Raft 5.1),
+    and no leader could be elected in a higher one.
     """
     if message.term > current_term + MOST_TERMS_AHEAD:
         raise ValueError(f"term {message.term} is no term of this cluster, which is in term {current_term}")
-    kind = type(message)  # not isinstance: of a msgspec class it takes four times as long to say no
+    kind = type(message)  # not isinstance: with a msgspec class a negative answer takes four times as long
     if kind is AppendRequest:
         assert isinstance(message, AppendRequest)
         if message.entries:
@@ -84,7 +84,7 @@ def read_configurations(entries: Sequence[Entry], first_index: Index, indices: S
 
 
 def _check_terms(message: AppendRequest) -> None:
-    """Raise ValueError if the entries' terms fall, or are above the leader's: for each entry of every append, so in few steps."""
+    """Raise ValueError if the entries' terms decrease, or exceed the leader's. Runs for each entry of every append: kept fast."""
     terms = [entry.term for entry in message.entries]
     first, last = terms[0], terms[-1]
     if first < message.prev_log_term:

@@ -1,4 +1,4 @@
-"""When an entry is committed (5.3, 5.4.2)."""
+"""When an entry is committed (Raft 5.3, 5.4.2)."""
 
 from bargetrio.raft import membership
 from bargetrio.raft.facts import CommitAdvanced
@@ -9,7 +9,7 @@ from bargetrio.raft.state import State
 
 
 def advance_commit(state: State, leader: Leader) -> None:
-    """Commit what a majority of disks holds, if it is of our own term (5.3, 5.4.2)."""
+    """Commit what a majority of disks holds, if it is of our own term (Raft 5.3, 5.4.2)."""
     matched = [progress.match_index if progress.is_counted else 0 for progress in leader.progress.values()]
     matched.append(state.durability.durable_index)
     index = committed_index(matched)
@@ -33,4 +33,4 @@ def advance_commit_to(state: State, index: Index) -> None:
     if state.snapshots.receiving is not None:
         state.give_up_received()
     if not state.is_settled:
-        membership.settle(state)
+        membership.maybe_admit(state)

@@ -1,8 +1,8 @@
-"""The core: one server of the paper, as a value that input changes and that leaves effects.
+"""The core: one server of the paper as a state machine, changed by input, which returns effects.
 
-Here are the way in (`step`, `tick`, `propose`, `read`, `persisted`, ...), which rule each input asks, and the way out
-(`take_effects`). The state stands in state.py, below the rules; the rules in election.py, replication.py, commit.py, reads.py,
-snapshots.py, receiving.py, membership.py, birth.py, readmission.py and demotion.py know the state and not this file.
+Here are the inputs (`step`, `tick`, `propose`, `read`, `persisted`, ...), the dispatch of each to its rule, and the output
+(`take_effects`). The state is in state.py; the rules in election.py, replication.py, commit.py, reads.py, snapshots.py,
+receiving.py, membership.py, birth.py, readmission.py and demotion.py import the state and not this file.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,7 +53,7 @@ from bargetrio.raft.messages import (
 )
 from bargetrio.raft.progress import PIPELINE, Pipeline
 from bargetrio.raft.records import Remembered
-from bargetrio.raft.roles import DISK_DECIDES, Candidate, Follower, Leader, PreCandidate
+from bargetrio.raft.roles import UNTIL_SYNCED, Candidate, Follower, Leader, PreCandidate
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.raft.standing import Standing
 from bargetrio.raft.state import State
@@ -67,7 +67,7 @@ UNCOMMITTED_BYTES: Final = 64 * 1024 * 1024
 
 
 class Core(State):
-    """One server (Figure 2). `now` is seconds on a clock that never goes back; randomness is the caller's `random`."""
+    """One server (Figure 2). `now` is in seconds on a monotonic clock; randomness is the caller's `random`."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Core(State):
         Times are in seconds: `election_s` the shortest and the longest election timeout. `standing` is what the folder's `meta`
         holds; None: a store of a birth set with made-up ids, for clusters without folders. `has_unsent`: see the attribute.
 
-        Raises ConsensusViolation if the log ends in a later term than the disk remembers.
+        Raises ConsensusViolation if the log ends in a later term than the stored one.
         """
         super().__init__(
             node_id=node_id,
@@ -107,12 +107,12 @@ class Core(State):
         membership.begin(self, remembered)
         birth.maybe_be_born(self, now)
 
-    # -- the way in ------------------------------------------------------------------------------------------------------
+    # -- inputs ----------------------------------------------------------------------------------------------------------
 
     def step(self, message: Message, now: float) -> None:
-        """Take one message; raise ConsensusViolation if it proves that something is broken for good."""
+        """Handle one message; raise ConsensusViolation if it shows that an invariant of Raft is broken."""
         self._now = now
-        # By kind, not by isinstance: of a msgspec class it takes four times as long to say no (docs/decisions/simulator_pace.md).
+        # Not isinstance(): with a msgspec class a negative answer takes four times as long (docs/decisions/simulator_pace.md).
         if type(message) is AppendReply:
             replication.on_append_reply(self, message, now)
         elif type(message) is AppendRequest:
@@ -148,10 +148,10 @@ class Core(State):
                 assert_never(message)
 
     def tick(self, now: float) -> None:
-        """Do what time asks for. A timer that fires more than a heartbeat late means that this process stood still."""
+        """Handle the timers that are due. One that fires more than a heartbeat late means that this process was paused."""
         own = self.snapshots
-        if self.last_applied != own.quiet_index or now - own.quiet_since > own.policy.quiet_s:
-            snapshots.watch_for_quiet(self, now)
+        if self.last_applied != own.idle_index or now - own.idle_since > own.policy.idle_s:
+            snapshots.maybe_take_when_idle(self, now)
         self._now = now
         if not self.is_settled:
             birth.tick(self, now)
@@ -183,7 +183,7 @@ class Core(State):
         leader.tickets.append(ticket)
 
     def propose_all(self, tickets: Sequence[Ticket], commands: Sequence[Command], now: float) -> None:
-        """Propose many commands as `propose` would one after another, in one step if this node leads and has room for them."""
+        """Propose many commands as `propose` would one after another, in one append if this node leads and is not overloaded."""
         leader = self.role
         if not isinstance(leader, Leader) or self._is_overloaded(len(commands), sum(map(len, commands))):
             for ticket, command in zip(tickets, commands, strict=True):
@@ -193,12 +193,12 @@ class Core(State):
         leader.tickets.extend(tickets)
 
     def forget_reads(self, is_over: Callable[[Ticket], bool]) -> None:
-        """Drop the reads that are over by `is_over`; they are kept in the order of their deadlines."""
+        """Drop the reads for which `is_over` is true; they are in the order of their deadlines."""
         if isinstance(self.role, Leader):
             reads.forget(self.role, is_over)
 
     def read(self, ticket: Ticket, now: float) -> None:
-        """Ask for a linearizable read; the ticket ends with ReadReady or ReadFailed (6.4)."""
+        """Ask for a linearizable read; the ticket ends with ReadReady or ReadFailed (Ongaro 6.4)."""
         if isinstance(self.role, Leader):
             self.role.new_reads.append(ticket)
         else:
@@ -216,10 +216,10 @@ class Core(State):
         for send in self.durability.persisted(number, now):
             self._effects.append(send)
         receiving.maybe_load(self)
-        if not isinstance(self.role, Leader) and self.role.election_deadline == DISK_DECIDES:
+        if not isinstance(self.role, Leader) and self.role.election_deadline == UNTIL_SYNCED:
             election.start_timer(self, self.role, now)
         if not self.is_settled:
-            membership.settle(self)
+            membership.maybe_admit(self)
         match self.role:
             case Leader():
                 commit.advance_commit(self, self.role)
@@ -228,15 +228,15 @@ class Core(State):
             case _:
                 pass
 
-    def bytes_came(self, peer: NodeId, now: float) -> None:
-        """Note that bytes of a message of `peer` have arrived, and the message is not complete yet.
+    def bytes_received(self, peer: NodeId, now: float) -> None:
+        """Handle the arrival of bytes of a message of `peer` that is not complete yet.
 
-        The host calls it only for a peer whose hello was accepted. It puts off elections, and counts for no vote and no commit.
+        The host calls it only for a peer whose hello was accepted. It restarts the election timer; no vote or commit counts it.
         """
         replication.on_bytes(self, peer, now)
 
     def link_up(self, peer: NodeId, now: float) -> None:
-        """Note that a new connection to `peer` is open: what the old one held may be lost."""
+        """Note that a new connection to `peer` is open: what was sent over the old one may be lost."""
         if isinstance(self.role, Leader):
             transfer = self.role.progress[peer].transfer
             if transfer is not None:
@@ -247,20 +247,20 @@ class Core(State):
         snapshots.on_piece_missing(self, peer, snapshot)
 
     def take_snapshot(self) -> None:
-        """Ask for a snapshot before it is due: TakeSnapshot follows as soon as none is under way."""
+        """Request a snapshot before it is due: TakeSnapshot follows as soon as none is under way."""
         self.snapshots.is_asked = True
 
-    def saw(self, peer: NodeId, standing: Standing, now: float) -> None:
-        """Note the standing in a peer's hello, whether the hello was accepted or not."""
-        readmission.saw(self, peer, standing, now)
+    def hello_received(self, peer: NodeId, standing: Standing, now: float) -> None:
+        """Record the standing in a peer's hello, whether the hello was accepted or not."""
+        readmission.on_hello(self, peer, standing, now)
 
-    def hung_up(self, peer: NodeId, standing: Standing) -> None:
-        """Note that a connection of this store has ended: the next one of this peer may be that of another disk."""
+    def connection_closed(self, peer: NodeId, standing: Standing) -> None:
+        """Handle the end of a connection of this store: the next one of this peer may be that of another disk."""
         if peer in self.membership.seen and self.membership.seen[peer][0].store == standing.store:
             del self.membership.seen[peer]
 
     def readmit(self, node_id: NodeId, now: float) -> str:
-        """As the leader, propose the store of `node_id`'s last hello as its member's (an operator's command; dissertation 4.1).
+        """As the leader, propose the store in `node_id`'s last hello as the member's new store (operator's command; Ongaro 4.1).
 
         Return why that can't be; "" if the entry is proposed, or the node is a member with that store already.
         """
@@ -279,7 +279,7 @@ class Core(State):
         snapshots.taken(self, snapshot, now)
 
     def snapshot_given_up(self) -> None:
-        """Note that the snapshot which TakeSnapshot asked for was not saved: it is due again when the driver allows it."""
+        """Note that the snapshot which TakeSnapshot asked for was not saved: it is due again when the host allows it."""
         self.snapshots.end_taking()
 
     def chunk_stored(self, snapshot: SnapshotMeta, bytes_stored: int, now: float) -> None:
@@ -290,11 +290,11 @@ class Core(State):
         """Note that the state machine is what LoadSnapshot asked for."""
         receiving.loaded(self, snapshot)
 
-    # -- the way out -----------------------------------------------------------------------------------------------------
+    # -- output ----------------------------------------------------------------------------------------------------------
 
     @property
     def next_deadline(self) -> float:
-        """When `tick` must be called at the latest; -inf while there is more to apply, or memory of a dropped log to free."""
+        """When `tick` must be called at the latest; -inf while entries wait to be applied, or a dropped log's memory to be freed."""
         if (self.last_applied < self.commit_index and self.has_more_to_apply) or self.log.forgotten:
             return float("-inf")
         role = self.role
@@ -303,17 +303,17 @@ class Core(State):
 
     @property
     def has_more_to_apply(self) -> bool:
-        """Whether another Apply waits for the next `take_effects`."""
+        """Whether the next `take_effects` returns another Apply."""
         return self.last_applied < self.commit_index and self.snapshots.installing is None and not self.must_not_apply
 
     def take_effects(self) -> list[Effect]:
-        """Return the effects since the last call, in the order in which they must be performed; call it after every batch."""
+        """Return the effects since the last call, in the order in which they must be performed; call it once a batch of input."""
         role = self.role
         if type(role) is Leader:
             if role.new_reads:
-                reads.confirm(role)  # frees rounds for the reads that wait
+                reads.confirm(role)  # frees rounds for waiting reads
                 reads.start_round(self, role)
-            if role.may_lack:
+            if role.has_lagging_follower:
                 replication.send_entries(self, role)
         if self.durability.is_queued:
             persist = self.durability.next_write(self._now, self.pipeline.write_bytes)
@@ -331,7 +331,7 @@ class Core(State):
         effects, self._effects = self._effects, []
         return effects
 
-    # -- inside ----------------------------------------------------------------------------------------------------------
+    # -- private ---------------------------------------------------------------------------------------------------------
 
     def why_abstains(self) -> str:
         """Return why this node takes no part in elections; "" if it does."""
@@ -377,23 +377,23 @@ class Core(State):
     def _restart_timers_after_stall(self, now: float, late_s: float) -> None:
         """The process was paused (SIGSTOP, VM, GC): handle queued messages before any timeout fires.
 
-        Once for each peer until it is heard again: on a starved machine pauses recur, and there, too, a leader that was cut off
-        must step down and a follower whose leader died must stand for election.
+        Once per peer until its next message: where pauses recur, a partitioned leader must still step down, and a follower whose
+        leader died must still stand for election.
         """
-        self.durability.not_counted(late_s)
+        self.durability.exclude_pause(late_s)
         just_before = nextafter(now, 0.0)  # a message handled at `now` is later
         match self.role:
             case Leader():
                 for progress in self.role.progress.values():
-                    if progress.heard_at != progress.forgiven_at:
-                        progress.heard_at = progress.forgiven_at = just_before
+                    if progress.heard_at != progress.timer_restarted_at:
+                        progress.heard_at = progress.timer_restarted_at = just_before
             case Follower():
                 heard_at = self.role.heard_leader_at
-                forgiven_at = self.role.forgiven_at
-                if forgiven_at is None or (heard_at is not None and heard_at > forgiven_at):
-                    self.role.forgiven_at = just_before
+                timer_restarted_at = self.role.timer_restarted_at
+                if timer_restarted_at is None or (heard_at is not None and heard_at > timer_restarted_at):
+                    self.role.timer_restarted_at = just_before
                     self.role.election_deadline = self.new_election_deadline(now)
             case PreCandidate() | Candidate():
-                if self.role.forgiven_at is None:
-                    self.role.forgiven_at = just_before
+                if self.role.timer_restarted_at is None:
+                    self.role.timer_restarted_at = just_before
                     self.role.election_deadline = self.new_election_deadline(now)

@@ -1,6 +1,6 @@
-"""Lost tails and differing logs: how a leader finds them, and what becomes of the follower.
+"""Followers that lost acknowledged entries, or whose log differs: detection by the leader, and what the follower does.
 
-membership.py has the picture of it.
+membership.py has an overview.
 """
 
 from typing import Literal
@@ -18,16 +18,16 @@ from bargetrio.raft.values import Index, NodeId
 
 
 def suspect(state: State, leader: Leader, progress: Progress, message: AppendReply) -> bool:
-    """Look whether a refusal shows that the follower lost what it acknowledged; return whether it is dealt with here.
+    """Check whether a refusal shows that the follower lost acknowledged entries; return whether the refusal is handled here.
 
-    The refusal may be an old one, sent before the follower had the entries. So the follower is probed once more, with a round
-    number of its own (as for reads, BUG-44): if it refuses that, too, and has acknowledged nothing since, it has lost entries.
+    The refusal may be old, sent before the follower had the entries. So the follower is probed again, with a new round number (as
+    for reads, BUG-44): if it refuses that, too, and has acknowledged nothing since, it has lost entries.
     """
     if progress.demotion:
         return True
     log, match_index, peer = state.log, progress.match_index, message.follower_id
     is_short = message.hint_index < match_index
-    # Terms never fall along a log: its entry at `match_index` is of no higher term than the hint's (an old copy of the folder).
+    # Terms never decrease along a log: its entry at `match_index` has at most the hint's term (an old copy of the folder).
     is_another = match_index >= log.start_index and message.hint_term < log.term(match_index)
     if not is_short and not is_another:
         return False
@@ -45,13 +45,13 @@ def _demote(state: State, peer: NodeId, progress: Progress, cause: Literal["diff
     progress.demotion = cause
     progress.become_probe(progress.next_index)
     membership.refresh(state)
-    tell_demotion(state, peer, progress)
+    send_demotion(state, peer, progress)
 
 
-def tell_demotion(state: State, peer: NodeId, progress: Progress) -> None:
-    """Send a follower its demotion; to one whose log differs only once an entry of this term is committed.
+def send_demotion(state: State, peer: NodeId, progress: Progress) -> None:
+    """Send a follower its demotion; if its log differs, only once an entry of this term is committed.
 
-    Before that it is not known that the majority's log is this leader's.
+    Before that the majority's log might be the follower's.
     """
     leader = state.role
     assert isinstance(leader, Leader) and progress.demotion
@@ -75,7 +75,7 @@ def tell_demotion(state: State, peer: NodeId, progress: Progress) -> None:
 
 
 def on_log_differs(state: State, message: LogDiffers, now: float) -> None:
-    """Stop counting a follower whose log differs; raise ConsensusViolation once so many differ that no majority is left."""
+    """Stop counting a follower whose log differs; raise ConsensusViolation if no majority is left."""
     progress = state.progress_of(message.term, message.follower_id, now)
     if progress is None:
         return
@@ -94,7 +94,7 @@ def on_log_differs(state: State, message: LogDiffers, now: float) -> None:
         )
 
 
-def tell_difference(state: State, leader_id: NodeId, index: Index) -> None:
+def report_difference(state: State, leader_id: NodeId, index: Index) -> None:
     """As a follower: report that the logs differ, instead of an acknowledgement."""
     state.announce(LogsDiffer(peer=leader_id, term=state.current_term, index=index))
     state.send(leader_id, LogDiffers(term=state.current_term, follower_id=state.node_id, index=index))
@@ -113,7 +113,7 @@ def on_demotion(state: State, message: Demotion, now: float) -> None:
     if log.holds(index, message.entry_term) if message.entry_term else log.last_index >= index:
         return  # an old demotion: the entries are here
     if state.membership.is_writing_standing or (state.standing.origin == REPLACED and not message.store):
-        return  # a repetition of one that is dealt with, or it will be repeated
+        return  # a repeated one, already handled; or one that will be repeated
     assert isinstance(state.role, Follower)
     membership.replace_store(state)
     membership.refresh(state)

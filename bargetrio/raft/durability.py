@@ -1,4 +1,4 @@
-"""Which messages wait for which write: one write is in flight, the rest merges into the next (group commit; 3.8, 10.2.1).
+"""Which messages wait for which write: one write is in flight, later records go with the next (group commit; Ongaro 3.8, 10.2.1).
 
 ```
 queued  -- Persist(number, records, then) -->  in flight  -- persisted(number) -->  durable
@@ -19,7 +19,7 @@ from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
 
 @dataclass(slots=True)
 class InFlight:
-    """The one write that the driver has begun; `covers` is the last log index it makes durable, lowered by truncation.
+    """The one write that the host has begun; `covers` is the last log index it makes durable, lowered by truncation.
 
     `began_at` is in seconds on the core's clock.
     """
@@ -30,8 +30,8 @@ class InFlight:
 
 
 @dataclass(slots=True)
-class _Tail:
-    """Entries that wait for their write; a later batch joins them."""
+class _QueuedEntries:
+    """Entries queued for the next write; later batches are added to them."""
 
     first_index: Index
     entries: list[Entry]
@@ -58,7 +58,7 @@ class Durability:
         self._in_flight: InFlight | None = None
         self._hard_state: HardState | None = None
         self.hard_state_number = 0
-        self._log_records: list[Truncate | Install | _Tail] = []
+        self._log_records: list[Truncate | Install | _QueuedEntries] = []
         self._queued_covers = durable_index
         self._then: list[Send] = []
         self._held: list[Send] = []
@@ -72,7 +72,7 @@ class Durability:
         """Return for how many seconds the write in flight has run; 0 if there is none."""
         return 0.0 if self._in_flight is None else now - self._in_flight.began_at
 
-    def remember_hard_state(self, hard_state: HardState) -> None:
+    def queue_hard_state(self, hard_state: HardState) -> None:
         """Queue the term and vote; a later one replaces what is still queued."""
         self._hard_state = hard_state
         self.hard_state_number = self._queued_number
@@ -83,12 +83,12 @@ class Durability:
         """The last log index that the write in flight makes durable."""
         return 0 if self._in_flight is None else self._in_flight.covers
 
-    def not_counted(self, seconds: float) -> None:
-        """Do not count a pause of the process as time of the write in flight, which may have ended meanwhile."""
+    def exclude_pause(self, seconds: float) -> None:
+        """Exclude a pause of the process from the age of the write in flight, which may have ended meanwhile."""
         if self._in_flight is not None:
             self._in_flight.began_at += seconds
 
-    def remember_entries(
+    def queue_entries(
         self, first_index: Index, entries: list[Entry], digest: int, configurations: tuple[Index, ...] = (), *, size: int = 0
     ) -> None:
         """Queue entries for the log's end, which then has `digest`; `first_index` follows what was queued or written before.
@@ -96,17 +96,17 @@ class Durability:
         `size` is that of their commands, in bytes.
         """
         self._queued_bytes += size
-        if self._log_records and isinstance(tail := self._log_records[-1], _Tail):
+        if self._log_records and isinstance(tail := self._log_records[-1], _QueuedEntries):
             tail.entries.extend(entries)
             tail.digest = digest
             tail.configurations += configurations
         else:
-            self._log_records.append(_Tail(first_index, list(entries), digest, configurations))
+            self._log_records.append(_QueuedEntries(first_index, list(entries), digest, configurations))
         self._queued_covers = first_index + len(entries) - 1
         self.is_queued = True
 
-    def remember_truncation(self, from_index: Index, last_term: int, digest: int) -> None:
-        """Queue the end of the log before `from_index`; `last_term` and `digest` are those of its new end.
+    def queue_truncation(self, from_index: Index, last_term: int, digest: int) -> None:
+        """Queue the truncation of the log from `from_index` on; `last_term` and `digest` are those of its new end.
 
         The write in flight makes nothing durable from there on: those entries are no longer the log's (BUG-26).
         """
@@ -117,8 +117,8 @@ class Durability:
         if self._in_flight is not None:
             self._in_flight.covers = min(self._in_flight.covers, from_index - 1)
 
-    def remember_install(self, snapshot: SnapshotMeta) -> None:
-        """Queue a snapshot in place of the whole log: no entry that was written or queued before is durable any more."""
+    def queue_install(self, snapshot: SnapshotMeta) -> None:
+        """Queue a snapshot that replaces the whole log: no entry that was written or queued before is durable any more."""
         self._log_records = [Install(snapshot=snapshot)]
         self._queued_bytes = 0
         self._queued_covers = snapshot.last_index
@@ -143,15 +143,15 @@ class Durability:
         if number <= self.synced_number:
             return False
         if number < self._queued_number:
-            _keep(self._held, send)
+            _add_held(self._held, send)
         else:
-            _keep(self._then, send)
+            _add_held(self._then, send)
         return True
 
     def next_write(self, now: float = 0.0, most_bytes: int = sys.maxsize) -> Persist | None:
         """Return the next write, which begins at `now`, None if there is none or one is in flight.
 
-        It has at most `most_bytes` of commands, or one command; the rest, and messages that wait for it, are left for the next.
+        It has at most `most_bytes` of commands, or one command; the rest, and messages that wait for it, go with the next.
         """
         if self._in_flight is not None or (self._hard_state is None and not self._log_records):
             assert self._in_flight is not None or not self._then
@@ -162,7 +162,7 @@ class Durability:
             records += [self._record(record) for record in self._log_records]
             self._log_records.clear()
         else:
-            covers = self._take_part(records, most_bytes)
+            covers = self._take_fitting(records, most_bytes)
         then = tuple(self._then)
         if self._log_records:
             then = tuple([send for send in self._then if _needed_index(send) <= covers])
@@ -177,8 +177,8 @@ class Durability:
         self.is_queued = bool(self._log_records)
         return persist
 
-    def _record(self, record: Truncate | Install | _Tail) -> Record:
-        """Return the record to be written for one in the queue, and note the log's digest after it."""
+    def _record(self, record: Truncate | Install | _QueuedEntries) -> Record:
+        """Return the record to be written for a queued one, and update the digest of the written log."""
         if isinstance(record, Install):
             self._digest = record.snapshot.digest
             return record
@@ -192,12 +192,12 @@ class Durability:
             configurations=record.configurations,
         )
 
-    def _take_part(self, records: list[Record], most_bytes: int) -> Index:
-        """Move the records that fit from the queue to `records`; return the last index that they make durable."""
+    def _take_fitting(self, records: list[Record], most_bytes: int) -> Index:
+        """Move the records that fit in `most_bytes` from the queue to `records`; return the last index that they make durable."""
         room, covers = most_bytes, self.durable_index
         while self._log_records:
             record = self._log_records[0]
-            if isinstance(record, _Tail):
+            if isinstance(record, _QueuedEntries):
                 count, digest = 0, self._digest
                 for entry in record.entries:
                     if len(entry.command) > room and (count or room < most_bytes):
@@ -209,7 +209,7 @@ class Durability:
                     break
                 covers = record.first_index + count - 1
                 own = tuple([index for index in record.configurations if index <= covers])
-                records.append(self._record(_Tail(record.first_index, record.entries[:count], digest, own)))
+                records.append(self._record(_QueuedEntries(record.first_index, record.entries[:count], digest, own)))
                 record.configurations = record.configurations[len(own) :]
                 del record.entries[:count]
                 record.first_index += count
@@ -235,19 +235,19 @@ class Durability:
         return held
 
 
-FEW: Final = 16
-"""With more messages than this waiting, older ones that the newest replaces are dropped."""
+DEDUPLICATE_ABOVE: Final = 16
+"""With more waiting messages than this, all older ones that the newest replaces are dropped, not only the last."""
 
 
-def _keep(waiting: list[Send], send: Send) -> None:
-    """Add `send` to the messages that wait for the disk, in place of one that it replaces.
+def _add_held(waiting: list[Send], send: Send) -> None:
+    """Add `send` to the messages that wait for the disk, in place of those that it replaces.
 
-    While a sync hangs for minutes, every election timeout repeats the same requests and replies: their number stays bounded.
+    While a sync hangs for minutes, every election timeout repeats the same requests and replies: this bounds their number.
     """
     if waiting and _supersedes(send, waiting[-1]):
         waiting[-1] = send
         return
-    if len(waiting) >= FEW:
+    if len(waiting) >= DEDUPLICATE_ABOVE:
         waiting[:] = [old for old in waiting if not _supersedes(send, old) and not _repeats(send, old)]
     waiting.append(send)
 
@@ -276,7 +276,7 @@ def _needed_index(send: Send) -> Index:
 def _supersedes(new: Send, old: Send) -> bool:
     """Return whether `new` makes `old` needless: a later acknowledgement of the same term, the same vote or one of a later term.
 
-    Who asks for a vote in a later term has left the earlier one.
+    A candidate that asks for a vote in a later term has left the earlier one.
     """
     later, earlier = new.message, old.message
     if new.to != old.to:

@@ -1,4 +1,4 @@
-"""What the driver must do for the core, in order (docs/architecture.md)."""
+"""What the host must do for the core, in order (docs/architecture.md)."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -11,7 +11,7 @@ from bargetrio.raft.records import Record
 from bargetrio.raft.standing import Configuration, Standing
 
 Ticket = object
-"""Whatever the driver wants to get back: raft only stores it. Every ticket ends exactly once."""
+"""An opaque value of the host, returned with the result of its request. Every ticket is returned exactly once."""
 
 
 class Send(Struct, frozen=True, gc=False):
@@ -22,10 +22,10 @@ class Send(Struct, frozen=True, gc=False):
 
 
 class Persist(Struct, frozen=True):
-    """Begin to write `records`, and go on. When they are synced, let `then` leave and call `core.persisted(number)`.
+    """Begin to write `records` without waiting. When they are synced, send `then` and call `core.persisted(number)`.
 
-    At most one write is in flight; what comes meanwhile is in the next Persist: group commit. After a failed write nothing is
-    retried and nothing of `then` may leave: the node stops serving (BUG-51).
+    At most one write is in flight; records that are queued meanwhile are in the next Persist (group commit). After a failed write
+    nothing is retried and nothing of `then` is sent: the node stops serving (BUG-51).
     """
 
     number: int
@@ -34,11 +34,10 @@ class Persist(Struct, frozen=True):
 
 
 class Apply(Struct, frozen=True):
-    """Entries `first` to `last` are committed: give them to the state machine. At most 1,000 at a time, or
-    4 MiB of commands, or one larger command.
+    """Apply entries `first` to `last`, which are committed: at most 1,000, and 4 MiB of commands or one larger command.
 
     `tickets` are those of this leader's own proposals among them, in the order of the entries: `tickets[i]` belongs to entry
-    `last - len(tickets) + 1 + i`. None stands for an entry that nobody waits for.
+    `last - len(tickets) + 1 + i`; None: no request waits for that entry.
     """
 
     first: Index
@@ -47,7 +46,7 @@ class Apply(Struct, frozen=True):
 
 
 class ReadReady(Struct, frozen=True):
-    """The state machine has applied `index`, and the leader was still leader after the reads arrived: answer them (6.4)."""
+    """Answer these reads: `index` is applied, and this node was confirmed as leader after they arrived (Ongaro 6.4)."""
 
     tickets: Sequence[Ticket]
     index: Index
@@ -57,7 +56,7 @@ RefusalReason = Literal["not_leader", "no_leader", "overloaded"]
 
 
 class ReadFailed(Struct, frozen=True):
-    """These reads can't be confirmed here; `leader` is who might, if known."""
+    """These reads can't be confirmed here; `leader` is the node that may confirm them, if known."""
 
     tickets: Sequence[Ticket]
     reason: RefusalReason
@@ -73,16 +72,16 @@ class ProposalRefused(Struct, frozen=True):
 
 
 class ProposalsUnknown(Struct, frozen=True):
-    """These were proposed, and this node can't tell any more whether they commit: a later leader decides."""
+    """These were proposed, and leadership was lost: whether they commit depends on a later leader."""
 
     tickets: Sequence[Ticket]
     leader: NodeId | None
 
 
 class TakeSnapshot(Struct, frozen=True):
-    """Save the state machine as it is at this moment, when it has applied exactly `last_index`, beside everything else.
+    """Save the state machine in the background as it is now, with exactly `last_index` applied.
 
-    When the file lasts, call `core.snapshot_taken(meta, now)`. At most one is under way.
+    When the file is durable, call `core.snapshot_taken(meta, now)`. At most one is under way.
     """
 
     last_index: Index
@@ -93,9 +92,9 @@ class TakeSnapshot(Struct, frozen=True):
 
 
 class Compact(Struct, frozen=True):
-    """The log's entries before `first_index` are not needed any more: their files may go.
+    """The log's entries before `first_index` are not needed any more: their files may be deleted.
 
-    Of the snapshots only those whose last index is in `keep` are needed.
+    So may all snapshots but those whose last index is in `keep`.
     """
 
     first_index: Index
@@ -103,17 +102,17 @@ class Compact(Struct, frozen=True):
 
 
 class SendChunk(Struct, frozen=True):
-    """Read a piece of that snapshot's file from `message.offset` on, put it in the message, send it; it may also be lost."""
+    """Read a chunk of that snapshot's file at `message.offset`, put it in the message and send it; it may also be lost."""
 
     to: NodeId
     message: SnapshotRequest
 
 
 class StoreChunk(Struct, frozen=True):
-    """Write and sync a piece of a snapshot that a leader sends; offset 0 begins a new file. Then call `core.chunk_stored`.
+    """Write and sync a chunk of a leader's snapshot; offset 0 begins a new file. Then call `core.chunk_stored`.
 
-    With the last piece the whole file is checked; if it is not what `snapshot` says, 0 bytes are stored. No data: the file is not
-    needed any more, delete it; 0 bytes are stored then, too.
+    After the last chunk the whole file is checked; if it does not match `snapshot`, report 0 bytes stored. No data: the file is
+    not needed any more; delete it and report 0 bytes stored.
     """
 
     snapshot: SnapshotMeta
@@ -122,7 +121,7 @@ class StoreChunk(Struct, frozen=True):
 
 
 class LoadSnapshot(Struct, frozen=True):
-    """Put that snapshot in the place of the state machine, then call `core.snapshot_loaded`; no Apply comes before that."""
+    """Replace the state machine by that snapshot, then call `core.snapshot_loaded`; no Apply comes before that."""
 
     snapshot: SnapshotMeta
 
@@ -137,7 +136,7 @@ class WriteStanding(Struct, frozen=True):
 
 
 class ReplaceStore(Struct, frozen=True):
-    """Give the folder a new store id, since it lost entries that it had acknowledged; then call `core.standing_written`."""
+    """Give the folder a new store id: it lost entries that it had acknowledged. Then call `core.standing_written`."""
 
 
 class Announce(Struct, frozen=True, gc=False):

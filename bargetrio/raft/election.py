@@ -1,7 +1,7 @@
-"""How a leader is chosen: pre-vote, votes, and who may have one (5.2, 5.4.1; dissertation 4.2.3, 9.6).
+"""Leader election: pre-vote, votes, and the conditions for granting them (Raft 5.2, 5.4.1; Ongaro 4.2.3, 9.6).
 
-A voter that hears a leader refuses, so a node that was cut off cannot depose anybody when it comes back; a refusal carries the
-voter's own term, so that a node left behind learns it and can win later (BUG-10).
+A voter with a live leader refuses, so a node that was partitioned does not depose it when it reconnects. A refusal carries the
+voter's own term, so that a node with an old term adopts it and can win later (BUG-10).
 """
 
 from typing import Final
@@ -17,7 +17,7 @@ from bargetrio.raft.facts import (
 )
 from bargetrio.raft.messages import NodeId, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
 from bargetrio.raft.quorum import is_majority
-from bargetrio.raft.roles import DISK_DECIDES, Candidate, Follower, Leader, PreCandidate
+from bargetrio.raft.roles import UNTIL_SYNCED, Candidate, Follower, Leader, PreCandidate
 from bargetrio.raft.state import State
 
 SLOWEST_S: Final = 10.0
@@ -27,9 +27,9 @@ DIFFERS_S: Final = 4 * SLOWEST_S
 
 
 def on_election_deadline(state: State, role: Follower | PreCandidate | Candidate, now: float) -> None:
-    """Ask again for the votes that a candidate lacks, as long as its time lasts (5.1); else ask for pre-votes.
+    """Ask again for the votes that a candidate lacks, as long as its time lasts (Raft 5.1); else ask for pre-votes.
 
-    Where disks are slow a candidate's time is long, and nobody else may be able to win: a lost request must not cost all of it.
+    With slow disks a candidate's time is long, and perhaps no other node can win: a lost request must not cost all of it.
     """
     if isinstance(role, Candidate) and now < role.time_ends_at:
         role.election_deadline = min(state.new_election_deadline(now), role.time_ends_at)
@@ -39,7 +39,7 @@ def on_election_deadline(state: State, role: Follower | PreCandidate | Candidate
 
 
 def start_pre_vote(state: State, now: float) -> None:
-    """Ask every peer whether it would vote for this node in the next term (9.6); a node that may not vote does not ask."""
+    """Ask every peer whether it would vote for this node in the next term (Ongaro 9.6); a node that may not vote does not ask."""
     if not state.may_vote:
         if not isinstance(state.role, Follower):
             state.become_follower(now, term=state.current_term, leader_id=None, reason="its disk is not one of the cluster's")
@@ -48,7 +48,7 @@ def start_pre_vote(state: State, now: float) -> None:
         return
     assert not isinstance(state.role, Leader)
     if waits_for_disk(state, now):
-        state.role.election_deadline = DISK_DECIDES
+        state.role.election_deadline = UNTIL_SYNCED
         return
     reason = {
         "follower": "heard no leader in time",
@@ -75,9 +75,9 @@ def waits_for_disk(state: State, now: float) -> bool:
 def start_timer(state: State, role: Follower | PreCandidate | Candidate, now: float) -> None:
     """Start an election timer that waited for the disk, once term and vote are on it.
 
-    A candidate's time, and a voter's, begins when the vote is on the disk: otherwise an election could never end where a sync
-    takes longer than an election timeout. The others' disks are likely to be as slow as this one, so that time covers two syncs,
-    a voter's own and one under way before it, or what votes took to arrive in the last elections.
+    A candidate's time, and a voter's, begins when the vote is on the disk: otherwise no election could succeed where a sync takes
+    longer than an election timeout. Other disks are probably as slow as this one, so that time covers two syncs (a voter's own
+    and one in flight before it), or the time that votes took to arrive in the last elections.
     """
     durability = state.durability
     if not durability.hard_state_is_durable:
@@ -90,11 +90,11 @@ def start_timer(state: State, role: Follower | PreCandidate | Candidate, now: fl
     if isinstance(role, Candidate):
         role.election_deadline, role.time_ends_at = now + timeout_s, now + wait_s
         state.votes_asked_at = now
-        state.vote_wait_s /= 2  # votes that take as long again raise it
+        state.vote_wait_s /= 2  # raised again if votes still take as long
 
 
 def on_pre_vote_request(state: State, message: PreVoteRequest, now: float) -> None:
-    """Answer whether this node would vote for the sender; neither term nor vote changes (9.6)."""
+    """Answer whether this node would vote for the sender; neither term nor vote changes (Ongaro 9.6)."""
     reason = _why_no_pre_vote(state, message, now)
     if reason:
         state.announce(PreVoteRefused(peer=message.candidate_id, term=message.term, reason=reason))
@@ -106,9 +106,9 @@ def on_pre_vote_request(state: State, message: PreVoteRequest, now: float) -> No
 
 
 def on_pre_vote_reply(state: State, message: PreVoteReply, now: float) -> None:
-    """Count a grant for the term that was asked about; learn a higher term from a refusal (BUG-10)."""
+    """Count a grant for the requested term; adopt a higher term from a refusal (BUG-10)."""
     if not message.granted:
-        state.obey_higher_term(message.term, message.voter_id, now)
+        state.adopt_higher_term(message.term, message.voter_id, now)
         return
     role = state.role
     if isinstance(role, PreCandidate) and message.term == state.current_term + 1:
@@ -117,14 +117,14 @@ def on_pre_vote_reply(state: State, message: PreVoteReply, now: float) -> None:
 
 
 def on_vote_request(state: State, message: VoteRequest, now: float) -> None:
-    """Grant the one vote of the term, or refuse with the reason (5.2, 5.4.1)."""
-    if message.term > state.current_term and not state.hears_a_leader(now):
+    """Grant the one vote of the term, or refuse with the reason (Raft 5.2, 5.4.1)."""
+    if message.term > state.current_term and not state.has_live_leader(now):
         state.become_follower(
             now, term=message.term, leader_id=None, reason=f"node {message.candidate_id} asks for votes in a higher term"
         )
     reason = _why_no_vote(state, message, now)
     if isinstance(state.role, Candidate) and message.term == state.current_term:
-        # The votes may be split, and with a member gone neither of the two may win: where disks are slow both would wait long.
+        # The votes may be split, and with a member down neither candidate may win: with slow disks both would wait long.
         state.role.time_ends_at = min(state.role.time_ends_at, state.role.election_deadline)
     if reason:
         state.announce(VoteRefused(peer=message.candidate_id, term=message.term, reason=reason))
@@ -135,24 +135,24 @@ def on_vote_request(state: State, message: VoteRequest, now: float) -> None:
         return
     if state.voted_for is None:
         _vote(state, message, now)
-    # Else it is asked again, and says the same: the candidate has been given its time, and may be one that hears no answers.
+    # Else the request is repeated: same answer, but the timer is not restarted, as the candidate may be receiving no replies.
     known = max(state.commit_index, state.membership.settled_index)
     reply = VoteReply(term=message.term, voter_id=state.node_id, granted=True, commit_index=known)
     state.send(message.candidate_id, reply)
 
 
 def _vote(state: State, message: VoteRequest, now: float) -> None:
-    if not isinstance(state.role, Follower):  # a pre-candidate has no vote of its own yet: it helps who came first
+    if not isinstance(state.role, Follower):  # a pre-candidate has not voted: it grants its vote to the first that asks
         state.become_follower(now, term=message.term, leader_id=None, reason=f"votes for node {message.candidate_id}")
     assert isinstance(state.role, Follower)
     state.set_term(message.term, message.candidate_id, "")
-    state.role.election_deadline = DISK_DECIDES  # BUG-09: a granted vote restarts the timer, once it is synced
+    state.role.election_deadline = UNTIL_SYNCED  # BUG-09: a granted vote restarts the timer, once it is synced
     state.announce(VoteGranted(peer=message.candidate_id, term=message.term))
 
 
 def on_vote_reply(state: State, message: VoteReply, now: float) -> None:
-    """Count each voter once, and only votes of this very election (5.2, BUG-06)."""
-    if state.obey_higher_term(message.term, message.voter_id, now):
+    """Count each voter once, and only votes of this election (Raft 5.2, BUG-06)."""
+    if state.adopt_higher_term(message.term, message.voter_id, now):
         return
     role = state.role
     if not message.granted or message.term != state.current_term:
@@ -161,22 +161,22 @@ def on_vote_reply(state: State, message: VoteReply, now: float) -> None:
     state.vote_wait_s = max(state.vote_wait_s, now - state.votes_asked_at)
     if isinstance(role, Candidate):
         role.granted.add(message.voter_id)
-        _maybe_take_office(state, role.granted, now)
+        _maybe_become_leader(state, role.granted, now)
     elif isinstance(role, PreCandidate) and role.votes:
-        # It has begun a pre-vote and not the next term: votes of this term still count.
+        # It has begun a pre-vote, but not the next term: votes of this term still count.
         role.votes.add(message.voter_id)
-        _maybe_take_office(state, role.votes, now)
+        _maybe_become_leader(state, role.votes, now)
 
 
 def count_own_vote(state: State, role: Candidate, now: float) -> None:
-    """Count the candidate's own vote like any other, once it is on the disk (5.2, BUG-50)."""
+    """Count the candidate's own vote like any other, once it is on the disk (Raft 5.2, BUG-50)."""
     if state.durability.hard_state_is_durable:
         role.granted.add(state.node_id)
-        _maybe_take_office(state, role.granted, now)
+        _maybe_become_leader(state, role.granted, now)
 
 
 def _maybe_start_election(state: State, role: PreCandidate, now: float) -> None:
-    if not is_majority(len(_useful(state, role.granted, now)), len(state.members)):
+    if not is_majority(len(_votes_with_equal_logs(state, role.granted, now)), len(state.members)):
         return
     candidate = state.become_candidate(now, f"would be voted for by {_names(role.granted)}")
     _ask_for_votes(state, candidate)
@@ -201,18 +201,17 @@ def _ask_for_votes(state: State, role: Candidate) -> None:
         )
 
 
-def _maybe_take_office(state: State, votes: set[NodeId], now: float) -> None:
-    if is_majority(len(_useful(state, votes, now)), len(state.members)):
+def _maybe_become_leader(state: State, votes: set[NodeId], now: float) -> None:
+    if is_majority(len(_votes_with_equal_logs(state, votes, now)), len(state.members)):
         membership.learn_commit(state)
         state.become_leader(now, f"has the votes of {_names(votes)}")
 
 
-def _useful(state: State, votes: set[NodeId], now: float) -> set[NodeId]:
-    """Return the votes of peers whose logs are not known to differ from this one's: the others acknowledge nothing of it.
+def _votes_with_equal_logs(state: State, votes: set[NodeId], now: float) -> set[NodeId]:
+    """Return the votes of peers whose logs are not known to differ from this one's: the others would acknowledge no entry.
 
-    Elected with theirs a leader leaves again, before a majority whose disks are slow has its term on them: nobody would ever
-    commit anything (OWN-152). What a leader needs for a commit, a candidate may ask for: fewer elections are won, none is lost
-    that would have been of use.
+    A leader elected with their votes steps down before slow disks have stored its term on a majority, and nothing would ever be
+    committed (OWN-152). A candidate may require what a leader needs to commit: no useful election is lost.
     """
     return {peer for peer in votes if now - state.membership.differed_at.get(peer, float("-inf")) > DIFFERS_S}
 
@@ -226,7 +225,7 @@ def _why_no_pre_vote(state: State, message: PreVoteRequest, now: float) -> str:
 def _why_no_vote(state: State, message: VoteRequest, now: float) -> str:
     if message.term < state.current_term:
         return f"term {message.term} is old, ours is {state.current_term}"
-    if message.term > state.current_term:  # we did not enter it: a leader is alive (4.2.3)
+    if message.term > state.current_term:  # the term was not adopted: there is a live leader (Ongaro 4.2.3)
         return _leader_is_alive(state, now)
     if state.voted_for not in (None, message.candidate_id):
         return f"already voted for node {state.voted_for}"
@@ -238,7 +237,7 @@ def _abstains(state: State) -> str:
 
 
 def _leader_is_alive(state: State, now: float) -> str:
-    if not state.hears_a_leader(now):
+    if not state.has_live_leader(now):
         return ""
     return "leads itself" if state.leader_id == state.node_id else f"hears leader {state.leader_id}"
 

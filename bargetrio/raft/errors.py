@@ -1,5 +1,5 @@
-"""What a core raises: not life, but the end of this node."""
+"""Fatal: the node must stop."""
 
 
 class ConsensusViolation(Exception):
-    """Something that Raft proves impossible: a disk forgot, or a peer lied. This node must stop and say so (BUG-28)."""
+    """A safety property of Raft is broken: a disk lost data, or a peer is faulty. This node must stop and log it (BUG-28)."""

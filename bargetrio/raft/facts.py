@@ -1,8 +1,8 @@
-"""What happened, as typed facts: the core announces them, the event log numbers, stamps and tells them.
+"""What happened, as typed facts: the core announces them; the event log numbers, timestamps and publishes them.
 
-One fact a message or batch, never one an entry. `peer` is the other node of a message; `index` is the last index it is about.
-A running digest covers the log up to `index`: two nodes that agree there have the same digest, so a recorded run can be audited.
-`first_commands` holds at most three commands; the recorder shortens them at once and keeps no reference.
+One fact per message or batch, never per entry. `peer` is the other node of a message; `index` is the last index it is about.
+A running digest covers the log up to `index`: nodes whose logs agree up to there have the same, so a recorded run can be audited.
+`first_commands` holds at most three commands; the recorder truncates them at once and keeps no reference.
 """
 
 from typing import ClassVar, Literal
@@ -16,7 +16,7 @@ RoleName = Literal["follower", "pre_candidate", "candidate", "leader"]
 
 
 class RoleChanged(Struct, frozen=True, kw_only=True, gc=False):
-    """A node took another role, and why."""
+    """A node changed its role, and why."""
 
     kind: ClassVar[str] = "role_changed"
     term: Term
@@ -123,7 +123,7 @@ class AppendAccepted(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class AppendRejected(Struct, frozen=True, kw_only=True, gc=False):
-    """A follower's log does not have the entry before (5.3), or the sender's term is old."""
+    """A follower's log lacks the previous entry (Raft 5.3), or the sender's term is old."""
 
     kind: ClassVar[str] = "append_rejected"
     peer: NodeId
@@ -152,7 +152,7 @@ class CommitAdvanced(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Applied(Struct, frozen=True, kw_only=True, gc=False):
-    """This node's state machine has taken entries `first_index` to `index`, of `first_term` to `term`."""
+    """This node's state machine has applied entries `first_index` to `index`, of `first_term` to `term`."""
 
     kind: ClassVar[str] = "applied"
     term: Term
@@ -164,7 +164,7 @@ class Applied(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ReadServed(Struct, frozen=True, kw_only=True, gc=False):
-    """The leader confirmed a round of reads at `index` (6.4)."""
+    """The leader confirmed a round of reads at `index` (Ongaro 6.4)."""
 
     kind: ClassVar[str] = "read_served"
     term: Term
@@ -185,7 +185,7 @@ class SnapshotTaken(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SnapshotSent(Struct, frozen=True, kw_only=True, gc=False):
-    """The leader sends `peer` its snapshot: from the beginning, and when the follower has it whole (`done`)."""
+    """The leader begins to send `peer` its snapshot, or the follower has all of it (`done`)."""
 
     kind: ClassVar[str] = "snapshot_sent"
     peer: NodeId
@@ -196,7 +196,7 @@ class SnapshotSent(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SnapshotInstalled(Struct, frozen=True, kw_only=True, gc=False):
-    """This node has put a leader's snapshot in the place of its state; its log begins after `index`."""
+    """This node has replaced its state by a leader's snapshot; its log begins after `index`."""
 
     kind: ClassVar[str] = "snapshot_installed"
     peer: NodeId
@@ -207,7 +207,7 @@ class SnapshotInstalled(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class MemberChanged(Struct, frozen=True, kw_only=True, gc=False):
-    """This node's right to vote has changed, or its ground: it was born, admitted with a new disk, or lost entries."""
+    """This node's right to vote, or the reason for it, has changed: it was born, admitted with a new disk, or lost entries."""
 
     kind: ClassVar[str] = "member_changed"
     term: Term

@@ -11,23 +11,23 @@ from bargetrio.raft.values import Command, Index, Term
 
 
 def digest_after(digest: int, entries: Iterable[Entry]) -> int:
-    """Return the running digest of a log whose digest was `digest` when `entries` have been added; as `Log.append` makes it."""
+    """Return the running digest, as in `Log.append`, of a log with digest `digest` after adding `entries`."""
     for entry in entries:
         digest = crc32(entry.command, (digest + entry.term) & 0xFFFFFFFF)
     return digest
 
 
 class Log:
-    """Entries `start_index` + 1 to `last_index`; what is before them is committed, applied, and held by a snapshot.
+    """Entries `start_index` + 1 to `last_index`; those before are committed, applied, and in a snapshot.
 
     ```
-    index   (3)  4   5   6   7      start_index 3: index and term are known, the entry is not there any more
+    index   (3)  4   5   6   7      start_index 3: index and term are known, the entry is compacted
     term    (1)  1   1   2   2      last_index 7, last_term 2
     ```
     A log that was never compacted starts at index 0, term 0: "before the log".
 
-    `start_index`, `last_index` (equal if there is no entry) and `last_digest` are read-only outside. They are attributes and not
-    properties: every step reads them, a simulated pass eight times (docs/decisions/simulator_pace.md).
+    `start_index`, `last_index` (equal if there is no entry) and `last_digest` are read-only for users. They are attributes and
+    not properties because every step reads them, a simulated one eight times (docs/decisions/simulator_pace.md).
     """
 
     def __init__(self, entries: Iterable[Entry] = (), start: LogStart | None = None) -> None:
@@ -60,29 +60,29 @@ class Log:
         return self._entries[index - self.start_index - 1]
 
     def slice(self, first: Index, last: Index) -> tuple[Entry, ...]:
-        """Return entries `first` to `last`, both included; none if there are none between."""
+        """Return entries `first` to `last`, both included; () if `first` is above `last`."""
         if first > last:
             return ()
         assert first > self.start_index
         return tuple(self._entries[first - self.start_index - 1 : last - self.start_index])
 
     def commands(self, first: Index, last: Index, most: int = 3) -> tuple[Command, ...]:
-        """Return the first few commands from `first` to `last`, of those that are here."""
+        """Return the first `most` commands from `first` to `last` that are not compacted."""
         if first > last:
             return ()
-        if first == last and first > self.start_index:  # most batches are of one
+        if first == last and first > self.start_index:  # most batches have one entry
             return (self._entries[first - self.start_index - 1].command,)
         begin = max(first - self.start_index - 1, 0)
         end = min(last - self.start_index, begin + most)
         return tuple([entry.command for entry in self._entries[begin : max(begin, end)]])
 
     def digest(self, index: Index) -> int:
-        """Return the running digest of everything up to `index`: equal logs have equal digests; 0 before `start_index`."""
+        """Return the running digest of the log up to `index`: equal logs have equal digests; 0 before `start_index`."""
         place = index - self.start_index
         return self._digests[place] if place >= 0 else 0
 
     def bytes_between(self, after: Index, last: Index) -> int:
-        """Return the size of the commands after `after` up to `last`, of those that are here."""
+        """Return the size in bytes of the commands after `after` up to `last`, without compacted ones."""
         start = self.start_index
         return self._bytes[last - start] - self._bytes[after - start if after > start else 0]
 
@@ -111,7 +111,7 @@ class Log:
         self.last_digest = self._digests[-1]
 
     def compact(self, to_index: Index) -> None:
-        """Forget the entries up to `to_index`; its term and digest stay known."""
+        """Drop the entries up to `to_index`; its term and digest stay known."""
         place = to_index - self.start_index
         assert 0 <= place <= len(self._entries)
         self._start_term = self.term(to_index)
@@ -121,7 +121,7 @@ class Log:
         del self._bytes[:place]
 
     def reset(self, start: LogStart) -> None:
-        """Remove all entries: the log goes on after `start`, which a snapshot holds. `drop` frees the memory."""
+        """Remove all entries: the log continues after `start`, which is in a snapshot. `drop` frees the memory."""
         self.start_index = self.last_index = start.index
         self.last_digest = start.digest
         self._start_term = start.term
@@ -141,7 +141,7 @@ class Log:
             del forgotten[-count:]
 
     def batch_end(self, first: Index, most_entries: int, most_bytes: int) -> Index:
-        """Return the last index of a batch from `first`: within both limits, but at least one entry."""
+        """Return the last index of a batch from `first` on: within both limits, but at least one entry."""
         place = first - self.start_index
         by_size = bisect_right(self._bytes, self._bytes[place - 1] + most_bytes, place) - 1
         return max(first, min(first + most_entries - 1, by_size + self.start_index, self.last_index))
@@ -152,20 +152,20 @@ class Log:
         return self.start_index + bisect_left(self._bytes, self._bytes[place] - most_bytes, 0, place)
 
     def is_behind(self, last_log_index: Index, last_log_term: Term) -> bool:
-        """Return whether the given log end is at least as up to date as ours (5.4.1)."""
+        """Return whether the given log end is at least as up to date as ours (Raft 5.4.1)."""
         return (last_log_term, last_log_index) >= (self.last_term, self.last_index)
 
     def holds(self, index: Index, term: Term) -> bool:
-        """Return whether the entry at `index` has `term` here (5.3); what was compacted is committed, so every leader has it."""
+        """Return whether the entry at `index` has `term` (Raft 5.3); a compacted one is committed, so every leader has it."""
         place = index - self.start_index
         if place <= 0:
             return place < 0 or self._start_term == term
         return index <= self.last_index and self._entries[place - 1].term == term
 
     def first_conflict(self, prev_log_index: Index, entries: tuple[Entry, ...]) -> int:
-        """Return how many of `entries`, which follow `prev_log_index`, are in this log already (5.3), compacted ones included.
+        """Return how many of `entries`, which follow `prev_log_index`, are in this log already, maybe compacted (Raft 5.3).
 
-        The next one is either beyond the end or in conflict; what stands after a match is kept (BUG-22, BUG-21).
+        The next one is either beyond the end or conflicts; entries after a match are kept (BUG-22, BUG-21).
         """
         if not entries:
             return 0
@@ -188,9 +188,9 @@ class Log:
         return len(known) > 0 and end >= self.start_index and self.digest(end) != digest_after(prev_digest, known)
 
     def last_index_within(self, index: Index, term: Term) -> Index:
-        """Return the largest index up to `index` whose entry's term is at most `term`; 0 if there is none that is still here.
+        """Return the largest index up to `index` whose entry's term is at most `term`; 0 if there is none, or it is compacted.
 
-        Terms never fall along a log, so both sides can skip a whole term a probe (5.3, the end).
+        Terms never decrease along a log, so both sides can skip a whole term per probe (Raft 5.3, the end).
         """
         top = min(index, self.last_index)
         if top < self.start_index or self._start_term > term:

@@ -1,17 +1,17 @@
-"""Membership by store: the configuration in force, who votes and who is counted (BUG-37, BUG-38; dissertation 4.1).
+"""Membership by store: the configuration in force, which nodes vote and which are counted (BUG-37, BUG-38; Ongaro 4.1).
 
 ```
-birth         unborn nodes exchange Introductions -> the lowest id has met all -> WriteStanding(birth set) -> the others adopt it
+birth         unborn nodes exchange Introductions -> the lowest id has all -> WriteStanding(birth set) -> the others adopt it
 readmission   operator, or a store that `replaces` its member's -> entry (node, new store), committed by a majority of all members
               without counting that node -> disk holds entry, term, vote; commit is known -> WriteStanding -> it votes
-lost tail     a follower refuses what it had acknowledged -> probed again -> Demotion -> ReplaceStore -> automatic readmission
+lost entries  a follower refuses what it had acknowledged -> probed again -> Demotion -> ReplaceStore -> automatic readmission
 other log     LogDiffers instead of an acknowledgement -> a node whose log is not the majority's stops
 ```
-Why the entry is committed without counting the readmitted node: what its old disk had acknowledged is on a majority, less that
-disk. Every majority that does not count the node overlaps with the rest of that one, so the leader's log holds it, and so do all
-logs of the majority that commits the entry. A vote that the old disk gave in a higher term elects no leader: the other voters of
-that candidate overlap with this majority, too. A node in both had left the entry's term, and so did not accept the entry; or its
-log holds the entry, which the candidate's log lacks, and it refused its vote (5.4.1).
+Why the entry is committed without counting the readmitted node: what its old disk had acknowledged is on a majority, minus that
+disk. Every majority that does not count the node overlaps with the rest of that one, so the leader's log has it, and so do all
+logs of the majority that commits the readmission. A vote of the old disk in a higher term elects no leader: the candidate's other
+voters overlap with this majority, too. A node in both had left the readmission's term, and so did not accept that entry; or its
+log has the entry, the candidate's log lacks it, and it refused its vote (Raft 5.4.1).
 """
 
 from bargetrio.raft.checks import read_configurations
@@ -26,25 +26,25 @@ from bargetrio.raft.values import Index, NodeId
 
 
 def begin(state: State, remembered: Remembered) -> None:
-    """Set configuration, right to vote and commit index from what the disk remembers."""
+    """Set configuration, right to vote and commit index from the persistent state."""
     own = state.membership
     standing, snapshot = state.standing, remembered.snapshot
     _set_base(state, None if snapshot is None else snapshot.configuration)
-    # Those before the snapshot's too: an append to a follower that lags names all configurations among its entries.
+    # Also those before the snapshot's: an append to a lagging follower lists all configurations among its entries.
     known = {each.index: each for each in (*own.configurations, *remembered.configurations)}
     own.configurations = [known[index] for index in sorted(known)]
     if standing.admitted > state.log.last_index:
         replace_store(state)
     else:
-        # The entry that admitted this store is committed. Without this, a cluster in which no running node knows that could not
-        # commit anything: the node's own acknowledgements would not count. What lies before it is not applied yet: this disk's
-        # log may have become another one, which the first append or acknowledgement shows by its digest.
+        # The entry that admitted this store is committed. Without this, a cluster in which no running node knows that could
+        # commit nothing: the node's own acknowledgements would not count. Entries before it are not applied yet: the disk may
+        # have been exchanged for one with another log, which the first append or acknowledgement shows by its digest.
         own.settled_index = standing.admitted
     refresh(state)
 
 
 def refresh(state: State) -> None:
-    """Compute anew who votes and who is counted; call it when configurations, commit index or standing have changed."""
+    """Recompute which nodes vote and are counted; call it when configurations, commit index or standing have changed."""
     own = state.membership
     configuration = state.configuration = own.configurations[-1] if own.configurations else None
     standing = state.standing
@@ -55,7 +55,7 @@ def refresh(state: State) -> None:
     elif standing.identity:
         state.may_vote = configuration is None or configuration.stores.get(state.node_id) == standing.store
     else:
-        # Where the log has a configuration, that decides: a folder of an earlier version may have been absent at the birth.
+        # A configuration in the log takes precedence: a folder of an earlier version may not be in the birth set.
         state.may_vote = standing.origin == EARLIER and configuration is None
     state.is_settled = state.may_vote and standing.identity != "" and own.uncounted is None
     if isinstance(state.role, Leader):
@@ -101,16 +101,16 @@ def configuration_at(state: State, index: Index) -> Configuration | None:
 
 
 def on_appended(state: State, entries: tuple[Entry, ...], first_index: Index, indices: tuple[Index, ...]) -> None:
-    """Note the configurations among entries that were just appended: they are in force from now on (dissertation 4.1).
+    """Add the configurations among entries that were just appended: they are in force from now on (Ongaro 4.1).
 
-    The host has checked `indices` (checks.py).
+    The host has validated `indices` (checks.py).
     """
     for configuration in read_configurations(entries, first_index, indices):
         append(state, configuration)
 
 
 def on_truncated(state: State, from_index: Index) -> None:
-    """Forget the configurations of truncated entries: the one before them is in force again (BUG-40)."""
+    """Remove the configurations of truncated entries: the one before them is in force again (BUG-40)."""
     own = state.membership
     if state.configuration is not None and state.configuration.index >= from_index:
         while own.configurations and own.configurations[-1].index >= from_index:
@@ -119,13 +119,13 @@ def on_truncated(state: State, from_index: Index) -> None:
 
 
 def on_installed(state: State, configuration: Configuration | None) -> None:
-    """Take the configuration of a snapshot that has replaced the whole log."""
+    """Adopt the configuration of a snapshot that has replaced the whole log."""
     _set_base(state, configuration)
     refresh(state)
 
 
-def settle(state: State) -> None:
-    """Admit this node if it may be: the commit index or the durable index has risen while a member is not counted yet."""
+def maybe_admit(state: State) -> None:
+    """Admit this node if the conditions hold; called when commit or durable index have risen while a member is not counted."""
     refresh(state)
     standing, configuration = state.standing, state.configuration
     if (
@@ -150,7 +150,7 @@ def settle(state: State) -> None:
 
 
 def standing_written(state: State, standing: Standing, now: float) -> None:
-    """Put a standing in force that the folder holds, and tell the peers."""
+    """Put a standing in force that is now on the disk, and introduce this node with it to the peers."""
     own = state.membership
     old, state.standing, own.is_writing_standing, own.is_demoted = (
         state.standing,
@@ -172,10 +172,10 @@ def standing_written(state: State, standing: Standing, now: float) -> None:
 
 
 def learn_commit(state: State) -> None:
-    """Before taking office, learn from the voters that the last readmission is committed: after a restart it may not be known.
+    """Before becoming leader, take from the votes that the last readmission is committed: after a restart it may not be known.
 
     Without this, where a majority needs the readmitted node, its acknowledgements would never count and nothing would commit. The
-    commit index does not rise by it: no voter has compared its log with this one yet, as an acknowledgement of an append does.
+    commit index is not raised: no voter has compared its log with this one yet, as an acknowledgement of an append does.
     """
     own = state.membership
     configuration = state.configuration
@@ -222,12 +222,12 @@ def write(state: State, standing: Standing) -> None:
 def replace_store(state: State) -> None:
     own = state.membership
     own.is_demoted = own.is_writing_standing = True
-    own.settled_index = 0  # the log may lose the entries that it was told about
+    own.settled_index = 0  # the log may lose the entries that it covers
     state.emit(ReplaceStore())
 
 
 def _set_base(state: State, configuration: Configuration | None) -> None:
-    """Let the list of configurations begin with this one, or with the birth set."""
+    """Reset the list of configurations to this one, or to the birth set."""
     standing = state.standing
     if configuration is None and standing.birth:
         configuration = Configuration(index=0, identity=standing.identity, stores=standing.birth)

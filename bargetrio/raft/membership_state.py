@@ -1,11 +1,11 @@
-"""What a node knows of its own membership and of its peers' stores; the rules are in membership.py and those that it names."""
+"""State of a node's own membership and of its peers' stores; the rules are in membership.py and the files that it lists."""
 
 from bargetrio.raft.messages import Index, NodeId
 from bargetrio.raft.standing import Configuration, Standing
 
 
 class MembershipState:
-    """Which configurations the log holds, who is not counted, what is written to `meta`, and what the peers have said."""
+    """The configurations in the log, the node that is not counted, the writes of `meta`, and the peers' standings."""
 
     def __init__(self, now: float) -> None:
         self.configurations: list[Configuration] = []
@@ -20,7 +20,7 @@ class MembershipState:
         """Whether this disk lost what it had acknowledged, and its new store id is not written yet."""
         self.is_writing_standing = False
         self.birth_under_way: Standing | None = None
-        """The standing with a birth set that is being written: this node's introductions say it already."""
+        """The standing with a birth set that is being written; introductions carry it already."""
         self.introduce_at = now
         self.met: dict[NodeId, tuple[Standing, float]] = {}
         """The standing that each peer has introduced itself with, and when."""
@@ -30,4 +30,4 @@ class MembershipState:
         """The same, kept when the connection ends."""
         self.began_at = now
         self.differed_at: dict[NodeId, float] = {}
-        """When each peer last said, to this node as its leader, that its log differs from this one's."""
+        """When each peer last reported, to this node as its leader, that its log differs from this one's."""

@@ -1,7 +1,7 @@
-"""The messages between nodes, and the log's entries (paper, Figure 2).
+"""The messages between nodes, and the log's entries (Figure 2).
 
-One definition is the Python type, the wire form and the documented schema. On the wire a message is one JSON object a line with
-a `type`. Numbers are bounded; a `reason` is text for people. What the fields must be of each other: checks.py.
+One definition is the Python type, the wire format and the documented schema. On the wire a message is one line with a JSON object
+that has a `type`. Numbers are bounded; a `reason` is text for people. How fields must relate: checks.py.
 """
 
 from typing import Literal
@@ -20,14 +20,14 @@ from bargetrio.raft.values import Term as Term
 
 
 class Entry(Struct, frozen=True, array_like=True, gc=False):
-    """One log entry, `[term, command]` on the wire and on the disk; its index is its place."""
+    """One log entry, `[term, command]` on the wire and on the disk; its index follows from its position."""
 
     term: Term
     command: Command
 
 
 class PreVoteRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="pre_vote_request", forbid_unknown_fields=True):
-    """Asks whether the receiver would vote for the sender in `term`, one above its own; no term or vote changes (9.6)."""
+    """Asks whether the receiver would vote for the sender in `term`, one above its own; no term or vote changes (Ongaro 9.6)."""
 
     term: Term
     candidate_id: NodeId
@@ -45,7 +45,7 @@ class PreVoteReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="pre
 
 
 class VoteRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="vote_request", forbid_unknown_fields=True):
-    """A candidate asks for a vote (5.2)."""
+    """A candidate asks for a vote (Raft 5.2)."""
 
     term: Term
     candidate_id: NodeId
@@ -54,9 +54,9 @@ class VoteRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="vote
 
 
 class VoteReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="vote_reply", forbid_unknown_fields=True):
-    """Sent only when the vote is on the disk (5.2, 3.8).
+    """Sent only when the vote is on the disk (Raft 5.2, Ongaro 3.8).
 
-    `commit_index` is the voter's: a new leader may have to learn from it that a readmission is committed (membership.py).
+    `commit_index` is the voter's: a new leader may need it to know that a readmission is committed (membership.py).
     """
 
     term: Term
@@ -76,10 +76,10 @@ class AppendRequest(
     omit_defaults=True,
     gc=False,
 ):
-    """AppendEntries: entries after `prev_log_index`, or none as a heartbeat (5.3).
+    """AppendEntries: entries after `prev_log_index`, or none as a heartbeat (Raft 5.3).
 
-    `round` is the leader's counter of read rounds; the reply echoes it (6.4, BUG-44). `prev_digest` is the running digest of the
-    leader's log up to `prev_log_index`: it tells logs apart that have the same index and term there, and differ below (None: not
+    `round` is the leader's counter of read rounds; the reply echoes it (Ongaro 6.4, BUG-44). `prev_digest` is the running digest
+    of the leader's log up to `prev_log_index`: it shows whether logs with the same index and term there differ before (None: not
     compared). `configurations` are the indices of those entries that hold a configuration.
     """
 
@@ -95,9 +95,9 @@ class AppendRequest(
 
 
 class AppendReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="append_reply", forbid_unknown_fields=True, gc=False):
-    """What the follower's *disk* holds that the leader's log holds too, or where to look for that (5.3).
+    """Up to where the follower's *disk* agrees with the leader's log, or where to probe next (Raft 5.3).
 
-    On success `match_index` is the last index known to be equal and synced. On refusal `hint_index`, `hint_term` name the
+    On success `match_index` is the last index known to be equal and synced. On refusal `hint_index`, `hint_term` are those of the
     follower's last entry that could still agree: at most one probe per term.
     """
 
@@ -112,7 +112,7 @@ class AppendReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="appe
 
 
 class SnapshotMeta(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which state a snapshot holds, and what its file must be: the same for two nodes only if the files are the same.
+    """Which state a snapshot holds, and size and checksum of its file: equal for two nodes only if their files are equal.
 
     `digest` is the log's up to `last_index`; `configuration` the newest one up to there, None where the cluster has none yet;
     `size` is in bytes; `checksum` is the CRC-32 of the file.
@@ -128,7 +128,7 @@ class SnapshotMeta(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class SnapshotRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="snapshot_request", forbid_unknown_fields=True):
-    """InstallSnapshot: bytes of a snapshot's file from `offset` on, base64 on the wire (section 7, Figure 13)."""
+    """InstallSnapshot: a chunk of a snapshot's file from `offset` on, base64 on the wire (Raft 7, Figure 13)."""
 
     term: Term
     leader_id: NodeId
@@ -138,10 +138,10 @@ class SnapshotRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="
 
 
 class SnapshotReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="snapshot_reply", forbid_unknown_fields=True):
-    """How many bytes of that snapshot the follower's disk holds, or that it needs no more of it.
+    """How many bytes of that snapshot are on the follower's disk, or that it needs no more of it.
 
-    `installed`: the disk holds the whole state up to `last_index`, by this snapshot or by entries. The leader goes on at
-    `bytes_stored`; a follower that was restarted says 0.
+    `installed`: the whole state up to `last_index` is on the disk, by this snapshot or by entries. The leader continues at
+    `bytes_stored`, which is 0 after a restart of the follower.
     """
 
     term: Term
@@ -154,9 +154,9 @@ class SnapshotReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="sn
 class StillReceiving(
     Struct, frozen=True, kw_only=True, tag_field="type", tag="still_receiving", forbid_unknown_fields=True, gc=False
 ):
-    """Bytes of a long message of the leader are arriving: a sign of life only, which confirms no entry and no read.
+    """Bytes of a long message of the leader are arriving: it counts for check-quorum only, and confirms no entry or read.
 
-    A message that takes longer to cross a link than an election timeout would otherwise be taken for silence at both ends
+    Otherwise both ends would time out while a message takes longer than an election timeout to arrive
     (docs/decisions/slow_links.md).
     """
 
@@ -165,9 +165,9 @@ class StillReceiving(
 
 
 class Introduction(Struct, frozen=True, kw_only=True, tag_field="type", tag="introduction", forbid_unknown_fields=True):
-    """An unborn node tells its standing, and `asks` for the others'; a node with a birth set answers (membership.py).
+    """An unborn node sends its standing, and `asks` for the others'; a node with a birth set answers (membership.py).
 
-    Its term changes nothing: it may come from a node that is no member.
+    Its term is ignored: the sender may not be a member.
     """
 
     term: Term
@@ -179,7 +179,7 @@ class Introduction(Struct, frozen=True, kw_only=True, tag_field="type", tag="int
 class LogDiffers(Struct, frozen=True, kw_only=True, tag_field="type", tag="log_differs", forbid_unknown_fields=True):
     """In place of an acknowledgement: the logs have the same term at `index`, and differ up to there.
 
-    Raft excludes it (5.3, Log Matching), so a disk was exchanged, restored from another backup, or damaged.
+    Log Matching excludes it (Raft 5.3), so a disk was exchanged, restored from another backup, or damaged.
     """
 
     term: Term
@@ -188,12 +188,11 @@ class LogDiffers(Struct, frozen=True, kw_only=True, tag_field="type", tag="log_d
 
 
 class Demotion(Struct, frozen=True, kw_only=True, tag_field="type", tag="demotion", forbid_unknown_fields=True):
-    """A leader tells a follower that it is not counted any more, and why.
+    """A leader notifies a follower that it is not counted any more, and why.
 
-    differs: a majority has the leader's log and the follower's is another up to `index`: it must stop. lost: it had acknowledged
-    entries up to `index` and does not hold them: its disk counts as replaced. `entry_term` is the term of the leader's entry
-    there, 0 where its log begins after it. `store` is the follower's store that this is about: a node that has another one since
-    ignores it.
+    differs: a majority has the leader's log and the follower's differs up to `index`: it must stop. lost: the follower had
+    acknowledged entries up to `index` and lacks them: its disk counts as replaced. `entry_term` is the term of the leader's entry
+    at `index`, 0 if that is compacted. `store` is the follower's store concerned: a node with another one ignores the message.
     """
 
     term: Term
@@ -224,8 +223,8 @@ _decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
 
 
 def sender(message: Message) -> NodeId:
-    """Return the sender's id; a connection accepts only messages of the node whose hello it carried."""
-    if type(message) is AppendReply:  # the usual ones; of a msgspec class isinstance takes four times as long to say no
+    """Return the sender's id; a connection accepts only messages of the node in its hello."""
+    if type(message) is AppendReply:  # the usual ones first; not isinstance: see Core.step
         return message.follower_id
     if type(message) is AppendRequest:
         return message.leader_id
@@ -243,7 +242,7 @@ def sender(message: Message) -> NodeId:
 
 
 def is_bulk(message: Message) -> bool:
-    """Return whether the message carries entries or a piece of a snapshot; all others are small."""
+    """Return whether the message carries entries or a chunk of a snapshot; all others are small."""
     kind = type(message)
     return kind is SnapshotRequest or (kind is AppendRequest and bool(message.entries))  # type: ignore[union-attr]
 
@@ -254,5 +253,5 @@ def encode_message(message: Message) -> bytes:
 
 
 def decode_message(line: bytes) -> Message:
-    """Return the message in `line`; raise ValueError (msgspec.DecodeError is one) or RecursionError if there is none."""
+    """Return the message in `line`; raise ValueError (msgspec.DecodeError is one) or RecursionError if it is malformed."""
     return _decoder.decode(line)

@@ -1,10 +1,10 @@
-"""What a leader knows of one follower, and how that changes (Figure 2; dissertation 10.2.2; the shape is etcd's `tracker`).
+"""A leader's view of one follower, and its transitions (Figure 2; Ongaro 10.2.2; modelled on etcd's `tracker`).
 
 ```
-            become_replicate                          entries are sent ahead of the answers, as far as the window allows
+            become_replicate                          entries are sent ahead of the replies, as far as the window allows
 probe      ------------------> replicate
            <------------------
-            become_probe                              one empty append at a time looks for where the logs agree
+            become_probe                              one empty append at a time finds where the logs agree
 any state  --become_snapshot--> snapshot --become_replicate--> replicate
 ```
 Nothing but the methods here changes `state` or the window of appends in flight.
@@ -22,7 +22,7 @@ ProgressState = Literal["probe", "replicate", "snapshot"]
 
 
 class Pipeline(Struct, frozen=True, kw_only=True):
-    """Bounds of what a leader sends ahead of the answers and of one write (10.2.1); simulated ones are smaller, to be reached."""
+    """Bounds of what a leader sends ahead of the replies, and of one write (Ongaro 10.2.1); in the simulator smaller."""
 
     batch_entries: int = 2000
     batch_bytes: int = 1024 * 1024
@@ -45,10 +45,10 @@ PIPELINE: Final = Pipeline()
 
 @dataclass(slots=True)
 class Transfer:
-    """A snapshot on its way to one follower, a piece at a time; a piece that is surely or probably lost is sent again.
+    """A snapshot that is sent to one follower, a chunk at a time; a chunk that is certainly or probably lost is sent again.
 
-    `heartbeats_waited`: heartbeats since the piece left, or since a sign that it is arriving. `patience`: how many shortest
-    election timeouts that may take; it doubles each time. `restarts`: how often the follower had to begin anew.
+    `heartbeats_waited`: heartbeats since the chunk was sent, or since a sign that it is arriving. `patience`: how many minimum
+    election timeouts to wait for the reply; it doubles each time. `restarts`: how often the follower had to start over.
     """
 
     snapshot: SnapshotMeta
@@ -59,7 +59,7 @@ class Transfer:
     restarts: int = 0
 
     def send_again(self) -> None:
-        """Send the piece again: it was lost with the old connection."""
+        """Send the chunk again: it was lost with the old connection."""
         self.is_due, self.patience = True, 1
 
 
@@ -67,14 +67,14 @@ class Transfer:
 class Progress:
     """A leader's view of one follower.
 
-    `next_index` is above `match_index` in the states probe and replicate. `transfer` is there in the state snapshot only, when
-    the leader's log begins too late for the follower. `in_flight` has the last index and the size of each append that was sent
-    and not answered, in the state replicate only; they end with `next_index` - 1.
+    `next_index` is above `match_index` in states probe and replicate. `transfer` is set in state snapshot only, when the leader's
+    log begins too late for the follower. `in_flight` has the last index and the size of each unanswered append, in state
+    replicate only; the last one ends with `next_index` - 1.
     """
 
     next_index: Index
     heard_at: float
-    forgiven_at: float | None = None
+    timer_restarted_at: float | None = None
     match_index: Index = 0
     state: ProgressState = "probe"
     probe_sent: bool = False
@@ -84,9 +84,9 @@ class Progress:
     transfer: Transfer | None = None
     catch_up_window: int = 1
     """How many appends may be in flight while it is far behind (`window_to_catch_up`)."""
-    weighed_index: Index = 0
+    lag_checked_index: Index = 0
     """Its lag is measured again when `match_index` has reached this; 0: not measured yet."""
-    lacked: int = 0
+    previous_lag: int = 0
     is_counted: bool = True
     """Whether its answers count for commits, reads and check-quorum (membership.py)."""
     demotion: Literal["", "differs", "lost"] = ""
@@ -95,48 +95,48 @@ class Progress:
     """A refusal of this round or a later one shows that the follower lost what it acknowledged; 0: no suspicion."""
 
     def become_probe(self, next_index: Index) -> None:
-        """Look for where the logs agree, next at `next_index` - 1: what was sent may be lost, or was refused."""
+        """Find where the logs agree, next at `next_index` - 1: what was sent may be lost, or was refused."""
         self.state, self.transfer = "probe", None
         self.probe_sent = False
         self.next_index = next_index
         self.forget_in_flight()
 
     def become_replicate(self, next_index: Index) -> None:
-        """Send entries from `next_index` on, ahead of the answers: the logs agree before it."""
+        """Send entries from `next_index` on, ahead of the replies: the logs agree before it."""
         self.state, self.transfer = "replicate", None
         self.next_index = next_index
         self.forget_in_flight()
-        self.catch_up_window, self.weighed_index = 1, 0
+        self.catch_up_window, self.lag_checked_index = 1, 0
 
     def become_snapshot(self, snapshot: SnapshotMeta) -> None:
-        """Send `snapshot`, from its beginning: the next entry is no longer in the log (7)."""
+        """Send `snapshot`, from its beginning: the next entry is no longer in the log (Raft 7)."""
         self.state, self.transfer = "snapshot", Transfer(snapshot)
         self.forget_in_flight()
 
     def resume(self, match_index: Index) -> None:
-        """Go on with entries: the follower's disk holds the leader's log up to `match_index`."""
+        """Continue with entries: the follower's disk holds the leader's log up to `match_index`."""
         self.match_index = max(self.match_index, match_index)
         self.suspect_round = 0
         self.become_replicate(self.match_index + 1)
 
     def sent(self, last: Index, size: int) -> None:
-        """Note that the entries from `next_index` to `last` are on their way; `size` is that of their commands, in bytes."""
+        """Record that the entries from `next_index` to `last` were sent; `size` is that of their commands, in bytes."""
         self.in_flight.append((last, size))
         self.in_flight_bytes += size
         self.next_index = last + 1
 
     def forget_acknowledged(self) -> None:
-        """Drop from the window what `match_index` covers."""
+        """Remove acknowledged appends (up to `match_index`) from the window."""
         while self.in_flight and self.in_flight[0][0] <= self.match_index:
             self.in_flight_bytes -= self.in_flight.popleft()[1]
 
     def forget_in_flight(self) -> None:
-        """Drop the whole window: what was sent may be lost."""
+        """Empty the window: what was sent may be lost."""
         self.in_flight.clear()
         self.in_flight_bytes = 0
 
     def is_far_behind(self, last_index: Index) -> bool:
-        """Return whether the entries not sent are more than twice those in flight: a pause of the answers leaves fewer."""
+        """Return whether the unsent entries are more than twice those in flight: a pause of the replies leaves fewer."""
         return last_index + 1 - self.next_index > 2 * (self.next_index - 1 - self.match_index)
 
     def window_to_catch_up(self, last_index: Index, pipeline: Pipeline) -> int:
@@ -145,11 +145,11 @@ class Progress:
         After eight appends, and at least two round trips, its lag is measured again; if it is not smaller, the window is
         doubled. On a link with a short round trip one append at a time is enough.
         """
-        if self.match_index >= self.weighed_index:
+        if self.match_index >= self.lag_checked_index:
             lacks = last_index - self.match_index
-            if self.weighed_index and lacks >= self.lacked:
+            if self.lag_checked_index and lacks >= self.previous_lag:
                 self.catch_up_window = min(2 * self.catch_up_window, pipeline.window_appends)
-            self.lacked = lacks
+            self.previous_lag = lacks
             appends = max(8, 2 * self.catch_up_window)
-            self.weighed_index = self.match_index + appends * pipeline.catch_up_entries
+            self.lag_checked_index = self.match_index + appends * pipeline.catch_up_entries
         return self.catch_up_window

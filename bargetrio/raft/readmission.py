@@ -1,6 +1,6 @@
-"""How a node with another disk is readmitted by an entry of the log (BUG-37; dissertation 4.1).
+"""How a node with another disk is readmitted by an entry of the log (BUG-37; Ongaro 4.1).
 
-membership.py has the picture of it, and says why the entry is committed without counting the node.
+membership.py has an overview, and the reason why the entry is committed without counting the node.
 """
 
 from typing import Final
@@ -20,8 +20,8 @@ WHAT_IS_LEFT: Final = (
 )
 
 
-def saw(state: State, peer: NodeId, standing: Standing, now: float) -> None:
-    """Note the standing of a peer's hello, accepted or refused; readmit a store that says that it replaces its member's."""
+def on_hello(state: State, peer: NodeId, standing: Standing, now: float) -> None:
+    """Record the standing in a peer's hello, accepted or refused; readmit a store that `replaces` the member's present one."""
     state.membership.seen[peer] = state.membership.last_hello[peer] = (standing, now)
     if standing.replaces:
         readmit_replaced(state, now)
@@ -38,9 +38,9 @@ def readmit_replaced(state: State, now: float) -> None:
 
 
 def readmit(state: State, node_id: NodeId, now: float) -> str:
-    """Propose the store of the last hello of `node_id` as its member's; return why not, "" if it is under way or done.
+    """Propose the store in the last hello of `node_id` as the member's new store; return why not, "" if it is under way or done.
 
-    One change at a time, and only after an entry of the leader's own term is committed (BUG-37; dissertation 4.1).
+    One change at a time, and only after an entry of the leader's own term is committed (BUG-37; Ongaro 4.1).
     """
     leader, configuration = state.role, state.configuration
     if not isinstance(leader, Leader):
@@ -74,7 +74,7 @@ def readmit(state: State, node_id: NodeId, now: float) -> str:
 
 
 def no_majority_without(node_id: NodeId, members: int) -> str:
-    """Return, in words, that so many members can't take in this node, whoever runs, and what is left to do."""
+    """Return the text that `members` nodes can't readmit this one, whichever of them run, and what the operator can do."""
     return f"of {members} members a majority of {majority_of(members)} can't be had without node {node_id}: {WHAT_IS_LEFT}"
 
 
@@ -87,6 +87,6 @@ def _propose(state: State, leader: Leader, node_id: NodeId, store: StoreId, now:
     configuration = Configuration(index=index, identity=old.identity, stores=stores, readmitted=node_id, former=former)
     state.append_own(leader, [Entry(state.current_term, encode_configuration(configuration))], (index,))
     leader.tickets.append(None)
-    # What is known of its log was true of the old disk.
+    # What is recorded of its log was true of the old disk.
     leader.progress[node_id] = Progress(next_index=index + 1, heard_at=now)
     membership.append(state, configuration)

@@ -1,8 +1,8 @@
-"""Linearizable reads without writing: ReadIndex (6.4; dissertation 6.4).
+"""Linearizable reads without a log entry: ReadIndex (Ongaro 6.4).
 
 A read that arrived before a round of heartbeats was sent may be answered from the state at `read_index`, once a majority has
-answered that round: nobody else can have led, and committed, in between. The round number is the leader's own, so a late answer
-to an earlier round proves nothing (BUG-44).
+answered that round: no other leader can have committed anything in between. Replies carry the round's number, so a late reply to
+an earlier round confirms nothing (BUG-44).
 """
 
 from collections.abc import Callable
@@ -20,9 +20,9 @@ ROUNDS_UNDER_WAY: Final = 2
 
 
 def start_round(state: State, leader: Leader) -> None:
-    """Give all reads that wait one round of heartbeats; not before an entry of our own term is committed (BUG-42).
+    """Start one round of heartbeats for all waiting reads; not before an entry of the own term is committed (BUG-42).
 
-    If a round's heartbeats are lost, the next ordinary ones carry its number.
+    If a round's heartbeats are lost, the next regular ones carry its number.
     """
     if not leader.new_reads or state.commit_index < leader.term_start or len(leader.rounds) >= ROUNDS_UNDER_WAY:
         return
@@ -34,7 +34,7 @@ def start_round(state: State, leader: Leader) -> None:
 
 
 def confirm(leader: Leader) -> None:
-    """Take the rounds that a majority has acknowledged out of those under way."""
+    """Move the rounds that a majority has acknowledged from `rounds` to `confirmed`."""
     if not leader.rounds:
         return
     acknowledged = [progress.acknowledged_round if progress.is_counted else 0 for progress in leader.progress.values()]
@@ -54,7 +54,7 @@ def release(state: State, leader: Leader) -> None:
 
 
 def forget(leader: Leader, is_over: Callable[[Ticket], bool]) -> None:
-    """Drop the oldest reads as long as they are over, so that a leader that cannot commit or apply does not accumulate them."""
+    """Drop the oldest reads while `is_over` is true of them: a leader that cannot commit or apply must not accumulate them."""
     for waiting in (leader.new_reads, *[under_way.tickets for under_way in (*leader.rounds, *leader.confirmed)]):
         count = 0
         while count < len(waiting) and is_over(waiting[count]):

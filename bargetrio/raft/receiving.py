@@ -1,4 +1,4 @@
-"""How a follower that is too far behind receives the leader's snapshot, and puts it in place (section 7, Figure 13).
+"""How a follower receives and installs the leader's snapshot (Raft 7, Figure 13).
 
 ```
 SnapshotRequest -> StoreChunk -> chunk_stored -> ... -> Persist(Install) -> LoadSnapshot -> snapshot_loaded
@@ -15,20 +15,20 @@ from bargetrio.raft.state import State
 
 
 def on_snapshot_request(state: State, message: SnapshotRequest, now: float) -> None:
-    """Store a piece of the leader's snapshot if it is the next one, and answer how much is stored (Figure 13)."""
+    """Store a chunk of the leader's snapshot if it is the next one, and reply how much is stored (Figure 13)."""
     if message.term < state.current_term:
         _reply(state, message.leader_id, message.snapshot, 0)
         return
     state.follow(message.term, message.leader_id, now)
     snapshot = message.snapshot
     if _differs(state, snapshot):
-        demotion.tell_difference(state, message.leader_id, snapshot.last_index)
+        demotion.report_difference(state, message.leader_id, snapshot.last_index)
         return
     if _is_here(state, snapshot):
         _decline(state, message.leader_id, snapshot)
         return
     if state.snapshots.installing is not None:
-        return  # the one before it is being put in place: the leader will ask again
+        return  # the previous snapshot is being installed: the leader will send this chunk again
     receiving = state.snapshots.receiving
     if receiving is not None and (receiving.is_busy or _is_older(receiving, message)):
         return
@@ -51,7 +51,7 @@ def _is_older(receiving: Receiving, message: SnapshotRequest) -> bool:
 
 
 def _is_here(state: State, snapshot: SnapshotMeta) -> bool:
-    """Return whether the snapshot's content is here already: its state, or its last entry and so all before it (5.3)."""
+    """Return whether this node has the snapshot's content: its state, or its last entry and so all before it (Raft 5.3)."""
     return snapshot.last_index <= state.commit_index or state.log.holds(snapshot.last_index, snapshot.last_term)
 
 
@@ -63,14 +63,14 @@ def _differs(state: State, snapshot: SnapshotMeta) -> bool:
 
 
 def _decline(state: State, leader_id: NodeId, snapshot: SnapshotMeta) -> None:
-    """Answer that the state is here, by entries; those after it stay, as they may be acknowledged (BUG-32; Figure 13, 6)."""
+    """Reply `installed`: the log has the state's entries; later ones stay, as they may be acknowledged (BUG-32; Figure 13, 6)."""
     commit.advance_commit_to(state, snapshot.last_index)
     state.give_up_received()
     _reply(state, leader_id, snapshot, 0, installed=True)
 
 
 def chunk_stored(state: State, snapshot: SnapshotMeta, bytes_stored: int, now: float) -> None:
-    """Note how many bytes the received file has; when it is whole, replace state and log by it."""
+    """Record how many bytes the received file has; when it is complete, replace state and log by it."""
     receiving = state.snapshots.receiving
     assert receiving is not None and receiving.snapshot == snapshot and receiving.is_busy, "one piece is written at a time"
     receiving.bytes_stored, receiving.is_busy = bytes_stored, False
@@ -81,10 +81,10 @@ def chunk_stored(state: State, snapshot: SnapshotMeta, bytes_stored: int, now: f
         _reply(state, receiving.leader_id, snapshot, bytes_stored)
         state.give_up_received()
         return
-    if _differs(state, snapshot):  # entries that came since the last piece did, from another leader
-        demotion.tell_difference(state, receiving.leader_id, snapshot.last_index)
+    if _differs(state, snapshot):  # by entries that arrived since the last chunk, from another leader
+        demotion.report_difference(state, receiving.leader_id, snapshot.last_index)
         return
-    if _is_here(state, snapshot):  # since the last piece came (OWN-15)
+    if _is_here(state, snapshot):  # by entries that arrived since the last chunk (OWN-15)
         _decline(state, receiving.leader_id, snapshot)
         return
     state.snapshots.receiving = None
@@ -94,13 +94,13 @@ def chunk_stored(state: State, snapshot: SnapshotMeta, bytes_stored: int, now: f
     state.log.reset(LogStart(index=snapshot.last_index, term=snapshot.last_term, digest=snapshot.digest))
     state.snapshots.compact_to = 0
     state.commit_index = snapshot.last_index
-    state.durability.remember_install(snapshot)
+    state.durability.queue_install(snapshot)
     membership.on_installed(state, snapshot.configuration)
     _reply(state, receiving.leader_id, snapshot, snapshot.size, installed=True)
 
 
 def maybe_load(state: State) -> None:
-    """Have the state machine replaced once the snapshot is in place on the disk."""
+    """Emit LoadSnapshot once the snapshot has replaced the log on the disk."""
     snapshot = state.snapshots.installing
     if snapshot is not None and state.snapshot != snapshot and state.durability.durable_index >= snapshot.last_index:
         state.snapshot = snapshot
@@ -108,7 +108,7 @@ def maybe_load(state: State) -> None:
 
 
 def loaded(state: State, snapshot: SnapshotMeta) -> None:
-    """Go on applying after it."""
+    """Continue with the entries after the loaded snapshot."""
     assert state.snapshots.installing == snapshot
     state.snapshots.installing = None
     state.last_applied = snapshot.last_index
@@ -121,7 +121,7 @@ def loaded(state: State, snapshot: SnapshotMeta) -> None:
             size=snapshot.size,
         )
     )
-    state.emit(Compact(state.log.start_index + 1, snapshots.kept(state)))
+    state.emit(Compact(state.log.start_index + 1, snapshots.snapshots_in_use(state)))
 
 
 def _reply(state: State, to: NodeId, snapshot: SnapshotMeta, bytes_stored: int, *, installed: bool = False) -> None:

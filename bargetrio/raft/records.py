@@ -1,6 +1,6 @@
-"""What a node must remember: hard state, entries, truncations and snapshots (Figure 2, "persistent state"; section 7).
+"""Persistent state (Figure 2): hard state, entries, truncations and snapshots (Raft 7).
 
-The core hands records to its driver inside a Persist effect; storage turns them into lines and files, and back.
+The core passes records to its host in a Persist effect; storage encodes and decodes them.
 """
 
 from msgspec import Struct
@@ -30,7 +30,7 @@ class Append(Struct, frozen=True, kw_only=True, tag_field="record", tag="append"
 
 
 class Truncate(Struct, frozen=True, kw_only=True, tag_field="record", tag="truncate", forbid_unknown_fields=True):
-    """The log ends before `from_index`: a leader's log said otherwise from there on (5.3).
+    """The log ends before `from_index`: it conflicted with a leader's log from there on (Raft 5.3).
 
     `last_term` and `digest` are those of the log's new end.
     """
@@ -41,7 +41,7 @@ class Truncate(Struct, frozen=True, kw_only=True, tag_field="record", tag="trunc
 
 
 class Install(Struct, frozen=True, kw_only=True, tag_field="record", tag="install", forbid_unknown_fields=True):
-    """The snapshot that was received whole takes the place of the state and of the whole log (section 7)."""
+    """A received snapshot replaces the state and the whole log (Raft 7)."""
 
     snapshot: SnapshotMeta
 
@@ -50,7 +50,7 @@ Record = HardState | Append | Truncate | Install
 
 
 class LogStart(Struct, frozen=True, kw_only=True):
-    """Where a log begins: behind an entry that a snapshot holds, of which index, term and digest are known."""
+    """Where a log begins: after the last entry that a snapshot covers, of which index, term and digest are known."""
 
     index: Index = 0
     term: Term = 0
@@ -58,7 +58,7 @@ class LogStart(Struct, frozen=True, kw_only=True):
 
 
 class Remembered(Struct, frozen=True, kw_only=True):
-    """What a node's disk says when it starts: the input of a new core. The log reaches up to `snapshot` at least.
+    """The persistent state that a node recovers when it starts: the input of a new core. The log reaches `snapshot` at least.
 
     `configurations` are those that entries of the log hold, in their order.
     """

@@ -1,6 +1,6 @@
 """The four roles as objects: a leader's volatile state is in Leader, and is dropped when it steps down (Figure 2, Figure 4).
 
-Killed and crashed are no roles but states of a slot (cluster/slots.py).
+Killed and crashed are not roles but states of a slot (cluster/slots.py).
 """
 
 from collections import deque
@@ -13,23 +13,23 @@ from bargetrio.raft.messages import AppendRequest, Index, NodeId
 from bargetrio.raft.progress import Progress
 from bargetrio.raft.quorum import is_majority
 
-DISK_DECIDES: Final = float("inf")
+UNTIL_SYNCED: Final = float("inf")
 """An election deadline: the timer starts when the write under way is synced (`Core.persisted`)."""
 
 
 @dataclass(slots=True)
 class Follower:
-    """Answers; becomes a pre-candidate when `election_deadline` passes without a leader or a granted vote (5.2).
+    """Becomes a pre-candidate when `election_deadline` passes without a leader's message or a granted vote (Raft 5.2).
 
-    `forgiven_at`: when the timer was last restarted since the process had been paused (`Core._restart_timers_after_stall`); it
-    means the same in the other roles.
+    `timer_restarted_at`: when the timer was last restarted after a pause of the process (`Core._restart_timers_after_stall`); the
+    same in the other roles.
     """
 
     election_deadline: float
     leader_id: NodeId | None = None
     heard_leader_at: float | None = None
-    forgiven_at: float | None = None
-    told_leader_at: float = float("-inf")
+    timer_restarted_at: float | None = None
+    still_receiving_sent_at: float = float("-inf")
     """When the last StillReceiving was sent."""
     leader_commit: Index = 0
     """The leader's commit index in its last append; this node's own may be lower, also by entries that its log lacks."""
@@ -38,7 +38,7 @@ class Follower:
 
 @dataclass(slots=True)
 class PreCandidate:
-    """Asks for pre-votes before it begins a new term (dissertation 9.6).
+    """Asks for pre-votes before it begins a new term (Ongaro 9.6).
 
     `votes`: those granted in the present term, if it was a candidate there; with late votes it may still win that term.
     """
@@ -46,13 +46,13 @@ class PreCandidate:
     election_deadline: float
     granted: set[NodeId] = field(default_factory=set)
     votes: set[NodeId] = field(default_factory=set)
-    forgiven_at: float | None = None
+    timer_restarted_at: float | None = None
     name: Literal["pre_candidate"] = "pre_candidate"
 
 
 @dataclass(slots=True)
 class Candidate:
-    """Asks for votes in its own new term; its own vote counts, and its time begins, once that vote is on the disk.
+    """Asks for votes in its own new term; its own vote counts, and its timer starts, once that vote is on the disk.
 
     At `election_deadline` it asks again for the votes that it lacks, and from `time_ends_at` on for pre-votes of the next term.
     """
@@ -60,13 +60,13 @@ class Candidate:
     election_deadline: float
     time_ends_at: float = float("-inf")
     granted: set[NodeId] = field(default_factory=set)
-    forgiven_at: float | None = None
+    timer_restarted_at: float | None = None
     name: Literal["candidate"] = "candidate"
 
 
 @dataclass(slots=True)
 class ReadRound:
-    """Reads that arrived before heartbeat round `number` was sent; they see at least `read_index` (6.4)."""
+    """Reads that arrived before heartbeat round `number` was sent; they see at least `read_index` (Ongaro 6.4)."""
 
     number: int
     read_index: Index
@@ -92,12 +92,12 @@ class Leader:
     round: int = 0
     last_request: AppendRequest | None = None
     """The last append, at most a batch: usually the other followers are sent the same."""
-    may_lack: bool = True
-    """Whether a follower may lack entries; False lets a pass skip looking at each of them."""
+    has_lagging_follower: bool = True
+    """False: every follower has all entries, and `take_effects` skips replication."""
     name: Literal["leader"] = "leader"
 
     def heard_from_majority(self, now: float, within_s: float) -> bool:
-        """Return whether a majority, this leader included, answered within that time (check-quorum, 6.2)."""
+        """Return whether a majority, this leader included, answered within that time (check-quorum, Ongaro 6.2)."""
         heard = [progress for progress in self.progress.values() if progress.is_counted and now - progress.heard_at < within_s]
         return is_majority(len(heard) + 1, len(self.progress) + 1)
 
@@ -108,9 +108,9 @@ TRANSITIONS: Final[frozenset[tuple[RoleName, RoleName]]] = frozenset(
     {
         ("follower", "follower"),  # another leader, another term
         ("follower", "pre_candidate"),
-        ("pre_candidate", "pre_candidate"),  # nobody answered: ask again
+        ("pre_candidate", "pre_candidate"),  # no replies: ask again
         ("pre_candidate", "candidate"),
-        ("pre_candidate", "leader"),  # votes of the term in which it was a candidate came late
+        ("pre_candidate", "leader"),  # late votes of the term in which it was a candidate
         ("pre_candidate", "follower"),
         ("candidate", "pre_candidate"),  # a split vote: ask again before the next term
         ("candidate", "leader"),

@@ -1,11 +1,11 @@
-"""How the log stays short, and how a follower that is too far behind catches up (section 7, Figure 13; dissertation 5.1).
+"""Log compaction by snapshots, and sending them to followers that are too far behind (Raft 7, Figure 13; Ongaro 5.1).
 
 ```
-taking     TakeSnapshot -> (the driver saves) -> snapshot_taken -> the log forgets what it holds, but for some trailing entries
-sending    SendChunk -> SnapshotRequest -> SnapshotReply says how much is stored -> the next piece, or entries again
+taking     TakeSnapshot -> (the host saves) -> snapshot_taken -> the log drops the entries it covers, but for some trailing ones
+sending    SendChunk -> SnapshotRequest -> SnapshotReply says how much is stored -> the next chunk, or entries again
 ```
-A snapshot holds only what is committed, so nothing in it can be wrong; what can go wrong is its label, its order in time, and
-what becomes of the log around it.
+A snapshot holds only committed state. What can go wrong is its metadata, its order relative to other snapshots, and the log
+around it.
 """
 
 from typing import Final
@@ -31,12 +31,12 @@ MOST_PATIENCE: Final = 8
 
 
 def maybe_take(state: State) -> None:
-    """Ask for a snapshot when it is time, or when somebody asked for one."""
+    """Emit TakeSnapshot when a snapshot is due by the policy, or was requested."""
     own = state.snapshots
     if own.is_taking or own.installing is not None:
         own.is_due = False
         return
-    own.is_due = own.is_asked or _is_time(state)
+    own.is_due = own.is_asked or _is_due_by_policy(state)
     if not own.is_due:
         own.policy_checked_index = state.last_applied
         return
@@ -44,10 +44,10 @@ def maybe_take(state: State) -> None:
         return
     index = state.last_applied
     if state.snapshot is not None and index <= state.snapshot.last_index and own.unreadable != state.snapshot:
-        # Another file of the same name would replace this one, whose size and checksum other nodes may know.
+        # Another file of the same name would replace this one, whose size and checksum may have been sent to other nodes.
         own.is_asked = own.is_due = False
         return
-    # Only what this disk's log holds: after a crash no snapshot may be ahead of it.
+    # Only entries that are on this disk: after a crash no snapshot may be ahead of the log.
     if index == 0 or index > state.durability.durable_index:
         return
     own.is_taking, own.is_asked, own.is_due = True, False, False
@@ -55,19 +55,19 @@ def maybe_take(state: State) -> None:
     state.emit(TakeSnapshot(index, state.log.term(index), state.log.digest(index), state.members, configuration))
 
 
-def watch_for_quiet(state: State, now: float) -> None:
-    """Ask for a snapshot when nothing was applied for `quiet_s` and more than `trailing` entries are not in one."""
+def maybe_take_when_idle(state: State, now: float) -> None:
+    """Request a snapshot when no entry was applied for `idle_s` and more than `trailing` entries are not in one."""
     own = state.snapshots
-    if state.last_applied != own.quiet_index:
-        own.quiet_index, own.quiet_since = state.last_applied, now
-    elif now - own.quiet_since > own.policy.quiet_s:
-        own.quiet_since = now
+    if state.last_applied != own.idle_index:
+        own.idle_index, own.idle_since = state.last_applied, now
+    elif now - own.idle_since > own.policy.idle_s:
+        own.idle_since = now
         last = 0 if state.snapshot is None else state.snapshot.last_index
         if state.last_applied - last > own.policy.trailing:
             own.is_asked = True
 
 
-def _is_time(state: State) -> bool:
+def _is_due_by_policy(state: State) -> bool:
     policy, snapshot = state.snapshots.policy, state.snapshot
     last = 0 if snapshot is None else snapshot.last_index
     entries = state.last_applied - last
@@ -78,7 +78,7 @@ def _is_time(state: State) -> bool:
 
 
 def taken(state: State, snapshot: SnapshotMeta, now: float) -> None:
-    """Note that the snapshot is durable: it replaces the log before it, but never a newer snapshot (BUG-31)."""
+    """Handle a durable snapshot: it replaces the log before it, but never a newer snapshot (BUG-31)."""
     own = state.snapshots
     own.end_taking()
     old, is_replaced = state.snapshot, own.unreadable is not None and own.unreadable == state.snapshot
@@ -100,11 +100,11 @@ def taken(state: State, snapshot: SnapshotMeta, now: float) -> None:
             log_start=own.compact_to,
         )
     )
-    state.emit(Compact(own.compact_to + 1, kept(state)))
+    state.emit(Compact(own.compact_to + 1, snapshots_in_use(state)))
 
 
 def compact(state: State) -> None:
-    """Drop a slice of the entries that a snapshot holds."""
+    """Drop a slice of the entries that a snapshot covers."""
     log, own = state.log, state.snapshots
     log.drop(COMPACTION_SLICE, COMPACTION_BYTES)
     if log.start_index < own.compact_to:
@@ -112,7 +112,7 @@ def compact(state: State) -> None:
 
 
 def _trailing(state: State, last_index: Index) -> int:
-    """Return how many entries up to `last_index` stay in the log, for followers that are a little behind."""
+    """Return how many entries up to `last_index` stay in the log, for followers that lag a little."""
     policy, log = state.snapshots.policy, state.log
     first = max(log.start_index, last_index - policy.trailing)
     if first < last_index and log.bytes_between(first, last_index) > policy.trailing_bytes:
@@ -121,9 +121,9 @@ def _trailing(state: State, last_index: Index) -> int:
 
 
 def _needed_by_transfers(state: State, now: float) -> Index:
-    """Return the index after which entries are needed by followers who are being sent a snapshot, and answer.
+    """Return the index after which followers that are receiving a snapshot, and reply, need entries.
 
-    A transfer that would make the log keep too much is begun again with the newest snapshot.
+    A transfer for which the log would have to keep too much is restarted with the newest snapshot.
     """
     log, policy, newest = state.log, state.snapshots.policy, state.snapshot
     assert newest is not None
@@ -142,7 +142,7 @@ def _needed_by_transfers(state: State, now: float) -> Index:
     return needed
 
 
-def kept(state: State) -> frozenset[Index]:
+def snapshots_in_use(state: State) -> frozenset[Index]:
     """Return the last indices of the snapshots that must stay on the disk."""
     assert state.snapshot is not None
     kept = {state.snapshot.last_index}
@@ -155,14 +155,14 @@ def kept(state: State) -> frozenset[Index]:
 
 
 def begin_transfer(state: State, peer: NodeId, progress: Progress) -> None:
-    """Begin to send the newest snapshot to a follower whose next entry is no longer in the log (7)."""
+    """Begin to send the newest snapshot to a follower whose next entry is compacted (Raft 7)."""
     assert state.snapshot is not None and state.snapshot.last_index >= state.log.start_index
     progress.become_snapshot(state.snapshot)
-    _tell_sent(state, peer, state.snapshot, done=False)
+    _announce_sent(state, peer, state.snapshot, done=False)
 
 
 def send_chunk(state: State, peer: NodeId, progress: Progress) -> None:
-    """Send the piece that is due: one at a time to each follower."""
+    """Send the chunk that is due: one at a time to each follower."""
     transfer = progress.transfer
     assert transfer is not None
     if transfer.is_due:
@@ -174,10 +174,10 @@ def send_chunk(state: State, peer: NodeId, progress: Progress) -> None:
 
 
 def wait_for_reply(state: State, peer: NodeId, transfer: Transfer) -> None:
-    """Count a heartbeat of waiting, unless the piece is still unsent; send it again after `patience`.
+    """Count a heartbeat of waiting, unless the chunk is still unsent; send it again after `patience`.
 
-    A piece is lost with its connection (`Transfer.send_again`), or where a full link drops it. Time proves neither, so it is the
-    last resort: a piece sent again behind itself fills a slow link.
+    A chunk is lost with its connection (`Transfer.send_again`), or when a full link drops it. A timeout proves neither, so it is
+    the last resort: sending a chunk again behind itself fills a slow link.
     """
     if state.snapshots.has_unsent(peer):
         transfer.heartbeats_waited = 0
@@ -189,7 +189,7 @@ def wait_for_reply(state: State, peer: NodeId, transfer: Transfer) -> None:
 
 
 def on_piece_missing(state: State, peer: NodeId, snapshot: SnapshotMeta) -> None:
-    """Send the newest snapshot in place of one whose file ends early or is gone; if it is the newest, have another taken."""
+    """Send the newest snapshot in place of one whose file is truncated or missing; if that is the newest, request another."""
     leader = state.role
     if not isinstance(leader, Leader) or peer not in leader.progress:
         return
@@ -199,7 +199,7 @@ def on_piece_missing(state: State, peer: NodeId, snapshot: SnapshotMeta) -> None
 
 
 def _begin_with_another(state: State, peer: NodeId, progress: Progress) -> None:
-    """Send another snapshot than this one, whose file is gone or damaged, or have one taken."""
+    """Send another snapshot than this one, whose file is missing or damaged, or request one."""
     transfer = progress.transfer
     assert transfer is not None
     if state.snapshot != transfer.snapshot:
@@ -212,7 +212,7 @@ def _begin_with_another(state: State, peer: NodeId, progress: Progress) -> None:
 
 
 def on_snapshot_reply(state: State, message: SnapshotReply, now: float) -> None:
-    """Send the piece after what the follower's disk holds; go on with entries when it has the whole state."""
+    """Send the chunk after what is on the follower's disk; continue with entries when it has the whole state."""
     progress = state.progress_of(message.term, message.follower_id, now)
     if progress is None:
         return
@@ -223,21 +223,21 @@ def on_snapshot_reply(state: State, message: SnapshotReply, now: float) -> None:
     if transfer is None or transfer.snapshot.last_index != message.last_index:
         return  # about another snapshot, or about one that it has
     if message.installed:
-        _tell_sent(state, message.follower_id, transfer.snapshot, done=True)
+        _announce_sent(state, message.follower_id, transfer.snapshot, done=True)
         progress.resume(message.last_index)
         commit.advance_commit(state, leader)
     elif message.bytes_stored == 0 and transfer.offset and transfer.snapshot != state.snapshot:
-        # It begins anew, so the newest one is sent: a damaged file would be sent for ever, and the log kept for it.
+        # It starts over, so send the newest one: a damaged file would be sent for ever, and the log kept for it.
         begin_transfer(state, message.follower_id, progress)
     elif message.bytes_stored != transfer.offset and message.bytes_stored <= transfer.snapshot.size:
-        # An answer with the offset already known is an old one: the piece after it is in flight.
+        # A reply with the offset already known is an old one: the chunk after it is in flight.
         transfer.offset, transfer.is_due, transfer.patience = message.bytes_stored, True, 1
         if message.bytes_stored == 0:
             transfer.restarts += 1
-            # For the same reason. A restarted follower begins anew, too; twice makes a damaged file more likely.
+            # For the same reason. A restarted follower starts over, too; if it happens twice, the file is probably damaged.
             if state.last_applied > transfer.snapshot.last_index or transfer.restarts > 1:
                 _begin_with_another(state, message.follower_id, progress)
 
 
-def _tell_sent(state: State, peer: NodeId, snapshot: SnapshotMeta, *, done: bool) -> None:
+def _announce_sent(state: State, peer: NodeId, snapshot: SnapshotMeta, *, done: bool) -> None:
     state.announce(SnapshotSent(peer=peer, term=state.current_term, index=snapshot.last_index, size=snapshot.size, done=done))

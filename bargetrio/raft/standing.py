@@ -1,10 +1,10 @@
-"""A store's place in its cluster, as it is on the disk, and which stores may exchange messages.
+"""A store's membership of a cluster, as it is on the disk, and which stores may exchange messages.
 
 A **store** is one data folder on one disk; its id is random and made with the folder. A member is a node id *and* a store: a node
 that starts with another store has lost its votes and the entries it acknowledged, so it is not the same member (BUG-38).
 
 ```
-unborn    the store belongs to no set of members yet: it has neither voted nor acknowledged, and abstains from elections
+unborn    the store belongs to no cluster yet: it has neither voted nor acknowledged, and takes no part in elections
 born      the set of the members' stores (the birth set) is on its disk; the hash of that set is the cluster's identity
 admitted  the store is not in the birth set: it was readmitted by an entry that was committed without counting it (membership.py)
 ```
@@ -34,17 +34,17 @@ ABSENT: Final = ""
 
 
 def origin_of_backup(last_index: Index, last_term: int, digest: int) -> str:
-    """Return the `Standing.origin` of a folder restored from a backup: equal only for the same state of the same log."""
+    """Return the `Standing.origin` of a folder restored from a backup: equal only for the same index of the same log."""
     return f"backup {last_index}.{last_term}.{digest:08x}"
 
 
 class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A store's place in its cluster: kept in the file `meta`, sent in both hellos.
+    """A store's membership of a cluster: kept in the file `meta`, sent in both hellos.
 
-    store: this folder's id. origin: what the folder began with (EMPTY, EARLIER, REPLACED, `origin_of_backup`). identity: that of
-    the cluster which the store belongs to, "" while it is unborn. birth: the set of stores whose hash the identity is; empty
-    where the store was admitted later. admitted: the index of the entry that admitted it, 0 where it is in the birth set.
-    replaces: the id that this folder had before it lost entries it had acknowledged.
+    store: this folder's id. origin: the folder's initial state (EMPTY, EARLIER, REPLACED, `origin_of_backup`). identity: that of
+    the cluster which the store belongs to, "" while it is unborn. birth: the set of stores whose hash is the identity; empty if
+    the store was admitted later. admitted: the index of the entry that admitted it, 0 if it is in the birth set. replaces: the id
+    that this folder had before it lost entries it had acknowledged.
     """
 
     store: StoreId
@@ -56,11 +56,11 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
 
 
 class Configuration(Struct, frozen=True, kw_only=True):
-    """The members, each with its present store. The newest one in a log is in force, committed or not (dissertation 4.1).
+    """The members, each with its present store. The newest one in a log is in force, committed or not (Ongaro 4.1).
 
     index: that of its entry, 0 for the birth set. readmitted: the node whose store it replaced; that node counts neither for
-    elections nor for commits until the entry is committed without it; None for the birth set. former: stores that were members
-    before and cannot become members again, since their votes and acknowledgements are no longer counted.
+    elections nor for commits until the entry is committed without it; None for the birth set. former: stores of former members,
+    which cannot be readmitted, since their votes and acknowledgements are no longer counted.
     """
 
     index: Index
@@ -70,7 +70,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
     former: tuple[StoreId, ...] = ()
 
     def __hash__(self) -> int:
-        """Hash what identifies it: `stores` is a dictionary, which has no hash."""
+        """Hash the fields that identify it: `stores` is a dictionary, which has no hash."""
         return hash((self.index, self.identity, self.readmitted))
 
 
@@ -112,7 +112,7 @@ def identity_of(stores: Mapping[int, StoreId]) -> str:
 def why_refused(
     ours: Standing, configuration: Configuration | None, peer_id: NodeId, theirs: Standing, members: Collection[NodeId] = ()
 ) -> str:
-    """Return why messages of a node with this standing must not be taken as those of `peer_id`; "" if they may.
+    """Return why messages of a node with this standing must not be accepted as those of `peer_id`; "" if they may.
 
     `ours` is this node's standing, `configuration` the newest one in its log, None while it is unborn. Votes and acknowledgements
     count for the store that gave them: those of a store that is not the member's are refused (BUG-38). `members`: the ids that
@@ -145,7 +145,7 @@ def why_refused(
 
 
 def why_other_members(peer_id: NodeId, theirs: Standing, members: Collection[NodeId]) -> str:
-    """Return in words that a born peer's set names other nodes than `members`, "" if not, or if either is not known."""
+    """Return the text that a born peer's set has other nodes than `members`, "" if not, or if either is not known."""
     if not theirs.birth or not members or theirs.birth.keys() == set(members):
         return ""
     return (
@@ -155,5 +155,5 @@ def why_other_members(peer_id: NodeId, theirs: Standing, members: Collection[Nod
 
 
 def listed(members: Collection[NodeId]) -> str:
-    """Return node ids as they are told in an error."""
+    """Return node ids as text for an error."""
     return ", ".join(map(str, sorted(members)))

@@ -1,6 +1,6 @@
 """The state of one server (Figure 2), and the changes of it that several rules share.
 
-Nothing here decides: the rules stand in the files above, and take a State. What they leave are effects, in order.
+The decisions are in the rules (election.py, replication.py, ...), which take a State and emit effects in order.
 """
 
 from collections.abc import Callable
@@ -22,13 +22,13 @@ from bargetrio.raft.membership_state import MembershipState
 from bargetrio.raft.messages import NO_OP, Entry, Index, Message, NodeId, SnapshotMeta, Term
 from bargetrio.raft.progress import PIPELINE, Pipeline, Progress
 from bargetrio.raft.records import HardState, Remembered
-from bargetrio.raft.roles import DISK_DECIDES, TRANSITIONS, Candidate, Follower, Leader, PreCandidate, Role
+from bargetrio.raft.roles import TRANSITIONS, UNTIL_SYNCED, Candidate, Follower, Leader, PreCandidate, Role
 from bargetrio.raft.snapshot_state import SnapshotPolicy, SnapshotState
 from bargetrio.raft.standing import Configuration, Standing, identity_of
 
 
 class State:
-    """What one server knows. `now` is seconds on a clock that never goes back; randomness is the caller's `random`."""
+    """The state of one server. `now` is in seconds on a monotonic clock; randomness is the caller's `random`."""
 
     def __init__(
         self,
@@ -61,39 +61,39 @@ class State:
             raise ConsensusViolation(f"the log ends in term {self.log.last_term}, the disk remembers term {self.current_term}")
         self.durability = Durability(self.log.last_index, self.log.last_digest)
         self.snapshot: SnapshotMeta | None = remembered.snapshot
-        """The newest snapshot on this disk; the driver has loaded it before it made this core."""
+        """The newest snapshot on this disk; the host has loaded it before it made this core."""
         # Volatile state.
         self.commit_index: Index = 0 if self.snapshot is None else self.snapshot.last_index
         self.last_applied: Index = self.commit_index
         self.pipeline = pipeline
         self.must_not_apply = False
-        """Set by the driver: nothing is applied, since another node of the process applies a backlog that clients wait for."""
+        """Set by the host: no entry is applied, since another node of the process applies a backlog that clients wait for."""
         self.lacks_room = False
-        """Set by the driver: this node's disk is nearly full, and a leader refuses proposals as overloaded."""
+        """Set by the host: this node's disk is nearly full, and a leader refuses proposals as overloaded."""
         policy = SnapshotPolicy() if snapshot_policy is None else snapshot_policy
         self.snapshots = SnapshotState(policy, self.last_applied, now, has_unsent)
         self.role: Role = Follower(self.new_election_deadline(now))
         self._effects: list[Effect] = []
         self._now = now
-        """The latest time that this core was given."""
+        """The time of the latest input."""
         self.votes_asked_at = now
         self.vote_wait_s = 0.0
-        """Seconds that votes took to arrive in this node's last elections."""
-        # Who counts (membership.py).
+        """How many seconds votes took to arrive in this node's last elections."""
+        # Membership (membership.py).
         self.membership = MembershipState(now)
-        self.standing = _born_with(node_id, node_ids) if standing is None else standing
-        """What `meta` holds."""
+        self.standing = _made_up_standing(node_id, node_ids) if standing is None else standing
+        """The content of the file `meta`."""
         self.configuration: Configuration | None = None
         """The configuration in force."""
         self.may_vote = False
         self.is_settled = False
         """Whether this node votes, its cluster is born, and no member is being readmitted: the usual case."""
 
-    # -- who leads -------------------------------------------------------------------------------------------------------
+    # -- leader ----------------------------------------------------------------------------------------------------------
 
     @property
     def leader_id(self) -> NodeId | None:
-        """Whom this node believes to lead, if anybody."""
+        """The leader of this node's term, as far as this node knows; None: not known."""
         match self.role:
             case Leader():
                 return self.node_id
@@ -106,15 +106,15 @@ class State:
     def lag(self) -> int:
         """How many committed entries are not applied here, as far as this node knows.
 
-        A follower's own commit index says nothing of the entries that its log lacks: what counts is the leader's.
+        A follower's own commit index does not cover entries that its log lacks, so the leader's is used.
         """
         committed = self.commit_index
         if isinstance(self.role, Follower):
             committed = max(committed, self.role.leader_commit)
         return committed - self.last_applied
 
-    def hears_a_leader(self, now: float) -> bool:
-        """Return whether a leader was heard within the shortest election timeout, or this node leads a quorum (4.2.3)."""
+    def has_live_leader(self, now: float) -> bool:
+        """Return whether a leader was heard within the shortest election timeout, or this node leads a quorum (Ongaro 4.2.3)."""
         match self.role:
             case Follower():
                 return self.role.heard_leader_at is not None and now - self.role.heard_leader_at < self.election_min_s
@@ -134,18 +134,18 @@ class State:
                 return False
 
     def new_election_deadline(self, now: float) -> float:
-        """Return a random time between the shortest and longest election timeout from now (5.2)."""
-        # What Random.uniform does, without the call: every append asks for it.
+        """Return a random time between the shortest and longest election timeout from now (Raft 5.2)."""
+        # Random.uniform inlined: this runs for every append.
         return now + (self.election_min_s + (self.election_max_s - self.election_min_s) * self._random.random())
 
     # -- effects ---------------------------------------------------------------------------------------------------------
 
     def announce(self, fact: Fact) -> None:
-        """Leave a fact for the event log."""
+        """Queue a fact for the event log."""
         self._effects.append(Announce(fact))
 
     def emit(self, effect: Effect) -> None:
-        """Leave an effect."""
+        """Queue an effect for the next `take_effects`."""
         self._effects.append(effect)
 
     def send(self, to: NodeId, message: Message, durable_to: Index = 0) -> None:
@@ -167,12 +167,12 @@ class State:
             self.announce(TermChanged(term=term, old_term=self.current_term, reason=reason))
         self.current_term = term
         self.voted_for = voted_for
-        self.durability.remember_hard_state(HardState(term=term, voted_for=voted_for))
+        self.durability.queue_hard_state(HardState(term=term, voted_for=voted_for))
 
     def become_follower(self, now: float, *, term: Term, leader_id: NodeId | None, reason: str) -> None:
-        """Follow `leader_id`, or nobody yet, in `term` (5.1: a higher term is obeyed at once).
+        """Follow `leader_id` (None: not known yet) in `term` (Raft 5.1: a higher term is adopted at once).
 
-        A change of term alone does not put off our own election (BUG-08), but a leader that steps down starts a full timeout.
+        A change of term alone does not restart the election timer (BUG-08), but a leader that steps down starts a full timeout.
         """
         if term > self.current_term:
             self.set_term(term, None, reason)
@@ -180,19 +180,19 @@ class State:
         deadline = self.new_election_deadline(now) if isinstance(old, Leader) else old.election_deadline
         self._change_role(Follower(deadline, leader_id), reason)
         if isinstance(old, Leader):
-            self._close_office(old, leader_id)
+            self._fail_pending(old, leader_id)
 
-    def obey_higher_term(self, term: Term, node_id: NodeId, now: float) -> bool:
-        """If the term of a message from `node_id` is above this node's, become a follower in it (5.1); return whether it was."""
+    def adopt_higher_term(self, term: Term, node_id: NodeId, now: float) -> bool:
+        """If the term of a message from `node_id` is above this node's, become a follower in it (Raft 5.1); return whether so."""
         if term <= self.current_term:
             return False
         self.become_follower(now, term=term, leader_id=None, reason=f"node {node_id} has a higher term")
         return True
 
     def follow(self, term: Term, leader_id: NodeId, now: float) -> Follower:
-        """Follow the leader of this term and restart the election timer, even if the log check fails (BUG-09).
+        """Follow the leader of this term and restart the election timer, even if the log check fails later (BUG-09).
 
-        Raises ConsensusViolation if this node leads that term itself (5.2).
+        Raises ConsensusViolation if this node leads that term itself (Raft 5.2).
         """
         role = self.role
         if isinstance(role, Leader) and term == self.current_term:
@@ -206,7 +206,7 @@ class State:
         return role
 
     def become_pre_candidate(self, now: float, reason: str) -> PreCandidate:
-        """Ask before disturbing (9.6): neither term nor vote changes."""
+        """Begin a pre-vote (Ongaro 9.6): neither term nor vote changes."""
         votes = self.role.granted if isinstance(self.role, Candidate) else set[NodeId]()
         if isinstance(self.role, PreCandidate):
             votes = self.role.votes
@@ -215,14 +215,14 @@ class State:
         return role
 
     def become_candidate(self, now: float, reason: str) -> Candidate:
-        """Begin a new term with a vote for ourselves, which counts when it is on the disk (5.2)."""
-        role = Candidate(DISK_DECIDES)
+        """Begin a new term with a vote for this node, which counts when it is on the disk (Raft 5.2)."""
+        role = Candidate(UNTIL_SYNCED)
         self.set_term(self.current_term + 1, self.node_id, "starts an election")
         self._change_role(role, reason)
         return role
 
     def become_leader(self, now: float, reason: str) -> Leader:
-        """Begin office with an empty entry of the own term: only that lets older entries commit (5.4.2, 8)."""
+        """Append an empty entry of the own term: only with it can older entries commit (Raft 5.4.2, 8)."""
         next_index = self.log.last_index + 1
         progress = {peer: Progress(next_index=next_index, heard_at=now) for peer in self.peers}
         leader = Leader(next_index, now + self.heartbeat_s, progress)
@@ -240,8 +240,8 @@ class State:
             self.announce(RoleChanged(term=self.current_term, old=self.role.name, new=role.name, reason=reason))
         self.role = role
 
-    def _close_office(self, leader: Leader, leader_id: NodeId | None) -> None:
-        """End all open tickets: proposals may still commit through another leader, reads were not served."""
+    def _fail_pending(self, leader: Leader, leader_id: NodeId | None) -> None:
+        """Leadership is lost: proposals end as unknown, as another leader may commit them, and reads as failed."""
         tickets = [ticket for ticket in leader.tickets if ticket is not None]
         if tickets:
             self._effects.append(ProposalsUnknown(tickets, leader_id))
@@ -255,26 +255,26 @@ class State:
 
     def append_own(self, leader: Leader, entries: list[Entry], configurations: tuple[Index, ...] = ()) -> None:
         """Append a leader's own entries, to be written and sent; `configurations` are the indices of those that hold one."""
-        leader.may_lack = True
+        leader.has_lagging_follower = True
         first_index = self.log.last_index + 1
         self.log.append(entries)
         size = self.log.bytes_between(first_index - 1, self.log.last_index)
-        self.durability.remember_entries(first_index, entries, self.log.last_digest, configurations, size=size)
+        self.durability.queue_entries(first_index, entries, self.log.last_digest, configurations, size=size)
 
     def progress_of(self, term: Term, follower_id: NodeId, now: float) -> Progress | None:
-        """Return the sender's progress if it answers this leader in this term, else None; step down for a higher term (5.1)."""
+        """Return the sender's progress if it replies to this leader in this term, else None; adopt a higher term (Raft 5.1)."""
         leader = self.role
         if term != self.current_term or not isinstance(leader, Leader):
-            self.obey_higher_term(term, follower_id, now)
+            self.adopt_higher_term(term, follower_id, now)
             return None
         return leader.progress.get(follower_id)
 
     # -- snapshots -------------------------------------------------------------------------------------------------------
 
     def give_up_received(self) -> None:
-        """Drop what was received of a snapshot, also its bytes on the disk, once all that it holds is committed here (OWN-34).
+        """Drop a partly received snapshot and its file, once all that it covers is committed here (OWN-34).
 
-        A piece that is being written is waited for: a second file begun meanwhile would mix the two (OWN-16).
+        Not while a chunk is being written: a second file begun meanwhile would mix the two (OWN-16).
         """
         receiving = self.snapshots.receiving
         if receiving is not None and not receiving.is_busy and receiving.snapshot.last_index <= self.commit_index:
@@ -282,6 +282,6 @@ class State:
             self.emit(StoreChunk(receiving.snapshot, 0, b""))
 
 
-def _born_with(node_id: NodeId, node_ids: tuple[NodeId, ...]) -> Standing:
+def _made_up_standing(node_id: NodeId, node_ids: tuple[NodeId, ...]) -> Standing:
     stores = {each: f"store-{each}" for each in node_ids}
     return Standing(store=stores[node_id], identity=identity_of(stores), birth=stores)

@@ -44,9 +44,9 @@ class Inbox:
         """Queue a peer's checked message; the caller wakes the replica when it has handed over all that came together."""
         self.messages.append(message)
 
-    def bytes_came(self, peer_id: NodeId) -> None:
+    def bytes_received(self, peer_id: NodeId) -> None:
         """Queue that a part of a peer's long message has come; the caller wakes the replica, as for `take_message`."""
-        self.calls.append(lambda core, now: core.bytes_came(peer_id, now))
+        self.calls.append(lambda core, now: core.bytes_received(peer_id, now))
 
     def take_requests(self, session: Session, batch: Batch) -> None:
         """Queue a client's checked requests; the caller wakes the replica, as for `take_message`."""

@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from bargetrio.raft import core as limits
 from bargetrio.raft.core import Core
-from bargetrio.raft.durability import Durability, _Tail
+from bargetrio.raft.durability import Durability, _QueuedEntries
 from bargetrio.raft.messages import Index, NodeId
 from bargetrio.raft.progress import Progress
 from bargetrio.raft.roles import Leader
@@ -77,7 +77,11 @@ def wrong_in(core: Core) -> str:
     elif durability._in_flight.covers > log.last_index or durability.durable_index > log.last_index:
         return f"a write covers entries behind {log.last_index}"
     if durability._log_records or durability._queued_bytes:
-        queued = [sum([len(entry.command) for entry in tail.entries]) for tail in durability._log_records if type(tail) is _Tail]
+        queued = [
+            sum([len(entry.command) for entry in tail.entries])
+            for tail in durability._log_records
+            if type(tail) is _QueuedEntries
+        ]
         if sum(queued) != durability._queued_bytes:
             return f"{sum(queued)} bytes wait to be written, {durability._queued_bytes} are counted"
     return _wrong_members(core)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from random import Random
 from typing import Final
 
-from bargetrio.raft.birth import MET_S
+from bargetrio.raft.birth import INTRODUCTION_TTL_S
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import StoreId
@@ -148,7 +148,7 @@ class Operator:
             self._told = random.sample(in_time, 2)
             one, other = (server.node_id for server in self._told)
             for source, target in ((one, other), (other, one)):
-                self._world.at(moment - MET_S, self._network.cut, source, target)
+                self._world.at(moment - INTRODUCTION_TTL_S, self._network.cut, source, target)
                 self._world.at(moment + CUT_S, self._network.mend, source, target)
 
     def _bootstrap(self) -> None:

@@ -346,7 +346,7 @@ class Server:
         if judged is not None and judged[0] is standing and judged[1] is core.configuration and judged[2] is core.standing:
             return bool(judged[3])
         if judged is None or judged[0] is not standing:
-            self._steps_done.append(lambda core, now: core.saw(peer, standing, now))
+            self._steps_done.append(lambda core, now: core.hello_received(peer, standing, now))
             self._wake()
         refusal = why_refused(core.standing, core.configuration, peer, standing, core.members)
         if refusal:
@@ -397,7 +397,7 @@ class Server:
     def bytes_come(self, peer: NodeId) -> None:
         """Bytes of a long message of a peer's have come; a server that stands still notices nothing."""
         if self._world.now >= self.paused_until:
-            self.step_done(lambda core, now: core.bytes_came(peer, now))
+            self.step_done(lambda core, now: core.bytes_received(peer, now))
 
     def link_up(self, peer: NodeId) -> None:
         """A connection to a peer stands again."""

@@ -112,7 +112,7 @@ def recover(disk: Disk, snapshot: SnapshotMeta | None = None) -> Recovered:
 
 
 def _after_snapshot(state: "_State", snapshot: SnapshotMeta) -> Remembered:
-    """A crash came after a snapshot was installed and before the log was begun anew: what is in the log is older (5.1.2)."""
+    """A crash came after a snapshot was installed and before the log was begun anew: what is in the log is older (Ongaro 5.1.2)."""
     start = LogStart(index=snapshot.last_index, term=snapshot.last_term, digest=snapshot.digest)
     return Remembered(hard_state=state.hard_state, snapshot=snapshot, start=start)
 

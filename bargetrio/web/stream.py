@@ -38,15 +38,15 @@ _encode: Final = msgspec.json.Encoder().encode
 async def frames(cluster: Cluster, query: EventQuery) -> AsyncIterator[bytes]:
     """Yield frames until the reader leaves; begins after the query's cursor, or with the newest events without one."""
     cursor = query.after
-    quiet_since = trio.current_time()
+    idle_since = trio.current_time()
     while True:
         page = await cluster.events(replace(query, after=cursor, limit=AT_ONCE))
         cursor = page.next
         if page.events or page.dropped:
-            quiet_since = trio.current_time()
+            idle_since = trio.current_time()
             yield _frame(page)
-        elif trio.current_time() - quiet_since > QUIET_S:
-            quiet_since = trio.current_time()
+        elif trio.current_time() - idle_since > QUIET_S:
+            idle_since = trio.current_time()
             yield b": still here\n\n"
         await trio.sleep(FRAME_S)
         if len(page.events) < AT_ONCE:

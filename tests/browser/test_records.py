@@ -203,7 +203,7 @@ def test_the_state_at_an_event_is_the_replay_up_to_it(empty_page: Page, simulate
 def test_a_rejected_append_moves_next_back_and_a_truncation_cuts_the_log(
     empty_page: Page, simulated: tuple[Path, list[Event]]
 ) -> None:
-    """5.3, on the model alone: a leader learns where a follower's log ends; a follower's differing tail goes."""
+    """Raft 5.3, on the model alone: a leader learns where a follower's log ends; a follower's differing tail goes."""
     empty_page.goto(simulated[0].as_uri())
     marks = empty_page.evaluate(REJECTION)
     assert marks == [

@@ -361,7 +361,7 @@ class Table:
         """Judge the source's standing as the target's handshake does."""
         core, standing = self.core(target), self.core(source).standing
         if core.membership.seen.get(source, (None, 0.0))[0] is not standing:
-            core.saw(source, standing, self.now)
+            core.hello_received(source, standing, self.now)
         is_welcome = not why_refused(core.standing, core.configuration, source, standing, core.members)
         if not is_welcome:
             self.refused.add((target, source))
@@ -370,7 +370,7 @@ class Table:
 
     def replace(self, node_id: int, bench: Bench) -> None:
         """Give a node another life, with the disk of `bench`."""
-        bench.now = bench.core.snapshots.quiet_since = self.now
+        bench.now = bench.core.snapshots.idle_since = self.now
         self.benches[node_id] = bench
 
     def leaders(self) -> list[int]:

@@ -96,8 +96,8 @@ def test_a_born_member_that_hangs_up_on_an_empty_disk_is_there_all_the_same() ->
     bench.tick(2.1)
     _meets(bench, 2, Standing(store="newer"))
     of_one = structs.replace(BORN, store="s1")
-    bench.core.saw(1, of_one, bench.now)
-    bench.core.hung_up(1, of_one)
+    bench.core.hello_received(1, of_one, bench.now)
+    bench.core.connection_closed(1, of_one)
     assert "node 1 belongs to a cluster that is born" in bench.core.bootstrap(bench.now)
     assert "new to the cluster of node 1: bargetrio readmit 0" in bench.core.why_abstains()
     bench.tick(3.0)  # its next call is late
@@ -112,9 +112,9 @@ def test_what_a_member_says_later_of_another_disk_counts() -> None:
     """Its old disk was emptied, too: it is one of those that begin."""
     bench = Bench(0, standing=UNBORN[0])
     bench.tick(2.1)
-    bench.core.saw(1, structs.replace(BORN, store="s1"), bench.now)
+    bench.core.hello_received(1, structs.replace(BORN, store="s1"), bench.now)
     bench.tick(0.5)
-    bench.core.saw(1, UNBORN[1], bench.now)
+    bench.core.hello_received(1, UNBORN[1], bench.now)
     _meets(bench, 1, UNBORN[1])
     assert bench.core.bootstrap(bench.now) == ""
 
@@ -134,12 +134,12 @@ def test_who_knows_a_member_of_a_cluster_helps_no_other_into_being() -> None:
     """Node 0 could not reach node 1, and was told to begin without it; node 2 hears both."""
     bench = Bench(2, standing=UNBORN[2])
     of_one = structs.replace(BORN, store="s1")
-    bench.core.saw(1, of_one, bench.now)
+    bench.core.hello_received(1, of_one, bench.now)
     stores = {0: "s0 new", 1: "", 2: "s2"}
     _meets(bench, 0, Standing(store="s0 new", identity=identity_of(stores), birth=stores)).write_standings()
     assert not bench.core.may_vote and bench.core.standing.identity == ""
     assert "members of two clusters" in bench.core.why_abstains()
-    bench.core.saw(1, Standing(store="s1 new"), bench.now)
+    bench.core.hello_received(1, Standing(store="s1 new"), bench.now)
     bench.tick(0.1).write_standings()
     assert bench.core.may_vote and bench.core.standing.birth == stores
 
@@ -322,8 +322,8 @@ def test_of_two_sets_made_at_the_same_moment_who_is_in_both_adopts_the_one_that_
         bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
         members = [(0, left), (1, right), (2, first), (3, more)]
         for node_id, stores in members:
-            bench.core.saw(node_id, _born_with(node_id, stores), bench.now)
-        bench.core.saw(3, _born_with(3, first), bench.now)
+            bench.core.hello_received(node_id, _born_with(node_id, stores), bench.now)
+        bench.core.hello_received(3, _born_with(3, first), bench.now)
         bench.tick(0.1).write_standings()
         assert bench.core.standing.birth == first
 
@@ -346,7 +346,7 @@ def test_of_two_sets_that_name_another_store_of_a_member_none_is_adopted() -> No
     left, right = {0: "s0", 1: "", 2: "s2", 3: "s3", 4: "s4"}, {0: "", 1: "s1", 2: "s2", 3: "s3 new", 4: "s4"}
     bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
     for node_id, stores in ((0, left), (1, right), (2, right)):
-        bench.core.saw(node_id, _born_with(node_id, stores), bench.now)
+        bench.core.hello_received(node_id, _born_with(node_id, stores), bench.now)
     bench.tick(0.1).write_standings()
     assert bench.core.standing == FIVE[4] and "members of two clusters" in bench.core.why_abstains()
 
@@ -355,10 +355,10 @@ def test_a_set_that_too_few_can_still_adopt_is_out_of_the_choice() -> None:
     """Node 1 made its set while it was cut off from node 0, and died before it was written: node 2 has it, node 0 another one."""
     left, right = {0: "s0", 1: "", 2: "s2"}, {0: "", 1: "s1", 2: "s2"}
     bench = Bench(1, standing=UNBORN[1])
-    bench.core.saw(0, _born_with(0, left), bench.now)
+    bench.core.hello_received(0, _born_with(0, left), bench.now)
     bench.tick(0.1).write_standings()
     assert bench.core.standing == UNBORN[1], "node 2 may be in the set without this store"
-    bench.core.saw(2, _born_with(2, right), bench.now)
+    bench.core.hello_received(2, _born_with(2, right), bench.now)
     bench.tick(0.1).write_standings()
     assert bench.core.standing.birth == right
 
@@ -368,7 +368,7 @@ def test_no_set_is_adopted_beside_one_without_this_store_that_can_get_a_majority
     left, right = {0: "s0", 1: "s1", 2: "s2", 3: "", 4: ""}, {0: "", 1: "s1", 2: "", 3: "s3", 4: "s4"}
     bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
     for node_id, stores in ((0, left), (3, right)):
-        bench.core.saw(node_id, _born_with(node_id, stores), bench.now)
+        bench.core.hello_received(node_id, _born_with(node_id, stores), bench.now)
     bench.tick(0.1).write_standings()
     assert bench.core.standing == FIVE[4]
 
@@ -378,7 +378,7 @@ def test_a_set_with_an_earlier_store_of_this_node_stays_in_the_comparison_when_t
     left, right = {0: "s0", 1: "s1", 2: "", 3: "", 4: "s4 lost"}, {0: "", 1: "s1", 2: "s2", 3: "s3", 4: "s4"}
     bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
     for node_id, stores in ((0, left), (1, right), (2, right)):
-        bench.core.saw(node_id, _born_with(node_id, stores), bench.now)
+        bench.core.hello_received(node_id, _born_with(node_id, stores), bench.now)
     bench.tick(0.1).write_standings()
     assert bench.core.standing == FIVE[4]
 
@@ -386,7 +386,7 @@ def test_a_set_with_an_earlier_store_of_this_node_stays_in_the_comparison_when_t
 def test_a_set_without_a_majority_of_the_members_is_not_adopted() -> None:
     """Nobody could ever be elected in it, and no entry that readmits the others committed."""
     bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
-    bench.core.saw(0, _born_with(0, {0: "s0", 1: "", 2: "", 3: "", 4: "s4"}), bench.now)
+    bench.core.hello_received(0, _born_with(0, {0: "s0", 1: "", 2: "", 3: "", 4: "s4"}), bench.now)
     bench.tick(0.1).write_standings()
     assert bench.core.standing == FIVE[4]
     _meets(bench.tick(11.0), 0, FIVE[0])
@@ -401,7 +401,7 @@ def test_an_unborn_node_is_told_that_a_cluster_has_other_members_than_its_config
     assert refusal.startswith("node 0 belongs to a cluster of nodes 0, 1, and the configuration here names nodes 0, 1, 2")
     assert why_refused(UNBORN[1], None, 0, BORN, (0, 1, 2)) == ""
     bench = Bench(1, standing=UNBORN[1])
-    bench.core.saw(0, split, 0.0)
+    bench.core.hello_received(0, split, 0.0)
     assert bench.core.why_abstains() == refusal, "not that node 0 takes it in: it can't"
 
 

@@ -103,14 +103,14 @@ def test_what_a_correct_node_sends_is_taken(message: Message) -> None:
 
 @pytest.mark.parametrize(("why", "message"), BAD)
 def test_a_message_that_contradicts_itself_is_refused(why: str, message: Message) -> None:
-    """Terms never fall along a log (5.3), and a leader has no entry of a term after its own (Figure 2)."""
+    """Terms never fall along a log (Raft 5.3), and a leader has no entry of a term after its own (Figure 2)."""
     with pytest.raises(ValueError, match=why):
         check_message(message, THREE, 3)
 
 
 @pytest.mark.parametrize("ahead", [MOST_TERMS_AHEAD + 1, 2**63 - 1 - 7])
 def test_a_term_that_no_cluster_reaches_is_refused_whatever_the_message(ahead: int) -> None:
-    """5.1: it would be obeyed, remembered, and leave no higher one for an election."""
+    """Raft 5.1: it would be obeyed, remembered, and leave no higher one for an election."""
     for message in (
         append(),
         VoteRequest(term=1, candidate_id=1, last_log_index=1, last_log_term=1),

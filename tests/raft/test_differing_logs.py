@@ -1,4 +1,4 @@
-"""Logs that have the same index and term somewhere and differ below: found at the first heartbeat (5.3, Log Matching)."""
+"""Logs that have the same index and term somewhere and differ below: found at the first heartbeat (Raft 5.3, Log Matching)."""
 
 import pytest
 from msgspec import Raw, structs

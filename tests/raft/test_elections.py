@@ -1,4 +1,4 @@
-"""5.2, 5.4.1 and dissertation 4.2.3, 9.6: who may lead, and how often one may vote."""
+"""Raft 5.2, 5.4.1 and Ongaro 4.2.3, 9.6: who may lead, and how often one may vote."""
 
 from bargetrio.raft.facts import VoteRefused
 from bargetrio.raft.messages import AppendReply, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
@@ -23,7 +23,7 @@ def granted(bench: Bench) -> list[bool]:
 
 
 def test_a_vote_is_given_once_a_term() -> None:
-    """5.2: first come, first served; the same candidate may ask again."""
+    """Raft 5.2: first come, first served; the same candidate may ask again."""
     node = follower()
     assert granted(node.step(ask(1, 1)).sync()) == [True]
     assert granted(node.step(ask(1, 2)).sync()) == [False]
@@ -31,7 +31,7 @@ def test_a_vote_is_given_once_a_term() -> None:
 
 
 def test_a_vote_leaves_when_it_is_on_the_disk() -> None:
-    """5.2, BUG-01, BUG-02: term and vote are one record, and the answer waits for its sync."""
+    """Raft 5.2, BUG-01, BUG-02: term and vote are one record, and the answer waits for its sync."""
     node = follower()
     node.step(ask(3, 1))
     assert node.take_sent() == []
@@ -48,21 +48,21 @@ def test_a_vote_is_remembered_across_lives() -> None:
 
 
 def test_an_old_term_gets_no_vote_and_learns_the_new_one() -> None:
-    """5.1: requests of an old term are refused with our own."""
+    """Raft 5.1: requests of an old term are refused with our own."""
     node = follower(term=5)
     node.step(ask(4))
     assert node.replies() == [VoteReply(term=5, voter_id=0, granted=False, reason="term 4 is old, ours is 5")]
 
 
 def test_a_candidate_with_an_older_last_term_is_refused() -> None:
-    """5.4.1: the later last term is more up to date, whatever the length."""
+    """Raft 5.4.1: the later last term is more up to date, whatever the length."""
     node = follower(log="1 2")
     assert granted(node.step(ask(3, last=(5, 1))).sync()) == [False]
     assert granted(node.step(ask(4, last=(1, 3))).sync()) == [True]
 
 
 def test_a_candidate_with_a_shorter_log_of_the_same_term_is_refused() -> None:
-    """5.4.1: of equal last terms the longer log is more up to date; an equal one will do."""
+    """Raft 5.4.1: of equal last terms the longer log is more up to date; an equal one will do."""
     node = follower(log="1 1")
     assert granted(node.step(ask(2, 1, last=(1, 1))).sync()) == [False]
     assert granted(node.step(ask(3, 2, last=(2, 1))).sync()) == [True]
@@ -85,7 +85,7 @@ def test_a_leader_gives_no_vote_in_its_own_term() -> None:
 
 
 def test_a_majority_makes_a_leader_and_it_begins_with_an_empty_entry() -> None:
-    """5.2, 8: two of three votes; the no-op of the new term is appended at once."""
+    """Raft 5.2, 8: two of three votes; the no-op of the new term is appended at once."""
     node = candidate(log="1 1")
     node.step(VoteReply(term=node.core.current_term, voter_id=1, granted=True))
     assert node.core.role.name == "leader"
@@ -131,7 +131,7 @@ def test_the_end_of_an_earlier_write_is_not_the_own_vote() -> None:
 
 
 def test_a_higher_term_turns_everybody_into_a_follower() -> None:
-    """5.1: candidates and leaders step down at the sight of a higher term in any reply."""
+    """Raft 5.1: candidates and leaders step down at the sight of a higher term in any reply."""
     for node in (candidate(), leader()):
         term = node.core.current_term
         node.step(VoteReply(term=term + 3, voter_id=1, granted=False))
@@ -139,7 +139,7 @@ def test_a_higher_term_turns_everybody_into_a_follower() -> None:
 
 
 def test_a_candidate_obeys_the_leader_of_its_own_term() -> None:
-    """5.2: somebody else has won."""
+    """Raft 5.2: somebody else has won."""
     node = candidate()
     node.step(append(term=node.core.current_term, leader_id=2))
     assert (node.core.role.name, node.core.leader_id) == ("follower", 2)
@@ -154,7 +154,7 @@ def test_the_term_never_falls() -> None:
 
 
 def test_the_timer_is_reset_by_a_leader_and_by_a_granted_vote_only() -> None:
-    """5.2, BUG-08, BUG-09: not by a refused vote, an old leader, or a mere higher term."""
+    """Raft 5.2, BUG-08, BUG-09: not by a refused vote, an old leader, or a mere higher term."""
     node = follower(log="1 1", term=5)
     before = node.core.next_deadline
     node.now = 0.2
@@ -171,14 +171,14 @@ def test_the_timer_is_reset_by_a_leader_and_by_a_granted_vote_only() -> None:
 
 
 def test_election_timeouts_are_random_within_their_bounds() -> None:
-    """5.2: so that split votes are rare."""
+    """Raft 5.2: so that split votes are rare."""
     deadlines = {Bench(node_id, nodes=(0, 1, 2, 3, 4)).core.next_deadline for node_id in range(5)}
     assert len(deadlines) == 5
     assert all(0.3 <= deadline <= 0.6 for deadline in deadlines)
 
 
 def test_a_pre_vote_changes_nothing_at_the_voter() -> None:
-    """9.6: neither term nor vote nor timer, and nothing is written."""
+    """Ongaro 9.6: neither term nor vote nor timer, and nothing is written."""
     node = follower(term=2)
     before = node.core.next_deadline
     node.step(ask_before(3))
@@ -187,7 +187,7 @@ def test_a_pre_vote_changes_nothing_at_the_voter() -> None:
 
 
 def test_a_node_that_hears_a_leader_grants_neither_pre_vote_nor_vote() -> None:
-    """4.2.3: a node that was cut off deposes nobody when it comes back; its high term is not taken over."""
+    """Ongaro 4.2.3: a node that was cut off deposes nobody when it comes back; its high term is not taken over."""
     node = follower(term=2)
     node.step(append(term=2, leader_id=1))
     node.take_sent()
@@ -219,7 +219,7 @@ def test_a_refused_pre_vote_teaches_the_term() -> None:
 
 
 def test_pre_votes_of_another_question_do_not_count() -> None:
-    """9.6: a grant echoes the term that was asked about."""
+    """Ongaro 9.6: a grant echoes the term that was asked about."""
     node = follower(term=4)
     node.tick(0.61)
     node.step(PreVoteReply(term=4, voter_id=1, granted=True))
@@ -229,7 +229,7 @@ def test_pre_votes_of_another_question_do_not_count() -> None:
 
 
 def test_an_answer_to_an_old_append_carries_the_higher_term() -> None:
-    """BUG-10: though voters that hear a leader refuse (4.2.3), a node left behind must learn the higher term."""
+    """BUG-10: though voters that hear a leader refuse (Ongaro 4.2.3), a node left behind must learn the higher term."""
     node = follower(term=6)
     node.step(append(term=3, leader_id=2))
     (reply,) = node.replies()
@@ -238,7 +238,7 @@ def test_an_answer_to_an_old_append_carries_the_higher_term() -> None:
 
 
 def test_a_leader_without_a_majority_steps_down() -> None:
-    """6.2: after one election timeout without answers; with one answer of two it stays."""
+    """Ongaro 6.2: after one election timeout without answers; with one answer of two it stays."""
     alone, heard = leader(), leader()
     alone.tick(0.7)
     assert alone.core.role.name != "leader"
@@ -263,7 +263,7 @@ def test_a_timer_that_fires_late_judges_nobody() -> None:
 
 
 def test_one_leader_a_term_among_five_with_messages_lost_at_random() -> None:
-    """5.2, BUG-05: whatever is lost, no term has two leaders."""
+    """Raft 5.2, BUG-05: whatever is lost, no term has two leaders."""
     from random import Random
 
     for seed in range(5):

@@ -194,7 +194,7 @@ def test_an_old_disk_that_hears_of_its_replacement_abstains() -> None:
 def test_the_leader_commits_the_readmission_without_counting_the_node() -> None:
     """Neither for the entry nor for any other, before that is committed; afterwards like any other."""
     node = leader(log="1 1")
-    node.core.saw(1, NEW, node.now)
+    node.core.hello_received(1, NEW, node.now)
     assert node.core.readmit(1, node.now) == ""
     node.perform().sync()
     index = node.core.log.last_index
@@ -214,7 +214,7 @@ def test_the_leader_commits_the_readmission_without_counting_the_node() -> None:
 def test_once_the_readmission_is_committed_what_the_node_has_acknowledged_before_counts_at_once() -> None:
     """Not at the next acknowledgement only: where the third node has gone, there may be none."""
     node = leader(log="1 1")
-    node.core.saw(1, NEW, node.now)
+    node.core.hello_received(1, NEW, node.now)
     assert node.core.readmit(1, node.now) == ""
     node.perform().sync()
     index = node.core.log.last_index
@@ -229,7 +229,7 @@ def test_once_the_readmission_is_committed_what_the_node_has_acknowledged_before
 def test_with_five_the_new_disks_acknowledgement_is_not_one_of_the_three() -> None:
     """Two others must have the entry, whatever the readmitted node says."""
     node = leader(nodes=FIVE)
-    node.core.saw(1, NEW, node.now)
+    node.core.hello_received(1, NEW, node.now)
     assert node.core.readmit(1, node.now) == ""
     node.perform().sync()
     index = node.core.log.last_index
@@ -241,9 +241,9 @@ def test_with_five_the_new_disks_acknowledgement_is_not_one_of_the_three() -> No
 
 
 def test_an_uncounted_node_keeps_nobody_in_office_and_confirms_no_read() -> None:
-    """It abstains, and what its old disk voted in a higher term is not known (6.2, 6.4)."""
+    """It abstains, and what its old disk voted in a higher term is not known (Ongaro 6.2, 6.4)."""
     node = leader(log="1 1")
-    node.core.saw(1, NEW, node.now)
+    node.core.hello_received(1, NEW, node.now)
     assert node.core.readmit(1, node.now) == ""
     node.core.read("r", node.now)
     node.perform()
@@ -261,22 +261,22 @@ def test_readmission_is_refused_in_words_where_it_cannot_be() -> None:
     """Each answer says what to do."""
     node = leader()
     assert "has not called yet" in node.core.readmit(1, node.now)
-    node.core.saw(1, Standing(store="old", identity=IDENTITY), node.now)
+    node.core.hello_received(1, Standing(store="old", identity=IDENTITY), node.now)
     assert "give it an empty one" in node.core.readmit(1, node.now)
-    node.core.saw(1, Standing(store="store-1"), node.now)
+    node.core.hello_received(1, Standing(store="store-1"), node.now)
     assert node.core.readmit(1, node.now) == "", "a member with its disk: nothing to do"
     assert "does not answer: start it" in node.core.readmit(1, node.now + 0.6), "it is a member, and may be gone"
     assert "its disk is at work" in node.core.readmit(0, node.now)
     assert "no node 7" in node.core.readmit(7, node.now)
-    node.core.saw(1, NEW, node.now)
-    node.core.saw(2, Standing(store="newer"), node.now)
+    node.core.hello_received(1, NEW, node.now)
+    node.core.hello_received(2, Standing(store="newer"), node.now)
     assert node.core.readmit(1, node.now) == ""
     assert "node 1 is being taken in" in node.core.readmit(2, node.now)
     fresh = leader(settled=False)
-    fresh.core.saw(1, NEW, fresh.now)
+    fresh.core.hello_received(1, NEW, fresh.now)
     assert "nothing in its term yet" in fresh.core.readmit(1, fresh.now)
     two = leader(nodes=(0, 1))
-    two.core.saw(1, NEW, two.now)
+    two.core.hello_received(1, NEW, two.now)
     assert "bargetrio snapshot restore" in two.core.readmit(1, two.now)
     assert "does not lead" in follower().core.readmit(1, 0.0)
 
@@ -284,11 +284,11 @@ def test_readmission_is_refused_in_words_where_it_cannot_be() -> None:
 def test_a_store_that_was_a_member_is_never_taken_in_again() -> None:
     """An image of its folder from before the birth says nothing of itself; its old acknowledgements might count again."""
     node = leader()
-    node.core.saw(1, NEW, node.now)
+    node.core.hello_received(1, NEW, node.now)
     assert node.core.readmit(1, node.now) == ""
     node.perform().sync()
     acknowledge(node, 2, node.core.log.last_index)
-    node.core.saw(1, Standing(store="store-1"), node.now)
+    node.core.hello_received(1, Standing(store="store-1"), node.now)
     assert "give it an empty one" in node.core.readmit(1, node.now)
 
 
@@ -335,7 +335,7 @@ def test_a_follower_that_lost_what_it_acknowledged_is_named_and_not_counted() ->
 
 
 def test_what_was_on_its_way_to_who_is_not_counted_any_more_is_not_waited_for() -> None:
-    """10.2.1: no answer to it will come, and a probe begins anew where the node is taken in."""
+    """Ongaro 10.2.1: no answer to it will come, and a probe begins anew where the node is taken in."""
     node = leader(log="1 1 1")
     last = node.core.log.last_index
     node.core.propose("x", node.core.log.entry(1).command, node.now)
@@ -350,7 +350,7 @@ def test_what_was_on_its_way_to_who_is_not_counted_any_more_is_not_waited_for() 
 def test_a_new_disk_is_not_suspected_of_having_lost_what_the_old_one_said() -> None:
     """It has acknowledged nothing: what is known of its log begins anew with the entry that takes it in."""
     node = leader(log="1 1")
-    node.core.saw(1, NEW, node.now)
+    node.core.hello_received(1, NEW, node.now)
     assert node.core.readmit(1, node.now) == ""
     node.perform().sync()
     assert progress(node, 1).match_index == 0
@@ -364,10 +364,10 @@ def test_a_new_disk_is_not_suspected_of_having_lost_what_the_old_one_said() -> N
 def test_the_end_of_the_old_disks_connection_forgets_nothing_of_the_new_one() -> None:
     """It may be noticed late, when the new disk has called already; the end of its own connection is another matter."""
     node = leader(log="1 1")
-    node.core.saw(1, NEW, node.now)
-    node.core.hung_up(1, Standing(store="store-1", identity=IDENTITY, birth=STORES))
+    node.core.hello_received(1, NEW, node.now)
+    node.core.connection_closed(1, Standing(store="store-1", identity=IDENTITY, birth=STORES))
     assert node.core.membership.seen[1][0] == NEW
-    node.core.hung_up(1, NEW)
+    node.core.connection_closed(1, NEW)
     assert 1 not in node.core.membership.seen
 
 
@@ -435,7 +435,7 @@ def test_who_lost_a_tail_abstains_takes_a_new_store_and_is_taken_in_by_itself() 
     assert lost.standings == []
 
     node = leader(log="1 1")
-    node.core.saw(1, Standing(store="new", origin="replaced", replaces="store-1"), node.now)
+    node.core.hello_received(1, Standing(store="new", origin="replaced", replaces="store-1"), node.now)
     node.perform().sync()
     assert node.core.configuration is not None and node.core.configuration.stores[1] == "new"
 
@@ -514,7 +514,7 @@ def test_what_is_being_written_to_the_folder_is_waited_for() -> None:
 
 
 def test_a_leader_tells_of_every_configuration_that_it_sends_also_of_those_before_its_snapshot() -> None:
-    """After a restart the log still has entries before the snapshot: a follower that lacks them must learn who counts (4.1)."""
+    """After a restart the log still has entries before the snapshot; a follower that lacks them needs their configurations."""
     first = readmission(3, 1, "one")
     second = structs.replace(readmission(5, 2, "two"), stores={**first.stores, 2: "two"})
     node = leader(log="1 1 1 1 1 1 1", saved=6, configurations=(first, second), saved_configuration=second, settled=False)

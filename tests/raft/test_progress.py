@@ -1,4 +1,4 @@
-"""A follower's progress, and the window of what is on its way to it (Figure 2; dissertation 10.2.2)."""
+"""A follower's progress, and the window of what is on its way to it (Figure 2; Ongaro 10.2.2)."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ def replicating(next_index: int) -> Progress:
 
 
 def test_what_was_sent_fills_the_window_and_moves_the_next_index() -> None:
-    """10.2.2: ahead of the answers."""
+    """Ongaro 10.2.2: ahead of the answers."""
     progress = replicating(5)
     assert (progress.next_index, list(progress.in_flight), progress.in_flight_bytes) == (10, [(6, 100), (9, 50)], 150)
 

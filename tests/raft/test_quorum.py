@@ -21,14 +21,14 @@ def naive_majorities(members: int) -> list[frozenset[int]]:
 
 @given(numbers)
 def test_what_is_committed_is_the_most_that_all_of_some_majority_have_reached(reached: list[int]) -> None:
-    """5.3, by trying every group of members."""
+    """Raft 5.3, by trying every group of members."""
     expected = max(min(reached[member] for member in group) for group in naive_majorities(len(reached)))
     assert committed_index(list(reached)) == expected
 
 
 @given(st.integers(1, 9))
 def test_a_majority_is_the_least_number_of_which_any_two_groups_overlap(members: int) -> None:
-    """5.2, by trying every group of members."""
+    """Raft 5.2, by trying every group of members."""
     assert majority_of(members) == len(naive_majorities(members)[0])
 
 

@@ -1,4 +1,4 @@
-"""6.4: a read sees every write that was answered before it began, and no deposed leader answers it."""
+"""Ongaro 6.4: a read sees every write that was answered before it began, and no deposed leader answers it."""
 
 from bargetrio.raft.messages import AppendReply, AppendRequest
 from bargetrio.raft.roles import Leader
@@ -14,7 +14,7 @@ def read(bench: Bench, ticket: str) -> int:
 
 
 def test_a_read_is_answered_when_a_majority_has_acknowledged_its_round() -> None:
-    """6.4: the leader must know that it was still leader after the read came."""
+    """Ongaro 6.4: the leader must know that it was still leader after the read came."""
     node = leader()
     number = read(node, "r")
     assert node.ended == {}
@@ -41,7 +41,7 @@ def test_a_late_rejection_of_an_earlier_term_confirms_nothing() -> None:
 
 
 def test_reads_wait_for_the_first_commit_of_the_term() -> None:
-    """6.4, BUG-42: before that the leader does not know what is committed."""
+    """Ongaro 6.4, BUG-42: before that the leader does not know what is committed."""
     node = leader(settled=False)
     assert read(node, "r") == 0
     acknowledge(node, 1, node.core.log.last_index)
@@ -62,7 +62,7 @@ def test_a_later_read_needs_a_later_round() -> None:
 
 
 def test_reads_that_come_while_two_rounds_are_under_way_share_the_next_one() -> None:
-    """6.4: one round serves many reads; it begins after all of them came."""
+    """Ongaro 6.4: one round serves many reads; it begins after all of them came."""
     node = leader()
     second = [read(node, "first"), read(node, "second")][1]
     assert [read(node, ticket) for ticket in ("third", "fourth")] == [0, 0]

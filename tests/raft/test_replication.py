@@ -1,4 +1,4 @@
-"""5.3, 5.4.2, dissertation 10.2: how logs become equal, and when an entry is committed."""
+"""Raft 5.3, 5.4.2, Ongaro 10.2: how logs become equal, and when an entry is committed."""
 
 from itertools import pairwise
 
@@ -68,7 +68,7 @@ def test_a_conflict_and_all_after_it_is_deleted() -> None:
 
 
 def test_a_follower_keeps_a_tail_the_leader_agrees_with() -> None:
-    """5.3, BUG-22: an old or duplicate append deletes nothing that matches."""
+    """Raft 5.3, BUG-22: an old or duplicate append deletes nothing that matches."""
     node = follower(log="1 1 2")
     node.step(append(term=2, prev=(1, 1), log=""))
     node.step(append(term=2, prev=(0, 0), log="1 1"))
@@ -101,7 +101,7 @@ def test_the_commit_index_never_falls() -> None:
 
 
 def test_an_accepted_append_is_acknowledged_when_it_is_on_the_disk() -> None:
-    """10.2.1, BUG-50: a heartbeat meanwhile is answered at once, and vouches for nothing that is still being written."""
+    """Ongaro 10.2.1, BUG-50: a heartbeat meanwhile is answered at once, and vouches for nothing that is still being written."""
     node = follower(term=1)
     node.step(append(term=1, log="1 1"))
     assert node.take_sent() == []
@@ -136,11 +136,11 @@ def test_an_older_write_does_not_vouch_for_what_replaced_it() -> None:
 def test_a_write_in_flight_makes_nothing_durable_that_was_cut_meanwhile() -> None:
     """BUG-26, at the bookkeeping itself."""
     durability = Durability(0)
-    durability.remember_entries(1, list(entries("1 1")), 11)
+    durability.queue_entries(1, list(entries("1 1")), 11)
     write = durability.next_write(0.0)
     assert write is not None
-    durability.remember_truncation(1, 0, 0)
-    durability.remember_entries(1, list(entries("2")), 2)
+    durability.queue_truncation(1, 0, 0)
+    durability.queue_entries(1, list(entries("2")), 2)
     durability.persisted(write.number, 0.0)
     assert durability.durable_index == 0
 
@@ -148,7 +148,7 @@ def test_a_write_in_flight_makes_nothing_durable_that_was_cut_meanwhile() -> Non
 def test_of_messages_that_wait_for_a_disk_that_hangs_no_acknowledgement_is_dropped() -> None:
     """However many wait: an installation that is told no more would be sent again, a round that is not would delay reads."""
     durability = Durability(0)
-    durability.remember_hard_state(HardState(term=1))
+    durability.queue_hard_state(HardState(term=1))
     installed = SnapshotReply(term=1, follower_id=0, last_index=5, bytes_stored=9, installed=True)
     later_round = AppendReply(term=1, follower_id=0, success=True, match_index=0, prev_log_index=0, round=2)
     longer_match = AppendReply(term=1, follower_id=0, success=True, match_index=3, prev_log_index=0, round=1)
@@ -172,7 +172,7 @@ def test_a_commit_above_the_log_kills_nobody() -> None:
 
 
 def test_a_leader_that_would_delete_committed_entries_is_a_violation() -> None:
-    """5.4: better to stop than to forget."""
+    """Raft 5.4: better to stop than to forget."""
     node = follower(log="1 1")
     node.step(append(term=1, prev=(2, 1), commit=2))
     with pytest.raises(ConsensusViolation, match="would overwrite entry 2"):
@@ -180,7 +180,7 @@ def test_a_leader_that_would_delete_committed_entries_is_a_violation() -> None:
 
 
 def test_two_leaders_of_one_term_are_a_violation() -> None:
-    """5.2: election safety is checked where it can be seen."""
+    """Raft 5.2: election safety is checked where it can be seen."""
     node = leader()
     with pytest.raises(ConsensusViolation, match="claims to lead term"):
         node.step(append(term=node.core.current_term, leader_id=2))
@@ -190,7 +190,7 @@ def test_two_leaders_of_one_term_are_a_violation() -> None:
 
 
 def test_the_leader_sends_while_its_own_write_runs() -> None:
-    """Dissertation 10.2.1: replication does not wait for the leader's disk."""
+    """Ongaro 10.2.1: replication does not wait for the leader's disk."""
     node = leader()
     propose(node, "a")
     assert node.writes
@@ -215,11 +215,11 @@ def test_what_is_the_same_for_two_followers_is_made_once_and_never_out_of_date()
 
 
 def test_a_follower_that_refuses_is_probed_though_nobody_seemed_to_lack_anything() -> None:
-    """5.3: while all have been sent all, the leader asks nobody; a refusal says that one has lost it."""
+    """Raft 5.3: while all have been sent all, the leader asks nobody; a refusal says that one has lost it."""
     node = leader()
     propose(node, "a")
     node.perform().take_sent()
-    assert isinstance(node.core.role, Leader) and not node.core.role.may_lack
+    assert isinstance(node.core.role, Leader) and not node.core.role.has_lagging_follower
     last, term = node.core.log.last_index, node.core.current_term
     lost = {"prev_log_index": last, "hint_index": last - 1, "hint_term": term}
     node.step(AppendReply(term=term, follower_id=1, success=False, round=0, **lost))
@@ -251,7 +251,7 @@ def test_two_followers_commit_before_the_leaders_own_disk() -> None:
 
 
 def test_an_entry_of_an_old_term_is_not_committed_by_counting() -> None:
-    """5.4.2, BUG-15, Figure 8: only with an entry of the own term behind it."""
+    """Raft 5.4.2, BUG-15, Figure 8: only with an entry of the own term behind it."""
     node = leader(log="1 2", settled=False)
     acknowledge(node, 1, 2)
     acknowledge(node, 2, 2)
@@ -307,7 +307,7 @@ def test_an_acknowledgement_beyond_the_log_is_not_believed() -> None:
 
 
 def test_a_refusal_goes_back_a_whole_term_a_probe() -> None:
-    """5.3, the end: at most one probe per term until the logs agree."""
+    """Raft 5.3, the end: at most one probe per term until the logs agree."""
     table = Table(3, logs={0: "1 1 1 4 4 5 5 6 6", 1: "1 1 1 2 2 2 3 3 3 3 3", 2: "1 1 1 4 4 5 5 6 6"})
     table.pass_time(2.0)
     (ruler,) = table.leaders()
@@ -354,7 +354,7 @@ def test_a_lost_window_is_sent_again() -> None:
 
 
 def test_a_leader_never_deletes_its_own_entries() -> None:
-    """5.3, leader append-only: a table of three with everything lost half of the time keeps every leader's log growing."""
+    """Raft 5.3, leader append-only: a table of three with everything lost half of the time keeps every leader's log growing."""
     from random import Random
 
     dice = Random(1)
@@ -371,7 +371,7 @@ def test_a_leader_never_deletes_its_own_entries() -> None:
 
 
 def test_equal_logs_have_equal_digests() -> None:
-    """DESIGN 6: so that a recorded run can be audited (log matching, 5.3)."""
+    """DESIGN 6: so that a recorded run can be audited (log matching, Raft 5.3)."""
     table = Table(3)
     table.pass_time(1.0)
     (ruler,) = table.leaders()

@@ -1,4 +1,4 @@
-"""The leader sends its snapshot to who needs what its log has no more, and a follower puts it in the place of its own (7)."""
+"""The leader sends its snapshot to followers that need compacted entries, and they install it (Raft 7)."""
 
 import pytest
 from msgspec import Raw, structs
@@ -169,7 +169,7 @@ def test_an_answer_about_something_else_changes_nothing() -> None:
 
 
 def test_reads_go_on_while_a_snapshot_is_sent() -> None:
-    """Two nodes: the one that is behind still says whom it follows (6.4)."""
+    """Two nodes: the one that is behind still says whom it follows (Ongaro 6.4)."""
     bench = leader(nodes=(0, 1), log="1 1 1 1 1", saved=4, compacted=4, policy=NEVER)
     bench.core.role.progress[1].state = "snapshot"  # type: ignore[union-attr]  # it leads
     bench.core.role.progress[1].transfer = None  # type: ignore[union-attr]
@@ -201,7 +201,7 @@ def test_pieces_are_stored_in_order() -> None:
 
 
 def test_a_piece_of_an_old_term_is_refused() -> None:
-    """The answer's term makes the deposed leader step down (5.1)."""
+    """The answer's term makes the deposed leader step down (Raft 5.1)."""
     bench = follower(term=5)
     bench.step(piece(snapshot("1 1")))
     assert bench.storing == []
@@ -209,12 +209,12 @@ def test_a_piece_of_an_old_term_is_refused() -> None:
 
 
 def test_a_piece_is_a_sign_of_life() -> None:
-    """It puts off the own election; a candidate of that term gives way (5.2)."""
+    """It puts off the own election; a candidate of that term gives way (Raft 5.2)."""
     bench = follower()
     bench.tick(0.2)
     bench.step(piece(snapshot("1 1")))
     assert (bench.core.role.name, bench.core.leader_id) == ("follower", 1)
-    assert bench.core.hears_a_leader(bench.now)
+    assert bench.core.has_live_leader(bench.now)
     assert bench.core.next_deadline >= bench.now + 0.3
 
 

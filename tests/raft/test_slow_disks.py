@@ -7,7 +7,7 @@ from bargetrio.raft.messages import AppendReply, Message, PreVoteReply, PreVoteR
 from bargetrio.raft.progress import Pipeline
 from bargetrio.raft.quorum import majority_of
 from bargetrio.raft.records import Append, Truncate
-from bargetrio.raft.roles import DISK_DECIDES, Candidate, Leader, PreCandidate
+from bargetrio.raft.roles import UNTIL_SYNCED, Candidate, Leader, PreCandidate
 from bargetrio.raft.standing import Standing
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.seed import Seed
@@ -44,7 +44,7 @@ def test_a_candidates_time_begins_when_its_vote_is_on_the_disk() -> None:
 
 
 def test_a_candidate_whose_time_is_long_asks_again_for_the_votes_that_it_lacks() -> None:
-    """5.1: a request that was lost is repeated within the term, each election timeout, until the candidate's time is over."""
+    """Raft 5.1: a lost request is repeated within the term, each election timeout, until the candidate's time is over."""
     node = stands(nodes=(0, 1, 2, 3, 4))
     node.tick(2.5)
     node.sync()
@@ -63,7 +63,7 @@ def test_a_candidate_whose_time_is_long_asks_again_for_the_votes_that_it_lacks()
 
 
 def test_a_candidate_that_meets_another_one_in_its_term_waits_for_one_election_timeout_only() -> None:
-    """5.2: the votes may be split; its time, as long as disks are slow, would go by for both. Later votes still count."""
+    """Raft 5.2: the votes may be split; its time, as long as disks are slow, would go by for both. Later votes still count."""
     node = stands(nodes=(0, 1, 2, 3, 4))
     node.tick(2.5)
     node.sync()
@@ -82,7 +82,7 @@ def test_a_candidate_that_meets_another_one_in_its_term_waits_for_one_election_t
 
 
 def test_a_candidate_asks_nobody_again_while_its_own_vote_is_not_on_the_disk() -> None:
-    """5.2: it has asked nobody yet."""
+    """Raft 5.2: it has asked nobody yet."""
     node = stands()
     node.tick(8.0)
     assert node.take_sent() == []
@@ -135,7 +135,7 @@ def test_votes_that_come_when_the_next_term_is_asked_about_make_a_leader() -> No
 
 
 def test_a_pre_candidate_that_was_no_candidate_counts_no_votes() -> None:
-    """5.2: whoever votes for it in a term in which it did not stand, or gave its vote away, elects nobody."""
+    """Raft 5.2: whoever votes for it in a term in which it did not stand, or gave its vote away, elects nobody."""
     node = follower(term=3, voted_for=1)
     node.tick(0.61)
     for voter in (1, 2):
@@ -144,7 +144,7 @@ def test_a_pre_candidate_that_was_no_candidate_counts_no_votes() -> None:
 
 
 def test_who_followed_a_leader_counts_no_votes_of_before() -> None:
-    """5.2: another was elected in that term."""
+    """Raft 5.2: another was elected in that term."""
     node = candidate()
     node.step(append(term=1))
     node.tick(0.61)
@@ -157,7 +157,7 @@ def test_who_has_a_write_that_hangs_does_not_stand() -> None:
     node = follower()
     node.step(append(log="1"))
     node.tick(5)
-    assert (node.core.role.name, node.core.next_deadline) == ("follower", DISK_DECIDES)
+    assert (node.core.role.name, node.core.next_deadline) == ("follower", UNTIL_SYNCED)
     node.sync()
     node.tick(0.61)
     assert node.core.role.name == "pre_candidate"
@@ -254,10 +254,10 @@ def test_a_leader_whose_disk_hangs_leaves_when_a_majority_of_the_others_has_sync
 
 
 def test_who_is_being_taken_in_is_none_of_those_who_could_lead_better() -> None:
-    """4.1: it does not count: without this leader's disk or its own there is no majority that commits."""
+    """Ongaro 4.1: it does not count: without this leader's disk or its own there is no majority that commits."""
     node = hung_leader()
     last = node.core.log.last_index
-    node.core.saw(1, Standing(store="new"), node.now)
+    node.core.hello_received(1, Standing(store="new"), node.now)
     assert node.core.readmit(1, node.now) == ""
     node.perform()
     heartbeats(node, 4, (1, 2), last)
@@ -358,7 +358,7 @@ def sent_matches(sent: list[tuple[int, Message]]) -> list[int]:
 
 
 def test_a_starved_leader_that_was_cut_off_leaves_office() -> None:
-    """6.2: its process stands still again and again; that excuses the others' silence once, until they are heard."""
+    """Ongaro 6.2: its process stands still again and again; that excuses the others' silence once, until they are heard."""
     node = leader()
     for _ in range(20):
         node.now += 0.15
@@ -379,7 +379,7 @@ def test_a_starved_leader_that_hears_its_followers_stays() -> None:
 
 
 def test_a_starved_follower_whose_leader_died_stands() -> None:
-    """5.2: so it is with its own timer."""
+    """Raft 5.2: so it is with its own timer."""
     node = follower()
     node.step(append()).sync()
     for _ in range(3):

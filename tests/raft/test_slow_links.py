@@ -18,19 +18,19 @@ def bytes_come(bench: Bench, peer: int, seconds: float) -> list[tuple[int, Messa
     end = bench.now + seconds
     while bench.now < end:
         bench.tick(0.01)
-        bench.core.bytes_came(peer, bench.now)
+        bench.core.bytes_received(peer, bench.now)
         bench.perform()
     return bench.take_sent()
 
 
 def test_bytes_of_the_leader_put_off_an_election() -> None:
-    """5.2: it is not silent while a long message of its arrives; when nothing more comes, it is, after the usual time."""
+    """Raft 5.2: it is not silent while a long message of its arrives; when nothing more comes, it is, after the usual time."""
     node = follower()
     node.step(append()).sync()
     node.take_sent()
     bytes_come(node, 1, 5.0)
     assert (node.core.role.name, node.core.leader_id) == ("follower", 1)
-    assert node.core.hears_a_leader(node.now)
+    assert node.core.has_live_leader(node.now)
     node.tick(ELECTION_S[1])
     assert node.core.role.name == "pre_candidate"
 
@@ -67,7 +67,7 @@ def test_bytes_of_a_leader_of_an_earlier_term_count_no_more() -> None:
 
 
 def test_a_follower_that_is_still_receiving_counts_for_the_leaders_quorum() -> None:
-    """6.2; who says nothing at all does not, so a leader whose followers have stopped leaves office after the usual time."""
+    """Ongaro 6.2; silent ones do not count, so a leader whose followers have stopped steps down after the usual time."""
     node = leader()
     term = node.core.current_term
     for _ in range(100):
@@ -79,7 +79,7 @@ def test_a_follower_that_is_still_receiving_counts_for_the_leaders_quorum() -> N
 
 
 def test_what_is_said_in_another_term_is_judged_by_its_term() -> None:
-    """An earlier term's proves nothing in this one, a later one's makes the leader follow (5.1)."""
+    """An earlier term's proves nothing in this one, a later one's makes the leader follow (Raft 5.1)."""
     node = leader()
     term = node.core.current_term
     for _ in range(20):
@@ -93,7 +93,7 @@ def test_what_is_said_in_another_term_is_judged_by_its_term() -> None:
 
 
 def test_it_says_nothing_about_logs_and_reads() -> None:
-    """6.4: a read is confirmed by answers to its round only."""
+    """Ongaro 6.4: a read is confirmed by answers to its round only."""
     node = leader()
     node.core.read("r", node.now)
     node.perform()
@@ -319,7 +319,7 @@ def test_one_that_is_near_catches_up_one_append_at_a_time() -> None:
     state = progress(node, 2)
     state.match_index, state.next_index, state.state = 0, 1, "replicate"
     while node.core.log.last_index + 1 - state.next_index > SMALL.far_behind:
-        node.core.role.may_lack = True  # type: ignore[union-attr]  # it leads
+        node.core.role.has_lagging_follower = True  # type: ignore[union-attr]  # it leads
         for number in range(5):  # half as fast as it catches up
             node.core.propose(number, Raw(b'"x"'), node.now)
         node.perform().ended.clear()

@@ -1,4 +1,4 @@
-"""Snapshots: when they are taken, what may be forgotten, how they are sent and installed (section 7; dissertation 5.1)."""
+"""Snapshots: when they are taken, what may be forgotten, how they are sent and installed (Raft 7; Ongaro 5.1)."""
 
 from random import Random
 
@@ -106,7 +106,7 @@ def test_a_snapshot_can_be_asked_for() -> None:
 
 
 def test_the_log_is_forgotten_when_the_snapshot_lasts() -> None:
-    """Not before; and some entries before its end stay (5.1.3)."""
+    """Not before; and some entries before its end stay (Ongaro 5.1.3)."""
     bench = follower(policy=SnapshotPolicy(entries=4, trailing=1))
     bench.step(append(log="1 1 1 1 1", commit=4)).sync()
     assert bench.core.log.start_index == 0
@@ -221,7 +221,7 @@ def test_an_append_that_begins_before_the_log_matches_what_was_compacted(prev: i
 
 
 def test_an_empty_log_behind_a_snapshot_is_as_up_to_date_as_its_last_entry() -> None:
-    """Index and term of the snapshot stand for the log's end in elections (5.4.1, BUG-36)."""
+    """Index and term of the snapshot stand for the log's end in elections (Raft 5.4.1, BUG-36)."""
     bench = follower(log="1 1 3", saved=3, compacted=3)
     bench.step(VoteRequest(term=4, candidate_id=1, last_log_index=9, last_log_term=2)).sync()
     (refusal,) = [message for message in bench.replies() if isinstance(message, VoteReply)]

@@ -1,4 +1,4 @@
-"""5.2: a split vote and its second round, scripted message by message; its table stands in docs/tour.md."""
+"""Raft 5.2: a split vote and its second round, scripted message by message; its table stands in docs/tour.md."""
 
 from pathlib import Path
 
@@ -67,7 +67,7 @@ def play() -> Scene:
 
 
 def test_a_split_vote_elects_nobody_and_the_second_round_does() -> None:
-    """5.2: each term has at most one leader, and here the first has none."""
+    """Raft 5.2: each term has at most one leader, and here the first has none."""
     scene = play()
     assert scene.leaders() == [1]
     assert scene.core(1).current_term == 2

@@ -262,7 +262,7 @@ def test_a_damaged_snapshot_is_not_passed_over_for_an_older_one() -> None:
 def test_a_snapshot_of_another_log_with_the_same_last_term_is_damage(index: int) -> None:
     """An entry below it is another one: neither can be told to be right, so the node does not start and changes nothing.
 
-    Where the terms differ, or the log is shorter, a leader's snapshot had just taken the log's place (Figure 13, 7).
+    Where the terms differ, or the log is shorter, a leader's snapshot had just taken the log's place (Figure 13, Raft 7).
     """
     disk, folder = with_log(LOG)
     folder.close()

@@ -26,7 +26,7 @@ def page_shows(daemon: Daemon, *patterns: str) -> None:
 
 
 def test_the_first_election(tmp_path: Path) -> None:
-    """5.2: one asks everybody, a majority grants, it leads; within two seconds of the start."""
+    """Raft 5.2: one asks everybody, a majority grants, it leads; within two seconds of the start."""
     began = time.monotonic()
     with running(tmp_path) as daemon:
         assert time.monotonic() - began < 4  # the interpreter's own start included; the two seconds are timed in test_serve.py
@@ -52,7 +52,7 @@ def test_the_first_election(tmp_path: Path) -> None:
 
 
 def test_heartbeats_keep_the_leader_in_office(tmp_path: Path) -> None:
-    """5.2: every 50 ms an empty append to each follower, and no election while they arrive."""
+    """Raft 5.2: every 50 ms an empty append to each follower, and no election while they arrive."""
     with running(tmp_path) as daemon:
         leader = daemon.leader()
         term = daemon.node(leader)["term"]
@@ -69,7 +69,7 @@ def test_heartbeats_keep_the_leader_in_office(tmp_path: Path) -> None:
 
 
 def test_a_write_is_replicated_committed_and_learned_by_the_followers(tmp_path: Path) -> None:
-    """5.3: append, majority, commit, apply; the followers learn the commit with the next append."""
+    """Raft 5.3: append, majority, commit, apply; the followers learn the commit with the next append."""
     with running(tmp_path) as daemon:
         leader = daemon.leader()
         answer = daemon.http(
@@ -102,7 +102,7 @@ def test_a_write_is_replicated_committed_and_learned_by_the_followers(tmp_path: 
 
 
 def test_a_killed_follower_catches_up(tmp_path: Path) -> None:
-    """5.3: writes go on with a majority; the revived follower gets what it missed."""
+    """Raft 5.3: writes go on with a majority; the revived follower gets what it missed."""
     with running(tmp_path) as daemon:
         leader = daemon.leader()
         follower = min({0, 1, 2} - {leader})
@@ -120,7 +120,7 @@ def test_a_killed_follower_catches_up(tmp_path: Path) -> None:
 
 
 def test_a_killed_leader_is_replaced_and_comes_back_as_a_follower(tmp_path: Path) -> None:
-    """5.2, 5.3: a new leader in a higher term; the old one follows it and catches up."""
+    """Raft 5.2, 5.3: a new leader in a higher term; the old one follows it and catches up."""
     with running(tmp_path) as daemon:
         old = daemon.leader()
         old_term = daemon.node(old)["term"]
@@ -140,7 +140,7 @@ def test_a_killed_leader_is_replaced_and_comes_back_as_a_follower(tmp_path: Path
 
 
 def test_a_leader_on_the_small_side_of_a_partition_commits_nothing(tmp_path: Path) -> None:
-    """5.4, 6.2: the large side elects; the small side's leader steps down, its entries are replaced after healing."""
+    """Raft 5.4, 6.2: the large side elects; the small side's leader steps down, its entries are replaced after healing."""
     with running(tmp_path) as daemon:
         old = daemon.leader()
         others = sorted({0, 1, 2} - {old})

@@ -23,7 +23,7 @@ class Line:
     unsent_bytes = 0
 
     def __init__(self) -> None:
-        self.hung_up = trio.Event()
+        self.connection_closed = trio.Event()
         self.aborted = trio.Event()
         self.outgoing = Outgoing(len)
         self.posted: list[bytes] = []
@@ -35,7 +35,7 @@ class Line:
         raise AssertionError("nobody listens here")
 
     async def receive(self) -> bytes:
-        await self.hung_up.wait()
+        await self.connection_closed.wait()
         return b""
 
     async def write(self) -> None:
@@ -158,7 +158,7 @@ async def test_a_message_posted_while_the_connection_ends_is_lost_and_no_more(
             nursery.start_soon(link.run)
             await up.wait()
             trio.lowlevel.add_instrument(instrument)
-            line.hung_up.set()
+            line.connection_closed.set()
             await instrument.posted.wait()
             trio.lowlevel.remove_instrument(instrument)
             nursery.cancel_scope.cancel()
@@ -194,7 +194,7 @@ async def test_what_was_delayed_on_an_old_connection_is_not_said_on_a_new_one(
         nursery.start_soon(link.run)
         await trio.testing.wait_all_tasks_blocked()
         link.post(VoteReply(term=1, voter_id=0, granted=True))
-        lines.made[0].hung_up.set()
+        lines.made[0].connection_closed.set()
         await trio.sleep(5)
         nursery.cancel_scope.cancel()
     assert len(ups) == 2

@@ -22,13 +22,13 @@ def bytes_under_way_not_forgotten(patches: Patches) -> None:
 
 @breaks("reads that wait for a leader's first commit are refused when it loses office", "6.4")
 def waiting_reads_dropped(patches: Patches) -> None:
-    old = State._close_office
+    old = State._fail_pending
 
     def close_office(self: State, leader: Leader, leader_id: int | None) -> None:
         leader.new_reads.clear()
         old(self, leader, leader_id)
 
-    patches.set(State, "_close_office", close_office)
+    patches.set(State, "_fail_pending", close_office)
 
 
 @breaks("what was received of a snapshot is given back when entries were faster", "OWN-34")

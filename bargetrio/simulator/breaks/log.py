@@ -53,22 +53,22 @@ def unconditional_truncation(patches: Patches) -> None:
 
 @breaks("a truncation is remembered over a restart", "5.3; BUG-40")
 def truncation_not_written(patches: Patches) -> None:
-    old = Durability.remember_truncation
+    old = Durability.queue_truncation
 
-    def remember_truncation(self: Durability, from_index: int, last_term: int, digest: int) -> None:
+    def queue_truncation(self: Durability, from_index: int, last_term: int, digest: int) -> None:
         old(self, from_index, last_term, digest)
         self._log_records.pop()
 
-    patches.set(Durability, "remember_truncation", remember_truncation)
+    patches.set(Durability, "queue_truncation", queue_truncation)
 
 
 @breaks("a write proves nothing about entries that were truncated while it ran", "BUG-26")
 def truncation_during_write(patches: Patches) -> None:
-    def remember_truncation(self: Durability, from_index: int, last_term: int, digest: int) -> None:
+    def queue_truncation(self: Durability, from_index: int, last_term: int, digest: int) -> None:
         self._log_records.append(Truncate(from_index=from_index, last_term=last_term, digest=digest))
         self._queued_covers = from_index - 1
 
-    patches.set(Durability, "remember_truncation", remember_truncation)
+    patches.set(Durability, "queue_truncation", queue_truncation)
 
 
 @breaks("after a rejection the leader looks further back", "5.3; BUG-27")

@@ -36,9 +36,9 @@ def replaced_disk_counts_at_once(patches: Patches) -> None:
 
 @breaks("a node with another disk votes when the entry that takes it in is committed", "dissertation 4.1; BUG-38")
 def replaced_disk_votes_with_its_first_entries(patches: Patches) -> None:
-    old = membership.settle
+    old = membership.maybe_admit
 
-    def settle(core: Core) -> None:
+    def maybe_admit(core: Core) -> None:
         commit_index = core.commit_index
         core.commit_index = core.log.last_index
         try:
@@ -46,14 +46,14 @@ def replaced_disk_votes_with_its_first_entries(patches: Patches) -> None:
         finally:
             core.commit_index = commit_index
 
-    patches.set(membership, "settle", settle)
+    patches.set(membership, "maybe_admit", maybe_admit)
 
 
 @breaks("a node with another disk votes when its disk holds the entry that takes it in, its term and its vote", "3.8; BUG-50")
 def replaced_disk_votes_before_it_has_synced(patches: Patches) -> None:
-    old = membership.settle
+    old = membership.maybe_admit
 
-    def settle(core: Core) -> None:
+    def maybe_admit(core: Core) -> None:
         durability = core.durability
         index, number = durability.durable_index, durability.synced_number
         durability.durable_index, durability.synced_number = core.log.last_index, durability.hard_state_number
@@ -62,7 +62,7 @@ def replaced_disk_votes_before_it_has_synced(patches: Patches) -> None:
         finally:
             durability.durable_index, durability.synced_number = index, number
 
-    patches.set(membership, "settle", settle)
+    patches.set(membership, "maybe_admit", maybe_admit)
 
 
 @breaks("an empty folder votes only in a cluster that all its members have begun", "BUG-38")

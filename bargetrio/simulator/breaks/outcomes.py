@@ -9,7 +9,7 @@ from bargetrio.simulator.breaks.registry import Patches, breaks
 
 @breaks("a delete that was proposed is not called a refusal, though it may be repeated", "docs/rest.md; BUG-47")
 def deletes_called_refused(patches: Patches) -> None:
-    old = State._close_office
+    old = State._fail_pending
 
     def close_office(self: State, leader: Leader, leader_id: int | None) -> None:
         for place, ticket in enumerate(leader.tickets):
@@ -19,4 +19,4 @@ def deletes_called_refused(patches: Patches) -> None:
                 leader.tickets[place] = None
         old(self, leader, leader_id)
 
-    patches.set(State, "_close_office", close_office)
+    patches.set(State, "_fail_pending", close_office)

@@ -49,7 +49,7 @@ def any_answer_confirms_a_read(patches: Patches) -> None:
 
 @breaks("an outcome that nobody knows is not called a refusal", "docs/architecture.md; BUG-47")
 def unknown_called_refused(patches: Patches) -> None:
-    old = State._close_office
+    old = State._fail_pending
 
     def close_office(self: State, leader: Leader, leader_id: int | None) -> None:
         for ticket in leader.tickets:
@@ -58,7 +58,7 @@ def unknown_called_refused(patches: Patches) -> None:
         leader.tickets.clear()
         old(self, leader, leader_id)
 
-    patches.set(State, "_close_office", close_office)
+    patches.set(State, "_fail_pending", close_office)
 
 
 @breaks("a client does not repeat a write whose outcome is unknown", "BUG-47")

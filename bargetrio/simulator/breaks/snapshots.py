@@ -89,7 +89,10 @@ def log_cut_before_snapshot_lasts(patches: Patches) -> None:
     def emit(self: State, effect: Any) -> None:
         old(self, effect)
         if isinstance(effect, TakeSnapshot):
-            old(self, Compact(effect.last_index + 1, snapshots.kept(self) if self.snapshot is not None else frozenset({0})))
+            old(
+                self,
+                Compact(effect.last_index + 1, snapshots.snapshots_in_use(self) if self.snapshot is not None else frozenset({0})),
+            )
 
     patches.set(State, "emit", emit)
 

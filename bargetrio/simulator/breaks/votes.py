@@ -9,7 +9,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.durability import Durability
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import VoteReply, VoteRequest
-from bargetrio.raft.roles import DISK_DECIDES, Candidate, Follower, Leader, PreCandidate
+from bargetrio.raft.roles import UNTIL_SYNCED, Candidate, Follower, Leader, PreCandidate
 from bargetrio.raft.state import State
 from bargetrio.simulator.breaks.registry import Patches, as_of_this_term, breaks, lets_through, misreads
 
@@ -27,7 +27,7 @@ def own_vote_before_sync(patches: Patches) -> None:
 
 @breaks("term and vote are remembered over a restart", "Figure 2; BUG-01")
 def term_and_vote_forgotten(patches: Patches) -> None:
-    patches.set(Durability, "remember_hard_state", lambda self, hard_state: None)
+    patches.set(Durability, "queue_hard_state", lambda self, hard_state: None)
 
 
 @breaks("a vote is not taken back when its giver steps down", "BUG-03")
@@ -132,7 +132,7 @@ def election_timer_runs_during_the_sync(patches: Patches) -> None:
 
     def on_vote_request(core: Core, message: VoteRequest, now: float) -> None:
         vote(core, message, now)
-        if isinstance(core.role, Follower) and core.role.election_deadline == DISK_DECIDES:
+        if isinstance(core.role, Follower) and core.role.election_deadline == UNTIL_SYNCED:
             core.role.election_deadline = core.new_election_deadline(now)
 
     patches.set(State, "become_candidate", become_candidate)
