@@ -188,7 +188,7 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
 
     from bargetrio.kv.store import decode_slice
     from bargetrio.storage.errors import StorageError
-    from bargetrio.storage.restore import FileOutside, is_taken
+    from bargetrio.storage.restore import UserFile, is_in_use
     from bargetrio.storage.restore import restore as make
 
     configuration = load_configuration(config_path)
@@ -199,7 +199,7 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
         fail(f"there is no node {unknown[0]} in {configuration.path}", 2)
     folders = {node_id: configuration.data_dir / f"node-{node_id}" for node_id in chosen}
     for folder in folders.values():
-        if is_taken(folder):
+        if is_in_use(folder):
             fail(f"{folder} is not empty: a backup is restored into a new cluster only; nothing was changed", 1)
     _end_by_exception()
     try:
@@ -215,7 +215,7 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
     try:
         for node_id, folder in folders.items():
             made = make(
-                FileOutside(Path(file)),
+                UserFile(Path(file)),
                 file,
                 folder,
                 cluster=configuration.cluster,
@@ -244,7 +244,7 @@ def _unreadable(file: str, problem: OSError) -> str:
 
 
 def _reader(file: str) -> "SnapshotReader":
-    from bargetrio.storage.restore import FileOutside
+    from bargetrio.storage.restore import UserFile
     from bargetrio.storage.snapshots import SnapshotReader
 
-    return SnapshotReader(FileOutside(Path(file)), file)
+    return SnapshotReader(UserFile(Path(file)), file)

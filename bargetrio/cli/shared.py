@@ -73,7 +73,7 @@ class Place(NamedTuple):
         `hurry_s` is the longest wait of a client that only helps, as Tab does.
         """
         from bargetrio.client.client import Client
-        from bargetrio.protocol.addresses import to_dial
+        from bargetrio.protocol.addresses import dial_address
 
         endpoints = self._endpoints()
         configuration = None if endpoints and self.config_path is None else load_configuration(self._path(), for_client=True)
@@ -84,7 +84,7 @@ class Place(NamedTuple):
         apis = endpoints
         if not apis:
             assert configuration is not None
-            apis = [to_dial(configuration.api), *(node.api for node in nodes if node.api is not None)]
+            apis = [dial_address(configuration.api), *(node.api for node in nodes if node.api is not None)]
         return Client(
             [] if endpoints else [node.address for node in nodes],
             cluster="barge" if configuration is None else configuration.cluster,

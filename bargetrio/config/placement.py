@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bargetrio.protocol.addresses import is_wildcard, parse_address, same_place
+from bargetrio.protocol.addresses import canonical_address, is_wildcard, parse_address
 
 
 class Bound(NamedTuple):
@@ -56,7 +56,7 @@ def _exists(path: Path) -> bool:
 
 
 def _clash(one: str, other: str) -> bool:
-    (host, port), (other_host, other_port) = same_place(one), same_place(other)
+    (host, port), (other_host, other_port) = canonical_address(one), canonical_address(other)
     if port != other_port:
         return False
     if host == other_host or ((number := _number_of(one)) is not None and number == _number_of(other)):

@@ -24,7 +24,7 @@ from bargetrio.config.schema import (
     Timing,
 )
 from bargetrio.files import configured_path
-from bargetrio.protocol.addresses import is_wildcard, parse_address, same_place
+from bargetrio.protocol.addresses import canonical_address, is_wildcard, parse_address
 from bargetrio.protocol.limits import MOST_NODE_ID, MOST_NODES
 from bargetrio.protocol.secrets import TOKEN_BYTES, secret_of, token_of
 
@@ -158,7 +158,7 @@ class _Reader:
             for name, value in {"address": address, "api": api}.items():
                 if value is None:
                     continue
-                place = same_place(value)
+                place = canonical_address(value)
                 if place in places:
                     self._complain(fields[name].start_mark, f"{name} {value} is taken, in {places[place]}")
                 places.setdefault(place, f"line {item.start_mark.line + 1}")
@@ -168,7 +168,9 @@ class _Reader:
 
     def _api(self, node: Any, root: Any, nodes: tuple[NodeConfiguration, ...]) -> str:
         api = self._text_of(node, root, "api", parse_address)
-        if api is not None and any(same_place(api) in map(same_place, (other.address, other.listen)) for other in nodes):
+        if api is not None and any(
+            canonical_address(api) in map(canonical_address, (other.address, other.listen)) for other in nodes
+        ):
             self._complain(node.start_mark, f"api {api} is the address of a node")
         return api or ""
 

@@ -1,5 +1,5 @@
-"""kv is the replicated state machine: commands, and what they do to the keys.
+"""The replicated state machine: commands, and their effect on the keys.
 
-May import protocol. It knows no clock and no randomness: every node applies the same commands and must come to the same keys.
-Start at store.py; commands.py has what the log's entries hold.
+May import protocol. Deterministic, without clock and randomness: every node applies the same commands and must have the same
+keys. Start at store.py; commands.py has the content of the log's entries.
 """

@@ -1,4 +1,4 @@
-"""What stands in the log: one JSON object a command, encoded once at the border and raw from there to its application."""
+"""The commands in the log: one JSON object each, encoded when the request arrives and kept raw until it is applied."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from bargetrio.protocol.validation import check_key, check_value, decode_value_b
 
 
 class Stored(Struct, frozen=True, array_like=True, gc=False):
-    """A key's value and the index of its last change; `is_b64` where the value is not text. So it stands in snapshots, too."""
+    """A key's value and the index of its last change; `is_b64` if the value is not text. Snapshots have the same form."""
 
     value: str
     index: int
@@ -28,7 +28,7 @@ class PutCommand(Struct, frozen=True, tag_field="op", tag="put", omit_defaults=T
 
     @property
     def is_plain(self) -> bool:
-        """Whether it writes text, whatever was there."""
+        """Whether it writes text without a condition."""
         return self.value is not None and self.if_index is None and not self.if_absent
 
 
@@ -51,7 +51,7 @@ _many: msgspec.json.Decoder[list[Command | None]] = msgspec.json.Decoder(list[Co
 
 
 def encode_command(request: Put | Delete) -> Raw:
-    """Return the command of a checked request; a binary value that is text after all becomes text."""
+    """Return the command of a validated request; a base64 value that is UTF-8 is stored as text."""
     if isinstance(request, Delete):
         return Raw(_encode(DeleteCommand(request.key, request.if_index)))
     value, value_b64 = request.value, request.value_b64
@@ -61,17 +61,17 @@ def encode_command(request: Put | Delete) -> Raw:
 
 
 def decode_command(raw: Raw) -> Command | None:
-    """Return the command, None for the entry that begins a term; raise ValueError or RecursionError if it is neither."""
+    """Return the command, None for the empty entry that begins a term; raise ValueError or RecursionError if it is neither."""
     return _decoder.decode(raw)
 
 
 def decode_commands(raws: Sequence[Raw]) -> list[Command | None]:
-    """Return all the commands at once, which takes half the time; raise ValueError or RecursionError if one is none."""
+    """Return all the commands, in half the time of one by one; raise ValueError or RecursionError if one is malformed."""
     return _many.decode(b"[" + b",".join(raws) + b"]")
 
 
 def check_commands(raws: Sequence[Raw]) -> None:
-    """Raise ValueError unless every command can be applied: a follower asks before it persists (BUG-58)."""
+    """Raise ValueError unless every command can be applied: a follower checks this before it persists (BUG-58)."""
     commands = decode_commands(raws)
     if len(commands) != len(raws):
         raise ValueError("something that is two commands, or none")

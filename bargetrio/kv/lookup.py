@@ -5,9 +5,9 @@ from bargetrio.protocol.requests import GetAnswer, List, ListAnswer, Request
 
 
 def look_up(store: Store, request: Request) -> tuple[GetAnswer | ListAnswer, int]:
-    """Return the answer, and how many bytes its keys and values have, about.
+    """Return the answer, and the approximate size of its keys and values in bytes.
 
-    A list tells the index of the state that it shows, a get that of the key's last change, 0 for none.
+    A list's `index` is that of the state read, a get's that of the key's last change, 0 for none.
     """
     if isinstance(request, List):
         items, after = store.items(request.prefix, request.after, request.limit, keys_only=request.keys_only)

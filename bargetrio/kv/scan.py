@@ -1,7 +1,7 @@
-"""The keys as they were at one moment, read in slices while writes go on (Ongaro 5.1: "copy-on-write").
+"""A point-in-time scan of the keys, in slices while writes go on (Ongaro 5.1: "copy-on-write").
 
-A write to a key that the walk has not come to leaves the key's *before image* here, the first one only; a slice takes the image
-where there is one, and the store's present value elsewhere. So nothing is copied but what changes under way.
+A write to a key that the scan has not reached saves the key's *before image* here, the first one only; a slice uses the image if
+there is one, else the store's present value. So only keys that change during the scan are copied.
 """
 
 from itertools import islice
@@ -22,7 +22,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Keys(Protocol):
-    """What a walk asks of the store."""
+    """The part of the store that a scan needs."""
 
     def slice_after(self, after: str | None, count: int) -> dict[str, Stored]:
         """As `Store.slice_after`."""
@@ -34,7 +34,7 @@ class Keys(Protocol):
 
 
 class Scan:
-    """One walk; `Store.scan` begins it. It ends with the last slice, or with `close`."""
+    """One scan, begun by `Store.scan`. It ends with the last slice, or with `close`."""
 
     def __init__(self, store: Keys, slice_keys: int) -> None:
         self._store = store
@@ -44,11 +44,11 @@ class Scan:
         self._images: dict[str, Stored | None] = {}
         """What was stored under keys that changed since; None where there was nothing."""
         self._removed: SortedList[str] = SortedList()
-        """Keys that were removed since: a slice does not come by them in the store."""
+        """Keys that were removed since, which a slice does not find in the store."""
         self.is_open = True
 
     def note(self, key: str, old: Stored | None, *, removed: bool = False) -> None:
-        """`key` is about to change; `old` is what it held."""
+        """Save the before image: `key` is about to change, `old` is its value."""
         if self._after is not None and key <= self._after:
             return
         if key not in self._images:
@@ -59,7 +59,7 @@ class Scan:
     def next_slice(self) -> bytes | None:
         """Return the next keys as one JSON object, `{key: [value, index, is_b64]}`; None at the end.
 
-        b"" where so many keys were added since that none of the old ones is among them: each call is short, and there is more.
+        b"": so many keys were added since that the slice has no old one; call again. This keeps each call short.
         """
         if not self.is_open:
             return None
@@ -69,7 +69,7 @@ class Scan:
         return b"" if self.is_open else None
 
     def close(self) -> None:
-        """Give up, or note the end; the store goes on as if nobody had looked."""
+        """End the scan: the store saves no more before images. Idempotent."""
         if self.is_open:
             self.is_open = False
             self._images.clear()
@@ -77,7 +77,7 @@ class Scan:
 
     def _next(self) -> dict[str, Stored]:
         found = self._store.slice_after(self._after, self._slice_keys)
-        end = next(reversed(found)) if len(found) >= self._slice_keys else None  # behind the last key there may be removed ones
+        end = next(reversed(found)) if len(found) >= self._slice_keys else None  # removed keys may follow the last one
         if self._removed:
             found, end = self._with_removed(found, end)
         images = self._images
@@ -88,7 +88,7 @@ class Scan:
                 del found[key]
             else:
                 found[key] = old
-        if sum(map(len, map(_value_of, found.values()))) > SLICE_BYTES:  # of what was there, which may be longer
+        if sum(map(len, map(_value_of, found.values()))) > SLICE_BYTES:  # before images may be longer than the values
             found = _begin_of(found)
             end = next(reversed(found))
         for key in changed:
@@ -101,19 +101,19 @@ class Scan:
         return found
 
     def _with_removed(self, found: dict[str, Stored], end: str | None) -> tuple[dict[str, Stored], str | None]:
-        """Add the keys that were there up to `end` and are not any more, in order; return a nearer end if there are many."""
+        """Add the keys up to `end` that have been removed since, in order; return a nearer end if there are many."""
         removed = list(islice(self._removed.irange(maximum=end), self._slice_keys))
         if len(removed) == self._slice_keys:
             end = removed[-1]
             found = {key: stored for key, stored in found.items() if key <= end}
         for key in removed:
-            old = self._images.get(key)  # None: it was added since, and removed again
+            old = self._images.get(key)  # None: added after the scan began, and removed again
             if old is not None:
                 found[key] = old
         return dict(sorted(found.items())), end
 
     def _forget_removed(self, end: str | None) -> None:
-        """Forget the keys that this slice has covered."""
+        """Drop the removed keys that this slice has covered."""
         removed = self._removed
         if removed:
             count = len(removed) if end is None else removed.bisect_right(end)

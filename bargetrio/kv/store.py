@@ -1,4 +1,4 @@
-"""The keys: what all committed commands, applied in order, amount to."""
+"""The keys: the result of all committed commands, applied in order."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -23,28 +23,28 @@ from bargetrio.protocol.requests import Item
 
 
 class Written(Struct, frozen=True, gc=False):
-    """The put took effect."""
+    """The put was applied."""
 
     key: str
     created: bool
 
 
 class Removed(Struct, frozen=True, gc=False):
-    """The delete took effect; `deleted` is False where there was nothing to remove."""
+    """The delete was applied; `deleted` is False if the key did not exist."""
 
     key: str
     deleted: bool
 
 
-class Refused(Struct, frozen=True, gc=False):
-    """The condition did not hold when the command was applied: no effect, and certainly so."""
+class ConditionFailed(Struct, frozen=True, gc=False):
+    """The condition did not hold when the command was applied: certainly no effect."""
 
     key: str
     detail: str
 
 
-class Unusable(Struct, frozen=True, gc=False):
-    """The command could not be understood: no effect, on every node alike (BUG-58)."""
+class MalformedCommand(Struct, frozen=True, gc=False):
+    """The command is malformed: no effect, on every node alike (BUG-58)."""
 
     detail: str
 
@@ -52,7 +52,7 @@ class Unusable(Struct, frozen=True, gc=False):
 decode_slice: Final = msgspec.json.Decoder(dict[str, Stored]).decode
 """Reads a line of a snapshot."""
 
-Outcome = Written | Removed | Refused | Unusable | None
+Outcome = Written | Removed | ConditionFailed | MalformedCommand | None
 
 
 class Store:
@@ -68,19 +68,19 @@ class Store:
 
     @property
     def stored(self) -> Mapping[str, Stored]:
-        """What is stored under each key, in no order; read only."""
+        """The value of each key, unordered; read only."""
         return self._stored
 
     def __len__(self) -> int:
         return len(self._stored)
 
     def apply(self, raw: Raw, index: int) -> Outcome:
-        """Apply the command of the entry at `index`; None for the entry that begins a term. Never raises."""
+        """Apply the command of the entry at `index`; return None for the entry that begins a term. Never raises."""
         self.last_index = index
         try:
             command = decode_command(raw)
         except (ValueError, RecursionError) as problem:
-            return Unusable(f"entry {index} holds no command: {problem}")
+            return MalformedCommand(f"entry {index} holds no command: {problem}")
         return self._do(command, index)
 
     def apply_all(self, raws: Sequence[Raw], first_index: int) -> None:
@@ -92,7 +92,7 @@ class Store:
             return
         stored, order, scans = self._stored, self._order, self._scans
         for index, command in enumerate(commands, first_index):
-            if isinstance(command, PutCommand) and command.is_plain:  # the usual case, in short
+            if isinstance(command, PutCommand) and command.is_plain:  # the usual case, inlined
                 key = command.key
                 old = stored.get(key)
                 for scan in scans:
@@ -105,7 +105,7 @@ class Store:
         self.last_index = first_index + len(raws) - 1
 
     def apply_each(self, raws: Sequence[Raw], first_index: int) -> list[Outcome]:
-        """Apply entries in order, the first one at `first_index`, and return what became of each. Never raises."""
+        """Apply entries in order, the first one at `first_index`, and return the outcome of each. Never raises."""
         commands = _decode_all(raws)
         if commands is None:
             return [self.apply(raw, index) for index, raw in enumerate(raws, first_index)]
@@ -122,15 +122,15 @@ class Store:
                 return None
 
     def get(self, key: str) -> Stored | None:
-        """Return what is stored under `key`, None if there is nothing."""
+        """Return the value of `key`, None if it does not exist."""
         return self._stored.get(key)
 
     def items(
         self, prefix: str, after: str, limit: int, *, keys_only: bool = False, most_bytes: int = PAGE_BYTES
     ) -> tuple[list[Item], str | None]:
-        """Return up to `limit` keys in order and the key to go on after, None at the end.
+        """Return up to `limit` keys in order, and the key to continue after, None at the end.
 
-        The keys and values shown have `most_bytes` together at most; a first item that has more comes alone.
+        Keys and values returned have at most `most_bytes` together; a larger first item is returned alone.
         """
         found: list[Item] = []
         size = 0
@@ -148,29 +148,29 @@ class Store:
     # -- snapshots -------------------------------------------------------------------------------------------------------
 
     def scan(self, slice_keys: int = SLICE_KEYS) -> Scan:
-        """Return a walk over the keys as they are now, whatever is applied while it goes on."""
+        """Return a scan of the keys as they are now, whatever is applied meanwhile."""
         scan = Scan(self, slice_keys)
         self._scans.append(scan)
         return scan
 
     def end_scan(self, scan: Scan) -> None:
-        """Forget a walk."""
+        """Remove a scan; called by `Scan.close`."""
         self._scans.remove(scan)
 
     def slice_after(self, after: str | None, count: int) -> dict[str, Stored]:
-        """Return up to `count` keys behind `after` in order, from the first one for None, with what is stored under them."""
+        """Return up to `count` keys after `after` (None: from the first one) in order, with their values."""
         order = self._order
         keys = list(islice(order.irange(after, inclusive=(False, True)) if after is not None else order, count))
         return dict(zip(keys, map(self._stored.__getitem__, keys), strict=True))
 
     def load(self, payload: bytes) -> None:
-        """Add a slice of a snapshot; raise ValueError if it is none."""
+        """Add a slice of a snapshot; raise ValueError if it is malformed."""
         found = decode_slice(payload)
         self._order.update(found.keys() - self._stored.keys())
         self._stored.update(found)
 
     def drop(self, count: int) -> bool:
-        """Free some keys of a store that was replaced; return whether there are more. A million at once would take 0.1 s."""
+        """Free `count` keys of a replaced store; return whether there are more. A million at once would take 0.1 s."""
         stored, order = self._stored, self._order
         for _ in range(min(count, len(stored))):
             del stored[order.pop()]
@@ -178,7 +178,7 @@ class Store:
 
     @classmethod
     def of(cls, found: dict[str, Stored], last_index: int) -> "Store":
-        """Return a store with these keys, made in one step: in half the time of `load`, but it blocks until it is done."""
+        """Return a store with these keys, made in half the time of `load`; blocks until it is done."""
         store = cls()
         store._stored = found
         store._order = SortedList(found)
@@ -194,9 +194,9 @@ class Store:
         key = command.key
         old = self._stored.get(key)
         if command.if_absent and old is not None:
-            return Refused(key, f"the key exists, last changed at index {old.index}")
+            return ConditionFailed(key, f"the key exists, last changed at index {old.index}")
         if command.if_index is not None and (why := _mismatch(command.if_index, old)):
-            return Refused(key, why)
+            return ConditionFailed(key, why)
         for scan in self._scans:
             scan.note(key, old)
         value, is_b64 = (command.value, False) if command.value is not None else (command.value_b64 or "", True)
@@ -208,7 +208,7 @@ class Store:
     def _delete(self, command: DeleteCommand) -> Outcome:
         old = self._stored.get(command.key)
         if command.if_index is not None and (why := _mismatch(command.if_index, old)):
-            return Refused(command.key, why)
+            return ConditionFailed(command.key, why)
         if old is not None:
             for scan in self._scans:
                 scan.note(command.key, old, removed=True)
@@ -218,7 +218,7 @@ class Store:
 
 
 def _decode_all(raws: Sequence[Raw]) -> list[Command | None] | None:
-    """Return the commands, None if one of them is none: each must be looked at by itself then."""
+    """Return the commands, None if one of them is malformed: then each must be decoded by itself."""
     try:
         return decode_commands(raws)
     except (ValueError, RecursionError):

@@ -9,12 +9,12 @@ from bargetrio.replica.inbox import Inbox
 
 
 class HelloJudge:
-    """One life's. `core` is only read; `known_stores` are those that the folder of an earlier version names, by node."""
+    """One life's. `core` is only read; `earlier_stores` are those that the folder of an earlier version names, by node."""
 
-    def __init__(self, core: Core, inbox: Inbox, known_stores: Mapping[NodeId, str]) -> None:
+    def __init__(self, core: Core, inbox: Inbox, earlier_stores: Mapping[NodeId, str]) -> None:
         self._core = core
         self._inbox = inbox
-        self._known_stores = known_stores
+        self._known_stores = earlier_stores
 
     def judge(self, peer_id: NodeId, theirs: Standing) -> str:
         """Return why a peer's store is refused, "" if it is not; the core is told of it in either case."""

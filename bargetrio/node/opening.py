@@ -86,7 +86,7 @@ async def open_node(
         inbox = Inbox(arrivals.ring)
         persister = _make_persister(settings, disk, disk_work, folder, arrivals, inbox, figures)
         stack.push_async_callback(persister.aclose)
-        hellos = HelloJudge(core, inbox, folder.known_stores)
+        hellos = HelloJudge(core, inbox, folder.earlier_stores)
         connections = Connections(
             core=core,
             inbox=inbox,
@@ -222,7 +222,7 @@ async def _recover(
             snapshot_policy=settings.snapshot_policy,
             standing=folder.standing,
         )
-        folder.forget_remembered()
+        folder.release_recovered()
         return folder, core, Store.of(found, core.last_applied)
 
     with trio.CancelScope(shield=True):

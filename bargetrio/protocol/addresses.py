@@ -11,7 +11,7 @@ _ZONE = re.compile(r"[A-Za-z0-9_.@-]{0,15}")
 def parse_address(text: str) -> tuple[str, int]:
     """Return (host, port); raise ValueError saying what is wrong.
 
-    Whether the host resolves is not known, but it could: a numeric one is an IP address, a name has the form of one.
+    The host is not resolved; a numeric one must be an IP address, a name must be a valid host name.
     """
     scheme, separator, _ = text.partition("://")
     if separator:
@@ -34,8 +34,8 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port_text)
 
 
-def same_place(address: str) -> tuple[str, int]:
-    """Return an address such that two that mean the same socket of a machine are equal; raise ValueError."""
+def canonical_address(address: str) -> tuple[str, int]:
+    """Return (host, port), equal for addresses that mean the same socket of a machine; raise ValueError."""
     import ipaddress
 
     host, port = parse_address(address)
@@ -47,7 +47,7 @@ def same_place(address: str) -> tuple[str, int]:
 
 
 def is_wildcard(address: str) -> bool:
-    """Return whether it means every interface: an address to bind, and none to dial. Raise ValueError."""
+    """Return whether it means all interfaces: an address to bind, not to dial. Raise ValueError."""
     import ipaddress
 
     host, _ = parse_address(address)
@@ -59,8 +59,8 @@ def is_wildcard(address: str) -> bool:
     return found.is_unspecified or (mapped is not None and mapped.is_unspecified)
 
 
-def to_dial(address: str) -> str:
-    """Return what a client on the same machine dials to reach what listens there; raise ValueError."""
+def dial_address(address: str) -> str:
+    """Return the address that a client on the same machine dials for a listener on `address`; raise ValueError."""
     if not is_wildcard(address):
         return address
     host, port = parse_address(address)
@@ -83,6 +83,6 @@ def _check_name(host: str, text: str) -> None:
         name = host if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError:
         name = ""
-    is_number = name.strip("0123456789.") == ""  # of digits that are not ASCII
+    is_number = name.strip("0123456789.") == ""  # IDNA turns other digits into ASCII ones
     if is_number or _NAME.fullmatch(name) is None:
         raise ValueError(f"{text!r} has no usable host")

@@ -1,8 +1,8 @@
-"""The errors that a caller can meet: their codes, HTTP statuses, and whether the write was applied (docs/rest.md).
+"""The errors that a caller can get: their codes, HTTP statuses, and whether the write was applied (docs/rest.md).
 
-`applied` is the point of the table. False: the write was never proposed, it has no effect and may be sent again. None: nobody
-knows, the write may still happen; a client must not blindly repeat what is not idempotent (BUG-47). So a status that clients and
-proxies repeat by themselves, 503 with Retry-After, goes only with False (web/problems.py).
+`applied` is False if the write was never proposed: it has no effect and may be sent again. None: unknown, the write may still be
+applied; a client must not repeat it unless it is idempotent (BUG-47). So a status on which clients and proxies retry by
+themselves, 503 with Retry-After, is sent only with False (web/problems.py).
 """
 
 from typing import Final, Literal
@@ -57,9 +57,9 @@ TITLE: Final[dict[ErrorCode, str]] = {
 
 
 class BargeError(Exception):
-    """An answer other than success; carries what the caller needs to decide what to do next.
+    """An answer other than success, with what the caller needs to decide whether to retry.
 
-    `leader` and `address` name the leader where it is known; `status` overrides the code's usual HTTP status (413, 415, 401).
+    `leader` and `address` are the leader's if it is known; `status` overrides the code's usual HTTP status (413, 415, 401).
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class BargeError(Exception):
 
     @property
     def applied(self) -> bool | None:
-        """False: certainly without effect. None: unknown."""
+        """False: certainly no effect. None: unknown."""
         return APPLIED[self.code]
 
 
 class NotSent(Exception):
-    """The other side can't be reached, or does not want us: certainly nothing was asked."""
+    """The other side can't be reached, or refused the connection: certainly no request was sent."""
 
 
 class Cut(Exception):
-    """No answer to a request that had left: the connection ended, the time was over, or what came is no answer to it."""
+    """No answer to a request that was sent: the connection ended, the time-out passed, or the answer is malformed."""

@@ -1,4 +1,4 @@
-"""The event log as the API tells it: events, a page of them, and a question for them.
+"""The event log in the API: events, pages and queries.
 
 An event is a fact with its number, its time and its node: `{id, time, node, peer, kind, term, index, heartbeat, detail}`.
 An id is `<run>-<seq>`, a daemon's own numbering.

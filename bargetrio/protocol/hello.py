@@ -1,4 +1,4 @@
-"""The first line of a connection in either direction, and the proof that a peer knows the secret.
+"""The first line of a connection in either direction, and the proof that a peer has the secret.
 
     → {"hello":"client","protocol":1,"cluster":"barge"}
     ← {"hello":"node","protocol":1,"cluster":"barge","node":0}
@@ -7,8 +7,8 @@
     ← {"hello":"node","protocol":2,"cluster":"barge","node":0,"standing":{"store":"77...",...},"nonce":"5a...","proof":"..."}
     → {"proof":"..."}
 
-The proofs are HMAC-SHA256 over both nonces and both ids; they are there only where a secret is configured. The secret never
-travels, and a proof made for one connection, direction or pair of nodes is worth nothing on another.
+The proofs are HMAC-SHA256 over both nonces and both ids; they are sent only if a secret is configured. The secret is never sent,
+and a proof is not valid for another connection, direction or pair of nodes.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ Short = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class ClientHello(Struct, frozen=True, kw_only=True, tag_field="hello", tag="client", forbid_unknown_fields=True):
-    """A client names the protocol and the cluster that it believes to talk to."""
+    """A client's protocol version, and the cluster that it expects."""
 
     protocol: int
     cluster: Short
@@ -54,13 +54,13 @@ class NodeHello(Struct, frozen=True, kw_only=True, tag_field="hello", tag="node"
 
 
 class PeerProof(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The dialler's proof, its second line, only where a secret is configured."""
+    """The dialler's proof, its second line, only if a secret is configured."""
 
     proof: Short
 
 
 class HelloRefused(Struct, frozen=True, kw_only=True, tag_field="hello", tag="refused"):
-    """Why the node does not want this connection; it closes after this line."""
+    """Why the node refuses this connection, which it closes after this line."""
 
     error: str
     detail: str
@@ -75,7 +75,7 @@ proof_decoder: msgspec.json.Decoder[PeerProof] = msgspec.json.Decoder(PeerProof)
 
 
 def proof(secret: bytes, role: str, dialler: int, acceptor: int, dialler_nonce: str, acceptor_nonce: str) -> str:
-    """Return the proof that `role` ("dialler" or "acceptor") owes the other side, as hexadecimal digits."""
+    """Return the proof that `role` ("dialler" or "acceptor") sends to the other side, in hexadecimal."""
     text = f"barge {role} {dialler} {acceptor} {dialler_nonce} {acceptor_nonce}"
     return hmac.new(secret, text.encode(), hashlib.sha256).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Bytes to lines: split on b"\\n" only, never longer than the limit, no line skipped (BUG-57)."""
+"""Splits received bytes into lines: on b"\\n" only, never longer than the limit, no line skipped (BUG-57)."""
 
 
 class LineTooLong(Exception):
@@ -6,7 +6,7 @@ class LineTooLong(Exception):
 
 
 class LineReader:
-    """Collects received bytes and hands out whole lines without their newline.
+    """Collects received bytes and returns complete lines without their newline.
 
     `str.splitlines` would also split at U+2028 and U+0085, which are legal inside a JSON string.
     """
@@ -18,11 +18,11 @@ class LineReader:
 
     @property
     def pending_bytes(self) -> int:
-        """What has come of a line that is not whole yet."""
+        """How many bytes of an incomplete line have been received."""
         return len(self._partial)
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return the lines that `data` completes; raise LineTooLong past the limit, after which nothing is kept."""
+        """Return the lines that `data` completes; raise LineTooLong past the limit, and keep nothing."""
         partial = self._partial
         if b"\n" not in data:
             partial += data
@@ -44,5 +44,5 @@ class LineReader:
         return lines
 
     def clear(self) -> None:
-        """Drop what has come of a line that is not whole yet."""
+        """Drop an incomplete line."""
         self._partial.clear()

@@ -1,9 +1,9 @@
-"""What a client may ask over TCP, and what it is answered: one JSON object a line (docs/wire_format.md).
+"""A client's requests over TCP, and the answers: one JSON object a line (docs/wire_format.md).
 
     → {"id":1,"op":"put","key":"100","value":"Some Value"}
     ← {"id":1,"ok":true,"key":"100","index":12,"term":3}
 
-Requests are pipelined, answers may come in any order, `id` ties them together.
+Requests are pipelined; answers may come in any order, and have the `id` of their request.
 """
 
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ Request = Put | Get | Delete | List
 
 
 class Answer(Struct, frozen=True, kw_only=True, gc=False):
-    """The envelope of every answer: decode this to tie it to its request, then the rest by `ok`."""
+    """The fields of every answer: decode this to find its request, then the rest by `ok`."""
 
     id: int
     ok: bool
@@ -141,7 +141,7 @@ class ErrorAnswer(Struct, frozen=True, kw_only=True, omit_defaults=False):
 
     @classmethod
     def of(cls, request_id: int | None, error: BargeError) -> "ErrorAnswer":
-        """Build the answer that tells `error`."""
+        """Return the answer for `error`."""
         return cls(
             id=request_id,
             error=error.code,
@@ -152,7 +152,7 @@ class ErrorAnswer(Struct, frozen=True, kw_only=True, omit_defaults=False):
         )
 
     def as_error(self) -> BargeError:
-        """Return the error that this answer tells, as the caller's exception."""
+        """Return this answer as an exception."""
         return BargeError(self.error, self.detail, leader=self.leader, address=self.address)
 
 
@@ -168,11 +168,11 @@ _envelope_decoder = msgspec.json.Decoder(_Envelope)
 
 
 class MalformedLine(Exception):
-    """Not a request at all; the connection must be closed after one error line (never skip a bad line and read on)."""
+    """Not a request; the connection must be closed after one error line, as no line may be skipped."""
 
 
 class BadRequest(Exception):
-    """A request with an id but a bad field; the connection stays."""
+    """A request with an id but an invalid field; the connection stays open."""
 
     def __init__(self, request_id: int, error: BargeError) -> None:
         super().__init__(error.detail)
@@ -181,7 +181,7 @@ class BadRequest(Exception):
 
 
 def decode_request(line: bytes) -> Request:
-    """Return the valid request that `line` holds; raise MalformedLine or BadRequest."""
+    """Return the valid request in `line`; raise MalformedLine or BadRequest."""
     try:
         request = _decoder.decode(line)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as problem:
@@ -194,10 +194,10 @@ def decode_request(line: bytes) -> Request:
 
 
 def decode_requests(lines: Sequence[bytes]) -> list[Request] | None:
-    """Return the requests of many lines, a third of the time for each; None if one is wrong: `decode_request` says which.
+    """Return the requests of many lines, in a third of the time; None if one is invalid: `decode_request` finds which.
 
-    No object has another one in it, so a line that ends in a brace ends an object. As many of those as lines and as objects: one
-    each, and none that goes over two lines.
+    Requests contain no nested object, so a line that ends in a brace ends one. If the numbers of lines, of closing braces and of
+    objects are equal, each line has one object and none spans two lines.
     """
     text = b"\n".join(lines)
     try:
@@ -213,7 +213,7 @@ def decode_requests(lines: Sequence[bytes]) -> list[Request] | None:
 
 
 def is_plain(request: Request) -> bool:
-    """Return whether this is the usual case, which nothing can be wrong with: a put of a short text under a short key."""
+    """Return whether this is the usual case, which is always valid: a put of a short text under a short key."""
     return (
         isinstance(request, Put)
         and request.value is not None
@@ -227,7 +227,7 @@ def is_plain(request: Request) -> bool:
 
 
 def check_request(request: Request) -> None:
-    """Raise BargeError(bad_request) for a key or value outside the rules; decoding has checked the types."""
+    """Raise BargeError(bad_request) for an invalid key or value; decoding has checked the types."""
     if isinstance(request, List):
         if request.prefix:
             check_key(request.prefix)

@@ -1,4 +1,4 @@
-"""The API's token and the peers' secret, as files hold them. No error ever tells what a file holds."""
+"""The API's token and the peers' secret, as read from files. No error text has a file's content."""
 
 from typing import Final
 
@@ -7,7 +7,7 @@ TOKEN_BYTES: Final = 4096
 
 
 def token_of(data: bytes) -> bytes:
-    """Return the API's token, without blanks around it; raise ValueError, worded to follow the file's name."""
+    """Return the API's token, without surrounding blanks; raise ValueError, worded to follow the file's name."""
     token = secret_of(data)
     if b"\n" in token or b"\r" in token:
         raise ValueError("has more than one line; a token is one line (`base64 -w 0` writes one)")
@@ -17,7 +17,7 @@ def token_of(data: bytes) -> bytes:
 
 
 def secret_of(data: bytes) -> bytes:
-    """Return the secret, without blanks around it; raise ValueError, worded to follow the file's name."""
+    """Return the secret, without surrounding blanks; raise ValueError, worded to follow the file's name."""
     secret = data.strip()
     if not secret:
         raise ValueError("is empty")

@@ -1,4 +1,4 @@
-"""What a key and a value may be; both borders apply the same rules before anything is proposed (BUG-58)."""
+"""The rules for keys and values; REST and TCP apply them before anything is proposed (BUG-58)."""
 
 import base64
 import binascii
@@ -26,7 +26,7 @@ def check_key(key: str) -> None:
 
 def check_value(value: str) -> None:
     """Raise BargeError(bad_request, 413) unless `value` is text of at most 1 MiB as UTF-8."""
-    if len(value) <= VALUE_BYTES // 4:  # no character needs more than four bytes
+    if len(value) <= VALUE_BYTES // 4:  # a character has at most four bytes
         if value.isascii():
             return
         try:
@@ -43,7 +43,7 @@ def check_value(value: str) -> None:
 
 
 def decode_value_b64(value_b64: str) -> bytes:
-    """Return the bytes that `value_b64` stands for; raise BargeError(bad_request) if it is not base64 or over 1 MiB."""
+    """Return the bytes of `value_b64`; raise BargeError(bad_request) if it is not base64 or over 1 MiB."""
     try:
         value = base64.b64decode(value_b64, validate=True)
     except (binascii.Error, ValueError):
@@ -55,7 +55,7 @@ def decode_value_b64(value_b64: str) -> bytes:
 
 
 def text_or_b64(value: bytes) -> tuple[str | None, str | None]:
-    """Return (value, value_b64), one of them None: text where the bytes are UTF-8, base64 where they are not."""
+    """Return (value, value_b64), one of them None: text if the bytes are UTF-8, else base64."""
     try:
         return value.decode(), None
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
 """Sans-I/O Raft: input in, effects out; no clock, socket, file or randomness of its own.
 
-Time is a value in seconds, randomness a `random.Random` that the caller passes. May import nothing of Barge. Rules cite sections of
-the paper (`Raft 5.2`, Figure 2) and of Ongaro's dissertation (`Ongaro 6.4`).
+Time is a value in seconds, randomness a `random.Random` that the caller passes. May import nothing of Barge. Rules cite the
+paper (`Raft 5.2`, Figure 2) and Ongaro's dissertation (`Ongaro 6.4`).
 
 What a host does around a core, in the order that matters:
 

@@ -294,7 +294,7 @@ class Core(State):
 
     @property
     def next_deadline(self) -> float:
-        """When `tick` must be called at the latest; -inf while entries wait to be applied, or a dropped log's memory to be freed."""
+        """When `tick` must be called at the latest; -inf while entries are to be applied, or memory to be freed."""
         if (self.last_applied < self.commit_index and self.has_more_to_apply) or self.log.forgotten:
             return float("-inf")
         role = self.role

@@ -26,7 +26,7 @@ from bargetrio.replica.turns import Turns
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.errors import DamagedSnapshot, is_out_of_space
 from bargetrio.storage.snapshots import (
-    FileOf,
+    FolderFile,
     SnapshotReader,
     SnapshotReceiver,
     SnapshotStart,
@@ -247,7 +247,7 @@ class SnapshotJobs:
         path = snapshot_name(snapshot.last_index, snapshot.last_term)
         store = Store()
         try:
-            reader = yield from blocking(lambda: SnapshotReader(FileOf(self._place.disk, path), path))
+            reader = yield from blocking(lambda: SnapshotReader(FolderFile(self._place.disk, path), path))
             lines = iter(reader)
             while some := (yield from blocking(lambda: list(islice(lines, LINES_A_LOAD)))):
                 for line in some:

@@ -8,7 +8,7 @@ from msgspec import Raw, Struct
 
 from bargetrio.eventlog.driver_facts import RequestAnswered, RequestReceived
 from bargetrio.kv.lookup import look_up
-from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
+from bargetrio.kv.store import ConditionFailed, MalformedCommand, Removed, Store, Written
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, DeleteAnswer, ErrorAnswer, Get, List, Put, PutAnswer
 from bargetrio.raft.core import Core
@@ -303,7 +303,7 @@ class Requests:
         self._events.stage(self._core.node_id, RequestAnswered(count=count, op=op, error=error))
 
 
-def _answer_of(outcome: Written | Removed | Refused | Unusable, request_id: int, index: int, term: int) -> Struct:
+def _answer_of(outcome: Written | Removed | ConditionFailed | MalformedCommand, request_id: int, index: int, term: int) -> Struct:
     match outcome:
         case Written(created=False):
             return PutAnswer(id=request_id, key=outcome.key, index=index, term=term)
@@ -311,9 +311,9 @@ def _answer_of(outcome: Written | Removed | Refused | Unusable, request_id: int,
             return PutAnswer(id=request_id, key=outcome.key, index=index, term=term, created=True)
         case Removed():
             return DeleteAnswer(id=request_id, key=outcome.key, index=index, term=term, deleted=outcome.deleted)
-        case Refused():
+        case ConditionFailed():
             return ErrorAnswer.of(request_id, BargeError("precondition_failed", outcome.detail))
-        case Unusable():
+        case MalformedCommand():
             return ErrorAnswer.of(request_id, BargeError("bad_request", outcome.detail))
         case _:
             assert_never(outcome)

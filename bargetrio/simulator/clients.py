@@ -9,7 +9,7 @@ from random import Random
 from typing import Final
 
 from bargetrio.kv.commands import encode_command
-from bargetrio.kv.store import Outcome, Refused, Removed, Store, Written
+from bargetrio.kv.store import ConditionFailed, Outcome, Removed, Store, Written
 from bargetrio.protocol.requests import Delete, Put
 from bargetrio.raft.messages import Command, NodeId, Term
 from bargetrio.simulator.linearizability import Operation
@@ -182,7 +182,7 @@ class Client:
             case Removed():
                 self._known[call.key] = (None, 0)
                 self._end(call, "applied", index=index, deleted=outcome.deleted)
-            case Refused():
+            case ConditionFailed():
                 self._end(call, "refused")
             case _:
                 raise AssertionError(f"{outcome} for a write")

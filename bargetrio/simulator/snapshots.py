@@ -19,7 +19,7 @@ from bargetrio.simulator.memory import Broken
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import is_out_of_space
 from bargetrio.storage.snapshots import (
-    FileOf,
+    FolderFile,
     SnapshotReader,
     SnapshotReceiver,
     SnapshotStart,
@@ -189,7 +189,7 @@ class Snapshots:
     def _load(self, effect: LoadSnapshot) -> None:
         snapshot = effect.snapshot
         path = snapshot_name(snapshot.last_index, snapshot.last_term)
-        self._load_line(effect, iter(SnapshotReader(FileOf(self._server.disk, path), path)), Store())
+        self._load_line(effect, iter(SnapshotReader(FolderFile(self._server.disk, path), path)), Store())
 
     def _load_line(self, effect: LoadSnapshot, lines: Iterator[bytes], store: Store) -> None:
         line = next(lines, None)

@@ -1,4 +1,4 @@
-"""storage keeps a node's durable state: its folder, write-ahead log, snapshots and recovery, on a `Disk` port; blocking code.
+"""A node's durable state: its folder, write-ahead log, snapshots and recovery, on a `Disk` port; blocking code.
 
 May import raft; no trio. Start at wal.py; disk.py is the port, real_disk.py the real one.
 """

@@ -1,6 +1,6 @@
-"""The Disk port: all that the log asks of a file system, so that a simulator can lose, tear and reorder what was not synced.
+"""The Disk port: the file system calls of storage, so that a simulator can lose, tear and reorder unsynced writes.
 
-Paths are relative to the node's folder, with "/" between; files are 0600, folders 0700, links are not followed. Every call blocks
+Paths are relative to the node's folder, separated by "/"; files are 0600, folders 0700, links are not followed. Every call blocks
 and raises OSError as the operating system does.
 """
 
@@ -8,23 +8,23 @@ from typing import Protocol
 
 
 class DiskFile(Protocol):
-    """An open file, for writing at places that the caller chooses."""
+    """An open file, for writing at offsets that the caller chooses."""
 
     @property
     def descriptor(self) -> int | None:
-        """The open file's number, for who has the kernel sync it; None if `sync` must be called."""
+        """File descriptor for callers that submit fdatasync themselves; None: call `sync`."""
         ...
 
     def write_at(self, offset: int, data: bytes) -> int:
-        """Write as much of `data` as the disk takes at `offset`; return how many bytes (a short write is legal)."""
+        """Write `data` at `offset`; return how many bytes were written (a short write is legal)."""
         ...
 
     def preallocate(self, size: int) -> None:
-        """Make the file `size` bytes long, zeros where nothing was written, blocks reserved."""
+        """Extend the file to `size` bytes with zeros, and reserve the blocks."""
         ...
 
     def truncate(self, size: int) -> None:
-        """Cut the file to `size` bytes."""
+        """Truncate the file to `size` bytes."""
         ...
 
     def sync(self) -> None:
@@ -32,7 +32,7 @@ class DiskFile(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the descriptor back, once however often it is called; promises nothing about the data."""
+        """Close the descriptor. Idempotent; does not sync."""
         ...
 
 
@@ -40,7 +40,7 @@ class Disk(Protocol):
     """A node's folder."""
 
     def open(self, path: str, *, create: bool = False) -> DiskFile:
-        """Open for writing; with `create` it must not exist yet."""
+        """Open for writing; with `create` the file must not exist yet."""
         ...
 
     def read(self, path: str) -> bytes:
@@ -48,7 +48,7 @@ class Disk(Protocol):
         ...
 
     def read_part(self, path: str, offset: int, size: int) -> bytes:
-        """Return up to `size` bytes from `offset` on, fewer only at the file's end; raise FileNotFoundError."""
+        """Return up to `size` bytes from `offset` on, fewer only at the end; raise FileNotFoundError if there is no file."""
         ...
 
     def exists(self, path: str) -> bool:
@@ -60,36 +60,36 @@ class Disk(Protocol):
         ...
 
     def make_dir(self, folder: str) -> None:
-        """Create `folder` if it is not there; its own folder must be."""
+        """Create `folder` if it does not exist; its parent must exist."""
         ...
 
     def rename(self, old: str, new: str) -> None:
-        """Move a file over whatever has the new name; lasting only after sync_dir."""
+        """Rename a file, replacing one of the new name; durable only after sync_dir."""
         ...
 
     def remove(self, path: str) -> None:
-        """Delete a file; lasting only after sync_dir."""
+        """Delete a file; durable only after sync_dir."""
         ...
 
     def sync_dir(self, folder: str) -> None:
-        """Return once the names in `folder` are on the disk (BUG-52); "" is the node's folder itself."""
+        """Sync the names in `folder` (BUG-52); "" is the node's folder itself."""
         ...
 
     def free_bytes(self) -> int:
-        """Return how much this user can still write."""
+        """Return how many bytes this user can still write."""
         ...
 
     def lock(self) -> None:
-        """Take the folder's one lock until `unlock` or the end of the process; raise FolderInUse if somebody has it."""
+        """Lock the folder until `unlock` or the end of the process; raise FolderInUse if it is locked."""
         ...
 
     def unlock(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         ...
 
 
 def write_all(file: DiskFile, offset: int, data: bytes) -> None:
-    """Write all of it: a short write is continued, the error after it stops. Raise OSError, also where nothing is taken."""
+    """Write all of `data`, continuing after short writes. Raise OSError, also if a write takes no byte."""
     while data:
         written = file.write_at(offset, data)
         if written <= 0:

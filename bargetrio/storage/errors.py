@@ -1,10 +1,10 @@
-"""Why a node refuses to start on its folder: one clear line for the operator, never a guess."""
+"""Why a node refuses to start on its folder: one line each for the operator."""
 
 import errno
 
 
 def is_out_of_space(problem: BaseException | None) -> bool:
-    """Return whether a full disk, or a quota, is the cause: it may pass, and the disk has not failed."""
+    """Return whether a full disk, or a quota, is the cause: that may pass, and the disk has not failed."""
     while problem is not None:
         if isinstance(problem, BaseExceptionGroup):
             return any(is_out_of_space(each) for each in problem.exceptions)
@@ -15,7 +15,7 @@ def is_out_of_space(problem: BaseException | None) -> bool:
 
 
 class StorageError(Exception):
-    """The folder can't be used; the text names what, where, and what to do."""
+    """The folder can't be used; the text says why, where, and what to do."""
 
 
 class FolderInUse(StorageError):
@@ -27,8 +27,8 @@ class WrongFolder(StorageError):
 
 
 class DamagedLog(StorageError):
-    """The log holds bytes that no crash explains; names file, offset and index (BUG-54)."""
+    """The log has damage that no crash explains; the text has file, offset and index (BUG-54)."""
 
 
 class DamagedSnapshot(StorageError):
-    """A snapshot's file is not what its writer made; names file and offset."""
+    """A snapshot's file is damaged; the text has file and offset."""

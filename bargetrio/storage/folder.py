@@ -1,4 +1,4 @@
-"""A node's folder beside its log: the file `meta` with cluster, node, members and standing (raft/standing.py)."""
+"""The file `meta` of a node's folder: cluster, node, members and standing (raft/standing.py)."""
 
 from collections.abc import Callable
 from typing import Final
@@ -16,7 +16,7 @@ FORMAT_WITHOUT_MEMBERS: Final = 2
 
 
 class Meta(Struct, frozen=True, kw_only=True):
-    """The file `meta`: which node of which cluster writes here, its members, and this store's standing.
+    """The file `meta`: the node and cluster that the folder belongs to, its members, and this store's standing.
 
     `members`: the node ids that the folder was made for; their stores are in the standing and in the log.
     """
@@ -40,11 +40,11 @@ class _Format(Struct, frozen=True):
 
 
 class Folder:
-    """The file `meta` of a folder, made if it is a new one. The lock must be held.
+    """The file `meta` of a folder, created in a new one. The lock must be held.
 
-    `members`: the node ids of the configuration; None: not checked. `origin`: what a new folder begins with (standing.py).
+    `members`: the node ids of the configuration; None: not checked. `origin`: a new folder's initial state (standing.py).
 
-    Raises WrongFolder where cluster, node, members or format are others, StorageError where a file is damaged, OSError.
+    Raises WrongFolder if cluster, node, members or format differ, StorageError if a file is damaged, OSError.
     """
 
     def __init__(
@@ -73,14 +73,14 @@ class Folder:
             had, has = listed(meta.members), listed(members)
             raise WrongFolder(f"the folder is one of a cluster of nodes {had}; the configuration names nodes {has}")
         self._meta = meta
-        self.known_stores: dict[int, str] = _read_peers(disk)
+        self.earlier_stores: dict[int, str] = _read_peers(disk)
         """Of a folder of an earlier version: the stores of the peers that it had met; they count until the cluster is born."""
         if meta.format < FORMAT:
             self._write(Meta(format=FORMAT, cluster=cluster, node=node_id, members=meta.members, standing=meta.standing))
 
     @property
     def standing(self) -> Standing:
-        """Return this store's place in the cluster."""
+        """Return this store's standing."""
         return self._meta.standing
 
     def write_standing(self, standing: Standing) -> None:
@@ -102,7 +102,7 @@ class Folder:
 
 
 def replace_file(disk: Disk, path: str, data: bytes) -> None:
-    """Put a small file in place as a whole: after a crash there is the old one or the new one (BUG-52)."""
+    """Replace a small file atomically: after a crash there is the old one or the new one (BUG-52)."""
     temporary = f"{path}.new"
     if disk.exists(temporary):
         disk.remove(temporary)
@@ -137,9 +137,9 @@ def _read_meta(disk: Disk, members: tuple[int, ...] | None) -> Meta | None:
 
 
 def _from_earlier(disk: Disk, meta: _EarlierMeta, members: tuple[int, ...] | None) -> Meta:
-    """Return the `meta` of a folder of the format before: it keeps its data and its vote.
+    """Return the `meta` for a folder of the previous format: it keeps its data and its vote.
 
-    One whose disk had been replaced, and which had not caught up (the file `rejoining`), waits to be readmitted.
+    If its disk had been replaced and had not caught up (the file `rejoining`), it waits to be readmitted.
     """
     origin = REPLACED if disk.exists("rejoining") else EARLIER
     standing = Standing(store=meta.store, origin=origin)
@@ -156,5 +156,5 @@ def _read_peers(disk: Disk) -> dict[int, str]:
 
 
 def listed(members: tuple[int, ...]) -> str:
-    """Return node ids as they are told in an error."""
+    """Return node ids as text for an error."""
     return ", ".join(str(member) for member in members)

@@ -1,10 +1,10 @@
-"""fdatasync by the kernel's own workers: the caller goes on, and an eventfd tells when it is done. Linux.
+"""Asynchronous fdatasync by the kernel's workers, with completion by eventfd. Linux.
 
-A thread that waits for a disk has to take the interpreter's lock back, from a loop that needs it: where three nodes share a
-process, each sync cost a tenth of a millisecond that the disk did not need (docs/decisions/kernel_sync.md).
+A thread that waits for a disk must reacquire the GIL, which the event loop needs: with three nodes in a process each sync took
+0.1 ms longer (docs/decisions/kernel_sync.md).
 
-There are two ways: io_uring(7), whose workers run on any core, and io_submit(2), whose workers take the very core that the loop
-needs. A container's rules may forbid the first; then the second serves.
+There are two ways: io_uring(7), whose workers run on any core, and io_submit(2), whose workers run on the core of the event loop.
+The second is used where a container's seccomp rules forbid the first.
 """
 
 import ctypes
@@ -26,20 +26,20 @@ class KernelSync(Protocol):
     is_busy: bool
 
     def begin(self, descriptor: int) -> None:
-        """Begin to sync that file; raise OSError if the kernel does not take it: then nothing was begun."""
+        """Submit a sync of that file; raise OSError if the kernel refuses: then no sync is in flight."""
         ...
 
     def end(self) -> OSError | None:
-        """Wait until the sync has ended, which is at once when the eventfd is readable; return what went wrong."""
+        """Wait until the sync has ended, without delay if the eventfd is readable; return its error."""
         ...
 
     def close(self) -> None:
-        """Give it back; waits for a sync that runs."""
+        """Release its resources; waits for a sync in flight."""
         ...
 
 
 def make_kernel_sync() -> KernelSync:
-    """Return the fastest that this system has; raise OSError if it has none: then threads must do."""
+    """Return the fastest that this system has; raise OSError if it has none: then use threads."""
     if sys.platform != "linux" or sys.byteorder != "little":
         raise OSError(errno.ENOSYS, "no io_uring and no io_submit on this system")
     with suppress(OSError):
@@ -54,7 +54,7 @@ class _Kernel:
         self._libc = ctypes.CDLL(None, use_errno=True)
 
     def call(self, name: str, number: int, *arguments: object) -> int:
-        """Call, again after a signal; raise OSError."""
+        """Make the call, retried after EINTR; raise OSError."""
         while True:
             result = int(self._libc.syscall(ctypes.c_long(number), *arguments))
             if result >= 0:
@@ -64,13 +64,13 @@ class _Kernel:
                 raise OSError(problem, f"{name}: {os.strerror(problem)}")
 
 
-def _make_bell() -> int:
+def _make_eventfd() -> int:
     return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
 
 
-def _silence(bell: int) -> None:
-    with suppress(BlockingIOError):  # somebody waited for the event and not for its bell
-        os.eventfd_read(bell)
+def _drain(eventfd: int) -> None:
+    with suppress(BlockingIOError):  # the completion may have been waited for without the eventfd
+        os.eventfd_read(eventfd)
 
 
 def _as_problem(result: int) -> OSError | None:
@@ -100,7 +100,7 @@ _U32: Final = struct.Struct("<I")
 
 
 class UringSync:
-    """With a ring of its own; implements KernelSync."""
+    """io_uring with a ring of its own; implements KernelSync."""
 
     def __init__(self) -> None:
         self.is_busy = False
@@ -112,16 +112,16 @@ class UringSync:
         )
         try:
             self._map(params)
-            self.eventfd = _make_bell()
+            self.eventfd = _make_eventfd()
         except BaseException:
             os.close(self._ring_fd)
             raise
         try:
-            bell = ctypes.c_int(self.eventfd)
+            eventfd = ctypes.c_int(self.eventfd)
             self._kernel.call(
-                "io_uring_register", _URING_REGISTER, self._ring_fd, _REGISTER_EVENTFD, ctypes.byref(bell), ctypes.c_uint(1)
+                "io_uring_register", _URING_REGISTER, self._ring_fd, _REGISTER_EVENTFD, ctypes.byref(eventfd), ctypes.c_uint(1)
             )
-            with suppress(OSError):  # since Linux 5.15; before, the first ring's size counts
+            with suppress(OSError):  # since Linux 5.15
                 most = (ctypes.c_uint * 2)(_MOST_WORKERS, 0)
                 self._kernel.call(
                     "io_uring_register", _URING_REGISTER, self._ring_fd, _REGISTER_MOST_WORKERS, most, ctypes.c_uint(2)
@@ -131,7 +131,7 @@ class UringSync:
             raise
 
     def begin(self, descriptor: int) -> None:
-        """Fill the queue's entry, and have the kernel take it."""
+        """Submit one entry."""
         assert not self.is_busy, "one sync at a time"
         ring, tail = self._ring, self._submitted
         slot = tail & self._sq_mask
@@ -143,13 +143,13 @@ class UringSync:
             if not self._enter(1, 0, 0):
                 raise OSError(errno.EAGAIN, "io_uring took nothing")
         except OSError:
-            self._submitted = tail  # it was not taken, and must not be the next time
+            self._submitted = tail  # the entry was not consumed, and must not be by a later call
             _U32.pack_into(ring, self._sq_tail, tail)
             raise
         self.is_busy = True
 
     def end(self) -> OSError | None:
-        """Take the completion, waiting for it if need be."""
+        """Reap the completion, waiting for it if necessary."""
         ring, head = self._ring, self._completed
         while _U32.unpack_from(ring, self._cq_tail)[0] == head:
             self._enter(0, 1, _ENTER_GETEVENTS)
@@ -157,11 +157,11 @@ class UringSync:
         self._completed = (head + 1) & 0xFFFFFFFF
         _U32.pack_into(ring, self._cq_head, self._completed)
         self.is_busy = False
-        _silence(self.eventfd)
+        _drain(self.eventfd)
         return _as_problem(result)
 
     def close(self) -> None:
-        """The kernel would go on with a sync after its ring is closed: wait for it."""
+        """Wait for a sync in flight, which the kernel would continue after the ring is closed; then close it."""
         if self._ring_fd >= 0:
             if self.is_busy:
                 self.end()
@@ -234,7 +234,7 @@ class _IoEvent(ctypes.Structure):
 
 
 class AioSync:
-    """With a context of its own; implements KernelSync."""
+    """io_submit with a context of its own; implements KernelSync."""
 
     def __init__(self) -> None:
         calls = _AIO_CALLS.get(platform.machine())
@@ -244,7 +244,7 @@ class AioSync:
         self._kernel = _Kernel()
         self._context = ctypes.c_ulong(0)
         self._call("setup", 1, ctypes.byref(self._context))
-        self.eventfd = _make_bell()
+        self.eventfd = _make_eventfd()
         self._iocb = _Iocb(opcode=_FDSYNC, flags=_TELL_EVENTFD, eventfd=self.eventfd)
         self._iocbs = (ctypes.POINTER(_Iocb) * 1)(ctypes.pointer(self._iocb))
         self._event = _IoEvent()
@@ -258,15 +258,15 @@ class AioSync:
         self.is_busy = True
 
     def end(self) -> OSError | None:
-        """Get the event."""
+        """Reap the event."""
         while not self._call("getevents", self._context, ctypes.c_long(1), ctypes.c_long(1), ctypes.byref(self._event), None):
             pass
         self.is_busy = False
-        _silence(self.eventfd)
+        _drain(self.eventfd)
         return _as_problem(self._event.result)
 
     def close(self) -> None:
-        """Destroying a context waits for what runs in it."""
+        """Destroy the context, which waits for a sync in flight."""
         if self._context.value:
             self._call("destroy", self._context)
             self._context = ctypes.c_ulong(0)

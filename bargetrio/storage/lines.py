@@ -1,10 +1,9 @@
-"""One write of the log as one line of text, and back (docs/storage_format.md).
+"""Encoding of one write of the log as one line of text (docs/storage_format.md).
 
     0000004e 8b1f2c3d 51aa [{"record":"append","first_index":12,"entries":[[3,{"op":"put","key":"100","value":"Some Value"}]]}]
     length   crc32    check payload
 
-Length and CRC are the payload's, in hexadecimal; `check` is of the two before it, so that a damaged length is seen as damage and
-not as a line that was cut short.
+Length and CRC are the payload's, in hexadecimal; `check` covers these two, so that a damaged length is not taken for a torn line.
 """
 
 from typing import Final
@@ -16,7 +15,7 @@ SECTOR: Final = 512
 
 
 class BadLine(Exception):
-    """There is no whole line at this place; `torn` says whether a crash in the middle of its write explains that."""
+    """There is no complete line at this offset; `torn`: a crash during its write can explain that."""
 
     def __init__(self, reason: str, *, torn: bool) -> None:
         super().__init__(reason)
@@ -43,7 +42,7 @@ def decode_line(data: bytes, offset: int) -> bytes:
 
 
 def line_length(data: bytes, offset: int) -> int | None:
-    """Return the length of the line that begins at `offset`, None if no header stands there."""
+    """Return the length of the line that begins at `offset`, None if there is no header."""
     header = data[offset : offset + HEADER]
     if len(header) < HEADER or header[8] != SPACE or header[17] != SPACE or header[22] != SPACE:
         return None
@@ -56,7 +55,7 @@ def line_length(data: bytes, offset: int) -> int | None:
 
 
 def find_line(data: bytes, start: int) -> int | None:
-    """Return where the first whole line at or after `start` begins, None if there is none."""
+    """Return the offset of the first complete line at or after `start`, None if there is none."""
     space = data.find(b" ", start)
     while space >= 0:
         offset = space - 8
@@ -72,10 +71,10 @@ def find_line(data: bytes, start: int) -> int | None:
 
 
 def looks_torn(data: bytes, start: int) -> bool:
-    """Return whether the bytes from `start` on can be a line of which some sectors, the first one perhaps, were never written.
+    """Return whether the bytes from `start` on can be a line of which some sectors, maybe the first, were never written.
 
-    Text has no zero byte, so a sector's share is all zero, without a zero, or ends in a newline with zeros behind it. Anything
-    else, and a line that lacks nothing, is damage.
+    Text has no zero byte, so the part in a sector is all zero, has no zero, or ends in a newline followed by zeros. Anything
+    else, and a line with no missing sector, is damage.
     """
     written = len(data.rstrip(b"\0"))
     lacks = written <= start or data[written - 1 : written] != b"\n"
@@ -93,7 +92,7 @@ def looks_torn(data: bytes, start: int) -> bool:
 
 
 def _has_empty_sector(data: bytes, start: int, end: int) -> bool:
-    """Return whether some sector's share of the line was never written (BUG-54): disks write sectors whole."""
+    """Return whether a sector of the line was never written (BUG-54): disks write sectors atomically."""
     place = start
     while place < end:
         stop = min((place // SECTOR + 1) * SECTOR, end, len(data))

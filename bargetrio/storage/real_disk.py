@@ -20,7 +20,7 @@ class RealFile:
 
     @property
     def descriptor(self) -> int | None:
-        """The file's number, None once it is closed."""
+        """The file descriptor, None once it is closed."""
         return self._descriptor if self._descriptor >= 0 else None
 
     def write_at(self, offset: int, data: bytes) -> int:
@@ -28,7 +28,7 @@ class RealFile:
         return os.pwrite(self._descriptor, data, offset)
 
     def preallocate(self, size: int) -> None:
-        """Reserve the blocks, so that a full disk is met here and not in the middle of a batch."""
+        """Reserve the blocks, so that a full disk is reported here and not in the middle of a batch."""
         try:
             os.posix_fallocate(self._descriptor, 0, size)
         except OSError as problem:
@@ -37,7 +37,7 @@ class RealFile:
             os.ftruncate(self._descriptor, size)
 
     def truncate(self, size: int) -> None:
-        """Cut to `size`."""
+        """Truncate to `size`."""
         os.ftruncate(self._descriptor, size)
 
     def sync(self) -> None:
@@ -45,14 +45,14 @@ class RealFile:
         os.fdatasync(self._descriptor)
 
     def close(self) -> None:
-        """Close the descriptor; a second time nothing happens, as its number may be another file's by then."""
+        """Close the descriptor, once only: its number may be another file's later."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
 
 class RealDisk:
-    """A node's folder; made if it is not there. Holds one descriptor on the folder and, when locked, one on the lock."""
+    """A node's folder; created if it does not exist. Holds one descriptor of the folder and, when locked, one of the lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -153,7 +153,7 @@ class RealDisk:
         for folder in reversed(missing):
             folder.mkdir(mode=0o700, exist_ok=True)
             _sync_folder(folder.parent)
-        # An earlier life may have made the others and died before it synced their names. Who may not read them did not make them.
+        # An earlier process may have created the parents and died before syncing them; it can read those that it created.
         for folder in (self.folder.parent, self.folder.parent.parent):
             with suppress(OSError):
                 _sync_folder(folder)

@@ -1,7 +1,7 @@
-"""Recovery of the log: a torn last line is cut off, anything else that is wrong is refused as damage (BUG-53, BUG-54).
+"""Recovery of the log: a torn last line is truncated, anything else that is wrong is refused as damage (BUG-53, BUG-54).
 
-A write is one line, and the next begins only after the last one was synced. So only the very last line can be torn, by missing
-sectors or a missing end. A complete line that is wrong, or a wrong line before a good one, is damage.
+A write is one line, and begins only after the previous one was synced. So only the last line can be torn, by missing sectors or a
+missing end. A complete line that is wrong, or a wrong line before a good one, is damage.
 """
 
 from typing import Final
@@ -22,10 +22,10 @@ from bargetrio.storage.lines import HEADER, BadLine, decode_line, find_line, loo
 class SegmentStart(
     Struct, frozen=True, kw_only=True, tag_field="record", tag="segment", forbid_unknown_fields=True, omit_defaults=True
 ):
-    """A segment's first line: which one it is, and the state before it, so that a missing one is noticed.
+    """A segment's first line: its number, and the state before it, so that a missing segment is detected.
 
-    `last_term` and `digest` are those of entry `next_index` - 1. `after_snapshot`: what stands in earlier segments was replaced
-    by a leader's snapshot up to that entry.
+    `last_term` and `digest` are those of entry `next_index` - 1. `after_snapshot`: earlier segments were replaced by a leader's
+    snapshot up to that entry.
     """
 
     sequence: int
@@ -45,10 +45,10 @@ class LogEnd(Struct, frozen=True, kw_only=True):
 
 
 class Recovered(Struct, frozen=True, kw_only=True):
-    """What the log says; `last_segment` is the good part of the last segment, to be written again.
+    """The content of the log; `last_segment` is the good part of the last segment, to be written again.
 
-    `segments` are the numbers of all segments, each with the index that its first entry would have. `is_superseded`: the snapshot
-    has taken the log's place, and the log was not yet begun anew; `end` is where the log on the disk ends, all the same.
+    `segments` are the numbers of all segments, each with the index that its first entry has, or would have. `is_superseded`: a
+    snapshot has replaced the log, and the log was not yet begun anew; `end` is the end of the log on the disk nevertheless.
     """
 
     remembered: Remembered
@@ -71,7 +71,7 @@ def segment_name(sequence: int) -> str:
 
 
 def recover(disk: Disk, snapshot: SnapshotMeta | None = None) -> Recovered:
-    """Read all segments in order, to go on after `snapshot`; raise DamagedLog. Does not change the disk."""
+    """Read all segments in order, to continue after `snapshot`; raise DamagedLog. Does not change the disk."""
     disk.make_dir("wal")
     sequences = sorted(int(name[:16]) for name in disk.list("wal") if name.endswith(".log") and name[:16].isdigit())
     state = _State()
@@ -84,7 +84,7 @@ def recover(disk: Disk, snapshot: SnapshotMeta | None = None) -> Recovered:
         if is_last:
             last_segment, repaired = data[:end], torn
     if len(sequences) == 1 and not last_segment:
-        # A segment is synced before the one before it goes, and the very first one before it gets its name (OWN-50).
+        # A segment is synced before the previous one is deleted, and the first one before it gets its name (OWN-50).
         raise _damage(state, segment_name(sequences[0]), 0, "the only segment has no first record: term and vote are lost")
     if not sequences and snapshot is not None:
         raise DamagedLog(f"there is a snapshot up to entry {snapshot.last_index} and no log: term and vote are lost")
@@ -112,13 +112,13 @@ def recover(disk: Disk, snapshot: SnapshotMeta | None = None) -> Recovered:
 
 
 def _after_snapshot(state: "_State", snapshot: SnapshotMeta) -> Remembered:
-    """A crash came after a snapshot was installed and before the log was begun anew: what is in the log is older (Ongaro 5.1.2)."""
+    """A crash came between installing a snapshot and beginning the log anew: the log is older (Ongaro 5.1.2)."""
     start = LogStart(index=snapshot.last_index, term=snapshot.last_term, digest=snapshot.digest)
     return Remembered(hard_state=state.hard_state, snapshot=snapshot, start=start)
 
 
 class _State:
-    """What the records read so far amount to."""
+    """The result of the records read so far."""
 
     def __init__(self) -> None:
         self.hard_state = HardState()
@@ -135,18 +135,18 @@ class _State:
         return self.start.index + len(self.entries)
 
     def holds(self, snapshot: SnapshotMeta) -> bool:
-        """Return whether the log knows the snapshot's last entry: then what follows it is good (Figure 13, 6)."""
+        """Return whether the log has the snapshot's last entry: then later entries are valid (Figure 13, 6)."""
         place = snapshot.last_index - self.start.index
         if place > len(self.entries):
             return False
         return snapshot.last_term == (self.entries[place - 1].term if place else self.start.term)
 
     def digest_at(self, index: int) -> int:
-        """Return the running digest of the log up to `index`, which lies between its start and its end."""
+        """Return the running digest of the log up to `index`, which is between its start and its end."""
         return digest_after(self.start.digest, self.entries[: index - self.start.index])
 
     def remembered(self, snapshot: SnapshotMeta | None) -> Remembered:
-        """Return it all."""
+        """Return the result, as the persistent state of a core."""
         return Remembered(
             hard_state=self.hard_state,
             snapshot=snapshot,
@@ -184,7 +184,7 @@ class _State:
 
     def _truncate(self, record: Truncate) -> None:
         kept = record.from_index - 1 - self.start.index
-        if kept < 0:  # what it cut was in segments that are gone
+        if kept < 0:  # it truncated entries of deleted segments
             self.start = LogStart(index=record.from_index - 1, term=record.last_term, digest=record.digest)
         del self.entries[max(kept, 0) :]
         while self.configurations and self.configurations[-1].index >= record.from_index:
@@ -207,18 +207,18 @@ class _State:
 
 
 def _read_segment(state: _State, name: str, sequence: int, data: bytes, is_last: bool) -> tuple[int, str]:
-    """Take a segment's records; return where the good part ends, and what was cut behind it."""
+    """Apply a segment's records; return where the good part ends, and a text about what was truncated after it."""
     offset = 0
     while offset < len(data) and data[offset] != 0:
         try:
             payload = decode_line(data, offset)
         except BadLine as bad:
-            return offset, _judge_tail(state, name, data, offset, is_last, bad)
+            return offset, _check_tail(state, name, data, offset, is_last, bad)
         _take_line(state, name, offset, payload, sequence)
         offset += HEADER + len(payload) + 1
     if data.count(0, offset) != len(data) - offset:
         gap = BadLine("no record begins here", torn=looks_torn(data, offset))
-        return offset, _judge_tail(state, name, data, offset, is_last, gap)
+        return offset, _check_tail(state, name, data, offset, is_last, gap)
     if not is_last and offset < len(data):
         raise _damage(state, name, offset, "a segment before the last one ends in zeros")
     if offset == 0 and not is_last:
@@ -239,8 +239,8 @@ def _take_line(state: _State, name: str, offset: int, payload: bytes, sequence: 
             raise _damage(state, name, offset, wrong)
 
 
-def _judge_tail(state: _State, name: str, data: bytes, offset: int, is_last: bool, bad: BadLine) -> str:
-    """Say what is cut off, if a crash explains it; raise DamagedLog if not."""
+def _check_tail(state: _State, name: str, data: bytes, offset: int, is_last: bool, bad: BadLine) -> str:
+    """Return a text about the truncated tail if a crash explains it; else raise DamagedLog."""
     if not is_last:
         raise _damage(state, name, offset, f"{bad}, and later segments follow")
     follows = find_line(data, offset + 1)

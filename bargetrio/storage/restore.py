@@ -1,7 +1,7 @@
-"""A node's folder from a backup: a new cluster that begins with an old one's state.
+"""Restore of a node's folder from a backup: a new cluster begins with an old one's state.
 
-The same file is restored for every node of the new cluster. The folder is made beside its final place and renamed last, so that
-an interrupted restore leaves nothing that a node could start on, and is begun again by the same command.
+The same file is restored for every node of the new cluster. The folder is made beside its final path and renamed last, so that
+no node can start on an interrupted restore, and the same command can be run again.
 """
 
 import errno
@@ -24,15 +24,15 @@ UNFINISHED = ".restoring-"
 """How the folder begins that a restore into a mount point makes in it; one is left by SIGKILL or a power failure only."""
 
 
-class FileOutside:
-    """A file anywhere; raises OSError."""
+class UserFile:
+    """A file at any path, which the user has chosen; raises OSError."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read_part(self, offset: int, size: int) -> bytes:
         """Read."""
-        # Without O_NONBLOCK the opening of a pipe waits until somebody writes to it.
+        # Without O_NONBLOCK opening a pipe blocks until it has a writer.
         with open(os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise OSError(errno.EINVAL, "it is no regular file", str(self._path))
@@ -40,17 +40,17 @@ class FileOutside:
             return file.read(size)
 
 
-def is_taken(folder: Path) -> bool:
+def is_in_use(folder: Path) -> bool:
     """Return whether `folder` exists and is not an empty folder; lost+found and an unfinished restore are not counted.
 
-    A symbolic link to an empty folder is not taken, a link to nothing is.
+    A symbolic link to an empty folder is free, a dangling one is in use.
     """
     if not folder.exists():
         return folder.is_symlink()
-    return not folder.is_dir() or any(map(_counts, folder.iterdir()))
+    return not folder.is_dir() or any(map(_is_counted, folder.iterdir()))
 
 
-def _counts(entry: Path) -> bool:
+def _is_counted(entry: Path) -> bool:
     return entry.name != LOST_AND_FOUND and not entry.name.startswith(UNFINISHED)
 
 
@@ -64,15 +64,15 @@ def restore(
     members: tuple[NodeId, ...],
     make_store_id: Callable[[], str],
 ) -> SnapshotMeta:
-    """Make the folder of `node_id` from a backup; raise StorageError where it exists or the file is damaged, or OSError.
+    """Make the folder of `node_id` from a backup; raise StorageError if it exists or the file is damaged, or OSError.
 
     The state is the backup's; cluster, members and store id are the new cluster's. The node begins in the backup's term, unborn:
-    it votes once all members have met that began with the same backup.
+    it votes once all members, restored from the same backup, have been introduced to each other.
     """
-    if is_taken(folder):
+    if is_in_use(folder):
         raise StorageError(f"{folder} is not empty: a backup is restored into a new cluster only")
     folder = folder.resolve()
-    is_there = folder.exists()  # it may be a mount point, which can't be replaced: its files are renamed one by one
+    is_there = folder.exists()  # maybe a mount point, which can't be replaced: its files are renamed one by one
     beside = folder / f"{UNFINISHED}{os.getpid()}" if is_there else folder.with_name(f"{folder.name}.restoring-{os.getpid()}")
     for left in (*folder.glob(f"{UNFINISHED}*"), beside):
         shutil.rmtree(left, ignore_errors=True)
@@ -98,7 +98,7 @@ def _make(
     members: tuple[NodeId, ...],
     make_store_id: Callable[[], str],
 ) -> SnapshotMeta:
-    """Make a node's folder in `place`, synced; what is there when this raises is the caller's to delete."""
+    """Make a node's folder in `place`, synced; if this raises, the caller deletes the rest."""
     reader = SnapshotReader(source, name)
     label = reader.start
     disk = RealDisk(place)
@@ -122,7 +122,7 @@ def _make(
 
 
 def _move(source: Path, folder: Path) -> None:
-    """Move all files; `meta` last, without which no node starts there."""
+    """Move all files; `meta` last, as no node starts without it."""
     for entry in source.iterdir():
         if entry.name != "meta":
             entry.rename(folder / entry.name)

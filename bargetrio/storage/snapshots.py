@@ -1,12 +1,12 @@
-"""Snapshots as files: the state machine at one index, as checked lines of text (docs/storage_format.md).
+"""Snapshot files: the state machine at one index, as lines of text with checksums (docs/storage_format.md).
 
 ```
-snapshots/0000000000012345-7.snap    whole and synced: it got its name last; the newest is the one that counts
+snapshots/0000000000012345-7.snap    complete and synced before it was renamed; the newest one is used
 snapshots/taking                     this node saves its state
-snapshots/receiving                  a leader sends its own; write-ahead log and snapshot change together (wal.py)
+snapshots/receiving                  from a leader; installed together with a change of the write-ahead log (wal.py)
 ```
-The first line says what the file holds, the last one that it is whole. What stands between them is the state machine's: storage
-carries it and does not look inside.
+The first line has the metadata, the last one shows that the file is complete. The lines between them are the state machine's, and
+opaque to storage.
 """
 
 import re
@@ -38,7 +38,7 @@ Take = Callable[[bytes], object]
 
 
 class SnapshotStart(Struct, frozen=True, kw_only=True, tag_field="record", tag="snapshot", forbid_unknown_fields=True):
-    """A snapshot's first line: whose state it is, and up to where."""
+    """A snapshot's first line: cluster, index, term, digest and members of the state."""
 
     format: int = FORMAT
     cluster: str
@@ -51,21 +51,21 @@ class SnapshotStart(Struct, frozen=True, kw_only=True, tag_field="record", tag="
 
 
 class SnapshotEnd(Struct, frozen=True, kw_only=True, tag_field="record", tag="end", forbid_unknown_fields=True):
-    """A snapshot's last line: how many lines of state stand before it, and the CRC-32 of all that does."""
+    """A snapshot's last line: the number of lines of state before it, and the CRC-32 of all lines before it."""
 
     lines: Natural
     checksum: Natural
 
 
 class Source(Protocol):
-    """A file to be read in pieces."""
+    """A file to be read in chunks."""
 
     def read_part(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset`, fewer only at the end."""
         ...
 
 
-class FileOf:
+class FolderFile:
     """A file of a node's folder."""
 
     def __init__(self, disk: Disk, path: str) -> None:
@@ -78,12 +78,12 @@ class FileOf:
 
 
 def snapshot_name(last_index: Index, last_term: Term) -> str:
-    """Return the path of the snapshot with this label."""
+    """Return the path of the snapshot of this index and term."""
     return f"snapshots/{last_index:016d}-{last_term}.snap"
 
 
 def snapshot_labels(disk: Disk) -> list[tuple[Index, Term]]:
-    """Return the labels of all complete snapshots, oldest first; a file of any other name is ignored."""
+    """Return index and term of all complete snapshots, oldest first; a file of any other name is ignored."""
     if not disk.exists("snapshots"):
         return []
     found = [match for match in map(_NAME.fullmatch, disk.list("snapshots")) if match is not None]
@@ -91,7 +91,7 @@ def snapshot_labels(disk: Disk) -> list[tuple[Index, Term]]:
 
 
 def read_piece(disk: Disk, snapshot: SnapshotMeta, offset: int, size: int) -> bytes | None:
-    """Return a piece of a snapshot's file; None if the file went meanwhile, as it may once nobody is to be sent it."""
+    """Return a chunk of a snapshot's file; None if it was deleted meanwhile, as it may be once no follower needs it."""
     try:
         return disk.read_part(snapshot_name(snapshot.last_index, snapshot.last_term), offset, size)
     except FileNotFoundError:
@@ -106,13 +106,13 @@ def remove_snapshots(disk: Disk, keep: Collection[Index]) -> None:
 
 
 def discard_unfinished(disk: Disk) -> None:
-    """Delete what was saved of a snapshot that is given up; raises OSError."""
+    """Delete the file of a snapshot that was given up; raises OSError."""
     if disk.exists(TAKING):
         disk.remove(TAKING)
 
 
 class SnapshotWriter:
-    """Saves a state, line by line; nobody sees it before `finish`. Every call may raise OSError."""
+    """Saves a state, line by line; it becomes a snapshot with `finish`. Every call may raise OSError."""
 
     def __init__(self, disk: Disk, start: SnapshotStart) -> None:
         disk.make_dir("snapshots")
@@ -123,12 +123,12 @@ class SnapshotWriter:
         self._write(msgspec.json.encode(start))
 
     def add(self, payload: bytes) -> None:
-        """Add a line of the state machine's."""
+        """Add a line of the state machine."""
         self._lines += 1
         self._write(payload)
 
     def finish(self) -> SnapshotMeta:
-        """End the file, sync it, and give it its name; from then on it counts."""
+        """Write the last line, sync, and rename the file: from then on it is a snapshot."""
         self._write(msgspec.json.encode(SnapshotEnd(lines=self._lines, checksum=self._checksum)))
         self._file.sync()
         self._file.close()
@@ -139,7 +139,7 @@ class SnapshotWriter:
         return _meta(start, self._size, self._checksum)
 
     def abandon(self) -> None:
-        """Give it up; the file is written over by the next one."""
+        """Close without finishing; the next snapshot overwrites the file."""
         with suppress(OSError):
             self._file.close()
 
@@ -154,7 +154,7 @@ class SnapshotWriter:
 
 
 class SnapshotReceiver:
-    """Stores a snapshot that a leader sends, piece by piece, each one synced. Every call may raise OSError."""
+    """Stores a leader's snapshot, chunk by chunk, each one synced. Every call may raise OSError."""
 
     def __init__(self, disk: Disk, cluster: str) -> None:
         self._disk = disk
@@ -164,9 +164,9 @@ class SnapshotReceiver:
         self._stored = self._checksum = 0
 
     def store(self, snapshot: SnapshotMeta, offset: int, data: bytes) -> int:
-        """Add a piece; return how many bytes are stored: all only if the whole file is what `snapshot` says, else none.
+        """Add a chunk; return how many bytes are stored. After the last chunk: 0 unless the file matches `snapshot`.
 
-        A piece without data deletes the file.
+        A chunk without data deletes the file.
         """
         if not data:
             self._delete()
@@ -185,11 +185,11 @@ class SnapshotReceiver:
         if not self._is_whole(snapshot):
             self._delete()
             return 0
-        self.close()  # an open file takes its place on the disk though its name is gone
+        self.close()  # an open file occupies the disk though its name is deleted
         return stored
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the descriptor."""
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
@@ -212,21 +212,21 @@ class SnapshotReceiver:
         if (self._stored, self._checksum) != (snapshot.size, snapshot.checksum):
             return False
         try:
-            start = SnapshotReader(FileOf(self._disk, RECEIVING), RECEIVING).start
+            start = SnapshotReader(FolderFile(self._disk, RECEIVING), RECEIVING).start
         except DamagedSnapshot:
             return False
         return start.cluster == self._cluster and _meta(start, snapshot.size, snapshot.checksum) == snapshot
 
 
 def install(disk: Disk, snapshot: SnapshotMeta) -> None:
-    """Give the received snapshot its name: from then on it counts."""
+    """Rename the received snapshot: from then on it is a snapshot of this node."""
     disk.rename(RECEIVING, snapshot_name(snapshot.last_index, snapshot.last_term))
     disk.sync_dir("snapshots")
     disk.sync_dir("")
 
 
 class SnapshotReader:
-    """Iterates over the lines of the state, checking every line and the whole; raises DamagedSnapshot, OSError."""
+    """Iterates over the lines of the state, verifying each line and the whole file; raises DamagedSnapshot, OSError."""
 
     def __init__(self, source: Source, name: str) -> None:
         self._lines = _payloads(source, name)
@@ -241,7 +241,7 @@ class SnapshotReader:
 
     @property
     def meta(self) -> SnapshotMeta:
-        """What the file is; known when all lines were read."""
+        """The file's metadata; available when all lines have been read."""
         assert self._meta is not None, "not read to its end"
         return self._meta
 
@@ -253,7 +253,7 @@ class SnapshotReader:
             if waiting is not None:
                 lines += 1
                 yield waiting
-            waiting = payload  # the last one is no state
+            waiting = payload  # held back: the last line is not part of the state
             line = encode_line(payload)
             before, self._checksum = self._checksum, crc32(line, self._checksum)
             self._size += len(line)
@@ -266,7 +266,7 @@ class SnapshotReader:
 
 
 def read_snapshot(source: Source, name: str, take: Take) -> tuple[SnapshotStart, SnapshotMeta]:
-    """Read it all; give the state's lines to `take`. Raise DamagedSnapshot, OSError."""
+    """Read the file, passing each line of the state to `take`. Raise DamagedSnapshot, OSError."""
     reader = SnapshotReader(source, name)
     for payload in reader:
         take(payload)
@@ -274,13 +274,13 @@ def read_snapshot(source: Source, name: str, take: Take) -> tuple[SnapshotStart,
 
 
 def copy_snapshot(source: Source, name: str, writer: SnapshotWriter) -> SnapshotMeta:
-    """Write the state of one file under the label that `writer` has; return the new file's. Raise DamagedSnapshot, OSError."""
+    """Copy the state of a snapshot to `writer`; return the new file's metadata. Raise DamagedSnapshot, OSError."""
     read_snapshot(source, name, writer.add)
     return writer.finish()
 
 
 def _payloads(source: Source, name: str) -> Iterator[bytes]:
-    """Yield the lines' contents, reading so much at a time."""
+    """Yield the lines' payloads, reading a block at a time."""
     data, offset = b"", 0
     while True:
         place = 0

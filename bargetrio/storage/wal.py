@@ -1,11 +1,11 @@
 """The write-ahead log: hard state, entries and truncations of one node, as lines of text in segments.
 
 ```
-wal/0000000000000001.log   trimmed and synced when the next one began
-wal/0000000000000002.log   the last one: preallocated, zeros behind its end
+wal/0000000000000001.log   truncated to its content and synced when the next one was begun
+wal/0000000000000002.log   the last one: preallocated, zeros after its end
 ```
-`write` is one write and one sync. After a failed one nothing is retried: what the disk holds is unknown until the next recovery,
-which writes the last segment anew (BUG-51).
+`write` is one write and one sync. After a failure nothing is retried: the content of the disk is unknown until the next recovery,
+which rewrites the last segment (BUG-51).
 """
 
 import threading
@@ -27,7 +27,7 @@ from bargetrio.storage.recovery import LogEnd, Recovered, SegmentStart, recover,
 from bargetrio.storage.snapshots import (
     RECEIVING,
     TAKING,
-    FileOf,
+    FolderFile,
     Take,
     install,
     read_snapshot,
@@ -42,7 +42,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class OpenFolder:
-    """A node's folder, locked, recovered and synced; what it remembers, and the way to remember more."""
+    """A node's folder, locked, recovered and synced: the persistent state, and the writes to it."""
 
     def __init__(self, disk: Disk, folder: Folder, recovered: Recovered, segment_bytes: int) -> None:
         self.remembered: Remembered = recovered.remembered
@@ -67,15 +67,15 @@ class OpenFolder:
         if recovered.is_superseded and self.remembered.snapshot is not None:
             self._begin_anew_after(self.remembered.snapshot)
 
-    def forget_remembered(self) -> None:
-        """Free what was read at the start: the core has it."""
+    def release_recovered(self) -> None:
+        """Free the recovered state, once the core has it."""
         self.remembered = Remembered(hard_state=self.remembered.hard_state)
 
     def write(self, records: Sequence[Record]) -> None:
-        """Write and sync; raises OSError, and from then on always.
+        """Write and sync; raises OSError, and after that on every call.
 
-        After a crash all records are there or none. With an `Install`, which changes files, there are three steps: the records
-        before it, the snapshot, the records after it.
+        Atomic: after a crash all records are there or none. With an `Install`, which changes files, there are three steps: the
+        records before it, the snapshot, the records after it.
         """
         self._check_not_failed()
         try:
@@ -91,11 +91,11 @@ class OpenFolder:
             raise
 
     def write_unsynced(self, records: Sequence[Record]) -> int | None:
-        """Write without a sync, where that is possible, and return the descriptor of the file to be synced.
+        """Write without a sync, if possible, and return the descriptor of the file to be synced.
 
-        Nothing else may be written, and nothing be acknowledged, until `note_synced` or `note_failed` is called. None: nothing
-        was done, and `write` must be called, since a new segment begins, a snapshot is installed, or the file has no descriptor.
-        Raises OSError as `write` does.
+        Nothing else may be written or acknowledged until `note_synced` or `note_failed` is called. None: nothing was written;
+        call `write`, since a new segment begins, a snapshot is installed, or the file has no descriptor. Raises OSError as
+        `write` does.
         """
         self._check_not_failed()
         descriptor = self._file.descriptor
@@ -112,31 +112,31 @@ class OpenFolder:
         return descriptor
 
     def note_synced(self, records: Sequence[Record]) -> None:
-        """What `write_unsynced` wrote is on the disk."""
+        """Note that the write of `write_unsynced` is synced."""
         self._note(records)
 
     def note_failed(self, problem: OSError) -> None:
-        """A write or a sync failed: from now on every write does (BUG-51), with the same errno, as a full disk may pass."""
+        """Note that a write or sync failed: every later write raises the same errno (BUG-51), as a full disk may pass."""
         if self._failed is None:
             self._failed = OSError(problem.errno, f"the log failed before: {problem.strerror or problem}")
 
     def trim(self, first_index: Index, keep: Collection[Index]) -> None:
-        """Delete the segments that hold nothing from `first_index` on, and all older snapshots but those in `keep`.
+        """Delete the segments without entries from `first_index` on, and all older snapshots but those in `keep`.
 
-        May be called beside `write`, in another thread; raises OSError.
+        May run concurrently with `write`, in another thread; raises OSError.
         """
         while self._drop_first_segment(first_index):
             pass
         remove_snapshots(self._disk, keep)
 
     @property
-    def known_stores(self) -> dict[int, str]:
-        """Return the stores of the peers that a folder of an earlier version has met."""
-        return self._folder.known_stores
+    def earlier_stores(self) -> dict[int, str]:
+        """Return the peers' store ids that an earlier version has recorded in the folder."""
+        return self._folder.earlier_stores
 
     @property
     def standing(self) -> Standing:
-        """Return this store's place in the cluster, as it is on the disk."""
+        """Return this store's standing, as it is on the disk."""
         return self._folder.standing
 
     def write_standing(self, standing: Standing) -> None:
@@ -144,7 +144,7 @@ class OpenFolder:
         self._folder.write_standing(standing)
 
     def replace_store(self) -> Standing:
-        """Give the folder a new store id, since it lost entries that it had acknowledged; raises OSError."""
+        """Give the folder a new store id, as it lost entries that it had acknowledged; raises OSError."""
         return self._folder.replace_store()
 
     def close(self) -> None:
@@ -180,7 +180,7 @@ class OpenFolder:
                     raise AssertionError("an installation is no line")
 
     def _install(self, snapshot: SnapshotMeta) -> None:
-        """Put the received snapshot in place, then begin the log anew; a crash in between is mended by recovery."""
+        """Install the received snapshot, then begin the log anew; recovery completes this after a crash in between."""
         install(self._disk, snapshot)
         self._begin_anew_after(snapshot)
 
@@ -191,10 +191,10 @@ class OpenFolder:
             pass
 
     def _drop_first_segment(self, first_index: Index) -> bool:
-        """Delete the oldest segment if it holds nothing from `first_index` on; return whether it was deleted.
+        """Delete the oldest segment if it has no entry from `first_index` on; return whether it was deleted.
 
-        Each removal is on the disk before the next one, another thread's too, and none follows a failed one: a crash would leave
-        a gap between what is there (OWN-18, OWN-23, OWN-35).
+        Each removal is synced before the next one, also of another thread, and none follows a failed one: otherwise a crash could
+        leave a gap between segments (OWN-18, OWN-23, OWN-35).
         """
         with self._removing:
             self._check_not_failed()
@@ -205,13 +205,13 @@ class OpenFolder:
             try:
                 self._disk.remove(segment_name(sequence))
                 self._disk.sync_dir("wal")
-            except OSError as problem:  # the next one must not go while this one may be there
+            except OSError as problem:  # the next one must not be deleted while this one may exist
                 self.note_failed(problem)
                 raise
             return True
 
     def _write_all(self, data: bytes) -> None:
-        """Write everything at the end; a short write is continued, the error after it stops."""
+        """Write all of `data` at the end, continuing after short writes; raises OSError."""
         while data:
             written = self._file.write_at(self._offset, data)
             if written <= 0:
@@ -220,7 +220,7 @@ class OpenFolder:
             data = data[written:]
 
     def _roll(self, needed: int, *, after_snapshot: bool = False) -> None:
-        """Trim and sync the full segment, then begin the next one; its name is on the disk before its first record."""
+        """Truncate and sync the full segment, then begin the next one; its name is synced before its first record is written."""
         self._file.truncate(self._offset)
         self._file.sync()
         self._file.close()
@@ -229,7 +229,7 @@ class OpenFolder:
         self._begin(self._file, sequence, needed, after_snapshot=after_snapshot)
         self._file.sync()
         self._disk.sync_dir("wal")
-        with self._guard:  # only now: `trim` may take the one before away, and term and vote with it (OWN-21)
+        with self._guard:  # only now: `trim` may delete the previous one, and with it term and vote (OWN-21)
             self._segments.append((sequence, self._end.index + 1))
 
     def _begin(self, file: DiskFile, sequence: int, needed: int, *, after_snapshot: bool = False) -> None:
@@ -250,7 +250,7 @@ class OpenFolder:
         self._write_all(line)
 
     def _renew_last_segment(self, recovered: Recovered) -> DiskFile:
-        """Write the last segment again: bytes read after a crash, or after a failed sync, need not be on the disk."""
+        """Rewrite the last segment: bytes read after a crash, or after a failed sync, need not be on the disk."""
         name, temporary = segment_name(recovered.segments[-1][0]), "wal/new"
         if self._disk.exists(temporary):
             self._disk.remove(temporary)
@@ -282,9 +282,9 @@ def open_folder(
 ) -> OpenFolder:
     """Lock the folder, check cluster, node and members, recover snapshot and log, and return it.
 
-    `load` gets the lines of the newest snapshot's state, if there is one. The folder's members, and the snapshot's, must be
-    `members`. `origin`: what a new folder begins with (standing.py). When this returns, everything that the folder remembers is
-    synced, so it may be acknowledged. Blocks; run it in a thread.
+    `load` is called with each line of the newest snapshot's state. The folder's members, and the snapshot's, must be `members`.
+    `origin`: a new folder's initial state (standing.py). When this returns, everything recovered is synced, so it may be
+    acknowledged. Blocks; run it in a thread.
 
     Raises StorageError (FolderInUse, WrongFolder, DamagedLog, DamagedSnapshot), also for an OSError of the disk.
     """
@@ -293,9 +293,9 @@ def open_folder(
         folder = Folder(disk, cluster, node_id, make_store_id, members=members, origin=origin)
         snapshot = _read_newest(disk, cluster, members, load)
         recovered = recover(disk, snapshot)
-        if recovered.is_new and (folder.known_stores or folder.standing.identity):
+        if recovered.is_new and (folder.earlier_stores or folder.standing.identity):
             raise DamagedLog("the cluster is born, and there is no log: term and vote are lost (docs/operations.md)")
-        if folder.standing.origin == EARLIER and not _has_promised(recovered.remembered):
+        if folder.standing.origin == EARLIER and not _has_voted_or_acknowledged(recovered.remembered):
             begun = EMPTY if snapshot is None else origin_of_backup(snapshot.last_index, snapshot.last_term, snapshot.digest)
             folder.write_standing(structs.replace(folder.standing, origin=begun))
         return OpenFolder(disk, folder, recovered, segment_bytes)
@@ -306,26 +306,27 @@ def open_folder(
         raise
 
 
-def _has_promised(remembered: Remembered) -> bool:
-    """Return whether a vote was given or an entry acknowledged here, as far as a folder of an earlier version tells."""
+def _has_voted_or_acknowledged(remembered: Remembered) -> bool:
+    """Return whether this folder of an earlier version may have given a vote or acknowledged an entry."""
     hard_state, snapshot = remembered.hard_state, remembered.snapshot
     begun_at = 0 if snapshot is None else snapshot.last_term
     return hard_state.voted_for is not None or hard_state.term != begun_at or len(remembered.entries) > 0
 
 
 def _read_newest(disk: Disk, cluster: str, members: tuple[NodeId, ...] | None, load: Take) -> SnapshotMeta | None:
-    """Load the newest snapshot; older ones, and what was not finished, are deleted. A damaged one is not passed over (BUG-34)."""
+    """Load the newest snapshot; older and unfinished ones are deleted. A damaged one is an error, not skipped (BUG-34)."""
     for name in (TAKING, RECEIVING):
         if disk.exists(name):
             disk.remove(name)
     labels = snapshot_labels(disk)
     if not labels:
         return None
-    # The log may be cut for what is read here, so its name must last: its giver may have died before the sync (OWN-17).
+    # The log may be truncated for this snapshot, so its name must be durable: its writer may have died before syncing it
+    # (OWN-17).
     disk.sync_dir("snapshots")
     disk.sync_dir("")
     name = snapshot_name(*labels[-1])
-    start, snapshot = read_snapshot(FileOf(disk, name), name, load)
+    start, snapshot = read_snapshot(FolderFile(disk, name), name, load)
     if start.cluster != cluster:
         raise WrongFolder(f"{name} belongs to cluster {start.cluster!r}, not {cluster!r}")
     if members is not None and start.members != tuple(sorted(members)):

@@ -11,7 +11,7 @@ import pytest
 from bargetrio.cli.shared import Place
 from bargetrio.config import Configuration, ConfigurationError, NodeConfiguration, SnapshotSettings, Timing, load
 from bargetrio.config.placement import Bound, binding_problems
-from bargetrio.protocol.addresses import to_dial
+from bargetrio.protocol.addresses import dial_address
 from bargetrio.protocol.hello import PeerHello
 from bargetrio.protocol.limits import HELLO_LINE_BYTES, MOST_NODE_ID, MOST_NODES, PEER_PROTOCOL_VERSION
 from bargetrio.raft.standing import Standing, identity_of, origin_of_backup
@@ -286,7 +286,11 @@ def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(tmp_path: Pat
 
 def test_a_clients_configuration_dials_loopback_where_the_api_is_a_wildcard() -> None:
     """To bind is one thing, to dial another."""
-    assert (to_dial("0.0.0.0:8100"), to_dial("[::]:8100"), to_dial("a:1")) == ("127.0.0.1:8100", "[::1]:8100", "a:1")
+    assert (dial_address("0.0.0.0:8100"), dial_address("[::]:8100"), dial_address("a:1")) == (
+        "127.0.0.1:8100",
+        "[::1]:8100",
+        "a:1",
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from bargetrio.kv.commands import DeleteCommand, PutCommand, Stored, check_commands, decode_command, encode_command
-from bargetrio.kv.store import Refused, Removed, Store, Unusable, Written
+from bargetrio.kv.store import ConditionFailed, MalformedCommand, Removed, Store, Written
 from bargetrio.protocol.limits import LINE_BYTES, PAGE_BYTES
 from bargetrio.protocol.requests import Delete, Item, Put
 
@@ -61,10 +61,10 @@ def test_put_get_delete() -> None:
 def test_conditions_are_judged_when_applied() -> None:
     """Compare-and-set: the state at the entry's own place in the log decides."""
     store = store_with(a="1")
-    assert isinstance(store.apply(put("a", "2", if_absent=True), 2), Refused)
-    assert isinstance(store.apply(put("a", "2", if_index=9), 3), Refused)
-    assert isinstance(store.apply(put("b", "2", if_index=9), 4), Refused)
-    assert isinstance(store.apply(delete("a", if_index=9), 5), Refused)
+    assert isinstance(store.apply(put("a", "2", if_absent=True), 2), ConditionFailed)
+    assert isinstance(store.apply(put("a", "2", if_index=9), 3), ConditionFailed)
+    assert isinstance(store.apply(put("b", "2", if_index=9), 4), ConditionFailed)
+    assert isinstance(store.apply(delete("a", if_index=9), 5), ConditionFailed)
     assert store.get("a") == Stored("1", 1)
     assert store.apply(put("b", "2", if_index=0), 6) == Written("b", True)
     assert store.apply(put("a", "2", if_index=1), 7) == Written("a", False)
@@ -76,7 +76,7 @@ def test_what_is_no_command_changes_nothing_and_stops_nobody() -> None:
     """BUG-58: an entry that can't be applied must not kill every replica in turn."""
     store = store_with(a="1")
     for index, raw in enumerate([b"{}", b'{"op":"fly"}', b"12", b"[", b'{"op":"put","key":1}', b"\xff", b"[" * 100_000], 2):
-        assert isinstance(store.apply(Raw(raw), index), Unusable)
+        assert isinstance(store.apply(Raw(raw), index), MalformedCommand)
     assert store.apply(Raw(b"null"), 9) is None
     assert store.items("", "", 10) == ([Item(key="a", index=1, value="1")], None)
 

@@ -365,7 +365,9 @@ class Table:
         is_welcome = not why_refused(core.standing, core.configuration, source, standing, core.members)
         if not is_welcome:
             self.refused.add((target, source))
-            self.core(source).saw(target, core.standing, self.now)  # the answer to a hello tells it, before the refusal
+            self.core(source).hello_received(
+                target, core.standing, self.now
+            )  # the answer to a hello tells it, before the refusal
         return is_welcome
 
     def replace(self, node_id: int, bench: Bench) -> None:

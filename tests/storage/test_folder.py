@@ -79,7 +79,7 @@ def test_a_folder_of_the_version_before_opens_and_keeps_its_data(tmp_path: Path)
         assert folder.standing == Standing(store="old", origin="earlier version")
         assert folder.remembered.hard_state == HardState(term=3, voted_for=1)
         assert len(folder.remembered.entries) == 1
-        assert folder.known_stores == {1: "s1"}
+        assert folder.earlier_stores == {1: "s1"}
         folder.close()
     with pytest.raises(WrongFolder, match="names nodes 0, 1"):
         opened(tmp_path, (0, 1))

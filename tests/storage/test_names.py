@@ -10,7 +10,7 @@ import pytest
 
 from bargetrio.raft.records import HardState
 from bargetrio.storage.real_disk import RealDisk
-from bargetrio.storage.restore import FileOutside, restore
+from bargetrio.storage.restore import UserFile, restore
 from bargetrio.storage.snapshots import SnapshotReceiver, install
 from tests.storage.logs import MEMBERS, append, entry, file_of, open_log, save, send
 
@@ -106,7 +106,7 @@ def test_a_restored_folder_lasts_when_it_is_told(kind: str, tmp_path: Path, monk
     if kind == "empty":
         folder.mkdir()
     names = Names(monkeypatch)
-    source = FileOutside(tmp_path / "backup")
+    source = UserFile(tmp_path / "backup")
     restored = restore(source, "b", folder, cluster="new", node_id=0, members=MEMBERS, make_store_id=lambda: "s")
     assert restored.last_index == snapshot.last_index
     assert names.left(tmp_path) == []

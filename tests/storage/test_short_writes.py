@@ -9,8 +9,8 @@ import pytest
 from bargetrio.raft.records import HardState
 from bargetrio.raft.standing import REPLACED, Standing
 from bargetrio.storage.real_disk import RealDisk
-from bargetrio.storage.restore import FileOutside, restore
-from bargetrio.storage.snapshots import FileOf, SnapshotReceiver, read_snapshot, snapshot_name
+from bargetrio.storage.restore import UserFile, restore
+from bargetrio.storage.snapshots import FolderFile, SnapshotReceiver, read_snapshot, snapshot_name
 from tests.storage.logs import MEMBERS, append, entry, file_of, open_log, save, send, state_after
 
 LOG = [entry(1, f"e{index}") for index in range(1, 6)]
@@ -48,7 +48,7 @@ def test_log_meta_and_snapshots_of_a_folder_are_whole(tmp_path: Path) -> None:
     again.close()
     path = snapshot_name(saved.last_index, saved.last_term)
     lines: list[bytes] = []
-    assert read_snapshot(FileOf(disk, path), path, lines.append)[1] == saved
+    assert read_snapshot(FolderFile(disk, path), path, lines.append)[1] == saved
     assert lines == [state_after(len(LOG))] * 3
 
 
@@ -57,7 +57,7 @@ def test_a_restored_folder_is_whole(tmp_path: Path) -> None:
     """The backup's lines, under the new cluster's label."""
     _, data = file_of(LOG)
     (tmp_path / "backup").write_bytes(data)
-    source = FileOutside(tmp_path / "backup")
+    source = UserFile(tmp_path / "backup")
     made = restore(source, "b", tmp_path / "node", cluster="barge", node_id=0, members=MEMBERS, make_store_id=lambda: "s")
     lines: list[bytes] = []
     folder = open_log(RealDisk(tmp_path / "node"), load=lines.append)

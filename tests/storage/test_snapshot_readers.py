@@ -13,9 +13,9 @@ from bargetrio.raft.messages import SnapshotMeta
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.storage.errors import DamagedSnapshot
 from bargetrio.storage.lines import HEADER, encode_line
-from bargetrio.storage.restore import FileOutside, restore
+from bargetrio.storage.restore import UserFile, restore
 from bargetrio.storage.snapshots import (
-    FileOf,
+    FolderFile,
     SnapshotEnd,
     SnapshotReceiver,
     SnapshotWriter,
@@ -81,7 +81,7 @@ def install(data: bytes, folder: Path) -> None:
     disk = SimulatedDisk(Random(1))
     disk.put("file", data)
     state: list[bytes] = []
-    read_snapshot(FileOf(disk, "file"), "file", state.append)
+    read_snapshot(FolderFile(disk, "file"), "file", state.append)
     assert state == LINES
 
 
@@ -90,7 +90,7 @@ def copy(data: bytes, folder: Path) -> None:
     disk = SimulatedDisk(Random(1))
     disk.put("file", data)
     try:
-        copy_snapshot(FileOf(disk, "file"), "file", SnapshotWriter(disk, start_of(8, 1)))
+        copy_snapshot(FolderFile(disk, "file"), "file", SnapshotWriter(disk, start_of(8, 1)))
     except DamagedSnapshot:
         assert not disk.exists(snapshot_name(8, 1))
         raise
@@ -100,7 +100,7 @@ def restored(data: bytes, folder: Path) -> None:
     """A new cluster from a backup."""
     (folder / "backup").write_bytes(data)
     try:
-        source = FileOutside(folder / "backup")
+        source = UserFile(folder / "backup")
         restore(source, "b", folder / "n", cluster="new", node_id=0, members=MEMBERS, make_store_id=lambda: "s")
     except DamagedSnapshot:
         assert [path.name for path in folder.iterdir()] == ["backup"]

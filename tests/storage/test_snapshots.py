@@ -17,7 +17,7 @@ from bargetrio.storage.recovery import segment_name
 from bargetrio.storage.snapshots import (
     RECEIVING,
     TAKING,
-    FileOf,
+    FolderFile,
     SnapshotReceiver,
     SnapshotWriter,
     copy_snapshot,
@@ -76,7 +76,7 @@ def test_a_snapshot_is_read_as_it_was_written() -> None:
     disk = SimulatedDisk(Random(1))
     snapshot = save(disk, LOG)
     lines: list[bytes] = []
-    start, meta = read_snapshot(FileOf(disk, name_of(snapshot)), "s", lines.append)
+    start, meta = read_snapshot(FolderFile(disk, name_of(snapshot)), "s", lines.append)
     assert (meta, start) == (snapshot, start_of(8, 1, digest(LOG)))
     assert lines == [state_after(8)] * 3
     assert (meta.size, meta.members, meta.digest) == (len(disk.peek(name_of(snapshot))), MEMBERS, digest(LOG))
@@ -96,7 +96,7 @@ def test_a_state_may_be_empty_or_longer_than_what_is_read_at_once() -> None:
         writer.add(line)
     writer.finish()
     lines: list[bytes] = []
-    read_snapshot(FileOf(disk, snapshot_name(9, 1)), "s", lines.append)
+    read_snapshot(FolderFile(disk, snapshot_name(9, 1)), "s", lines.append)
     assert lines == big
 
 
@@ -110,9 +110,9 @@ def test_every_byte_that_is_not_what_was_written_is_found() -> None:
     for content in broken:
         disk.put("snapshots/file", content)
         with pytest.raises(DamagedSnapshot):
-            read_snapshot(FileOf(disk, "snapshots/file"), "file", lambda payload: None)
+            read_snapshot(FolderFile(disk, "snapshots/file"), "file", lambda payload: None)
     disk.put("snapshots/file", data)
-    assert read_snapshot(FileOf(disk, "snapshots/file"), "file", lambda payload: None)[1] == snapshot
+    assert read_snapshot(FolderFile(disk, "snapshots/file"), "file", lambda payload: None)[1] == snapshot
 
 
 def test_a_line_too_few_is_found_though_every_line_is_right() -> None:
@@ -123,7 +123,7 @@ def test_a_line_too_few_is_found_though_every_line_is_right() -> None:
     for content in (lines[:1] + lines[2:], lines[:2] + lines[1:], [lines[0], *lines[-1:]]):
         disk.put("snapshots/file", b"".join(content))
         with pytest.raises(DamagedSnapshot, match="not whole"):
-            read_snapshot(FileOf(disk, "snapshots/file"), "file", lambda payload: None)
+            read_snapshot(FolderFile(disk, "snapshots/file"), "file", lambda payload: None)
 
 
 def test_a_newer_format_is_told_as_such() -> None:
@@ -132,14 +132,14 @@ def test_a_newer_format_is_told_as_such() -> None:
     start = structs.replace(start_of(8, 1), format=3)
     disk.put("snapshots/file", encode_line(msgspec.json.encode(start)))
     with pytest.raises(DamagedSnapshot, match="a newer Barge wrote it"):
-        read_snapshot(FileOf(disk, "snapshots/file"), "file", lambda payload: None)
+        read_snapshot(FolderFile(disk, "snapshots/file"), "file", lambda payload: None)
 
 
 def test_a_state_can_be_put_under_another_label() -> None:
     """For who makes a new cluster of an old one's state."""
     disk = SimulatedDisk(Random(1))
     snapshot = save(disk, LOG)
-    copied = copy_snapshot(FileOf(disk, name_of(snapshot)), "s", SnapshotWriter(disk, start_of(1, 1)))
+    copied = copy_snapshot(FolderFile(disk, name_of(snapshot)), "s", SnapshotWriter(disk, start_of(1, 1)))
     assert (copied.last_index, copied.digest) == (1, 0)
     assert snapshot_labels(disk) == [(1, 1), (8, 1)]
 

@@ -17,7 +17,7 @@ from typing import Final, Literal
 from msgspec import Raw, Struct
 
 from bargetrio.kv.commands import encode_command
-from bargetrio.kv.store import Outcome, Refused, Removed, Written
+from bargetrio.kv.store import ConditionFailed, Outcome, Removed, Written
 from bargetrio.protocol.requests import Delete, Put
 from bargetrio.simulator.memory import Broken
 
@@ -96,7 +96,7 @@ def _check_count(command: bytes, tries: list[Try], came_to: list[Outcome]) -> No
         raise Broken(RULE, f"two writes {command!r:.80} are told to be the same entry: {sorted(indices)}")
     for effect, found in (
         ("applied", sum(isinstance(outcome, (Written, Removed)) for outcome in came_to)),
-        ("refused", sum(isinstance(outcome, Refused) for outcome in came_to)),
+        ("refused", sum(isinstance(outcome, ConditionFailed) for outcome in came_to)),
     ):
         told = sum(one.effect == effect for one in tries)
         if not told <= found <= told + unknown:
