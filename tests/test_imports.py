@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "bargetrio"
@@ -188,6 +189,79 @@ def test_the_client_library_is_typed_without_any() -> None:
     for path in room_files("client"):
         found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
         assert "Any" not in {alias.name for node in found for alias in node.names}, path
+
+
+RING_2 = {"simulator/stack/seed.py"}
+"""Its virtual time needs an instrument of trio's, and two private names: its scheduler's dice, and that they are to be used."""
+
+
+def foreign_privates(path: Path, own: set[str]) -> set[str]:
+    """Return what a file uses of other libraries' private parts: `trio._x`, `task._x`, and what has an instrument in its name.
+
+    `own` are all names that the package defines. A subclass may use what its base class keeps for subclasses.
+    """
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Attribute):
+            text = ast.unparse(node)
+            is_foreign = not text.startswith(("self.", "cls.", "super()."))
+            if is_foreign and re.fullmatch(r"_[^_].*", node.attr) and node.attr not in own:
+                found.add(text)
+            names = [text]
+        elif isinstance(node, ast.Call):
+            names = [f"trio.{word.arg}" for word in node.keywords if word.arg == "instruments"]
+        else:
+            continue
+        found |= {name for name in names if re.match(r"(trio|outcome)\b.*(\._|instrument)", name, re.IGNORECASE)}
+    return found - {"os._exit"}
+
+
+def names_defined(paths: Iterable[Path]) -> set[str]:
+    """Return the names of all functions, classes, variables and attributes that these files define."""
+    found: set[str] = set()
+    for path in paths:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                found.add(node.name)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found.add(node.id)
+            elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and ast.unparse(node.value) == "self":
+                found.add(node.attr)
+    return found
+
+
+def test_trio_is_used_by_its_public_interface_only() -> None:
+    """And nothing runs inside an instrument of its: where trio keeps its parts may change, and tests' clocks see tasks only."""
+    paths = sorted(PACKAGE.rglob("*.py"))
+    own = names_defined(paths)
+    found = {str(path.relative_to(PACKAGE)): foreign_privates(path, own) for path in paths}
+    assert {path: names for path, names in found.items() if names and path not in RING_2} == {}
+    of_runner = {name.removeprefix("runner.") for path in RING_2 for name in found[path] if name.startswith("runner.")}
+    assert of_runner == {"_r", "_ALLOW_DETERMINISTIC_SCHEDULING"}
+
+
+def test_a_use_of_trios_private_parts_is_seen(tmp_path: Path) -> None:
+    """However it is written."""
+    file = tmp_path / "file.py"
+    uses = {
+        "trio._core._run.GLOBAL_RUN_CONTEXT": "trio._core._run.GLOBAL_RUN_CONTEXT",
+        "from trio._core import _run": "trio._core._run",
+        "from trio import _core": "trio._core",
+        "import trio._core": "trio._core",
+        "task._schedule_points": "task._schedule_points",
+        "class Waits(trio.abc.Instrument): pass": "trio.abc.Instrument",
+        "trio.lowlevel.add_instrument(one)": "trio.lowlevel.add_instrument",
+        "trio.run(main, instruments=[one])": "trio.instruments",
+    }
+    for use, name in uses.items():
+        file.write_text(use)
+        assert name in foreign_privates(file, {"_own"}), use
+    file.write_text("self._nursery.start_soon(trio.sleep, 1)\nsession._own.cancel()\nos._exit(3)\n")
+    assert foreign_privates(file, {"_own"}) == set()
 
 
 def test_only_the_console_prints() -> None:

@@ -24,8 +24,8 @@ Take = Callable[[bytes], trio.Event | None]
 Turn = Callable[[], float]
 """A node's turn: takes what came, and returns the moment when it wants to be called again though nothing comes, or NOW.
 
-Turns, `Take` and what is watched may run outside of any task: they can set events and start tasks in a nursery that they know,
-but enter no cancel scope, take no lock, and find no context variable of their node's.
+Turns, `Take` and what is watched may run in a task that other nodes share: they can set events and start tasks in a nursery that
+they know, but find no context variable of their node's, and must not leave a cancel scope open.
 """
 
 Turnstile = Callable[[], Awaitable[None]]

@@ -1,11 +1,12 @@
-"""One loop for the sockets of all nodes of a process: an epoll, in the place where trio would wait for files.
+"""The event loop that all nodes of a process share: an epoll over their sockets, served by one trio task.
 
 ```
 run: wait -> [recv, take] [recv, take] [a sync has ended] ... -> turn of node 0 -> turn of node 2 -> look again -> ...
 ```
-It waits for trio's files, too, and lets trio go on as soon as that has something to do. What one node sends to another, of this
-process or of the next, is taken without a task being woken: see docs/decisions/one_task_a_node.md. The nodes stay apart all the
-same: they share nothing but this loop, and what a turn raises ends the node whose turn it was.
+trio waits for the epoll as for any file. When it is readable, the task reads what has come, gives the nodes that got something
+their turn, and looks again, until nothing is left or its time slice is over. So a message wakes one task and not one for each
+connection: docs/decisions/one_task_a_node.md has the figures. The nodes share nothing but this loop: what a turn raises ends the
+node whose turn it was.
 """
 
 import os
@@ -13,7 +14,6 @@ import select
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final, NoReturn
 
 import trio
@@ -21,10 +21,9 @@ import trio
 from bargetrio.transport.arrivals import NOW, Arrivals, Take, TaskArrivals, Turn, read_in_this_task
 from bargetrio.transport.network import Broken, Connection
 from bargetrio.transport.sockets import SocketConnection
-from bargetrio.transport.trio_wait import TrioWait, borrow
 
-SPELL_S: Final = 0.001
-"""The loop looks and turns for so long at a stretch, and once at least, when trio's other tasks wait to be let in."""
+TIME_SLICE_S: Final = 0.001
+"""Longest time in seconds that the loop keeps for itself before trio's other tasks run; one look may take longer."""
 LOOK_BYTES: Final = 1024 * 1024
 """Bytes after which a look reads no more clients before the nodes take their turns; peers and ended syncs are served in each."""
 
@@ -45,18 +44,13 @@ class EpollHub:
         """Descriptors that were readable and not served in the last look: they come first in the next."""
         self._alarm = trio.CancelScope()
         """`_keep_time` rings at its deadline. It costs nothing while deadlines move on; a scope for each wait costs 7 µs."""
-        self._is_alarm_moved = False
-        self._trio_descriptor = -1
-        self._is_trio_ready = False
 
     async def run(self) -> NoReturn:
-        """Serve the nodes until cancelled: while trio waits if that can be had, else in this task."""
+        """Serve the nodes until cancelled; what is wrong with the loop itself is raised here."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_time)
-            with borrow() as wait:
-                if wait is not None:
-                    await self._run_while_trio_waits(wait)
-                await self._run_in_this_task()
+            await self._serve()
+        raise AssertionError("it is cancelled or raises")
 
     def ring(self) -> None:
         """Write to an eventfd. What somebody left before he called is seen: the bell is heard first, then who has rung."""
@@ -96,52 +90,18 @@ class EpollHub:
 
     # -- the loop ------------------------------------------------------------------------------------------------------------
 
-    async def _run_while_trio_waits(self, wait: TrioWait) -> NoReturn:
-        waiting = _WhileTrioWaits(self, wait)
-        self._trio_descriptor = wait.descriptor
-        self._epoll.register(wait.descriptor, select.EPOLLIN)
-        trio.lowlevel.add_instrument(waiting)
-        try:
-            await waiting.failed.wait()
-        finally:
-            trio.lowlevel.remove_instrument(waiting)
-            with suppress(ValueError):  # closed meanwhile, which is the problem that was met
-                self._epoll.unregister(wait.descriptor)
-            self._trio_descriptor = -1
-        assert waiting.problem is not None
-        raise waiting.problem
-
-    async def _run_in_this_task(self) -> NoReturn:
+    async def _serve(self) -> NoReturn:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            ends = time.perf_counter() + SPELL_S
-            while self._look(0):
+            ends = time.perf_counter() + TIME_SLICE_S
+            while self._look():
                 if time.perf_counter() >= ends:
                     await trio.lowlevel.checkpoint()
-                    ends = time.perf_counter() + SPELL_S
+                    ends = time.perf_counter() + TIME_SLICE_S
 
-    def serve(self, wait: TrioWait, longest_s: float) -> bool:
-        """Look for so long, or until trio has something to do and our spell is over; return whether trio must not wait now."""
-        ends = time.perf_counter() + longest_s
-        spell_ends: float | None = None
-        self._is_alarm_moved = False
-        timeout = longest_s
-        while True:
-            self._is_trio_ready = False
-            has_served = self._look(timeout)
-            now = time.perf_counter()
-            if spell_ends is None and (self._is_trio_ready or self._is_alarm_moved or wait.has_tasks()):
-                spell_ends = now + SPELL_S
-            if spell_ends is None and now < ends:
-                timeout = ends - now
-            elif spell_ends is not None and has_served and now < spell_ends:
-                timeout = 0
-            else:  # it would wait as long as it had meant to, for what it has chosen before, and not for our files
-                return longest_s > 0  # though its files were ready: a turn may have closed the one that was
-
-    def _look(self, timeout: float) -> bool:
-        """Wait so long at most, read what is ready, once each, give their turn to those who want it; return whether any did."""
-        ready = self._epoll.poll(0 if self._due or self._left else timeout)
+    def _look(self) -> bool:
+        """Read what is ready, once each, and give their turn to those who want it; return whether any did."""
+        ready = self._epoll.poll(0)
         if self._left:
             left = dict.fromkeys(self._left)
             ready = [(descriptor, 0) for descriptor in left] + [pair for pair in ready if pair[0] not in left]
@@ -158,8 +118,6 @@ class EpollHub:
                 size += handler.ready()
             elif descriptor == self._bell:
                 self._hear_the_bell()
-            elif descriptor == self._trio_descriptor:
-                self._is_trio_ready = True
         due, self._due = self._due, []
         for arrivals in due:
             arrivals.is_due = False
@@ -182,7 +140,6 @@ class EpollHub:
             self._want(arrivals)
         elif deadline < self._alarm.deadline:
             self._alarm.deadline = deadline
-            self._is_alarm_moved = True
 
     def _want(self, arrivals: "EpollArrivals") -> None:
         if not arrivals.is_due:
@@ -199,29 +156,6 @@ class EpollHub:
             with self._alarm:
                 await trio.sleep_forever()
             self.ring()
-
-
-class _WhileTrioWaits(trio.abc.Instrument):
-    """Called by trio when it is about to wait; `failed` is set when that raised, which is then `problem`."""
-
-    def __init__(self, hub: EpollHub, wait: TrioWait) -> None:
-        self.failed = trio.Event()
-        self.problem: BaseException | None = None
-        self._hub = hub
-        self._wait = wait
-
-    def before_io_wait(self, timeout: float) -> None:
-        """Serve instead. Raises nothing: trio would only write it down, and go on without us."""
-        if self.problem is not None:
-            return
-        try:
-            if self._hub.serve(self._wait, timeout):
-                self._wait.skip()
-        except BaseException as problem:  # raised in the task that runs the hub
-            self.problem = problem
-            self.failed.set()
-            with suppress(Exception):  # then it is raised when trio has waited
-                self._wait.skip()
 
 
 class _Handler:

@@ -6,40 +6,20 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import NoReturn
 
 import pytest
 import trio
 import trio.testing
 
 from bargetrio.transport.arrivals import NOW, Arrivals, TaskArrivals
-from bargetrio.transport.hub import EpollArrivals, EpollHub, make_arrivals
+from bargetrio.transport.hub import EpollArrivals, make_arrivals
 from bargetrio.transport.network import Broken
 from bargetrio.transport.sockets import SocketConnection
-from bargetrio.transport.trio_wait import borrow
 
 Make = Callable[[], Arrivals]
 
 
-class PoorHub(EpollHub):
-    """One to whom trio's waiting is not lent."""
-
-    async def run(self) -> NoReturn:
-        """Run while somebody else has it."""
-        with borrow():
-            await super().run()
-
-
-class ArrivalsInATask(EpollArrivals):
-    """With a hub that runs as a task of trio's."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hub.close()
-        self.hub = PoorHub()
-
-
-ALL = pytest.mark.parametrize("make", [TaskArrivals, EpollArrivals, ArrivalsInATask])
+ALL = pytest.mark.parametrize("make", [TaskArrivals, EpollArrivals])
 
 
 class Reader:

@@ -1,8 +1,7 @@
-"""What nodes of one process share: the loop in trio's place. Its contract as `Arrivals` is in test_arrivals.py."""
+"""What nodes of one process share: an event loop of their own. Its contract as `Arrivals` is in test_arrivals.py."""
 
 import os
 import socket
-import time
 from collections.abc import Callable
 
 import pytest
@@ -11,7 +10,6 @@ import trio.testing
 
 from bargetrio.transport import hub
 from bargetrio.transport.hub import EpollArrivals, EpollHub
-from bargetrio.transport.trio_wait import TrioWait, borrow
 from tests.transport.test_arrivals import Reader, house, until
 
 
@@ -97,39 +95,17 @@ async def test_a_descriptor_that_is_used_again_is_not_the_old_connection() -> No
         await until(lambda: new.taken == [b"hello"])
 
 
-async def test_trio_waits_no_second_time() -> None:
-    """It chose how long before the hub waited in its place, and meanwhile it would hear of nothing that is the hub's."""
-    alone = EpollHub()
-    with borrow() as wait:
-        assert wait is not None
-        began = time.perf_counter()
-        assert alone.serve(wait, 0.02)
-        assert time.perf_counter() - began >= 0.02
-        assert not alone.serve(wait, 0)
-        ready = os.eventfd(1)  # in the place of trio's: what was ready may be closed by a turn, and then trio would wait
-        alone._trio_descriptor = ready
-        alone._epoll.register(ready)
-        assert alone.serve(wait, 5)
-    os.close(ready)
-    alone.close()
-
-
-@pytest.mark.parametrize("what", ["a turn's bug", "trio can't be woken"])
-async def test_what_the_hub_itself_meets_ends_its_run(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told, and not only written down by trio, which would go on without the hub, and all nodes with it."""
+async def test_what_the_loop_itself_meets_ends_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug there, and not in a turn, is no single node's."""
     arrivals = EpollArrivals()
 
     def fail(*_: object) -> None:
-        raise ZeroDivisionError(what)
+        raise ZeroDivisionError("a bug")
 
-    if what == "a turn's bug":
-        monkeypatch.setattr(arrivals.hub, "_turn", fail)
-    else:
-        monkeypatch.setattr(TrioWait, "skip", fail)
-    with trio.fail_after(5), pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError, match=what)):
+    monkeypatch.setattr(arrivals.hub, "_turn", fail)
+    with trio.fail_after(5), pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError, match="a bug")):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(arrivals.drive, lambda: trio.current_time() + 60)
-            nursery.start_soon(trio.sleep, 0.01)
             with pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError)) as caught:
                 await arrivals.run()
             raise caught.value.exceptions[0]
@@ -167,3 +143,22 @@ async def test_who_is_left_for_the_next_look_may_be_gone_by_then(monkeypatch: py
         await until(lambda: third.taken)
         await second.ended.wait()
         assert (first.taken, second.taken, third.taken) == ([b"hello"], [], [b"hello"])
+
+
+async def test_whoever_waits_until_all_tasks_are_blocked_waits_for_the_loop_too(autojump_clock: trio.testing.MockClock) -> None:
+    """It is a task: a clock of tests jumps only when it has nothing to do, and to no later than a node's next turn."""
+    arrivals = EpollArrivals()
+    turns: list[float] = []
+    began = trio.current_time()
+
+    def turn() -> float:
+        turns.append(trio.current_time() - began)
+        return began + 1000 * len(turns)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(arrivals.run)
+        nursery.start_soon(arrivals.drive, turn)
+        await trio.sleep(2500)
+        nursery.cancel_scope.cancel()
+    assert turns == [0, 1000, 2000]
+    arrivals.close()
