@@ -33,6 +33,7 @@ from bargetrio.eventlog.debug_log import DebugLog
 from bargetrio.eventlog.jsonl import EventFile
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import LogView, check_page
+from bargetrio.node.memory import ClientMemory
 from bargetrio.node.opening import open_node
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
@@ -104,6 +105,7 @@ class Daemon:
         self._recorder = Recorder(secrets.token_hex(4), wall_clock=time.time)
         self._link_faults = LinkFaults()
         self._turns = Turns()
+        self._client_memory = ClientMemory()
         self._disk_faults = DiskFaults()
         self._network = SocketNetwork()
         self._hub = make_hub()
@@ -276,6 +278,7 @@ class Daemon:
             network=self._network,
             figures=self._local.figures()[node_id],
             turns=self._turns,
+            memory=self._client_memory,
             make_arrivals=lambda: make_arrivals(self._hub),
         )
 

@@ -13,6 +13,7 @@ import trio
 from msgspec import Struct
 
 from bargetrio.kv.commands import encode_command
+from bargetrio.node.memory import ClientMemory
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineTooLong
@@ -39,6 +40,10 @@ MOST_IN_FLIGHT: Final = 20_000
 """Requests of one connection that wait for an answer; beyond it the connection is not read."""
 MOST_UNSENT_BYTES: Final = 1024 * 1024
 """Unsent answers in bytes, beyond which no read of the client is looked up and its connection is not read."""
+MOST_ASKED_BYTES: Final = 16 * 1024 * 1024
+"""Requests of one connection that wait for an answer, in bytes; beyond it the connection is not read."""
+REQUEST_BYTES: Final = 512
+"""What a request that waits for its answer occupies beside its line."""
 CUT_BYTES: Final = 16 * 1024 * 1024
 """Unsent bytes beyond which the connection is cut: answers to writes and time-outs of reads are sent without limit."""
 
@@ -51,12 +56,17 @@ Submit = Callable[["ClientSession", Batch], None]
 
 
 class ClientSession:
-    """One client; implements `replica.requests.Session`.
+    """One client; implements `replica.requests.Session` and `memory.Holder`.
 
-    `on_room` is called when `take_put_off` has reads that may be looked up now.
+    `on_room` is called when `take_put_off` has reads that may be looked up now. `memory` is that of all clients of the process.
     """
 
-    def __init__(self, connection: Connection, on_room: Callable[["ClientSession"], None] = lambda session: None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        on_room: Callable[["ClientSession"], None] = lambda session: None,
+        memory: ClientMemory | None = None,
+    ) -> None:
         self.answers: list[Struct] = []
         self._connection = connection
         self._on_room = on_room
@@ -64,7 +74,15 @@ class ClientSession:
         self.room = MOST_UNSENT_BYTES
         """Bytes of answers to reads that may be made before the next flush; without any left, reads are put off."""
         self._put_off: deque[Ticket] = deque()
+        self._has_waited = False
+        """Whether it is resumed since others have taken their answers: those that wait with it share that room."""
         self._in_flight = 0
+        self._memory = ClientMemory() if memory is None else memory
+        self.held_bytes = self.since = 0
+        self._pending_bytes = self._asked_bytes = self._counted_unsent_bytes = 0
+        """What it occupies: of a line that has no end yet, of requests that wait, of answers as they were last counted."""
+        self._reading = trio.CancelScope()
+        self._refusal: BargeError | None = None
         self._room = trio.Event()
         self._is_open = True
         self.was_active = True
@@ -76,25 +94,80 @@ class ClientSession:
         reader = greeted.reader
 
         def take(data: bytes) -> trio.Event | None:
-            return self._take(reader.feed(data), submit)
+            if not self._is_open:
+                return None
+            before = self._pending_bytes
+            lines = reader.feed(data)
+            after = self._pending_bytes = reader.pending_bytes
+            if lines:
+                self._asked_bytes += before + len(data) - after
+                return self._take(lines, submit)
+            if not before:
+                self.since = self._memory.clock  # an idle client has not held this line all the time
+            self._count()
+            return None
 
+        self._memory.enter(self)
         try:
-            if greeted.lines:
-                room = self._take(greeted.lines, submit)
-                arrivals.ring()
-                if room is not None:
-                    await room.wait()
-            await arrivals.read(self._connection, take)
+            with self._reading:
+                if greeted.lines:
+                    self._asked_bytes += sum(map(len, greeted.lines))
+                    room = self._take(greeted.lines, submit)
+                    arrivals.ring()
+                    if room is not None:
+                        await room.wait()
+                await arrivals.read(self._connection, take)
+            if self._refusal is not None:
+                self._say(self._refusal)
         except (MalformedLine, LineTooLong) as problem:
-            self.flush()
-            error = BargeError("bad_request", str(problem))
-            self._connection.post(_encode(ErrorAnswer.of(None, error)) + b"\n")
+            self._say(BargeError("bad_request", str(problem)))
         finally:
-            self._is_open, self.room = False, 0
-            self._connection.outgoing.on_room = None
-            for ticket in self._put_off:
-                ticket.done = True
-            self._put_off.clear()
+            reader.clear()
+            self._end()
+            self._connection.outgoing.on_room = self._count
+
+    def refuse(self) -> None:
+        """End the connection: all clients together occupy too much, and this one has the most for the longest."""
+        self._end()
+        if self._unsent:
+            self._connection.abort()  # it does not read: nothing can be told
+        else:
+            detail = "the clients of this process occupy too much memory, and this connection has the most for the longest"
+            self._refusal = BargeError("overloaded", detail)
+            self._reading.cancel()
+
+    def resume(self) -> None:
+        """See `replica.requests.Session`."""
+        self._has_waited = True
+        self._on_room(self)
+
+    @property
+    def taken_bytes(self) -> int | None:
+        """See `memory.Holder`."""
+        if not self._unsent:
+            return None
+        return self._connection.outgoing.pushed_bytes - self._connection.kernel_bytes()
+
+    def _end(self) -> None:
+        """Take nothing more, and look up nothing more; what was asked may still take effect."""
+        self._is_open, self.room, self._pending_bytes = False, 0, 0
+        for ticket in self._put_off:
+            ticket.done = True
+        self._put_off.clear()
+        self._memory.leave(self)
+        self._count()
+
+    def _say(self, error: BargeError) -> None:
+        self.flush()
+        self._connection.post(_encode(ErrorAnswer.of(None, error)) + b"\n")
+
+    def _count(self) -> None:
+        """Tell the memory of all clients what this one occupies now."""
+        unsent = len(self._unsent)
+        held = self._pending_bytes + self._asked_bytes + unsent
+        if held != self.held_bytes or unsent != self._counted_unsent_bytes:
+            more, self._counted_unsent_bytes = unsent - self._counted_unsent_bytes, unsent
+            self._memory.change(self, held - self.held_bytes, more)
 
     def close(self) -> None:
         """End the connection; its requests may still take effect."""
@@ -109,41 +182,62 @@ class ClientSession:
             return
         ticket.is_put_off = True
         self._put_off.append(ticket)
+        self.room = 0  # later reads wait behind this one
+        self._wait_for_room()
 
     def take_put_off(self) -> Iterable[Ticket]:
         """Yield the reads that were put off, in their order, while there is room for their answers."""
+        answers = self._memory.answers
         self.room = MOST_UNSENT_BYTES - len(self._unsent)
-        while self._put_off and self.room > 0:
+        if answers.waiting or self._has_waited:
+            self.room = 0 if self._unsent else 1  # one answer each, while others wait
+        self._has_waited = False
+        while self._put_off and self.room > 0 and answers.free > 0:
             ticket = self._put_off.popleft()
             if not ticket.done:
                 yield ticket
         if self._put_off:
             self.room = 0
+            self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        """Be resumed when others have taken their answers; who has not taken its own resumes when it does."""
+        answers = self._memory.answers
+        if answers.free <= 0 and not self._unsent:
+            answers.waiting[self] = None
 
     def flush(self) -> None:
         """Send what is queued, in one piece."""
         answers = self.answers
         if answers:
-            self._in_flight -= len(answers)
+            before, self._in_flight = self._in_flight, self._in_flight - len(answers)
+            self._asked_bytes = self._asked_bytes * self._in_flight // before if before else 0
             lines = _encode_lines(answers)
             self._connection.post(lines if len(lines) <= LINE_BYTES else _bounded_lines(answers))
             answers.clear()
             unsent = len(self._unsent)
-            self.room = MOST_UNSENT_BYTES - unsent
+            self.room = MOST_UNSENT_BYTES - unsent if self._is_open else 0
             if unsent > CUT_BYTES:
                 self._connection.abort()
             if self._put_off:  # later reads wait behind these
                 if self.room > 0:
                     self._on_room(self)
                 self.room = 0
+            if not unsent:
+                self.since = self._memory.clock
+            self._count()
         if self._may_be_read():
             self._room.set()
 
     def _may_be_read(self) -> bool:
-        return self._in_flight <= MOST_IN_FLIGHT and len(self._unsent) <= MOST_UNSENT_BYTES
+        return (
+            self._in_flight <= MOST_IN_FLIGHT and self._asked_bytes <= MOST_ASKED_BYTES and len(self._unsent) <= MOST_UNSENT_BYTES
+        )
 
     def _has_sent(self) -> None:
         """The connection's writer has made room, or the connection is closed."""
+        self.since = self._memory.clock
+        self._count()
         if self._put_off:
             self._on_room(self)
         else:
@@ -159,6 +253,10 @@ class ClientSession:
         if requests is None:
             requests, malformed = self._take_each(lines)
         self._in_flight += len(requests)
+        self._asked_bytes += REQUEST_BYTES * len(requests)
+        if not self._unsent:
+            self.since = self._memory.clock
+        self._count()
         writes: list[Put | Delete] = []
         reads: list[Get | List] = []
         for request in requests:

@@ -6,6 +6,7 @@ from functools import partial
 from bargetrio.eventlog.driver_facts import LinkDown, LinkUp, Sink
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.hellos import HelloJudge
+from bargetrio.node.memory import ClientMemory
 from bargetrio.node.peers import BadMessage, PeerSession
 from bargetrio.node.places import ClientPlaces
 from bargetrio.protocol.lines import LineTooLong
@@ -34,6 +35,7 @@ class Connections:
         figures: NodeFigures,
         hellos: HelloJudge,
         places: ClientPlaces,
+        memory: ClientMemory,
     ) -> None:
         self.places = places
         self.of_peers = 0
@@ -44,6 +46,7 @@ class Connections:
         self._sink = sink
         self._figures = figures
         self._hellos = hellos
+        self._memory = memory
 
     def link_up(self, peer_id: NodeId) -> None:
         """This node's own connection to a peer stands."""
@@ -64,7 +67,7 @@ class Connections:
             await self._serve_peer(connection, greeted, greeted.peer_id, greeted.standing)
 
     async def _serve_client(self, connection: Connection, greeted: Greeted) -> None:
-        client = ClientSession(connection, self._inbox.session_has_room)
+        client = ClientSession(connection, self._inbox.session_has_room, self._memory)
         self.places.enter(client)
         try:
             await client.serve(greeted, self._inbox.take_requests, self._arrivals)

@@ -22,6 +22,7 @@ from bargetrio.node.connections import Connections
 from bargetrio.node.figures import TimedLog
 from bargetrio.node.hellos import HelloJudge
 from bargetrio.node.jobs import NurseryJobs
+from bargetrio.node.memory import ClientMemory
 from bargetrio.node.outbox import PeerOutbox
 from bargetrio.node.persister import DiskWork, Persister, ThreadWork
 from bargetrio.node.places import ClientPlaces
@@ -63,6 +64,7 @@ async def open_node(
     make_arrivals: Callable[[], Arrivals] = make_arrivals,
     make_token: Callable[[], str] = lambda: secrets.token_hex(16),
     turns: Turns | None = None,
+    memory: ClientMemory | None = None,
     figures: NodeFigures | None = None,
 ) -> AsyncIterator[Node]:
     """Lock the folder, recover, listen; give the node, which serves while its `run` is awaited; then die, as in a crash.
@@ -76,6 +78,7 @@ async def open_node(
     disk_work = ThreadWork() if disk_work is None else disk_work
     network = SocketNetwork() if network is None else network
     figures = NodeFigures() if figures is None else figures
+    memory = ClientMemory() if memory is None else memory
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
         arrivals = make_arrivals()
@@ -95,6 +98,7 @@ async def open_node(
             figures=figures,
             hellos=hellos,
             places=ClientPlaces(settings.most_clients),
+            memory=memory,
         )
         identity = _identity(settings, folder, hellos, make_token)
         acceptor = Acceptor(
@@ -125,6 +129,7 @@ async def open_node(
                 request_timeout_s=settings.request_timeout_s,
                 turns=Turns() if turns is None else turns,
                 figures=figures,
+                answer_room=memory.answers,
             )
             node = Node(
                 replica=replica,
@@ -146,6 +151,7 @@ async def open_node(
             for link in outbox.links.values():
                 nursery.start_soon(link.run)
             nursery.start_soon(room.watch)
+            nursery.start_soon(memory.watch)
             try:
                 yield node
             except Exception as problem:  # raised once the tasks around the replica are gone

@@ -32,7 +32,7 @@ from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotJobs, SnapshotPlace
 from bargetrio.replica.ports import Events, Jobs, Outbox, Wal
-from bargetrio.replica.requests import Requests
+from bargetrio.replica.requests import AnswerRoom, Requests
 from bargetrio.replica.standing import StandingWriter
 from bargetrio.replica.turns import Turns
 
@@ -71,12 +71,20 @@ class Replica:
         request_timeout_s: float,
         turns: Turns,
         figures: NodeFigures,
+        answer_room: AnswerRoom,
     ) -> None:
-        """`addresses` are told to clients who ask a follower; `turns` is shared by all replicas of a process."""
+        """`addresses` are told to clients who ask a follower; all replicas of a process share `turns` and `answer_room`."""
         self.core = core
         self.store = store
         self.inbox = inbox
-        self.requests = Requests(core=core, events=events, figures=figures, addresses=addresses, timeout_s=request_timeout_s)
+        self.requests = Requests(
+            core=core,
+            events=events,
+            figures=figures,
+            addresses=addresses,
+            timeout_s=request_timeout_s,
+            answer_room=answer_room,
+        )
         self.snapshots = SnapshotJobs(
             place=place, inbox=inbox, outbox=outbox, jobs=jobs, turns=turns, figures=figures, replace_store=self._replace_store
         )

@@ -2,7 +2,9 @@
 
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Final, NamedTuple, Protocol, assert_never, cast
+from itertools import islice
+from sys import maxsize
+from typing import Any, Final, NamedTuple, Protocol, assert_never, cast
 
 from msgspec import Raw, Struct
 
@@ -20,6 +22,9 @@ from bargetrio.replica.ports import Events
 
 REQUESTS_A_STEP: Final = 2000
 """Requests that one step takes from the queue, or gives up, before messages and time have their turn again."""
+
+RESUMED: Final = 16
+"""Sessions that waited for room for their answers and are resumed together."""
 
 Failures = dict[tuple[str, str], int]
 """How many requests were answered with an error, by ("write" or "read", the error's code)."""
@@ -43,6 +48,30 @@ class Session(Protocol):
     def take_put_off(self) -> Iterable["Ticket"]:
         """Yield the reads that were put off, in their order, while there is room for their answers."""
         ...
+
+    def resume(self) -> None:
+        """There may be room for the answers to reads that were put off."""
+        ...
+
+
+class AnswerRoom:
+    """Bytes of answers to reads that may still be made, one for all replicas of a process; beyond it reads are put off.
+
+    `free` is what is left, below 0 if a last answer was larger. `waiting` are the sessions that have put reads off for it, any
+    objects with the method `Session.resume`.
+    """
+
+    def __init__(self, free: int = maxsize) -> None:
+        self.free = free
+        self.waiting: dict[Any, None] = {}
+
+    def resume(self) -> None:
+        """Have some of those that wait look again, the first ones first, if there is room."""
+        waiting = self.waiting
+        if self.free > 0:
+            for session in list(islice(waiting, RESUMED)):
+                del waiting[session]
+                session.resume()
 
 
 class Ticket:
@@ -78,7 +107,14 @@ class Requests:
     """
 
     def __init__(
-        self, *, core: Core, events: Events, figures: NodeFigures, addresses: dict[NodeId, str], timeout_s: float
+        self,
+        *,
+        core: Core,
+        events: Events,
+        figures: NodeFigures,
+        addresses: dict[NodeId, str],
+        timeout_s: float,
+        answer_room: AnswerRoom,
     ) -> None:
         self.waiting: deque[Ticket] = deque()
         self._core = core
@@ -86,6 +122,9 @@ class Requests:
         self._figures = figures
         self._addresses = addresses
         self._timeout_s = timeout_s
+        self._answer_room = answer_room
+        self._made_bytes = 0
+        """Of answers that this step has made: from the next one on its sessions know what of it was not taken."""
         self._to_flush: list[Session] = []
         self._failed: Failures = {}
         """Answered with an error by this step's effects, and not told yet."""
@@ -243,6 +282,12 @@ class Requests:
             sessions, self._to_flush = self._to_flush, []
             for session in sessions:
                 session.flush()
+            if self._made_bytes:
+                room = self._answer_room
+                room.free += self._made_bytes
+                self._made_bytes = 0
+                if room.waiting:
+                    room.resume()
 
     @property
     def unsent_sessions(self) -> int:
@@ -256,14 +301,17 @@ class Requests:
 
         A linearizable read that is put off stays one: the state at any later moment holds all that it must show (Ongaro 6.4).
         """
+        room = self._answer_room
         for ticket in tickets:
             session = ticket.session
-            if session.room <= 0 or ticket.done:
+            if session.room <= 0 or room.free <= 0 or ticket.done:
                 session.put_off(ticket)
                 continue
             assert ticket.read is not None, "only reads are looked up"
             answer, size = look_up(store, ticket.read)
             session.room -= size
+            room.free -= size
+            self._made_bytes += size
             self._answer(ticket, answer)
 
     def _answer(self, ticket: Ticket, answer: Struct) -> None:

@@ -23,6 +23,10 @@ class Connection(Protocol):
         """Its length."""
         ...
 
+    def kernel_bytes(self) -> int:
+        """Return how many bytes that were sent the other side's system has not acknowledged."""
+        ...
+
     def post(self, data: bytes) -> None:
         """Send now or soon, in order; never waits. On a broken connection the bytes are lost."""
         ...

@@ -23,11 +23,13 @@ class Outgoing:
     has left less than ROOM_BYTES unsent, and when the connection is closed.
     """
 
-    __slots__ = ("_send", "on_room", "unsent")
+    __slots__ = ("_send", "on_room", "pushed_bytes", "unsent")
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self.unsent = bytearray()
+        self.pushed_bytes = 0
+        """What `push` has sent."""
         self.on_room: Callable[[], None] | None = None
 
     def __len__(self) -> int:
@@ -56,6 +58,7 @@ class Outgoing:
         except BlockingIOError:
             return
         del self.unsent[:sent]
+        self.pushed_bytes += sent
         if self.on_room is not None and len(self.unsent) < ROOM_BYTES:
             self.on_room()
 

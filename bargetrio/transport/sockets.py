@@ -5,9 +5,12 @@ task. So the node's loop can answer many connections in one pass, and none of th
 """
 
 import errno
+import fcntl
 import logging
 import socket
 import struct
+import sys
+import termios
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -59,6 +62,13 @@ class SocketConnection:
     def unsent_bytes(self) -> int:
         """What the kernel has not taken yet."""
         return len(self.outgoing)
+
+    def kernel_bytes(self) -> int:
+        """Ask the kernel (tcp(7), SIOCOUTQ); 0 where it does not say."""
+        try:
+            return int.from_bytes(fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except OSError:
+            return 0
 
     def post(self, data: bytes) -> None:
         """Send what the kernel takes now; the writer task sends the rest."""

@@ -50,6 +50,9 @@ class Wire:
     async def write(self) -> None: ...
     def finish(self) -> None: ...
 
+    def kernel_bytes(self) -> int:
+        return 0
+
     def close(self) -> None:
         self.is_closed = True
 

@@ -4,6 +4,7 @@ from unittest.mock import Mock
 
 from bargetrio.node.connections import Connections
 from bargetrio.node.hellos import HelloJudge
+from bargetrio.node.memory import ClientMemory
 from bargetrio.node.outbox import PeerOutbox
 from bargetrio.node.places import ClientPlaces
 from bargetrio.raft.messages import AppendReply, VoteReply
@@ -38,6 +39,7 @@ async def test_what_is_timed_on_a_connection_ends_with_it() -> None:
         figures=figures,
         hellos=Mock(HelloJudge),
         places=ClientPlaces(),
+        memory=ClientMemory(),
     )
     figures.peer(1).append_sent(append(log="1"), 0.0)
     connections.link_up(1)

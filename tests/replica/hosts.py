@@ -16,6 +16,7 @@ from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
 from bargetrio.replica.ports import Events, Job, Jobs, Outbox
 from bargetrio.replica.replica import Replica
+from bargetrio.replica.requests import AnswerRoom
 from bargetrio.replica.turns import Turns
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.transport.arrivals import TaskArrivals
@@ -81,6 +82,7 @@ class Hosted:
         jobs: Jobs | None = None,
         turns: Turns | None = None,
         figures: NodeFigures | None = None,
+        answer_room: AnswerRoom | None = None,
         request_timeout_s: float = 5,
     ) -> None:
         self.arrivals = TaskArrivals()
@@ -100,6 +102,7 @@ class Hosted:
             request_timeout_s=request_timeout_s,
             turns=Turns() if turns is None else turns,
             figures=NodeFigures() if figures is None else figures,
+            answer_room=AnswerRoom() if answer_room is None else answer_room,
         )
 
     @property

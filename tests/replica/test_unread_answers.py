@@ -55,6 +55,9 @@ class Pipe:
     def unsent_bytes(self) -> int:
         return len(self.outgoing)
 
+    def kernel_bytes(self) -> int:
+        return 0
+
     def post(self, data: bytes) -> None:
         self.outgoing.post(data)
 

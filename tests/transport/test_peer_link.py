@@ -46,6 +46,9 @@ class Line:
 
     def finish(self) -> None: ...
 
+    def kernel_bytes(self) -> int:
+        return 0
+
     def close(self) -> None: ...
 
     def abort(self) -> None:
