@@ -13,7 +13,7 @@ from typing import Final
 
 from bargetrio.raft.effects import Persist, Send
 from bargetrio.raft.log import digest_after
-from bargetrio.raft.messages import AppendReply, Entry, Index, SnapshotMeta, SnapshotReply, VoteReply
+from bargetrio.raft.messages import AppendReply, Entry, Index, PreVoteReply, SnapshotMeta, SnapshotReply, VoteReply
 from bargetrio.raft.records import Append, HardState, Install, Record, Truncate
 
 
@@ -247,9 +247,20 @@ def _add_held(waiting: list[Send], send: Send) -> None:
     if waiting and _supersedes(send, waiting[-1]):
         waiting[-1] = send
         return
+    if _grants_pre_vote(send):
+        waiting[:] = [old for old in waiting if not _grants_pre_vote(old)]
     if len(waiting) >= DEDUPLICATE_ABOVE:
         waiting[:] = [old for old in waiting if not _supersedes(send, old) and not _repeats(send, old)]
     waiting.append(send)
+
+
+def _grants_pre_vote(send: Send) -> bool:
+    """Return whether this is a granted pre-vote: of those that wait, only the newest is sent (OWN-165).
+
+    Sent together when the disk is ready, they would start the elections of all pre-candidates at the same moment. Where each
+    candidate needs this voter, the votes would be split in every term.
+    """
+    return isinstance(send.message, PreVoteReply) and send.message.granted
 
 
 def _repeats(new: Send, old: Send) -> bool:

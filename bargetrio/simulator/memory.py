@@ -83,6 +83,8 @@ class Memory:
         """When a leader was elected, and when it was last looked whom it can have heard since, on the world's clock."""
         self.writes_since = -1.0
         """When the write in flight began, by the server's own clock; -1 if there is none."""
+        self.stood_still_s = 0.0
+        """For how long the server had stood still by then."""
         self.heard_at = -1e9
         self.told: dict[tuple[NodeId, Term, StoreId], Told] = {}
         """By leader, term, and the store that spoke."""

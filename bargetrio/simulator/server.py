@@ -67,6 +67,7 @@ class Server:
         *("_stores_made", "_timer_at", "_wake_planned", "_watcher", "_world", "core", "disk", "disk_s", "is_lost", "lives"),
         *("first_start", "images", "refusal", "standings_open"),
         *("node_id", "node_ids", "paused_until", "piece_s", "reads_open", "save_s", "store", "was_damaged", "writes_open"),
+        *("stood_still_s",),
         *("_all_ids", "_has_unsent", "_pipeline", "chunk_bytes", "disk_hangs_until", "readable", "_unsynced"),
     )
 
@@ -94,6 +95,8 @@ class Server:
         self.images: list[Image] = []
         """Copies of its folder that somebody keeps."""
         self.paused_until = 0.0
+        self.stood_still_s = 0.0
+        """Seconds of all pauses so far."""
         self._first_turns: list[float] = []
         """When each peer's reader gets its first turn after the pause."""
         self.disk_s = plan.disk_s[node_id]
@@ -286,6 +289,7 @@ class Server:
         """
         until = self._world.now + seconds
         if self.core is not None and until > self.paused_until:
+            self.stood_still_s += until - max(self._world.now, self.paused_until)
             self.paused_until = until
             self._first_turns = [until + self._random.random() * 0.003 for _ in self.node_ids]
             self._world.at(until, self._resume, self.lives)

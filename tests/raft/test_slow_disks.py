@@ -387,3 +387,29 @@ def test_a_starved_follower_whose_leader_died_stands() -> None:
         node.core.tick(node.now)
         node.perform()
     assert node.core.role.name == "pre_candidate"
+
+
+def test_of_the_pre_votes_that_wait_for_the_disk_only_the_newest_is_granted() -> None:
+    """Granted together, they would start the elections of all pre-candidates at the same moment."""
+    node = follower(nodes=(0, 1, 2, 3))
+    node.step(VoteRequest(term=1, candidate_id=1, last_log_index=0, last_log_term=0))
+    node.now += 1.0
+    for peer in (1, 2, 3, 2):
+        node.step(PreVoteRequest(term=2, candidate_id=peer, last_log_index=0, last_log_term=0))
+    assert node.take_sent() == []
+    node.sync()
+    granted = [(peer, message) for peer, message in node.take_sent() if isinstance(message, PreVoteReply)]
+    assert granted == [(2, PreVoteReply(term=2, voter_id=0, granted=True))]
+
+
+def test_a_slow_voter_that_every_candidate_needs_does_not_split_the_votes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven nodes, three of them down: the others may not become candidates together whenever its disk is ready (seed 11059)."""
+    monkeypatch.setattr(Nemesis, "_heal", lambda self: None)
+    sync_s = 1.2
+    for number in range(12):
+        seed = Seed(number, 7, frozenset(), keep=False)
+        first = elected(seed, 10)
+        for place in range(3):
+            seed.servers[(first + place) % 7].crash(power=False)
+        seed.servers[(first + 3) % 7].disk_s = (sync_s, sync_s)
+        elected(seed, 12 * sync_s)

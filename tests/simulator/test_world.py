@@ -124,3 +124,17 @@ def test_who_lost_the_entry_that_took_it_in_must_not_vote_and_only_a_disk_that_b
         judge.standing_written(server, standing)
     core.may_vote = False
     judge.standing_written(server, standing)
+
+
+def test_a_server_knows_for_how_long_it_stood_still() -> None:
+    """Pauses that overlap count once, and that of a server which is down does not count."""
+    cluster = Seed(3, 3, frozenset(), keep=False)
+    cluster.world.run(1.0, 100_000)
+    server = cluster.servers[0]
+    server.pause(0.5)
+    server.pause(0.2)
+    server.pause(0.75)
+    assert server.stood_still_s == pytest.approx(0.75)
+    server.crash(power=False)
+    server.pause(1.0)
+    assert server.stood_still_s == pytest.approx(0.75)
