@@ -41,8 +41,8 @@ from bargetrio.protocol.addresses import parse_address
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.replica.turns import Turns
 from bargetrio.storage.real_disk import RealDisk
+from bargetrio.transport.event_loop import make_event_loop, make_poller
 from bargetrio.transport.faults import LinkFaults
-from bargetrio.transport.hub import make_arrivals, make_hub
 from bargetrio.transport.sockets import SocketNetwork
 from bargetrio.web.app import make_app
 from bargetrio.web.guard import Guard, hosts_of
@@ -108,7 +108,7 @@ class Daemon:
         self._client_memory = ClientMemory()
         self._disk_faults = DiskFaults()
         self._network = SocketNetwork()
-        self._hub = make_hub()
+        self._event_loop = make_event_loop()
         self._notifier = Notifier()
         self._had_terminal = _has_terminal()
         self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -129,14 +129,14 @@ class Daemon:
                     await self._start(nursery, sock)
         finally:
             sock.close()
-            if self._hub is not None:
-                self._hub.close()
+            if self._event_loop is not None:
+                self._event_loop.close()
             self._finish_files()
 
     async def _start(self, nursery: trio.Nursery, sock: socket.socket) -> None:
         gc_policy.rest()
-        if self._hub is not None:
-            nursery.start_soon(self._hub.run)
+        if self._event_loop is not None:
+            nursery.start_soon(self._event_loop.run)
         forwarder = self._make_forwarder(nursery)
         problems = await self._local.start(nursery)
         if problems:
@@ -279,7 +279,7 @@ class Daemon:
             figures=self._local.figures()[node_id],
             turns=self._turns,
             memory=self._client_memory,
-            make_arrivals=lambda: make_arrivals(self._hub),
+            make_poller=lambda: make_poller(self._event_loop),
         )
 
     def _make_forwarder(self, nursery: trio.Nursery) -> Forwarder:

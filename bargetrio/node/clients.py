@@ -32,9 +32,9 @@ from bargetrio.protocol.requests import (
     decode_requests,
 )
 from bargetrio.replica.requests import Batch, Ticket
-from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.network import Connection
+from bargetrio.transport.poller import Poller
 
 MOST_IN_FLIGHT: Final = 20_000
 """Requests of one connection that wait for an answer; beyond it the connection is not read."""
@@ -89,7 +89,7 @@ class ClientSession:
         """Set by each request, reset by ClientPlaces when it looks for idle clients."""
         connection.outgoing.on_room = self._has_sent
 
-    async def serve(self, greeted: Greeted, submit: Submit, arrivals: Arrivals) -> None:
+    async def serve(self, greeted: Greeted, submit: Submit, poller: Poller) -> None:
         """Read requests until the client leaves; a line that is none ends the connection after one error line."""
         reader = greeted.reader
 
@@ -113,10 +113,10 @@ class ClientSession:
                 if greeted.lines:
                     self._asked_bytes += sum(map(len, greeted.lines))
                     room = self._take(greeted.lines, submit)
-                    arrivals.ring()
+                    poller.wake()
                     if room is not None:
                         await room.wait()
-                await arrivals.read(self._connection, take)
+                await poller.read(self._connection, take)
             if self._refusal is not None:
                 self._say(self._refusal)
         except (MalformedLine, LineTooLong) as problem:

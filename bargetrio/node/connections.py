@@ -15,9 +15,9 @@ from bargetrio.raft.messages import NodeId
 from bargetrio.raft.standing import Standing
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox
-from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.network import Connection
+from bargetrio.transport.poller import Poller
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Connections:
         *,
         core: Core,
         inbox: Inbox,
-        arrivals: Arrivals,
+        poller: Poller,
         sink: Sink,
         figures: NodeFigures,
         hellos: HelloJudge,
@@ -42,7 +42,7 @@ class Connections:
         self._core = core
         self._node_id = core.node_id
         self._inbox = inbox
-        self._arrivals = arrivals
+        self._poller = poller
         self._sink = sink
         self._figures = figures
         self._hellos = hellos
@@ -70,7 +70,7 @@ class Connections:
         client = ClientSession(connection, self._inbox.session_has_room, self._memory)
         self.places.enter(client)
         try:
-            await client.serve(greeted, self._inbox.take_requests, self._arrivals)
+            await client.serve(greeted, self._inbox.take_requests, self._poller)
         finally:
             self.places.leave(client)
 
@@ -81,7 +81,7 @@ class Connections:
             refusal = self._hellos.refusal_since(peer_id, standing)
             figures = self._figures.peer(peer_id)
             session = PeerSession(peer_id, self._core, inbox.take_message, inbox.bytes_received, figures, refusal)
-            await session.serve(connection, greeted, self._arrivals)
+            await session.serve(connection, greeted, self._poller)
         except (BadMessage, LineTooLong) as problem:
             self.link_down(peer_id, f"closed its link: {problem}")
         finally:

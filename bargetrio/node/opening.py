@@ -40,12 +40,12 @@ from bargetrio.replica.turns import Turns
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.wal import OpenFolder, open_folder
 from bargetrio.transport.acceptor import Acceptor
-from bargetrio.transport.arrivals import Arrivals
+from bargetrio.transport.event_loop import make_poller
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Identity
-from bargetrio.transport.hub import make_arrivals
 from bargetrio.transport.network import Network
 from bargetrio.transport.peer_link import PeerLink
+from bargetrio.transport.poller import Poller
 from bargetrio.transport.sockets import SocketNetwork
 
 SNAPSHOT_AGAIN_S: Final = 10.0
@@ -61,7 +61,7 @@ async def open_node(
     link_faults: LinkFaults,
     network: Network | None = None,
     disk_work: DiskWork | None = None,
-    make_arrivals: Callable[[], Arrivals] = make_arrivals,
+    make_poller: Callable[[], Poller] = make_poller,
     make_token: Callable[[], str] = lambda: secrets.token_hex(16),
     turns: Turns | None = None,
     memory: ClientMemory | None = None,
@@ -81,19 +81,19 @@ async def open_node(
     memory = ClientMemory() if memory is None else memory
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
-        arrivals = make_arrivals()
-        stack.callback(arrivals.close)  # last: by then the disk's thread has ended, and wakes it no more
+        poller = make_poller()
+        stack.callback(poller.close)  # last: by then the disk's thread has ended, and wakes it no more
         folder, core, store = await _recover(settings, disk, disk_work, make_token, chance, stack)
         listener = await network.listen(*parse_address(settings.listen))
         stack.callback(listener.close)
-        inbox = Inbox(arrivals.ring)
-        persister = _make_persister(settings, disk, disk_work, folder, arrivals, inbox, figures)
+        inbox = Inbox(poller.wake)
+        persister = _make_persister(settings, disk, disk_work, folder, poller, inbox, figures)
         stack.push_async_callback(persister.aclose)
         hellos = HelloJudge(core, inbox, folder.earlier_stores)
         connections = Connections(
             core=core,
             inbox=inbox,
-            arrivals=arrivals,
+            poller=poller,
             sink=sink,
             figures=figures,
             hellos=hellos,
@@ -133,7 +133,7 @@ async def open_node(
             )
             node = Node(
                 replica=replica,
-                arrivals=arrivals,
+                poller=poller,
                 persister=persister,
                 acceptor=acceptor,
                 outbox=outbox,
@@ -146,7 +146,7 @@ async def open_node(
             stack.callback(replica.snapshots.close)
             stack.callback(node.fence)
             sink.record(settings.node_id, _recovered(core, folder, trio.current_time() - began_at))
-            nursery.start_soon(arrivals.run)
+            nursery.start_soon(poller.run)
             nursery.start_soon(acceptor.run)
             for link in outbox.links.values():
                 nursery.start_soon(link.run)
@@ -243,14 +243,14 @@ def _make_persister(
     disk: Disk,
     disk_work: DiskWork,
     folder: OpenFolder,
-    arrivals: Arrivals,
+    poller: Poller,
     inbox: Inbox,
     figures: NodeFigures,
 ) -> Persister:
     timed = TimedLog(folder.write, figures.fsync)
     thread = disk_work.persister(timed, inbox.write_done, f"node {settings.node_id} disk")
     faults = getattr(disk, "sync_faults", None)
-    return disk_work.with_kernel_syncs(thread, folder, arrivals, inbox.write_ended, figures.fsync, faults)
+    return disk_work.with_kernel_syncs(thread, folder, poller, inbox.write_ended, figures.fsync, faults)
 
 
 def _identity(settings: NodeSettings, folder: OpenFolder, hellos: HelloJudge, make_token: Callable[[], str]) -> Identity:

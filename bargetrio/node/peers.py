@@ -11,9 +11,9 @@ from bargetrio.raft.checks import check_message
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import AppendReply, AppendRequest, Message, NodeId, decode_message, sender
 from bargetrio.replica.figures import PeerFigures
-from bargetrio.transport.arrivals import Arrivals
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.network import Connection
+from bargetrio.transport.poller import Poller
 
 LONG_BYTES: Final = 1024
 """Heartbeats, votes and answers are shorter: that one of them comes in two parts is no sign of entries or a piece."""
@@ -48,7 +48,7 @@ class PeerSession:
         self._refusal = refusal
         self._figures = figures
 
-    async def serve(self, connection: Connection, greeted: Greeted, arrivals: Arrivals) -> None:
+    async def serve(self, connection: Connection, greeted: Greeted, poller: Poller) -> None:
         """Read messages until the peer leaves; raise BadMessage, LineTooLong or Broken."""
 
         def take(data: bytes) -> None:
@@ -62,8 +62,8 @@ class PeerSession:
                 self._bytes_came(self._peer_id)
 
         self._take(greeted.lines)
-        arrivals.ring()
-        await arrivals.read(connection, take, is_urgent=True)
+        poller.wake()
+        await poller.read(connection, take, is_urgent=True)
 
     def _take(self, lines: list[bytes]) -> None:
         if refusal := self._refusal():

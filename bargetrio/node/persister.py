@@ -18,7 +18,7 @@ import trio
 from bargetrio.raft.records import Append, Record
 from bargetrio.replica.figures import Histogram
 from bargetrio.storage.kernel_sync import KernelSync, make_kernel_sync
-from bargetrio.transport.arrivals import Arrivals
+from bargetrio.transport.poller import Poller
 
 T = TypeVar("T")
 
@@ -82,7 +82,7 @@ class DiskWork(Protocol):
         self,
         thread: Persister,
         log: "SplitLog",
-        arrivals: Arrivals,
+        poller: Poller,
         on_done: "OnDone",
         fsync: Histogram,
         faults: "SyncFaults | None" = None,
@@ -109,13 +109,13 @@ class ThreadWork:
         self,
         thread: Persister,
         log: "SplitLog",
-        arrivals: Arrivals,
+        poller: Poller,
         on_done: "OnDone",
         fsync: Histogram,
         faults: "SyncFaults | None" = None,
     ) -> Persister:
         """Have the kernel do the syncs, if it can."""
-        return with_kernel_syncs(thread, log, arrivals, on_done, fsync, faults)
+        return with_kernel_syncs(thread, log, poller, on_done, fsync, faults)
 
 
 OnDone = Callable[[int, OSError | None], None]
@@ -321,18 +321,18 @@ class KernelPersister:
 
 
 def with_kernel_syncs(
-    thread: Persister, log: SplitLog, arrivals: Arrivals, on_done: OnDone, fsync: Histogram, faults: SyncFaults | None = None
+    thread: Persister, log: SplitLog, poller: Poller, on_done: OnDone, fsync: Histogram, faults: SyncFaults | None = None
 ) -> Persister:
-    """Return a KernelPersister where the system and `arrivals` support it; else `thread`.
+    """Return a KernelPersister where the system and `poller` support it; else `thread`.
 
-    It calls `on_done` in trio's thread: within `begin`, or when `arrivals` finds the eventfd readable.
+    It calls `on_done` in trio's thread: within `begin`, or when `poller` finds the eventfd readable.
     """
     try:
         sync = make_kernel_sync()
     except OSError:
         return thread
     persister = KernelPersister(thread, log, sync, on_done, fsync, faults)
-    if arrivals.watch(sync.eventfd, persister.sync_ended):
+    if poller.watch(sync.eventfd, persister.sync_ended):
         return persister
     sync.close()
     return thread

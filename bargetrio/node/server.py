@@ -26,7 +26,7 @@ from bargetrio.raft.messages import NodeId
 from bargetrio.replica.replica import Replica, StorageFailed
 from bargetrio.storage.disk import Disk
 from bargetrio.transport.acceptor import Acceptor
-from bargetrio.transport.arrivals import Arrivals
+from bargetrio.transport.poller import Poller
 
 BACKUP_LOOK_S: Final = 0.02
 
@@ -38,7 +38,7 @@ class Node:
         self,
         *,
         replica: Replica,
-        arrivals: Arrivals,
+        poller: Poller,
         persister: Persister,
         acceptor: Acceptor,
         outbox: PeerOutbox,
@@ -53,7 +53,7 @@ class Node:
         self.outbox = outbox
         self.connections = connections
         self._stepping = Stepping(replica)
-        self._arrivals = arrivals
+        self._poller = poller
         self._persister = persister
         self._acceptor = acceptor
         self._room = room
@@ -75,7 +75,7 @@ class Node:
     async def run(self) -> None:
         """Serve until cancelled; see `running_node.RunningNode.run`."""
         try:
-            await self._arrivals.drive(self._stepping.step)
+            await self._poller.drive(self._stepping.step)
         except StorageFailed as problem:
             self._tell_why(problem)
             raise

@@ -11,7 +11,7 @@ STEP_S: Final = 1.0
 
 
 class Stepping:
-    """`last_step` is when the last step began; `step` is what `Arrivals.drive` calls."""
+    """`last_step` is when the last step began; `step` is what `Poller.drive` calls."""
 
     def __init__(self, replica: Replica) -> None:
         self.last_step = trio.current_time()

@@ -52,7 +52,7 @@ class SocketConnection:
         self._wake = trio.Event()
         self._closed = False
         self.on_close: Callable[[], None] | None = None
-        """Called just before the socket is closed at this end, by whoever holds its descriptor (hub.py)."""
+        """Called just before the socket is closed at this end, by whoever holds its descriptor (event_loop.py)."""
 
     def fileno(self) -> int:
         """Return the socket's descriptor, -1 once it is closed."""

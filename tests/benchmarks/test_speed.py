@@ -9,7 +9,7 @@ msgspec, both counted in CPU seconds.
 
 Measured on two cores, four times idle, twice with two other processes that kept both busy, once with Python 3.13 (2026-11-25):
 put/s 0.14 to 0.15 (1x64) and 0.23 to 0.39 (100x10) of the yardstick's, CPU a put 8.4 to 9.9 and 5.4 to 5.9 times as much, ring 1
-13.3 to 14.0 (3.13: 12.3). With a hub that spins as long as each look took: 0.08 and 0.11, 16 to 17 and 11 to 12; with ring 1 at
+13.3 to 14.0 (3.13: 12.3). With a loop that spins as long as it has worked: 0.08 and 0.11, 16 to 17 and 11 to 12; with ring 1 at
 half its pace 6.5 to 6.8. Who makes Barge faster moves the limits.
 """
 

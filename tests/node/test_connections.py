@@ -10,8 +10,8 @@ from bargetrio.node.places import ClientPlaces
 from bargetrio.raft.messages import AppendReply, VoteReply
 from bargetrio.replica.figures import NodeFigures, PeerFigures
 from bargetrio.replica.inbox import Inbox
-from bargetrio.transport.arrivals import TaskArrivals
 from bargetrio.transport.peer_link import PeerLink
+from bargetrio.transport.poller import TaskPoller
 from tests.raft.cores import append, follower
 from tests.replica.hosts import Nobody
 
@@ -34,7 +34,7 @@ async def test_what_is_timed_on_a_connection_ends_with_it() -> None:
     connections = Connections(
         core=follower().core,
         inbox=Inbox(lambda: None),
-        arrivals=TaskArrivals(),
+        poller=TaskPoller(),
         sink=Nobody(),
         figures=figures,
         hellos=Mock(HelloJudge),

@@ -61,7 +61,7 @@ class Client:
 
     async def _serve(self, house: "House") -> None:
         greeted = Greeted(peer_id=None, standing=None, lines=[], reader=LineReader(8 << 20))
-        await self.session.serve(greeted, house.take, house.node.arrivals)
+        await self.session.serve(greeted, house.take, house.node.poller)
         self.has_ended = True
 
     def say(self, data: bytes) -> None:

@@ -21,12 +21,12 @@ from tests.raft.cores import append, follower, snapshot
 
 
 class Parts:
-    """What comes, part by part, as one node's arrivals hand it over."""
+    """What comes, part by part, as one node's poller hand it over."""
 
     def __init__(self, *parts: bytes) -> None:
         self._parts = parts
 
-    def ring(self) -> None: ...
+    def wake(self) -> None: ...
 
     async def read(self, connection: Any, take: Callable[[bytes], trio.Event | None], *, is_urgent: bool) -> None:
         assert is_urgent  # heartbeats wait for no client's megabytes

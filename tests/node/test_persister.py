@@ -17,8 +17,8 @@ from bargetrio.replica.figures import Histogram
 from bargetrio.storage.kernel_sync import make_kernel_sync
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.wal import OpenFolder, open_folder
-from bargetrio.transport.arrivals import TaskArrivals
-from bargetrio.transport.hub import EpollArrivals
+from bargetrio.transport.event_loop import EpollPoller
+from bargetrio.transport.poller import TaskPoller
 
 SEGMENT_BYTES = 4096
 
@@ -28,14 +28,14 @@ class Bench:
 
     def __init__(self, folder: OpenFolder, kind: str) -> None:
         self.folder = folder
-        self.arrivals = EpollArrivals()
+        self.poller = EpollPoller()
         self.done: list[tuple[int, str]] = []
         self.threads = 0
         thread = ThreadPersister(self, self.note, "test")
         self.fsync = Histogram()
         self.persister: Persister = thread
         if kind == "kernel":
-            self.persister = with_kernel_syncs(thread, folder, self.arrivals, self.note, self.fsync)
+            self.persister = with_kernel_syncs(thread, folder, self.poller, self.note, self.fsync)
             assert isinstance(self.persister, KernelPersister)
         self._last_index = 0
         self._number = 0
@@ -48,7 +48,7 @@ class Bench:
     def note(self, number: int, failure: OSError | None) -> None:
         """A write has ended."""
         self.done.append((number, "" if failure is None else str(failure)))
-        self.arrivals.ring()
+        self.poller.wake()
 
     def begin(self, entries: int, size: int = 10) -> int:
         """Begin a write."""
@@ -70,8 +70,8 @@ class Bench:
 
         with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.arrivals.run)
-                nursery.start_soon(self.arrivals.drive, turn)
+                nursery.start_soon(self.poller.run)
+                nursery.start_soon(self.poller.drive, turn)
                 await over.wait()
                 nursery.cancel_scope.cancel()
 
@@ -83,7 +83,7 @@ async def bench(path: Path, kind: str) -> AsyncIterator[Bench]:
     bench = Bench(folder, kind)
     yield bench
     await bench.persister.aclose()
-    bench.arrivals.close()
+    bench.poller.close()
     folder.close()
 
 
@@ -302,6 +302,6 @@ async def test_who_cannot_watch_gets_the_thread(tmp_path: Path) -> None:
     """Tasks that read connections hear no eventfd."""
     folder = open_folder(RealDisk(tmp_path / "node"), "test", 0, lambda: "store")
     thread = ThreadPersister(folder, lambda number, failure: None, "test")
-    assert with_kernel_syncs(thread, folder, TaskArrivals(), lambda number, failure: None, Histogram()) is thread
+    assert with_kernel_syncs(thread, folder, TaskPoller(), lambda number, failure: None, Histogram()) is thread
     await thread.aclose()
     folder.close()

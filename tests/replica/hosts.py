@@ -19,7 +19,7 @@ from bargetrio.replica.replica import Replica
 from bargetrio.replica.requests import AnswerRoom
 from bargetrio.replica.turns import Turns
 from bargetrio.simulator.disk import SimulatedDisk
-from bargetrio.transport.arrivals import TaskArrivals
+from bargetrio.transport.poller import TaskPoller
 
 
 class Nobody:
@@ -85,8 +85,8 @@ class Hosted:
         answer_room: AnswerRoom | None = None,
         request_timeout_s: float = 5,
     ) -> None:
-        self.arrivals = TaskArrivals()
-        self.inbox = Inbox(self.arrivals.ring)
+        self.poller = TaskPoller()
+        self.inbox = Inbox(self.poller.wake)
         self.wal = AtOnce(self.inbox)
         unused: Any = None
         self.replica = Replica(
@@ -112,6 +112,6 @@ class Hosted:
     async def run(self) -> None:
         """Step until cancelled; then it is dead, as a node."""
         try:
-            await self.arrivals.drive(lambda: self.replica.step(trio.current_time()))
+            await self.poller.drive(lambda: self.replica.step(trio.current_time()))
         finally:
             self.replica.fence(trio.current_time())

@@ -223,7 +223,7 @@ async def test_a_client_that_reads_nothing_is_not_read_itself(autojump_clock: Mo
         requests = b"".join(msgspec.json.encode(read) + b"\n" for read in gets(20, "stale"))
         pipe.data = [requests] * 5
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(session.serve, greeted, submit, here.node.arrivals)
+            nursery.start_soon(session.serve, greeted, submit, here.node.poller)
             await wait_all_tasks_blocked()
             seen = len(taken)
             assert seen < 5
@@ -244,7 +244,7 @@ async def test_for_a_client_that_has_left_nothing_is_looked_up(autojump_clock: M
         await here.ask(*gets(30, "linearizable"))
         assert len(looked_up) == 11
         here.pipe.has_left.set()
-        await here.session.serve(greeted, here.node.inbox.take_requests, here.node.arrivals)
+        await here.session.serve(greeted, here.node.inbox.take_requests, here.node.poller)
         await here.ask(*gets(30, "linearizable"))
         here.pipe.read(1 << 24)
         await trio.sleep(6)
@@ -263,7 +263,7 @@ async def test_what_was_answered_is_not_in_flight_any_more(bad: int, autojump_cl
         lines = [line for pair in zip([BAD] * bad, good * 6, strict=False) for line in pair] or good
         greeted = Greeted(peer_id=None, standing=None, lines=lines, reader=LineReader(1 << 20))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(here.session.serve, greeted, here.node.inbox.take_requests, here.node.arrivals)
+            nursery.start_soon(here.session.serve, greeted, here.node.inbox.take_requests, here.node.poller)
             while len(here.pipe.answers()) < len(lines):
                 here.pipe.read(1 << 20)
                 await wait_all_tasks_blocked()

@@ -15,7 +15,7 @@ from bargetrio.simulator.seed import run
 from bargetrio.simulator.stack.disk_work import VirtualWork
 from bargetrio.storage.errors import DamagedLog, StorageError
 from bargetrio.storage.wal import OpenFolder
-from bargetrio.transport.arrivals import TaskArrivals
+from bargetrio.transport.poller import TaskPoller
 from tests.storage.logs import append, entry, history, open_log
 
 
@@ -150,7 +150,7 @@ class Ring2Write:
         self.reached: list[str] = []
         work = self.work = VirtualWork(self.disk, Random(2), lambda *goals: self.reached.extend(goals))
         thread = work.persister(self.folder, self.note, "disk")
-        self.persister = work.with_kernel_syncs(thread, self.folder, TaskArrivals(), self.note, Histogram())
+        self.persister = work.with_kernel_syncs(thread, self.folder, TaskPoller(), self.note, Histogram())
         self.records = [append([], entry(1, "a"))]
 
     def note(self, number: int, failure: OSError | None) -> None:

@@ -15,7 +15,7 @@ from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.replica.figures import Histogram
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.server import ELECTION_S
-from bargetrio.transport.arrivals import Arrivals
+from bargetrio.transport.poller import Poller
 
 T = TypeVar("T")
 
@@ -103,7 +103,7 @@ class VirtualWork:
         self,
         thread: Persister,
         log: SplitLog,
-        arrivals: Arrivals,
+        poller: Poller,
         on_done: OnDone,
         fsync: Histogram,
         faults: SyncFaults | None = None,
@@ -116,7 +116,7 @@ class VirtualWork:
 
         def ended() -> None:
             persister.sync_ended()
-            arrivals.ring()
+            poller.wake()
 
         sync.ready = ended
         return persister

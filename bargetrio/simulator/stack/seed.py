@@ -48,8 +48,8 @@ from bargetrio.simulator.stack.ledger import Ledger
 from bargetrio.simulator.stack.nemesis import Nemesis, StackFailure
 from bargetrio.simulator.stack.network import MemoryNetwork
 from bargetrio.simulator.stack.readers import Reader, States
-from bargetrio.transport.arrivals import TaskArrivals
 from bargetrio.transport.faults import LinkFaults
+from bargetrio.transport.poller import TaskPoller
 from bargetrio.web.app import make_app
 from bargetrio.web.guard import App
 
@@ -176,7 +176,7 @@ class Stack:
             link_faults=self.link_faults,
             network=self.network,
             disk_work=self.work[node_id],
-            make_arrivals=lambda: TaskArrivals(self.work[node_id].stand_still),
+            make_poller=lambda: TaskPoller(self.work[node_id].stand_still),
             make_token=lambda: f"{tokens.getrandbits(128):032x}",
             turns=self.turns,
         ) as node:

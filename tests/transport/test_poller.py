@@ -1,4 +1,4 @@
-"""The contract of `Arrivals`, with all ways to read, on real sockets."""
+"""The contract of `Poller`, with all ways to read, on real sockets."""
 
 import socket
 import struct
@@ -11,15 +11,15 @@ import pytest
 import trio
 import trio.testing
 
-from bargetrio.transport.arrivals import NOW, Arrivals, TaskArrivals
-from bargetrio.transport.hub import EpollArrivals, make_arrivals
+from bargetrio.transport.event_loop import EpollPoller, make_poller
 from bargetrio.transport.network import Broken
+from bargetrio.transport.poller import NOW, Poller, TaskPoller
 from bargetrio.transport.sockets import SocketConnection
 
-Make = Callable[[], Arrivals]
+Make = Callable[[], Poller]
 
 
-ALL = pytest.mark.parametrize("make", [TaskArrivals, EpollArrivals])
+ALL = pytest.mark.parametrize("make", [TaskPoller, EpollPoller])
 
 
 class Reader:
@@ -27,7 +27,7 @@ class Reader:
 
     def __init__(
         self,
-        arrivals: Arrivals,
+        poller: Poller,
         nursery: trio.Nursery,
         pair: tuple[socket.socket, socket.socket] | None = None,
         *,
@@ -42,7 +42,7 @@ class Reader:
         self._is_urgent = is_urgent
         self.ended = trio.Event()
         self.problem: Exception | None = None
-        nursery.start_soon(self._read, arrivals)
+        nursery.start_soon(self._read, poller)
 
     def take(self, data: bytes) -> trio.Event | None:
         """Note what came."""
@@ -52,44 +52,44 @@ class Reader:
         self.on_take()
         return self.room
 
-    async def _read(self, arrivals: Arrivals) -> None:
+    async def _read(self, poller: Poller) -> None:
         try:
-            await arrivals.read(self.connection, self.take, is_urgent=self._is_urgent)
+            await poller.read(self.connection, self.take, is_urgent=self._is_urgent)
         except Exception as problem:
             self.problem = problem
         self.ended.set()
 
 
 class House:
-    """Arrivals whose owner is driven by them."""
+    """A poller whose owner it drives."""
 
-    def __init__(self, arrivals: Arrivals, nursery: trio.Nursery) -> None:
-        self.arrivals = arrivals
+    def __init__(self, poller: Poller, nursery: trio.Nursery) -> None:
+        self.poller = poller
         self._nursery = nursery
-        self.turns = 0
-        nursery.start_soon(arrivals.run)
-        nursery.start_soon(arrivals.drive, self._turn)
+        self.steps = 0
+        nursery.start_soon(poller.run)
+        nursery.start_soon(poller.drive, self._step)
 
     async def reader(self) -> Reader:
         """Return one whose reading has begun."""
-        reader = Reader(self.arrivals, self._nursery)
+        reader = Reader(self.poller, self._nursery)
         await trio.testing.wait_all_tasks_blocked()
         return reader
 
-    def _turn(self) -> float:
-        self.turns += 1
+    def _step(self) -> float:
+        self.steps += 1
         return trio.current_time() + 60
 
 
 @asynccontextmanager
 async def house(make: Make) -> AsyncIterator[House]:
     """Give a house, for at most ten seconds."""
-    arrivals = make()
+    poller = make()
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            yield House(arrivals, nursery)
+            yield House(poller, nursery)
             nursery.cancel_scope.cancel()
-    arrivals.close()
+    poller.close()
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -129,7 +129,7 @@ async def test_a_reset_and_a_close_at_this_end_are_broken_connections(make: Make
 
             async def read() -> None:
                 with pytest.raises(Broken):
-                    await home.arrivals.read(connection, lambda data: None)
+                    await home.poller.read(connection, lambda data: None)
 
             nursery.start_soon(read)
             await trio.testing.wait_all_tasks_blocked()
@@ -171,12 +171,12 @@ async def test_nothing_more_is_read_until_there_is_room(make: Make) -> None:
 
 
 @ALL
-async def test_a_ring_from_any_thread_gives_a_turn_and_its_reason_is_seen(make: Make) -> None:
+async def test_a_wake_up_from_any_thread_causes_a_step_that_sees_its_reason(make: Make) -> None:
     """The disk's thread leaves its word, then rings."""
     left: list[int] = []
     seen = trio.Event()
 
-    def turn() -> float:
+    def step() -> float:
         if len(left) == 200:
             seen.set()
         return trio.current_time() + 60
@@ -184,30 +184,30 @@ async def test_a_ring_from_any_thread_gives_a_turn_and_its_reason_is_seen(make: 
     def work() -> None:
         for number in range(200):
             left.append(number)
-            arrivals.ring()
+            poller.wake()
 
-    arrivals = make()
+    poller = make()
     thread = threading.Thread(target=work)
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(arrivals.run)
-            nursery.start_soon(arrivals.drive, turn)
+            nursery.start_soon(poller.run)
+            nursery.start_soon(poller.drive, step)
             thread.start()
             await seen.wait()
             nursery.cancel_scope.cancel()
     thread.join()
-    arrivals.close()
+    poller.close()
 
 
 @ALL
-async def test_a_turn_comes_when_it_is_due_and_at_once_if_that_is_now(make: Make) -> None:
-    """Timers hang on it, the next one may be sooner than the last, and a turn too early is no harm."""
+async def test_a_step_is_made_when_it_is_due_and_at_once_if_that_is_now(make: Make) -> None:
+    """Timers hang on it, the next one may be sooner than the last, and a step too early is no harm."""
     pauses = [0.05, 0.02, 0.0, 0.03, 0.0, 0.0]
     lateness: list[float] = []
     due = 0.0
     over = trio.Event()
 
-    def turn() -> float:
+    def step() -> float:
         nonlocal due
         now = trio.current_time()
         if now < due:
@@ -220,101 +220,101 @@ async def test_a_turn_comes_when_it_is_due_and_at_once_if_that_is_now(make: Make
         due = now + pause
         return due if pause else NOW
 
-    arrivals = make()
+    poller = make()
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             due = trio.current_time()
-            nursery.start_soon(arrivals.run)
-            nursery.start_soon(arrivals.drive, turn)
+            nursery.start_soon(poller.run)
+            nursery.start_soon(poller.drive, step)
             await over.wait()
             nursery.cancel_scope.cancel()
     assert max(lateness) < 5
-    arrivals.close()
+    poller.close()
 
 
 @ALL
 async def test_who_always_has_more_lets_others_run(make: Make) -> None:
     """NOW is not a loop of its own."""
-    turns = 0
+    steps = 0
 
-    def turn() -> float:
-        nonlocal turns
-        turns += 1
+    def step() -> float:
+        nonlocal steps
+        steps += 1
         return NOW
 
-    arrivals = make()
+    poller = make()
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(arrivals.run)
-            nursery.start_soon(arrivals.drive, turn)
+            nursery.start_soon(poller.run)
+            nursery.start_soon(poller.drive, step)
             for _ in range(20):
                 await trio.sleep(0.001)
             nursery.cancel_scope.cancel()
-    assert turns > 20
-    arrivals.close()
+    assert steps > 20
+    poller.close()
 
 
 @ALL
-async def test_what_a_turn_raises_ends_the_drive(make: Make) -> None:
+async def test_what_a_step_raises_ends_the_drive(make: Make) -> None:
     """A node that must not go on says so there."""
 
-    def turn() -> float:
+    def step() -> float:
         raise KeyError("a bug")
 
-    arrivals = make()
+    poller = make()
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(arrivals.run)
+            nursery.start_soon(poller.run)
             with pytest.raises(KeyError, match="a bug"):
-                await arrivals.drive(turn)
+                await poller.drive(step)
             nursery.cancel_scope.cancel()
-    arrivals.close()
+    poller.close()
 
 
 @ALL
 async def test_who_always_has_more_holds_up_no_file_no_thread_and_no_timer(make: Make) -> None:
-    """What trio itself waits for is noticed between turns, whoever does the waiting."""
-    arrivals = make()
+    """What trio itself waits for is noticed between steps, whoever does the waiting."""
+    poller = make()
     near, far = socket.socketpair()
     near.setblocking(False)
     with near, far, trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(arrivals.run)
-            nursery.start_soon(arrivals.drive, lambda: NOW)
+            nursery.start_soon(poller.run)
+            nursery.start_soon(poller.drive, lambda: NOW)
             await trio.sleep(0.01)
             await trio.to_thread.run_sync(far.send, b"word")
             await trio.lowlevel.wait_readable(near)
             nursery.cancel_scope.cancel()
-    arrivals.close()
+    poller.close()
 
 
 @ALL
-async def test_a_turn_wakes_a_task_at_once(make: Make) -> None:
+async def test_a_step_wakes_a_task_at_once(make: Make) -> None:
     """Though nothing else happens, and nobody's time has come."""
-    arrivals = make()
-    rung, woken = False, trio.Event()
+    poller = make()
+    asked, woken = False, trio.Event()
 
-    def turn() -> float:
-        if rung:
+    def step() -> float:
+        if asked:
             woken.set()
         return trio.current_time() + 60
 
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(arrivals.run)
-            nursery.start_soon(arrivals.drive, turn)
+            nursery.start_soon(poller.run)
+            nursery.start_soon(poller.drive, step)
             await trio.testing.wait_all_tasks_blocked()
-            rung = True
-            bell = threading.Timer(0.05, arrivals.ring)
-            bell.start()
+            asked = True
+            timer = threading.Timer(0.05, poller.wake)
+            timer.start()
             await woken.wait()
             nursery.cancel_scope.cancel()
-    bell.join()
-    arrivals.close()
+    timer.join()
+    poller.close()
 
 
 async def test_this_system_gets_its_fastest_way() -> None:
     """Linux has epoll."""
-    arrivals = make_arrivals()
-    assert isinstance(arrivals, EpollArrivals if sys.platform == "linux" else TaskArrivals)
-    arrivals.close()
+    poller = make_poller()
+    assert isinstance(poller, EpollPoller if sys.platform == "linux" else TaskPoller)
+    poller.close()

@@ -1,0 +1,164 @@
+"""What nodes of one process share: an event loop of their own. Its contract as `Poller` is in test_poller.py."""
+
+import os
+import socket
+from collections.abc import Callable
+
+import pytest
+import trio
+import trio.testing
+
+from bargetrio.transport import event_loop
+from bargetrio.transport.event_loop import EpollPoller, EventLoop
+from tests.transport.test_poller import Reader, house, until
+
+
+async def test_nodes_of_one_process_share_an_event_loop_and_not_their_ends() -> None:
+    """One that fails, in its step or in what it watches, or that is killed, leaves the others their steps."""
+    shared = EventLoop()
+    first, second, third = (EpollPoller(shared) for _ in range(3))
+    steps = [0, 0, 0]
+    eventfds = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(3)]
+    problems: list[str] = []
+    third_scope = trio.CancelScope()
+
+    def fail() -> None:
+        raise ValueError("its sync")
+
+    def hear() -> None:
+        os.eventfd_read(eventfds[2])
+
+    def make_step(number: int) -> Callable[[], float]:
+        def step() -> float:
+            steps[number] += 1
+            if number == 0 and steps[0] == 3:
+                raise KeyError("its step")
+            return trio.current_time() + 60
+
+        return step
+
+    async def drive(poller: EpollPoller, number: int) -> None:
+        try:
+            await poller.drive(make_step(number))
+        except (KeyError, ValueError) as problem:
+            problems.append(str(problem))
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shared.run)
+            second.watch(eventfds[1], fail)
+            third.watch(eventfds[2], hear)
+            nursery.start_soon(drive, first, 0)
+            nursery.start_soon(drive, second, 1)
+
+            async def live() -> None:
+                with third_scope:
+                    await third.drive(make_step(2))
+
+            nursery.start_soon(live)
+            await until(lambda: min(steps) == 1)
+            while not problems:
+                first.wake()
+                await trio.sleep(0.001)
+            assert problems == ["'its step'"]
+            os.eventfd_write(eventfds[1], 1)
+            await until(lambda: len(problems) == 2)
+            assert problems[1] == "its sync"
+            before = steps[2]
+            os.eventfd_write(eventfds[2], 1)
+            await until(lambda: steps[2] == before + 1)
+            third_scope.cancel()
+            await trio.testing.wait_all_tasks_blocked()
+            os.eventfd_write(eventfds[2], 1)  # nobody reads it, and the loop does not spin on it
+            await trio.testing.wait_all_tasks_blocked()
+            assert steps[2] == before + 1
+            nursery.cancel_scope.cancel()
+    for eventfd in eventfds:
+        os.close(eventfd)
+    shared.close()
+
+
+async def test_a_descriptor_that_is_used_again_is_not_the_old_connection() -> None:
+    """Closed and opened within one step: the task of the old one must not stop the reading of the new one."""
+    async with house(EpollPoller) as home:
+        old = await home.reader()
+        descriptor = old.connection.fileno()
+        near, other = socket.socketpair()
+        old.connection.close()
+        os.dup2(near.fileno(), descriptor)
+        near.close()
+        new = Reader(home.poller, home._nursery, (socket.socket(fileno=descriptor), other))
+        assert new.connection.fileno() == descriptor
+        await old.ended.wait()
+        await trio.testing.wait_all_tasks_blocked()
+        new.other.sendall(b"hello")
+        await until(lambda: new.taken == [b"hello"])
+
+
+async def test_what_goes_wrong_in_the_loop_itself_ends_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug there, and not in a step, is no single node's."""
+    poller = EpollPoller()
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(poller.loop, "_step", fail)
+    with trio.fail_after(5), pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError, match="a bug")):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(poller.drive, lambda: trio.current_time() + 60)
+            with pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError)) as caught:
+                await poller.run()
+            raise caught.value.exceptions[0]
+    poller.close()
+
+
+async def test_a_pass_reads_so_many_bytes_before_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a hundred busy connections a heartbeat's step came after 25 MB; the others are read in the passes that follow."""
+    monkeypatch.setattr(event_loop, "PASS_BYTES", 100_000)
+    async with house(EpollPoller) as home:
+        readers = [await home.reader() for _ in range(10)]
+        peer = Reader(home.poller, home._nursery, is_urgent=True)
+        await trio.testing.wait_all_tasks_blocked()
+        order: list[str] = []
+        before = home.steps
+        for number, reader in enumerate(readers):
+            reader.on_take = lambda number=number: order.append(f"{number} after {home.steps - before} steps")  # type: ignore[misc]
+        peer.on_take = lambda: order.append(f"peer after {home.steps - before} steps")
+        for reader in readers:
+            reader.other.sendall(b"x" * 60_000)
+        peer.other.sendall(b"a heartbeat")
+        await until(lambda: len(order) == 11)
+        assert order[:3] == ["0 after 0 steps", "1 after 0 steps", "peer after 0 steps"]
+        assert order[3:] == [f"{number} after {number // 2} steps" for number in range(2, 10)]
+
+
+async def test_who_is_left_for_the_next_pass_may_be_gone_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closed in a step between; its descriptor may be another connection's."""
+    monkeypatch.setattr(event_loop, "PASS_BYTES", 1)
+    async with house(EpollPoller) as home:
+        first, second, third = [await home.reader() for _ in range(3)]
+        first.on_take = second.connection.close
+        for reader in (first, second, third):
+            reader.other.sendall(b"hello")
+        await until(lambda: third.taken)
+        await second.ended.wait()
+        assert (first.taken, second.taken, third.taken) == ([b"hello"], [], [b"hello"])
+
+
+async def test_whoever_waits_until_all_tasks_are_blocked_waits_for_the_loop_too(autojump_clock: trio.testing.MockClock) -> None:
+    """It is a task: a clock of tests jumps only when it has nothing to do, and to no later than a node's next step."""
+    poller = EpollPoller()
+    steps: list[float] = []
+    began = trio.current_time()
+
+    def step() -> float:
+        steps.append(trio.current_time() - began)
+        return began + 1000 * len(steps)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller.run)
+        nursery.start_soon(poller.drive, step)
+        await trio.sleep(2500)
+        nursery.cancel_scope.cancel()
+    assert steps == [0, 1000, 2000]
+    poller.close()
