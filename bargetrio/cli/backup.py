@@ -23,7 +23,7 @@ SAVE_TIMEOUT_S = 150.0
 
 @click.group()
 def snapshot() -> None:
-    """Back up a running cluster, look into a backup, begin a new cluster from it."""
+    """Back up a running cluster, inspect a backup, begin a new cluster from it."""
 
 
 @snapshot.command()
@@ -116,7 +116,7 @@ def _check_whole(headers: dict[str, str], size: int, checksum: int) -> None:
     from bargetrio.storage.errors import StorageError
 
     if (str(size), f"{checksum:08x}") != (headers.get("content-length"), headers.get("barge-checksum")):
-        raise StorageError(f"{size:,} bytes with CRC-32 {checksum:08x}, where the daemon told others")
+        raise StorageError(f"{size:,} bytes with CRC-32 {checksum:08x}, which is not what the daemon announced")
 
 
 def _label_of(file: str) -> "SnapshotStart | None":

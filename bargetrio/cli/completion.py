@@ -19,7 +19,7 @@ VARIABLE: Final = "_BARGETRIO_COMPLETE"
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what a shell must read to complete commands, options, keys and nodes by Tab.
+    """Print the script by which a shell completes commands, options, keys and nodes.
 
     \b
     bash: eval "$(bargetrio completion bash)"       in ~/.bashrc

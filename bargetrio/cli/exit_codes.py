@@ -22,7 +22,7 @@ OUTPUT_LOST: Final = 7
 """What was asked was done, and the answer, or the file that was to hold it, could not be written on this machine."""
 INTERRUPTED: Final = 130
 MAY_HAVE_HAPPENED: Final = "the write may have happened: read the key before you repeat it"
-MAY_BE_CHANGED: Final = "it may have been done: look before you repeat it"
+MAY_BE_CHANGED: Final = "it may have been done: check before you repeat it"
 
 
 def exit_code(error: BargeError) -> int:

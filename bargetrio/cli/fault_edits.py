@@ -17,7 +17,7 @@ def partition(barge: ClientCalls, groups: list[list[int]]) -> Faults:
     if not named:
         raise BargeError("bad_request", "a partition needs a group of nodes, as in 0,1")
     if len(set(named)) < len(named):
-        raise BargeError("bad_request", "a node stands in one group only")
+        raise BargeError("bad_request", "a node is in one group only")
     rest = sorted({node.id for node in barge.nodes()} - set(named))
     return barge.set_faults(replace(barge.faults(), groups=[*groups, *([rest] if rest else [])]))
 

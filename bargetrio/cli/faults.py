@@ -32,7 +32,7 @@ def faults(barge: "Client", output: Output) -> None:
 @click.argument("groups", nargs=-1, required=True, metavar="GROUP...", shell_complete=known_nodes)
 @asks
 def partition(barge: "Client", output: Output, groups: tuple[str, ...]) -> None:
-    """Part the nodes: those of different GROUPs (written 0,1) cannot reach each other; the rest is a group of its own."""
+    """Partition the nodes: those of different GROUPs (as in 0,1) cannot reach each other; the others are one more group."""
     from bargetrio.cli import fault_edits
     from bargetrio.cli.repl import group_of
 
@@ -77,7 +77,7 @@ def slow_disk(barge: "Client", output: Output, node_id: int, delay_ms: float) ->
 @click.argument("error", type=click.Choice(["EIO", "ENOSPC"]), default="EIO")
 @asks
 def fail_disk(barge: "Client", output: Output, node_id: int, error: "DiskError") -> None:
-    """Let a node's disk fail at its next write, which stops the node. After `heal`, `revive` starts it again."""
+    """Fail the next write of a node's disk, which stops the node. After `heal`, `revive` starts it again."""
     from bargetrio.cli import fault_edits
 
     _tell(output, fault_edits.change_disk(barge, node_id, error=error))

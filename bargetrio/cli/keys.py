@@ -22,7 +22,7 @@ _read_option = click.option(
     "--read",
     type=click.Choice(["linearizable", "lease", "stale"]),
     default="linearizable",
-    help="stale: as far as any one node knows; it needs no leader.",
+    help="stale: what one node has applied; needs no leader.",
 )
 
 
@@ -78,9 +78,9 @@ def delete(barge: "Client", output: Output, key: str, if_index: int | None) -> N
 
 _pages = (
     click.argument("prefix", type=TEXT, default="", shell_complete=known_keys),
-    click.option("--after", type=TEXT, default="", metavar="KEY", help="Begin behind this key."),
-    click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="So many at most."),
-    click.option("--all", "everything", is_flag=True, help="All of them, a page after the other."),
+    click.option("--after", type=TEXT, default="", metavar="KEY", help="Begin after this key."),
+    click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most this many."),
+    click.option("--all", "everything", is_flag=True, help="All keys, page by page."),
     _read_option,
 )
 
@@ -95,7 +95,7 @@ def _paged(function: Any) -> Any:
 @_paged
 @asks
 def list_items(barge: "Client", output: Output, everything: bool, **asked: Any) -> None:
-    """Show keys and values in order. With --json a key a line."""
+    """Show keys and values in order. With --json one key per line."""
     check_together("limit", "everything")
     from bargetrio.cli.repl import ITEMS, item_rows
 
@@ -117,7 +117,7 @@ def list_items(barge: "Client", output: Output, everything: bool, **asked: Any) 
 @click.option("-0", "--null", is_flag=True, help="End each key with a NUL byte, and escape nothing: for xargs -0.")
 @asks
 def list_keys(barge: "Client", output: Output, everything: bool, null: bool, **asked: Any) -> None:
-    """Show keys alone, in order, one a line; a newline or another control character in a key is escaped."""
+    """Show keys without values, in order, one per line; a newline or another control character in a key is escaped."""
     check_together("limit", "everything")
     check_together("null", "as_json")
     more: str | None = None

@@ -20,14 +20,14 @@ _REDRAW: Final = "\x1b[H\x1b[J"
 @click.command()
 @asks
 def leader(barge: "Client", output: Output) -> None:
-    """Say who leads."""
+    """Show which node leads."""
     found = barge.leader()
     output.say(f"node {found.leader} leads in term {found.term}, at {found.address}", found)
 
 
 @click.command()
-@click.option("--watch", is_flag=True, help="Go on until Ctrl-C: redrawn at a terminal, else shown again when it has changed.")
-@click.option("--interval", type=Number(0.1, 3600), default=1.0, show_default=True, help="Seconds between two looks.")
+@click.option("--watch", is_flag=True, help="Repeat until Ctrl-C: redrawn at a terminal, elsewhere printed when it has changed.")
+@click.option("--interval", type=Number(0.1, 3600), default=1.0, show_default=True, help="Seconds between two queries.")
 @asks
 def status(barge: "Client", output: Output, watch: bool, interval: float) -> None:
     """Show every node."""
@@ -82,9 +82,9 @@ def revive(barge: "Client", output: Output, node_id: int) -> None:
 @click.confirmation_option(prompt="Does the node run with its new, empty disk, and is the old disk gone for good?")
 @asks
 def readmit(barge: "Client", output: Output, node_id: int) -> None:
-    """Take in a node whose disk was lost and replaced by an empty one; it runs already, and its peers refuse it."""
+    """Readmit a node whose disk was lost and replaced by an empty one, and that runs and is refused by its peers."""
     if barge.readmit(node_id):
-        text = f"node {node_id} is taken in with its new disk; it votes when it has caught up"
+        text = f"node {node_id} is readmitted with its new disk; it votes when it has caught up"
     else:
         text = f"node {node_id} is a member with the disk that it has"
     output.say(text, {"id": node_id})
@@ -94,21 +94,21 @@ def readmit(barge: "Client", output: Output, node_id: int) -> None:
 @click.confirmation_option(prompt="Has no member that is absent now ever run in this cluster, or is its disk gone for good?")
 @asks
 def bootstrap(barge: "Client", output: Output) -> None:
-    """Let a new cluster begin without the members that are absent; bargetrio readmit takes them in when they come.
+    """Begin a new cluster without the members that are absent; bargetrio readmit admits them when they come.
 
-    Only for a first start at which some member can't be there: a cluster whose members all start once needs no word.
+    Only for a first start at which a member can't be there: a cluster begins by itself when all its members have started.
     """
     members = barge.bootstrap()
     listed = ", ".join(str(member) for member in members)
-    output.say(f"the cluster of nodes {listed} is born", {"members": members})
+    output.say(f"the cluster of nodes {listed} has begun", {"members": members})
 
 
 @click.command()
-@click.option("--follow", is_flag=True, help="Go on with what happens from now, until Ctrl-C.")
-@click.option("--node", "node_ids", type=int, multiple=True, help="Only what this node tells (may repeat).")
+@click.option("--follow", is_flag=True, help="Go on with new events until Ctrl-C.")
+@click.option("--node", "node_ids", type=int, multiple=True, help="Only events of this node (may repeat).")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only events of this kind (may repeat): docs/events.md.")
 @click.option("--heartbeats", is_flag=True, help="Heartbeats, too.")
-@click.option("--limit", type=click.IntRange(1, 5000), default=50, show_default=True, help="So many of the newest events.")
+@click.option("--limit", type=click.IntRange(1, 5000), default=50, show_default=True, help="How many of the newest events.")
 @asks
 def log(
     barge: "Client",
@@ -119,7 +119,7 @@ def log(
     heartbeats: bool,
     limit: int,
 ) -> None:
-    """Show what the cluster did, an event a line, oldest first."""
+    """Show the event log, one event per line, oldest first."""
     from bargetrio.cli.events import Question, line_of
 
     question = Question(node_ids=node_ids, kinds=kinds, heartbeats=heartbeats)

@@ -94,7 +94,7 @@ class Repl:
 
         Ctrl-C gives up the line, or the wait for an answer; Ctrl-D (EOFError) leaves. What was pasted may be several lines.
         """
-        self._write("Barge. `help` lists what can be said here.")
+        self._write("Barge. `help` lists the commands.")
         while True:
             try:
                 text = read()

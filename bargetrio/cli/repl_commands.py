@@ -91,7 +91,7 @@ def parse(line: str) -> Line | None:
     if command is not None and not rest.startswith("="):
         rest = rest.rstrip(BLANKS)
         if not command.takes(len(rest.split())):
-            raise BargeError("bad_request", f"it is written {command.usage}")
+            raise BargeError("bad_request", f"usage: {command.usage}")
         return Line(ALIASES.get(word, word), rest)
     key, equals, value = line.partition("=")
     if not equals:

@@ -13,7 +13,7 @@ from bargetrio.cli.shared import Place, UserPath, config_option, fail, load_conf
 @click.command()
 @config_option
 @click.option("--node", "node_ids", type=int, multiple=True, help="Run only this node (may repeat); default: all.")
-@click.option("--debug", is_flag=True, help="Write log.html, the event log as one file, as the cluster runs.")
+@click.option("--debug", is_flag=True, help="Write log.html, the live page with its events as one file, while the cluster runs.")
 @click.option("--events", "events_file", type=UserPath(), help="Record every event in this file, as JSON lines.")
 def serve(config_path: str, node_ids: tuple[int, ...], debug: bool, events_file: str | None) -> None:
     """Run the nodes of the configuration, with page and REST, until Ctrl-C or SIGTERM."""
@@ -41,7 +41,7 @@ def serve(config_path: str, node_ids: tuple[int, ...], debug: bool, events_file:
 @click.option("--nodes", type=click.IntRange(1, 9), default=3, show_default=True, help="How many.")
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 def demo(nodes: int, open_page: bool) -> None:
-    """Run a cluster to play with: free ports, and data that is gone at the end, until Ctrl-C."""
+    """Run a throwaway cluster until Ctrl-C, on free ports, with data that is removed at the end."""
     from bargetrio.cli.demo import run
 
     sys.exit(run(nodes, open_page=open_page))

@@ -50,7 +50,7 @@ def check(config_path: str, for_client: bool, node_ids: tuple[int, ...]) -> None
 @config.command()
 @config_option
 @_for_client
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def show(config_path: str, for_client: bool, as_json: bool) -> None:
     """Show every value in force, and its origin: a line of the file, the environment, or the default. Secrets are not shown."""
     from bargetrio.cli.setting_origins import Setting, settings

@@ -210,7 +210,7 @@ def place_options(function: Callable[..., None]) -> Callable[..., None]:
         "endpoints",
         multiple=True,
         metavar="HOST:PORT",
-        help=f"Ask this daemon's REST (may repeat: the next one is asked if it is dead); or ${ENDPOINTS}, by commas.",
+        help=f"Ask this daemon's REST API (may repeat, as a fallback); or ${ENDPOINTS}, separated by commas.",
     )
     @click.option("--token-file", type=UserPath(), help=f"The file with the API's token; or ${TOKEN_FILE}.")
     @click.option(
@@ -218,7 +218,7 @@ def place_options(function: Callable[..., None]) -> Callable[..., None]:
         "timeout_s",
         type=Number(min=0, min_open=True, max=600),
         metavar="SECONDS",
-        help="Wait so long for an answer.  [default: request_timeout_ms and a second]",
+        help="Seconds to wait for an answer.  [default: request_timeout_ms and a second]",
     )
     @functools.wraps(function)
     def wrapper(
@@ -238,7 +238,7 @@ def asks(function: Callable[..., None]) -> Callable[..., None]:
     """Make a one-shot command of the client: its first arguments are the client and where to print; errors end the process."""
 
     @place_options
-    @click.option("--json", "as_json", is_flag=True, help="One JSON object a line; errors, too.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line; errors, too.")
     @functools.wraps(function)
     def wrapper(place: Place, *arguments: Any, as_json: bool, **options: Any) -> None:
         from bargetrio.protocol.errors import BargeError

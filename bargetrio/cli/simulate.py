@@ -41,12 +41,12 @@ def _list(context: click.Context, parameter: click.Parameter, wanted: bool) -> N
 
 @click.command()
 @click.option("--seed", type=click.IntRange(0), help="Run this seed; with --seeds, begin there.")
-@click.option("--seeds", type=click.IntRange(1), help="Run so many seeds (default: 100, or 1 with --seed).")
+@click.option("--seeds", type=click.IntRange(1), help="How many seeds to run (default: 100, or 1 with --seed).")
 @click.option("--nodes", type=click.IntRange(1, 7), help="The size of the cluster; default: it depends on the seed.")
 @click.option("--stack", is_flag=True, help="The whole stack in virtual time, from REST to the log (ring 2).")
-@click.option("--faults", help="Only these kinds of fault, by commas; 'none' for none. --list names them.")
-@click.option("--break", "broken", metavar="RULE", help="Take one rule away and see it missed. --list names them.")
-@click.option("--jobs", type=click.IntRange(1), help="Processes; default: one a core.")
+@click.option("--faults", help="Only these kinds of fault, separated by commas; 'none' for none. --list names them.")
+@click.option("--break", "broken", metavar="RULE", help="Take one rule away: a check must fail. --list names them.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes; default: one per core.")
 @click.option("--keep-going", is_flag=True, help="Do not stop at the first failure.")
 @click.option("--events", "events_file", type=_path, help="Write the failing (or only) run's events, as JSON lines.")
 @click.option("--history", "history_file", type=_path, help="Write what that run's clients saw, as JSON lines.")
@@ -67,8 +67,8 @@ def simulate(
 ) -> None:
     """Run simulated clusters under faults and check every rule of Raft after every step.
 
-    A seed is up to 30 simulated seconds: 20 with faults and clients, then all heals and the cluster must be whole again. The same
-    seed always does the same.
+    A seed is up to 30 simulated seconds: 20 with faults and clients, then all faults end and the cluster must recover. The same
+    seed always gives the same run.
     """
     from bargetrio.simulator import report
     from bargetrio.simulator.breaks import BREAKS

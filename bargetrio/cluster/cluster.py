@@ -89,7 +89,7 @@ class Cluster:
                     raise BargeError("no_leader", f"{detail}: it does not hear the leader, or is far behind; ask another daemon")
                 with trio.move_on_after(BACKUP_LOOK_S if applied >= answer.index else min(BACKUP_LOOK_S, left)):
                     return await self.local.slots[node_id].backup(answer.index)
-            raise BargeError("no_leader", "no node of this daemon lives; ask another daemon")
+            raise BargeError("no_leader", "no node of this daemon runs; ask another daemon")
         raise BargeError("overloaded", f"no snapshot was taken within {BACKUP_WAIT_S:g} s; ask another daemon, or later")
 
     # -- nodes ---------------------------------------------------------------------------------------------------------

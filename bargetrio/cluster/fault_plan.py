@@ -44,13 +44,13 @@ class FaultPlan:
                 raise BargeError("bad_request", "a link has two ends")
         grouped = [node_id for group in faults.groups for node_id in group]
         if len(set(grouped)) < len(grouped):
-            raise BargeError("bad_request", "a node stands in two groups")
+            raise BargeError("bad_request", "a node is in two groups")
         if any(not group for group in faults.groups):
             raise BargeError("bad_request", "a group is empty")
         if len({(link.source, link.target) for link in faults.links}) < len(faults.links):
-            raise BargeError("bad_request", "a link stands there twice; all that is wrong with it stands in one")
+            raise BargeError("bad_request", "a link is listed twice; one entry has all its faults")
         if len({disk.node for disk in faults.disks}) < len(faults.disks):
-            raise BargeError("bad_request", "a disk stands there twice")
+            raise BargeError("bad_request", "a disk is listed twice")
 
     def _check_node(self, node_id: int) -> None:
         if node_id not in self._node_ids:

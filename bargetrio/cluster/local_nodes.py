@@ -110,11 +110,11 @@ class LocalNodes:
             try:
                 await self._tend_one(slot, nursery)
             except Exception as problem:  # a bug here must not end the daemon: the next look may do better
-                log.error("node %d could not be looked after", slot.node_id, exc_info=problem)
+                log.error("node %d could not be checked", slot.node_id, exc_info=problem)
 
     async def _tend_one(self, slot: Slot, nursery: trio.Nursery) -> None:
         if slot.state == "crashed" and slot.was_out_of_space and await self._has_room(slot.node_id):
-            log.info("node %d: its disk has room again, it is started", slot.node_id)
+            log.info("node %d: its disk has space again; it is started", slot.node_id)
             with suppress(BargeError):  # the slot tells why it can't
                 await slot.revive(nursery)
 

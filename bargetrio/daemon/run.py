@@ -153,14 +153,14 @@ class Daemon:
         nursery.start_soon(restart_on_error, "the API", self._web(app, sock))
         if not self._alone:
             nursery.start_soon(self._end_when_lost, nursery)
-        nursery.start_soon(restart_on_error, "the word to systemd", self._tell_systemd)
-        nursery.start_soon(restart_on_error, "the word about leaders", self._print_leader)
+        nursery.start_soon(restart_on_error, "notifying systemd", self._tell_systemd)
+        nursery.start_soon(restart_on_error, "announcing leaders", self._print_leader)
         nursery.start_soon(restart_on_error, "the loop's lag", self._watch_lag)
-        nursery.start_soon(restart_on_error, "the search for garbage", gc_policy.Collector(self._applied).run)
+        nursery.start_soon(restart_on_error, "garbage collection", gc_policy.Collector(self._applied).run)
         if self._debug_log is not None:
             nursery.start_soon(restart_on_error, "log.html", self._debug_log.run)
         if self._event_file is not None:
-            nursery.start_soon(restart_on_error, "the file of events", self._event_file.run)
+            nursery.start_soon(restart_on_error, "the event file", self._event_file.run)
         self._notifier.tell("READY=1", "STATUS=recovered and listening")
         self._print_places()
 
@@ -170,7 +170,7 @@ class Daemon:
         while not (was_lost and self._local.lost_all()):  # twice: who asked is told, events are written, a revive counts
             was_lost = self._local.lost_all()
             await trio.sleep(LOST_LOOK_S)
-        log.error("no node of this daemon lives: it ends")
+        log.error("all nodes of this daemon have crashed: it ends")
         self.exit_code = NO_NODE_LIVES
         self._stop(nursery)
 
@@ -193,7 +193,7 @@ class Daemon:
         try:
             self._event_file.reopen()
         except OSError as problem:
-            log.error("the file of events can't be opened anew: %s; the old one is written on", problem.strerror)
+            log.error("the event file can't be reopened: %s; the old one is still written to", problem.strerror)
 
     def _stop(self, nursery: trio.Nursery) -> None:
         """Stop storage first; end the process END_S later at the latest."""
@@ -363,9 +363,9 @@ class Daemon:
             known = self._local.known_leader()
             status = "no leader" if known is None else f"leader: node {known.leader}, term {known.term}"
             if self._local.none_lives():
-                self._notifier.tell(f"STATUS={status}; no node of this daemon lives")
+                self._notifier.tell(f"STATUS={status}; no node of this daemon runs")
             elif hanging:
-                log.error("the loop of nodes %s does not turn", hanging)
+                log.error("the event loop has stalled for nodes %s", hanging)
                 self._notifier.tell(f"STATUS={status}; hanging: {hanging}")
             else:
                 self._notifier.tell(*(() if interval is None else ("WATCHDOG=1",)), f"STATUS={status}")

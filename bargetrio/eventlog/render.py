@@ -193,7 +193,7 @@ def _table(view: LogView) -> str:
     head = "".join(_column_head(column) for column in view.columns)
     ids = [column.node_id for column in view.columns]
     rows = "\n".join(_rows(view.events, ids, show_heartbeats=view.show_heartbeats))
-    empty = "" if view.events else f'<tr><td colspan="{len(ids) + 1}">Nothing has happened that these filters show.</td></tr>'
+    empty = "" if view.events else f'<tr><td colspan="{len(ids) + 1}">No event passes these filters.</td></tr>'
     return f"""<table>
 <thead><tr><th scope="col">time</th>{head}</tr></thead>
 <tbody>

@@ -48,9 +48,7 @@ class ClientPlaces:
                     self._idle_since.move_to_end(session)
         longest = next(iter(self._idle_since), None)
         if longest is None or longest.was_active or now - self._idle_since[longest] < IDLE_S:
-            raise HandshakeRefused(
-                "overloaded", f"{len(self._idle_since)} clients are connected to this node; it has no place for more"
-            )
+            raise HandshakeRefused("overloaded", f"{len(self._idle_since)} clients are connected to this node; it takes no more")
         self.leave(longest)
         longest.close()
 

@@ -24,7 +24,7 @@ def parse_address(text: str) -> tuple[str, int]:
         host = host[1:-1]
         _check_number(host, text, 6)
     elif ":" in host:
-        raise ValueError(f"{text!r}: an IPv6 address stands in brackets, [::1]:8101")
+        raise ValueError(f"{text!r}: an IPv6 address is in brackets, [::1]:8101")
     elif host.strip("0123456789.") == "" or host[:2].lower() == "0x":
         _check_number(host, text, 4)
     else:

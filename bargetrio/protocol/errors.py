@@ -45,8 +45,8 @@ HTTP_STATUS: Final[dict[ErrorCode, int]] = {
 
 TITLE: Final[dict[ErrorCode, str]] = {
     "bad_request": "The request is not valid",
-    "not_found": "There is no such thing",
-    "precondition_failed": "The key is not as the request demands",
+    "not_found": "Not found",
+    "precondition_failed": "The condition does not hold",
     "not_leader": "This node is not the leader",
     "no_leader": "The cluster has no leader",
     "overloaded": "Too much is in flight",

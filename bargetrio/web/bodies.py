@@ -57,7 +57,7 @@ def decode_json(data: bytes, decoder: "msgspec.json.Decoder[T]", *, flat: bool =
         if isinstance(problem, RecursionError) or nested_too_deep(data, JSON_DEPTH):
             detail = "the JSON is nested too deep"
         else:
-            detail = f"the body is not as it should be: {problem}"
+            detail = f"the body is not valid: {problem}"
     raise BargeError("bad_request", detail)
 
 
@@ -74,7 +74,7 @@ def _once(pairs: list[tuple[str, object]]) -> None:
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice[:40]!r} stands in it twice")
+        raise ValueError(f"the name {twice[:40]!r} occurs in it twice")
 
 
 def put_of_key_body(data: bytes) -> Put:

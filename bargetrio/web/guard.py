@@ -154,19 +154,19 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         for name in (host,) if target.authority is None else (host, target.authority.decode("latin-1").lower()):
             if name not in self._hosts:
-                detail = f"this is not {name[:80]!r}; other names, and other ports, go to allowed_hosts of the configuration"
+                detail = f"this is not {name[:80]!r}; add other names and ports to allowed_hosts in the configuration"
                 raise BargeError("forbidden", detail)
         origin = headers.get(b"origin")
         if origin is not None and not self._is_own(origin.decode("latin-1").lower()):
-            raise BargeError("forbidden", "a page of another origin may not ask here")
+            raise BargeError("forbidden", "requests of pages of another origin are refused")
         if headers.get(b"sec-fetch-site", b"").strip().lower() == b"cross-site":
-            raise BargeError("forbidden", "a page of another site may not ask here")
+            raise BargeError("forbidden", "requests of pages of another site are refused")
         if self._token is not None and target.path not in OPEN_PATHS:
             given = headers.get(b"authorization", b"")
             if not given:
                 raise BargeError("forbidden", "a token is needed: Authorization: Bearer ...", status=401)
             if not hmac.compare_digest(given, b"Bearer " + self._token):
-                raise BargeError("forbidden", "this is not the token", status=401)
+                raise BargeError("forbidden", "the token is wrong", status=401)
 
     def _is_own(self, origin: str) -> bool:
         scheme, _, host = origin.partition("://")

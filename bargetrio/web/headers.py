@@ -75,7 +75,7 @@ def check_headers(headers: Headers, route: Route, method: str) -> None:
         elif name == b"content-range":
             raise BargeError("bad_request", "a value is written whole; Content-Range is not taken")
         elif name in _OVERRIDES:
-            raise BargeError("bad_request", f"the method stands in the request line; {_told(name)} is not taken")
+            raise BargeError("bad_request", f"the method is that of the request line; {_told(name)} is not taken")
         elif name == b"if-unmodified-since":
             if method not in _SAFE:
                 raise BargeError("bad_request", "keys have no date of their last change; a condition on a write is If-Match")
@@ -112,7 +112,7 @@ def media_type_of(headers: Headers) -> str:
 
 
 def _instead(route: Route) -> str:
-    return "; the condition stands in the body: if_index, if_absent" if route.name == "post_keys" else ""
+    return "; the condition goes into the body: if_index, if_absent" if route.name == "post_keys" else ""
 
 
 def _told(name: bytes) -> str:

@@ -73,7 +73,7 @@ class _Snapshot(Collector):
         yield from ProcessFigures(registry=None).collect()
 
     def _of_daemon(self) -> Iterable[Metric]:
-        info = GaugeMetricFamily("barge_info", "Always 1; says which Barge this is.", labels=("cluster", "version"))
+        info = GaugeMetricFamily("barge_info", "Always 1; the label is the version of Barge.", labels=("cluster", "version"))
         info.add_metric((self._cluster.cluster_name, __version__), 1)
         yield info
         yield _gauge("barge_cluster_nodes", "Nodes that the cluster has by its configuration.", len(self._cluster.node_ids))

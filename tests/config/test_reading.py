@@ -220,7 +220,7 @@ def test_one_node_per_host_needs_an_api_everywhere(tmp_path: Path) -> None:
         ("data_dir: data", "data_dir: data\nallowed_hosts: ['https://barge.example']", "without https://"),
         ("data_dir: data", "data_dir: data\nallowed_hosts: ['barge.example/']", "has no usable host"),
         ("data_dir: data", "data_dir: data\nallowed_hosts: ['barge.example:99999']", "from 1 to 65535"),
-        ("data_dir: data", "data_dir: data\nallowed_hosts: ['::1']", "stands in brackets"),
+        ("data_dir: data", "data_dir: data\nallowed_hosts: ['::1']", "is in brackets"),
         ("data_dir: data", "data_dir: data\nallowed_hosts: ['bärge.example']", "xn--brge-loa.example"),
     ],
 )

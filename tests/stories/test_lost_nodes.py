@@ -24,7 +24,7 @@ def test_a_daemon_whose_only_node_crashed_ends_so_that_systemd_starts_it_again(t
         break_disk(daemon, "EIO")
         assert daemon.process is not None
         assert daemon.process.wait(timeout=10) == 3
-        assert "no node of this daemon lives: it ends" in daemon.output.read_text()
+        assert "all nodes of this daemon have crashed: it ends" in daemon.output.read_text()
     finally:
         daemon.end()
 
@@ -40,7 +40,7 @@ def test_the_watchdog_is_not_fed_where_no_node_lives(tmp_path: Path, monkeypatch
         try:
             daemon.leader()
             break_disk(daemon, "EIO")
-            while "no node of this daemon lives" not in (said := listener.recv(4096).decode()):
+            while "no node of this daemon runs" not in (said := listener.recv(4096).decode()):
                 pass
             for _ in range(3):
                 assert "WATCHDOG=1" not in said

@@ -59,7 +59,7 @@ def test_sighup_ends_no_daemon(tmp_path: Path) -> None:
         (tmp_path / "events.jsonl").rename(tmp_path / "old.jsonl")
         (tmp_path / "events.jsonl").mkdir()
         daemon.process.send_signal(signal.SIGHUP)
-        daemon.wait_for(lambda: "can't be opened anew" in daemon.output.read_text(), "the error")
+        daemon.wait_for(lambda: "can't be reopened" in daemon.output.read_text(), "the error")
         daemon.put("later", "x")
         daemon.stop()
     assert "later" in writes(tmp_path / "old.jsonl")
