@@ -127,7 +127,7 @@ def _states(nodes: Sequence[NodeView]) -> Iterable[Metric]:
 
 
 def _followers(nodes: Sequence[NodeView]) -> Iterable[Metric]:
-    connected = GaugeMetricFamily("barge_peer_connected", "1 if the node's line to the peer is up.", labels=PEER)
+    connected = GaugeMetricFamily("barge_peer_connected", "1 if the node's link to the peer is up.", labels=PEER)
     behind = GaugeMetricFamily(
         "barge_peer_behind_entries",
         "Entries of the leader's log that the peer is not known to hold.",
@@ -171,11 +171,11 @@ def _counters(nodes: Mapping[int, NodeFigures]) -> Iterable[Metric]:
         ("leader_changes", "barge_leader_changes", "Terms in which the node has seen a leader."),
         ("proposals_committed", "barge_proposals_committed", "Writes that were committed and answered by the node."),
         ("snapshots_taken", "barge_snapshots_taken", "Snapshots that the node has taken."),
-        ("snapshot_seconds", "barge_snapshot_seconds", "How long that took, all together."),
+        ("snapshot_seconds", "barge_snapshot_seconds", "Seconds that this took in all."),
         ("snapshot_bytes", "barge_snapshot_bytes", "Their bytes."),
         ("snapshots_sent", "barge_snapshots_sent", "Snapshots that the node has sent to followers."),
         ("snapshot_bytes_sent", "barge_snapshot_sent_bytes", "Their bytes."),
-        ("snapshots_installed", "barge_snapshots_installed", "Snapshots of a leader that took the place of the node's state."),
+        ("snapshots_installed", "barge_snapshots_installed", "Snapshots of a leader that replaced the node's state."),
     ):
         family = CounterMetricFamily(name, text, labels=NODE)
         for node_id, figures in nodes.items():
@@ -199,14 +199,14 @@ def _counters(nodes: Mapping[int, NodeFigures]) -> Iterable[Metric]:
 def _links(nodes: Mapping[int, NodeFigures]) -> Iterable[Metric]:
     for field, name, text in (
         ("sent_messages", "barge_peer_sent_messages", "Messages sent to the peer."),
-        ("sent_bytes", "barge_peer_sent_bytes", "Bytes of them."),
+        ("sent_bytes", "barge_peer_sent_bytes", "Bytes sent to the peer."),
         ("received_bytes", "barge_peer_received_bytes", "Bytes received from the peer."),
         (
             "lost_messages",
             "barge_peer_lost_messages",
             "Messages to the peer that were dropped here.",
         ),
-        ("link_failures", "barge_peer_link_failures", "Lines to the peer that broke, and dials that failed."),
+        ("link_failures", "barge_peer_link_failures", "Links to the peer that broke, and dials that failed."),
     ):
         family = CounterMetricFamily(name, text, labels=PEER)
         for node_id, figures in nodes.items():

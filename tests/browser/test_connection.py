@@ -18,7 +18,7 @@ def test_a_daemon_restarted_under_an_open_page(empty_page: Page, tmp_path: Path)
         expect(page.locator("table.logs")).to_contain_text("before=1")
         daemon.kill_9()
         expect(page.locator("#banner")).to_have_text(
-            "Connection lost: the daemon does not answer. Trying again; what is shown is what was."
+            "Connection lost: the daemon does not answer. Trying again; this is the last known state."
         )
         page.click("#pause")
         page.click("#back")
@@ -118,7 +118,7 @@ def test_a_page_of_a_daemon_that_wants_a_token(empty_page: Page, tmp_path: Path)
     try:
         daemon.start()
         page.goto(f"http://{daemon.api}/")
-        expect(page.locator("#banner")).to_have_text("The daemon wants its API token.")
+        expect(page.locator("#banner")).to_have_text("The daemon asks for its API token.")
         for word in ("wrong", "wrong: €", "a long secret word"):  # the second cannot even be sent in a header
             page.fill("#token", word)
             page.click("#token-form button")

@@ -131,7 +131,7 @@ def test_slow_and_cut_links(page: Page, daemon: Daemon) -> None:
     outcome(page, "link 0 → 2: cut")
     page.fill("#link-delay", "0")
     page.click("#slow-link")
-    outcome(page, "link 0 → 2 is as it was")
+    outcome(page, "link 0 → 2 is normal again")
     assert daemon.http("GET", "/faults").json["links"] == []
     page.click("#cut-link")
     outcome(page, "link 0 → 2: cut")
@@ -139,7 +139,7 @@ def test_slow_and_cut_links(page: Page, daemon: Daemon) -> None:
     expect(line).to_contain_text("cut one way")
     line.focus()
     page.keyboard.press("Enter")
-    outcome(page, "the link between 0 and 2 is as it was")
+    outcome(page, "the link between 0 and 2 is normal again")
     assert daemon.http("GET", "/faults").json["links"] == []
     page.get_by_role("button", name="link between node 1 and node 2").press("Enter")
     outcome(page, "the link between 1 and 2 takes 200 ms each way")
@@ -155,7 +155,7 @@ def test_slow_disk_and_slow_links_of_a_node(page: Page, daemon: Daemon) -> None:
     expect(ring_node(page, node).locator(".badge")).to_have_text("slow disk: 200 ms")
     expect(page.locator(f"[data-act='disk'][data-id='{node}']")).to_have_attribute("aria-pressed", "true")
     press(page, "disk", node)
-    outcome(page, f"the disk of node {node} is as it was")
+    outcome(page, f"the disk of node {node} is normal again")
     press(page, "links", node)
     outcome(page, f"the links of node {node} take 200 ms")
     expect(page.locator("#ring .link.slow")).to_have_count(2)
@@ -192,7 +192,7 @@ def test_only_a_write_without_an_answer_has_an_unknown_outcome(page: Page, daemo
     expect(page.locator("#outcome")).to_contain_text("the daemon does not answer. Nothing was done.")
     for button in ("#write", "#delete"):
         page.click(button)
-        expect(answer).to_contain_text("the daemon does not answer. Nobody knows whether it was applied.")
+        expect(answer).to_contain_text("the daemon does not answer. It is unknown whether it was applied.")
 
 
 @pytest.mark.parametrize("key", [".", ".."])
@@ -214,7 +214,7 @@ def test_without_a_quorum_the_banner_says_so_and_a_write_is_told(page: Page, dae
         press(page, "kill", node)
     expect(banner).to_have_text("No quorum: 1 of 3 nodes can work together, and it takes 2. Nothing can be committed.")
     page.click("#write")
-    expect(page.locator("#answer")).to_have_text(re.compile("Nothing was done|Nobody knows"), timeout=9000)
+    expect(page.locator("#answer")).to_have_text(re.compile("Nothing was done|It is unknown"), timeout=9000)
     heal(daemon)
     expect(banner).to_be_hidden()
     leader = daemon.leader()

@@ -39,7 +39,7 @@ def test_a_story_is_told_to_its_end(page: Page, daemon: Daemon, story: str) -> N
     steps = page.locator("#steps li.done")
     assert steps.count() >= 4
     for section in steps.locator("cite").all_text_contents():
-        assert re.fullmatch(r"Raft (paper, |dissertation )\d(\.\d)*(.*\d)?", section), section
+        assert re.fullmatch(r"(Raft|Ongaro) \d(\.\d)*(, (Raft|Ongaro) \d(\.\d)*)*", section), section
     text = page.evaluate("Barge.app.timeline.events.map(Barge.words.sentence).join(' ')")
     for words in SEEN[story]:
         assert words in text, words

@@ -25,7 +25,7 @@ window.Barge = window.Barge || {};
 
   // Why it went wrong, and what that means for the write.
   function failure(answer) {
-    const body = answer.body, certain = body.applied === false ? " Nothing was done." : body.applied === null ? " Nobody knows whether it was applied." : "";
+    const body = answer.body, certain = body.applied === false ? " Nothing was done." : body.applied === null ? " It is unknown whether it was applied." : "";
     const detail = (body.detail || "error " + answer.status).replace(/\.$/, "");
     return (body.title ? body.title + ": " : "") + detail + "." + certain + took(answer);
   }
@@ -62,12 +62,12 @@ window.Barge = window.Barge || {};
         const others = faults.disks.filter(function (disk) { return disk.node !== id; });
         const slow = others.length < faults.disks.length;
         faults.disks = slow ? others : others.concat([{ node: id, delay_ms: SLOW_MS }]);
-        return "the disk of node " + id + (slow ? " is as it was" : " takes " + SLOW_MS + " ms longer for each write");
+        return "the disk of node " + id + (slow ? " is normal again" : " takes " + SLOW_MS + " ms longer for each write");
       }
       const pairs = state.ids.filter(function (other) { return other !== id; });
       const slow = faults.links.some(function (link) { return link.delay_ms && (link.from === id || link.to === id); });
       pairs.forEach(function (other) { setLink(faults, id, other, { delay_ms: slow ? 0 : SLOW_MS }); setLink(faults, other, id, { delay_ms: slow ? 0 : SLOW_MS }); });
-      return "the links of node " + id + (slow ? " are as they were" : " take " + SLOW_MS + " ms each way");
+      return "the links of node " + id + (slow ? " are normal again" : " take " + SLOW_MS + " ms each way");
     });
   };
 
@@ -119,7 +119,7 @@ window.Barge = window.Barge || {};
   Actions.prototype.link = function (from, to, fault) {
     return this.change(function (faults) {
       setLink(faults, from, to, Object.assign({ cut: false, drop: 0, delay_ms: 0 }, fault));
-      return "link " + from + " → " + to + (fault.cut ? ": cut" : fault.delay_ms ? ": " + fault.delay_ms + " ms late" : " is as it was");
+      return "link " + from + " → " + to + (fault.cut ? ": cut" : fault.delay_ms ? ": " + fault.delay_ms + " ms late" : " is normal again");
     });
   };
 
@@ -130,7 +130,7 @@ window.Barge = window.Barge || {};
       const fields = bad ? { cut: false, drop: 0, delay_ms: 0 } : { delay_ms: SLOW_MS };
       setLink(faults, a, b, fields);
       setLink(faults, b, a, fields);
-      return "the link between " + a + " and " + b + (bad ? " is as it was" : " takes " + SLOW_MS + " ms each way");
+      return "the link between " + a + " and " + b + (bad ? " is normal again" : " takes " + SLOW_MS + " ms each way");
     });
   };
 

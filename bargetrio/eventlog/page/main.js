@@ -166,11 +166,11 @@
   function header(state, player, timeline) {
     const leader = Barge.model.leaderOf(state), trouble = Barge.model.trouble(state), banner = byId("banner");
     const lost = app.lost === Barge.source.NEEDS_TOKEN ? "The daemon " + app.lost + "."
-      : "Connection lost: " + app.lost + ". Trying again" + (loaded ? "; what is shown is what was." : ".");
+      : "Connection lost: " + app.lost + ". Trying again" + (loaded ? "; this is the last known state." : ".");
     const said = app.lost ? lost : loaded ? trouble : "";
     banner.hidden = !said;
     say(banner, said);
-    say(byId("summary"), leader && !trouble ? "node " + leader.id + " leads · term " + leader.term + " · committed " + leader.commit : loaded ? "nobody leads" : "");
+    say(byId("summary"), leader && !trouble ? "node " + leader.id + " leads · term " + leader.term + " · committed " + leader.commit : loaded ? "no leader" : "");
     document.body.classList.toggle("past", app.live && player.mode !== "live");
     say(byId("counts"), Barge.words.number(timeline.events.length) + " events kept" + (app.heartbeats ? ", " + Barge.words.number(app.heartbeats) + " heartbeats" : "")
       + (app.skipped ? ", " + Barge.words.number(app.skipped) + " left out under load" : "") + ", newest first, times " + (state.time < 86400 ? "since the beginning" : "in UTC"));
@@ -282,10 +282,10 @@
     const shape = function (word) {
       return Barge.dom.svg("svg", { viewBox: "-52 -52 104 104", class: "legend-shape node role-" + word, "aria-hidden": "true" }, [Barge.dom.svg("path", { class: "shape term-1", d: Barge.SHAPES[word] })]);
     };
-    const items = [["leader", "leads"], ["follower", "follows"], ["pre-candidate", "asks whether it would be elected"], ["candidate", "asks for votes"], ["killed", "killed or crashed"], ["unreachable", "its daemon does not answer"]];
+    const items = [["leader", "leads"], ["follower", "follows"], ["pre-candidate", "asks whether it could be elected"], ["candidate", "asks for votes"], ["killed", "killed or crashed"], ["unreachable", "its daemon does not answer"]];
     byId("legend").lastElementChild.append.apply(byId("legend").lastElementChild, items.map(function (item) {
       return h("li", {}, [shape(item[0]), h("span", { text: item[1] })]);
-    }).concat([h("li", { text: "Colour and number: the term. The arc around a node: how much of its longest election time-out has passed without a word from a leader. "
+    }).concat([h("li", { text: "Colour and number: the term. The arc around a node: how much of its longest election time-out has passed without hearing a leader. "
       + "Dots: votes ✓, refusals ✕, pre-votes ?. In the logs: a number is the entry's term, dashed is not known to be committed, the thick line is the node's commit index." })]));
   }
 

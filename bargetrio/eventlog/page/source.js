@@ -4,7 +4,7 @@ window.Barge = window.Barge || {};
 (function (Barge) {
   const SILENT_MS = 6000;       // the stream sends something every two seconds
   const POLL_MS = 1000, AGAIN_MS = 1000, STREAM_AGAIN_MS = 15000;
-  const NEEDS_TOKEN = "wants its API token";
+  const NEEDS_TOKEN = "asks for its API token";
   const FIRST_EVENTS = 1000, MOST_EVENTS = 5000;
 
   // What log.html and a replay carry: {cluster, nodes, election_ms, dropped, events}; null on a live page.

@@ -22,10 +22,6 @@ window.Barge = window.Barge || {};
     byId("stories").querySelectorAll("[data-story]").forEach(function (button) { button.setAttribute("aria-pressed", "false"); });
   };
 
-  function source(step) {
-    return step.paper.indexOf("dissertation") === 0 ? "Raft " + step.paper : "Raft paper, " + step.paper;
-  }
-
   Tour.prototype.context = function () {
     const app = this.app, actions = this.actions, begins = { place: app.timeline.last() };
     const line = this.line.bind(this);
@@ -69,9 +65,9 @@ window.Barge = window.Barge || {};
     }
     this.app.player.toEnd();
     for (const step of story.steps) {
-      const item = h("li", { class: "doing" }, [h("span", { class: "said", text: step.say }), h("cite", { text: source(step) })]);
+      const item = h("li", { class: "doing" }, [h("span", { class: "said", text: step.say }), h("cite", { text: step.paper })]);
       byId("steps").append(item);
-      byId("story").replaceChildren(h("b", { text: story.name + ", " + (story.steps.indexOf(step) + 1) + " of " + story.steps.length + ": " }), step.say + " ", h("cite", { text: source(step) }), " ", this.stopButton);
+      byId("story").replaceChildren(h("b", { text: story.name + ", " + (story.steps.indexOf(step) + 1) + " of " + story.steps.length + ": " }), step.say + " ", h("cite", { text: step.paper }), " ", this.stopButton);
       const began = performance.now();
       try {
         if (step.act) { await step.act(c); }
@@ -90,7 +86,7 @@ window.Barge = window.Barge || {};
       }
       if (this.number !== mine) { return; }
     }
-    byId("steps").append(h("li", { class: "end", text: "That was the story. Go through it again with the slider, or at 1/100 of its speed." }));
+    byId("steps").append(h("li", { class: "end", text: "End of the story. Go through it again with the slider, or at 1/100 of its speed." }));
     this.stop();
   };
 

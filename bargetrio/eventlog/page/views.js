@@ -68,7 +68,7 @@ window.Barge = window.Barge || {};
     });
     if (!view) { return facts; }
     facts.unshift(["address", view.address], ["API", view.api]);
-    facts.push(["as it says now", view.state + (view.role ? ", " + view.role.replace("_", "-") + ", term " + view.term + ", voted for " + none(view.voted_for)
+    facts.push(["as the node reports", view.state + (view.role ? ", " + view.role.replace("_", "-") + ", term " + view.term + ", voted for " + none(view.voted_for)
       + ", follows " + none(view.leader) + ", log " + view.last_log_index + " of term " + view.last_log_term + ", commit " + view.commit_index
       + ", applied " + view.last_applied : "") + (view.reason ? ": " + view.reason : "")]);
     (view.peers || []).forEach(function (peer) {
