@@ -44,6 +44,11 @@ def test_every_page_is_there_and_readme_leads_to_it() -> None:
         assert f"({page})" in readme, page
 
 
+def test_the_glossary_is_short() -> None:
+    """A word that needs a place in it had better be another word."""
+    assert len(text_of("glossary").splitlines()) < 20
+
+
 def test_links_lead_somewhere() -> None:
     """In README and every page."""
     for page in [*documents(), ROOT / "CHANGELOG.md"]:
