@@ -22,6 +22,7 @@ from bargetrio.transport.outgoing import Outgoing
 log = logging.getLogger(__name__)
 
 RECEIVE_BYTES = 256 * 1024
+"""Of one read of a socket."""
 USER_TIMEOUT_MS = 10_000
 """TCP_USER_TIMEOUT: the kernel closes a connection whose bytes were not acknowledged for so long."""
 KEEPALIVE_S = 30
@@ -94,9 +95,9 @@ class SocketConnection:
         except (OSError, trio.ClosedResourceError) as problem:
             raise Broken(str(problem)) from None
 
-    def receive_now(self) -> bytes:
+    def receive_now(self, most_bytes: int) -> bytes:
         """Return what is there, b"" at the end; raise BlockingIOError if nothing is, OSError if the connection is broken."""
-        return self._socket.recv(RECEIVE_BYTES)
+        return self._socket.recv(most_bytes)
 
     async def write(self) -> None:
         """Send what `post` left, whenever the kernel takes more."""

@@ -115,6 +115,7 @@ async def test_what_goes_wrong_in_the_loop_itself_ends_its_run(monkeypatch: pyte
 async def test_a_pass_reads_so_many_bytes_before_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a hundred busy connections a heartbeat's step came after 25 MB; the others are read in the passes that follow."""
     monkeypatch.setattr(event_loop, "PASS_BYTES", 100_000)
+    monkeypatch.setattr(event_loop, "FEW_READY", 100)
     async with house(EpollPoller) as home:
         readers = [await home.reader() for _ in range(10)]
         peer = Reader(home.poller, home._nursery, is_urgent=True)
@@ -162,3 +163,17 @@ async def test_whoever_waits_until_all_tasks_are_blocked_waits_for_the_loop_too(
         nursery.cancel_scope.cancel()
     assert steps == [0, 1000, 2000]
     poller.close()
+
+
+async def test_where_many_clients_send_much_each_is_read_by_its_share() -> None:
+    """256 KiB of each of a thousand before one of them has its turn again would be a quarter of a second."""
+    async with house(EpollPoller) as home:
+        readers = [await home.reader() for _ in range(event_loop.FEW_READY + 1)]
+        for reader in readers:
+            reader.other.sendall(b"x" * 100_000)
+        await until(lambda: all(sum(map(len, reader.taken)) == 100_000 for reader in readers))
+        assert max(len(piece) for reader in readers for piece in reader.taken[:1]) == event_loop.SHARE_BYTES
+        alone = readers[0]
+        alone.other.sendall(b"x" * 100_000)
+        await until(lambda: sum(map(len, alone.taken)) == 200_000)
+        assert len(alone.taken[-1]) > event_loop.SHARE_BYTES
