@@ -3,6 +3,7 @@
 ```
 run.py          the daemon, from binding the API to its end        gc_policy.py  when the interpreter collects garbage
 descriptors.py  how many connections the process may open          sd_notify.py  what systemd is told
+malloc_policy.py  when memory is given back to the system
 ```
 May import protocol, raft, storage, transport, eventlog, replica, node, cluster, web, config and console. Start at run.py.
 """

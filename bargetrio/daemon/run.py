@@ -26,7 +26,7 @@ from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
 from bargetrio.cluster.forward import Forwarder
 from bargetrio.cluster.local_nodes import LocalNodes
 from bargetrio.config import Configuration
-from bargetrio.daemon import gc_policy
+from bargetrio.daemon import gc_policy, malloc_policy
 from bargetrio.daemon.descriptors import raise_limit, shares
 from bargetrio.daemon.sd_notify import Notifier, watchdog_interval_s
 from bargetrio.eventlog.debug_log import DebugLog
@@ -74,6 +74,7 @@ def serve(
     handler.setFormatter(console.LogFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     raise_limit()
+    malloc_policy.apply()
     daemon = Daemon(configuration, node_ids, debug=debug, events_file=events_file)
     try:
         trio.run(daemon.run)
