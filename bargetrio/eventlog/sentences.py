@@ -64,18 +64,20 @@ def _recovered(event: Event, detail: dict[str, Any]) -> str:
 
 
 def _snapshot_taken(event: Event, detail: dict[str, Any]) -> str:
-    return f"has saved its state up to entry {event.index} ({detail['size']:,} bytes); {_log_begins(int(detail['log_start']))}"
+    return f"saved a snapshot up to entry {event.index} ({detail['size']:,} bytes); {_log_begins(int(detail['log_start']))}"
 
 
 def _snapshot_sent(event: Event, detail: dict[str, Any]) -> str:
     if detail["done"]:
-        return f"node {event.peer} has the state up to entry {event.index}: on with entries (term {event.term})"
+        return f"node {event.peer} has the state up to entry {event.index}; entries follow (term {event.term})"
     size = f"{detail['size']:,} bytes"
-    return f"sends node {event.peer} the state up to entry {event.index} ({size}): its next entry is gone (term {event.term})"
+    return (
+        f"sends node {event.peer} the state up to entry {event.index} ({size}): its next entry was compacted (term {event.term})"
+    )
 
 
 def _snapshot_installed(event: Event, detail: dict[str, Any]) -> str:
-    what = f"takes node {event.peer}'s state up to entry {event.index} ({detail['size']:,} bytes) for its own"
+    what = f"installs node {event.peer}'s state up to entry {event.index} ({detail['size']:,} bytes)"
     return f"{what}; {_log_begins(event.index or 0)} (term {event.term})"
 
 
@@ -97,15 +99,15 @@ def _count(count: int, noun: str) -> str:
 
 
 def _last(event: Event, detail: dict[str, Any]) -> str:
-    return f"(my log ends at {detail['last_log_index']}, term {detail['last_log_term']})"
+    return f"(last entry {detail['last_log_index']}, term {detail['last_log_term']})"
 
 
 _TELL: Final[dict[str, Callable[[Event, dict[str, Any]], str]]] = {
     "role_changed": _role,
     "term_changed": lambda e, d: f"term {d['old_term']} → {e.term}: {d['reason']}",
-    "pre_vote_requested": lambda e, d: f"asks node {e.peer}: would you vote for me in term {e.term}? {_last(e, d)}",
-    "pre_vote_granted": lambda e, d: f"would vote for node {e.peer} in term {e.term}",
-    "pre_vote_refused": lambda e, d: f"would not vote for node {e.peer} in term {e.term}: {d['reason']}",
+    "pre_vote_requested": lambda e, d: f"asks node {e.peer} for a pre-vote in term {e.term} {_last(e, d)}",
+    "pre_vote_granted": lambda e, d: f"grants node {e.peer} a pre-vote in term {e.term}",
+    "pre_vote_refused": lambda e, d: f"refuses node {e.peer} a pre-vote in term {e.term}: {d['reason']}",
     "vote_requested": lambda e, d: f"asks node {e.peer} for its vote in term {e.term} {_last(e, d)}",
     "vote_granted": lambda e, d: f"votes for node {e.peer} in term {e.term}",
     "vote_refused": lambda e, d: f"refuses node {e.peer} its vote in term {e.term}: {d['reason']}",
@@ -133,7 +135,7 @@ _TELL: Final[dict[str, Callable[[Event, dict[str, Any]], str]]] = {
     "disk_space": lambda e, d: (
         f"its disk is nearly full ({d['free_bytes']} bytes are free): it proposes no writes"
         if d["is_low"]
-        else f"its disk has room again ({d['free_bytes']} bytes)"
+        else f"its disk has space again ({d['free_bytes']} bytes)"
     ),
     "disk_failed": lambda e, d: f"its disk failed: {d['reason']}",
     "link_up": lambda e, d: f"connected to node {e.peer}",

@@ -47,14 +47,14 @@ ENTRY = {"key": "100", "value": "Some Value"}
 SENTENCES = [
     (
         event("vote_requested", peer=1, last_log_index=4, last_log_term=2),
-        "asks node 1 for its vote in term 3 (my log ends at 4, term 2)",
+        "asks node 1 for its vote in term 3 (last entry 4, term 2)",
     ),
     (event("vote_granted", peer=1), "votes for node 1 in term 3"),
     (
         event("vote_refused", peer=1, reason="already voted for node 2"),
         "refuses node 1 its vote in term 3: already voted for node 2",
     ),
-    (event("pre_vote_refused", peer=2, reason="hears leader 0"), "would not vote for node 2 in term 3: hears leader 0"),
+    (event("pre_vote_refused", peer=2, reason="hears leader 0"), "refuses node 2 a pre-vote in term 3: hears leader 0"),
     (
         event("append_sent", peer=1, index=12, first_index=12, count=1, leader_commit=11, entries=[ENTRY]),
         'appends to node 1: entry 12 {key: 100, value: "Some Value"} (term 3, commit 11)',
@@ -72,19 +72,19 @@ SENTENCES = [
     (event("applied", index=12, first_index=12, entries=[ENTRY]), 'applied: entry 12 {key: 100, value: "Some Value"}'),
     (
         event("snapshot_taken", index=120, digest=7, size=4200, log_start=100),
-        "has saved its state up to entry 120 (4,200 bytes); its log begins after entry 100",
+        "saved a snapshot up to entry 120 (4,200 bytes); its log begins after entry 100",
     ),
     (
         event("snapshot_taken", index=12, digest=7, size=42, log_start=0),
-        "has saved its state up to entry 12 (42 bytes); its log is kept whole",
+        "saved a snapshot up to entry 12 (42 bytes); its log is kept whole",
     ),
     (
         event("snapshot_sent", peer=1, index=120, size=4200, done=False),
-        "sends node 1 the state up to entry 120 (4,200 bytes): its next entry is gone (term 3)",
+        "sends node 1 the state up to entry 120 (4,200 bytes): its next entry was compacted (term 3)",
     ),
     (
         event("snapshot_sent", peer=1, index=120, size=4200, done=True),
-        "node 1 has the state up to entry 120: on with entries (term 3)",
+        "node 1 has the state up to entry 120; entries follow (term 3)",
     ),
     (
         event("member_changed", index=120, may_vote=False, reason="its disk was replaced: it abstains"),
@@ -92,7 +92,7 @@ SENTENCES = [
     ),
     (
         event("snapshot_installed", peer=0, index=120, digest=7, size=4200),
-        "takes node 0's state up to entry 120 (4,200 bytes) for its own; its log begins after entry 120 (term 3)",
+        "installs node 0's state up to entry 120 (4,200 bytes); its log begins after entry 120 (term 3)",
     ),
     (
         event("node_recovered", index=130, voted_for=None, seconds=0.25, repaired="", snapshot=120),

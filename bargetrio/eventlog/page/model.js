@@ -338,8 +338,8 @@ window.Barge = window.Barge || {};
 
   const MESSAGES = {
     pre_vote_requested: ["vote", function (e) { return "pre-vote " + e.term + "?"; }, false],
-    pre_vote_granted: ["yes", function () { return "would"; }, true],
-    pre_vote_refused: ["no", function () { return "would not"; }, true],
+    pre_vote_granted: ["yes", function () { return "pre-vote"; }, true],
+    pre_vote_refused: ["no", function () { return "no pre-vote"; }, true],
     vote_requested: ["vote", function (e) { return "vote " + e.term + "?"; }, false],
     vote_granted: ["yes", function () { return "vote"; }, true],
     vote_refused: ["no", function () { return "no"; }, true],

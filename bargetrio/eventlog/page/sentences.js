@@ -7,7 +7,7 @@ window.Barge = window.Barge || {};
   function count(n, noun) { return n === 1 ? "1 " + noun : number(n) + " " + noun + "s"; }
   function span(first, last) { return first === null || first === undefined || first === last ? "entry " + last : "entries " + first + " to " + last; }
   function beginning(start) { return start ? "its log begins after entry " + start : "its log is kept whole"; }
-  function ends(d) { return "(my log ends at " + d.last_log_index + ", term " + d.last_log_term + ")"; }
+  function ends(d) { return "(last entry " + d.last_log_index + ", term " + d.last_log_term + ")"; }
 
   function entry(preview) {
     if (preview.no_op) { return "{no-op}"; }
@@ -32,9 +32,9 @@ window.Barge = window.Barge || {};
   const TELL = {
     role_changed: function (e, d) { return "becomes " + d.new.replace(/_/g, "-") + " in term " + e.term + ": " + d.reason; },
     term_changed: function (e, d) { return "term " + d.old_term + " → " + e.term + ": " + d.reason; },
-    pre_vote_requested: function (e, d) { return "asks node " + e.peer + ": would you vote for me in term " + e.term + "? " + ends(d); },
-    pre_vote_granted: function (e) { return "would vote for node " + e.peer + " in term " + e.term; },
-    pre_vote_refused: function (e, d) { return "would not vote for node " + e.peer + " in term " + e.term + ": " + d.reason; },
+    pre_vote_requested: function (e, d) { return "asks node " + e.peer + " for a pre-vote in term " + e.term + " " + ends(d); },
+    pre_vote_granted: function (e) { return "grants node " + e.peer + " a pre-vote in term " + e.term; },
+    pre_vote_refused: function (e, d) { return "refuses node " + e.peer + " a pre-vote in term " + e.term + ": " + d.reason; },
     vote_requested: function (e, d) { return "asks node " + e.peer + " for its vote in term " + e.term + " " + ends(d); },
     vote_granted: function (e) { return "votes for node " + e.peer + " in term " + e.term; },
     vote_refused: function (e, d) { return "refuses node " + e.peer + " its vote in term " + e.term + ": " + d.reason; },
@@ -54,13 +54,13 @@ window.Barge = window.Barge || {};
     request_received: function (e, d) { return "asked for " + count(d.count, d.op) + ": " + entries(e, d); },
     request_answered: function (e, d) { return "answers " + count(d.count, d.op) + " " + (d.error ? "with " + d.error : "ok"); },
     read_served: function (e, d) { return "serves " + count(d.count, "read") + " at index " + e.index + ", confirmed by a majority"; },
-    snapshot_taken: function (e, d) { return "has saved its state up to entry " + e.index + " (" + number(d.size) + " bytes); " + beginning(d.log_start); },
+    snapshot_taken: function (e, d) { return "saved a snapshot up to entry " + e.index + " (" + number(d.size) + " bytes); " + beginning(d.log_start); },
     snapshot_sent: function (e, d) {
-      return d.done ? "node " + e.peer + " has the state up to entry " + e.index + ": on with entries (term " + e.term + ")"
-        : "sends node " + e.peer + " the state up to entry " + e.index + " (" + number(d.size) + " bytes): its next entry is gone (term " + e.term + ")";
+      return d.done ? "node " + e.peer + " has the state up to entry " + e.index + "; entries follow (term " + e.term + ")"
+        : "sends node " + e.peer + " the state up to entry " + e.index + " (" + number(d.size) + " bytes): its next entry was compacted (term " + e.term + ")";
     },
     snapshot_installed: function (e, d) {
-      return "takes node " + e.peer + "'s state up to entry " + e.index + " (" + number(d.size) + " bytes) for its own; "
+      return "installs node " + e.peer + "'s state up to entry " + e.index + " (" + number(d.size) + " bytes); "
         + beginning(e.index || 0) + " (term " + e.term + ")";
     },
     member_changed: function (e, d) { return String(d.reason); },
@@ -77,7 +77,7 @@ window.Barge = window.Barge || {};
     faults_changed: function (e, d) { return d.text; },
     disk_space: function (e, d) {
       return d.is_low ? "its disk is nearly full (" + d.free_bytes + " bytes are free): it proposes no writes"
-        : "its disk has room again (" + d.free_bytes + " bytes)";
+        : "its disk has space again (" + d.free_bytes + " bytes)";
     },
     disk_failed: function (e, d) { return "its disk failed: " + d.reason; },
     link_up: function (e) { return "connected to node " + e.peer; },

@@ -34,7 +34,7 @@ window.Barge = window.Barge || {};
           done: function (c) { return event(c, "pre_vote_requested"); }
         },
         {
-          say: "They would. It raises its term, votes for itself and asks for votes.",
+          say: "They grant it. It raises its term, votes for itself and asks for votes.",
           paper: "Raft 5.2",
           done: function (c) { return event(c, "vote_requested"); }
         },
