@@ -172,15 +172,15 @@ class Cluster:
                 if reason:
                     await trio.sleep(READMIT_LOOK_S)
         if reason is None:
-            raise BargeError("outcome_unknown", f"node {leader}, which leads, did not answer: ask again")
+            raise BargeError("outcome_unknown", f"node {leader}, which leads, did not answer: try again")
         if not reason:
             state = self.local.slots[node_id].state if node_id in self.local.slots else "unreachable"
             return NodeAnswer(id=node_id, state=state, changed=is_proposed)
         if is_proposed:
-            raise BargeError("outcome_unknown", f"node {node_id}'s new disk {UNCOMMITTED}: ask again")
+            raise BargeError("outcome_unknown", f"node {node_id}'s new disk {UNCOMMITTED}: try again")
         known = self.local.known_leader()
         if known is None or known.leader != leader:
-            raise BargeError("no_leader", f"node {leader} leads no more: ask again")
+            raise BargeError("no_leader", f"node {leader} leads no more: try again")
         raise BargeError("bad_request", reason)
 
     async def _why_nobody_takes_in(self, node_id: int, problem: BargeError) -> BargeError:
@@ -217,7 +217,7 @@ class Cluster:
         if reason:
             raise BargeError("bad_request", reason)
         if reason is None or not self._is_born(node_id):
-            raise BargeError("outcome_unknown", f"node {node_id} has not written the set of members to its disk yet: ask again")
+            raise BargeError("outcome_unknown", f"node {node_id} has not written the birth set to its disk yet: try again")
         return BootstrapAnswer(node=node_id, members=self.node_ids)
 
     def _is_born(self, node_id: int) -> bool:

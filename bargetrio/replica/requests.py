@@ -223,7 +223,7 @@ class Requests:
 
     def give_up_proposals(self, effect: ProposalsUnknown) -> None:
         """Answer writes of a leader that has lost its office: a later one decides."""
-        detail = "this node lost its office before the write was committed; it may still be, by another leader"
+        detail = "this node lost its leadership before the write was committed; another leader may still commit it"
         error = BargeError("outcome_unknown", detail, leader=effect.leader)
         for ours in map(_ours, effect.tickets):
             if not ours.done:
@@ -330,7 +330,7 @@ class Requests:
     def _refusal(self, reason: str, leader: NodeId | None) -> BargeError:
         node_id = self._core.node_id
         if reason == "overloaded" and self._core.lacks_room:
-            detail = f"the disk of node {node_id} is nearly full: nothing is written before there is room on it"
+            detail = f"the disk of node {node_id} is nearly full: it takes no writes until there is space on it"
             return BargeError("overloaded", detail, leader=leader)
         if reason == "overloaded":
             return BargeError("overloaded", "too many writes wait to be committed; try again", leader=leader)

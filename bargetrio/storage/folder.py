@@ -121,7 +121,7 @@ def _read_meta(disk: Disk, members: tuple[int, ...] | None) -> Meta | None:
         data = disk.read("meta")
     except FileNotFoundError:
         if disk.exists("wal") and any(name.endswith(".log") for name in disk.list("wal")):
-            raise WrongFolder("the folder has a log but no file meta: whose it is can't be told") from None
+            raise WrongFolder("the folder has a log but no file meta: its cluster and node are unknown") from None
         return None
     try:
         version = msgspec.json.decode(data, type=_Format).format

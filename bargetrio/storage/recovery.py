@@ -230,7 +230,7 @@ def _take_line(state: _State, name: str, offset: int, payload: bytes, sequence: 
     try:
         records = _decoder.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
-        raise _damage(state, name, offset, f"the record has a right checksum but is none of ours: {problem}") from None
+        raise _damage(state, name, offset, f"the record has a valid checksum but is not a known record: {problem}") from None
     for record in records:
         wrong = state.take(record, is_first=offset == 0)
         if isinstance(record, SegmentStart) and record.sequence != sequence:

@@ -106,7 +106,7 @@ def test_a_log_without_meta_is_nobodys(tmp_path: Path) -> None:
     """A new `meta` would make another store of it, which has promised nothing."""
     opened(tmp_path).close()
     (tmp_path / "meta").unlink()
-    with pytest.raises(WrongFolder, match="whose it is can't be told"):
+    with pytest.raises(WrongFolder, match="its cluster and node are unknown"):
         opened(tmp_path)
 
 
