@@ -18,6 +18,8 @@ TIMEOUT_S: Final = 1.0
 REVIVE_TIMEOUT_S: Final = 60.0
 """A node with a long log takes its time to recover."""
 MOST_AT_ONCE: Final = 16
+MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""Of another daemon's answer; what is longer is cut, and cannot be read."""
 
 
 class Unreachable(Exception):
@@ -59,7 +61,7 @@ class Daemons:
         try:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
-            return response.status, response.read(64 * 1024 * 1024)
+            return response.status, response.read(MOST_ANSWER_BYTES)
         except (OSError, http.client.HTTPException) as problem:
             raise Unreachable(f"{api} does not answer: {problem}") from None
         finally:

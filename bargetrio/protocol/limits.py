@@ -23,10 +23,6 @@ PAGE_BYTES = 1024 * 1024
 
 JSON makes six bytes of a control character at worst, so a page always fits a line.
 """
-BATCH_BYTES = 1024 * 1024
-"""Entries of one AppendEntries, in bytes of their commands; a single larger command still travels, alone."""
-BATCH_ENTRIES = 2000
-"""Entries of one AppendEntries."""
 
 HELLO_TIMEOUT_S = 5.0
 """A connection that has not said hello by then is closed."""

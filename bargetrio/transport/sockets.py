@@ -21,6 +21,8 @@ from bargetrio.transport.outgoing import Outgoing
 
 log = logging.getLogger(__name__)
 
+BACKLOG = 1024
+"""Connections that the kernel has accepted and the node has not."""
 RECEIVE_BYTES = 256 * 1024
 """Of one read of a socket."""
 USER_TIMEOUT_MS = 10_000
@@ -181,7 +183,7 @@ class SocketNetwork:
             sock.setblocking(False)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(address)
-            sock.listen(1024)
+            sock.listen(BACKLOG)
         except OSError as problem:
             sock.close()
             raise OSError(problem.errno, f"can't listen on {host}:{port}: {problem.strerror}") from None

@@ -5,6 +5,7 @@ here a client that sends faster than the cluster commits waits at its socket. Wh
 lines goes to the leader in one piece, and its answers come back in one. A bad line is answered and spoils no other.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
@@ -24,6 +25,9 @@ from bargetrio.web.places import BYTES_PER_S
 PARCELS: Final = 16
 PARCEL_LINES: Final = 500
 """So many lines travel together, and so many such parcels of one request wait for their answers: then the client waits, too."""
+PARCEL_BYTES: Final = 1024 * 1024
+WAITING_BYTES: Final = 4 * 1024 * 1024
+"""The same in bytes of the lines: of a parcel, or one longer line, and of all that wait."""
 ANSWERED_PARCELS: Final = 512
 """So many answered parcels wait for a client that sends first and reads later; then it has to read, or is cut after a while."""
 
@@ -39,6 +43,8 @@ class Bulk:
         self._receive = receive
         self._send = send
         self._room = trio.Semaphore(PARCELS)
+        self._waiting_bytes = 0
+        self._has_less = trio.Event()
         self._answered, self._answers = trio.open_memory_channel[list[bytes]](ANSWERED_PARCELS)
 
     async def run(self) -> None:
@@ -77,13 +83,16 @@ class Bulk:
                 error = BargeError("bad_request", str(problem), status=413)
                 carrying.start_soon(self._answered.send, [self._problem(next_line, error)])
                 return True
-            for start in range(0, len(lines), PARCEL_LINES):
+            for parcel, size in parcels_of(lines):
                 await self._room.acquire()
-                carrying.start_soon(self._carry, next_line + start, lines[start : start + PARCEL_LINES])
-            next_line += len(lines)
+                while self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES:
+                    await self._has_less.wait()
+                self._waiting_bytes += size
+                carrying.start_soon(self._carry, next_line, parcel, size)
+                next_line += len(parcel)
         return True
 
-    async def _carry(self, first_line: int, lines: list[bytes]) -> None:
+    async def _carry(self, first_line: int, lines: list[bytes], size: int) -> None:
         """Carry a parcel of lines, and answer each; an empty line is none."""
         try:
             numbers: list[int] = []
@@ -103,6 +112,9 @@ class Bulk:
             await self._answered.send(answers)
         finally:
             self._room.release()
+            self._waiting_bytes -= size
+            self._has_less.set()
+            self._has_less = trio.Event()
 
     async def _send_answers(self) -> None:
         """Send the answers as they come, together with those that came while others were being sent."""
@@ -124,3 +136,15 @@ class Bulk:
     def _problem(self, number: int, error: BargeError) -> bytes:
         self._figures.bulk_lines[error.code] += 1
         return _encode({"line": number, "ok": False, "error": error.code, "detail": error.detail, "applied": error.applied})
+
+
+def parcels_of(lines: list[bytes]) -> Iterator[tuple[list[bytes], int]]:
+    """Yield the lines in their order, PARCEL_LINES at most together, and PARCEL_BYTES or one longer line; each with its bytes."""
+    first = size = 0
+    for place, line in enumerate(lines):
+        if place - first == PARCEL_LINES or (place > first and size + len(line) > PARCEL_BYTES):
+            yield lines[first:place], size
+            first, size = place, 0
+        size += len(line)
+    if first < len(lines):
+        yield lines[first:], size

@@ -76,7 +76,9 @@ class Guard:
         self._token = token
         self._figures = figures or Figures()
         self._requests = Places(IN_FLIGHT, "requests are in flight", grace_s=GRACE_S, patience_s=1.0)
-        self._transfers = Places(TRANSFERS, "bulk writes and backups are in flight", grace_s=TRANSFER_GRACE_S, patience_s=5.0)
+        self._transfers = Places(
+            TRANSFERS, "bulk writes and backups are in flight", grace_s=TRANSFER_GRACE_S, patience_s=5.0, body_bytes=None
+        )
         self._streams = Places(STREAMS, "event streams are open; close one, or poll /events", grace_s=GRACE_S, patience_s=5.0)
         self._probes = Places(PROBES, "probes are being answered", grace_s=GRACE_S, patience_s=0, bytes_per_s=inf)
         self.connections: Callable[[], int] = lambda: 0
@@ -129,7 +131,7 @@ class Guard:
             with place.scope:
                 await self._app({**scope, HEAD: head}, place.receive, self._told(place, method, path))
             if place.scope.cancelled_caught and not place.started:
-                taken = BargeError("overloaded", "the body did not come, and others waited for the place")
+                taken = BargeError("overloaded", "the body did not come, and others waited for the place or its memory")
                 self._figures.count(method, path, taken.status)
                 await refuse(scope, send, taken)
         except Exception as problem:

@@ -6,6 +6,7 @@ answer by `grace_s` loses its place; when all places are taken, the one that is 
 loses it to the next request. So slow clients take places from each other only.
 """
 
+from collections.abc import Callable
 from math import inf
 from typing import Any, Final
 
@@ -16,17 +17,22 @@ from bargetrio.protocol.errors import BargeError
 Message = dict[str, Any]
 BYTES_PER_S: Final = 16 * 1024
 SLICE_BYTES: Final = 32 * 1024
+BODY_BYTES: Final = 64 * 1024 * 1024
+"""Of all bodies that are not whole; beyond it the request with the longest one loses its place: it was not begun."""
 
 
 class Place:
     """One request that is being answered. `receive` and `send` are the request's own, timed."""
 
-    def __init__(self, receive: Any, send: Any, grace_s: float, bytes_per_s: float) -> None:
+    def __init__(self, receive: Any, send: Any, grace_s: float, bytes_per_s: float, on_body: Callable[["Place"], None]) -> None:
+        self._on_body = on_body
         self.scope = trio.CancelScope()
         self.started = False
         """Whether the answer's head is out."""
         self.whole = False
         """Whether the body has come to its end, or the client has gone."""
+        self.body_bytes = 0
+        """What has come of the body, as long as it is not whole: then it is read, and its value is bounded."""
         self._receive = receive
         self._send = send
         self._grace_s = grace_s
@@ -49,6 +55,8 @@ class Place:
         if self.scope.cancel_called:  # the place went to another just now: nothing may be begun on its behalf
             await trio.lowlevel.checkpoint()
         self.whole = not message.get("more_body", False)
+        self.body_bytes = 0 if self.whole else self.body_bytes + size
+        self._on_body(self)
         return message
 
     async def send(self, message: Message) -> None:
@@ -107,7 +115,18 @@ class _Account:
 class Places:
     """So many places for one kind of request."""
 
-    def __init__(self, most: int, what: str, *, grace_s: float, patience_s: float, bytes_per_s: float = BYTES_PER_S) -> None:
+    def __init__(
+        self,
+        most: int,
+        what: str,
+        *,
+        grace_s: float,
+        patience_s: float,
+        bytes_per_s: float = BYTES_PER_S,
+        body_bytes: int | None = BODY_BYTES,
+    ) -> None:
+        """`body_bytes` is what all bodies may have together, None where a body is not kept but used as it comes."""
+        self._body_bytes = body_bytes
         self._most = most
         self._what = what
         self._grace_s = grace_s
@@ -122,13 +141,23 @@ class Places:
         """Return a place, if need be that of the client furthest behind; raise BargeError(overloaded) if there is none."""
         if len(self._held) >= self._most:
             self._make_room()
-        place = Place(receive, send, self._grace_s, self._bytes_per_s)
+        place = Place(receive, send, self._grace_s, self._bytes_per_s, self._bound_bodies)
         self._held.add(place)
         return place
 
     def give_back(self, place: Place) -> None:
         """Free the place; twice is no error."""
         self._held.discard(place)
+
+    def _bound_bodies(self, last: Place) -> None:
+        """End the requests with the longest bodies while all of them have too many bytes."""
+        most = self._body_bytes
+        if most is None or last.body_bytes <= most // self._most:  # however many there are, they fit
+            return
+        while sum(place.body_bytes for place in self._held) > most:
+            longest = max(self._held, key=lambda place: place.body_bytes)
+            self._held.discard(longest)
+            longest.scope.cancel()
 
     def _make_room(self) -> None:
         now = trio.current_time()

@@ -34,6 +34,14 @@ SEND_S: Final = 10.0
 """So long a frame of HTTP/2 may be on its way, beside what BYTES_PER_S gives it."""
 LINGER_S: Final = 1.0
 RECEIVE_BYTES: Final = 65536
+BACKLOG: Final = 256
+"""Connections that the kernel has accepted and the server has not."""
+REFUSE_S: Final = 0.1
+"""So long the word that there is no place may take."""
+AGAIN_S: Final = 0.1
+"""Pause after accept(2) has failed."""
+LOOK_S: Final = 0.01
+"""Between two looks at whether all answers are out, when the daemon stops."""
 KEEP_ALIVE_S: Final = 15.0
 """So long a connection may be silent between two requests."""
 USER_TIMEOUT_MS: Final = 10_000
@@ -56,7 +64,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((host, port))
-        sock.listen(256)
+        sock.listen(BACKLOG)
     except OSError as problem:
         sock.close()
         raise OSError(problem.errno, f"can't listen on {host}:{port}: {problem.strerror}") from None
@@ -205,7 +213,7 @@ class WebServer:
                 stream = await listener.accept()
             except OSError as problem:
                 log.warning("no connection can be accepted: %s", problem.strerror)
-                await trio.sleep(0.1)
+                await trio.sleep(AGAIN_S)
                 continue
             ordinary = self._has_room(reserved=False)
             if not ordinary and not self._has_room(reserved=True):
@@ -253,14 +261,14 @@ class WebServer:
         await self._context.terminated.set()
         deadline = trio.current_time() + GRACE_S
         while self._open and trio.current_time() < deadline:
-            await trio.sleep(0.01)
+            await trio.sleep(LOOK_S)
         for connection in list(self._open):
             connection.abort()
         connections.cancel_scope.cancel()
 
 
 async def _refuse(stream: trio.SocketStream) -> None:
-    with trio.move_on_after(0.1), suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+    with trio.move_on_after(REFUSE_S), suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
         await stream.send_all(FULL)
         await stream.send_eof()
     await trio.aclose_forcefully(stream)

@@ -6,11 +6,13 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import pytest
 
 from bargetrio.protocol.limits import LINE_BYTES
+from bargetrio.web.bulk import PARCEL_BYTES, PARCEL_LINES, parcels_of
 from tests.stories.daemon import Daemon, running
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -139,3 +141,25 @@ def test_a_leader_that_dies_under_a_bulk_write_loses_and_doubles_nothing(daemon:
     assert not lost & set(kept)
     assert {line["error"] for line in found if not line["ok"]} <= {"outcome_unknown", "no_leader", "overloaded"}
     assert len(known) > 30_000
+
+
+def test_a_parcel_is_bounded_in_lines_and_in_bytes() -> None:
+    """500 lines of 1 MiB would be 500 MiB, and 16 such parcels of a request wait; a longer line goes alone."""
+    random = Random(1)
+    for _ in range(300):
+        lines = [
+            bytes(random.choice((0, 10, 100_000, PARCEL_BYTES - 10, 2 * PARCEL_BYTES))) for _ in range(random.randint(0, 12))
+        ]
+        found = list(parcels_of(lines))
+        assert [line for parcel, _ in found for line in parcel] == lines
+        assert all(size == sum(map(len, parcel)) for parcel, size in found)
+        assert all(size <= PARCEL_BYTES or len(parcel) == 1 for parcel, size in found)
+    assert [len(parcel) for parcel, _ in parcels_of([b"x"] * (2 * PARCEL_LINES + 1))] == [PARCEL_LINES, PARCEL_LINES, 1]
+
+
+def test_long_lines_are_carried_a_few_megabytes_at_a_time(daemon: Daemon) -> None:
+    """All of them arrive, each with its answer."""
+    lines = [b'{"key":"long/%d","value":"%s"}' % (number, b"v" * 700_000) for number in range(24)]
+    answers = bulk(daemon, lines)
+    assert [answer["ok"] for answer in answers] == [True] * 24
+    assert len(daemon.http("GET", "/keys/long/23").body) >= 700_000

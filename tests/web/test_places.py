@@ -184,3 +184,29 @@ async def test_a_place_lost_at_the_last_byte_begins_nothing() -> None:
         gate.take(client.receive, client.send)
     assert begun == []
     assert place.scope.cancelled_caught
+
+
+async def test_bodies_that_are_not_whole_share_a_budget(autojump_clock: MockClock) -> None:
+    """64 of 8 MiB would be 512 MiB. The longest one is ended, which was not begun; a whole one is not, for it may be written."""
+    shared = Places(4, "requests are in flight", grace_s=GRACE_S, patience_s=1.0, body_bytes=1_000_000)
+    clients = [Client(200_000, 1_600_000), Client(300_000, 1_600_000), Client(500_000, 500_000), Client(100_000, 300_000)]
+    ends: dict[int, int] = {}
+
+    async def one(number: int, place: Place) -> None:
+        ends[number] = await whole_body(place)
+        if number == 2:
+            await trio.sleep(5)  # as it is being written
+            assert not place.scope.cancel_called
+        shared.give_back(place)
+
+    async with trio.open_nursery() as nursery:
+        for number, client in enumerate(clients):
+            nursery.start_soon(one, number, shared.take(client.receive, client.send))
+    assert ends == {0: -1, 1: -1, 2: 500_000, 3: 300_000}
+
+
+async def test_a_body_that_is_used_as_it_comes_is_not_counted(autojump_clock: MockClock) -> None:
+    """A bulk write may be of any length."""
+    uncounted = Places(1, "bulk writes are in flight", grace_s=GRACE_S, patience_s=1.0, body_bytes=None)
+    client = Client(1_000_000, 20_000_000)
+    assert await whole_body(uncounted.take(client.receive, client.send)) == 20_000_000
