@@ -5,6 +5,8 @@ import re
 from functools import cache
 from pathlib import Path
 
+from click import Command, Group
+
 from bargetrio.cli import cli
 from bargetrio.cli.repl import HELP
 from bargetrio.config import NODE_KEYS, SNAPSHOT_KEYS, TIMING_KEYS, TOP_KEYS
@@ -247,6 +249,27 @@ def test_every_command_is_told() -> None:
                     assert option in text, (name, option)
     for line in HELP.splitlines():
         assert line.split("  ")[1].strip() in text
+
+
+def test_every_command_line_in_a_document_is_one_that_there_is() -> None:
+    """Its command and its options, of `bargetrio` and of the benchmarks; as code in a line, or as a block."""
+    wrong, count = [], 0
+    for page in documents():
+        for line in re.findall(r"\bbargetrio ([a-z][^`\n#|]*)", page.read_text()):
+            words = line.split()
+            command: Command = cli
+            while words and isinstance(command, Group):
+                command = command.commands.get(words.pop(0).rstrip(",.;:"), Command(None))
+            known = {"--help", "--version", *(option for parameter in command.params for option in parameter.opts)}
+            options = [word.partition("=")[0].rstrip(",.;:)") for word in words if word.startswith("--") and word != "--"]
+            count += len(options)
+            if command.name is None or not known.issuperset(options):
+                wrong.append(f"{page.name}: bargetrio {line}")
+        for file, line in re.findall(r"\bpython benchmarks/(\w+\.py)([^`\n#|]*)", page.read_text()):
+            source = (ROOT / "benchmarks" / file).read_text()
+            wrong += [f"{page.name}: {file} {word}" for word in re.findall(r"--[a-z-]+", line) if f'"{word}"' not in source]
+    assert wrong == []
+    assert count > 30
 
 
 def test_every_bug_is_mapped_to_tests_that_exist() -> None:
