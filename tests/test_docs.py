@@ -247,7 +247,7 @@ def test_planted_bugs_stand_beside_those_of_others() -> None:
             assert f"`{name}`" in rows[number], (name, number)
 
 
-def test_every_command_is_told() -> None:
+def test_every_command_is_documented() -> None:
     """Of the command line, and of the interactive client."""
     text = text_of("client") + text_of("operations") + text_of("testing")
     for name, command in cli.commands.items():

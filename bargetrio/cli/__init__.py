@@ -1,4 +1,4 @@
-"""cli is the command line: parses arguments, calls the client library or the server, prints, and sets the exit code.
+"""The command line: parses arguments, calls the client library or the server, prints, and sets the exit code.
 
 ```
 main.py      every command, and the end of the process     shared.py    --config, --endpoint, --json: where to ask, how to answer

@@ -12,7 +12,7 @@ from zlib import crc32
 import click
 
 from bargetrio import console
-from bargetrio.cli.shared import Place, UserPath, config_option, fail, load_configuration, place_options
+from bargetrio.cli.shared import ClusterOptions, UserPath, config_option, fail, load_configuration, place_options
 from bargetrio.files import replacing
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ def snapshot() -> None:
 @snapshot.command()
 @click.argument("file", type=UserPath(dir_okay=False, allow_dash=True))
 @place_options
-def save(place: Place, file: str) -> None:
+def save(place: ClusterOptions, file: str) -> None:
     """Write everything that is committed now into FILE, or to standard output if FILE is -.
 
     FILE gets its name when it is whole, read back and synced. It may be an earlier backup of the same cluster, which is replaced,
     unless it has become a newer one meanwhile; anything else is left alone.
     """
-    from bargetrio.cli.exit_codes import OUTPUT_LOST, exit_code, told
+    from bargetrio.cli.exit_codes import OUTPUT_LOST, error_text, exit_code
     from bargetrio.protocol.errors import BargeError
     from bargetrio.storage.errors import StorageError
     from bargetrio.storage.snapshots import SnapshotReader
@@ -49,26 +49,26 @@ def save(place: Place, file: str) -> None:
         with replacing(Path(file)) as out:
             headers = place.client().admin.download("/snapshot", out.write, timeout_s=place.timeout_s or SAVE_TIMEOUT_S)
             out.flush()
-            reader = SnapshotReader(_Written(out.fileno()), "what has arrived")
+            reader = SnapshotReader(_FileInProgress(out.fileno()), "what has arrived")
             for _ in reader:
                 pass
             _check_whole(headers, reader.meta.size, reader.meta.checksum)
             _check_succession(file, before, reader.start)
             there = _label_of(file)
             if there is not None and there.cluster == reader.start.cluster and there.last_index > reader.start.last_index:
-                raise _NewerIsThere(there.last_index)
+                raise _NewerBackupExists(there.last_index)
         console.say(f"{file}: everything up to index {headers['barge-index']}, {reader.meta.size:,} bytes")
-    except _NewerIsThere as newer:
+    except _NewerBackupExists as newer:
         console.say(f"{file}: everything up to index {newer}, by another save; a newer backup is not replaced")
     except BargeError as error:
-        fail(told(error), exit_code(error))
+        fail(error_text(error), exit_code(error))
     except StorageError as problem:
         fail(f"the backup did not arrive whole: {problem}; nothing was written", 1)
     except OSError as problem:
         fail(f"{file} can't be written on this machine: {problem.strerror or problem}", OUTPUT_LOST)
 
 
-def _save_to_output(place: Place) -> None:
+def _save_to_output(place: ClusterOptions) -> None:
     if console.is_terminal():
         raise click.UsageError("a backup is not written to a terminal")
     size = checksum = 0
@@ -84,9 +84,9 @@ def _save_to_output(place: Place) -> None:
 
 
 def _check_succession(file: str, before: "SnapshotStart | None", start: "SnapshotStart") -> None:
-    """End the process if the backup that was there when we asked is none of this cluster's past.
+    """End the process if the existing file is not an earlier backup of this cluster.
 
-    What a cluster backs up is everything committed when it is asked: an earlier backup of it has no higher index.
+    A backup has everything that was committed at the request, so an earlier one of the same cluster has no higher index.
     """
     if before is None or (before.cluster == start.cluster and before.last_index <= start.last_index):
         return
@@ -97,12 +97,12 @@ def _check_succession(file: str, before: "SnapshotStart | None", start: "Snapsho
     )
 
 
-class _NewerIsThere(Exception):
-    """Another save has written a newer backup while ours was on its way; the argument is its index."""
+class _NewerBackupExists(Exception):
+    """Another process has meanwhile written a newer backup; the argument is its index."""
 
 
-class _Written:
-    """A file that is still being written, to be read back; raises OSError."""
+class _FileInProgress:
+    """The file that is being written, to be read back; raises OSError."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -120,7 +120,7 @@ def _check_whole(headers: dict[str, str], size: int, checksum: int) -> None:
 
 
 def _label_of(file: str) -> "SnapshotStart | None":
-    """Return whose backup is there, None if there is no file or an empty one; end the process if it is something else."""
+    """Return the first line of the backup in `file`, None if it is missing or empty; end the process if it is no backup."""
     from bargetrio.storage.errors import StorageError
 
     with suppress(FileNotFoundError, StorageError):
@@ -133,7 +133,7 @@ def _label_of(file: str) -> "SnapshotStart | None":
 
 
 def _end_by_exception() -> None:
-    """Let SIGTERM and SIGHUP end the process by SystemExit, so that no file is left half written."""
+    """Turn SIGTERM and SIGHUP into SystemExit, so that unfinished files are deleted."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, lambda number, _: sys.exit(128 + number))
@@ -203,7 +203,7 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
             fail(f"{folder} is not empty: a backup is restored into a new cluster only; nothing was changed", 1)
     _end_by_exception()
     try:
-        for line in _reader(file):  # all of it, before anything is made
+        for line in _reader(file):  # check all of it before creating anything
             decode_slice(line)
     except OSError as problem:
         fail(f"{_unreadable(file, problem)}; nothing was changed", 1)
@@ -226,13 +226,13 @@ def restore(config_path: str, node_ids: tuple[int, ...], file: str) -> None:
             done.append(node_id)
             console.say(f"{folder}: everything up to index {made.last_index}")
     except OSError as problem:
-        fail(f"{folder} can't be made: {problem.strerror or problem}{_go_on(done, chosen)}", 1)
+        fail(f"{folder} can't be made: {problem.strerror or problem}{_resume_text(done, chosen)}", 1)
     except StorageError as problem:
-        fail(f"{problem}{_go_on(done, chosen)}", 1)
+        fail(f"{problem}{_resume_text(done, chosen)}", 1)
 
 
-def _go_on(done: list[int], chosen: tuple[int, ...]) -> str:
-    """Return, for a restore that ended early, which folders are made, and the options for the others; "" if none is made."""
+def _resume_text(done: list[int], chosen: tuple[int, ...]) -> str:
+    """Return, for a restore that ended early, the folders already made, and the options for the rest; "" if none was made."""
     if not done:
         return "; nothing was changed"
     left = " ".join(f"--node {node_id}" for node_id in chosen if node_id not in done)

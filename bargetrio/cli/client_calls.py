@@ -1,4 +1,4 @@
-"""The calls of the client library that commands and the interactive client make; the tests' fake has them, too."""
+"""The calls of the client library that commands and the interactive client use; the tests' fake implements them."""
 
 from typing import Protocol
 
@@ -7,18 +7,18 @@ from bargetrio.protocol.views import Faults, LeaderView, NodeView
 
 
 class ClientCalls(Protocol):
-    """`client.Client`, or a fake. Every call raises BargeError; `applied` tells what is certain."""
+    """The part of `client.Client` that is used here. Every call raises BargeError."""
 
     def put(self, key: str, value: str | bytes, *, if_index: int | None = None, if_absent: bool = False) -> PutAnswer:
         """Write a key; returns when the write is committed on a majority and applied."""
         ...
 
     def get(self, key: str, *, read: ReadLevel = "linearizable") -> GetAnswer:
-        """Read a key; index 0 if it is not there."""
+        """Read a key; index 0 if it does not exist."""
         ...
 
     def delete(self, key: str, *, if_index: int | None = None) -> DeleteAnswer:
-        """Remove a key; `deleted` is False if it was not there."""
+        """Remove a key; `deleted` is False if it did not exist."""
         ...
 
     def items(
@@ -28,19 +28,19 @@ class ClientCalls(Protocol):
         ...
 
     def leader(self) -> LeaderView:
-        """Return who leads."""
+        """Return the leader."""
         ...
 
     def nodes(self) -> list[NodeView]:
-        """Return what the cluster knows of each node."""
+        """Return a view of each node."""
         ...
 
     def kill(self, node_id: int) -> bool:
-        """Crash a node; return whether it ran."""
+        """Crash a node; return whether it was running."""
         ...
 
     def revive(self, node_id: int) -> bool:
-        """Start a node again; return whether that was needed."""
+        """Start a node again; return whether it was not running."""
         ...
 
     def faults(self) -> Faults:
@@ -48,5 +48,5 @@ class ClientCalls(Protocol):
         ...
 
     def set_faults(self, faults: Faults) -> Faults:
-        """Put exactly these faults in force; `Faults()` heals everything."""
+        """Replace the faults in force; `Faults()` heals everything."""
         ...

@@ -1,16 +1,16 @@
-"""Tab in the shell: the script that bash, zsh or fish reads, and what it offers for keys and nodes."""
+"""Shell completion: the script for bash, zsh or fish, and the completions of keys and nodes."""
 
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from bargetrio import console
-from bargetrio.cli.shared import Place
+from bargetrio.cli.shared import ClusterOptions
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
-HURRY_S: Final = 1.0
+MAX_WAIT_S: Final = 1.0
 """Who pressed Tab does not wait longer."""
 VARIABLE: Final = "_BARGETRIO_COMPLETE"
 
@@ -31,26 +31,26 @@ def completion(context: click.Context, shell: str) -> None:
     found = get_completion_class(shell)
     assert found is not None
     program = context.find_root()
-    # Not .source(): it asks bash for its version first, and on the standard output of the script that we print.
+    # Not .source(): it would run bash to check its version, and print to the standard output of our script.
     script = found(program.command, {}, program.info_name or "bargetrio", VARIABLE)
     console.say(script.source_template % script.source_vars())
 
 
 def known_keys(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """Return the first keys that begin so."""
+    """Return the first keys with this prefix."""
     from click.shell_completion import CompletionItem
 
     from bargetrio.cli.terminal import offered_keys
 
     try:
-        with _place(context).client(hurry_s=HURRY_S) as barge:
+        with _place(context).client(max_wait_s=MAX_WAIT_S) as barge:
             return [CompletionItem(key) for key in offered_keys(barge, incomplete)]
     except click.ClickException:
         return []
 
 
 def known_nodes(context: click.Context, parameter: click.Parameter, incomplete: str) -> "list[CompletionItem]":
-    """Return the ids of the nodes that begin so."""
+    """Return the node ids with this prefix."""
     from click.shell_completion import CompletionItem
 
     from bargetrio.config import ConfigurationError
@@ -61,14 +61,14 @@ def known_nodes(context: click.Context, parameter: click.Parameter, incomplete: 
         ids = place.node_ids()
     except ConfigurationError:
         try:
-            with place.client(hurry_s=HURRY_S) as barge:
+            with place.client(max_wait_s=MAX_WAIT_S) as barge:
                 ids = [node.id for node in barge.nodes()]
         except (BargeError, click.ClickException):
             return []
     return [CompletionItem(str(node_id)) for node_id in ids if str(node_id).startswith(incomplete)]
 
 
-def _place(context: click.Context) -> Place:
-    """Return the place that the options to the left of the cursor name."""
+def _place(context: click.Context) -> ClusterOptions:
+    """Return the options of the cluster that are to the left of the cursor."""
     given = context.params
-    return Place(given.get("config_path"), tuple(given.get("endpoints") or ()), given.get("token_file"), None)
+    return ClusterOptions(given.get("config_path"), tuple(given.get("endpoints") or ()), given.get("token_file"), None)

@@ -30,11 +30,11 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class _Stop(BaseException):
-    """Ctrl-C, SIGTERM, or the terminal is gone."""
+    """Ctrl-C, SIGTERM, or the terminal was closed."""
 
 
 def run(nodes: int, *, open_page: bool) -> int:
-    """Run it until Ctrl-C; return the exit code."""
+    """Run the demo until Ctrl-C; return the exit code."""
     began = time.monotonic()
     code = 0
     console.keep_running()
@@ -51,7 +51,7 @@ def run(nodes: int, *, open_page: bool) -> int:
             code = process.wait()
         except _Stop:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)  # it ends already
+                signal.signal(number, signal.SIG_IGN)  # ending already
     if code:
         console.complain(f"the cluster ended with {code}")
     return 1 if code else 0
@@ -62,7 +62,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def _write_configuration(path: Path, nodes: int) -> tuple[str, list[str]]:
-    """Write it; return where its REST and its nodes will be."""
+    """Write the configuration; return the addresses of its REST and its nodes."""
     with ExitStack() as stack:
         places = []
         for _ in range(nodes + 1):
@@ -82,26 +82,26 @@ def _start(configuration: Path) -> "subprocess.Popen[bytes]":
         [sys.executable, "-m", "bargetrio", "serve", "--config", str(configuration)],
         stdin=subprocess.DEVNULL,
         env=environment,
-        start_new_session=True,  # Ctrl-C is ours: we pass it on, and clean up after it
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread has been started here
+        start_new_session=True,  # this process handles Ctrl-C: it stops the cluster and cleans up
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 - this process has no other thread
     )
 
 
 def _die_with_parent() -> None:
-    """Let the kernel end the cluster if we are killed without a word (Linux)."""
+    """Have the kernel end the cluster if this process is killed by SIGKILL (Linux)."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def first_write(process: "subprocess.Popen[bytes]", api: str, addresses: list[str], began: float, *, open_page: bool) -> None:
-    """Write a key as soon as somebody leads, and say so; a cluster that ended, or takes too long, is nothing to wait for."""
+    """Write a key as soon as there is a leader, and print it; give up if the cluster ended, or takes too long."""
     from bargetrio.client.client import Client  # while the cluster starts
     from bargetrio.protocol.errors import BargeError
 
     with Client(addresses, cluster="demo", timeout_s=0.5) as barge:
         while process.poll() is None and time.monotonic() - began < FIRST_WRITE_S:
             with suppress(BargeError):
-                # Said again if nobody knows whether it was heard: the same words do no harm, and nobody else writes here yet.
+                # Retried if the outcome is unknown: the write is idempotent, and there is no other client yet.
                 answer = barge.put("hello", "world")
                 seconds = time.monotonic() - began
                 console.say(f"hello=world  (index {answer.index}, term {answer.term}), {seconds:.1f} s after the start")

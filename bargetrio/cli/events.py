@@ -1,4 +1,4 @@
-"""The event log as lines, and its stream, followed over restarts and from daemon to daemon."""
+"""The event log as lines, and its stream, resumed after restarts and at other daemons."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +21,8 @@ SILENCE_S: Final = 25.0
 AGAIN_S: Final = 0.5
 
 
-class Question(Struct, frozen=True, kw_only=True):
-    """Which events are wanted."""
+class EventFilter(Struct, frozen=True, kw_only=True):
+    """The filter of a request for events."""
 
     node_ids: tuple[int, ...] = ()
     kinds: tuple[str, ...] = ()
@@ -33,9 +33,9 @@ class Question(Struct, frozen=True, kw_only=True):
         return barge.admin.ask("GET", f"/events?{self._query(limit=str(limit))}", EventPage)
 
     def follow(self, barge: "Client", after: str, complain: Callable[[str], None]) -> Iterator[Event]:
-        """Yield what happens after the cursor, until Ctrl-C; a stream that ends is taken up again where it was.
+        """Yield the events after the cursor, until Ctrl-C; a stream that ends is resumed at its cursor.
 
-        Raises BargeError for what waiting does not mend.
+        Raises BargeError for errors that are not temporary.
         """
         cursor = after
         is_lost = False
@@ -67,14 +67,14 @@ class Question(Struct, frozen=True, kw_only=True):
 
 
 def line_of(event: Event) -> str:
-    """Return the event as people read it, in one line: when, who, what. A key or value with line ends is written out."""
+    """Return the event as one line: time, node, sentence. Line ends in keys and values are escaped."""
     clock = time.strftime("%H:%M:%S", time.localtime(event.time)) + f".{int(event.time % 1 * 1000):03}"
     who = "cluster" if event.node is None else f"node {event.node}"
     return f"{clock}  {who:<8}{printable(sentence(event))}"
 
 
 def _frames(lines: Iterator[bytes]) -> Iterator[Event | str]:
-    """Yield events, after each batch `id ` and its cursor, and in words how many were dropped."""
+    """Yield events; as texts, "id " and the cursor after each batch, and notices of dropped events."""
     kind = data = cursor = ""
     for line in lines:
         name, _, value = line.decode(errors="replace").rstrip("\r\n").partition(":")

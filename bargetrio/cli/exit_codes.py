@@ -1,4 +1,4 @@
-"""What an error means for whoever asked: the exit code, and what is certain about the write."""
+"""Exit codes and texts of errors: what is certain about the write."""
 
 from typing import Final
 
@@ -26,12 +26,12 @@ MAY_BE_CHANGED: Final = "it may have been done: check before you repeat it"
 
 
 def exit_code(error: BargeError) -> int:
-    """Return what a command that met this error ends with."""
+    """Return the exit code of a command for this error."""
     return EXIT_CODES[error.code]
 
 
 def certainty(error: BargeError) -> str:
-    """Return what is certain about the request, in words; "" where the error says it all."""
+    """Return in words whether the request may have had an effect; "" if the error's text says it."""
     if error.code == "outcome_unknown":
         return MAY_HAVE_HAPPENED
     if error.applied is None:
@@ -39,14 +39,14 @@ def certainty(error: BargeError) -> str:
     return "nothing was changed" if EXIT_CODES[error.code] == 5 else ""
 
 
-def told(error: BargeError) -> str:
-    """Return the error in a line: its code, its words, and what is certain about the write."""
+def error_text(error: BargeError) -> str:
+    """Return the error as one line: code, detail, and whether the write may have been applied."""
     certain = certainty(error)
     return f"{error.code}: {error.detail}" + (f" ({certain})" if certain else "")
 
 
-def told_interrupted(problem: KeyboardInterrupt) -> str:
-    """Return what to say after Ctrl-C: whether the write may have happened."""
+def interrupt_text(problem: KeyboardInterrupt) -> str:
+    """Return the text after Ctrl-C: whether the write may have been applied."""
     if not isinstance(problem, Interrupted) or problem.applied is not None:
         return "interrupted"
     return f"interrupted: {MAY_HAVE_HAPPENED if problem.of_key else MAY_BE_CHANGED}"

@@ -1,7 +1,7 @@
-"""Faults as REST knows them, built word by word: a partition, a cut or slow link, a slow or failing disk.
+"""Edits of the faults in force: a partition, a cut or slow link, a slow or failing disk.
 
-`PUT /faults` replaces what was there, so each word is put into what is in force: read, changed, written back. Two people who do
-that at the same moment may undo each other's fault; the answer shows what is in force.
+`PUT /faults` replaces all faults, so each edit is a read, a change and a write. Of two concurrent edits one may be lost; the
+answer shows the faults in force.
 """
 
 from msgspec.structs import replace
@@ -12,7 +12,7 @@ from bargetrio.protocol.views import DiskError, DiskFault, Faults, LinkFault
 
 
 def partition(barge: ClientCalls, groups: list[list[int]]) -> Faults:
-    """Let nodes of different groups no longer reach each other; nodes that are not named are a group of their own."""
+    """Cut the links between nodes of different groups; nodes that are not named form one more group."""
     named = [node_id for group in groups for node_id in group]
     if not named:
         raise BargeError("bad_request", "a partition needs a group of nodes, as in 0,1")
@@ -32,7 +32,7 @@ def change_link(
     delay_ms: float = 0,
     drop: float = 0,
 ) -> Faults:
-    """Let a link be cut, slow or lossy, both ways unless told otherwise; all zero heals it."""
+    """Cut a link, or make it slow or lossy, in both directions unless `one_way`; all zero heals it."""
     if source == target:
         raise BargeError("bad_request", "a link has two ends")
     wanted = {(source, target)} if one_way else {(source, target), (target, source)}
@@ -44,7 +44,7 @@ def change_link(
 
 
 def change_disk(barge: ClientCalls, node_id: int, *, delay_ms: float = 0, error: DiskError | None = None) -> Faults:
-    """Let a disk be slow, or fail at its next write; 0 and no error heal it."""
+    """Make a disk slow, or fail at its next write; 0 and no error heal it."""
     faults = barge.faults()
     disks = [disk for disk in faults.disks if disk.node != node_id]
     if delay_ms or error:
@@ -52,7 +52,7 @@ def change_disk(barge: ClientCalls, node_id: int, *, delay_ms: float = 0, error:
     return barge.set_faults(replace(faults, disks=disks))
 
 
-def told(faults: Faults) -> list[str]:
+def fault_lines(faults: Faults) -> list[str]:
     """Return the faults in words, a line each."""
     lines: list[str] = []
     if faults.groups:

@@ -1,18 +1,18 @@
-"""partition, cut, slow-link, slow-disk, fail-disk, heal, faults: faults put in force, one by one."""
+"""The commands partition, cut, slow-link, slow-disk, fail-disk, heal, faults."""
 
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bargetrio.cli.completion import known_nodes
-from bargetrio.cli.shared import Number, Output, asks
+from bargetrio.cli.shared import FiniteNumber, Output, client_command
 
 if TYPE_CHECKING:
     from bargetrio.client.client import Client
     from bargetrio.protocol.views import DiskError, Faults
 
 _node = click.argument("node_id", type=int, shell_complete=known_nodes)
-_delay = click.argument("delay_ms", type=Number(0, 60_000))
+_delay = click.argument("delay_ms", type=FiniteNumber(0, 60_000))
 
 
 def _ends(function: Any) -> Any:
@@ -22,7 +22,7 @@ def _ends(function: Any) -> Any:
 
 
 @click.command()
-@asks
+@client_command
 def faults(barge: "Client", output: Output) -> None:
     """Show the faults in force."""
     _tell(output, barge.faults())
@@ -30,7 +30,7 @@ def faults(barge: "Client", output: Output) -> None:
 
 @click.command()
 @click.argument("groups", nargs=-1, required=True, metavar="GROUP...", shell_complete=known_nodes)
-@asks
+@client_command
 def partition(barge: "Client", output: Output, groups: tuple[str, ...]) -> None:
     """Partition the nodes: those of different GROUPs (as in 0,1) cannot reach each other; the others are one more group."""
     from bargetrio.cli import fault_edits
@@ -41,7 +41,7 @@ def partition(barge: "Client", output: Output, groups: tuple[str, ...]) -> None:
 
 @click.command()
 @_ends
-@asks
+@client_command
 def cut(barge: "Client", output: Output, first: int, second: int, one_way: bool) -> None:
     """Cut the link between two nodes."""
     from bargetrio.cli import fault_edits
@@ -52,8 +52,8 @@ def cut(barge: "Client", output: Output, first: int, second: int, one_way: bool)
 @click.command(name="slow-link")
 @_ends
 @_delay
-@click.option("--drop", type=Number(0, 1), default=0.0, help="Lose this part of the messages, too: 0.1 is a tenth.")
-@asks
+@click.option("--drop", type=FiniteNumber(0, 1), default=0.0, help="Lose this part of the messages, too: 0.1 is a tenth.")
+@client_command
 def slow_link(barge: "Client", output: Output, first: int, second: int, delay_ms: float, drop: float, one_way: bool) -> None:
     """Delay what two nodes send each other by DELAY_MS; 0 heals the link."""
     from bargetrio.cli import fault_edits
@@ -64,7 +64,7 @@ def slow_link(barge: "Client", output: Output, first: int, second: int, delay_ms
 @click.command(name="slow-disk")
 @_node
 @_delay
-@asks
+@client_command
 def slow_disk(barge: "Client", output: Output, node_id: int, delay_ms: float) -> None:
     """Delay each write of a node's disk by DELAY_MS; 0 heals it."""
     from bargetrio.cli import fault_edits
@@ -75,7 +75,7 @@ def slow_disk(barge: "Client", output: Output, node_id: int, delay_ms: float) ->
 @click.command(name="fail-disk")
 @_node
 @click.argument("error", type=click.Choice(["EIO", "ENOSPC"]), default="EIO")
-@asks
+@client_command
 def fail_disk(barge: "Client", output: Output, node_id: int, error: "DiskError") -> None:
     """Fail the next write of a node's disk, which stops the node. After `heal`, `revive` starts it again."""
     from bargetrio.cli import fault_edits
@@ -84,7 +84,7 @@ def fail_disk(barge: "Client", output: Output, node_id: int, error: "DiskError")
 
 
 @click.command()
-@asks
+@client_command
 def heal(barge: "Client", output: Output) -> None:
     """Heal all faults. Killed nodes stay killed."""
     from bargetrio.protocol.views import Faults
@@ -93,6 +93,6 @@ def heal(barge: "Client", output: Output) -> None:
 
 
 def _tell(output: Output, found: "Faults") -> None:
-    from bargetrio.cli.fault_edits import told
+    from bargetrio.cli.fault_edits import fault_lines
 
-    output.say("\n".join(told(found)), found)
+    output.say("\n".join(fault_lines(found)), found)

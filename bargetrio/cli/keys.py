@@ -7,7 +7,7 @@ import click
 
 from bargetrio import console
 from bargetrio.cli.completion import known_keys
-from bargetrio.cli.shared import TEXT, Output, asks, check_together, json_bytes
+from bargetrio.cli.shared import TEXT, Output, check_together, client_command, json_bytes
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.limits import VALUE_BYTES
 
@@ -30,7 +30,7 @@ _read_option = click.option(
 @click.argument("key", type=TEXT, shell_complete=known_keys)
 @_read_option
 @click.option("--raw", is_flag=True, help="The value's bytes and nothing else, not even a newline.")
-@asks
+@client_command
 def get(barge: "Client", output: Output, key: str, read: "ReadLevel", raw: bool) -> None:
     """Read a key. What is not text is printed as base64, or as it is with --raw."""
     check_together("raw", "as_json")
@@ -52,7 +52,7 @@ def get(barge: "Client", output: Output, key: str, read: "ReadLevel", raw: bool)
 @click.argument("value", type=TEXT)
 @click.option("--if-index", type=click.IntRange(0), help="Only if the key's last change has this index (0: it does not exist).")
 @click.option("--if-absent", is_flag=True, help="Only if the key is new.")
-@asks
+@client_command
 def put(barge: "Client", output: Output, key: str, value: str, if_index: int | None, if_absent: bool) -> None:
     """Write a key; VALUE - is read from standard input, every byte of it."""
     data: str | bytes = console.read_input(VALUE_BYTES + 1) if value == "-" else value
@@ -66,7 +66,7 @@ def put(barge: "Client", output: Output, key: str, value: str, if_index: int | N
 @click.command()
 @click.argument("key", type=TEXT, shell_complete=known_keys)
 @click.option("--if-index", type=click.IntRange(0), help="Only if the key's last change has this index.")
-@asks
+@client_command
 def delete(barge: "Client", output: Output, key: str, if_index: int | None) -> None:
     """Remove a key."""
     answer = barge.delete(key, if_index=if_index)
@@ -93,7 +93,7 @@ def _paged(function: Any) -> Any:
 
 @click.command(name="list")
 @_paged
-@asks
+@client_command
 def list_items(barge: "Client", output: Output, everything: bool, **asked: Any) -> None:
     """Show keys and values in order. With --json one key per line."""
     check_together("limit", "everything")
@@ -109,13 +109,13 @@ def list_items(barge: "Client", output: Output, everything: bool, **asked: Any) 
             rows += item_rows(page.items)
     if not output.as_json:
         output.table(ITEMS, rows, None)
-    _tell_more(more)
+    _print_more(more)
 
 
 @click.command(name="keys")
 @_paged
 @click.option("-0", "--null", is_flag=True, help="End each key with a NUL byte, and escape nothing: for xargs -0.")
-@asks
+@client_command
 def list_keys(barge: "Client", output: Output, everything: bool, null: bool, **asked: Any) -> None:
     """Show keys without values, in order, one per line; a newline or another control character in a key is escaped."""
     check_together("limit", "everything")
@@ -129,7 +129,7 @@ def list_keys(barge: "Client", output: Output, everything: bool, null: bool, **a
             console.say_bytes(b"".join(item.key.encode() + b"\0" for item in page.items))
         else:
             console.say("".join(console.printable(item.key) + "\n" for item in page.items), newline=False)
-    _tell_more(more)
+    _print_more(more)
 
 
 def walk(
@@ -143,7 +143,7 @@ def walk(
         cursor = page.next if everything else None
 
 
-def _tell_more(after: str | None) -> None:
+def _print_more(after: str | None) -> None:
     if after is not None:
         console.complain(f"there are more: --after {after!r}, or --all")
 

@@ -1,4 +1,4 @@
-"""Every command in one group, and how the process ends."""
+"""The group of all commands, and the end of the process."""
 
 import errno
 import io
@@ -37,13 +37,13 @@ def main() -> None:
     try:
         cli(prog_name=PROGRAM, standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt) as problem:
-        from bargetrio.cli.exit_codes import INTERRUPTED, told_interrupted
+        from bargetrio.cli.exit_codes import INTERRUPTED, interrupt_text
 
         cause = problem if isinstance(problem, KeyboardInterrupt) else problem.__cause__ or problem.__context__
-        if not isinstance(cause, KeyboardInterrupt):  # a question that was answered with no, or not at all
+        if not isinstance(cause, KeyboardInterrupt):  # a confirmation that was declined, or not answered
             console.complain("nothing was done")
             sys.exit(1)
-        console.complain(told_interrupted(cause))
+        console.complain(interrupt_text(cause))
         sys.exit(INTERRUPTED)
     except click.ClickException as problem:
         shown = io.StringIO()
@@ -57,7 +57,7 @@ def main() -> None:
         from bargetrio.cli.exit_codes import OUTPUT_LOST
 
         console.give_up_output()
-        if problem.errno == errno.EPIPE:  # `| head`: the reader has what it wanted
+        if problem.errno == errno.EPIPE:  # the reader has closed the pipe, as `| head` does
             sys.exit(1)
         console.complain(f"{problem}; the request itself was carried out")
         sys.exit(OUTPUT_LOST)

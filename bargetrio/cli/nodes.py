@@ -1,4 +1,4 @@
-"""leader, status, kill, revive, readmit, bootstrap, log."""
+"""The commands leader, status, kill, revive, readmit, bootstrap, log."""
 
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -7,7 +7,7 @@ import click
 
 from bargetrio import console
 from bargetrio.cli.completion import known_nodes
-from bargetrio.cli.shared import Number, Output, asks
+from bargetrio.cli.shared import FiniteNumber, Output, client_command
 
 if TYPE_CHECKING:
     from bargetrio.client.client import Client
@@ -18,7 +18,7 @@ _REDRAW: Final = "\x1b[H\x1b[J"
 
 
 @click.command()
-@asks
+@client_command
 def leader(barge: "Client", output: Output) -> None:
     """Show which node leads."""
     found = barge.leader()
@@ -27,8 +27,8 @@ def leader(barge: "Client", output: Output) -> None:
 
 @click.command()
 @click.option("--watch", is_flag=True, help="Repeat until Ctrl-C: redrawn at a terminal, elsewhere printed when it has changed.")
-@click.option("--interval", type=Number(0.1, 3600), default=1.0, show_default=True, help="Seconds between two queries.")
-@asks
+@click.option("--interval", type=FiniteNumber(0.1, 3600), default=1.0, show_default=True, help="Seconds between two queries.")
+@client_command
 def status(barge: "Client", output: Output, watch: bool, interval: float) -> None:
     """Show every node."""
     from bargetrio.cli.tables import NODES, node_notes, node_rows
@@ -40,7 +40,7 @@ def status(barge: "Client", output: Output, watch: bool, interval: float) -> Non
         try:
             nodes = barge.nodes()
         except BargeError as error:
-            if not watch or error.code in ("forbidden", "bad_request"):  # what waiting does not mend
+            if not watch or error.code in ("forbidden", "bad_request"):  # not temporary
                 raise
             problem, nodes = f"{error.code}: {error.detail}", []
         redraws = watch and output.may_draw
@@ -59,7 +59,7 @@ def status(barge: "Client", output: Output, watch: bool, interval: float) -> Non
 
 @click.command()
 @_node
-@asks
+@client_command
 def kill(barge: "Client", output: Output, node_id: int) -> None:
     """Crash a node."""
     changed = barge.kill(node_id)
@@ -69,7 +69,7 @@ def kill(barge: "Client", output: Output, node_id: int) -> None:
 
 @click.command()
 @_node
-@asks
+@client_command
 def revive(barge: "Client", output: Output, node_id: int) -> None:
     """Start a node again."""
     changed = barge.revive(node_id)
@@ -80,7 +80,7 @@ def revive(barge: "Client", output: Output, node_id: int) -> None:
 @click.command()
 @_node
 @click.confirmation_option(prompt="Does the node run with its new, empty disk, and is the old disk gone for good?")
-@asks
+@client_command
 def readmit(barge: "Client", output: Output, node_id: int) -> None:
     """Readmit a node whose disk was lost and replaced by an empty one, and that runs and is refused by its peers."""
     if barge.readmit(node_id):
@@ -92,7 +92,7 @@ def readmit(barge: "Client", output: Output, node_id: int) -> None:
 
 @click.command()
 @click.confirmation_option(prompt="Has no member that is absent now ever run in this cluster, or is its disk gone for good?")
-@asks
+@client_command
 def bootstrap(barge: "Client", output: Output) -> None:
     """Begin a new cluster without the members that are absent; bargetrio readmit admits them when they come.
 
@@ -109,7 +109,7 @@ def bootstrap(barge: "Client", output: Output) -> None:
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only events of this kind (may repeat): docs/events.md.")
 @click.option("--heartbeats", is_flag=True, help="Heartbeats, too.")
 @click.option("--limit", type=click.IntRange(1, 5000), default=50, show_default=True, help="How many of the newest events.")
-@asks
+@client_command
 def log(
     barge: "Client",
     output: Output,
@@ -120,9 +120,9 @@ def log(
     limit: int,
 ) -> None:
     """Show the event log, one event per line, oldest first."""
-    from bargetrio.cli.events import Question, line_of
+    from bargetrio.cli.events import EventFilter, line_of
 
-    question = Question(node_ids=node_ids, kinds=kinds, heartbeats=heartbeats)
+    question = EventFilter(node_ids=node_ids, kinds=kinds, heartbeats=heartbeats)
     page = question.newest(barge, limit)
     for event in page.events:
         output.say(line_of(event), event)

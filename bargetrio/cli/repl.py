@@ -1,40 +1,40 @@
-"""The interactive client: a line in, an answer out; piped input runs as a script and stops at the first error."""
+"""The interactive client: it executes one line at a time; piped input is a script, which stops at the first error."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from bargetrio.cli import fault_edits
 from bargetrio.cli.client_calls import ClientCalls
-from bargetrio.cli.exit_codes import INTERRUPTED, exit_code, told, told_interrupted
+from bargetrio.cli.exit_codes import INTERRUPTED, error_text, exit_code, interrupt_text
 from bargetrio.cli.repl_commands import HELP as HELP
 from bargetrio.cli.repl_commands import WORDS, parse
-from bargetrio.cli.tables import NODES, Column, node_notes, node_rows, shortened, table
+from bargetrio.cli.tables import NODES, TableColumn, node_notes, node_rows, shortened, table
 from bargetrio.console import OutputLost, printable, printable_lines
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Item
 from bargetrio.protocol.views import Faults
 
 PROMPT: Final = "barge> "
-ITEMS: Final = (Column("key", folds=True), Column("index", True), Column("value", folds=True))
+ITEMS: Final = (TableColumn("key", folds=True), TableColumn("index", True), TableColumn("value", folds=True))
 _MOST_ITEMS: Final = 100
 
 
 class Quit(Exception):
-    """The user wants to leave."""
+    """The user ends the session."""
 
 
-class Paint:
-    """How answers look; plain unless `colours`."""
+class Style:
+    """The style of answers; plain unless `colours`."""
 
     def __init__(self, *, colours: bool = False) -> None:
         self.colours = colours
 
     def answer(self, text: str, note: str = "") -> str:
-        """An answer, and what is told beside it."""
+        """An answer, with a note."""
         return self._in("32", text) + (self._in("2", f"  ({note})") if note else "")
 
     def error(self, text: str) -> str:
-        """Something went wrong."""
+        """An error."""
         return self._in("31", text)
 
     def _in(self, code: str, text: str) -> str:
@@ -42,14 +42,14 @@ class Paint:
 
 
 class Repl:
-    """Understands one line at a time; `write` takes what to show. `fancy` draws tables with rich, if it is there."""
+    """Executes one line at a time, and passes its output to `write`. `fancy` draws tables with rich, if it is installed."""
 
     def __init__(
-        self, client: ClientCalls, write: Callable[[str], None], *, paint: Paint | None = None, fancy: bool = False
+        self, client: ClientCalls, write: Callable[[str], None], *, paint: Style | None = None, fancy: bool = False
     ) -> None:
         self._client = client
         self._write = write
-        self._paint = paint or Paint()
+        self._paint = paint or Style()
         self._fancy = fancy
         self._commands: dict[str, Callable[[str], None]] = {
             "get": self._get,
@@ -82,17 +82,17 @@ class Repl:
                 complain(f"line {number} was carried out, no later one was")
                 raise
             except BargeError as error:
-                complain(f"line {number}: {told(error)}")
+                complain(f"line {number}: {error_text(error)}")
                 return exit_code(error)
             except KeyboardInterrupt as problem:
-                complain(f"line {number}: {told_interrupted(problem)}")
+                complain(f"line {number}: {interrupt_text(problem)}")
                 return INTERRUPTED
         return 0
 
     def run_prompt(self, read: Callable[[], str], complain: Callable[[str], None]) -> int:
-        """Ask for lines until the user leaves; an error is shown and the next line asked for.
+        """Read and execute lines until the user ends the session; errors are printed.
 
-        Ctrl-C gives up the line, or the wait for an answer; Ctrl-D (EOFError) leaves. What was pasted may be several lines.
+        Ctrl-C discards the line, or the request; Ctrl-D (EOFError) ends. Pasted text may have several lines.
         """
         self._write("Barge. `help` lists the commands.")
         while True:
@@ -108,12 +108,12 @@ class Repl:
             except Quit:
                 return 0
             except BargeError as error:
-                complain(self._paint.error(printable_lines(told(error))))
+                complain(self._paint.error(printable_lines(error_text(error))))
             except KeyboardInterrupt as problem:
-                complain(self._paint.error(told_interrupted(problem)))
+                complain(self._paint.error(interrupt_text(problem)))
 
     def do(self, line: str) -> None:
-        """Do what the line says; raise BargeError or Quit."""
+        """Execute the line; raise BargeError or Quit."""
         found = parse(line)
         if found is None:
             return
@@ -144,15 +144,15 @@ class Repl:
     def _list(self, prefix: str) -> None:
         answer = self._client.items(prefix, limit=_MOST_ITEMS)
         self._write(table(ITEMS, item_rows(answer.items), fancy=self._fancy))
-        self._tell_more(answer.next)
+        self._print_more(answer.next)
 
     def _keys(self, prefix: str) -> None:
         answer = self._client.items(prefix, limit=_MOST_ITEMS, keys_only=True)
         for item in answer.items:
             self._say(printable(item.key))
-        self._tell_more(answer.next)
+        self._print_more(answer.next)
 
-    def _tell_more(self, after: str | None) -> None:
+    def _print_more(self, after: str | None) -> None:
         if after is not None:
             self._write("... and more; `bargetrio list --all` shows everything")
 
@@ -179,23 +179,23 @@ class Repl:
     # -- faults ----------------------------------------------------------------------------------------------------------
 
     def _partition(self, text: str) -> None:
-        self._tell_faults(fault_edits.partition(self._client, [group_of(part) for part in text.split()]))
+        self._print_faults(fault_edits.partition(self._client, [group_of(part) for part in text.split()]))
 
     def _cut(self, text: str) -> None:
         first, second = text.split()
-        self._tell_faults(fault_edits.change_link(self._client, node_id_of(first), node_id_of(second), cut=True))
+        self._print_faults(fault_edits.change_link(self._client, node_id_of(first), node_id_of(second), cut=True))
 
     def _slow_link(self, text: str) -> None:
         first, second, delay = text.split()
         link = node_id_of(first), node_id_of(second)
-        self._tell_faults(fault_edits.change_link(self._client, *link, delay_ms=milliseconds_of(delay)))
+        self._print_faults(fault_edits.change_link(self._client, *link, delay_ms=milliseconds_of(delay)))
 
     def _slow_disk(self, text: str) -> None:
         node, delay = text.split()
-        self._tell_faults(fault_edits.change_disk(self._client, node_id_of(node), delay_ms=milliseconds_of(delay)))
+        self._print_faults(fault_edits.change_disk(self._client, node_id_of(node), delay_ms=milliseconds_of(delay)))
 
     def _faults(self, _: str) -> None:
-        self._tell_faults(self._client.faults())
+        self._print_faults(self._client.faults())
 
     def _heal(self, _: str) -> None:
         self._client.set_faults(Faults())
@@ -212,13 +212,13 @@ class Repl:
     def _say(self, text: str, note: str = "") -> None:
         self._write(self._paint.answer(printable_lines(text), note))
 
-    def _tell_faults(self, found: Faults) -> None:
-        for line in fault_edits.told(found):
+    def _print_faults(self, found: Faults) -> None:
+        for line in fault_edits.fault_lines(found):
             self._say(line)
 
 
 def item_rows(items: Iterable[Item]) -> list[list[str]]:
-    """Return a row for each key; what is not text is told as base64."""
+    """Return a row for each key; values that are not text are in base64."""
     rows: list[list[str]] = []
     for item in items:
         value = item.value if item.value is not None else f"base64 {item.value_b64}"
@@ -227,7 +227,7 @@ def item_rows(items: Iterable[Item]) -> list[list[str]]:
 
 
 def node_id_of(text: str) -> int:
-    """Return the node's id that a person wrote."""
+    """Return the node's id in the text; raise BargeError."""
     if not (text.isascii() and text.isdigit() and len(text) < 19):
         raise BargeError("bad_request", f"a node's id is a number, not {text!r}")
     return int(text)
@@ -239,7 +239,7 @@ def group_of(text: str) -> list[int]:
 
 
 def milliseconds_of(text: str) -> float:
-    """Return a delay that a person wrote; REST knows the limits."""
+    """Return the delay in the text; REST checks its bounds."""
     if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise BargeError("bad_request", f"a delay is a number of milliseconds, not {text!r}")
     return float(text)

@@ -1,4 +1,4 @@
-"""The lines that the interactive client understands, and how Tab completes them. All of it pure."""
+"""The syntax of the interactive client's lines, and their completion by Tab. Pure functions."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -14,10 +14,10 @@ MOST_KEYS: Final = 50
 """So many keys are offered at once."""
 
 
-class Word(NamedTuple):
-    """One command: how it is written, what it does, what Tab completes after it, and how many words follow it.
+class CommandSpec(NamedTuple):
+    """One command: its syntax, its help, the kinds of its arguments for Tab, and how many it takes.
 
-    `rest`: what follows is one argument, blanks and all, as a key may hold blanks. `most` None: any number.
+    `rest`: the rest of the line is one argument, as a key may contain blanks. `most` None: any number.
     """
 
     usage: str
@@ -28,27 +28,27 @@ class Word(NamedTuple):
     rest: bool = False
 
     def takes(self, words: int) -> bool:
-        """Return whether so many words may follow it."""
+        """Return whether it takes this number of arguments."""
         return words >= self.least and (self.rest or self.most is None or words <= self.most)
 
 
-WORDS: Final[dict[str, Word]] = {
-    "get": Word("get {key}", "read a key", ("key",), least=1, rest=True),
-    "del": Word("del {key}", "remove a key", ("key",), least=1, rest=True),
-    "list": Word("list [prefix]", "the first 100 keys, with values", ("key",), rest=True),
-    "keys": Word("keys [prefix]", "the first 100 keys alone", ("key",), rest=True),
-    "leader": Word("leader", "who leads"),
-    "status": Word("status", "every node"),
-    "kill": Word("kill {id}", "crash a node", ("id",), 1, 1),
-    "revive": Word("revive {id}", "start it again", ("id",), 1, 1),
-    "partition": Word("partition 0,1 2", "groups that cannot reach each other", ("group",) * 4, 1, None),
-    "cut": Word("cut {id} {id}", "cut the link between two nodes", ("id", "id"), 2, 2),
-    "slow-link": Word("slow-link {id} {id} {ms}", "delay what they send each other", ("id", "id"), 3, 3),
-    "slow-disk": Word("slow-disk {id} {ms}", "delay its writes", ("id",), 2, 2),
-    "faults": Word("faults", "the faults in force"),
-    "heal": Word("heal", "no faults any more"),
-    "help": Word("help", "this"),
-    "quit": Word("quit", "leave"),
+WORDS: Final[dict[str, CommandSpec]] = {
+    "get": CommandSpec("get {key}", "read a key", ("key",), least=1, rest=True),
+    "del": CommandSpec("del {key}", "remove a key", ("key",), least=1, rest=True),
+    "list": CommandSpec("list [prefix]", "the first 100 keys, with values", ("key",), rest=True),
+    "keys": CommandSpec("keys [prefix]", "the first 100 keys alone", ("key",), rest=True),
+    "leader": CommandSpec("leader", "who leads"),
+    "status": CommandSpec("status", "every node"),
+    "kill": CommandSpec("kill {id}", "crash a node", ("id",), 1, 1),
+    "revive": CommandSpec("revive {id}", "start it again", ("id",), 1, 1),
+    "partition": CommandSpec("partition 0,1 2", "groups that cannot reach each other", ("group",) * 4, 1, None),
+    "cut": CommandSpec("cut {id} {id}", "cut the link between two nodes", ("id", "id"), 2, 2),
+    "slow-link": CommandSpec("slow-link {id} {id} {ms}", "delay what they send each other", ("id", "id"), 3, 3),
+    "slow-disk": CommandSpec("slow-disk {id} {ms}", "delay its writes", ("id",), 2, 2),
+    "faults": CommandSpec("faults", "the faults in force"),
+    "heal": CommandSpec("heal", "no faults any more"),
+    "help": CommandSpec("help", "this"),
+    "quit": CommandSpec("quit", "leave"),
 }
 ALIASES: Final[dict[str, str]] = {"delete": "del", "exit": "quit"}
 
@@ -57,7 +57,7 @@ HELP: Final = "\n".join(f"  {usage:<24}  {does}" for usage, does in _USAGES)
 
 
 class Completions(NamedTuple):
-    """What may stand in place of the last `length` characters of the line."""
+    """Replacements for the last `length` characters of the line."""
 
     length: int
     words: list[str]
@@ -66,8 +66,8 @@ class Completions(NamedTuple):
 NOTHING: Final = Completions(0, [])
 
 
-class Line(NamedTuple):
-    """What a line says: a command and what follows it, or, without a command, a key and its value."""
+class ParsedLine(NamedTuple):
+    """A parsed line: a command and its arguments, or, without a command, a key and its value."""
 
     command: str
     rest: str
@@ -75,12 +75,12 @@ class Line(NamedTuple):
     value: str = ""
 
 
-def parse(line: str) -> Line | None:
-    """Return what the line says, None of an empty one or a comment; raise BargeError(bad_request) where it says nothing.
+def parse(line: str) -> ParsedLine | None:
+    """Parse the line; return None for an empty one or a comment; raise BargeError(bad_request).
 
-    The first `=` decides, unless a command stands before it: then `=` must be the next character that is no blank (`status = x`
-    writes the key `status`, `get a=b` reads the key `a=b`). Blanks (space, tab) around that `=` belong to neither side;
-    the rest of the line is the value as it stands.
+    A line with `=` is a put, unless a command is before it: then `=` must be the next character that is not blank (`status = x`
+    writes the key `status`, `get a=b` reads the key `a=b`). Blanks (space, tab) around that `=` are dropped; the rest of the line
+    is the value, unchanged.
     """
     line = line.removesuffix("\n").removesuffix("\r").lstrip(BLANKS)
     if not line or line.startswith("#"):
@@ -92,15 +92,15 @@ def parse(line: str) -> Line | None:
         rest = rest.rstrip(BLANKS)
         if not command.takes(len(rest.split())):
             raise BargeError("bad_request", f"usage: {command.usage}")
-        return Line(ALIASES.get(word, word), rest)
+        return ParsedLine(ALIASES.get(word, word), rest)
     key, equals, value = line.partition("=")
     if not equals:
         raise BargeError("bad_request", f"{word!r} is no command; {{key}}={{value}} writes a key, help lists the rest")
-    return Line("", "", key.rstrip(BLANKS), value.lstrip(BLANKS))
+    return ParsedLine("", "", key.rstrip(BLANKS), value.lstrip(BLANKS))
 
 
 def complete(line: str, keys: Callable[[str], Sequence[str]], ids: Callable[[], Sequence[int]]) -> Completions:
-    """Return what Tab offers behind `line`; `keys` tells those with a prefix, `ids` the nodes'."""
+    """Return the completions of `line`; `keys` returns the keys with a prefix, `ids` the nodes' ids."""
     line = line.lstrip()
     first, space, rest = line.partition(" ")
     if not space:
@@ -112,7 +112,7 @@ def complete(line: str, keys: Callable[[str], Sequence[str]], ids: Callable[[], 
     word = WORDS.get(ALIASES.get(first, first))
     if word is None or not word.arguments:
         return NOTHING
-    if word.arguments[0] == "key":  # a key may hold spaces: all of the rest is one
+    if word.arguments[0] == "key":  # a key may contain spaces: the rest of the line is one key
         prefix = rest.lstrip()
         return Completions(len(prefix), list(keys(prefix)))
     before, _, last = rest.rpartition(" ")

@@ -63,7 +63,7 @@ def replay(
 
 
 def page_server(document: str, policy: str, port: int) -> ThreadingHTTPServer:
-    """Return a server of this one page, on loopback only; a foreign Host (a name that was made to point here) gets nothing."""
+    """Return a server of this one page, on loopback only; a foreign Host (DNS rebinding) is refused."""
     body = document.encode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -85,6 +85,6 @@ def page_server(document: str, policy: str, port: int) -> ThreadingHTTPServer:
                 self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: the terminal is the person's."""
+            """Log nothing to the terminal."""
 
     return ThreadingHTTPServer(("127.0.0.1", port), Handler)

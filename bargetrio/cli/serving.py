@@ -1,4 +1,4 @@
-"""serve, demo, and the interactive client."""
+"""The commands serve, demo and client."""
 
 import sys
 from functools import partial
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from bargetrio import console
-from bargetrio.cli.shared import Place, UserPath, config_option, fail, load_configuration, place_options
+from bargetrio.cli.shared import ClusterOptions, UserPath, config_option, fail, load_configuration, place_options
 
 
 @click.command()
@@ -49,7 +49,7 @@ def demo(nodes: int, open_page: bool) -> None:
 
 @click.command()
 @place_options
-def client(place: Place) -> None:
+def client(place: ClusterOptions) -> None:
     """Talk to the cluster: {key}={value}, get, del, kill, revive, leader, status. Piped input runs as a script."""
     from bargetrio.cli.repl import Repl
     from bargetrio.cli.tables import may_colour, may_draw
@@ -58,12 +58,12 @@ def client(place: Place) -> None:
     with place.client() as barge:
         if not console.input_is_terminal():
             sys.exit(Repl(barge, write).run_script(console.input_lines(), console.complain))
-        from bargetrio.cli.repl import Paint
+        from bargetrio.cli.repl import Style
         from bargetrio.cli.terminal import HELPER_S, reader
 
         is_terminal = console.is_terminal()
         colours = may_colour(is_terminal=is_terminal)
         draws = may_draw(is_terminal=is_terminal)
-        repl = Repl(barge, write, paint=Paint(colours=colours), fancy=draws)
-        with reader(lambda: place.client(hurry_s=HELPER_S), colours=colours, plain=not draws) as read:
+        repl = Repl(barge, write, paint=Style(colours=colours), fancy=draws)
+        with reader(lambda: place.client(max_wait_s=HELPER_S), colours=colours, plain=not draws) as read:
             sys.exit(repl.run_prompt(read, partial(console.complain, styled=True)))

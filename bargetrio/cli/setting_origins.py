@@ -1,4 +1,4 @@
-"""Where each value of a configuration comes from, for `bargetrio config show`: a line of the file, the environment, a default."""
+"""The origin of each value of a configuration, for `bargetrio config show`: a line of the file, the environment, a default."""
 
 import os
 from typing import Any
@@ -20,7 +20,7 @@ class Setting(Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The value as the file would say it."""
+        """The value as in the file."""
         match self.value:
             case None:
                 return "-"
@@ -30,7 +30,7 @@ class Setting(Struct, frozen=True, kw_only=True):
 
 
 def settings(configuration: Configuration) -> list[Setting]:
-    """Return every value in force, in the order of the documentation; of secrets only that they are there."""
+    """Return every value in force, in the order of the documentation; of secrets only that they are set."""
     return _Settings(configuration).all()
 
 
@@ -82,7 +82,7 @@ class _Settings:
         return None if node is None else int(node.start_mark.line) + 1
 
     def _node(self, *way: str | int) -> Any:
-        """Return the YAML node at the end of the way, None where the file says nothing."""
+        """Return the YAML node at this path, None if the file has none."""
         node: Any = self._root
         for step in way:
             if isinstance(node, yaml.SequenceNode) and isinstance(step, int):

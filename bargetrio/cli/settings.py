@@ -54,7 +54,7 @@ def check(config_path: str, for_client: bool, node_ids: tuple[int, ...]) -> None
 def show(config_path: str, for_client: bool, as_json: bool) -> None:
     """Show every value in force, and its origin: a line of the file, the environment, or the default. Secrets are not shown."""
     from bargetrio.cli.setting_origins import Setting, settings
-    from bargetrio.cli.tables import Column
+    from bargetrio.cli.tables import TableColumn
 
     found = settings(load_configuration(config_path, for_client=for_client))
     found += [
@@ -65,5 +65,5 @@ def show(config_path: str, for_client: bool, as_json: bool) -> None:
     if as_json:
         console.say_json(*(json_bytes(setting) for setting in found))
         return
-    columns = (Column("key"), Column("value", folds=True), Column("origin", folds=True))
+    columns = (TableColumn("key"), TableColumn("value", folds=True), TableColumn("origin", folds=True))
     Output(as_json=False).table(columns, [[one.name, one.text, one.origin] for one in found], None)

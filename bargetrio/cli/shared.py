@@ -1,7 +1,7 @@
-"""How a command of the client finds its cluster, and how it answers: --config, --endpoint, --token-file, --timeout, --json.
+"""Common options of the client's commands, and their output: --config, --endpoint, --token-file, --timeout, --json.
 
-Where to ask, the first that is given: `--endpoint`, `--config`, `$BARGE_ENDPOINTS`, ./configuration.yml. An endpoint is
-where a daemon's page and REST are; then keys go through it, too, and no configuration is read unless `--config` names one.
+The cluster is given by the first of `--endpoint`, `--config`, `$BARGE_ENDPOINTS`, ./configuration.yml. An endpoint is the
+address of a daemon's page and REST; then keys go through it, too, and no configuration is read unless `--config` is given.
 """
 
 import functools
@@ -17,7 +17,7 @@ from bargetrio import console
 from bargetrio.files import expanded
 
 if TYPE_CHECKING:
-    from bargetrio.cli.tables import Column
+    from bargetrio.cli.tables import TableColumn
     from bargetrio.client.client import Client
     from bargetrio.config import Configuration
     from bargetrio.protocol.errors import BargeError
@@ -32,8 +32,8 @@ TEXT: Final = console.restored
 """The type of a key or value as an argument: UTF-8, whatever the locale's encoding is."""
 
 
-class Number(click.FloatRange):
-    """A fraction within limits: `nan` is within none, though no comparison says so."""
+class FiniteNumber(click.FloatRange):
+    """A number within limits; `nan` is refused, which click.FloatRange accepts."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number; fail with a usage error."""
@@ -59,18 +59,18 @@ config_option = click.option(
 )
 
 
-class Place(NamedTuple):
-    """Where the cluster is, as far as the command line says."""
+class ClusterOptions(NamedTuple):
+    """The options of the command line that say where the cluster is."""
 
     config_path: str | None
     endpoints: tuple[str, ...]
     token_file: str | None
     timeout_s: float | None
 
-    def client(self, *, hurry_s: float | None = None) -> "Client":
-        """Return a client; raise ClickException where the command line or the configuration is wrong.
+    def client(self, *, max_wait_s: float | None = None) -> "Client":
+        """Return a client; raise ClickException if the command line or the configuration is invalid.
 
-        `hurry_s` is the longest wait of a client that only helps, as Tab does.
+        `max_wait_s` bounds the time-outs, for completion by Tab.
         """
         from bargetrio.client.client import Client
         from bargetrio.protocol.addresses import dial_address
@@ -90,8 +90,8 @@ class Place(NamedTuple):
             cluster="barge" if configuration is None else configuration.cluster,
             apis=apis,
             token=self._token(configuration),
-            timeout_s=hurry_s or timeout_s,
-            nodes_timeout_s=hurry_s or max(timeout_s, 10.0 if self.timeout_s is None else 0.0),
+            timeout_s=max_wait_s or timeout_s,
+            nodes_timeout_s=max_wait_s or max(timeout_s, 10.0 if self.timeout_s is None else 0.0),
         )
 
     def node_ids(self) -> list[int]:
@@ -138,7 +138,7 @@ class Place(NamedTuple):
 
 
 def check_together(first: str, second: str) -> None:
-    """Raise UsageError if both parameters of the command that runs are given: one would be passed over."""
+    """Raise UsageError if both parameters of the present command are given: one would be ignored."""
     context = click.get_current_context()
     options = {parameter.name: parameter.opts[-1] for parameter in context.command.params}
     given = [context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT for name in (first, second)]
@@ -147,17 +147,17 @@ def check_together(first: str, second: str) -> None:
 
 
 class WrongConfiguration(click.ClickException):
-    """The message is what is wrong, as it is to be printed."""
+    """The configuration is invalid; the message is printed as it is."""
 
     exit_code = 2
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """Print it, and nothing around it."""
+        """Print the message alone."""
         (file or sys.stderr).write(self.message + "\n")
 
 
 class Output:
-    """Prints answers: for people, or with --json one object a line."""
+    """Prints answers as text, or with --json as one object a line."""
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
@@ -165,7 +165,7 @@ class Output:
 
     @property
     def may_draw(self) -> bool:
-        """Whether tables are drawn, and redrawn."""
+        """Whether tables are drawn with rich, and redrawn."""
         from bargetrio.cli.tables import may_draw
 
         return may_draw(is_terminal=self.is_terminal) and not self.as_json
@@ -178,7 +178,7 @@ class Output:
             console.say(text)
 
     def table(
-        self, columns: "Sequence[Column]", rows: Sequence[Sequence[str]], fields: Any, *, notes: Sequence[str] = ()
+        self, columns: "Sequence[TableColumn]", rows: Sequence[Sequence[str]], fields: Any, *, notes: Sequence[str] = ()
     ) -> None:
         """Print the rows, drawn with rich at a terminal, and the notes, a line each; or the fields."""
         if self.as_json:
@@ -191,18 +191,18 @@ class Output:
             console.say(note)
 
     def fail(self, error: "BargeError") -> NoReturn:
-        """End the process as the error demands."""
-        from bargetrio.cli.exit_codes import exit_code, told
+        """Print the error and exit with its exit code."""
+        from bargetrio.cli.exit_codes import error_text, exit_code
 
         if self.as_json:
             console.complain_json(json_bytes({"error": error.code, "detail": error.detail, "applied": error.applied}))
         else:
-            console.complain(told(error))
+            console.complain(error_text(error))
         sys.exit(exit_code(error))
 
 
 def place_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Add the options that say where the cluster is; the function's first argument is the Place."""
+    """Add the options that say where the cluster is; the function's first argument is the ClusterOptions."""
 
     @click.option("--config", "config_path", type=UserPath(), help=f"The configuration file.  [default: {DEFAULT_CONFIG}]")
     @click.option(
@@ -216,7 +216,7 @@ def place_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--timeout",
         "timeout_s",
-        type=Number(min=0, min_open=True, max=600),
+        type=FiniteNumber(min=0, min_open=True, max=600),
         metavar="SECONDS",
         help="Seconds to wait for an answer.  [default: request_timeout_ms and a second]",
     )
@@ -229,18 +229,18 @@ def place_options(function: Callable[..., None]) -> Callable[..., None]:
         timeout_s: float | None,
         **options: Any,
     ) -> None:
-        function(Place(config_path, endpoints, token_file, timeout_s), *arguments, **options)
+        function(ClusterOptions(config_path, endpoints, token_file, timeout_s), *arguments, **options)
 
     return wrapper
 
 
-def asks(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a one-shot command of the client: its first arguments are the client and where to print; errors end the process."""
+def client_command(function: Callable[..., None]) -> Callable[..., None]:
+    """Make a command of the client: its first arguments are the client and the output; errors end the process."""
 
     @place_options
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line; errors, too.")
     @functools.wraps(function)
-    def wrapper(place: Place, *arguments: Any, as_json: bool, **options: Any) -> None:
+    def wrapper(place: ClusterOptions, *arguments: Any, as_json: bool, **options: Any) -> None:
         from bargetrio.protocol.errors import BargeError
 
         output = Output(as_json=as_json)
@@ -254,7 +254,7 @@ def asks(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def load_configuration(path: str, *, for_client: bool = False) -> "Configuration":
-    """Return the configuration; raise WrongConfiguration, which ends the process with 2 and everything that is wrong."""
+    """Return the configuration; raise WrongConfiguration, which prints all errors and ends the process with 2."""
     from bargetrio.config import ConfigurationError, load
 
     try:
@@ -271,6 +271,6 @@ def json_bytes(fields: Any) -> bytes:
 
 
 def fail(text: str, code: int) -> NoReturn:
-    """Say why, and end the process."""
+    """Print the text, and end the process with `code`."""
     console.complain(text)
     sys.exit(code)

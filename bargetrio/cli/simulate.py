@@ -1,4 +1,4 @@
-"""`bargetrio simulate` and `bargetrio check`: exit code 0 if every rule held, 1 if one was broken, 2 for a wrong command line."""
+"""`bargetrio simulate` and `bargetrio check`: exit code 0 if no rule was broken, 1 if one was, 2 for a wrong command line."""
 
 import io
 import os
@@ -195,7 +195,7 @@ def check(events_files: tuple[str, ...], history_files: tuple[str, ...]) -> None
 
 
 def _begins_at(path: str) -> float:
-    """Return the time of a file's first event: the lives of one node are read in their order, whatever their files are called."""
+    """Return the time of a file's first event, by which a node's files are ordered."""
     from bargetrio.eventlog.jsonl import read_events
 
     return next((event.time for event in read_events(Path(path))), 0.0)

@@ -1,6 +1,6 @@
-"""Rows as text: a table by rich where that is installed and a terminal looks, aligned columns elsewhere; safe to show.
+"""Tables as text: by rich at a terminal, if installed, else as aligned columns; control characters are escaped.
 
-Nothing is left out where a terminal is narrow: the layout is the first of these that fits.
+No cell is omitted on a narrow terminal: the layout is the first of these that fits.
 
 1. a frame                                               3. the same, with long cells of columns that fold in several lines
 2. aligned, two blanks between the columns, or one       4. a record for each row, a line for each cell
@@ -34,8 +34,8 @@ _STYLES: Final = {
 _FRAME: Final = "╭─┬╮│├┼┤╰┴╯"
 
 
-class Column(NamedTuple):
-    """A heading; numbers stand at the right. A cell of a column that `folds` may take several lines."""
+class TableColumn(NamedTuple):
+    """A column's heading and alignment. With `folds` its cells may take several lines."""
 
     name: str
     is_number: bool = False
@@ -43,32 +43,32 @@ class Column(NamedTuple):
 
 
 NODES: Final = (
-    Column("node", True),
-    Column("state"),
-    Column("role"),
-    Column("term", True),
-    Column("commit", True),
-    Column("applied", True),
-    Column("address", folds=True),
+    TableColumn("node", True),
+    TableColumn("state"),
+    TableColumn("role"),
+    TableColumn("term", True),
+    TableColumn("commit", True),
+    TableColumn("applied", True),
+    TableColumn("address", folds=True),
 )
 
 
 def node_rows(nodes: Sequence[NodeView]) -> list[list[str]]:
-    """Return a row for each node; what is not known of it is "-"."""
+    """Return a row for each node; unknown values are "-"."""
     rows = [(node.id, node.state, node.role, node.term, node.commit_index, node.last_applied, node.address) for node in nodes]
     return [["-" if cell is None else str(cell) for cell in row] for row in rows]
 
 
 def node_notes(nodes: Sequence[NodeView]) -> list[str]:
-    """Return a line for each node that has something to say beside its row: why it crashed, can't be asked, or does not vote."""
+    """Return a line for each node that crashed, can't be reached or does not vote, with the reason."""
     said = [node for node in nodes if node.reason and node.state != "killed"]
     return [f"node {node.id}: {encodable(printable(node.reason))}" for node in said]
 
 
-def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, fancy: bool = False, width: int | None = None) -> str:
-    """Return the table, without a newline at its end; `fancy` draws it with rich, if that is there.
+def table(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], *, fancy: bool = False, width: int | None = None) -> str:
+    """Return the table, without a newline at its end; `fancy` draws it with rich, if installed.
 
-    `width` is the terminal's, by default the one that standard output is; where that is none, a table is as wide as it needs.
+    `width` is the terminal's, by default that of standard output; unlimited if that is not a terminal.
     """
     shown = [[encodable(printable(cell)) for cell in row] for row in rows]
     room = terminal_width() if width is None else width
@@ -86,7 +86,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, fancy: bo
 
 
 def shortened(text: str) -> str:
-    """Return as much of a value as a table shows."""
+    """Return the value, truncated for a table."""
     if len(text) <= SHOWN_CHARACTERS:
         return text
     mark = "…" if can_encode("…") else "..."
@@ -94,17 +94,17 @@ def shortened(text: str) -> str:
 
 
 def may_draw(*, is_terminal: bool) -> bool:
-    """Return whether there is somewhere to draw: a terminal, and none that is dumb."""
+    """Return whether to draw: at a terminal that is not dumb."""
     return is_terminal and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def may_colour(*, is_terminal: bool) -> bool:
-    """Return whether colours are welcome: where one may draw, unless NO_COLOR says otherwise."""
+    """Return whether to use colours: where `may_draw`, unless NO_COLOR is set."""
     return may_draw(is_terminal=is_terminal) and not os.environ.get("NO_COLOR")
 
 
-def _fitted(columns: Sequence[Column], natural: Sequence[int], room: int | None, *, folds: bool) -> list[int] | None:
-    """Return how wide each column is, so that all fit into `room`; None where they can't."""
+def _fitted(columns: Sequence[TableColumn], natural: Sequence[int], room: int | None, *, folds: bool) -> list[int] | None:
+    """Return the columns' widths so that all fit into `room`; None if they can't."""
     widths = list(natural)
     if room is None:
         return widths
@@ -112,13 +112,13 @@ def _fitted(columns: Sequence[Column], natural: Sequence[int], room: int | None,
         at = max((at for at, column in enumerate(columns) if folds and column.folds), key=lambda at: widths[at], default=None)
         if at is None or widths[at] <= FOLDED_AT_LEAST:
             return None
-        # The widest gives way, down to the next one.
+        # Shrink the widest column to the width of the next one.
         next_one = max((widths[i] for i, column in enumerate(columns) if column.folds and widths[i] < widths[at]), default=0)
         widths[at] -= min(excess, max(1, widths[at] - max(next_one, FOLDED_AT_LEAST)))
     return widths
 
 
-def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequence[int], gap: int) -> str:
+def _aligned(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], widths: Sequence[int], gap: int) -> str:
     lines: list[str] = []
     for row in [[column.name for column in columns], *rows]:
         cells = [_folded(cell, width) for cell, width in zip(row, widths, strict=True)]
@@ -132,8 +132,8 @@ def _aligned(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: S
     return "\n".join(lines)
 
 
-def _stacked(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
-    """Return a line for each cell, and an empty one between two rows; without rows the headings."""
+def _stacked(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]]) -> str:
+    """Return a line for each cell, with an empty one between rows; without rows the headings."""
     if not rows:
         return "\n".join(column.name for column in columns)
     records = ("\n".join(f"{column.name} {cell}" for column, cell in zip(columns, row, strict=True)) for row in rows)
@@ -141,7 +141,7 @@ def _stacked(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _folded(text: str, width: int) -> list[str]:
-    """Return the text in lines of at most `width`, or of one character that is wider."""
+    """Return the text in lines of at most `width`, or of one wider character."""
     lines = [""]
     left = width
     for char in text:
@@ -154,7 +154,7 @@ def _folded(text: str, width: int) -> list[str]:
     return lines
 
 
-def _drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> str | None:
+def _drawn(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], widths: Sequence[int]) -> str | None:
     try:
         from rich.box import ASCII, ROUNDED
         from rich.console import Console
@@ -166,7 +166,7 @@ def _drawn(columns: Sequence[Column], rows: Sequence[Sequence[str]], widths: Seq
     for column, width in zip(columns, widths, strict=True):
         drawn.add_column(column.name, justify="right" if column.is_number else "left", overflow="fold", width=width)
     for row in rows:
-        lines = ("\n".join(_folded(cell, width)) for cell, width in zip(row, widths, strict=True))  # rich would drop blanks
+        lines = ("\n".join(_folded(cell, width)) for cell, width in zip(row, widths, strict=True))  # rich drops blanks
         drawn.add_row(*(Text(text, style=_STYLES.get(cell, "")) for text, cell in zip(lines, row, strict=True)))
     console = Console(
         file=io.StringIO(),

@@ -1,4 +1,4 @@
-"""The prompt: who leads in which term, Tab, history. With prompt-toolkit (extra `repl`), or by plain input without it."""
+"""The prompt, with leader and term, Tab and history: by prompt-toolkit (extra `repl`), or plain input without it."""
 
 import os
 import threading
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from prompt_toolkit.history import FileHistory
 
 LOOK_S: Final = 1.0
-"""How often the prompt asks who leads."""
+"""Seconds between the prompt's requests for the leader."""
 HELPER_S: Final = 1.0
 """The longest wait for what only helps: the leader in the prompt, what Tab offers."""
 
 
-class LeaderWatch:
-    """Asks again and again who leads, with a client of its own, so that a prompt can say so without waiting."""
+class LeaderPoller:
+    """Polls the leader with a client of its own, so that the prompt can show it without waiting."""
 
     def __init__(self, client: ClientCalls, changed: Callable[[], None]) -> None:
         self._client = client
@@ -35,7 +35,7 @@ class LeaderWatch:
         self.text = ""
 
     def look(self) -> str:
-        """Ask now; return what stands before the prompt."""
+        """Request the leader; return the text before the prompt."""
         try:
             found = self._client.leader()
             self.text = printable(f"[node {found.leader}, term {found.term}] ")
@@ -44,12 +44,12 @@ class LeaderWatch:
         return self.text
 
     def start(self) -> None:
-        """Look at once, and go on looking."""
+        """Begin to poll, at once."""
         self.look()
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         self._end.set()
 
     def _run(self) -> None:
@@ -60,29 +60,29 @@ class LeaderWatch:
 
 
 def offered_keys(client: ClientCalls, prefix: str) -> list[str]:
-    """Return the first keys with that prefix; without a leader, as far as any node knows, and none if nobody answers.
+    """Return the first keys with that prefix; without a leader by a stale read, and none if no node answers.
 
-    Not at once as any node knows: a key that was written just now is missing at a follower until the next heartbeat.
+    Not by a stale read first: a new key is missing at a follower until the next heartbeat.
     """
     levels: tuple[ReadLevel, ...] = ("linearizable", "stale")
     for read in levels:
         try:
             found = client.items(prefix, limit=MOST_KEYS, keys_only=True, read=read).items
-            return [item.key for item in found if item.key.isprintable()]  # others cannot be typed, and would be two words
+            return [item.key for item in found if item.key.isprintable()]  # others cannot be typed
         except BargeError:
             continue
     return []
 
 
-class Helper:
-    """What Tab offers, asked of a client of its own; a cluster that does not answer offers nothing."""
+class CompletionSource:
+    """Completions for Tab, by a client of its own; none if the cluster does not answer."""
 
     def __init__(self, client: ClientCalls) -> None:
         self._client = client
         self._lock = threading.Lock()
 
     def complete(self, line: str) -> Completions:
-        """Return what may stand at the end of the line."""
+        """Return the completions of the line."""
         with self._lock:
             return complete(line, self.keys, self.ids)
 
@@ -100,9 +100,9 @@ class Helper:
 
 @contextmanager
 def reader(make_client: Callable[[], ClientCalls], *, colours: bool, plain: bool = False) -> Iterator[Callable[[], str]]:
-    """Give a function that reads one line: with Tab, history and a live prompt if prompt-toolkit is here, by input() if not.
+    """Yield a function that reads one line: with Tab, history and a live prompt by prompt-toolkit, or by input() without it.
 
-    `plain` is for an output that is no terminal.
+    `plain` is for an output that is not a terminal.
     """
     try:
         if plain:
@@ -110,7 +110,7 @@ def reader(make_client: Callable[[], ClientCalls], *, colours: bool, plain: bool
         with _toolkit_reader(make_client, colours=colours) as read:
             yield read
     except _NoToolkit:
-        watch = LeaderWatch(make_client(), lambda: None)
+        watch = LeaderPoller(make_client(), lambda: None)
         yield lambda: input(watch.look() + PROMPT)
 
 
@@ -129,7 +129,7 @@ def _toolkit_reader(make_client: Callable[[], ClientCalls], *, colours: bool) ->
     except ImportError:
         raise _NoToolkit from None
 
-    helper = Helper(make_client())
+    helper = CompletionSource(make_client())
 
     class TabCompleter(Completer):
         def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
@@ -139,11 +139,11 @@ def _toolkit_reader(make_client: Callable[[], ClientCalls], *, colours: bool) ->
     session: PromptSession[str] = PromptSession(
         completer=TabCompleter(),
         complete_while_typing=False,
-        complete_in_thread=True,  # a cluster that is slow to answer does not hold the keys back
+        complete_in_thread=True,  # a slow cluster does not block typing
         history=_file_history() or InMemoryHistory(),
         color_depth=None if colours else ColorDepth.DEPTH_1_BIT,
     )
-    watch = LeaderWatch(make_client(), lambda: _redraw(session))
+    watch = LeaderPoller(make_client(), lambda: _redraw(session))
     watch.start()
     try:
         yield lambda: session.prompt(lambda: [("ansicyan", watch.text), ("bold", PROMPT)])
@@ -152,12 +152,12 @@ def _toolkit_reader(make_client: Callable[[], ClientCalls], *, colours: bool) ->
 
 
 def _redraw(session: "PromptSession[str]") -> None:
-    with suppress(Exception):  # the prompt may just have ended
+    with suppress(Exception):  # the prompt may have ended
         session.app.invalidate()
 
 
 def history_path() -> Path | None:
-    """Return where lines are remembered: $BARGE_HISTORY (empty: nowhere), or the user's folder of states."""
+    """Return the path of the history: $BARGE_HISTORY (empty: None), or in the user's state folder."""
     named = os.environ.get("BARGE_HISTORY")
     if named is not None:
         return Path(named).expanduser() if named else None
@@ -169,10 +169,10 @@ def history_path() -> Path | None:
 
 
 def _file_history() -> "FileHistory | None":
-    """Return the history, in a file for nobody else to read (values are in it); None if there can be none."""
+    """Return the history, in a file of mode 0600 as it has values; None if it can't be opened."""
     from prompt_toolkit.history import FileHistory
 
-    class Forgiving(FileHistory):
+    class BestEffortHistory(FileHistory):
         def store_string(self, string: str) -> None:
             with suppress(OSError):  # a full disk must not end the session
                 super().store_string(string)
@@ -186,4 +186,4 @@ def _file_history() -> "FileHistory | None":
         path.read_bytes()
     except OSError:
         return None
-    return Forgiving(str(path))
+    return BestEffortHistory(str(path))

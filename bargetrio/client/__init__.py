@@ -1,4 +1,4 @@
-"""client is the blocking library; it finds the leader and follows it when it changes.
+"""The blocking client library; it finds the leader, again after each election.
 
 ```
 client.py      the library: keys at the leader (native.py, connection.py) or through a daemon (rest_keys.py), nodes by admin.py

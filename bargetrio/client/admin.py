@@ -1,4 +1,4 @@
-"""The cluster's REST, asked of the first daemon that answers."""
+"""Client of the cluster's REST API: the first daemon that answers is used."""
 
 import http.client
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ import msgspec
 
 from bargetrio.client.interrupted import Interrupted
 from bargetrio.protocol.addresses import parse_address
-from bargetrio.protocol.errors import APPLIED, BargeError, Cut, ErrorCode, NotSent
+from bargetrio.protocol.errors import APPLIED, BargeError, ErrorCode, NoAnswer, NotSent
 
 T = TypeVar("T")
 PIECE_BYTES: Final = 256 * 1024
@@ -26,7 +26,7 @@ write may have been done: the proxy may have passed it on, and lost or replaced 
 
 
 class _Problem(msgspec.Struct):
-    """A daemon's. What lacks `applied` is another server's, whatever `error` says: proxies tell errors as JSON, too."""
+    """A daemon's problem. Without `applied` it is another server's, whatever its `error`: proxies send errors as JSON, too."""
 
     error: ErrorCode
     applied: bool | None
@@ -35,7 +35,7 @@ class _Problem(msgspec.Struct):
 
 
 class Reply(NamedTuple):
-    """A good answer; names of headers are in lower case."""
+    """A successful answer; names of headers are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -43,7 +43,7 @@ class Reply(NamedTuple):
 
 
 class Admin:
-    """Knows where daemons may be; remembers the one that answered last."""
+    """Sends requests to the daemons at `apis`, first to the one that answered last."""
 
     def __init__(self, apis: list[str], token: bytes | None, *, timeout_s: float = 10.0) -> None:
         self._timeout_s = timeout_s
@@ -56,20 +56,22 @@ class Admin:
         path: str,
         answer_type: type[T],
         *,
-        having: str = "",
+        required_field: str = "",
         body: object = None,
         timeout_s: float | None = None,
     ) -> T:
         """Return the answer; raise BargeError, no_leader if no daemon answers.
 
-        An answer of another type is none; nor is one without the field `having`, for a type whose fields all have defaults.
-        What gets no answer is asked of the next daemon: reads, and kill, revive and faults, which may be repeated. A change that
-        was asked of one without an answer and that no other one has confirmed is `outcome_unknown`.
+        An answer of another type counts as none; so does one without `required_field`, for a type whose fields all have defaults.
+        A request without an answer is sent to the next daemon if it is idempotent: reads, kill, revive and faults. A change that
+        got no answer, and that no other daemon has confirmed, is `outcome_unknown`.
         """
 
         def decode(reply: Reply) -> T:
             found = msgspec.json.decode(reply.data, type=answer_type)
-            if reply.status != 200 or (having and having not in msgspec.json.decode(reply.data, type=dict[str, object])):
+            if reply.status != 200 or (
+                required_field and required_field not in msgspec.json.decode(reply.data, type=dict[str, object])
+            ):
                 raise ValueError("that is no answer to this request")
             return found
 
@@ -86,13 +88,13 @@ class Admin:
         headers: dict[str, str] | None = None,
         timeout_s: float,
         may_repeat: bool,
-        pass_over: tuple[ErrorCode, ...] = (),
+        try_next_on: tuple[ErrorCode, ...] = (),
     ) -> T:
-        """Return the first daemon's good answer, decoded; raise BargeError. `decode` raises ValueError for what is none.
+        """Return the first successful answer, decoded; raise BargeError. `decode` raises ValueError for a malformed one.
 
-        The next daemon is asked if this one was certainly not asked, if it tells one of the errors in `pass_over`, or if it gave
-        no answer and the request may be repeated. Else the outcome of a write is unknown; no answer is also one that no daemon
-        gives: a proxy's error, a page, an answer about another key.
+        The next daemon is tried if this one certainly got no request, if it answers one of the errors in `try_next_on`, or if it
+        gave no answer and `may_repeat`. Else the outcome of a write is unknown. A proxy's error, a page, or an answer about
+        another key counts as no answer.
         """
         failures: list[str] = []
         told: BargeError | None = None
@@ -104,7 +106,7 @@ class Admin:
             except NotSent as problem:
                 failures.append(f"{api}: {problem}")
                 continue
-            except Cut as problem:
+            except NoAnswer as problem:
                 failures.append(f"{api}: {problem}")
                 may_be_done = method != "GET"
                 if may_repeat:
@@ -114,7 +116,7 @@ class Admin:
                 self._prefer(api)
                 told = error
                 failures.append(f"{api}: {error.detail}")
-                if error.code in pass_over:
+                if error.code in try_next_on:
                     continue
                 break
             self._prefer(api)
@@ -124,10 +126,10 @@ class Admin:
         raise told or _no_daemon(failures)
 
     def download(self, path: str, take: Callable[[bytes], object], *, timeout_s: float) -> dict[str, str]:
-        """Give the answer to `take`, piece by piece; return its headers, names in lower case. Raise BargeError.
+        """Pass the answer to `take`, chunk by chunk; return its headers, names in lower case. Raise BargeError.
 
-        Daemons that can't be reached, or that are not able to answer, are passed over; one that breaks off is not. What `take`
-        raises is the caller's. A piece is waited for `timeout_s` at most, a connection CONNECT_S.
+        The next daemon is tried if this one can't be reached or can't answer, but not if it breaks off. Exceptions of `take` are
+        passed on. The time-out is `timeout_s` for each chunk, CONNECT_S for a connection.
         """
         failures: list[str] = []
         for api in self._apis:
@@ -143,14 +145,14 @@ class Admin:
                     continue
                 if response.status != 200:
                     _raise_problem(response.status, response.read(), api)
-            except (Cut, OSError, http.client.HTTPException) as problem:
+            except (NoAnswer, OSError, http.client.HTTPException) as problem:
                 failures.append(f"{api}: {_words(problem)}")
                 connection.close()
                 continue
             try:
                 while piece := _piece(response, api):
                     take(piece)
-                if response.length:  # http.client takes an early end for the end
+                if response.length:  # http.client does not report a premature end
                     raise BargeError("no_leader", f"{api} broke off: {response.length:,} bytes are missing")
             finally:
                 connection.close()
@@ -159,7 +161,7 @@ class Admin:
 
     @contextmanager
     def stream(self, path: str, *, headers: dict[str, str], timeout_s: float) -> Iterator[Iterator[bytes]]:
-        """Open a stream of lines at the first daemon that has one; silence for `timeout_s` ends it. Raise BargeError."""
+        """Open a stream of lines at the first daemon that has one; it ends after `timeout_s` without data. Raise BargeError."""
         failures: list[str] = []
         for api in list(self._apis):
             connection = _connection(api, timeout_s)
@@ -169,7 +171,7 @@ class Admin:
                     response = connection.getresponse()
                     if response.status != 200:
                         _raise_problem(response.status, response.read(), api)
-                except (Cut, OSError, http.client.HTTPException) as problem:
+                except (NoAnswer, OSError, http.client.HTTPException) as problem:
                     failures.append(f"{api}: {problem}")
                     continue
                 self._prefer(api)
@@ -182,7 +184,7 @@ class Admin:
     def _exchange(
         self, api: str, method: str, path: str, body: object, headers: dict[str, str], timeout_s: float, *, may_repeat: bool
     ) -> Reply:
-        """Ask one daemon; raise NotSent, Cut, or the BargeError that it tells."""
+        """Send the request to one daemon; raise NotSent, NoAnswer, or the BargeError that it answers."""
         headers = {**self._headers, **headers}
         data = None
         if body is not None:
@@ -194,16 +196,16 @@ class Admin:
             try:
                 connection.connect()
                 connection.sock.settimeout(timeout_s)
-                sent = True  # as far as a Ctrl-C may know
+                sent = True  # a Ctrl-C from here on may come after the request was sent
                 connection.request(method, path, data, headers)
             except (OSError, http.client.HTTPException) as problem:
-                # Not all of it left, or this would not have failed: half a request is never carried out.
+                # Not all of it was sent, or this would not have failed: an incomplete request is never executed.
                 raise NotSent(_words(problem)) from None
             try:
                 response = connection.getresponse()
                 answer = response.read()
             except (OSError, http.client.HTTPException) as problem:
-                raise Cut(_words(problem)) from None
+                raise NoAnswer(_words(problem)) from None
         except KeyboardInterrupt:
             raise Interrupted(applied=None if sent and method != "GET" else False, of_key=not may_repeat) from None
         finally:
@@ -222,7 +224,7 @@ def _connection(api: str, timeout_s: float) -> http.client.HTTPConnection:
 
 
 def _piece(response: http.client.HTTPResponse, api: str) -> bytes:
-    """Return the next piece of an answer; raise BargeError if it breaks off, which is certain to have changed nothing."""
+    """Return the next chunk of an answer; raise BargeError if it breaks off (applied: False, as downloads only read)."""
     try:
         return response.read(PIECE_BYTES)
     except (OSError, http.client.HTTPException) as problem:
@@ -230,7 +232,7 @@ def _piece(response: http.client.HTTPResponse, api: str) -> bytes:
 
 
 def _detail(data: bytes) -> str:
-    """Return the detail of a daemon's problem, or the beginning of another answer."""
+    """Return the detail of a daemon's problem, or the first part of any other answer."""
     try:
         problem = msgspec.json.decode(data, type=_Problem)
     except (ValueError, RecursionError):
@@ -267,18 +269,18 @@ def _decoded(reply: Reply, decode: Callable[[Reply], T]) -> T:
     try:
         return decode(reply)
     except (ValueError, RecursionError) as problem:
-        raise Cut(f"it answers {reply.status}, and not as a Barge daemon would: {problem}") from None
+        raise NoAnswer(f"it answers {reply.status}, and not as a Barge daemon would: {problem}") from None
 
 
 def _raise_problem(status: int, data: bytes, api: str) -> NoReturn:
-    """Raise the BargeError that a daemon tells, or that a proxy's answer means; Cut if that says nothing about the request."""
+    """Raise the BargeError of a daemon's answer, or of a proxy's; NoAnswer if that shows nothing about the request."""
     foreign = f"it answers {status}, and not as a Barge daemon would"
     try:
         problem = msgspec.json.decode(data, type=_Problem)
     except (ValueError, RecursionError):
         if status in BEFORE:
             raise BargeError(BEFORE[status], f"{api}: {foreign}", status=status) from None
-        raise Cut(foreign) from None
+        raise NoAnswer(foreign) from None
     if status < 400 or problem.applied is not APPLIED[problem.error]:
-        raise Cut(f"{foreign}: {problem.detail}")
+        raise NoAnswer(f"{foreign}: {problem.detail}")
     raise BargeError(problem.error, problem.detail, leader=problem.leader, status=status)

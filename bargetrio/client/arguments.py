@@ -1,4 +1,4 @@
-"""What a caller of the library may give: a wrong type or number is a BargeError at once, and nothing is asked."""
+"""Validation of the library's arguments: a wrong type or number raises BargeError before any request is sent."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeVar
@@ -21,12 +21,12 @@ LONGEST_S: Final = 1e6
 def request_of(kind: type[R], fields: Mapping[str, object]) -> R:
     """Return the request with these fields; raise BargeError(bad_request) that names a field of a wrong type.
 
-    Subclasses of str (StrEnum, numpy.str_, markup) count as the text that they hold.
+    Subclasses of str (StrEnum, numpy.str_, markup) are converted to str.
     """
     given = {"op": kind.__struct_config__.tag, "id": 0, **fields}
     for name, value in fields.items():
         if isinstance(value, str) and type(value) is not str:
-            given[name] = str.__str__(value)  # msgspec encodes no subclass
+            given[name] = str.__str__(value)  # msgspec does not encode subclasses
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as problem:
@@ -38,26 +38,26 @@ def request_of(kind: type[R], fields: Mapping[str, object]) -> R:
 
 
 def faults_of(faults: Faults | dict[str, object]) -> Faults:
-    """Return the faults, from the JSON of `PUT /faults` too; raise BargeError(bad_request) for what says none."""
+    """Return the faults, also from the JSON of `PUT /faults`; raise BargeError(bad_request) if malformed."""
     if not isinstance(faults, (Faults, dict)):
         raise BargeError("bad_request", f"faults are Faults or a dictionary, not {type(faults).__name__}")
     try:
-        return msgspec.convert(msgspec.to_builtins(faults), Faults)  # a struct's fields are not checked when it is made
+        return msgspec.convert(msgspec.to_builtins(faults), Faults)  # msgspec does not check fields in a constructor
     except (ValueError, TypeError, RecursionError) as problem:
         raise BargeError("bad_request", f"faults: {problem}") from None
 
 
 def check_node_id(node_id: int) -> None:
-    """Raise BargeError(bad_request) for what can be no node's id."""
+    """Raise BargeError(bad_request) if it can't be a node's id."""
     if type(node_id) is not int or not 0 <= node_id <= MAX_INT:
         raise BargeError("bad_request", f"a node's id is a number, not {node_id!r:.80}")
 
 
 def check_seconds(**given: float) -> None:
-    """Raise BargeError(bad_request) for a time-out that is no positive, finite number of seconds."""
+    """Raise BargeError(bad_request) for a time-out that is not a positive, finite number of seconds."""
     for name, seconds in given.items():
         is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-        if not (is_number and 0 < seconds <= LONGEST_S):  # not a number is neither
+        if not (is_number and 0 < seconds <= LONGEST_S):  # also false for NaN
             raise BargeError("bad_request", f"{name} is a number of seconds above 0, not {seconds!r:.80}")
 
 
@@ -73,8 +73,8 @@ def checked_token(token: bytes | None) -> bytes | None:
         raise BargeError("bad_request", f"token {problem}") from None
 
 
-def places_of(name: str, addresses: Iterable[str]) -> list[str]:
-    """Return the addresses; raise BargeError(bad_request) for what is no list of them, as parse_address takes each."""
+def addresses_of(name: str, addresses: Iterable[str]) -> list[str]:
+    """Return the addresses; raise BargeError(bad_request) unless it is a list of addresses that parse_address accepts."""
     if isinstance(addresses, (str, bytes)) or not isinstance(addresses, Iterable):
         raise BargeError("bad_request", f"{name} is a list of addresses, not {type(addresses).__name__}")
     found = list(addresses)

@@ -1,14 +1,14 @@
-"""The client library: keys over the client protocol at the leader, nodes over REST at whichever daemon answers.
+"""The client library: keys over the client protocol at the leader, nodes over REST at any daemon that answers.
 
-A request is sent again, to whoever leads then, as long as it is certain that it had no effect, or if it only reads. Else the
-caller is told `outcome_unknown`, and decides.
+A request is retried, at the present leader, only if it certainly had no effect, or is a read. Else the call raises
+`outcome_unknown`, and the caller decides.
 """
 
 from types import TracebackType
 from typing import TypeVar
 
 from bargetrio.client.admin import Admin
-from bargetrio.client.arguments import check_node_id, check_seconds, checked_token, faults_of, places_of, request_of
+from bargetrio.client.arguments import addresses_of, check_node_id, check_seconds, checked_token, faults_of, request_of
 from bargetrio.client.native import NativeKeys
 from bargetrio.client.rest_keys import RestKeys
 from bargetrio.protocol.errors import BargeError
@@ -32,14 +32,16 @@ A = TypeVar("A")
 
 
 class Client:
-    """Talks to one cluster. Every call raises BargeError, also for an argument of a wrong type; `applied` tells what is certain.
+    """Client of one cluster.
 
-    Threads may share a client: over the client protocol one of them asks at a time. After a fork each process has a connection of
-    its own.
+    Every call raises BargeError, also for an argument of a wrong type; its `applied` says whether a write may have been applied.
+    Ctrl-C raises Interrupted, a KeyboardInterrupt that has `applied`, too.
 
-    `addresses` are the nodes', `apis` the daemons' REST. Without addresses, keys go through the daemons too. Ctrl-C raises
-    Interrupted, a KeyboardInterrupt that knows whether a write may still happen. `timeout_s` is for keys, `nodes_timeout_s` for
-    one daemon's answer about nodes.
+    Threads may share a client: over the client protocol one request is in flight at a time. After a fork each process opens its
+    own connection.
+
+    `addresses` are the nodes', `apis` the daemons' REST. Without addresses, keys go through the daemons, too. `timeout_s` is for
+    a request about keys, `nodes_timeout_s` for one daemon's answer about nodes.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Client:
         timeout_s: float = 6.0,
         nodes_timeout_s: float = 10.0,
     ) -> None:
-        nodes, daemons = places_of("addresses", addresses), places_of("apis", [] if apis is None else apis)
+        nodes, daemons = addresses_of("addresses", addresses), addresses_of("apis", [] if apis is None else apis)
         check_seconds(timeout_s=timeout_s, nodes_timeout_s=nodes_timeout_s)
         if not isinstance(cluster, str) or not 0 < len(cluster) <= 200 or not cluster.isprintable():
             raise BargeError("bad_request", f"cluster is a name of 1 to 200 characters, not {cluster!r:.80}")
@@ -66,7 +68,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         self._keys.close()
 
     # -- keys ------------------------------------------------------------------------------------------------------------
@@ -86,20 +88,20 @@ class Client:
         return self._execute(request_of(Put, fields), PutAnswer)
 
     def get(self, key: str, *, read: ReadLevel = "linearizable") -> GetAnswer:
-        """Read a key; index 0 if it is not there."""
+        """Read a key; index 0 if it does not exist."""
         return self._execute(request_of(Get, {"key": key, "read": read}), GetAnswer)
 
     def delete(self, key: str, *, if_index: int | None = None) -> DeleteAnswer:
-        """Remove a key; `deleted` is False if it was not there."""
+        """Remove a key; `deleted` is False if it did not exist."""
         return self._execute(request_of(Delete, {"key": key, "if_index": if_index}), DeleteAnswer)
 
     def items(
         self, prefix: str = "", *, after: str = "", limit: int = 100, keys_only: bool = False, read: ReadLevel = "linearizable"
     ) -> ListAnswer:
-        """Read up to `limit` keys in order; `next` is what to ask `after` for more, None at the end.
+        """Read up to `limit` keys in order; pass `next` as `after` to get more, None at the end.
 
-        A node ends its answer at about 1 MiB: then it is asked again here until the limit is reached. Each answer shows the keys
-        at a moment of its own; `index` is that of the first one, which is the oldest.
+        A node's answer has about 1 MiB at most: requests are repeated until the limit is reached. Each answer is a snapshot of
+        its own; `index` is that of the first, the oldest.
         """
         first = answer = self._list(prefix, after, limit, keys_only, read)
         items = list(first.items)
@@ -119,20 +121,20 @@ class Client:
     # -- nodes -----------------------------------------------------------------------------------------------------------
 
     def leader(self) -> LeaderView:
-        """Return who leads; raises BargeError(no_leader) where no quorum follows anybody."""
+        """Return the leader; raises BargeError(no_leader) if no node leads a quorum."""
         return self.admin.ask("GET", "/leader", LeaderView)
 
     def nodes(self) -> list[NodeView]:
-        """Return what the cluster knows of each node, by id."""
+        """Return a view of each node, by id."""
         return self.admin.ask("GET", "/nodes", NodesAnswer).nodes
 
     def kill(self, node_id: int) -> bool:
-        """Crash a node; return whether it ran."""
+        """Crash a node; return whether it was running."""
         check_node_id(node_id)
         return self.admin.ask("POST", f"/nodes/{node_id}/kill", NodeAnswer).changed
 
     def revive(self, node_id: int) -> bool:
-        """Start a node again; return whether that was needed. Raises BargeError, too, if it was killed while it started."""
+        """Start a node again; return whether it was not running. Raises BargeError also if it was killed while starting."""
         check_node_id(node_id)
         found = self.admin.ask("POST", f"/nodes/{node_id}/revive", NodeAnswer, timeout_s=60)
         if found.state == "killed":
@@ -140,25 +142,25 @@ class Client:
         return found.changed
 
     def readmit(self, node_id: int) -> bool:
-        """Take in a node whose disk was lost and replaced; return whether that was needed."""
+        """Readmit a node whose disk was lost and replaced; return False if it is a member with that disk already."""
         check_node_id(node_id)
         return self.admin.ask("POST", f"/nodes/{node_id}/readmit", NodeAnswer, timeout_s=30).changed
 
     def bootstrap(self) -> list[int]:
-        """Let a new cluster begin without the members that are absent; return all members."""
+        """Begin a new cluster without the members that are absent; return all members."""
         return self.admin.ask("POST", "/bootstrap", BootstrapAnswer, timeout_s=30).members
 
     # -- faults ----------------------------------------------------------------------------------------------------------
 
     def faults(self) -> Faults:
         """Return the faults in force."""
-        return self.admin.ask("GET", "/faults", Faults, having="groups")
+        return self.admin.ask("GET", "/faults", Faults, required_field="groups")
 
     def set_faults(self, faults: Faults | dict[str, object]) -> Faults:
-        """Put exactly these faults in force, and return them; `Faults()` heals everything.
+        """Replace the faults in force, and return them; `Faults()` heals everything.
 
-        A dictionary is taken as the JSON of `PUT /faults` (docs/rest.md), the empty one as `Faults()`.
+        A dictionary is read as the JSON of `PUT /faults` (docs/rest.md), the empty one as `Faults()`.
         """
         wanted = faults_of(faults)
         method, body = ("DELETE", None) if wanted == Faults() else ("PUT", wanted)
-        return self.admin.ask(method, "/faults", Faults, having="groups", body=body)
+        return self.admin.ask(method, "/faults", Faults, required_field="groups", body=body)

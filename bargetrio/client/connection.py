@@ -1,4 +1,4 @@
-"""One blocking connection to one node: the hello, then a request and its answer at a time."""
+"""One blocking connection to one node: the hello, then one request at a time."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ from typing import TypeVar
 import msgspec
 
 from bargetrio.protocol.addresses import parse_address
-from bargetrio.protocol.errors import BargeError, Cut, NotSent
+from bargetrio.protocol.errors import BargeError, NoAnswer, NotSent
 from bargetrio.protocol.hello import ClientHello, HelloRefused, answer_decoder
 from bargetrio.protocol.limits import LINE_BYTES, PROTOCOL_VERSION
 from bargetrio.protocol.requests import DeleteAnswer, ErrorAnswer, GetAnswer, List, PutAnswer, Request
@@ -17,7 +17,7 @@ A = TypeVar("A")
 
 
 class NodeConnection:
-    """A connection that has said hello."""
+    """A connection after its hello."""
 
     def __init__(self, address: str, cluster: str, timeout_s: float) -> None:
         self.address = address
@@ -28,13 +28,13 @@ class NodeConnection:
             raise NotSent(f"{address}: {problem.strerror or problem}") from None
         self._stream = self._socket.makefile("rb")
         try:
-            self._say_hello(cluster)
+            self._send_hello(cluster)
         except BaseException:
             self.close()
             raise
 
     def ask(self, request: Request, answer_type: type[A], timeout_s: float) -> A:
-        """Return the good answer; raise the BargeError that the node tells, NotSent or Cut."""
+        """Return the successful answer; raise the BargeError that the node answers, NotSent or NoAnswer."""
         self._last_id += 1
         line = msgspec.json.encode(msgspec.structs.replace(request, id=self._last_id)) + b"\n"
         self._send(line, timeout_s)
@@ -42,7 +42,7 @@ class NodeConnection:
             while True:
                 data = self._stream.readline(LINE_BYTES)
                 if not data.endswith(b"\n"):
-                    raise Cut(f"node at {self.address} closed the connection")
+                    raise NoAnswer(f"node at {self.address} closed the connection")
                 answer = msgspec.json.decode(data, type=_Envelope)
                 if answer.id in (self._last_id, None):
                     break
@@ -50,42 +50,43 @@ class NodeConnection:
                 return checked(request, msgspec.json.decode(data, type=answer_type))
             told = msgspec.json.decode(data, type=ErrorAnswer)
         except OSError as problem:
-            raise Cut(f"node at {self.address}: {problem}") from None
+            raise NoAnswer(f"node at {self.address}: {problem}") from None
         except ValueError as problem:
-            raise Cut(f"node at {self.address} gives no answer to this request: {problem}") from None
+            raise NoAnswer(f"node at {self.address} gives no answer to this request: {problem}") from None
         error = told.as_error()
         if error.applied is False and (told.applied is None or (told.id is None and told.error != "bad_request")):
-            raise Cut(f"node at {self.address}: {told.detail}")  # the end of the connection, or a contradiction
+            raise NoAnswer(f"node at {self.address}: {told.detail}")  # the end of the connection, or a contradiction
         raise error
 
     def _send(self, line: bytes, timeout_s: float) -> None:
-        """Send the request; raise NotSent if its newline can't have left: without it no node carries it out."""
+        """Send the request; raise NotSent if its newline was certainly not sent: without it no node executes the request."""
         try:
             self._socket.settimeout(0)
             try:
                 if not self._socket.recv(1, socket.MSG_PEEK):
                     raise NotSent(f"node at {self.address} had closed the connection")
             except BlockingIOError:
-                pass  # nothing to read: alive, as far as can be known
+                pass  # nothing to read: not closed, as far as can be known
             self._socket.settimeout(max(timeout_s, 0.001))
             self._socket.sendall(line)
         except OSError as problem:
             raise NotSent(f"node at {self.address}: {problem}") from None
 
     def close(self) -> None:
-        """End it."""
+        """Close it."""
         self._stream.close()
         self._socket.close()
 
-    def let_go(self) -> None:
-        """Close this process's descriptor of a connection that its parent goes on using.
+    def close_inherited(self) -> None:
+        """Close this process's descriptor of a connection that its parent continues to use.
 
-        The stream is not touched: another thread of the parent may have been reading, and its lock is held for ever here.
+        The buffered stream is not used: another thread of the parent may have held its lock at the fork, so it is never
+        released here.
         """
         with suppress(OSError):
             os.close(self._socket.detach())
 
-    def _say_hello(self, cluster: str) -> None:
+    def _send_hello(self, cluster: str) -> None:
         try:
             hello = ClientHello(protocol=PROTOCOL_VERSION, cluster=cluster)
             self._socket.sendall(msgspec.json.encode(hello) + b"\n")
@@ -100,8 +101,8 @@ class NodeConnection:
 
 
 def checked(request: Request, answer: A) -> A:
-    """Return the answer; raise ValueError if it is another request's, of another key or of keys that were not asked for, or
-    if it tells a write an index that no entry has.
+    """Return the answer; raise ValueError if it can't belong to this request: another id or key, keys that do not match, or an
+    impossible index of a write.
     """
     if isinstance(answer, (PutAnswer, GetAnswer, DeleteAnswer)):
         if isinstance(request, List) or answer.key != request.key:

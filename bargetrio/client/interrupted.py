@@ -2,9 +2,9 @@
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C came while a request was under way; `applied` as in BargeError: None where it is a write that may still happen.
+    """Ctrl-C during a request; `applied` as in BargeError: None for a write that may still be applied.
 
-    `of_key` is False where that is no write of a key but a change to nodes or faults.
+    `of_key` is False for a change of nodes or faults.
     """
 
     def __init__(self, *, applied: bool | None, of_key: bool = True) -> None:

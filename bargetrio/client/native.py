@@ -1,4 +1,4 @@
-"""Keys over the client protocol, at the leader: found by asking around, followed when it changes."""
+"""Keys over the client protocol, at the leader, which is found by trying the nodes and by their redirections."""
 
 import os
 import threading
@@ -7,20 +7,20 @@ from typing import TypeVar
 
 from bargetrio.client.connection import NodeConnection
 from bargetrio.client.interrupted import Interrupted
-from bargetrio.protocol.errors import BargeError, Cut, NotSent
+from bargetrio.protocol.errors import BargeError, NoAnswer, NotSent
 from bargetrio.protocol.requests import Delete, Put, Request
 
 A = TypeVar("A")
 PAUSE_S = 0.05
 
 
-class _Line:
-    """One process's connection to the leader; `lock` lets one thread at a time use it.
+class _ProcessConnection:
+    """One process's connection to the leader, for one thread at a time (`lock`).
 
-    After a fork both processes hold the same socket, and the child's copy of the lock may be held by a thread that it has not.
+    After a fork both processes have the same socket, and the child's copy of the lock may be held by a thread of the parent.
     """
 
-    def __init__(self, inherited: "_Line | None" = None) -> None:
+    def __init__(self, inherited: "_ProcessConnection | None" = None) -> None:
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self.connection: NodeConnection | None = None
@@ -28,10 +28,10 @@ class _Line:
         self._inherited = inherited
         """Kept for ever: freeing its stream could wait for a lock that nobody holds here."""
         if inherited is not None and inherited.connection is not None:
-            inherited.connection.let_go()
+            inherited.connection.close_inherited()
 
-    def forget(self) -> None:
-        """End the connection."""
+    def drop(self) -> None:
+        """Close the connection."""
         connection, self.connection = self.connection, None
         self.leader_address = ""
         if connection is not None:
@@ -39,28 +39,28 @@ class _Line:
 
 
 class NativeKeys:
-    """One connection at a time, to the leader. Threads take turns; a forked process opens its own."""
+    """One connection to the leader, used by one thread at a time; a forked process opens its own."""
 
     def __init__(self, addresses: list[str], cluster: str, timeout_s: float) -> None:
         self._addresses = list(addresses)
         self._cluster = cluster
         self._timeout_s = timeout_s
         self._turn = 0
-        self._line = _Line()
+        self._line = _ProcessConnection()
 
     def close(self) -> None:
-        """End the connection, when the request that is under way in another thread has ended."""
-        line = self._own_line()
+        """Close the connection, after the request of another thread, if any, has ended."""
+        line = self._own_connection()
         with line.lock:
-            line.forget()
+            line.drop()
 
     def execute(self, request: Request, answer_type: type[A]) -> A:
-        """Return the leader's answer; raise BargeError. A write that may have been applied is never sent again (BUG-47).
+        """Return the leader's answer; raise BargeError. A write that may have been applied is never retried (BUG-47).
 
-        Waits for other threads' requests at most as long as for an answer: then `overloaded`.
+        Waits for other threads' requests at most as long as for an answer; then raises `overloaded`.
         """
         end = time.monotonic() + self._timeout_s
-        line = self._own_line()
+        line = self._own_connection()
         try:
             is_ours = line.lock.acquire(timeout=self._timeout_s)
         except KeyboardInterrupt:
@@ -72,7 +72,7 @@ class NativeKeys:
         finally:
             line.lock.release()
 
-    def _execute(self, line: _Line, request: Request, answer_type: type[A], end: float) -> A:
+    def _execute(self, line: _ProcessConnection, request: Request, answer_type: type[A], end: float) -> A:
         is_write = isinstance(request, (Put, Delete))
         why = "no node answers"
         while (left := end - time.monotonic()) > 0:
@@ -82,13 +82,13 @@ class NativeKeys:
                 asked = True
                 return connection.ask(request, answer_type, left)
             except KeyboardInterrupt:
-                line.forget()  # an answer that comes later is nobody's
+                line.drop()  # a late answer must not be taken for that of another request
                 raise Interrupted(applied=None if is_write and asked else False) from None
             except NotSent as problem:
                 why = str(problem)
-                line.forget()
-            except Cut as problem:
-                line.forget()
+                line.drop()
+            except NoAnswer as problem:
+                line.drop()
                 if is_write:
                     raise BargeError("outcome_unknown", str(problem)) from None
                 why = str(problem)
@@ -96,24 +96,24 @@ class NativeKeys:
                 if error.code not in ("not_leader", "no_leader") and not (error.code == "storage_failed" and not is_write):
                     raise
                 why = error.detail
-                line.forget()
+                line.drop()
                 line.leader_address = error.address or ""
                 if error.address:
                     continue
-            except BaseException:  # raised by a signal's handler, as time limits do: half a request may have left
-                line.forget()
+            except BaseException:  # raised by a signal handler, as for time limits: part of a request may have been sent
+                line.drop()
                 raise
             time.sleep(min(PAUSE_S, max(0.0, end - time.monotonic())))
         raise BargeError("no_leader", f"no leader within {self._timeout_s:g} s: {why}")
 
-    def _own_line(self) -> _Line:
-        """Return this process's own connection. Threads that meet here at once after a fork may each get a good one."""
+    def _own_connection(self) -> _ProcessConnection:
+        """Return this process's own connection. Threads that call this concurrently after a fork may each get a valid one."""
         line = self._line
         if line.pid != os.getpid():
-            line = self._line = _Line(line)
+            line = self._line = _ProcessConnection(line)
         return line
 
-    def _connected(self, line: _Line, timeout_s: float) -> NodeConnection:
+    def _connected(self, line: _ProcessConnection, timeout_s: float) -> NodeConnection:
         if line.connection is None:
             address, line.leader_address = line.leader_address, ""
             if not address:

@@ -1,4 +1,4 @@
-"""Keys through a daemon's REST, for a client that knows endpoints and no nodes: the daemon finds the leader."""
+"""Keys through a daemon's REST, for a client with endpoints instead of node addresses: the daemon finds the leader."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -15,17 +15,17 @@ A = TypeVar("A")
 
 
 class RestKeys:
-    """The same questions and answers as over the client protocol."""
+    """The same requests and answers as over the client protocol."""
 
     def __init__(self, admin: Admin, timeout_s: float) -> None:
         self._admin = admin
         self._timeout_s = timeout_s
 
     def close(self) -> None:
-        """Nothing is kept open."""
+        """Do nothing: there is no open connection."""
 
     def execute(self, request: Request, answer_type: type[A]) -> A:
-        """Return the answer; raise BargeError. A write that may have been made is never made again (BUG-47)."""
+        """Return the answer; raise BargeError. A write that may have been applied is never retried (BUG-47)."""
 
         def decode(reply: Reply) -> A:
             fields = _fields(request, reply)
@@ -65,7 +65,7 @@ class RestKeys:
         headers: dict[str, str] | None = None,
         is_write: bool = False,
     ) -> A:
-        """Ask; where there is no such key, `nothing` are the fields of the answer."""
+        """Send the request; `nothing` are the fields of the answer if there is no such key."""
         try:
             return self._ask(method, path, decode, headers=headers, is_write=is_write)
         except BargeError as error:
@@ -83,7 +83,7 @@ class RestKeys:
         headers: dict[str, str] | None = None,
         is_write: bool = False,
     ) -> A:
-        """Ask one daemon after the other until one can answer: what was certainly not done may be asked of the next."""
+        """Try one daemon after the other until one answers; the next one only if the request certainly had no effect."""
         return self._admin.exchange(
             method,
             path,
@@ -92,12 +92,12 @@ class RestKeys:
             headers=headers,
             timeout_s=self._timeout_s,
             may_repeat=not is_write,
-            pass_over=("no_leader", "overloaded"),
+            try_next_on=("no_leader", "overloaded"),
         )
 
 
 def _fields(request: Request, reply: Reply) -> dict[str, object]:
-    """Return the fields of the client protocol's answer; raise ValueError for what is no daemon's answer to this request."""
+    """Return the fields of the client protocol's answer; raise ValueError unless this is a daemon's answer to this request."""
     if isinstance(request, Delete):
         index, term = reply.headers.get("barge-index", ""), reply.headers.get("barge-entry-term", "0")
         if reply.status != 204 or not (index.isdigit() and term.isdigit()):

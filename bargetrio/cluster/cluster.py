@@ -1,6 +1,6 @@
-"""The whole cluster, as any of its daemons answers for it: what REST and the page may ask.
+"""The whole cluster, through any of its daemons: the interface of REST and the page.
 
-Keys go to the leader through the forwarder; this daemon's own nodes are local_nodes.py, other daemons' are asked about over REST.
+Keys go to the leader through the forwarder; this daemon's own nodes are in local_nodes.py, others are reached over REST.
 """
 
 from collections.abc import Awaitable, Iterable, Sequence
@@ -13,7 +13,7 @@ from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.fault_plan import FaultPlan, listed
 from bargetrio.cluster.forward import Forwarder, Outcome
 from bargetrio.cluster.local_nodes import LocalNodes
-from bargetrio.cluster.merge import Part, merge, path_of
+from bargetrio.cluster.merge import DaemonPage, merge, path_of
 from bargetrio.cluster.node_link import GoodAnswer
 from bargetrio.node.running_node import UNCOMMITTED
 from bargetrio.node.running_node import BackupFile as BackupFile  # web knows only cluster
@@ -36,9 +36,9 @@ READMIT_LOOK_S: Final = 0.05
 
 
 class Cluster:
-    """Every call raises BargeError and nothing else that a caller could cause.
+    """Every call raises BargeError, and no other exception that a caller could cause. All may be cancelled.
 
-    `local` keeps a question from being passed on: daemons ask each other with it.
+    With `local` a request is not passed on to other daemons; they send it to each other.
     """
 
     def __init__(
@@ -57,23 +57,23 @@ class Cluster:
     # -- keys ----------------------------------------------------------------------------------------------------------
 
     async def execute(self, request: Request) -> GoodAnswer:
-        """Carry one request to the leader (stale reads to a local node), through an election if need be.
+        """Forward one request to the leader (a stale read to a local node), again after an election.
 
-        Waits at most request_timeout; then no_leader if it was never proposed, outcome_unknown if it may have been.
+        Waits at most request_timeout; then raises no_leader if it was never proposed, outcome_unknown if it may have been.
         """
         return await self.forwarder.execute(request)
 
     async def execute_many(self, requests: Sequence[Put]) -> list[Outcome]:
-        """Carry many writes to the leader together; return what became of each, in their order, as `execute` would tell it."""
+        """Forward many writes to the leader in batches; return the outcome of each, in their order, as of `execute`."""
         return await self.forwarder.execute_many(requests)
 
     async def backup(self) -> BackupFile:
-        """Return a snapshot of all that was committed when this was asked, from a node of this daemon.
+        """Return a snapshot of everything committed at the time of the call, from a node of this daemon.
 
-        Raises BargeError: no_leader where nobody can say what is committed, no own node lives, or none has applied that much
-        within request_timeout; overloaded where the snapshot is not taken within BACKUP_WAIT_S.
+        Raises BargeError: no_leader if the commit index is not known, no own node runs, or none has applied up to it within
+        request_timeout; overloaded if the snapshot is not taken within BACKUP_WAIT_S.
         """
-        # The leader's commit index, then the own node that has applied most: it has request_timeout to apply up to that.
+        # The leader's commit index; then the own node that has applied most has request_timeout to apply up to it.
         answer = await self.execute(List(id=0, limit=1, keys_only=True))
         assert isinstance(answer, ListAnswer)
         patience_s = self.forwarder.request_timeout_s
@@ -95,7 +95,7 @@ class Cluster:
     # -- nodes ---------------------------------------------------------------------------------------------------------
 
     async def leader(self, *, local: bool = False) -> LeaderView:
-        """Return the leader of the highest term that a node with a quorum knows."""
+        """Return the leader of the highest term, as known to a node with a quorum."""
         found = self.local.known_leader()
         if found is None and not local:
             found = self._confirmed_leader(await self._ask_others("GET", "/leader?local=1", LeaderView))
@@ -104,9 +104,9 @@ class Cluster:
         return found
 
     def _confirmed_leader(self, answers: dict[str, Any]) -> LeaderView | None:
-        """Return the leader of the highest term that other daemons know, unless the leader's own daemon, or this one, denies it.
+        """Return the leader of the highest term in others' answers, unless the leader's own daemon, or this one, denies it.
 
-        A follower names its leader for an election timeout after the last message: the leader may have stepped down meanwhile.
+        A follower reports its leader for an election timeout after the last message; the leader may have stepped down meanwhile.
         """
         told = {api: answer for api, answer in answers.items() if isinstance(answer, LeaderView)}
         views: list[LeaderView] = []
@@ -129,41 +129,41 @@ class Cluster:
             for answer in (await self._ask_others("GET", "/nodes?local=1", NodesAnswer)).values():
                 if isinstance(answer, NodesAnswer):
                     views.update({view.id: view for view in answer.nodes})
-        return [views.get(node_id, self._view_from_afar(node_id)) for node_id in self.node_ids]
+        return [views.get(node_id, self._remote_view(node_id)) for node_id in self.node_ids]
 
     async def kill(self, node_id: int, *, local: bool = False) -> NodeAnswer:
-        """Crash the node; return once its port refuses. An unknown id is not_found and lists the known ones."""
+        """Crash the node; return once its port refuses. An unknown id raises not_found, which lists the known ones."""
         self._check_known(node_id)
         if node_id in self.local.slots:
             return await self.local.kill(node_id)
-        return await self._elsewhere(node_id, "kill", local=local)
+        return await self._on_other_daemon(node_id, "kill", local=local)
 
     async def revive(self, node_id: int, *, local: bool = False) -> NodeAnswer:
-        """Start the node again; return once it has recovered and listens, or raise why it can't."""
+        """Start the node again; return once it has recovered and listens; raise storage_failed if it can't."""
         self._check_known(node_id)
         if node_id in self.local.slots:
             return await self.local.revive(node_id)
-        return await self._elsewhere(node_id, "revive", local=local)
+        return await self._on_other_daemon(node_id, "revive", local=local)
 
     async def readmit(self, node_id: int, *, local: bool = False) -> NodeAnswer:
         """Readmit a node whose disk was lost and replaced, by an entry of the log that is committed without counting the node.
 
         Returns once that is committed, or if the node is a member with this disk (`changed` is false); the node votes when it has
-        caught up. Raises BargeError: no_leader; bad_request, which says what must be done first, or that it can't be done;
-        outcome_unknown where the entry is in the log and not committed in time: ask again.
+        caught up. Raises BargeError: no_leader; bad_request, with what must be done first, or why it can't be done;
+        outcome_unknown if the entry is in the log and not committed in time: retry.
         """
         self._check_known(node_id)
         try:
             leader = (await self.leader()).leader
         except BargeError as problem:
-            raise await self._why_nobody_takes_in(node_id, problem) from None
+            raise await self._why_not_readmitted(node_id, problem) from None
         slot = self.local.slots.get(leader)
         if slot is None:
             if local:
                 raise BargeError("not_leader", f"node {leader} leads, and does not run in this daemon", leader=leader)
             return await self._ask_daemon_of(leader, f"/nodes/{node_id}/readmit?local=1", READMIT_WAIT_S + 1.0)
         is_proposed = False
-        reason: str | None = None  # None: not answered
+        reason: str | None = None  # None: no answer
         with trio.move_on_after(READMIT_WAIT_S):
             while reason is None or reason:
                 reason = None
@@ -183,8 +183,8 @@ class Cluster:
             raise BargeError("no_leader", f"node {leader} leads no more: try again")
         raise BargeError("bad_request", reason)
 
-    async def _why_nobody_takes_in(self, node_id: int, problem: BargeError) -> BargeError:
-        """Return `problem`, or more of it: where too many disks are lost there will be no leader however long one waits."""
+    async def _why_not_readmitted(self, node_id: int, problem: BargeError) -> BargeError:
+        """Return `problem`, or a more exact one if too many disks are lost for a leader ever to be elected."""
         members = len(self.node_ids)
         if not is_majority(members - 1, members):
             return BargeError("bad_request", no_majority_without(node_id, members))
@@ -197,15 +197,14 @@ class Cluster:
         return BargeError(problem.code, f"{detail}; if they are lost, {WHAT_IS_LEFT}")
 
     async def bootstrap(self) -> BootstrapAnswer:
-        """Let the cluster be born with the members that are here: the operator says that the others never were members.
+        """Begin the cluster with the members that are present: the operator asserts that the others never had data in it.
 
-        Those that are absent are readmitted later. Raises BargeError: bad_request where a member that is born answers, where less
-        than a majority is here, or where this daemon's node is born; outcome_unknown where its disk does not hold the set of
-        members in time: ask again.
+        Absent ones are readmitted later. Raises BargeError: bad_request if a member is born already, this daemon's node too, or
+        if less than a majority is present; outcome_unknown if the set of members is not on the disk in time: retry.
         """
         node_id = min(self.local.running_ids(), default=min(self.local.slots))
         slot = self.local.slots[node_id]
-        reason: str | None = None  # None: not answered
+        reason: str | None = None  # None: no answer
         with trio.move_on_after(BOOTSTRAP_WAIT_S):
             while reason is None or (reason and not self._is_born(node_id)):
                 reason = None
@@ -231,7 +230,7 @@ class Cluster:
         return self._fault_plan.faults
 
     async def set_faults(self, faults: Faults, *, local: bool = False) -> Faults:
-        """Put exactly these faults in force everywhere; raise BargeError where a daemon is silent or refuses them."""
+        """Replace the faults in force everywhere; raise BargeError if a daemon does not answer or refuses them."""
         self._fault_plan.check(faults)
         self._fault_plan.apply(faults)
         if not local:
@@ -246,12 +245,12 @@ class Cluster:
     async def events(self, query: EventQuery, *, local: bool = False) -> EventPage:
         """Return the events of all daemons, merged by time."""
         own = await self.local.events(query)
-        parts = [Part(page=own, run=self.local.recorder.run)]
+        parts = [DaemonPage(page=own, run=self.local.recorder.run)]
         unreachable: list[int] = []
         if not local and len(self.local.slots) < len(self.node_ids):
             for api, answer in (await self._ask_others("GET", path_of(query), EventPage)).items():
                 if isinstance(answer, EventPage):
-                    parts.append(Part(page=answer, run=answer.next.rpartition("-")[0]))
+                    parts.append(DaemonPage(page=answer, run=answer.next.rpartition("-")[0]))
                 else:
                     unreachable += [node_id for node_id in self.node_ids if self._apis[node_id] == api]
         if len(parts) == 1 and not unreachable:
@@ -260,7 +259,7 @@ class Cluster:
 
     # -- other daemons -------------------------------------------------------------------------------------------------
 
-    def _view_from_afar(self, node_id: int) -> NodeView:
+    def _remote_view(self, node_id: int) -> NodeView:
         reason = f"its daemon at {self._apis[node_id]} does not answer"
         return NodeView(
             id=node_id, address=self.local.addresses[node_id], api=self._apis[node_id], state="unreachable", reason=reason
@@ -270,15 +269,15 @@ class Cluster:
         if node_id not in self.local.addresses:
             raise BargeError("not_found", f"there is no node {node_id}; the nodes are {listed(self.node_ids)}")
 
-    async def _elsewhere(self, node_id: int, verb: str, *, local: bool) -> NodeAnswer:
-        """Ask the daemon that runs the node: its own, or the one that says so."""
+    async def _on_other_daemon(self, node_id: int, verb: str, *, local: bool) -> NodeAnswer:
+        """Forward kill or revive to the daemon that runs the node."""
         if local:
             raise BargeError("not_found", f"node {node_id} does not run in this daemon; it runs {listed(self.local.ids)}")
         timeout_s = REVIVE_TIMEOUT_S if verb == "revive" else 5.0
         return await self._ask_daemon_of(node_id, f"/nodes/{node_id}/{verb}?local=1", timeout_s)
 
     async def _ask_daemon_of(self, node_id: int, path: str, timeout_s: float) -> NodeAnswer:
-        """POST to the daemon that runs the node: its own, or the one that says so."""
+        """POST to the daemon that runs the node: by its configured `api`, or the one that reports the node as its own."""
         may_be_done = False
         others = [self._apis[node_id], *(api for api in self._other_apis() if api != self._apis[node_id])]
         for api in others:
@@ -297,7 +296,7 @@ class Cluster:
         return sorted({self._apis[node_id] for node_id in self.node_ids if node_id not in self.local.slots} - self._own_apis)
 
     async def _ask_others(self, method: str, path: str, kind: type[Any], body: Any = None) -> dict[str, Any]:
-        """Ask every other daemon at once; the answer of each, or the exception it ended with."""
+        """Send the request to all other daemons concurrently; return the answer or the exception of each."""
         answers: dict[str, Any] = {}
 
         async def ask(api: str) -> None:
@@ -311,7 +310,7 @@ class Cluster:
 
 
 def _why_not(problem: Exception) -> str:
-    """Return why another daemon did not do what it was asked, in words."""
+    """Return as text why the request to another daemon failed."""
     return problem.detail if isinstance(problem, BargeError) else "it can't be reached"
 
 

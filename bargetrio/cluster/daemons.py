@@ -1,6 +1,6 @@
-"""The other daemons of the cluster, asked over their REST: each answers for the nodes it runs.
+"""Client of the other daemons' REST: each answers for the nodes it runs.
 
-Blocking http.client in threads, a second at most: a daemon that can't be reached makes its column grey, not ours slow.
+Blocking http.client in threads, a second at most: an unreachable daemon must not delay the answers of this one.
 """
 
 import http.client
@@ -23,7 +23,7 @@ MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
 
 
 class Unreachable(Exception):
-    """The daemon did not answer, or not with an answer of this API: whether it has done what it was asked is unknown."""
+    """The daemon did not answer, or not as this API: whether the request had an effect is unknown."""
 
 
 class _Problem(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class _Problem(msgspec.Struct, frozen=True):
 
 
 class Daemons:
-    """Asks other daemons; `apis` is where each node's own daemon answers."""
+    """Sends requests to other daemons; `apis` has the REST address of each node's daemon."""
 
     def __init__(self, apis: dict[int, str], token: bytes | None) -> None:
         self.apis = apis
@@ -40,7 +40,7 @@ class Daemons:
         self._limiter = trio.CapacityLimiter(MOST_AT_ONCE)
 
     async def ask(self, api: str, method: str, path: str, kind: type[T], body: Any = None, *, timeout_s: float = TIMEOUT_S) -> T:
-        """Return the answer, decoded as `kind`; raise Unreachable, or the BargeError that the other daemon told."""
+        """Return the answer, decoded as `kind`; raise Unreachable, or the BargeError that the other daemon answered."""
         work = partial(self._ask, api, method, path, body, timeout_s)
         status, data = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
         try:

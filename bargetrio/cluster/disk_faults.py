@@ -1,4 +1,4 @@
-"""Faults of disks: a Disk that is slow or fails on command, in front of the real one.
+"""Fault injection for disks: a Disk that delays or fails calls before passing them to the real one.
 
 A delay blocks the node's own worker thread, as a slow disk does; healing ends it at once.
 """
@@ -14,7 +14,7 @@ ERRORS: Final = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC}
 
 
 class DiskFaults:
-    """What happens to each node's disk; set in the loop, asked in worker threads."""
+    """The faults of all nodes' disks; set in the event loop, applied in worker threads."""
 
     def __init__(self) -> None:
         self._delays: dict[int, float] = {}
@@ -22,7 +22,7 @@ class DiskFaults:
         self._changed = threading.Event()
 
     def set(self, delays: dict[int, float], errors: dict[int, int]) -> None:
-        """Put exactly these in force: delays in seconds, errors as errno."""
+        """Replace the faults: delays in seconds, errors as errno."""
         self._delays, self._errors = dict(delays), dict(errors)
         changed, self._changed = self._changed, threading.Event()
         changed.set()
@@ -32,11 +32,11 @@ class DiskFaults:
         return node_id in self._delays or node_id in self._errors
 
     def is_full(self, node_id: int) -> bool:
-        """Return whether a fault makes every write of this node fail for lack of space."""
+        """Return whether a fault makes every write of this node fail with ENOSPC."""
         return self._errors.get(node_id) == errno.ENOSPC
 
-    def suffer(self, node_id: int, *, sync: bool) -> None:
-        """Be slow (at a sync) or raise OSError, if a fault says so."""
+    def inject(self, node_id: int, *, sync: bool) -> None:
+        """Apply the node's fault: delay (a sync) or raise OSError."""
         delay_s = self._delays.get(node_id, 0.0)
         if sync and delay_s:
             self._changed.wait(delay_s)
@@ -55,27 +55,27 @@ class FaultyFile:
 
     @property
     def descriptor(self) -> int | None:
-        """The file's own; for syncs by the kernel the persister asks `FaultyDisk.sync_faults`."""
+        """The real file's; for syncs by the kernel the persister applies `FaultyDisk.sync_faults`."""
         return self._file.descriptor
 
     def write_at(self, offset: int, data: bytes) -> int:
         """Write, or fail."""
-        self._faults.suffer(self._node_id, sync=False)
+        self._faults.inject(self._node_id, sync=False)
         return self._file.write_at(offset, data)
 
     def preallocate(self, size: int) -> None:
         """Reserve, or fail."""
-        self._faults.suffer(self._node_id, sync=False)
+        self._faults.inject(self._node_id, sync=False)
         self._file.preallocate(size)
 
     def truncate(self, size: int) -> None:
-        """Cut, or fail."""
-        self._faults.suffer(self._node_id, sync=False)
+        """Truncate, or fail."""
+        self._faults.inject(self._node_id, sync=False)
         self._file.truncate(size)
 
     def sync(self) -> None:
         """Sync late, or fail."""
-        self._faults.suffer(self._node_id, sync=True)
+        self._faults.inject(self._node_id, sync=True)
         self._file.sync()
 
     def close(self) -> None:
@@ -94,13 +94,13 @@ class NodeSyncFaults:
         """Return whether a fault is in force."""
         return self._faults.has(self._node_id)
 
-    def suffer(self) -> None:
-        """Be slow, or raise OSError."""
-        self._faults.suffer(self._node_id, sync=True)
+    def inject(self) -> None:
+        """Delay, or raise OSError."""
+        self._faults.inject(self._node_id, sync=True)
 
 
 class FaultyDisk:
-    """A node's folder behind its faults; reading, listing and locking are left alone."""
+    """A node's folder with fault injection; reading, listing and locking have no faults."""
 
     def __init__(self, disk: Disk, node_id: int, faults: DiskFaults) -> None:
         self._disk = disk
@@ -110,22 +110,22 @@ class FaultyDisk:
 
     def open(self, path: str, *, create: bool = False) -> DiskFile:
         """Open for writing, or fail."""
-        self._faults.suffer(self._node_id, sync=False)
+        self._faults.inject(self._node_id, sync=False)
         return FaultyFile(self._disk.open(path, create=create), self._node_id, self._faults)
 
     def rename(self, old: str, new: str) -> None:
         """Move, or fail."""
-        self._faults.suffer(self._node_id, sync=False)
+        self._faults.inject(self._node_id, sync=False)
         self._disk.rename(old, new)
 
     def remove(self, path: str) -> None:
         """Delete, or fail."""
-        self._faults.suffer(self._node_id, sync=False)
+        self._faults.inject(self._node_id, sync=False)
         self._disk.remove(path)
 
     def sync_dir(self, folder: str) -> None:
         """Sync late, or fail."""
-        self._faults.suffer(self._node_id, sync=True)
+        self._faults.inject(self._node_id, sync=True)
         self._disk.sync_dir(folder)
 
     def read(self, path: str) -> bytes:
@@ -149,7 +149,7 @@ class FaultyDisk:
         self._disk.make_dir(folder)
 
     def free_bytes(self) -> int:
-        """Ask what is free: nothing, if a fault says so."""
+        """Return the free bytes: 0 if a fault makes the disk full."""
         return 0 if self._faults.is_full(self._node_id) else self._disk.free_bytes()
 
     def lock(self) -> None:

@@ -1,4 +1,4 @@
-"""The faults in force in this daemon: checked, put into links and disks, and told in words."""
+"""The faults in force in this daemon: validation, application to links and disks, and their text in the event log."""
 
 import msgspec
 
@@ -11,7 +11,7 @@ from bargetrio.transport.faults import LinkFaults
 
 
 class FaultPlan:
-    """What was cut, slowed or made to fail by request."""
+    """The faults in force, set by request."""
 
     def __init__(self, node_ids: list[int], link_faults: LinkFaults, disk_faults: DiskFaults, recorder: Recorder) -> None:
         self.faults = Faults()
@@ -21,7 +21,7 @@ class FaultPlan:
         self._recorder = recorder
 
     def apply(self, faults: Faults) -> None:
-        """Put exactly these in force, and tell the event log."""
+        """Replace the faults in force, and record that in the event log."""
         links = {(link.source, link.target): (link.cut, link.drop, link.delay_ms / 1000) for link in faults.links}
         self._link_faults.set(faults.groups, links)
         delays = {disk.node: disk.delay_ms / 1000 for disk in faults.disks if disk.delay_ms}
@@ -33,7 +33,7 @@ class FaultPlan:
     def check(self, faults: Faults) -> None:
         """Raise BargeError if a node is unknown or in two groups, a link has one end, or a link or disk is given twice.
 
-        So the faults in force, in GET /faults and in the event log, are no more than the cluster has nodes and links.
+        This bounds the faults in GET /faults and in the event log by the number of nodes and links.
         """
         for node_id in [*(node for group in faults.groups for node in group), *(disk.node for disk in faults.disks)]:
             self._check_node(node_id)
@@ -58,7 +58,7 @@ class FaultPlan:
 
 
 def listed(ids: list[int]) -> str:
-    """Return node ids for people."""
+    """Return node ids as text."""
     return ", ".join(str(node_id) for node_id in ids)
 
 

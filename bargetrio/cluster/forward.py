@@ -1,7 +1,7 @@
-"""Requests of this daemon's own clients, carried to the leader over the client protocol and through elections.
+"""Forwarding of requests of this daemon's clients to the leader over the client protocol, with retries after elections.
 
-A write is sent again only if it is certain that it was never proposed. Once its line has left and the connection is cut, nobody
-knows (BUG-47): the caller is told so. Many requests may travel together; each has its own outcome.
+A write is retried only if it was certainly never proposed. If it was sent and the connection ended, the outcome is unknown
+(BUG-47), and the caller gets outcome_unknown. Requests are sent in batches; each has its own outcome.
 """
 
 import logging
@@ -10,8 +10,8 @@ from typing import Final, overload
 
 import trio
 
-from bargetrio.cluster.node_link import GoodAnswer, NodeLink, Parcel
-from bargetrio.protocol.errors import BargeError, Cut, NotSent
+from bargetrio.cluster.node_link import GoodAnswer, NodeLink, RequestBatch
+from bargetrio.protocol.errors import BargeError, NoAnswer, NotSent
 from bargetrio.protocol.requests import (
     Delete,
     DeleteAnswer,
@@ -41,8 +41,8 @@ READ_GRACE_S: Final = 0.2
 """Seconds that a node may take to answer once another node leads: it may be deposed, or its process paused."""
 
 
-class _Errand:
-    """Requests to be carried, and what became of each; `left` are the places of those that are still to be carried."""
+class _PendingBatch:
+    """Requests and their outcomes; `left` are the positions of those without an outcome."""
 
     def __init__(self, requests: Sequence[Request]) -> None:
         self.requests = requests
@@ -50,23 +50,23 @@ class _Errand:
         self.left = list(range(len(requests)))
         self.why = "no node answers"
 
-    def parcel(self) -> Parcel:
-        """Return what is left."""
-        return Parcel([self.requests[place] for place in self.left])
+    def batch(self) -> RequestBatch:
+        """Return the requests without an outcome."""
+        return RequestBatch([self.requests[place] for place in self.left])
 
-    def settle(self, parcel: Parcel, silence: str) -> None:
-        """Take the parcel's answers; what was certainly not done stays left. `silence` says why the others have no answer."""
+    def take_answers(self, batch: RequestBatch, reason: str) -> None:
+        """Set outcomes from the batch's answers; what certainly had no effect stays in `left`. `reason`: why others have none."""
         left: list[int] = []
-        for place, request, answer in zip(self.left, parcel.requests, parcel.answers, strict=True):
+        for place, request, answer in zip(self.left, batch.requests, batch.answers, strict=True):
             if answer is None:
-                self.why = silence
-                if _may_have_effect(parcel, request):
-                    self.outcomes[place] = BargeError("outcome_unknown", silence)
+                self.why = reason
+                if _may_have_effect(batch, request):
+                    self.outcomes[place] = BargeError("outcome_unknown", reason)
                 else:
                     left.append(place)
             elif not isinstance(answer, ErrorAnswer):
                 self.outcomes[place] = answer
-            elif _may_be_sent_again(answer, request):
+            elif _may_be_retried(answer, request):
                 self.why = answer.detail
                 left.append(place)
             else:
@@ -74,8 +74,8 @@ class _Errand:
         self.left = left
 
 
-class _Ask:
-    """A request that a node was sent; cancelled when that node no longer leads and does not say so itself."""
+class _SentRequest:
+    """A batch in flight to a node; cancelled when another node leads and this one does not answer."""
 
     __slots__ = ("grace_s", "moved_at", "node_id", "scope")
 
@@ -87,7 +87,7 @@ class _Ask:
 
 
 class Forwarder:
-    """Finds the leader for each request and stays with it until there is an answer or the time is over."""
+    """Finds the leader for each request, and retries until there is an answer or the request time-out passes."""
 
     def __init__(
         self,
@@ -107,9 +107,9 @@ class Forwarder:
         self._can_lead = can_lead
         self._node_ids = sorted(addresses)
         self._links = {node_id: NodeLink(address, cluster, network, nursery) for node_id, address in addresses.items()}
-        self._told_leader: int | None = None
-        self._turn = 0
-        self._asks: dict[_Ask, None] = {}
+        self._known_leader: int | None = None
+        self._round_robin = 0
+        self._in_flight: dict[_SentRequest, None] = {}
         nursery.start_soon(self._watch)
 
     @overload
@@ -123,108 +123,114 @@ class Forwarder:
     @overload
     async def execute(self, request: Request) -> GoodAnswer: ...
     async def execute(self, request: Request) -> GoodAnswer:
-        """Return the good answer; raise BargeError. Waits at most the request time-out."""
+        """Return the successful answer; raise BargeError. Waits at most the request time-out.
+
+        Cancelled, a write may still be applied.
+        """
         (outcome,) = await self.execute_many([request])
         if isinstance(outcome, BargeError):
             raise outcome
         return outcome
 
     async def execute_many(self, requests: Sequence[Request]) -> list[Outcome]:
-        """Return what became of each, in the requests' order; they travel together, so all write, or all read at one level."""
-        errand = _Errand(requests)
+        """Return the outcome of each, in the requests' order. All must be writes, or reads of one level, as they form one batch.
+
+        Cancelled, writes may still be applied.
+        """
+        pending = _PendingBatch(requests)
         with trio.move_on_after(self.request_timeout_s + GRACE_S):
             end = trio.current_time() + self.request_timeout_s
-            while errand.left and trio.current_time() < end:
+            while pending.left and trio.current_time() < end:
                 node_id = self._next_node(requests[0])
                 if node_id is None:
-                    errand.why = "no leader is known"
+                    pending.why = "no leader is known"
                 else:
-                    await self._carry(node_id, errand)
-                if errand.left:
+                    await self._send_batch(node_id, pending)
+                if pending.left:
                     await trio.sleep(PAUSE_S)
-        for place in errand.left:
-            detail = f"no leader within {self.request_timeout_s:g} s: {errand.why}"
-            errand.outcomes[place] = BargeError("no_leader", detail)
-        return [errand.outcomes[place] for place in range(len(requests))]
+        for place in pending.left:
+            detail = f"no leader within {self.request_timeout_s:g} s: {pending.why}"
+            pending.outcomes[place] = BargeError("no_leader", detail)
+        return [pending.outcomes[place] for place in range(len(requests))]
 
-    async def _carry(self, node_id: int, errand: _Errand) -> None:
-        """Carry what is left to one node, and settle what it answered, even if the time ends meanwhile."""
-        parcel = errand.parcel()
-        silence = "no answer in time; a write may still be applied"
+    async def _send_batch(self, node_id: int, pending: _PendingBatch) -> None:
+        """Send the requests without an outcome to one node, and take its answers, also if cancelled by the time-out."""
+        batch = pending.batch()
+        reason = "no answer in time; a write may still be applied"
         try:
-            await self._ask(node_id, parcel)
+            await self._ask(node_id, batch)
         except NotSent as problem:
-            silence = str(problem)
+            reason = str(problem)
             self._forget(node_id)
-        except Cut as problem:
-            silence = f"no answer of node {node_id}: {problem}"
+        except NoAnswer as problem:
+            reason = f"no answer of node {node_id}: {problem}"
             self._forget(node_id)
         finally:
-            self._learn(node_id, parcel)
-            errand.settle(parcel, silence)
+            self._update_leader(node_id, batch)
+            pending.take_answers(batch, reason)
 
-    async def _ask(self, node_id: int, parcel: Parcel) -> None:
-        """Ask one node; raise Cut, too, when another leads and this one has been silent since."""
-        ask = _Ask(node_id, WRITE_GRACE_S if _is_write(parcel.requests[0]) else READ_GRACE_S)
-        self._asks[ask] = None
+    async def _ask(self, node_id: int, batch: RequestBatch) -> None:
+        """Send the batch to one node; raise NotSent, or NoAnswer, also if another node leads and this one does not answer."""
+        sent = _SentRequest(node_id, WRITE_GRACE_S if _is_write(batch.requests[0]) else READ_GRACE_S)
+        self._in_flight[sent] = None
         try:
-            with ask.scope:
-                await self._links[node_id].ask(parcel)
+            with sent.scope:
+                await self._links[node_id].ask(batch)
                 return
         finally:
-            self._asks.pop(ask, None)
-        raise Cut("it does not answer, and another node leads now")
+            self._in_flight.pop(sent, None)
+        raise NoAnswer("it does not answer, and another node leads now")
 
     async def _watch(self) -> None:
         """Look up the leader every WATCH_S, for all requests that wait."""
         while True:
             await trio.sleep(WATCH_S)
             try:
-                self._look()
-            except Exception as problem:  # a bug here is not the daemon's end: the next look may do better
+                self._check_leader()
+            except Exception as problem:  # a bug here must not end the daemon
                 log.error("who leads could not be looked up", exc_info=problem)
 
-    def _look(self) -> None:
-        leader, now = self._leader_hint() if self._asks else None, trio.current_time()
-        for ask in list(self._asks):
-            if leader is None or leader == ask.node_id:
-                ask.moved_at = None
-            elif ask.moved_at is None:
-                ask.moved_at = now
-            elif now - ask.moved_at > ask.grace_s:
-                ask.scope.cancel()
+    def _check_leader(self) -> None:
+        leader, now = self._leader_hint() if self._in_flight else None, trio.current_time()
+        for sent in list(self._in_flight):
+            if leader is None or leader == sent.node_id:
+                sent.moved_at = None
+            elif sent.moved_at is None:
+                sent.moved_at = now
+            elif now - sent.moved_at > sent.grace_s:
+                sent.scope.cancel()
 
-    def _learn(self, node_id: int, parcel: Parcel) -> None:
-        """Learn the leader from the last answer: the node that answered, or the one that a refusal names."""
-        answer = next((answer for answer in reversed(parcel.answers) if answer is not None), None)
+    def _update_leader(self, node_id: int, batch: RequestBatch) -> None:
+        """Take the leader from the last answer: the node that answered, or the one in a refusal."""
+        answer = next((answer for answer in reversed(batch.answers) if answer is not None), None)
         if isinstance(answer, ErrorAnswer):
             if answer.error == "not_leader":
-                self._told_leader = answer.leader
+                self._known_leader = answer.leader
             elif answer.error in ("no_leader", "storage_failed"):
-                self._told_leader = None
-        elif answer is not None and not _is_stale(parcel.requests[0]):
-            self._told_leader = node_id
+                self._known_leader = None
+        elif answer is not None and not _is_stale(batch.requests[0]):
+            self._known_leader = node_id
 
     def _next_node(self, request: Request) -> int | None:
         if _is_stale(request):
             ids = self._local_ids() or self._node_ids
-            self._turn += 1
-            return ids[self._turn % len(ids)]
+            self._round_robin += 1
+            return ids[self._round_robin % len(ids)]
         leader = self._leader_hint()
         if leader is not None:
             return leader
-        told = self._told_leader
+        told = self._known_leader
         if told is not None and told in self._links and self._can_lead(told):
             return told
         others = [node_id for node_id in self._node_ids if self._can_lead(node_id) and node_id not in self._local_ids()]
         if not others:
             return None
-        self._turn += 1
-        return others[self._turn % len(others)]
+        self._round_robin += 1
+        return others[self._round_robin % len(others)]
 
     def _forget(self, node_id: int) -> None:
-        if self._told_leader == node_id:
-            self._told_leader = None
+        if self._known_leader == node_id:
+            self._known_leader = None
 
 
 def _is_stale(request: Request) -> bool:
@@ -235,11 +241,11 @@ def _is_write(request: Request) -> bool:
     return isinstance(request, (Put, Delete))
 
 
-def _may_have_effect(parcel: Parcel, request: Request) -> bool:
-    """A write that has left and was not answered may be applied, now or later (BUG-47)."""
-    return parcel.sent and _is_write(request)
+def _may_have_effect(batch: RequestBatch, request: Request) -> bool:
+    """Return whether it is a write that was sent and not answered: it may be applied, now or later (BUG-47)."""
+    return batch.sent and _is_write(request)
 
 
-def _may_be_sent_again(answer: ErrorAnswer, request: Request) -> bool:
-    """Refused before it was proposed, for a reason that another node, or a moment, may mend."""
+def _may_be_retried(answer: ErrorAnswer, request: Request) -> bool:
+    """Return whether it was refused before it was proposed, for a reason that may not hold at another node or later."""
     return answer.error in ("not_leader", "no_leader") or (answer.error == "storage_failed" and not _is_write(request))

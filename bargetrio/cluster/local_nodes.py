@@ -1,6 +1,6 @@
-"""The nodes that run in this daemon: started, watched and ended, and what they tell of themselves.
+"""The nodes of this daemon, a slot each (slots.py): life cycle, status, events, health.
 
-A slot each (slots.py). Nothing here asks another daemon; cluster.py does.
+Nothing here sends requests to another daemon; cluster.py does.
 """
 
 import logging
@@ -42,7 +42,7 @@ START_LOOK_S: Final = 0.5
 
 
 class LocalNodes:
-    """A slot for each node of this daemon. `addresses` and `apis` are those of all nodes of the cluster."""
+    """A slot per node of this daemon. `addresses` and `apis` are those of all nodes of the cluster."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class LocalNodes:
         disk_faults: DiskFaults,
         free_bytes: Callable[[int], Awaitable[int]] | None = None,
     ) -> None:
-        """`free_bytes(node)` returns the free bytes of a node's disk, running or not; it may raise OSError."""
+        """`free_bytes(node)` returns the free bytes on a node's disk, whether it runs or not; it may raise OSError."""
         self.cluster_name = cluster
         self.ids = sorted(local_ids)
         self.addresses = addresses
@@ -70,13 +70,13 @@ class LocalNodes:
         self._nursery: trio.Nursery | None = None
         self._started_at = time.monotonic()
 
-    # -- life ----------------------------------------------------------------------------------------------------------
+    # -- life cycle ----------------------------------------------------------------------------------------------------
 
     async def start(self, nursery: trio.Nursery) -> dict[int, str]:
-        """Start all own nodes in `nursery` at once; return the reasons of those that can't start.
+        """Start all own nodes in `nursery` concurrently; return the reasons of those that can't start.
 
-        A node that was killed meanwhile, as by a signal that stops the daemon, is not among them. Where one node runs, the others
-        are waited for START_S at most: a disk that hangs must not keep the daemon from serving.
+        A node that was killed meanwhile, as by a signal that stops the daemon, is not among them. Once one node runs, the others
+        are awaited for START_S at most: a disk that hangs must not keep the daemon from serving.
         """
         self._nursery = nursery
         left, none_left = set(self.slots), trio.Event()
@@ -97,25 +97,25 @@ class LocalNodes:
         if left:
             log.warning("the daemon serves while node %s still recovers, or waits for its disk", listed(sorted(left)))
         for slot in self.slots.values():
-            nursery.start_soon(self._tend, slot, nursery)
+            nursery.start_soon(self._restart_when_room, slot, nursery)
         return {node_id: slot.reason for node_id, slot in self.slots.items() if slot.state == "crashed"}
 
-    async def _tend(self, slot: Slot, nursery: trio.Nursery) -> None:
-        """Start a node again that a full disk ended, once there is room; any other failed disk waits for an operator.
+    async def _restart_when_room(self, slot: Slot, nursery: trio.Nursery) -> None:
+        """Restart a node that ended because of a full disk, once there is room; other disk failures wait for an operator.
 
-        One task a node: a look at a disk that hangs, and a long recovery, keep no other node waiting.
+        One task a node, so that a hanging disk or a long recovery delays no other node.
         """
         while True:
             await trio.sleep(TEND_S)
             try:
-                await self._tend_one(slot, nursery)
-            except Exception as problem:  # a bug here must not end the daemon: the next look may do better
+                await self._restart_one(slot, nursery)
+            except Exception as problem:  # a bug here must not end the daemon
                 log.error("node %d could not be checked", slot.node_id, exc_info=problem)
 
-    async def _tend_one(self, slot: Slot, nursery: trio.Nursery) -> None:
+    async def _restart_one(self, slot: Slot, nursery: trio.Nursery) -> None:
         if slot.state == "crashed" and slot.was_out_of_space and await self._has_room(slot.node_id):
             log.info("node %d: its disk has space again; it is started", slot.node_id)
-            with suppress(BargeError):  # the slot tells why it can't
+            with suppress(BargeError):  # the slot's status has the reason
                 await slot.revive(nursery)
 
     async def _has_room(self, node_id: int) -> bool:
@@ -123,26 +123,26 @@ class LocalNodes:
             return True
         try:
             return await self._free_bytes(node_id) >= ROOM_BYTES
-        except (OSError, StorageError):  # the folder is away: who has taken it away gives it back, or revives the node
+        except (OSError, StorageError):  # the folder is missing: the operator must restore it, or revive the node
             return False
 
-    def lost_all(self) -> bool:
-        """Return whether every own node has crashed, and none waits for room on its disk."""
+    def all_crashed(self) -> bool:
+        """Return whether every own node has crashed, and none will be restarted for room on its disk."""
         return all(slot.state == "crashed" and not slot.was_out_of_space for slot in self.slots.values())
 
-    def none_lives(self) -> bool:
+    def none_running(self) -> bool:
         """Return whether no own node runs or starts and at least one has crashed (for the watchdog)."""
         states = {slot.state for slot in self.slots.values()}
         return not states & {"running", "starting"} and "crashed" in states
 
     def stop(self) -> None:
-        """Crash all nodes of this daemon without waiting; injected disk delays end."""
+        """Crash all nodes of this daemon without waiting, and end injected disk delays."""
         self._disk_faults.set({}, {})
         for slot in self.slots.values():
             slot.crash("the daemon stops")
 
     def hanging(self) -> list[int]:
-        """Return the living nodes whose loop does not turn (for the watchdog)."""
+        """Return the running nodes whose loop makes no progress (for the watchdog)."""
         now = trio.current_time()
         return [node_id for node_id, slot in self.slots.items() if slot.hangs(now)]
 
@@ -153,16 +153,16 @@ class LocalNodes:
         return NodeAnswer(id=node_id, state=slot.state, changed=changed)
 
     async def revive(self, node_id: int) -> NodeAnswer:
-        """Start an own node again; return once it has recovered and listens, or raise BargeError(storage_failed) why it can't."""
+        """Start an own node again; return once it has recovered and listens; raise BargeError(storage_failed) if it can't."""
         assert self._nursery is not None
         slot = self.slots[node_id]
         changed = await slot.revive(self._nursery)
         return NodeAnswer(id=node_id, state=slot.state, changed=changed)
 
-    # -- who leads -----------------------------------------------------------------------------------------------------
+    # -- leader --------------------------------------------------------------------------------------------------------
 
     def known_leader(self) -> LeaderView | None:
-        """Return the leader of the highest term that own nodes know; an own node counts only if it leads by its own state."""
+        """Return the leader of the highest term known to own nodes; an own node counts only if it is leader itself."""
         beliefs = {node_id: slot.belief() for node_id, slot in self.slots.items()}
         best: tuple[int, int] | None = None
         for belief in beliefs.values():
@@ -189,7 +189,7 @@ class LocalNodes:
         """Return False for an own node that does not run."""
         return node_id not in self.slots or self.slots[node_id].state == "running"
 
-    # -- what they tell ------------------------------------------------------------------------------------------------
+    # -- status --------------------------------------------------------------------------------------------------------
 
     def views(self) -> list[NodeView]:
         """Return a view of each own node."""
@@ -233,18 +233,18 @@ class LocalNodes:
         return found
 
     def figures(self) -> dict[int, NodeFigures]:
-        """Return the counters; a node that is built gets its own of them, whichever life it is."""
+        """Return each node's counters, which continue when it is started again."""
         return self._figures
 
     def gauges(self) -> dict[int, NodeGauges]:
-        """Return the sizes."""
+        """Return the gauges of running nodes."""
         found = {node_id: slot.gauges() for node_id, slot in self.slots.items()}
         return {node_id: gauges for node_id, gauges in found.items() if gauges is not None}
 
     # -- events --------------------------------------------------------------------------------------------------------
 
     async def events(self, query: EventQuery) -> EventPage:
-        """Return the events of this daemon; raise BargeError(bad_request) for a cursor that is none."""
+        """Return the events of this daemon; raise BargeError(bad_request) for a malformed cursor."""
         recorder = self.recorder
         after_seq: int | None = None
         for cursor in query.after.split(",") if query.after else ():
@@ -255,7 +255,7 @@ class LocalNodes:
             if run == recorder.run:
                 after_seq = seq
         if query.after and after_seq is None:
-            after_seq = 0  # another run: this daemon was started again since, and all that it has is new
+            after_seq = 0  # the daemon was restarted since: all its events are new
         page = recorder.page(
             after_seq, nodes=query.nodes, kinds=query.kinds, heartbeats=query.heartbeats, limit=query.limit, thin=query.live
         )
@@ -283,7 +283,7 @@ class LocalNodes:
     # -- health --------------------------------------------------------------------------------------------------------
 
     def ready(self) -> str:
-        """Return "" or why this daemon is not ready."""
+        """Return "" if this daemon is ready, else the reason."""
         statuses = self._statuses()
         if not statuses:
             return "no node of this daemon runs"
@@ -301,7 +301,7 @@ class LocalNodes:
         return ""
 
     def status(self) -> dict[str, Any]:
-        """Return what /status tells."""
+        """Return the content of /status."""
         leader = self.known_leader()
         statuses = self._statuses()
         return {

@@ -1,7 +1,7 @@
 """Several daemons' events as one log: merged by time, with a cursor per daemon.
 
-A cursor is `<run>-<seq>` of each daemon, joined by commas. Clocks of different hosts differ: the order between daemons is as good
-as their clocks, the order within one is exact.
+A cursor has `<run>-<seq>` of each daemon, joined by commas. The order within a daemon is exact; between daemons it depends on
+their clocks.
 """
 
 from urllib.parse import urlencode
@@ -12,27 +12,27 @@ from bargetrio.eventlog.recorder import format_id, parse_id
 from bargetrio.protocol.events import Event, EventPage, EventQuery
 
 
-class Part(Struct, frozen=True, kw_only=True):
-    """One daemon's answer; `run` is its numbering."""
+class DaemonPage(Struct, frozen=True, kw_only=True):
+    """One daemon's page; `run` identifies its numbering."""
 
     page: EventPage
     run: str
 
 
 def path_of(query: EventQuery) -> str:
-    """Return what asks another daemon the same question of its own events only."""
+    """Return the path of the same query for another daemon's own events only."""
     pairs = [("local", "1"), ("limit", str(query.limit)), ("after", query.after)]
     pairs += [("node", str(node)) for node in sorted(query.nodes)] + [("kind", kind) for kind in sorted(query.kinds)]
     pairs += [("heartbeats", "1")] if query.heartbeats else []
     return "/events?" + urlencode(pairs + ([("live", "1")] if query.live else []))
 
 
-def merge(parts: list[Part], query: EventQuery, unreachable: list[int]) -> EventPage:
-    """Return one page. The cursor of a daemon that can't be reached is kept, so that none of its events is lost.
+def merge(parts: list[DaemonPage], query: EventQuery, unreachable: list[int]) -> EventPage:
+    """Return one page. The cursor of an unreachable daemon is kept, so that none of its events is lost.
 
-    `dropped` and `skipped` count what lies before the new cursor, so nothing of a daemon whose cursor is kept. Where a live page
-    leaves events out, or with `heartbeats` events fell out, the page is not cut and may have more than `limit` events: a part
-    does not tell where they lay, and what was left out behind the cut would be counted twice.
+    `dropped` and `skipped` count events before the new cursor, so none of a daemon whose cursor is kept. If a live page leaves
+    events out, or with `heartbeats` some were dropped, the page is not truncated and may exceed `limit`: their positions are not
+    known, and those after the end of a truncated page would be counted twice.
     """
     after, limit = query.after, query.limit
     events = sorted((event for part in parts for event in part.page.events), key=_order)

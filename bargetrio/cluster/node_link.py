@@ -1,7 +1,7 @@
-"""This daemon as a client of one node: requests leave together, answers come as they come.
+"""This daemon as a client of one node: requests are sent in batches and pipelined, answers come in any order.
 
-A parcel is what leaves in one piece: one request of REST, or many lines of a bulk write. Once it has left and the connection is
-cut, nobody knows what became of the part that has no answer (BUG-47); `sent` says whether it has left.
+A batch is one request of REST, or many lines of a bulk write. If it was `sent` and the connection ends, the outcome of requests
+without an answer is unknown (BUG-47).
 """
 
 import logging
@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from bargetrio.protocol.addresses import parse_address
-from bargetrio.protocol.errors import BargeError, Cut, ErrorCode, NotSent
+from bargetrio.protocol.errors import BargeError, ErrorCode, NoAnswer, NotSent
 from bargetrio.protocol.hello import ClientHello, NodeHello, answer_decoder
 from bargetrio.protocol.limits import LINE_BYTES, PROTOCOL_VERSION
 from bargetrio.protocol.lines import LineReader, LineTooLong
@@ -48,8 +48,8 @@ _DECODE: Final[dict[type[Request], Callable[[bytes], Any]]] = {
 }
 
 
-class Parcel:
-    """Requests that go to a node together, and its answers, each in its request's place; None where there is none yet."""
+class RequestBatch:
+    """Requests that are sent together, and their answers by position; None: no answer yet."""
 
     __slots__ = ("answers", "ended", "missing", "requests", "sent")
 
@@ -61,55 +61,55 @@ class Parcel:
         self.ended = trio.Event()
 
     def take(self, place: int, answer: GoodAnswer | ErrorAnswer) -> None:
-        """Keep the answer to the request in `place`; the last one ends the waiting."""
+        """Set the answer of the request at position `place`; the last one sets `ended`."""
         self.answers[place] = answer
         self.missing -= 1
         if not self.missing:
             self.ended.set()
 
 
-class _Session:
-    """One connection after its hello, and the open requests that were sent on it; answers belong to these only."""
+class _OpenConnection:
+    """One connection after its hello, and its requests in flight."""
 
     def __init__(self, connection: Connection, reader: LineReader, lines: list[bytes]) -> None:
         self.is_open = True
         self._connection = connection
         self._reader = reader
         self._lines = lines
-        self._waiting: dict[int, tuple[Parcel, int]] = {}
+        self._waiting: dict[int, tuple[RequestBatch, int]] = {}
         self._last_id = 0
 
     @property
     def waiting(self) -> int:
-        """How many requests are not answered."""
+        """How many requests are in flight."""
         return len(self._waiting)
 
-    async def ask(self, parcel: Parcel) -> None:
-        """Send the parcel and wait until all of it is answered, or this connection has ended."""
+    async def ask(self, batch: RequestBatch) -> None:
+        """Send the batch and wait until all requests are answered, or the connection has ended."""
         first = self._last_id + 1
-        lines = [_encode(msgspec.structs.replace(request, id=first + place)) for place, request in enumerate(parcel.requests)]
+        lines = [_encode(msgspec.structs.replace(request, id=first + place)) for place, request in enumerate(batch.requests)]
         lines.append(b"")
-        self._last_id += len(parcel.requests)
-        for place in range(len(parcel.requests)):
-            self._waiting[first + place] = parcel, place
+        self._last_id += len(batch.requests)
+        for place in range(len(batch.requests)):
+            self._waiting[first + place] = batch, place
         try:
-            parcel.sent = True
+            batch.sent = True
             self._connection.post(b"\n".join(lines))
-            await parcel.ended.wait()
+            await batch.ended.wait()
         finally:
-            if parcel.missing:
-                for number in range(first, first + len(parcel.requests)):
+            if batch.missing:
+                for number in range(first, first + len(batch.requests)):
                     self._waiting.pop(number, None)
 
     async def serve(self) -> None:
-        """Hand out answers until the connection ends; then end the wait of all open requests."""
+        """Pass answers to their batches until the connection ends; then end the wait of all batches."""
         try:
             await self._read()
         finally:
             self.is_open = False
             self._connection.close()
-            for parcel, _ in self._waiting.values():
-                parcel.ended.set()
+            for batch, _ in self._waiting.values():
+                batch.ended.set()
 
     async def _read(self) -> None:
         lines = self._lines
@@ -122,15 +122,15 @@ class _Session:
                     return
                 lines = self._reader.feed(data)
         except (Broken, LineTooLong, msgspec.DecodeError):
-            return  # an answer without id is the node's goodbye: this side sent what it does not take
+            return  # an answer without id precedes the node's close: it refuses what this side has sent
 
     def _take(self, line: bytes) -> None:
-        """Give an answer to its request; an answer that can't be decoded, except for its id, is an error of that request only."""
+        """Pass an answer to its batch; an answer of which only the id can be decoded is an error of that request only."""
         envelope = _decode_envelope(line)
-        parcel, place = self._waiting.pop(envelope.id, (None, 0))
-        if parcel is None:
+        batch, place = self._waiting.pop(envelope.id, (None, 0))
+        if batch is None:
             return
-        request = parcel.requests[place]
+        request = batch.requests[place]
         try:
             answer: Any = (_DECODE[type(request)] if envelope.ok else _decode_error)(line)
             if envelope.ok and not isinstance(request, List) and answer.key != request.key:
@@ -138,18 +138,18 @@ class _Session:
         except msgspec.DecodeError as problem:
             code: ErrorCode = "outcome_unknown" if isinstance(request, (Put, Delete)) else "bad_request"
             answer = ErrorAnswer.of(envelope.id, BargeError(code, f"the node's answer can't be read: {problem}"))
-        parcel.take(place, answer)
+        batch.take(place, answer)
 
 
 class NodeLink:
-    """A connection to one node as its client, dialled when first needed; parcels are pipelined."""
+    """A client connection to one node, dialled when first needed; batches are pipelined."""
 
     def __init__(self, address: str, cluster: str, network: Network, nursery: trio.Nursery) -> None:
         self._address = address
         self._cluster = cluster
         self._network = network
         self._nursery = nursery
-        self._session: _Session | None = None
+        self._session: _OpenConnection | None = None
         self._dialling = trio.Lock()
         self._departed = 0
         """Single writes that have left and are not answered; those that come meanwhile wait for the gate."""
@@ -157,39 +157,39 @@ class NodeLink:
 
     @property
     def waiting(self) -> int:
-        """How many requests have left on the present connection and are not answered."""
+        """How many requests are in flight on the present connection."""
         return 0 if self._session is None else self._session.waiting
 
-    async def ask(self, parcel: Parcel) -> None:
-        """Send the parcel and wait until all of it is answered; raise NotSent or Cut.
+    async def ask(self, batch: RequestBatch) -> None:
+        """Send the batch and wait until all requests are answered; raise NotSent or NoAnswer.
 
-        Whatever ends this, the answers that came are in the parcel. Cancelled, the others may still take effect.
+        In any case the received answers are in the batch. Cancelled, the other requests may still be applied.
 
-        Single writes gather: those that come while others are under way leave together when these are answered. The node would
-        let them wait for its disk in any case; here they cost it one batch, not one each. Reads never wait.
+        Single writes are coalesced: those that arrive while others are in flight are sent together when these are answered. They
+        would wait for the node's disk anyway; coalesced they cost the node one batch. Reads never wait.
         """
-        if len(parcel.requests) > 1 or not isinstance(parcel.requests[0], (Put, Delete)):
-            return await self._ask(parcel)
+        if len(batch.requests) > 1 or not isinstance(batch.requests[0], (Put, Delete)):
+            return await self._ask(batch)
         if self._departed:
             await self._gate.wait()
         self._departed += 1
         try:
-            await self._ask(parcel)
+            await self._ask(batch)
         finally:
             self._departed -= 1
             if not self._departed:
                 self._gate.set()
                 self._gate = trio.Event()
 
-    async def _ask(self, parcel: Parcel) -> None:
+    async def _ask(self, batch: RequestBatch) -> None:
         session = self._session
         if session is None or not session.is_open:
             session = await self._connected()
-        await session.ask(parcel)
-        if parcel.missing:
-            raise Cut("the connection was cut")
+        await session.ask(batch)
+        if batch.missing:
+            raise NoAnswer("the connection was cut")
 
-    async def _connected(self) -> _Session:
+    async def _connected(self) -> _OpenConnection:
         async with self._dialling:
             session = self._session
             if session is None or not session.is_open:
@@ -202,9 +202,9 @@ class NodeLink:
                 self._nursery.start_soon(self._serve, session)
             return session
 
-    async def _dial(self) -> _Session:
+    async def _dial(self) -> _OpenConnection:
         connection = await self._network.connect(*parse_address(self._address))
-        self._nursery.start_soon(connection.write)  # for the hello, too; it ends with the connection
+        self._nursery.start_soon(connection.write)  # the hello needs it, too; it ends with the connection
         try:
             connection.post(_encode(ClientHello(protocol=PROTOCOL_VERSION, cluster=self._cluster)) + b"\n")
             reader = LineReader(LINE_BYTES)
@@ -217,13 +217,13 @@ class NodeLink:
             hello = answer_decoder.decode(lines[0])
             if not isinstance(hello, NodeHello):
                 raise Broken(f"refused: {hello.detail}")
-            return _Session(connection, reader, lines[1:])
+            return _OpenConnection(connection, reader, lines[1:])
         except BaseException:
             connection.close()
             raise
 
-    async def _serve(self, session: _Session) -> None:
+    async def _serve(self, session: _OpenConnection) -> None:
         try:
             await session.serve()
-        except Exception as problem:  # one connection's bug is not the daemon's end
+        except Exception as problem:  # a bug in one connection must not end the daemon
             log.error("the connection to %s ended by an error", self._address, exc_info=problem)

@@ -1,7 +1,7 @@
-"""The nodes of this daemon: a slot each, in which a node runs once or several times, one life after another.
+"""A slot for each node of this daemon: it starts, kills and restarts the node.
 
-Starting, killed and crashed are states of the slot, not roles of Raft. Every exception of a node ends in its slot: no error of
-one node ends another.
+Starting, killed and crashed are states of the slot, not roles of Raft. Every exception of a node is caught in its slot, so that
+no error of one node ends another.
 """
 
 import logging
@@ -45,45 +45,45 @@ class Slot:
         self._lock = trio.Lock()
 
     def status(self) -> NodeStatus | None:
-        """Return the living node's status, None if there is none."""
+        """Return the running node's status, None if there is none."""
         return self._node.status() if self.state == "running" and self._node is not None else None
 
     def belief(self) -> Belief | None:
-        """Return whom the living node believes to lead, None if there is none."""
+        """Return the leader and term as known to the running node, None if there is none."""
         return self._node.belief() if self.state == "running" and self._node is not None else None
 
     async def readmit(self, node_id: int) -> str:
-        """Ask the running node, a leader, to readmit `node_id` with its new disk: see `running_node.RunningNode.readmit`."""
+        """Have the running node, a leader, readmit `node_id` with its new disk: see `running_node.RunningNode.readmit`."""
         return "it does not run" if self.state != "running" or self._node is None else await self._node.readmit(node_id)
 
     async def bootstrap(self) -> str:
-        """Ask the running node to begin the cluster: see `running_node.RunningNode.bootstrap`."""
+        """Have the running node begin the cluster: see `running_node.RunningNode.bootstrap`."""
         return "it does not run" if self.state != "running" or self._node is None else await self._node.bootstrap()
 
     async def backup(self, index: int) -> BackupFile:
-        """Return a snapshot of the living node; it must live."""
+        """Return a snapshot of the running node; there must be one."""
         assert self._node is not None
         return await self._node.backup(index)
 
     def gauges(self) -> NodeGauges | None:
-        """Return the living node's sizes, None if there is none."""
+        """Return the running node's gauges, None if there is none."""
         return self._node.gauges() if self.state == "running" and self._node is not None else None
 
     def hangs(self, now: float) -> bool:
-        """Return whether the node lives and its loop does not turn."""
+        """Return whether the node runs and its loop makes no progress."""
         return self.state == "running" and self._node is not None and now - self._node.last_turn > STILL_S
 
     async def start(self, nursery: trio.Nursery) -> None:
-        """Start the node; return once it runs, or once it can't: then the state is crashed, or killed.
+        """Start the node; return once it runs, or has failed to start: then the state is crashed, or killed.
 
-        Cancelling this does not end the node; `crash` does, at any moment.
+        Cancelling this does not end the node; `crash` does, at any time.
         """
         with trio.CancelScope(shield=True):
             async with self._lock:
                 await nursery.start(self._live)
 
     def crash(self, task: str = "kill") -> bool:
-        """End the node at once, without flushing; return whether it ran or was starting. Its tasks may end a little later."""
+        """End the node at once, without flushing; return whether it was running or starting. Its tasks may end a little later."""
         if self.state not in ("starting", "running"):
             return False
         self.state = "killed"
@@ -95,9 +95,9 @@ class Slot:
         return True
 
     async def kill(self) -> bool:
-        """Crash the node; return whether it ran or was starting. Its port refuses on return; its last sync may still run.
+        """Crash the node; return whether it was running or starting. On return its port refuses; its last sync may still run.
 
-        One that is recovering ends when the call in the disk's thread returns, and never runs.
+        A recovering node ends when the present call in the disk's thread returns, and never runs.
         """
         changed = self.crash()
         with trio.move_on_after(KILL_WAIT_S):
@@ -107,10 +107,10 @@ class Slot:
     async def revive(self, nursery: trio.Nursery) -> bool:
         """Start the node unless it runs; return whether it was started; raise BargeError(storage_failed) if it can't.
 
-        If it is killed while it starts, `state` is killed on return.
+        If it is killed while starting, `state` is killed on return.
         """
         with trio.move_on_after(REVIVE_WAIT_S) as waited:
-            await self._lock.acquire()  # two revives at once begin one life
+            await self._lock.acquire()  # concurrent revives start the node once
         if waited.cancelled_caught:
             raise BargeError("storage_failed", f"node {self.node_id} is starting, and still recovers or waits for its disk")
         try:
@@ -130,7 +130,7 @@ class Slot:
             self._lock.release()
 
     async def _live(self, task_status: TaskStatus[None]) -> None:
-        started = _Started(task_status, self)
+        started = _StartSignal(task_status, self)
         self._ended = trio.Event()
         self._scope = trio.CancelScope()
         self.state, self.reason = "starting", ""
@@ -138,7 +138,7 @@ class Slot:
             with self._scope:
                 async with self._open_node(self.node_id) as node:
                     self._node = node
-                    if self._scope.cancel_called:  # killed at the last moment of its beginning
+                    if self._scope.cancel_called:  # killed just before it was started
                         node.fence()
                     started.started()
                     await node.run()
@@ -149,7 +149,7 @@ class Slot:
                 self._crashed(problems)
             if cancelled is not None:
                 raise cancelled from None
-        except Exception as problem:  # it ends this node only
+        except Exception as problem:  # ends this node only
             self._crashed(problem)
         finally:
             self._node = None
@@ -168,8 +168,8 @@ class Slot:
         log.error("node %d crashed: %s", self.node_id, self.reason, exc_info=None if expected else problem)
 
 
-class _Started:
-    """Passes the node's `started()` on once; also called when the node ends before that, so that `start` returns."""
+class _StartSignal:
+    """Reports to `start`, once, that the node runs, or has ended before."""
 
     def __init__(self, task_status: TaskStatus[None], slot: Slot) -> None:
         self._task_status = task_status
@@ -177,7 +177,7 @@ class _Started:
         self._told = False
 
     def started(self, value: None = None) -> None:
-        """The node listens; if it was killed meanwhile, it ends at its next checkpoint."""
+        """Report that the node listens; if it was killed meanwhile, it ends at its next checkpoint."""
         if self._slot.state == "starting":
             self._slot.state = "running"
         self.over()
@@ -190,7 +190,7 @@ class _Started:
 
 
 def _reason(problem: BaseException) -> str:
-    """Return the text of the innermost cause; that of a bug begins with its type."""
+    """Return the text of the innermost cause, with its type if it is a bug."""
     while isinstance(problem, BaseExceptionGroup) and problem.exceptions:
         problem = problem.exceptions[0]
     if isinstance(problem, OSError):

@@ -1,8 +1,8 @@
-"""config is configuration.yml: read, checked, and compared with what this machine can do (docs/configuration.md).
+"""configuration.yml: reading, validation, and whether it can run on this machine (docs/configuration.md).
 
 ```
-schema.py     a checked configuration            placement.py  whether it can run on this machine
-reader.py     YAML, with every mistake told at once
+schema.py     a valid configuration              placement.py  whether it can run on this machine
+reader.py     YAML, reporting all errors at once
 ```
 May import protocol and files. Start at schema.py.
 """

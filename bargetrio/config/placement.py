@@ -11,15 +11,15 @@ from typing import NamedTuple
 from bargetrio.protocol.addresses import canonical_address, is_wildcard, parse_address
 
 
-class Bound(NamedTuple):
-    """A listener of one daemon: its owner in words, and its address."""
+class BoundAddress(NamedTuple):
+    """A listener of one daemon: its owner as text, and its address."""
 
     owner: str
     address: str
 
 
-def binding_problems(places: Sequence[Bound]) -> list[str]:
-    """Return why these can't all be bound by one process; a port that is in use at the moment is not counted."""
+def binding_problems(places: Sequence[BoundAddress]) -> list[str]:
+    """Return why these can't all be bound by one process; a port in use by another process is not reported."""
     found: list[str] = []
     for number, place in enumerate(places):
         twin = next((other for other in places[:number] if _clash(place.address, other.address)), None)
@@ -31,7 +31,7 @@ def binding_problems(places: Sequence[Bound]) -> list[str]:
 
 
 def folder_problem(folder: Path) -> str | None:
-    """Return why a node can't use this folder, or make it; None if it can."""
+    """Return why a node can't use or create this folder; None if it can."""
     try:
         there = folder
         while not _exists(there):
@@ -61,12 +61,12 @@ def _clash(one: str, other: str) -> bool:
         return False
     if host == other_host or ((number := _number_of(one)) is not None and number == _number_of(other)):
         return True
-    # A wildcard takes the port of every address of its family; [::] takes IPv4's, too.
+    # A wildcard binds the port of all addresses of its family; [::] binds IPv4's, too.
     return any(is_wildcard(a) and not (_version(b) == 6 and _version(a) == 4) for a, b in ((one, other), (other, one)))
 
 
 def _number_of(address: str) -> str | None:
-    """Return the IP address that is bound where this one is meant, an IPv4 one as such; None where the name does not resolve."""
+    """Return the IP address to bind, an IPv4-mapped one as IPv4; None if the name does not resolve."""
     host, port = parse_address(address)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][4][0]

@@ -1,4 +1,4 @@
-"""Reads configuration.yml: every mistake in it is told at once, with line and caret."""
+"""Reads configuration.yml: all errors in it are reported at once, with line and caret."""
 
 import difflib
 import ipaddress
@@ -36,7 +36,7 @@ MOST_BYTES: Final = 256 * 1024
 
 
 def load(path: Path, *, for_client: bool = False) -> Configuration:
-    """Read and check the file; raise ConfigurationError that lists every mistake. A client needs no peer secret."""
+    """Read and check the file; raise ConfigurationError with all errors. A client needs no peer secret."""
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
@@ -54,7 +54,7 @@ def load(path: Path, *, for_client: bool = False) -> Configuration:
 
 
 class _Reader:
-    """Walks the YAML nodes, whose marks tell line and column, and collects what is wrong."""
+    """Visits the YAML nodes, whose marks have line and column, and collects the errors."""
 
     def __init__(self, path: Path, text: str, *, for_client: bool) -> None:
         self._path = path
@@ -64,11 +64,11 @@ class _Reader:
         self._wrong: list[tuple[int, int, str]] = []
 
     def read(self) -> Configuration:
-        """Return the configuration or raise everything that is wrong."""
+        """Return the configuration; raise ConfigurationError with all errors."""
         root = self._compose()
         if not isinstance(root, yaml.MappingNode):
             mark = root.start_mark if root is not None else None
-            self._complain(mark, "a configuration is a mapping: cluster, api, data_dir, nodes, ...")
+            self._add_error(mark, "a configuration is a mapping: cluster, api, data_dir, nodes, ...")
             raise self._error()
         fields = self._fields(root, TOP_KEYS)
         cluster = self._text_of(fields.get("cluster"), root, "cluster", _cluster_name) or ""
@@ -104,16 +104,16 @@ class _Reader:
         try:
             for event in yaml.parse(self._text, Loader=yaml.SafeLoader):
                 if isinstance(event, yaml.AliasEvent):
-                    self._complain(event.start_mark, "aliases (*name) are not used here: write the value out")
+                    self._add_error(event.start_mark, "aliases (*name) are not used here: write the value out")
                     raise self._error()
             return yaml.compose(self._text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as problem:
             mark = problem.problem_mark or problem.context_mark
             near = "\n".join(self._lines[max(0, mark.line - 1) : mark.line + 1]) if mark is not None else ""
             hint = f"; {_QUOTED}" if _BARE_IPV6.search(near) else ""
-            self._complain(mark, f"this is not YAML: {problem.problem}{hint}")
+            self._add_error(mark, f"this is not YAML: {problem.problem}{hint}")
         except (yaml.YAMLError, RecursionError) as problem:
-            self._complain(None, f"this is not YAML: {problem}")
+            self._add_error(None, f"this is not YAML: {problem}")
         raise self._error()
 
     def _fields(self, node: Any, allowed: tuple[str, ...]) -> dict[str, Any]:
@@ -123,10 +123,10 @@ class _Reader:
             if key not in allowed:
                 near = difflib.get_close_matches(key, allowed, 1)
                 hint = f"; did you mean {near[0]}?" if near else f"; allowed are {', '.join(allowed)}"
-                self._complain(key_node.start_mark, f"unknown key {key!r}{hint}")
+                self._add_error(key_node.start_mark, f"unknown key {key!r}{hint}")
             elif key in fields:
                 first = next(other for other, _ in node.value if other.value == key)
-                self._complain(key_node.start_mark, f"{key} is given twice, first in line {first.start_mark.line + 1}")
+                self._add_error(key_node.start_mark, f"{key} is given twice, first in line {first.start_mark.line + 1}")
             else:
                 fields[key] = value_node
         return fields
@@ -134,33 +134,33 @@ class _Reader:
     def _nodes(self, node: Any, root: Any) -> tuple[NodeConfiguration, ...]:
         if not isinstance(node, yaml.SequenceNode) or not node.value:
             mark = root.start_mark if node is None else node.start_mark
-            self._complain(mark, "nodes is a list of at least one {id, address}")
+            self._add_error(mark, "nodes is a list of at least one {id, address}")
             return ()
         if len(node.value) > MOST_NODES:
-            self._complain(node.start_mark, f"{len(node.value)} nodes; a cluster has at most {MOST_NODES}")
+            self._add_error(node.start_mark, f"{len(node.value)} nodes; a cluster has at most {MOST_NODES}")
             return ()
         found: list[NodeConfiguration] = []
         ids: dict[object, int] = {}
         places: dict[tuple[str, int], str] = {}
         for item in node.value:
             if not isinstance(item, yaml.MappingNode):
-                self._complain(item.start_mark, "a node is a mapping: {id: 0, address: 127.0.0.1:8101}")
+                self._add_error(item.start_mark, "a node is a mapping: {id: 0, address: 127.0.0.1:8101}")
                 continue
             fields = self._fields(item, NODE_KEYS)
             node_id = self._int_of(fields.get("id"), item, "id", 0, MOST_NODE_ID)
-            address = self._text_of(fields.get("address"), item, "address", _to_be_dialled)
+            address = self._text_of(fields.get("address"), item, "address", _check_dialable)
             listen = self._text_of(fields["listen"], item, "listen", parse_address) if "listen" in fields else address
-            api = self._text_of(fields["api"], item, "api", _to_be_dialled) if "api" in fields else None
+            api = self._text_of(fields["api"], item, "api", _check_dialable) if "api" in fields else None
             if node_id is not None:
                 if node_id in ids:
-                    self._complain(fields["id"].start_mark, f"id {node_id} is taken, in line {ids[node_id]}")
+                    self._add_error(fields["id"].start_mark, f"id {node_id} is taken, in line {ids[node_id]}")
                 ids.setdefault(node_id, item.start_mark.line + 1)
             for name, value in {"address": address, "api": api}.items():
                 if value is None:
                     continue
                 place = canonical_address(value)
                 if place in places:
-                    self._complain(fields[name].start_mark, f"{name} {value} is taken, in {places[place]}")
+                    self._add_error(fields[name].start_mark, f"{name} {value} is taken, in {places[place]}")
                 places.setdefault(place, f"line {item.start_mark.line + 1}")
             if node_id is not None and address is not None and listen is not None:
                 found.append(NodeConfiguration(id=node_id, address=address, listen=listen, api=api))
@@ -171,7 +171,7 @@ class _Reader:
         if api is not None and any(
             canonical_address(api) in map(canonical_address, (other.address, other.listen)) for other in nodes
         ):
-            self._complain(node.start_mark, f"api {api} is the address of a node")
+            self._add_error(node.start_mark, f"api {api} is the address of a node")
         return api or ""
 
     def _timing(self, node: Any) -> Timing:
@@ -179,7 +179,7 @@ class _Reader:
         if node is None:
             return default
         if not isinstance(node, yaml.MappingNode):
-            self._complain(node.start_mark, "timing is a mapping: {heartbeat_ms: 50, election_ms: [300, 600]}")
+            self._add_error(node.start_mark, "timing is a mapping: {heartbeat_ms: 50, election_ms: [300, 600]}")
             return default
         fields = self._fields(node, TIMING_KEYS)
         heartbeat = default.heartbeat_ms
@@ -193,7 +193,7 @@ class _Reader:
             election = self._election(fields["election_ms"]) or election
         if election[0] < 2 * heartbeat:
             mark = (fields.get("election_ms") or fields.get("heartbeat_ms") or node).start_mark
-            self._complain(mark, f"election_ms begins at {election[0]}; at least twice heartbeat_ms ({heartbeat}) is needed")
+            self._add_error(mark, f"election_ms begins at {election[0]}; at least twice heartbeat_ms ({heartbeat}) is needed")
         return Timing(heartbeat_ms=heartbeat, election_ms=election, request_timeout_ms=timeout)
 
     def _snapshots(self, node: Any) -> SnapshotSettings:
@@ -201,7 +201,7 @@ class _Reader:
         if node is None:
             return default
         if not isinstance(node, yaml.MappingNode):
-            self._complain(node.start_mark, "snapshots is a mapping: {entries: 100000, mib: 64, trailing_entries: 10000}")
+            self._add_error(node.start_mark, "snapshots is a mapping: {entries: 100000, mib: 64, trailing_entries: 10000}")
             return default
         fields = self._fields(node, SNAPSHOT_KEYS)
         lowest = {"entries": 10, "mib": 1, "trailing_entries": 0}
@@ -213,13 +213,13 @@ class _Reader:
 
     def _election(self, node: Any) -> tuple[int, int] | None:
         if not isinstance(node, yaml.SequenceNode) or len(node.value) != 2:
-            self._complain(node.start_mark, "election_ms is [shortest, longest], as in [300, 600]")
+            self._add_error(node.start_mark, "election_ms is [shortest, longest], as in [300, 600]")
             return None
         low, high = (self._int_of(item, item, "election_ms", 10, 600_000) for item in node.value)
         if low is None or high is None:
             return None
         if low >= high:
-            self._complain(node.start_mark, f"election_ms: the shortest ({low}) must be below the longest ({high})")
+            self._add_error(node.start_mark, f"election_ms: the shortest ({low}) must be below the longest ({high})")
             return None
         return low, high
 
@@ -227,7 +227,7 @@ class _Reader:
         if node is None:
             return ()
         if not isinstance(node, yaml.SequenceNode):
-            self._complain(node.start_mark, "allowed_hosts is a list of host or host:port")
+            self._add_error(node.start_mark, "allowed_hosts is a list of host or host:port")
             return ()
         return tuple(self._text_of(item, item, "allowed_hosts", _check_host) or "" for item in node.value)
 
@@ -243,14 +243,14 @@ class _Reader:
                 data = file.read(TOKEN_BYTES + 1)
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
         except OSError as problem:
-            self._complain(node.start_mark, f"{name}: {path} can't be read: {problem.strerror}")
+            self._add_error(node.start_mark, f"{name}: {path} can't be read: {problem.strerror}")
             return None
         if mode & 0o007:
-            self._complain(node.start_mark, f"{name}: everybody can read {path}; chmod 600 it")
+            self._add_error(node.start_mark, f"{name}: everybody can read {path}; chmod 600 it")
         try:
             return token_of(data) if name == "api_token_file" else secret_of(data)
         except ValueError as problem:
-            self._complain(node.start_mark, f"{name}: {path} {problem}")
+            self._add_error(node.start_mark, f"{name}: {path} {problem}")
             return None
 
     def _check_exposure(
@@ -261,36 +261,36 @@ class _Reader:
         token: bytes | None,
         secret: bytes | None,
     ) -> None:
-        """Nothing listens to the world without a secret."""
+        """Report listeners beyond loopback without a secret or token."""
         open_apis = [place for place in (api, *(node.api for node in nodes)) if place and not _is_loopback(place)]
         if open_apis and token is None:
             mark = fields["api"].start_mark
-            self._complain(mark, f"{open_apis[0]} is not on loopback: an API for others needs api_token_file")
+            self._add_error(mark, f"{open_apis[0]} is not on loopback: an API for others needs api_token_file")
         open_nodes = [place for node in nodes for place in (node.address, node.listen) if not _is_loopback(place)]
         if open_nodes and secret is None:
             mark = fields["nodes"].start_mark
-            self._complain(mark, f"{open_nodes[0]} is not on loopback: nodes on a network need peer_secret_file")
+            self._add_error(mark, f"{open_nodes[0]} is not on loopback: nodes on a network need peer_secret_file")
 
     # -- scalars ---------------------------------------------------------------------------------------------------------
 
     def _text_of(self, node: Any, parent: Any, name: str, check: Callable[[str], object]) -> str | None:
         if node is None:
-            self._complain(parent.start_mark, f"{name} is missing")
+            self._add_error(parent.start_mark, f"{name} is missing")
             return None
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
             hint = f"; {_QUOTED}" if isinstance(node, yaml.SequenceNode) and name in ("address", "listen", "api") else ""
-            self._complain(node.start_mark, f"{name} is text, not {_kind(node)}{hint}")
+            self._add_error(node.start_mark, f"{name} is text, not {_kind(node)}{hint}")
             return None
         try:
             check(node.value)
         except ValueError as problem:
-            self._complain(node.start_mark, f"{name}: {problem}")
+            self._add_error(node.start_mark, f"{name}: {problem}")
             return None
         return str(node.value)
 
     def _int_of(self, node: Any, parent: Any, name: str, low: int, high: int) -> int | None:
         if node is None:
-            self._complain(parent.start_mark, f"{name} is missing")
+            self._add_error(parent.start_mark, f"{name} is missing")
             return None
         value: int | None = None
         if isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:int" and _DECIMAL.fullmatch(node.value):
@@ -299,16 +299,16 @@ class _Reader:
             except ValueError:
                 value = None
         if value is None:
-            self._complain(node.start_mark, f"{name} is a whole number, not {_kind(node)}")
+            self._add_error(node.start_mark, f"{name} is a whole number, not {_kind(node)}")
             return None
         if not low <= value <= high:
-            self._complain(node.start_mark, f"{name} is {value}; from {low} to {high} is allowed")
+            self._add_error(node.start_mark, f"{name} is {value}; from {low} to {high} is allowed")
             return None
         return value
 
-    # -- complaints ------------------------------------------------------------------------------------------------------
+    # -- errors ----------------------------------------------------------------------------------------------------------
 
-    def _complain(self, mark: Any, text: str) -> None:
+    def _add_error(self, mark: Any, text: str) -> None:
         line, column = (mark.line, mark.column) if mark is not None else (0, 0)
         self._wrong.append((line, column, text))
 
@@ -336,13 +336,13 @@ def _cluster_name(text: str) -> None:
         raise ValueError("1 to 64 letters, digits, '-', '_' or '.'")
 
 
-def _to_be_dialled(text: str) -> None:
+def _check_dialable(text: str) -> None:
     if is_wildcard(text):
         raise ValueError(f"{text} means every interface, and others must dial this: name an address; `listen` may be {text}")
 
 
 def _check_host(text: str) -> None:
-    """What a Host header can be: a name or an address, with a port or without."""
+    """Raise ValueError unless it is a valid Host header: a name or an address, with or without a port."""
     if "*" in text:
         raise ValueError(f"{text!r}: there are no patterns; name each host")
     if not text.isascii():

@@ -1,4 +1,4 @@
-"""A checked configuration as frozen objects, named as in the file (docs/configuration.md), and whether it can run here."""
+"""A valid configuration as frozen objects, named as in the file (docs/configuration.md), and whether it can run here."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from bargetrio.config.placement import Bound, binding_problems, folder_problem
+from bargetrio.config.placement import BoundAddress, binding_problems, folder_problem
 
 TOP_KEYS: Final = (
     *("cluster", "api", "data_dir", "timing", "snapshots", "nodes", "allowed_hosts", "api_token_file", "peer_secret_file"),
@@ -17,11 +17,11 @@ NODE_KEYS: Final = ("id", "address", "listen", "api")
 
 
 class ConfigurationError(Exception):
-    """The text says everything that is wrong, ready to be printed."""
+    """The configuration is invalid; the text has all errors, ready to be printed."""
 
 
 class CannotRunHere(ConfigurationError):
-    """The file is right, and this machine or this user can't run it."""
+    """The file is valid, but can't run on this machine or as this user."""
 
 
 class Timing(Struct, frozen=True, kw_only=True):
@@ -33,7 +33,7 @@ class Timing(Struct, frozen=True, kw_only=True):
 
 
 class SnapshotSettings(Struct, frozen=True, kw_only=True):
-    """When a node saves its state and forgets its log, as in the file."""
+    """When a node takes a snapshot and compacts its log, as in the file."""
 
     entries: int = 100_000
     mib: int = 64
@@ -41,7 +41,7 @@ class SnapshotSettings(Struct, frozen=True, kw_only=True):
 
 
 class NodeConfiguration(Struct, frozen=True, kw_only=True):
-    """One node: `address` is what others dial, `listen` what it binds (the same unless given), `api` its own daemon's REST."""
+    """One node: others dial `address`, it binds `listen` (the same unless given), `api` is its own daemon's REST."""
 
     id: int
     address: str
@@ -50,7 +50,7 @@ class NodeConfiguration(Struct, frozen=True, kw_only=True):
 
 
 class Configuration(Struct, frozen=True, kw_only=True):
-    """A checked configuration: paths are absolute, secrets are read, ids and addresses are unique."""
+    """A valid configuration: paths are absolute, secrets are read, ids and addresses are unique."""
 
     path: Path
     cluster: str
@@ -71,7 +71,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
         raise KeyError(node_id)
 
     def api_of(self, node_ids: list[int] | None) -> str:
-        """Return where a daemon of these nodes answers: its first node's own `api`, the common one if it runs all."""
+        """Return the REST address of a daemon of these nodes: its first node's own `api`, the common one if it runs all."""
         if node_ids is None:
             return self.api
         api = self.node(node_ids[0]).api
@@ -79,7 +79,7 @@ class Configuration(Struct, frozen=True, kw_only=True):
         return api
 
     def check_runnable(self, node_ids: list[int] | None) -> None:
-        """Raise ConfigurationError unless these nodes (all, if None) can be one daemon's, CannotRunHere unless ours."""
+        """Raise ConfigurationError unless one daemon can run these nodes (None: all), CannotRunHere unless this host can."""
         if node_ids is not None:
             self._check_chosen(node_ids)
         problems = [*self._folder_problems(node_ids), *self._binding_problems(node_ids)]
@@ -87,14 +87,17 @@ class Configuration(Struct, frozen=True, kw_only=True):
             raise CannotRunHere("\n".join(f"{self.path}: {problem}" for problem in problems))
 
     def _folder_problems(self, node_ids: list[int] | None) -> list[str]:
-        """Return why the nodes' folders can't be used."""
+        """Return the reasons why the nodes' folders can't be used."""
         folders = [self.data_dir / f"node-{node.id}" for node in self.nodes if node_ids is None or node.id in node_ids]
         return list(dict.fromkeys(f"data_dir: {problem}" for problem in map(folder_problem, folders) if problem))
 
     def _binding_problems(self, node_ids: list[int] | None) -> list[str]:
-        """Return why a daemon of these nodes can't listen where it should."""
+        """Return the reasons why a daemon of these nodes can't bind its addresses."""
         chosen = [node for node in self.nodes if node_ids is None or node.id in node_ids]
-        places = [Bound("the API", self.api_of(node_ids)), *(Bound(f"node {node.id}", node.listen) for node in chosen)]
+        places = [
+            BoundAddress("the API", self.api_of(node_ids)),
+            *(BoundAddress(f"node {node.id}", node.listen) for node in chosen),
+        ]
         return binding_problems(places)
 
     def _check_chosen(self, node_ids: list[int]) -> None:
@@ -110,5 +113,5 @@ class Configuration(Struct, frozen=True, kw_only=True):
 
 
 def listed(values: Iterable[int]) -> str:
-    """Return the numbers in order, for people."""
+    """Return the sorted numbers as text."""
     return ", ".join(str(value) for value in sorted(values))

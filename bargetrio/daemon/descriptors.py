@@ -1,6 +1,6 @@
-"""How a process's file descriptors are shared out: the nodes' logs, snapshots and peers first, then clients.
+"""Budget of a process's file descriptors: the nodes' logs, snapshots and peers first, then clients.
 
-Many clients must not make a log that begins a segment, or a snapshot, fail with "Too many open files".
+With many clients, beginning a log segment or a snapshot must not fail with "Too many open files".
 """
 
 import resource
@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from bargetrio.node.places import CLIENTS
-from bargetrio.protocol.limits import STRANGERS
+from bargetrio.protocol.limits import UNAUTHENTICATED
 
 OPEN_FILES: Final = 65_536
 """The soft limit that a daemon sets, if the hard limit allows it."""
@@ -25,26 +25,28 @@ FEWEST: Final = 4
 """The least number of connections of each kind, whatever the limit is."""
 
 
-class Shares(Struct, frozen=True, kw_only=True):
-    """Bounds of connections: of REST, and of each node's clients and those without a hello; `is_short`: the limit is too low."""
+class ConnectionLimits(Struct, frozen=True, kw_only=True):
+    """Limits of REST's connections, and of each node's clients and unauthenticated ones; `is_short`: too few descriptors."""
 
     web: int
-    strangers: int
+    unauthenticated: int
     clients: int
     is_short: bool
 
 
-def shares(limit: int, nodes: int, members: int) -> Shares:
-    """Return what is left for connections of `limit` descriptors in a process of `nodes` nodes, in a cluster of `members`."""
+def connection_limits(limit: int, nodes: int, members: int) -> ConnectionLimits:
+    """Return the limits of connections for `limit` descriptors in a process of `nodes` nodes, in a cluster of `members`."""
     left = limit - OF_PROCESS - members - nodes * (OF_NODE + OF_PEER * (members - 1))
     web = max(FEWEST, min(WEB, left // 4))
-    strangers = max(FEWEST, min(STRANGERS, left // (8 * nodes)))
-    clients = (left - web - nodes * strangers) // nodes
-    return Shares(web=web, strangers=strangers, clients=max(FEWEST, min(CLIENTS, clients)), is_short=clients < FEWEST)
+    unauthenticated = max(FEWEST, min(UNAUTHENTICATED, left // (8 * nodes)))
+    clients = (left - web - nodes * unauthenticated) // nodes
+    return ConnectionLimits(
+        web=web, unauthenticated=unauthenticated, clients=max(FEWEST, min(CLIENTS, clients)), is_short=clients < FEWEST
+    )
 
 
 def raise_limit() -> int:
-    """Raise the soft limit as far as we may and want; return what it is then."""
+    """Raise the soft limit of descriptors as far as permitted and needed; return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft < wanted:

@@ -1,7 +1,7 @@
-"""When the interpreter collects garbage: full collections only in quiet moments, since no node takes a step meanwhile.
+"""When the interpreter collects garbage: full collections only when idle, as they block the event loop.
 
-A full collection visits each key in order and each entry of every log: at a million keys in three nodes it held the loop for 75
-to 257 ms, once in five seconds of writing (docs/decisions/snapshots.md). Hardly anything here is garbage in cycles, so it can
+A full collection visits each key and each entry of every log: at a million keys in three nodes it blocked the loop for 75 to
+257 ms, once in five seconds of writing (docs/decisions/snapshots.md). There is hardly any garbage in cycles here, so it can
 wait.
 """
 
@@ -20,20 +20,20 @@ QUIET_EVERY_S: Final = 60.0
 BUSY_EVERY_S: Final = 600.0
 
 
-def rest() -> None:
-    """Look for nothing while the nodes recover: millions of objects are made, all to stay, and `begin` follows."""
+def pause() -> None:
+    """Disable collections while the nodes recover, which creates millions of long-lived objects; `start` follows."""
     gc.disable()
 
 
-def begin(threshold: Callable[[int, int, int], None] = gc.set_threshold) -> None:
-    """Leave what is there alone for good, and full collections to `Collector`; call it once the nodes have recovered."""
+def start(threshold: Callable[[int, int, int], None] = gc.set_threshold) -> None:
+    """Freeze the existing objects, and leave full collections to `Collector`; call it once the nodes have recovered."""
     gc.freeze()
     threshold(YOUNG, MIDDLE, NEVER)
     gc.enable()
 
 
 class Collector:
-    """Has everything looked at once a minute if nothing was written in the last second, and every ten minutes in any case."""
+    """Runs a full collection once a minute if nothing was written in the last second, and every ten minutes in any case."""
 
     def __init__(self, progress: Callable[[], int], collect: Callable[[], object] = gc.collect) -> None:
         self._progress = progress
@@ -41,7 +41,7 @@ class Collector:
         self._collect = collect
 
     async def run(self) -> None:
-        """Look and collect until cancelled."""
+        """Check and collect until cancelled."""
         collected_at = trio.current_time()
         seen = self._progress()
         while True:

@@ -27,7 +27,7 @@ from bargetrio.cluster.forward import Forwarder
 from bargetrio.cluster.local_nodes import LocalNodes
 from bargetrio.config import Configuration
 from bargetrio.daemon import gc_policy, malloc_policy
-from bargetrio.daemon.descriptors import raise_limit, shares
+from bargetrio.daemon.descriptors import connection_limits, raise_limit
 from bargetrio.daemon.sd_notify import Notifier, watchdog_interval_s
 from bargetrio.eventlog.debug_log import DebugLog
 from bargetrio.eventlog.jsonl import EventFile
@@ -62,7 +62,7 @@ AGAIN_S: Final = 2.0
 
 
 class CannotStart(Exception):
-    """The text tells the operator why."""
+    """The daemon can't start; the text says why."""
 
 
 def serve(
@@ -100,7 +100,7 @@ class Daemon:
         self._node_ids = [node.id for node in configuration.nodes] if node_ids is None else node_ids
         self._api = configuration.api_of(node_ids)
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        self._shares = shares(limit, len(self._node_ids), len(configuration.nodes))
+        self._shares = connection_limits(limit, len(self._node_ids), len(configuration.nodes))
         if self._shares.is_short:
             log.warning("this process may open %d files, too few for its nodes: raise the limit (ulimit -n)", limit)
         self._recorder = Recorder(secrets.token_hex(4), wall_clock=time.time)
@@ -121,12 +121,12 @@ class Daemon:
         self._event_file = self._open_events(events_file)
 
     async def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until a signal stops it."""
         sock = self._bind()
         try:
             with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._obey, signals, nursery)
+                    nursery.start_soon(self._handle_signals, signals, nursery)
                     await self._start(nursery, sock)
         finally:
             sock.close()
@@ -135,7 +135,7 @@ class Daemon:
             self._finish_files()
 
     async def _start(self, nursery: trio.Nursery, sock: socket.socket) -> None:
-        gc_policy.rest()
+        gc_policy.pause()
         if self._event_loop is not None:
             nursery.start_soon(self._event_loop.run)
         forwarder = self._make_forwarder(nursery)
@@ -144,7 +144,7 @@ class Daemon:
             self._local.stop()
             nursery.cancel_scope.cancel()
             raise CannotStart("\n".join(f"node {node_id} can't start: {why}" for node_id, why in sorted(problems.items())))
-        gc_policy.begin()
+        gc_policy.start()
         app = make_app(
             self._make_cluster(forwarder),
             hosts=hosts_of(self._apis_of_hosts(), self._configuration.allowed_hosts),
@@ -154,31 +154,31 @@ class Daemon:
         nursery.start_soon(restart_on_error, "the API", self._web(app, sock))
         if not self._alone:
             nursery.start_soon(self._end_when_lost, nursery)
-        nursery.start_soon(restart_on_error, "notifying systemd", self._tell_systemd)
+        nursery.start_soon(restart_on_error, "notifying systemd", self._notify_systemd)
         nursery.start_soon(restart_on_error, "announcing leaders", self._print_leader)
-        nursery.start_soon(restart_on_error, "the loop's lag", self._watch_lag)
+        nursery.start_soon(restart_on_error, "the loop's lag", self._measure_lag)
         nursery.start_soon(restart_on_error, "garbage collection", gc_policy.Collector(self._applied).run)
         if self._debug_log is not None:
             nursery.start_soon(restart_on_error, "log.html", self._debug_log.run)
         if self._event_file is not None:
             nursery.start_soon(restart_on_error, "the event file", self._event_file.run)
-        self._notifier.tell("READY=1", "STATUS=recovered and listening")
-        self._print_places()
+        self._notifier.send("READY=1", "STATUS=recovered and listening")
+        self._print_addresses()
 
     async def _end_when_lost(self, nursery: trio.Nursery) -> None:
         """End a daemon started with --node whose own nodes have all crashed, so that systemd restarts it (exit code 3)."""
         was_lost = False
-        while not (was_lost and self._local.lost_all()):  # twice: who asked is told, events are written, a revive counts
-            was_lost = self._local.lost_all()
+        while not (was_lost and self._local.all_crashed()):  # seen twice: time for answers, for writing events, for a revive
+            was_lost = self._local.all_crashed()
             await trio.sleep(LOST_LOOK_S)
         log.error("all nodes of this daemon have crashed: it ends")
         self.exit_code = NO_NODE_LIVES
         self._stop(nursery)
 
-    async def _obey(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
+    async def _handle_signals(self, signals: AsyncIterator[int], nursery: trio.Nursery) -> None:
         """Stop at SIGINT or SIGTERM, also during recovery; reopen the event file at SIGHUP.
 
-        SIGHUP stops the daemon, too, if the terminal that it was started from has closed, unless nohup has it ignored.
+        SIGHUP also stops the daemon if its terminal was closed, unless it is ignored (nohup).
         """
         async for number in signals:
             if number == signal.SIGHUP and (self._ignores_hangup or not self._had_terminal or _has_terminal()):
@@ -197,16 +197,16 @@ class Daemon:
             log.error("the event file can't be reopened: %s; the old one is still written to", problem.strerror)
 
     def _stop(self, nursery: trio.Nursery) -> None:
-        """Stop storage first; end the process END_S later at the latest."""
-        self._notifier.tell("STOPPING=1", "STATUS=stopping")
+        """Stop storage first; force the end of the process after END_S."""
+        self._notifier.send("STOPPING=1", "STATUS=stopping")
         self._local.stop()
         nursery.cancel_scope.cancel()
-        ending = threading.Timer(END_S, self._end_anyway)
+        ending = threading.Timer(END_S, self._force_exit)
         ending.daemon = True
         ending.start()
 
-    def _end_anyway(self) -> None:
-        """End the process although a task does not end (a hanging sync, a shielded client): nothing acknowledged is lost."""
+    def _force_exit(self) -> None:
+        """Exit although a task does not end (a hanging sync, a shielded client): no acknowledged write is lost."""
         with suppress(Exception):
             self._finish_files()
         os._exit(self.exit_code)
@@ -235,9 +235,9 @@ class Daemon:
         )
 
     async def _free_bytes(self, node_id: int) -> int:
-        """Return what is free on the disk with a node's folder; raises OSError, also where the folder is not there or empty.
+        """Return the free bytes on the disk of a node's folder; raises OSError, also if the folder is missing or empty.
 
-        It may have been moved, or its disk be unmounted, to make room: a node started there would begin with a new store.
+        It may have been moved, or its disk unmounted, to make room: a node started there would create a new store.
         """
         folder = self._configuration.data_dir / f"node-{node_id}"
 
@@ -265,7 +265,7 @@ class Daemon:
             request_timeout_s=timing.request_timeout_ms / 1000,
             peer_secret=configuration.peer_secret,
             most_clients=self._shares.clients,
-            most_strangers=self._shares.strangers,
+            most_unauthenticated=self._shares.unauthenticated,
             snapshot_policy=SnapshotPolicy(
                 entries=snapshots.entries, bytes=snapshots.mib * 1024 * 1024, trailing=snapshots.trailing_entries
             ),
@@ -296,7 +296,7 @@ class Daemon:
         )
 
     def _web(self, app: Guard, sock: socket.socket) -> Callable[[], Awaitable[None]]:
-        """Return the task that serves the API: on the socket that is bound already, after a failure on a new one."""
+        """Return the task that serves the API: on the bound socket, after a failure on a new one."""
         sockets = [sock]
 
         async def run() -> None:
@@ -332,9 +332,9 @@ class Daemon:
         nodes = [node.api for node in self._configuration.nodes if node.api is not None]
         return [self._configuration.api, *nodes]
 
-    # -- telling ---------------------------------------------------------------------------------------------------------
+    # -- output ----------------------------------------------------------------------------------------------------------
 
-    def _print_places(self) -> None:
+    def _print_addresses(self) -> None:
         lines = [f"Barge: cluster {self._configuration.cluster}, {'all nodes' if self._alone else 'one of several daemons'}"]
         for node_id in self._node_ids:
             node = self._configuration.node(node_id)
@@ -352,39 +352,39 @@ class Daemon:
                 last = known.leader, known.term
                 console.say(f"leader: node {known.leader} in term {known.term}")
             await trio.sleep(0.1)
-            with trio.move_on_after(STATUS_S):  # what a node knows of a leader may change without an event
+            with trio.move_on_after(STATUS_S):  # the known leader may change without an event
                 await self._recorder.wait(seen)
 
-    async def _tell_systemd(self) -> None:
-        """Feed the watchdog only while every running node's loop makes steps, and update the status line."""
+    async def _notify_systemd(self) -> None:
+        """Notify the watchdog only while every running node's loop makes progress, and update the status line."""
         interval = watchdog_interval_s()
         pause = min(STATUS_S, STATUS_S if interval is None else interval)
         while True:
             hanging = self._local.hanging()
             known = self._local.known_leader()
             status = "no leader" if known is None else f"leader: node {known.leader}, term {known.term}"
-            if self._local.none_lives():
-                self._notifier.tell(f"STATUS={status}; no node of this daemon runs")
+            if self._local.none_running():
+                self._notifier.send(f"STATUS={status}; no node of this daemon runs")
             elif hanging:
                 log.error("the event loop has stalled for nodes %s", hanging)
-                self._notifier.tell(f"STATUS={status}; hanging: {hanging}")
+                self._notifier.send(f"STATUS={status}; hanging: {hanging}")
             else:
-                self._notifier.tell(*(() if interval is None else ("WATCHDOG=1",)), f"STATUS={status}")
+                self._notifier.send(*(() if interval is None else ("WATCHDOG=1",)), f"STATUS={status}")
             await trio.sleep(pause)
 
-    async def _watch_lag(self) -> None:
-        """Wake ten times a second and record how late: the lag of the event loop, which heartbeats have, too."""
+    async def _measure_lag(self) -> None:
+        """Wake ten times a second and record the delay: the lag of the event loop, which also delays heartbeats."""
         while True:
             due = trio.current_time() + LAG_S
             await trio.sleep_until(due)
             self._local.loop_lag.observe(trio.current_time() - due)
 
     def _applied(self) -> int:
-        """How much the own nodes have applied, all together."""
+        """The sum of the own nodes' last applied indices."""
         return sum(view.last_applied or 0 for view in self._local.views())
 
     def _look(self) -> Callable[[], LogView]:
-        """Take what log.html will show; the view itself is made in a thread."""
+        """Copy the state for log.html; the view is made from it in a thread."""
         page = self._recorder.page(None, heartbeats=True, limit=FILE_EVENTS)
         columns = [column_of(view) for view in self._local.views()]
 
@@ -407,12 +407,12 @@ class Daemon:
         for finish in (*(() if event_file is None else (event_file.close,)), *(() if debug_log is None else (debug_log.finish,))):
             try:
                 finish()
-            except Exception as problem:  # a full disk is no reason to end otherwise than well
+            except Exception as problem:  # a full disk must not change the exit code
                 log.error("the last events can't be written: %s", problem)
 
 
 async def restart_on_error(name: str, work: Callable[[], Awaitable[None]]) -> None:
-    """Run a task beside the nodes; an exception is logged, ends no node, and the task is started again after AGAIN_S."""
+    """Run a task of the daemon; an exception is logged, ends no node, and the task is restarted after AGAIN_S."""
     while True:
         try:
             return await work()

@@ -13,8 +13,8 @@ class Notifier:
         if self._address.startswith("@"):  # an abstract socket
             self._address = "\0" + self._address[1:]
 
-    def tell(self, *lines: str) -> None:
-        """Send `lines` in one message; a message that can't be sent is nobody's problem here."""
+    def send(self, *lines: str) -> None:
+        """Send `lines` in one message; errors are ignored."""
         if not self._address:
             return
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
@@ -24,7 +24,7 @@ class Notifier:
 
 
 def watchdog_interval_s() -> float | None:
-    """Return how often systemd wants to hear of us (half of WATCHDOG_USEC), None if it does not ask us."""
+    """Return the interval of watchdog notifications (half of WATCHDOG_USEC), None if systemd does not expect any."""
     text, pid = os.environ.get("WATCHDOG_USEC", ""), os.environ.get("WATCHDOG_PID", "")
     if not text.isdigit() or int(text) == 0 or (pid and pid != str(os.getpid())):
         return None

@@ -1,4 +1,4 @@
-"""log.html as the cluster runs: `serve --debug` writes it anew at most once a second, and a last time at the end."""
+"""log.html of a running daemon: `serve --debug` rewrites it at most once a second, and at the end."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +11,9 @@ from bargetrio.files import replacing
 
 
 class DebugLog:
-    """Rewrites one file as a whole: whoever opens it sees a complete page. Keys and values are in it: its mode is 0600.
+    """Replaces the file atomically, so that readers see a complete page. It has keys and values: its mode is 0600.
 
-    `look` takes what there is, in the loop; what it returns makes a view of that, in a thread.
+    `look` copies the state in the event loop, and returns a function that makes the view of it in a thread.
     """
 
     def __init__(self, path: Path, recorder: Recorder, look: Callable[[], Callable[[], LogView]]) -> None:
@@ -23,7 +23,7 @@ class DebugLog:
         self._seq = -1
 
     async def run(self) -> None:
-        """Write whenever something happened, until cancelled."""
+        """Write after every change, until cancelled."""
         while True:
             await self._recorder.wait(self._seq)
             self._seq = self._recorder.last_seq

@@ -1,4 +1,4 @@
-"""The facts that a node's replica, its host and its slot announce beside the core's (raft/facts.py), and who takes facts."""
+"""The facts that a node's replica, its host and its slot announce beside the core's (raft/facts.py), and the port for facts."""
 
 from typing import Any, ClassVar, Protocol
 
@@ -9,7 +9,7 @@ from bargetrio.raft.messages import NodeId
 
 
 class RequestReceived(Struct, frozen=True, kw_only=True, gc=False):
-    """Requests came in on one connection: `count` of them, the first keys named."""
+    """`count` requests arrived on one connection; with the first keys."""
 
     kind: ClassVar[str] = "request_received"
     count: int
@@ -18,7 +18,7 @@ class RequestReceived(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class RequestAnswered(Struct, frozen=True, kw_only=True, gc=False):
-    """Requests were answered in one batch; `error` names why where the answer was not ok."""
+    """Requests were answered in one batch; `error` is the error code of a failed one."""
 
     kind: ClassVar[str] = "request_answered"
     count: int
@@ -27,19 +27,19 @@ class RequestAnswered(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class NodeKilled(Struct, frozen=True, kw_only=True, gc=False):
-    """Somebody killed this node: a crash, nothing flushed."""
+    """This node was killed by request: a crash, nothing flushed."""
 
     kind: ClassVar[str] = "node_killed"
 
 
 class NodeRevived(Struct, frozen=True, kw_only=True, gc=False):
-    """Somebody revived this node; node_recovered follows."""
+    """This node was revived by request; node_recovered follows."""
 
     kind: ClassVar[str] = "node_revived"
 
 
 class NodeCrashed(Struct, frozen=True, kw_only=True, gc=False):
-    """An error ended this node; the others go on."""
+    """An error ended this node; other nodes continue."""
 
     kind: ClassVar[str] = "node_crashed"
     reason: str
@@ -48,8 +48,8 @@ class NodeCrashed(Struct, frozen=True, kw_only=True, gc=False):
 class NodeRecovered(Struct, frozen=True, kw_only=True, gc=False):
     """This node read its snapshot, if there is one, and its log, synced them, and listens.
 
-    `index` is its log's last; `snapshot` is where applying begins: the last index that its snapshot holds, 0 without one. `store`
-    is the folder's id: another one than before is another disk, which remembers no vote.
+    `index` is its log's last; `snapshot` is the last index that its snapshot covers, 0 without one: applying begins after it.
+    `store` is the folder's id: if it differs from an earlier one, the disk was replaced and has no earlier vote.
     """
 
     kind: ClassVar[str] = "node_recovered"
@@ -63,7 +63,7 @@ class NodeRecovered(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class FaultsChanged(Struct, frozen=True, kw_only=True, gc=False):
-    """Somebody cut, slowed or healed links or disks."""
+    """Faults of links or disks were set or healed by request."""
 
     kind: ClassVar[str] = "faults_changed"
     faults: dict[str, Any]
@@ -78,7 +78,7 @@ class DiskFailed(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class DiskSpace(Struct, frozen=True, kw_only=True, gc=False):
-    """This node's disk is nearly full (`is_low`): it proposes no writes; or there is room again."""
+    """This node's disk is nearly full (`is_low`), and it refuses writes; or there is room again."""
 
     kind: ClassVar[str] = "disk_space"
     free_bytes: int
@@ -86,7 +86,7 @@ class DiskSpace(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class LinkUp(Struct, frozen=True, kw_only=True, gc=False):
-    """This node's link to `peer` said hello."""
+    """The handshake of this node's link to `peer` has succeeded."""
 
     kind: ClassVar[str] = "link_up"
     peer: int
@@ -116,14 +116,14 @@ DriverFact = (
 
 
 class Sink(Protocol):
-    """Takes a node's facts; the recorder is one."""
+    """The port for a node's facts; the recorder implements it."""
 
     def record(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
-        """Number, stamp and keep the fact; never blocks, never raises."""
+        """Number, timestamp and store the fact; never blocks, never raises."""
         ...
 
     def stage(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
-        """As `record`, but only stamp the fact now: the caller must `flush` before its next await."""
+        """As `record`, but only timestamp the fact now: the caller must `flush` before its next await."""
         ...
 
     def flush(self) -> None:

@@ -1,4 +1,4 @@
-"""events.jsonl: one event a line, as `serve --events FILE` records them and as later tools read them again."""
+"""events.jsonl: one event a line, written by `serve --events FILE`, read by `check` and `replay`."""
 
 import logging
 import os
@@ -25,10 +25,10 @@ KEPT_FREE_SHARE: Final = 0.1
 
 
 class EventFile:
-    """Writes the recorder's events; it never delays a node: it falls behind, and a line in the file tells what it missed.
+    """Writes the recorder's events without delaying a node: if it falls behind, a line in the file has the number of lost events.
 
-    A write may take a part of a slice, or fail: the rest is kept and written first when there is room again, so no line is torn
-    and no event is written twice. `beside`: a folder whose file system must not be filled by the record.
+    A write may be short, or fail: the rest is kept and written first when there is room again, so no line is torn and no event is
+    written twice. `beside`: a folder whose file system must not be filled by this file.
     """
 
     def __init__(self, path: Path, recorder: Recorder, beside: Path | None = None) -> None:
@@ -73,7 +73,7 @@ class EventFile:
         return b"".join(line + b"\n" for line in lines)
 
     def _may_write(self) -> bool:
-        """Return whether there is more room than must be left for the nodes' logs."""
+        """Return whether more space is free than is reserved for the nodes' logs."""
         is_held = self._beside is not None and _is_scarce(self._file, self._beside)
         if is_held and not self._is_held:
             log.warning("the event file waits: it is on the nodes' file system, which has little room left")
@@ -81,7 +81,7 @@ class EventFile:
         return not is_held
 
     def reopen(self) -> None:
-        """Write the rest to the present file and go on in a new one of the same name: after a rotation (SIGHUP).
+        """Write the rest to the present file and continue in a new one of the same name: after a rotation (SIGHUP).
 
         Raises OSError if that can't be opened; then the old file is kept.
         """
@@ -96,7 +96,7 @@ class EventFile:
             old.close()
 
     def close(self) -> None:
-        """Write the rest and close; where there is no room for it, end with a whole line. Raises OSError."""
+        """Write the rest and close; without room for it, end with a complete line. Raises OSError."""
         try:
             while self._may_write() and self._write_some():
                 pass
@@ -105,7 +105,7 @@ class EventFile:
             self._file.close()
 
     def _end_with_a_whole_line(self) -> None:
-        """Cut a line that is half written; it begins anew with the next write."""
+        """Truncate a partly written line; the next write begins with it."""
         if self._written < len(self._slice):
             _cut_half_a_line(self._file)
             self._written = self._slice.rfind(b"\n", 0, self._written) + 1
@@ -122,14 +122,14 @@ def _is_scarce(file: IO[bytes], beside: Path) -> bool:
 
 
 def check_record(path: Path) -> None:
-    """Raise OSError if a file is there that is no record of events: no line is cut from it, and none appended."""
+    """Raise OSError if the file exists and is not a record of events: it must not be changed."""
     check_ours(path, (b'{"id":', b'{"dropped":'), "record of events")
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open it to append to, mode 0600 since keys and values are in it. Raise OSError, also where another file is there."""
+    """Open it for appending, mode 0600 as it has keys and values. Raise OSError, also if it is another kind of file."""
     check_record(path)
-    # Without a buffer, which would not tell how much of it was written.
+    # Unbuffered: a buffered file would not report short writes.
     file = os.fdopen(open_private(path, os.O_RDWR | os.O_APPEND), "a+b", buffering=0)
     try:
         _cut_half_a_line(file)
@@ -140,7 +140,7 @@ def _open(path: Path) -> IO[bytes]:
 
 
 def _cut_half_a_line(file: IO[bytes]) -> None:
-    """Cut off an unfinished last line, as a killed process may leave one."""
+    """Truncate an incomplete last line, as a killed process may leave one."""
     size = file.seek(0, os.SEEK_END)
     start = max(0, size - LONGEST_LINE)
     file.seek(start)
@@ -151,9 +151,9 @@ def _cut_half_a_line(file: IO[bytes]) -> None:
 
 
 def read_events(path: Path, on_dropped: Callable[[int], object] = lambda count: None) -> Iterator[Event]:
-    """Yield the events of a file; a last line that is not whole is left out, any other bad line raises ValueError.
+    """Yield the events of a file; an incomplete last line is ignored, any other bad line raises ValueError.
 
-    `on_dropped` is called where the file says that events are missing, with their number.
+    `on_dropped` is called with the number of lost events wherever the file records a loss.
     """
     decoder = msgspec.json.Decoder(Event)
     with path.open("rb") as file:

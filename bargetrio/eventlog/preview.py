@@ -1,8 +1,8 @@
-"""What the event log shows of a command: its key, and the first 32 characters of its value.
+"""Preview of a command in the event log: its key, and the first 32 characters of its value.
 
-A fact is recorded tens of thousands of times a second, and hardly any is ever looked at; a command can be a mebibyte that lies
-in a whole batch's bytes. So `copied` takes a short command and leaves the rest to whoever reads, and of a long one makes the
-preview at once, without decoding its value: neither keeps a reference to those bytes.
+Tens of thousands of facts are recorded a second, and few are read; a command can be a mebibyte within the buffer of a whole
+batch. So `compact_copy` copies a short command, to be decoded when it is read, and makes the preview of a long one at once,
+without decoding its value: neither keeps a reference to the buffer.
 """
 
 from typing import Any, Final
@@ -16,8 +16,8 @@ BEGINNING_BYTES: Final = 400
 """Enough for the shown characters, whatever they are: one is at most twelve bytes of JSON (a surrogate pair)."""
 
 
-class _Shown(Struct, frozen=True, gc=False):
-    """As much of a command as is shown; values stay raw."""
+class _DecodedCommand(Struct, frozen=True, gc=False):
+    """The fields of a command that are shown; values stay raw."""
 
     op: str
     key: str = ""
@@ -27,20 +27,20 @@ class _Shown(Struct, frozen=True, gc=False):
     if_absent: bool = False
 
 
-_decoder: Final = msgspec.json.Decoder(_Shown | None)
+_decoder: Final = msgspec.json.Decoder(_DecodedCommand | None)
 
 Preview = dict[str, Any]
 
 SHORT_BYTES: Final = 512
 
 
-def copied(command: Raw) -> bytes | Preview:
-    """Return what `shown` needs of the command later, in a size that may be kept by the thousand."""
+def compact_copy(command: Raw) -> bytes | Preview:
+    """Return a small copy of the command for `preview_of`, without a reference to the command's buffer."""
     return bytes(command) if len(command) <= SHORT_BYTES else _preview(command, hide_values=False)
 
 
-def shown(copy: bytes | Preview, *, hide_values: bool = False) -> Preview:
-    """Return what to show of a command: {"key", "value"}, {"key", "delete": True}, {"no_op": True} or {"members": True}."""
+def preview_of(copy: bytes | Preview, *, hide_values: bool = False) -> Preview:
+    """Return the preview of a command: {"key", "value"}, {"key", "delete": True}, {"no_op": True} or {"members": True}."""
     if isinstance(copy, bytes):
         return _preview(Raw(copy), hide_values)
     if hide_values and ("value" in copy or "value_b64" in copy):
@@ -49,7 +49,7 @@ def shown(copy: bytes | Preview, *, hide_values: bool = False) -> Preview:
 
 
 def preview_text(preview: Preview) -> str:
-    """Return the preview as people read it: `{key: 100, value: "Some Value"}`."""
+    """Return the preview as text for people: `{key: 100, value: "Some Value"}`."""
     if preview.get("no_op"):
         return "{no-op}"
     if preview.get("members"):
@@ -72,25 +72,25 @@ def preview_text(preview: Preview) -> str:
 
 def _preview(command: Raw, hide_values: bool) -> Preview:
     try:
-        shown = _decoder.decode(command)
+        decoded = _decoder.decode(command)
     except (ValueError, RecursionError):
         return {"unreadable": True}
-    if shown is None:
+    if decoded is None:
         return {"no_op": True}
-    if shown.op == "members":
+    if decoded.op == "members":
         return {"members": True}
-    preview: Preview = {"key": _cut(shown.key, SHOWN_KEY_CHARACTERS)}
-    if shown.op == "delete":
+    preview: Preview = {"key": _cut(decoded.key, SHOWN_KEY_CHARACTERS)}
+    if decoded.op == "delete":
         preview["delete"] = True
     elif hide_values:
         preview["value"] = "hidden"
-    elif shown.value:
-        preview["value"] = _beginning(bytes(memoryview(shown.value)[:BEGINNING_BYTES]))
-    elif shown.value_b64:
-        preview["value_b64"] = _beginning(bytes(memoryview(shown.value_b64)[:BEGINNING_BYTES]))
-    if shown.if_index is not None:
-        preview["if_index"] = shown.if_index
-    if shown.if_absent:
+    elif decoded.value:
+        preview["value"] = _beginning(bytes(memoryview(decoded.value)[:BEGINNING_BYTES]))
+    elif decoded.value_b64:
+        preview["value_b64"] = _beginning(bytes(memoryview(decoded.value_b64)[:BEGINNING_BYTES]))
+    if decoded.if_index is not None:
+        preview["if_index"] = decoded.if_index
+    if decoded.if_absent:
         preview["if_absent"] = True
     return preview
 
@@ -103,7 +103,7 @@ def _beginning(raw: bytes) -> str:
         try:
             return _cut(msgspec.json.decode(raw[:length] + b'"', type=str), SHOWN_CHARACTERS)
         except ValueError:
-            continue  # the cut went through a character or an escape
+            continue  # cut within a character or an escape
     return "…"
 
 

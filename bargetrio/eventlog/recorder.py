@@ -1,7 +1,7 @@
-"""The recorder: numbers, stamps and keeps facts in two ring buffers, and counts what they dropped.
+"""The recorder: numbers, timestamps and stores facts in two ring buffers, and counts what they dropped.
 
-Heartbeats have a ring of their own, so that they do not push out older events. A node's pass only notes its facts with their
-time, and has them recorded after it has sent its messages; of commands short copies are kept (preview.py), and everything else is
+Heartbeats have a ring buffer of their own, so that they do not displace older events. A replica's step only stages its facts with
+their time; they are recorded after its messages are sent. Of commands short copies are kept (preview.py); everything else is
 computed when an event is read.
 """
 
@@ -16,7 +16,7 @@ import trio
 from msgspec import Struct
 
 from bargetrio.eventlog.driver_facts import DriverFact, NodeCrashed, NodeKilled, NodeRecovered, RequestReceived
-from bargetrio.eventlog.preview import copied, shown
+from bargetrio.eventlog.preview import compact_copy, preview_of
 from bargetrio.protocol.events import Beat, Event
 from bargetrio.raft.facts import AppendAccepted, AppendSent, Applied, Fact, RoleChanged
 
@@ -36,8 +36,8 @@ _FREQUENT: Final = frozenset(
 """Kinds with thousands of events a second under load; a live page needs only the newest of each."""
 
 
-class Kept(NamedTuple):
-    """A recorded fact before anybody has asked for it; `role` is the node's at that moment, the fact's own change included."""
+class RecordedFact(NamedTuple):
+    """A recorded fact that is not yet an Event; `role` is the node's at that time, after the fact's own change."""
 
     seq: int
     time: float
@@ -47,21 +47,21 @@ class Kept(NamedTuple):
 
 
 class RecordedPage(Struct, frozen=True, kw_only=True):
-    """A part of the log, oldest first; `last_seq` is where to go on.
+    """A part of the log, oldest first; `last_seq` is the cursor to continue from.
 
-    `dropped`: events that fell out of the ring before they were read, heartbeats too where a reader that goes on asks for them.
+    `dropped`: events that the ring buffer dropped before they were read, including heartbeats if a continuing reader wants them.
     `skipped`: events left out for a live page, which cannot show thousands a second.
     """
 
-    events: list[Kept]
+    events: list[RecordedFact]
     last_seq: int
     dropped: int
     heartbeats: int
     skipped: int = 0
 
 
-class _Dropped:
-    """The numbers of what fell out of a ring: the last ones, and how many there were."""
+class _DroppedNumbers:
+    """The sequence numbers of events that a ring buffer dropped: the last ones, and the count of all."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -73,7 +73,7 @@ class _Dropped:
         self._known.append(seq)
 
     def after(self, seq: int | None) -> int:
-        """Return how many have a number above `seq`; of those whose numbers are not known any more, at most so many."""
+        """Return how many have a number above `seq`; an upper bound if the numbers are no longer kept."""
         known = self._known
         if seq is None or not known:
             return self._count
@@ -88,7 +88,7 @@ class _Dropped:
 
 
 class Recorder:
-    """A daemon's memory of what its nodes did; implements `driver_facts.Sink`. All calls are made in trio's thread."""
+    """A daemon's event log; implements `driver_facts.Sink`. All calls are made in trio's thread."""
 
     def __init__(
         self,
@@ -107,26 +107,26 @@ class Recorder:
         """Events by (node, kind) since the beginning; heartbeats too."""
         self._wall_clock = wall_clock
         self._hide_values = hide_values
-        self._events: deque[Kept] = deque(maxlen=capacity)
-        self._beats: deque[Kept] = deque(maxlen=heartbeats)
-        self._dropped = _Dropped()
-        self._dropped_beats = _Dropped()
+        self._events: deque[RecordedFact] = deque(maxlen=capacity)
+        self._beats: deque[RecordedFact] = deque(maxlen=heartbeats)
+        self._dropped = _DroppedNumbers()
+        self._dropped_beats = _DroppedNumbers()
         self._last_event_seq = 0
         self._roles: dict[int | None, str] = {}
-        self._bell: trio.Event | None = None
+        self._changed: trio.Event | None = None
         self._staged: list[tuple[float, int | None, Fact | DriverFact]] = []
 
     def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
-        """Number, stamp and keep the fact."""
+        """Number, timestamp and store the fact."""
         self.stage(node_id, fact)
         self.flush()
 
     def stage(self, node_id: int | None, fact: Fact | DriverFact) -> None:
-        """Stamp it, and leave the rest to `flush`."""
+        """Timestamp the fact; `flush` records it."""
         self._staged.append((self._wall_clock(), node_id, fact))
 
     def flush(self) -> None:
-        """Number and keep what was staged."""
+        """Number and store the staged facts."""
         if not self._staged:
             return
         staged, self._staged = self._staged, []
@@ -140,33 +140,33 @@ class Recorder:
                 self.heartbeats += 1
                 if len(self._beats) == self._beats.maxlen:
                     self._dropped_beats.add(self._beats[0].seq)
-                self._beats.append(Kept(seq, time, node_id, fact, roles.get(node_id, "")))
+                self._beats.append(RecordedFact(seq, time, node_id, fact, roles.get(node_id, "")))
                 continue
             if type(fact) in _OF_COMMANDS:
                 told: Any = fact
                 first = told.first_commands
-                # A leader's step tells of each write three times, with the very same commands.
+                # A leader's step announces each write three times, with the same command objects.
                 if len(first) != len(commands) or not all(map(is_, first, commands)):
                     commands = first
-                    copies = tuple([copied(command) for command in commands])
+                    copies = tuple([compact_copy(command) for command in commands])
                 fact = msgspec.structs.replace(told, first_commands=copies)
             elif type(fact) in _OF_ROLES:
                 self._note_role(node_id, fact)
             if len(events) == events.maxlen:
                 self._dropped.add(events[0].seq)
-            # What Kept(...) does, in a third of the time.
-            events.append(tuple.__new__(Kept, (seq, time, node_id, fact, roles.get(node_id, ""))))
+            # RecordedFact(...), in a third of the time.
+            events.append(tuple.__new__(RecordedFact, (seq, time, node_id, fact, roles.get(node_id, ""))))
             self._last_event_seq = seq
-        if self._bell is not None and self._last_event_seq > last_event_seq:
-            self._bell.set()
-            self._bell = None
+        if self._changed is not None and self._last_event_seq > last_event_seq:
+            self._changed.set()
+            self._changed = None
 
     async def wait(self, after_seq: int) -> None:
         """Return once there is an event after `after_seq` that is not a heartbeat."""
         while self._last_event_seq <= after_seq:
-            if self._bell is None:
-                self._bell = trio.Event()
-            await self._bell.wait()
+            if self._changed is None:
+                self._changed = trio.Event()
+            await self._changed.wait()
 
     def page(
         self,
@@ -178,11 +178,11 @@ class Recorder:
         limit: int,
         thin: bool = False,
     ) -> RecordedPage:
-        """Return the first `limit` events after `after_seq`, or the newest without it; empty filters let everything through.
+        """Return the first `limit` events after `after_seq`, or the newest without it; an empty filter matches everything.
 
-        An event of no node (a change of faults) passes every filter of nodes. With `thin`, where there are more than `limit`, of
-        the frequent kinds only the newest of each node and peer is told, so that a reader is never behind: it sees every election
-        and fault, and where the log has come to.
+        An event of no node (a change of faults) matches every filter of nodes. With `thin`, if there are more than `limit`, only
+        the newest event of each frequent kind, node and peer is returned, so that a reader never lags: it gets every election and
+        fault, and the present end of the log.
         """
         found = self._after(self._events, after_seq, nodes, kinds)
         if heartbeats:
@@ -197,18 +197,17 @@ class Recorder:
             else:
                 found = found[:limit]
                 last_seq = found[-1].seq
-        # What stands behind the cursor is asked for again, and then told or left out.
+        # Events after the cursor are requested again, and then returned or left out.
         skipped = 0 if found is whole or after_seq is None else sum(kept.seq <= last_seq for kept in whole) - len(found)
-        # What fell out behind the cursor is counted with a later page: kept heartbeats may be older than dropped events, and the
-        # other way round.
+        # Drops after the cursor are counted with a later page: kept heartbeats may be older than dropped events, and vice versa.
         dropped = self._dropped.after(after_seq) - self._dropped.after(last_seq)
         if heartbeats and after_seq is not None:
             dropped += self._dropped_beats.after(after_seq) - self._dropped_beats.after(last_seq)
         return RecordedPage(events=found, last_seq=last_seq, dropped=dropped, heartbeats=self.heartbeats, skipped=skipped)
 
     def beats(self) -> list[Beat]:
-        """Return the newest heartbeat that each node has heard: what an election timer is drawn from."""
-        newest: dict[int | None, Kept] = {}
+        """Return the newest heartbeat that each node has received: the page draws election timers from it."""
+        newest: dict[int | None, RecordedFact] = {}
         for kept in islice(reversed(self._beats), SCANNED_BEATS):
             if isinstance(kept.fact, AppendAccepted):
                 newest.setdefault(kept.node, kept)
@@ -219,8 +218,8 @@ class Recorder:
             if node is not None and isinstance(kept.fact, AppendAccepted)
         ]
 
-    def event(self, kept: Kept) -> Event:
-        """Return the event as it is told to the world."""
+    def event(self, kept: RecordedFact) -> Event:
+        """Return the fact as an event of the API."""
         fact = kept.fact
         detail = msgspec.structs.asdict(fact)
         term, index, peer = detail.get("term"), detail.get("index"), detail.get("peer")
@@ -228,7 +227,7 @@ class Recorder:
         for name in _OWN_FIELDS:
             detail.pop(name, None)
         if entries:
-            detail["entries"] = [shown(entry, hide_values=self._hide_values) for entry in entries]
+            detail["entries"] = [preview_of(entry, hide_values=self._hide_values) for entry in entries]
         if kept.role:
             detail["role"] = kept.role
         return Event(
@@ -257,8 +256,10 @@ class Recorder:
                 pass
 
     @staticmethod
-    def _after(ring: deque[Kept], after_seq: int | None, nodes: frozenset[int], kinds: frozenset[str]) -> list[Kept]:
-        found: list[Kept] = []
+    def _after(
+        ring: deque[RecordedFact], after_seq: int | None, nodes: frozenset[int], kinds: frozenset[str]
+    ) -> list[RecordedFact]:
+        found: list[RecordedFact] = []
         least = -1 if after_seq is None else after_seq
         for kept in reversed(ring):
             if kept.seq <= least:
@@ -272,9 +273,9 @@ class Recorder:
         return found
 
 
-def _thinned(found: list[Kept]) -> list[Kept]:
+def _thinned(found: list[RecordedFact]) -> list[RecordedFact]:
     seen: set[tuple[int | None, str, int | None]] = set()
-    kept_back: list[Kept] = []
+    kept_back: list[RecordedFact] = []
     for kept in reversed(found):
         kind = kept.fact.kind
         if kind in _FREQUENT:

@@ -1,7 +1,7 @@
-"""Events as HTML: the table with a column per node for `/log`, and the live page as one file that can be mailed.
+"""Events as HTML: the table with a column per node for `/log`, and the live page as one self-contained file.
 
-The table is made here; the live page makes its own from the events, by page/*.js. Everything that came from outside (keys,
-values, addresses, reasons) is text.
+The table is made here; the live page makes its own from the events, by page/*.js. All external data (keys, values, addresses,
+reasons) is escaped.
 """
 
 import base64
@@ -40,7 +40,7 @@ ASSETS: Final = {
 
 
 class Column(Struct, frozen=True, kw_only=True):
-    """A node as the table's head shows it; `state` is its role, or why it has none."""
+    """A node in the table's head; `state` is its role, or why it has none."""
 
     node_id: int
     state: str
@@ -48,7 +48,7 @@ class Column(Struct, frozen=True, kw_only=True):
 
 
 class LogView(Struct, frozen=True, kw_only=True):
-    """Everything that the page shows: events oldest first, what is hidden or lost, and the filters it was asked with."""
+    """The content of the page: events oldest first, how many are hidden or lost, and the filters of the request."""
 
     cluster: str
     columns: list[Column]
@@ -64,20 +64,20 @@ class LogView(Struct, frozen=True, kw_only=True):
 
 
 def log_page(view: LogView) -> str:
-    """Return the page of a running daemon: script and style by address, filters as a form that works without a script."""
+    """Return the page of a running daemon: script and style by URL, filters as a form that works without a script."""
     head = '<link rel="stylesheet" href="/static/log.css">\n<script src="/static/log.js" defer></script>'
     return _document(view, head)
 
 
 def live_page() -> str:
-    """Return the live page of a running daemon; everything in it comes by script, from `/events` and `/nodes`."""
+    """Return the live page of a running daemon; its scripts fetch `/events` and `/nodes`."""
     return asset("index.html")
 
 
 def log_html(view: LogView) -> tuple[str, str]:
-    """Return (document, content security policy): the live page with its events, as one file that needs nothing else.
+    """Return (document, content security policy): the live page with its events, as one self-contained file.
 
-    The scripts and the style stand inside, named in the policy by their hashes; the events are data, which no browser runs.
+    Scripts and style are inline, allowed in the policy by their hashes; the events are data, which is not executed.
     """
     scripts = [asset(name) for name in _SCRIPT.findall(live_page())]
     style = asset("page.css")
@@ -93,7 +93,7 @@ def log_html(view: LogView) -> tuple[str, str]:
 
 
 def _data(view: LogView) -> str:
-    """Return the events as JSON in the page. `<` is escaped: nothing in them can end the element or begin another."""
+    """Return the events as JSON in the page. `<` is escaped, so that they can't end the element or begin another."""
     data = {
         "cluster": view.cluster,
         "nodes": [{"id": column.node_id} for column in view.columns],
@@ -106,7 +106,7 @@ def _data(view: LogView) -> str:
 
 
 def check_page(path: Path) -> None:
-    """Raise OSError if a file is there that is no page: it is not replaced by one."""
+    """Raise OSError if the file exists and is not such a page: it must not be replaced."""
     check_ours(path, (b"<!doctype html>",), "page")
 
 

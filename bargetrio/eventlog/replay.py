@@ -1,4 +1,4 @@
-"""Recorded files of events as what the live page shows: merged by time, the last ones."""
+"""The view of recorded event files for the live page: the last events, merged by time."""
 
 from collections import deque
 from pathlib import Path
@@ -15,7 +15,7 @@ HEARTBEATS: Final = 5_000
 
 
 def view_of(paths: list[Path], until_id: str | None = None, election_ms: int | None = None) -> LogView:
-    """Return the last events of these files, merged by time; ValueError tells what is no event, or that there is no such id."""
+    """Return the last events of these files, merged by time; raise ValueError for a malformed file, or an unknown `until_id`."""
     kept: list[Event] = []
     count = 0
     nodes: set[int] = set()

@@ -1,6 +1,6 @@
-"""One sentence an event, as a person would tell it; the table on the page consists of them.
+"""One sentence per event, for the table on the page.
 
-A reader must be able to tell an election or a write from the sentences alone: who, whom, which term, which entries, and why not.
+The sentences alone must suffice to follow an election or a write: which nodes, term and entries, and the reason of a refusal.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from bargetrio.protocol.events import Event
 
 
 def sentence(event: Event) -> str:
-    """Return what happened, in words, from the point of view of the event's node."""
+    """Return the event in words, from the point of view of its node."""
     tell = _TELL.get(event.kind)
     return tell(event, event.detail) if tell is not None else event.kind.replace("_", " ")
 

@@ -1,5 +1,5 @@
-"""node runs one server: it is a replica's host in the product, with connections, threads, the disk and trio's time.
+"""Runs one server: the product's host of a replica, with connections, threads, the disk and trio's time.
 
-May import protocol, raft, kv, storage, transport, eventlog and replica. Start at opening.py; what cluster/ may call is in
-running_node.py.
+May import protocol, raft, kv, storage, transport, eventlog and replica. Start at opening.py; running_node.py has the interface
+for cluster/.
 """

@@ -1,4 +1,4 @@
-"""A snapshot that is read as a backup, while the replica goes on."""
+"""Reading a snapshot as a backup while the replica runs."""
 
 from collections import Counter
 from typing import Final
@@ -16,7 +16,7 @@ READ_BYTES: Final = 256 * 1024
 
 
 class Backup:
-    """Implements `port.BackupFile`. `pins` is `replica.jobs.SnapshotJobs.pins`: the file is kept until this is closed."""
+    """Implements `running_node.BackupFile`. `pins` is `replica.jobs.SnapshotJobs.pins`: the file is kept until this is closed."""
 
     def __init__(
         self, snapshot: SnapshotMeta, disk: Disk, work: DiskWork, pins: Counter[Index], readers: trio.CapacityLimiter
@@ -31,7 +31,7 @@ class Backup:
         pins[self.index] += 1
 
     async def read(self) -> bytes:
-        """Return the next piece, b"" at the end."""
+        """Return the next chunk, b"" at the end."""
         path = snapshot_name(self.index, self.term)
         async with self._readers:
             data = await self._work.call(lambda: self._disk.read_part(path, self._offset, READ_BYTES))

@@ -1,6 +1,6 @@
-"""What is measured around a replica: a living node's sizes, and how long its log's writes take.
+"""Measurements around a replica: gauges of a running node, and the duration of its log's writes.
 
-Nothing here decides anything, so what a clock tells may be kept without harm to repeatable runs.
+They influence no decision, so reading a clock here does not affect reproducible runs.
 """
 
 import time
@@ -13,7 +13,7 @@ from bargetrio.replica.figures import Histogram
 
 
 class NodeGauges(Struct, frozen=True, kw_only=True):
-    """A living node's sizes at this moment."""
+    """A running node's present sizes."""
 
     keys: int
     log_entries: int
@@ -30,14 +30,14 @@ class NodeGauges(Struct, frozen=True, kw_only=True):
 
 
 class TimedLog:
-    """A write-ahead log whose writes are timed, where they happen: in the disk's thread; implements `persister.Log`."""
+    """A write-ahead log that measures its writes, in the disk's thread; implements `persister.Log`."""
 
     def __init__(self, write: Callable[[Sequence[Record]], None], fsync: Histogram) -> None:
         self._write = write
         self._fsync = fsync
 
     def write(self, records: Sequence[Record]) -> None:
-        """Write and sync; a failure took its time, too."""
+        """Write and sync; failed writes are measured, too."""
         began = time.perf_counter()
         try:
             self._write(records)

@@ -1,4 +1,4 @@
-"""Whose store counts: what a peer's hello says of it is judged when it connects, and again when the members' stores change."""
+"""Checks of a peer's store: when it connects, and again when the members' stores change."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,7 +9,7 @@ from bargetrio.replica.inbox import Inbox
 
 
 class HelloJudge:
-    """One life's. `core` is only read; `earlier_stores` are those that the folder of an earlier version names, by node."""
+    """Checks peers' standings by `core`, which is only read; `earlier_stores` are those in a folder of an earlier version."""
 
     def __init__(self, core: Core, inbox: Inbox, earlier_stores: Mapping[NodeId, str]) -> None:
         self._core = core
@@ -17,12 +17,12 @@ class HelloJudge:
         self._known_stores = earlier_stores
 
     def judge(self, peer_id: NodeId, theirs: Standing) -> str:
-        """Return why a peer's store is refused, "" if it is not; the core is told of it in either case."""
+        """Return why a peer's store is refused, "" if it is not; pass its standing to the core in either case."""
         self._inbox.call(lambda core, now: core.hello_received(peer_id, theirs, now))
         return self._why_refused(peer_id, theirs)
 
     def refusal_since(self, peer_id: NodeId, theirs: Standing) -> Callable[[], str]:
-        """Return what says whether that store still counts; it looks anew only when the members' stores have changed."""
+        """Return a function that returns why that store is now refused, "" if not; cached until members' stores change."""
         core = self._core
         judged: list[object] = [core.configuration, core.standing]
         told = ""
@@ -38,7 +38,7 @@ class HelloJudge:
 
     def _why_refused(self, peer_id: NodeId, theirs: Standing) -> str:
         core = self._core
-        if core.configuration is None:  # of a cluster of an earlier version: the stores that its file `peers` names
+        if core.configuration is None:  # a cluster of an earlier version: compare with the stores in its file `peers`
             known = self._known_stores.get(peer_id)
             if known not in (None, theirs.store):
                 return f"node {peer_id} has another store than before: its disk was lost or exchanged; see docs/operations.md"

@@ -1,4 +1,4 @@
-"""Runs a replica's jobs as tasks: their blocking steps in threads, their slices in the loop, at a share of its time."""
+"""Runs a replica's jobs as tasks: blocking steps in threads, slices in the loop, limited to a share of its time."""
 
 import logging
 from contextlib import closing
@@ -17,7 +17,7 @@ SHARES: Final[dict[JobKind, float]] = {"save": SAVING_SHARE, "load": LOADING_SHA
 
 
 class NurseryJobs:
-    """Each job is a task of `nursery`; implements `replica.ports.Jobs`. Cancelled, a job ends behind its blocking step."""
+    """Each job is a task of `nursery`; implements `replica.ports.Jobs`. Cancelled, a job ends after its blocking step."""
 
     def __init__(self, nursery: trio.Nursery, work: DiskWork) -> None:
         self._nursery = nursery
@@ -49,7 +49,7 @@ class NurseryJobs:
                     case Blocking():
                         try:
                             result = await self._work.call(step.work)
-                        except Exception as raised:  # the job says what it means
+                        except Exception as raised:  # handled by the job
                             problem = raised
                     case Sleep():
                         await trio.sleep(step.seconds)

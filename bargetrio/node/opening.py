@@ -107,7 +107,7 @@ async def open_node(
             connections.serve,
             connections.on_error,
             admit_client=connections.places.admit,
-            most_strangers=settings.most_strangers,
+            most_unauthenticated=settings.most_unauthenticated,
         )
         outbox = PeerOutbox(
             {peer: _link(settings, peer, identity, network, link_faults, chance, connections, figures) for peer in core.peers},
@@ -203,7 +203,7 @@ async def _recover(
     chance: random.Random,
     stack: AsyncExitStack,
 ) -> tuple[OpenFolder, Core, Store]:
-    """Recover in a thread: a long log must not hold the loop. It can't be cancelled, lest the folder stays half open."""
+    """Recover in a thread: a long log must not hold the loop. Not cancellable, so that the folder is not left half open."""
     now = trio.current_time()
 
     def work() -> tuple[OpenFolder, Core, Store]:

@@ -1,4 +1,4 @@
-"""What a replica says to its peers: a link for each, and the counters of what goes over it."""
+"""The links to a replica's peers, and their counters."""
 
 import trio
 
@@ -16,23 +16,23 @@ class PeerOutbox:
         self._is_fenced = False
 
     def post(self, to: NodeId, message: Message) -> None:
-        """Send it now, or never; a fenced node sends nothing."""
+        """Send or drop the message; a fenced node sends nothing."""
         if not self._is_fenced:
             if type(message) is AppendRequest:
                 self._figures[to].append_sent(message, trio.current_time())
             self.links[to].post(message)
 
     def has_unsent(self, to: NodeId) -> bool:
-        """Return whether bytes wait for that peer that the kernel has not taken yet."""
+        """Return whether the link has bytes that the kernel has not accepted yet."""
         return self.links[to].has_unsent
 
     def redial(self) -> None:
-        """End each connection, and dial again."""
+        """Close all connections, and dial again."""
         for link in self.links.values():
             link.reset()
 
     def fence(self) -> None:
-        """Send nothing more, and reset the connections: this node has ended."""
+        """Send nothing more, and reset the connections."""
         self._is_fenced = True
         for link in self.links.values():
             link.abort()

@@ -1,4 +1,4 @@
-"""How a long work in the loop (walking a million keys) leaves the loop to those who wait for it."""
+"""Limits the share of the loop's time that a long job (scanning a million keys) uses."""
 
 from typing import Final
 
@@ -17,12 +17,12 @@ BURST_S: Final = 0.003
 
 
 class Pace:
-    """Keeps a long work in the loop to a share of its time, in bursts: a busy loop comes back late, and then more is due.
+    """Keeps a long job to a share of the loop's time, in bursts: in a busy loop it resumes late, and then runs longer.
 
-    The share is larger while `watched`, a store, stays as it is: nobody's writes wait.
+    The share is larger while `watched`, a store, does not change, as no writes are delayed.
 
         with pace:
-            ...a slice of the work...
+            ...a slice of the job...
         await pace.rest()
     """
 
@@ -43,7 +43,7 @@ class Pace:
         self._burst += spent
 
     async def rest(self) -> None:
-        """Let others run after each burst, and until the share is kept."""
+        """Yield to other tasks after each burst, until the share is kept."""
         if self._due > trio.current_time():
             self._burst = 0.0
             await trio.sleep_until(self._due)

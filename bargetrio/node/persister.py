@@ -173,7 +173,7 @@ class SyncFaults(Protocol):
         """Return whether a fault is in force."""
         ...
 
-    def suffer(self) -> None:
+    def inject(self) -> None:
         """Be slow or raise OSError, as the fault says; blocks."""
         ...
 
@@ -201,7 +201,7 @@ class _ThreadSync:
     def _run(self) -> None:
         try:
             if self._faults is not None:
-                self._faults.suffer()
+                self._faults.inject()
             os.fdatasync(self._descriptor)
         except OSError as problem:
             self.problem = problem

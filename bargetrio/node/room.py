@@ -1,4 +1,4 @@
-"""Whether a node's disk is nearly full: then a leader proposes no writes, and what is under way still fits."""
+"""Watches for a nearly full disk: then a leader refuses writes, so that those in flight still fit."""
 
 from contextlib import suppress
 from typing import Final
@@ -17,7 +17,7 @@ ROOM_LOOK_S: Final = 1.0
 
 
 class DiskRoom:
-    """One life's. `free_bytes` is what was free at the last look, None before the first."""
+    """Sets `core.lacks_room`. `free_bytes` is the result of the last check, None before the first."""
 
     def __init__(self, core: Core, disk: Disk, work: DiskWork, sink: Sink, segment_bytes: int) -> None:
         self.free_bytes: int | None = None
@@ -28,7 +28,7 @@ class DiskRoom:
         self._segment_bytes = segment_bytes
 
     async def watch(self) -> None:
-        """Look every ROOM_LOOK_S until cancelled."""
+        """Check every ROOM_LOOK_S until cancelled."""
         core = self._core
         while True:
             with suppress(OSError):

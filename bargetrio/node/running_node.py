@@ -1,6 +1,6 @@
-"""A node from the side of cluster/slots.py: what may be called, in which order, and what ends it.
+"""The interface of a node for cluster/slots.py: its calls, their order, and its end.
 
-`server.Node` implements it, and `opening.open_node` makes one. A slot enters that, and awaits `run`, in a cancel scope of the
+`server.Node` implements it, and `opening.open_node` creates one. A slot enters that, and awaits `run`, in a cancel scope of the
 node's own and catches every exception, so that the end of one node never ends another.
 """
 
@@ -25,7 +25,7 @@ class BackupFile(Protocol):
     checksum: int
 
     async def read(self) -> bytes:
-        """Return the next piece, b"" at the end; raise OSError."""
+        """Return the next chunk, b"" at the end; raise OSError."""
         ...
 
     def close(self) -> None:
@@ -34,11 +34,11 @@ class BackupFile(Protocol):
 
 
 class RunningNode(Protocol):
-    """A node from its slot's side: it has recovered, and listens. One object is one life: revive opens a new one."""
+    """A node that has recovered and listens. Revive creates a new one."""
 
     @property
     def last_turn(self) -> float:
-        """Return the trio time at which the node's loop last turned: at least once a second while the node lives (watchdog)."""
+        """Return the trio time of the node's last step: at least once a second while it runs (watchdog)."""
         ...
 
     async def run(self) -> None:
@@ -46,7 +46,7 @@ class RunningNode(Protocol):
         ...
 
     def fence(self) -> None:
-        """Die at once, before cancellation: disk and network ports take nothing more, nothing is flushed, no goodbye."""
+        """Cut the node off its disk and its connections at once, before cancellation; nothing is flushed or sent."""
         ...
 
     def status(self) -> NodeStatus:
@@ -54,30 +54,30 @@ class RunningNode(Protocol):
         ...
 
     def belief(self) -> Belief:
-        """Return what of `status` each request of REST asks for."""
+        """Return the part of `status` that each REST request needs."""
         ...
 
     async def readmit(self, node_id: NodeId) -> str:
-        """As the leader, make the store of the last hello of `node_id` that member's, by an entry of the log (dissertation 4.1).
+        """As the leader, replace the store of member `node_id` by that of its last hello, by an entry of the log (Ongaro 4.1).
 
         Return "" once that entry is committed without counting the node, or if the node is a member with that store; else why
-        not: ask again. Does not return once this node has ended: bound the wait. Cancelled, the entry may still be proposed.
+        not, for a retry. Never returns if this node ends first: use a time-out. Cancelled, the entry may still be proposed.
         """
         ...
 
     async def bootstrap(self) -> str:
         """Begin a cluster with the members present; return "" if that is under way (`NodeStatus.is_born`), else why not.
 
-        Does not return once this node has ended: bound the wait. Cancelled, the cluster may still be born.
+        Never returns if this node ends first: use a time-out. Cancelled, the cluster may still be born.
         """
         ...
 
     async def backup(self, index: int) -> BackupFile:
-        """Return a snapshot that holds at least everything up to `index`, taking one if need be; cancellable while it waits."""
+        """Return a snapshot that covers at least `index`, taking one if necessary; cancellable."""
         ...
 
     def gauges(self) -> NodeGauges:
-        """Return the node's sizes, from memory."""
+        """Return the node's gauges, from memory."""
         ...
 
 

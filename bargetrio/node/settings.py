@@ -1,16 +1,16 @@
-"""What a node is started with."""
+"""The settings of a node."""
 
 from msgspec import Struct
 
 from bargetrio.kv.scan import SLICE_KEYS
-from bargetrio.protocol.limits import STRANGERS
+from bargetrio.protocol.limits import UNAUTHENTICATED
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.storage.wal import SEGMENT_BYTES
 
 
 class NodeSettings(Struct, frozen=True, kw_only=True):
-    """A node's settings; durations in seconds, addresses as "host:port"."""
+    """Durations in seconds, addresses as "host:port"."""
 
     cluster: str
     node_id: NodeId
@@ -25,7 +25,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     chunk_bytes: int = 256 * 1024
     """Bytes of a snapshot in one message."""
     most_clients: int = 20_000
-    most_strangers: int = STRANGERS
+    most_unauthenticated: int = UNAUTHENTICATED
     """Connections of clients, and of those that have not said hello yet: together fewer than the process may open."""
     slice_keys: int = SLICE_KEYS
     """How many keys are saved at once."""

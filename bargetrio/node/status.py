@@ -1,4 +1,4 @@
-"""What a running node tells of itself, from memory."""
+"""The status of a running node, from memory."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
 
 
 class NodeStatus(Struct, frozen=True, kw_only=True):
-    """A running node at this moment. `has_quorum`: a leader that heard a majority, or a follower of a leader heard just now."""
+    """A running node's state. `has_quorum`: a leader in contact with a majority, or a follower in contact with its leader."""
 
     role: RoleName
     term: int
@@ -48,7 +48,7 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
 
 
 class Belief(Struct, frozen=True, kw_only=True, gc=False):
-    """The leader of its term as a node knows it, whether it is part of a quorum, and whether it leads itself."""
+    """The leader and term as known to a node, whether it is part of a quorum, and whether it leads itself."""
 
     term: int
     leader: NodeId | None
@@ -57,14 +57,14 @@ class Belief(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def belief_of(core: Core, now: float) -> Belief:
-    """Return whom a node believes to lead."""
+    """Return the leader and term as known to a node."""
     return Belief(
         term=core.current_term, leader=core.leader_id, has_quorum=core.has_quorum(now), leads=isinstance(core.role, Leader)
     )
 
 
 def status_of(core: Core, keys: int, links: Mapping[NodeId, PeerLink], now: float) -> NodeStatus:
-    """Return a node's state; `keys` is how many its store has."""
+    """Return a node's state; `keys` is the number of keys in its store."""
     return NodeStatus(
         role=core.role.name,
         term=core.current_term,
@@ -87,7 +87,7 @@ def status_of(core: Core, keys: int, links: Mapping[NodeId, PeerLink], now: floa
 
 
 def proposals_pending(core: Core) -> int:
-    """Return how many writes wait at a leader; None stands for an entry that nobody waits for."""
+    """Return how many writes wait at a leader; a None ticket is an entry without a waiting request."""
     role = core.role
     return len(role.tickets) - role.tickets.count(None) if isinstance(role, Leader) else 0
 

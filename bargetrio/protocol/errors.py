@@ -88,5 +88,5 @@ class NotSent(Exception):
     """The other side can't be reached, or refused the connection: certainly no request was sent."""
 
 
-class Cut(Exception):
+class NoAnswer(Exception):
     """No answer to a request that was sent: the connection ended, the time-out passed, or the answer is malformed."""

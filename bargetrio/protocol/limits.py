@@ -26,7 +26,7 @@ JSON makes six bytes of a control character at worst, so a page always fits a li
 
 HELLO_TIMEOUT_S = 5.0
 """A connection that has not said hello by then is closed."""
-STRANGERS = 256
+UNAUTHENTICATED = 256
 """Connections without a hello; when full, the oldest is closed and the newcomer admitted."""
 JSON_DEPTH = 16
 """Deeper nesting than this is not a request."""

@@ -1,22 +1,22 @@
-"""replica is one server without clock, thread, task, socket or file of its own: the loop around raft's core, for every host.
+"""One server without clock, thread, task, socket or file of its own: the loop around raft's core, for every host.
 
-A host gives it what comes in through an `Inbox`, calls `Replica.step(now)` when something has come or the deadline that the last
-step returned has passed, and offers what a replica needs done through ports, all given when it is made:
+A host queues input in an `Inbox`, calls `Replica.step(now)` after new input or when the deadline of the last step has passed, and
+implements the ports through which the replica acts:
 
 ```
-inbox = Inbox(wake)                     # wake(): have step called soon
+inbox = Inbox(wake)                     # wake(): request a step soon
 replica = Replica(core=core, store=store, inbox=inbox, wal=wal, outbox=outbox, jobs=jobs, events=events, ...)
 while True:
-    deadline = replica.step(now)        # takes what waits; posts, begins a write, applies, answers, starts jobs
-    ...wait until wake() is called or the deadline has come...
+    deadline = replica.step(now)        # handles the input; sends, begins a write, applies, answers, starts jobs
+    ...wait until wake() is called or the deadline has passed...
 ```
 
-One step takes all that waits, in parts that are bounded: a batch is proposed once, appended once, encoded once, synced once, and
-each client's connection gets its answers of the step in one `Session.flush`.
+One step handles all queued input, up to bounds: a batch is proposed once, appended once, encoded once, synced once, and each
+client's connection gets its answers of the step in one `Session.flush`.
 
-What is promised: a step never waits. Time is an argument, in seconds of whatever clock the host has. Every ticket ends once. A
-fenced replica does nothing more. What a step raises (StorageFailed, ConsensusViolation) ends the replica: fence it.
+Guarantees: a step never blocks. Time is an argument, in seconds of the host's clock. Every ticket is answered once. A fenced
+replica does nothing more. An exception of a step (StorageFailed, ConsensusViolation) is final: fence the replica.
 
-May import protocol, raft, kv, storage and eventlog. Start at replica.py; inbox.py has what comes in, ports.py what a host
-offers, requests.py the clients' side, jobs.py the long works of snapshots, in slices.
+May import protocol, raft, kv, storage and eventlog. Start at replica.py; inbox.py has the input, ports.py the ports, requests.py
+the clients' side, jobs.py the long jobs of snapshots, in slices.
 """

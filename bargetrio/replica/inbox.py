@@ -1,6 +1,7 @@
-"""What has come for a replica and waits for its next step.
+"""The input of a replica, queued for its next step.
 
-It is made before the replica and outlives no life: connections, the log's writer and jobs know the inbox, not the replica.
+It is created before the replica and used by it alone: connections, the log's writer and jobs refer to the inbox, not to the
+replica.
 """
 
 from collections import deque
@@ -16,9 +17,9 @@ Then = Callable[[Core, float], None]
 
 
 class Inbox:
-    """Methods are called in the replica's thread, but `write_done` in any; all return at once.
+    """Methods are called in the replica's thread, `write_done` in any; none blocks.
 
-    The queues are the replica's to read.
+    Only the replica reads the queues.
     """
 
     def __init__(self, wake: Wake) -> None:
@@ -35,21 +36,21 @@ class Inbox:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing waits for a step."""
+        """Whether all queues are empty."""
         return not (
             self.messages or self.requests or self.writes or self.calls or self.failure is not None or self.sessions_with_room
         )
 
     def take_message(self, message: Message) -> None:
-        """Queue a peer's checked message; the caller wakes the replica when it has handed over all that came together."""
+        """Queue a peer's validated message; the caller wakes the replica after the last one received together."""
         self.messages.append(message)
 
     def bytes_received(self, peer_id: NodeId) -> None:
-        """Queue that a part of a peer's long message has come; the caller wakes the replica, as for `take_message`."""
+        """Queue that a part of a peer's long message has arrived; the caller wakes the replica, as for `take_message`."""
         self.calls.append(lambda core, now: core.bytes_received(peer_id, now))
 
     def take_requests(self, session: Session, batch: Batch) -> None:
-        """Queue a client's checked requests; the caller wakes the replica, as for `take_message`."""
+        """Queue a client's validated requests; the caller wakes the replica, as for `take_message`."""
         self.requests.append((session, batch))
 
     def write_done(self, number: int, failure: OSError | None) -> None:
@@ -58,20 +59,20 @@ class Inbox:
         self.wake()
 
     def write_ended(self, number: int, failure: OSError | None) -> None:
-        """As `write_done`, where a step comes anyway: told within one, or just before."""
+        """As `write_done`, called within a step or just before one: no wake-up."""
         self.writes.append((number, failure))
 
     def call(self, then: Then) -> None:
-        """Have the core called in the next step, as at the end of a job or when a link is up, and wake the replica."""
+        """Queue a call of the core for the next step, as at the end of a job or when a link is up, and wake the replica."""
         self.calls.append(then)
         self.wake()
 
     def disk_failed(self, failure: OSError) -> None:
-        """End the replica: a snapshot or `meta` could not be written or read, so the disk is not to be trusted any more."""
+        """End the replica: a snapshot or `meta` could not be written or read, so the disk has failed."""
         self.failure = failure
         self.wake()
 
     def session_has_room(self, session: Session) -> None:
-        """Have a session's postponed reads looked up in the next step, and wake the replica."""
+        """Queue a session's postponed reads for the next step, and wake the replica."""
         self.sessions_with_room.append(session)
         self.wake()

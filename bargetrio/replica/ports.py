@@ -1,6 +1,6 @@
-"""What a host offers a replica: its log, its peers, its jobs, and who hears of its facts.
+"""The ports of a replica, implemented by its host: write-ahead log, peers, jobs, event log.
 
-The product's host is node/: tasks of trio, threads, sockets. A port may call the replica's inbox back at once, within the call.
+The product's host is node/: tasks of trio, threads, sockets. A port may call the replica's inbox at once, within its call.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -22,7 +22,7 @@ class Wal(Protocol):
     """The write-ahead log."""
 
     def begin(self, number: int, records: Sequence[Record]) -> None:
-        """Begin write `number`, and return; one is in flight at most. It ends with one `Inbox.write_done`, or with the host."""
+        """Begin write `number`, at most one at a time; never blocks. It ends with one `Inbox.write_done`, or with the host."""
         ...
 
 
@@ -30,38 +30,38 @@ class Outbox(Protocol):
     """The connections to the peers."""
 
     def post(self, to: NodeId, message: Message) -> None:
-        """Send the message, or lose it; never waits."""
+        """Send the message, or lose it; never blocks."""
         ...
 
     def redial(self) -> None:
-        """This node's standing has changed since the hellos of its connections: begin them anew."""
+        """Reconnect to all peers: this node's standing has changed since the hellos of its connections."""
         ...
 
 
 class Events(Protocol):
-    """Who hears of the replica's facts."""
+    """The sink of the replica's facts."""
 
     def stage(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
-        """Stamp the fact now and keep it for `flush`, which comes before the step returns; never raises."""
+        """Timestamp the fact now and keep it for `flush`, which is called before the step returns; never raises."""
         ...
 
     def flush(self) -> None:
-        """Tell the facts that were staged: nobody waits for the step any more."""
+        """Record the staged facts; called after messages and answers of the step are sent."""
         ...
 
 
 class Blocking(NamedTuple):
-    """A step of a job: blocking work on files, which the host runs (in a thread) and whose result, or OSError, it gives back."""
+    """A step of a job: blocking work on files, which the host runs in a thread; it sends the result, or OSError, to the job."""
 
     work: Callable[[], object]
 
 
 class Slice:
-    """A step of a job: a short part of a long work was just done by the job itself, and others may run before it goes on."""
+    """A step of a job: the job has just done a slice of its work in the loop, and yields to other tasks."""
 
 
 class Sleep(NamedTuple):
-    """A step of a job: go on after so many seconds."""
+    """A step of a job: continue after `seconds`."""
 
     seconds: float
 
@@ -73,7 +73,7 @@ Steps = Generator[Step, Any, None]
 
 
 def blocking(work: Callable[[], T]) -> Generator[Step, Any, T]:
-    """Have the host run `work`; return what it returns: `data = yield from blocking(...)`. Raises what it raises."""
+    """Have the host run `work`, and return its result: `data = yield from blocking(...)`. Raises what `work` raises."""
     result: T = yield Blocking(work)
     return result
 
@@ -82,9 +82,9 @@ JobKind = Literal["save", "load", "send", "store", "trim", "standing"]
 
 
 class Job(NamedTuple):
-    """A long work: each `yield` of `steps` is something that the host does before it sends the result and the job goes on.
+    """A long job: for each step that `steps` yields, the host acts and then sends its result.
 
-    A host that ends closes the generator. Steps run in the loop, one at a time, never while the replica makes a step.
+    A host that ends closes the generator. Steps run in the loop, one at a time, never during a step of the replica.
     """
 
     kind: JobKind
@@ -94,12 +94,12 @@ class Job(NamedTuple):
 
 
 class Jobs(Protocol):
-    """Runs jobs beside the loop."""
+    """Runs jobs concurrently with the loop."""
 
     def start(self, job: Job) -> None:
-        """Run the job to its end, several at once; returns before its first step."""
+        """Run the job to its end, concurrently with others; returns before its first step."""
         ...
 
     def gave_up(self, what: str, again_s: float, problem: OSError) -> None:
-        """A full disk ended a job that will be tried again after so many seconds: tell the operator."""
+        """Log that a full disk ended a job, which is retried after `again_s` seconds."""
         ...

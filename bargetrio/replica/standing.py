@@ -1,4 +1,4 @@
-"""How a replica's standing (raft/standing.py) comes to its folder: one write at a time, for it is one file."""
+"""Writes a replica's standing (raft/standing.py) to its folder, one write at a time."""
 
 from collections import deque
 
@@ -10,7 +10,7 @@ from bargetrio.storage.wal import OpenFolder
 
 
 class StandingWriter:
-    """Writes standings in the order in which they come."""
+    """Writes standings in their order."""
 
     def __init__(self, folder: OpenFolder, inbox: Inbox, outbox: Outbox, jobs: Jobs) -> None:
         self._folder = folder
@@ -21,7 +21,7 @@ class StandingWriter:
         self._is_writing = False
 
     def write(self, effect: WriteStanding | ReplaceStore) -> None:
-        """Write and sync, beside the loop; then the core is told."""
+        """Write and sync in a job; then report it to the core."""
         self._to_write.append(effect)
         if not self._is_writing:
             self._is_writing = True

@@ -1,7 +1,7 @@
 """Was there one order in which the operations took effect, each between its call and its answer (Herlihy and Wing 1990)?
 
 The search is Wing and Gong's with Lowe's memory of visited states, a key at a time: an operation touches one key.
-An operation whose outcome nobody knows may have taken effect at any time after its call, or never.
+An operation with an unknown outcome may have taken effect at any time after its call, or never.
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
-"""The node's one port: a connection says hello, and then is a client's or a peer's.
+"""The node's port: by its hello a connection is a client's or a peer's.
 
-Connections without a hello are bounded: 5 s, 4 KiB, 256; the oldest is closed for a new one, so that they cannot keep out a peer.
-Clients have places of their own, of which peers need none.
+Unauthenticated connections are bounded: 5 s, 4 KiB, 256; the oldest is closed for a new one, so that they cannot keep out a peer.
+Clients are bounded separately (node/places.py); peers are not.
 """
 
 import logging
@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from bargetrio.protocol.limits import HELLO_TIMEOUT_S, STRANGERS
+from bargetrio.protocol.limits import HELLO_TIMEOUT_S, UNAUTHENTICATED
 from bargetrio.transport.handshake import Greeted, HandshakeRefused, Identity, accept_hello
 from bargetrio.transport.network import Broken, Connection, Listener
 
@@ -30,8 +30,8 @@ Serve = Callable[[Connection, Greeted], Awaitable[None]]
 class Acceptor:
     """Accepts until closed; every connection is served in a task of its own, whose errors end that connection only.
 
-    `admit_client` raises HandshakeRefused where there is no place for one more client; one that is admitted is served at once,
-    without an await between.
+    `admit_client` raises HandshakeRefused if there is no place for another client; an admitted one is served at once, without an
+    await in between.
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class Acceptor:
         on_error: Callable[[Exception], None],
         *,
         admit_client: Callable[[], None] = lambda: None,
-        most_strangers: int = STRANGERS,
+        most_unauthenticated: int = UNAUTHENTICATED,
     ) -> None:
         self._listener = listener
         self._identity = identity
         self._serve = serve
         self._on_error = on_error
         self._admit_client = admit_client
-        self._most_strangers = most_strangers
+        self._most_unauthenticated = most_unauthenticated
         self._told_at = float("-inf")
-        self._strangers: dict[Connection, None] = {}
+        self._unauthenticated: dict[Connection, None] = {}
         self._connections: dict[Connection, None] = {}
 
     async def run(self) -> None:
@@ -91,7 +91,7 @@ class Acceptor:
         except Exception as problem:
             self._on_error(problem)
         finally:
-            self._strangers.pop(connection, None)
+            self._unauthenticated.pop(connection, None)
             self._connections.pop(connection, None)
             connection.close()
 
@@ -100,22 +100,22 @@ class Acceptor:
             await self._serve(connection, greeted)
         except Broken:
             pass
-        except Exception as problem:  # one connection's bug is not the node's end
+        except Exception as problem:  # a bug in one connection must not end the node
             self._on_error(problem)
 
     async def _greet(self, connection: Connection) -> Greeted | None:
         with trio.move_on_after(HELLO_TIMEOUT_S):
             greeted = await accept_hello(connection, self._identity, self._admit_client)
-            self._strangers.pop(connection, None)
+            self._unauthenticated.pop(connection, None)
             return greeted
         return None
 
     def _hold(self, connection: Connection) -> None:
-        """Count a connection as one without a hello: before it, and while its last bytes are read at the end."""
-        self._strangers[connection] = None
-        if len(self._strangers) > self._most_strangers:
-            oldest = next(iter(self._strangers))
-            del self._strangers[oldest]
+        """Count a connection as unauthenticated: before its hello, and while it is drained at its end."""
+        self._unauthenticated[connection] = None
+        if len(self._unauthenticated) > self._most_unauthenticated:
+            oldest = next(iter(self._unauthenticated))
+            del self._unauthenticated[oldest]
             oldest.abort()
 
     def _tell(self, problem: OSError) -> None:
@@ -126,7 +126,7 @@ class Acceptor:
 
 
 async def leave(connection: Connection) -> None:
-    """Shut down sending and read on for LEAVE_S: closing with unread bytes would reset the connection and lose the last line."""
+    """Half-close and drain for LEAVE_S: closing with unread data sends RST, which can lose the last line sent."""
     with trio.move_on_after(LEAVE_S):
         while connection.unsent_bytes:
             await trio.sleep(LOOK_S)

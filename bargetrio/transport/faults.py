@@ -1,4 +1,4 @@
-"""Faults of links, as a table that every sender asks; cluster/fault_plan.py writes it, tests and `PUT /faults` set it."""
+"""Fault injection for peer links: a table read by every sender, written by cluster/fault_plan.py for `PUT /faults`."""
 
 import random
 
@@ -6,7 +6,7 @@ from bargetrio.raft.messages import NodeId
 
 
 class LinkFaults:
-    """What happens to messages between two nodes. Touches peer links only, never clients or REST."""
+    """The faults of messages between nodes. They affect peer links only, not clients or REST."""
 
     def __init__(self, seed: int | None = None) -> None:
         self._random = random.Random(seed)
@@ -16,16 +16,16 @@ class LinkFaults:
         self._links: dict[tuple[NodeId, NodeId], tuple[bool, float, float]] = {}
 
     def set(self, groups: list[list[NodeId]], links: dict[tuple[NodeId, NodeId], tuple[bool, float, float]]) -> None:
-        """Put exactly these in force. `links[(source, target)]` is (cut, drop probability, delay in seconds)."""
+        """Replace the faults. `links[(source, target)]` is (cut, drop probability, delay in seconds)."""
         self._groups = {node_id: number for number, group in enumerate(groups) for node_id in group}
         self._partitioned = bool(groups)
         self._links = dict(links)
         self.active = bool(groups or links)
 
     def verdict(self, source: NodeId, target: NodeId) -> float | None:
-        """Return the delay in seconds of a message that leaves now, or None if it is lost.
+        """Return the delay in seconds of a message sent now, or None if it is lost.
 
-        A node in no group stands alone in a group of its own.
+        A node in no group is alone in a group of its own.
         """
         if not self.active or source == target:
             return 0.0

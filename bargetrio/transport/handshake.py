@@ -1,7 +1,7 @@
 """The handshake: the first lines of a connection, on both sides (docs/wire_format.md).
 
-The acceptor refuses a wrong protocol, cluster, id, target or store with the reason, and closes. The first line that is not a
-hello ends the connection: HTTP, garbage, a second hello are never skipped.
+The acceptor refuses a wrong protocol, cluster, id, target or store with the reason, and closes. Any line that is not the expected
+hello ends the connection; none is skipped.
 """
 
 from collections.abc import Callable
@@ -41,9 +41,9 @@ class HandshakeRefused(Exception):
 
 
 class Identity(Struct, frozen=True, kw_only=True):
-    """What a node says of itself, and how it checks a peer's hello.
+    """A node's side of the handshake, and the check of a peer's.
 
-    `standing()` returns that of its own store at this moment; `judge(peer, standing)` why a peer's is refused, "" if it is not.
+    `standing()` returns its own store's present standing; `judge(peer, standing)` why a peer's is refused, "" if it is not.
     """
 
     cluster: str
@@ -56,7 +56,7 @@ class Identity(Struct, frozen=True, kw_only=True):
 
 
 class Greeted(Struct, frozen=True, kw_only=True):
-    """A connection after its hello: lines that came behind it, and the reader for the rest."""
+    """The result of a handshake: lines received after the hello, and the reader for the rest."""
 
     peer_id: int | None
     standing: Standing | None
@@ -71,10 +71,10 @@ def _admit_all() -> None:
 async def accept_hello(connection: Connection, identity: Identity, admit_client: Callable[[], None] = _admit_all) -> Greeted:
     """Read the hello of an accepted connection and answer it.
 
-    `admit_client` raises HandshakeRefused where there is no place for one more client. The caller bounds the time; cancelled, the
-    connection is in no defined state and must be closed.
+    `admit_client` raises HandshakeRefused if there is no place for another client. The caller sets the time-out; cancelled, the
+    connection is in an undefined state and must be closed.
 
-    Raises HandshakeRefused, which the other side has been told, or Broken.
+    Raises HandshakeRefused, after sending the refusal, or Broken.
     """
     reader = LineReader(LINE_BYTES)
     try:
@@ -100,7 +100,7 @@ async def accept_hello(connection: Connection, identity: Identity, admit_client:
 
 
 async def say_hello(connection: Connection, identity: Identity, to: int) -> Greeted:
-    """Send this node's hello to peer `to` and check the answer; raise HandshakeRefused or Broken. The caller bounds the time."""
+    """Send this node's hello to peer `to`, check the answer; raise HandshakeRefused or Broken. The caller sets a time-out."""
     reader = LineReader(LINE_BYTES)
     nonce = identity.make_nonce()
     hello = PeerHello(
@@ -132,7 +132,7 @@ async def say_hello(connection: Connection, identity: Identity, to: int) -> Gree
 
 
 async def _next_lines(connection: Connection, reader: LineReader) -> list[bytes]:
-    """Return the lines received, at least one; those behind the hello may be longer than HELLO_LINE_BYTES."""
+    """Return the lines received, at least one; those after the hello may be longer than HELLO_LINE_BYTES."""
     too_long = HandshakeRefused("bad_request", f"a hello has at most {HELLO_LINE_BYTES} bytes")
     while True:
         data = await connection.receive()

@@ -1,6 +1,6 @@
-"""What moves bytes, as the other files see it: a network that listens and connects, and its connections.
+"""The network port: listening, connecting, and connections.
 
-sockets.py is the real form; the simulator's is simulator/stack/network.py.
+sockets.py implements it with TCP, simulator/stack/network.py in memory.
 """
 
 from typing import Protocol
@@ -20,7 +20,7 @@ class Connection(Protocol):
 
     @property
     def unsent_bytes(self) -> int:
-        """Its length."""
+        """How many bytes were posted and are not sent yet."""
         ...
 
     def kernel_bytes(self) -> int:
@@ -28,7 +28,7 @@ class Connection(Protocol):
         ...
 
     def post(self, data: bytes) -> None:
-        """Send now or soon, in order; never waits. On a broken connection the bytes are lost."""
+        """Send now or later, in order; never blocks. On a broken connection the bytes are lost."""
         ...
 
     async def receive(self) -> bytes:
@@ -40,15 +40,15 @@ class Connection(Protocol):
         ...
 
     def finish(self) -> None:
-        """Say that nothing more comes from us; what was posted and fits the kernel's buffer still arrives."""
+        """Half-close: send nothing more; posted bytes that fit the kernel's buffer still arrive."""
         ...
 
     def close(self) -> None:
-        """End it in both directions; bytes that came and were not read turn this into a reset."""
+        """Close in both directions; with unread received bytes this is a reset."""
         ...
 
     def abort(self) -> None:
-        """Reset it: the other side sees an error, not an end."""
+        """Reset: the other side gets an error, not an end of stream."""
         ...
 
 
@@ -56,16 +56,16 @@ class Listener(Protocol):
     """A bound port."""
 
     async def accept(self) -> Connection:
-        """Return the next connection; raise Broken once closed, OSError where only this one can't be had."""
+        """Return the next connection; raise Broken once closed, OSError if accepting one connection failed."""
         ...
 
     def close(self) -> None:
-        """Unbind: the port refuses from now on."""
+        """Unbind: the port refuses connections from now on."""
         ...
 
 
 class Network(Protocol):
-    """Where addresses ("host", port) lead."""
+    """Listens on and connects to addresses (host, port)."""
 
     async def listen(self, host: str, port: int) -> Listener:
         """Bind; raise OSError."""

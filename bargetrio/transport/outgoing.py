@@ -1,7 +1,7 @@
-"""Bytes on their way out of one connection: what its socket has not taken yet, in order.
+"""The send buffer of one connection: bytes that its socket has not accepted yet, in order.
 
-A send may take any part of what it is given. The real sockets and the simulated ones share this code, so that the simulator
-tries it with sends that take one byte.
+A send may accept any part of its data. Real and simulated sockets share this code, so that the simulator tests it with sends of
+one byte.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class Outgoing:
         return len(self.unsent)
 
     def post(self, data: bytes) -> bool:
-        """Send, and keep the rest; return whether the writer must be woken for it. Raises OSError."""
+        """Send, and keep the rest; return whether the writer must be woken. Raises OSError."""
         if self.unsent:
             self.unsent += data
             return False
@@ -51,7 +51,7 @@ class Outgoing:
         return True
 
     def push(self) -> None:
-        """Send once more, when the socket may take something. Raises OSError."""
+        """Send once more, when the socket may be writable. Raises OSError."""
         try:
             with memoryview(self.unsent) as view, view[:SEND_BYTES] as offered:
                 sent = self._send(offered)
@@ -63,7 +63,7 @@ class Outgoing:
             self.on_room()
 
     def drop_lines(self) -> int:
-        """Drop the unsent lines behind the one that may be partly sent; return how many."""
+        """Drop the unsent lines after the one that may be partly sent; return how many."""
         begun = self.unsent.find(b"\n") + 1
         if not begun:
             return 0

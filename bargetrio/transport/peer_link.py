@@ -1,6 +1,6 @@
-"""The outgoing connection to one peer: dials, says hello, carries this node's messages, dials again.
+"""The outgoing connection to one peer: dials, does the handshake, sends this node's messages, and reconnects.
 
-A link carries only the dialler's messages; the answers come over the peer's own link to this node.
+A link carries only the dialler's messages; replies come over the peer's own link to this node.
 """
 
 import logging
@@ -39,7 +39,7 @@ class Traffic(Protocol):
 
 
 class PeerLink:
-    """One direction to one peer. `post` never waits; what can't be sent is lost, as on any network."""
+    """One direction to one peer. `post` never blocks; messages that can't be sent are lost, as on any network."""
 
     def __init__(
         self,
@@ -71,17 +71,18 @@ class PeerLink:
 
     @property
     def has_unsent(self) -> bool:
-        """Whether bytes wait that the kernel has not taken yet."""
+        """Whether there are bytes that the kernel has not accepted yet."""
         return self._connection is not None and self._connection.unsent_bytes > 0
 
     def post(self, message: Message) -> None:
-        """Send the message now, later if a fault delays it, or never."""
+        """Send the message, later if a fault delays it, or drop it."""
         connection = self._connection
         if connection is None or (connection.unsent_bytes > UNSENT_BYTES and self._has_no_room(connection, message)):
             self._figures.lost_messages += 1
             return
         if message.term > self._term:
-            # Messages of an earlier term are useless now, and a deposed leader's vote would wait behind megabytes of them.
+            # Unsent messages of an earlier term are useless, and a deposed leader's vote would be queued behind megabytes of
+            # them.
             self._term = message.term
             self._figures.lost_messages += connection.outgoing.drop_lines()
         delay_s = self._faults.verdict(self._identity.node_id, self.peer_id)
@@ -98,7 +99,7 @@ class PeerLink:
 
     @staticmethod
     def _has_no_room(connection: Connection, message: Message) -> bool:
-        """Return whether the message is dropped: bulk at UNSENT_BYTES, so that heartbeats and votes still get through."""
+        """Return whether the message is dropped: bulk above UNSENT_BYTES, so that heartbeats and votes are still sent."""
         return is_bulk(message) or connection.unsent_bytes > UNSENT_BYTES + SMALL_BYTES
 
     async def run(self) -> None:
@@ -119,7 +120,7 @@ class PeerLink:
                 reason, pause = str(refused), REDIAL_REFUSED_S
             except Broken:
                 reason = "the connection broke"
-            except Exception as problem:  # whatever it is, the next dial may do better
+            except Exception as problem:  # retried with the next dial
                 reason, pause = f"{type(problem).__name__}: {problem}", REDIAL_REFUSED_S
                 log.error("the link to node %d ended by an error", self.peer_id, exc_info=problem)
             if self.connected or reason != last_reason:
@@ -129,19 +130,19 @@ class PeerLink:
             await trio.sleep(self._random.uniform(*pause))
 
     def abort(self) -> None:
-        """Reset the connection for good: this node has ended."""
+        """Reset the connection, and do not reconnect: this node has ended."""
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
 
     def reset(self) -> None:
-        """End the connection and dial again: this node's standing has changed since its hello."""
+        """Close the connection and reconnect: this node's standing has changed since its hello."""
         if self._connection is not None:
             self._connection.abort()
 
     async def _one_connection(self, writers: trio.Nursery) -> None:
         connection = await self._dial()
-        writers.start_soon(connection.write)  # for the hello, too; it ends with the connection
+        writers.start_soon(connection.write)  # the hello needs it, too; it ends with the connection
         try:
             await self._hello(connection)
             async with trio.open_nursery() as nursery:
@@ -149,7 +150,7 @@ class PeerLink:
                 self._connection, self.connected = connection, True
                 self._on_up(self.peer_id)
                 await _until_it_ends(connection)
-                # Before the nursery closes: a turn may come in between, and post.
+                # Before the nursery closes: a step in between may post.
                 self._nursery = self._connection = None
                 nursery.cancel_scope.cancel()
         finally:
@@ -172,7 +173,7 @@ class PeerLink:
 
 
 async def _until_it_ends(connection: Connection) -> None:
-    """Read until the connection ends; what a peer sends here is ignored."""
+    """Read until the connection ends; data from the peer is ignored."""
     with suppress(Broken):
         while await connection.receive():
             pass

@@ -1,5 +1,5 @@
-"""web is the HTTP side: REST, the live page and the event log, metrics.
+"""The HTTP server: REST, the live page and the event log, metrics.
 
-May import protocol, cluster and eventlog. All it answers comes from
-`cluster.cluster.Cluster`. Start at routes.py, which lists every path, then rest.py.
+May import protocol, cluster and eventlog. All answers come from `cluster.cluster.Cluster`. Start at routes.py, which lists every
+path, then rest.py.
 """

@@ -1,4 +1,4 @@
-"""The REST application: the routes with their handlers, behind the guard, and errors as problems in one place."""
+"""The REST application: routes and handlers, behind the guard, and the conversion of errors to problems."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.web import bodies
-from bargetrio.web.bulk import Bulk
+from bargetrio.web.bulk import BulkWrite
 from bargetrio.web.guard import HEAD, Guard, Receive, RequestHead, Scope, Send
 from bargetrio.web.problems import answer_of, of_http
 from bargetrio.web.puts import put_key
@@ -21,16 +21,16 @@ from bargetrio.web.routes import ROUTES, STATIC, Route
 def make_app(
     cluster: Cluster, *, hosts: frozenset[str], token: bytes | None, election_ms: tuple[int, int] | None = None
 ) -> Guard:
-    """Return the whole ASGI application: guard, bulk writes, and the routes. The page draws its timers by `election_ms`."""
+    """Return the ASGI application: guard, bulk writes, and the routes. The page draws its election timers by `election_ms`."""
     rest = Rest(cluster, election_ms)
     quart = QuartTrio("bargetrio.web", static_folder=None)
-    # How long an answer may take is the guard's to say (places.py): by its length, which a time-out alone does not know.
+    # No time-out of Quart's: the guard bounds the time of an answer by its length (places.py).
     quart.config.update(MAX_CONTENT_LENGTH=bodies.JSON_BODY_BYTES, BODY_TIMEOUT=15, RESPONSE_TIMEOUT=None)
     for route in (*ROUTES, STATIC):
         if route.name not in _BESIDE:
             handler: Callable[[], Any] = getattr(rest, route.name)
             quart.add_url_rule(_rule(route), route.name, handler, methods=[route.method])
-    _tell_problems(quart, cluster)
+    _register_error_handlers(quart, cluster)
     app: Any = quart
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
@@ -38,9 +38,9 @@ def make_app(
         if head.route.name == "put_key":
             await put_key(cluster, scope, receive, send)
         elif head.bulk:
-            await Bulk(cluster, rest.figures, receive, send).run()
+            await BulkWrite(cluster, rest.figures, receive, send).run()
         else:
-            # The guard has read the target; the framework is told its rule and has no path of its own to read.
+            # The guard has parsed the target; the framework gets the route's rule instead of a path.
             await app({**scope, "path": _rule(head.route)}, receive, send)
 
     rest.guard = Guard(front, hosts=hosts, token=token, figures=rest.figures)
@@ -55,7 +55,7 @@ def _rule(route: Route) -> str:
     return route.path.replace("<", "").replace(">", "")
 
 
-def _tell_problems(quart: QuartTrio, cluster: Cluster) -> None:
+def _register_error_handlers(quart: QuartTrio, cluster: Cluster) -> None:
     @quart.errorhandler(BargeError)
     async def on_barge_error(error: BargeError) -> Response:
         known = cluster.local.known_leader()
@@ -75,7 +75,7 @@ def _tell_problems(quart: QuartTrio, cluster: Cluster) -> None:
         return Response(body, status, headers)
 
     @quart.after_request
-    async def tell_leader(response: Response) -> Response:
+    async def add_leader_header(response: Response) -> Response:
         known = cluster.local.known_leader()
         if known is not None:
             response.headers["Barge-Leader"] = str(known.leader)

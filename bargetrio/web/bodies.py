@@ -1,4 +1,4 @@
-"""What comes in over HTTP, checked by the same rules as on the client protocol, before anything is asked of the cluster."""
+"""Request bodies: decoding and validation, by the same rules as on the client protocol."""
 
 import json
 from typing import Annotated, Final, TypeVar
@@ -42,9 +42,9 @@ _value_body: Final = msgspec.json.Decoder(ValueBody)
 
 
 def decode_json(data: bytes, decoder: "msgspec.json.Decoder[T]", *, flat: bool = True) -> T:
-    """Return what the body holds; raise BargeError(bad_request) that says what is wrong with it.
+    """Return the decoded body; raise BargeError(bad_request) with the error.
 
-    `flat`: the decoder takes one object with no other names than a key's body has.
+    `flat`: the decoder accepts one object, with the names of a key's body only.
     """
     try:
         decoded = decoder.decode(data)
@@ -62,10 +62,10 @@ def decode_json(data: bytes, decoder: "msgspec.json.Decoder[T]", *, flat: bool =
 
 
 def _may_repeat(data: bytes) -> bool:
-    """Return whether a name may stand twice in a flat object: cheap for most, and never wrong when it says no.
+    """Return whether a flat object may have a name twice: a fast test, without false negatives.
 
-    The decoder takes the last of two, another reader the first. A quote inside a string is escaped, so `"value"` with both its
-    quotes is a name, or a value that is the same word; a name can also be written with escapes, all below U+0080.
+    Of two equal names the decoder takes the last, other parsers the first. A quote inside a string is escaped, so `"value"` with
+    both quotes is a name, or a value that is the same word; a name can also be written with escapes, all below U+0080.
     """
     return b"\\u00" in data or any(data.count(name) > 1 for name in _NAMES)
 
@@ -78,7 +78,7 @@ def _once(pairs: list[tuple[str, object]]) -> None:
 
 
 def put_of_key_body(data: bytes) -> Put:
-    """Return the put that `{"key":100,"value":"Some Value"}` asks for."""
+    """Return the put of a body like `{"key":100,"value":"Some Value"}`."""
     body = decode_json(data, _key_body)
     put = Put(
         id=0,
@@ -111,5 +111,5 @@ def put_of_value_body(key: str, data: bytes, media_type: str, if_index: int | No
 
 
 def delete_of(key: str, if_index: int | None) -> Delete:
-    """Return the delete of a checked key."""
+    """Return the delete of the key, validated."""
     return Delete(id=0, key=key, if_index=if_index)

@@ -1,8 +1,8 @@
-"""`POST /keys` with application/x-ndjson: a line in, a line out, streamed both ways, so many lines at a time.
+"""`POST /keys` with application/x-ndjson: one answer line per line, streamed in both directions, in batches.
 
-Plain ASGI beside the framework, because a stream needs back-pressure: the framework's request body takes whatever comes, while
-here a client that sends faster than the cluster commits waits at its socket. What came together travels together: a parcel of
-lines goes to the leader in one piece, and its answers come back in one. A bad line is answered and spoils no other.
+Plain ASGI beside the framework, for back-pressure: the framework's request body buffers without bound, while here a client that
+sends faster than the cluster commits is blocked at its socket. Lines received together are forwarded to the leader in one batch,
+and answered together. A bad line is answered with an error, and does not affect others.
 """
 
 from collections.abc import Iterator
@@ -19,47 +19,47 @@ from bargetrio.protocol.lines import LineReader, LineTooLong
 from bargetrio.protocol.requests import Put, PutAnswer
 from bargetrio.web.bodies import put_of_key_body
 from bargetrio.web.guard import TRANSFER_GRACE_S, Receive, Send
-from bargetrio.web.metrics import Figures
+from bargetrio.web.metrics import WebCounters
 from bargetrio.web.places import BYTES_PER_S
 
-PARCELS: Final = 16
-PARCEL_LINES: Final = 500
-"""So many lines travel together, and so many such parcels of one request wait for their answers: then the client waits, too."""
-PARCEL_BYTES: Final = 1024 * 1024
+BATCHES: Final = 16
+BATCH_LINES: Final = 500
+"""So many lines travel together, and so many such batches of one request wait for their answers: then the client waits, too."""
+BATCH_BYTES: Final = 1024 * 1024
 WAITING_BYTES: Final = 4 * 1024 * 1024
-"""The same in bytes of the lines: of a parcel, or one longer line, and of all that wait."""
-ANSWERED_PARCELS: Final = 512
-"""So many answered parcels wait for a client that sends first and reads later; then it has to read, or is cut after a while."""
+"""The same in bytes of the lines: of a batch, or one longer line, and of all that wait."""
+ANSWERED_BATCHES: Final = 512
+"""So many answered batches wait for a client that sends first and reads later; then it has to read, or is cut after a while."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Bulk:
+class BulkWrite:
     """One bulk write."""
 
-    def __init__(self, cluster: Cluster, figures: Figures, receive: Receive, send: Send) -> None:
+    def __init__(self, cluster: Cluster, figures: WebCounters, receive: Receive, send: Send) -> None:
         self._cluster = cluster
         self._figures = figures
         self._receive = receive
         self._send = send
-        self._room = trio.Semaphore(PARCELS)
+        self._room = trio.Semaphore(BATCHES)
         self._waiting_bytes = 0
         self._has_less = trio.Event()
-        self._answered, self._answers = trio.open_memory_channel[list[bytes]](ANSWERED_PARCELS)
+        self._answered, self._answers = trio.open_memory_channel[list[bytes]](ANSWERED_BATCHES)
 
     async def run(self) -> None:
-        """Answer every line; the connection's end cancels what still waits (its outcome is then unknown to the client)."""
+        """Answer every line. The end of the connection cancels requests in flight: their outcome is unknown to the client."""
         headers = [(b"content-type", b"application/x-ndjson"), (b"x-accel-buffering", b"no")]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._send_answers)
-            async with self._answered, trio.open_nursery() as carrying:
-                if not await self._read(carrying):
+            async with self._answered, trio.open_nursery() as executing:
+                if not await self._read(executing):
                     nursery.cancel_scope.cancel()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _read(self, carrying: trio.Nursery) -> bool:
-        """Begin every line of the body, to its end or to a line that is too long; return False if the client is gone."""
+    async def _read(self, executing: trio.Nursery) -> bool:
+        """Start all lines of the body, up to its end or a line that is too long; return False if the client has disconnected."""
         reader = LineReader(LINE_BYTES)
         next_line = 1
         more = True
@@ -71,7 +71,7 @@ class Bulk:
             if waiting.cancelled_caught:
                 detail = f"the next line did not come: {BYTES_PER_S // 1024} KiB/s, and {TRANSFER_GRACE_S:g} s, are waited for"
                 error = BargeError("bad_request", detail, status=408)
-                carrying.start_soon(self._answered.send, [self._problem(next_line, error)])
+                executing.start_soon(self._answered.send, [self._problem(next_line, error)])
                 return True
             behind_s = max(0.0, behind_s + trio.current_time() - began - len(message.get("body", b"")) / BYTES_PER_S)
             if message["type"] != "http.request":
@@ -81,19 +81,19 @@ class Bulk:
                 lines = reader.feed(data if more else data + b"\n")
             except LineTooLong as problem:
                 error = BargeError("bad_request", str(problem), status=413)
-                carrying.start_soon(self._answered.send, [self._problem(next_line, error)])
+                executing.start_soon(self._answered.send, [self._problem(next_line, error)])
                 return True
-            for parcel, size in parcels_of(lines):
+            for batch, size in batches_of(lines):
                 await self._room.acquire()
                 while self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES:
                     await self._has_less.wait()
                 self._waiting_bytes += size
-                carrying.start_soon(self._carry, next_line, parcel, size)
-                next_line += len(parcel)
+                executing.start_soon(self._execute, next_line, batch, size)
+                next_line += len(batch)
         return True
 
-    async def _carry(self, first_line: int, lines: list[bytes], size: int) -> None:
-        """Carry a parcel of lines, and answer each; an empty line is none."""
+    async def _execute(self, first_line: int, lines: list[bytes], size: int) -> None:
+        """Execute a batch of lines, and answer each; empty lines are ignored."""
         try:
             numbers: list[int] = []
             puts: list[Put] = []
@@ -108,7 +108,7 @@ class Bulk:
                     answers.append(self._problem(number, error))
             if puts:
                 outcomes = await self._cluster.execute_many(puts)
-                answers += [self._told(number, outcome) for number, outcome in zip(numbers, outcomes, strict=True)]
+                answers += [self._line_of(number, outcome) for number, outcome in zip(numbers, outcomes, strict=True)]
             await self._answered.send(answers)
         finally:
             self._room.release()
@@ -117,7 +117,7 @@ class Bulk:
             self._has_less = trio.Event()
 
     async def _send_answers(self) -> None:
-        """Send the answers as they come, together with those that came while others were being sent."""
+        """Send answers as they become available, those that arrive during a send together."""
         async for answers in self._answers:
             with suppress(trio.WouldBlock, trio.EndOfChannel):
                 while True:
@@ -126,7 +126,7 @@ class Bulk:
             if body:
                 await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
-    def _told(self, number: int, outcome: object) -> bytes:
+    def _line_of(self, number: int, outcome: object) -> bytes:
         if isinstance(outcome, BargeError):
             return self._problem(number, outcome)
         assert isinstance(outcome, PutAnswer)
@@ -138,11 +138,11 @@ class Bulk:
         return _encode({"line": number, "ok": False, "error": error.code, "detail": error.detail, "applied": error.applied})
 
 
-def parcels_of(lines: list[bytes]) -> Iterator[tuple[list[bytes], int]]:
-    """Yield the lines in their order, PARCEL_LINES at most together, and PARCEL_BYTES or one longer line; each with its bytes."""
+def batches_of(lines: list[bytes]) -> Iterator[tuple[list[bytes], int]]:
+    """Yield the lines in their order, BATCH_LINES at most together, and BATCH_BYTES or one longer line; each with its bytes."""
     first = size = 0
     for place, line in enumerate(lines):
-        if place - first == PARCEL_LINES or (place > first and size + len(line) > PARCEL_BYTES):
+        if place - first == BATCH_LINES or (place > first and size + len(line) > BATCH_BYTES):
             yield lines[first:place], size
             first, size = place, 0
         size += len(line)

@@ -1,8 +1,8 @@
-"""If-Match and If-None-Match (RFC 9110, 13.1): what a read compares, and which condition a write carries.
+"""If-Match and If-None-Match (RFC 9110, 13.1): the comparison for reads, and the condition of a write.
 
-If-Match compares strongly: a weak tag matches nothing. If-None-Match compares weakly: `W/"12"` is `"12"`. A write carries one
-index (`if_index`) or that the key is new (`if_absent`), since the store decides it at the moment of applying: a list, or
-`If-Match: *`, cannot be had there and is refused rather than taken for something else.
+If-Match compares strongly: a weak tag matches nothing. If-None-Match compares weakly: `W/"12"` equals `"12"`. A write has one
+index (`if_index`), or requires a new key (`if_absent`), as the store evaluates it when the entry is applied: a list, or
+`If-Match: *`, is not supported there and refused.
 """
 
 import re
@@ -17,7 +17,7 @@ _LIST: Final = re.compile(r'[ \t]*+,?[ \t]*+(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ 
 
 
 class Tag(Struct, frozen=True):
-    """An entity tag; `opaque` is what stands between the quotes."""
+    """An entity tag; `opaque` is the text between the quotes."""
 
     opaque: str
     weak: bool
@@ -42,7 +42,7 @@ def tags_of(name: str, value: bytes) -> list[Tag] | None:
 
 
 def is_fresh(headers: Headers, etag: str) -> bool:
-    """Return whether a reader who sent these has what `etag` (with its quotes) names: the answer is 304 then.
+    """Return whether the client's copy is the one of `etag` (with its quotes): the answer is 304 then.
 
     Raises:
         BargeError: precondition_failed if If-Match names other tags only; bad_request if a header is not well-formed.
@@ -61,7 +61,7 @@ def condition_of(headers: Headers) -> tuple[int | None, bool]:
     """Return (if_index, if_absent) of a write.
 
     Raises:
-        BargeError: bad_request for what a write cannot carry; precondition_failed for a weak tag, which never matches strongly.
+        BargeError: bad_request for an unsupported condition; precondition_failed for a weak tag, which never matches strongly.
     """
     match, none_match = headers.get(b"if-match"), headers.get(b"if-none-match")
     if match is None and none_match is None:

@@ -1,10 +1,10 @@
 """Checks before the application: target, Host, Origin, token, headers, and the number of requests in flight.
 
 A browser can be made to POST to a port of this machine (CSRF), and a foreign name can be made to resolve to it (DNS rebinding):
-etcd's CVE-2018-1098 and -1099. So a foreign Origin is always refused, and Host must be one of ours. It is plain ASGI, so that a
+etcd's CVE-2018-1098 and -1099. So a foreign Origin is always refused, and Host must be one of `hosts_of`. Plain ASGI, so that a
 refusal does not run the framework.
 
-Probes have places of their own, so that other requests cannot make /livez fail (docs/rest.md, "How much at a time").
+Probes have reserved places, so that other requests cannot make /livez fail (docs/rest.md, "How much at a time").
 """
 
 import hmac
@@ -18,7 +18,7 @@ from msgspec import Struct
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
 from bargetrio.web.headers import Headers, check_headers, headers_of, media_type_of
-from bargetrio.web.metrics import Figures
+from bargetrio.web.metrics import WebCounters
 from bargetrio.web.places import Message, Place, Places
 from bargetrio.web.problems import answer_of
 from bargetrio.web.query import Query, pairs_of
@@ -55,7 +55,7 @@ _EVERYTHING: Final = ", ".join(sorted({"HEAD", "OPTIONS", *(route.method for rou
 
 
 class RequestHead(Struct, frozen=True):
-    """Target and headers of one request as the guard read them; handlers read them from here and nowhere else."""
+    """Target and headers of one request, parsed by the guard; handlers use only these."""
 
     route: Route
     argument: bytes
@@ -68,13 +68,13 @@ class RequestHead(Struct, frozen=True):
 
 
 class Guard:
-    """An ASGI application in front of another."""
+    """ASGI middleware that checks requests and bounds their number."""
 
-    def __init__(self, app: App, *, hosts: frozenset[str], token: bytes | None, figures: Figures | None = None) -> None:
+    def __init__(self, app: App, *, hosts: frozenset[str], token: bytes | None, figures: WebCounters | None = None) -> None:
         self._app = app
         self._hosts = hosts
         self._token = token
-        self._figures = figures or Figures()
+        self._figures = figures or WebCounters()
         self._requests = Places(IN_FLIGHT, "requests are in flight", grace_s=GRACE_S, patience_s=1.0)
         self._transfers = Places(
             TRANSFERS, "bulk writes and backups are in flight", grace_s=TRANSFER_GRACE_S, patience_s=5.0, body_bytes=None
@@ -86,7 +86,7 @@ class Guard:
 
     @property
     def in_flight(self) -> int:
-        """Return how many requests are being answered, but for those counted as streams or transfers, and probes."""
+        """Return how many requests are being answered, without streams, transfers and probes."""
         return len(self._requests)
 
     @property
@@ -96,13 +96,13 @@ class Guard:
 
     @property
     def transfers(self) -> int:
-        """Return how many bulk writes and backups are under way."""
+        """Return how many bulk writes and backups are in progress."""
         return len(self._transfers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         if scope["type"] != "http":
-            return  # lifespan; protocols.py lets no websocket come so far
+            return  # lifespan; websockets are refused in protocols.py
         method: str = scope["method"]
         path = ""
         try:
@@ -141,7 +141,7 @@ class Guard:
                 await refuse(scope, send, unknown)
             raise
         finally:
-            places.give_back(place)
+            places.release(place)
 
     def _places_of(self, head: RequestHead) -> Places:
         if head.route.path in PROBE_PATHS:
@@ -175,7 +175,7 @@ class Guard:
         return scheme in ("http", "https") and host in self._hosts
 
     def _told(self, place: Place, method: str, path: str) -> Send:
-        """Return how the application sends: counted, and with the headers that every answer has."""
+        """Return the application's `send`, which counts the answer and adds the common headers."""
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -203,9 +203,10 @@ def _head_of(target: Target, method: str, headers: Headers, query_string: bytes)
 
 
 def hosts_of(apis: list[str], allowed: tuple[str, ...]) -> frozenset[str]:
-    """Return the Host values that mean us: our addresses, loopback by its names, and what the configuration allows.
+    """Return the accepted Host values: the API addresses, the names of loopback, and the configuration's allowed hosts.
 
-    A name without a port is meant with any of our ports; an allowed one also without a port (a proxy on port 80 or 443).
+    A name without a port is accepted with the port of each API address; an allowed host also without one (a proxy on port 80 or
+    443).
     """
     ports = sorted({parse_address(api)[1] for api in apis})
     names = ["localhost", "127.0.0.1", "[::1]"]
@@ -222,7 +223,7 @@ def hosts_of(apis: list[str], allowed: tuple[str, ...]) -> frozenset[str]:
 
 
 async def refuse(scope: Scope, send: Send, error: BargeError) -> None:
-    """Answer with the problem. Over HTTP/1 the connection ends if its next request would be refused for the same."""
+    """Answer with the problem. Over HTTP/1 the connection ends if the error would also apply to the next request."""
     status, headers, body = answer_of(error)
     headers["Content-Length"] = str(len(body))
     if (error.code in ("forbidden", "overloaded") or "refusal" in scope.get("state", {})) and scope.get("http_version") != "2":
@@ -231,7 +232,7 @@ async def refuse(scope: Scope, send: Send, error: BargeError) -> None:
 
 
 async def _answer(send: Send, status: int, headers: dict[str, str], body: bytes) -> None:
-    """Send an answer that needs no place; a client that does not take it within a few seconds goes without."""
+    """Send an answer that needs no place; given up if the client does not receive it within a few seconds."""
     pairs = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     with trio.move_on_after(REFUSAL_S):
         await send({"type": "http.response.start", "status": status, "headers": [*pairs, *SECURITY_HEADERS]})

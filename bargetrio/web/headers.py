@@ -1,7 +1,7 @@
-"""The headers of one request, read once: what decides something and comes twice, or asks for what is not done, is refused.
+"""Parsing and validation of a request's headers: duplicates of single-valued headers, and unsupported ones, are refused.
 
-A header that changes what a request means is heeded or refused, never passed over (docs/rest.md has the table). Guard and
-handlers use what is read here, so that none takes the first of two lines where another takes the last.
+A header that changes the meaning of a request is supported or refused, never ignored (docs/rest.md has the table). Guard and
+handlers both use the result, so that they can't take different ones of two equal lines.
 """
 
 from typing import Final
@@ -47,7 +47,7 @@ _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 def headers_of(pairs: list[tuple[bytes, bytes]]) -> Headers:
-    """Return the headers by name; raise BargeError if one comes twice that has one value."""
+    """Return the headers by name; raise BargeError for a duplicate of a single-valued header."""
     found: Headers = {}
     for name, value in pairs:
         if name in found:
@@ -62,7 +62,7 @@ def headers_of(pairs: list[tuple[bytes, bytes]]) -> Headers:
 
 
 def check_headers(headers: Headers, route: Route, method: str) -> None:
-    """Raise BargeError for a header that would change what the request means, and is not heeded by this route."""
+    """Raise BargeError for a header that would change the meaning of the request, and is not supported by this route."""
     for name in headers.keys() & _CHECKED:
         value = headers[name]
         if name == b"content-encoding":
@@ -80,7 +80,7 @@ def check_headers(headers: Headers, route: Route, method: str) -> None:
             if method not in _SAFE:
                 raise BargeError("bad_request", "keys have no date of their last change; a condition on a write is If-Match")
         elif name == b"if-none-match" and method in _SAFE:
-            pass  # a read without a tag to compare is answered in full: that is what this asks for
+            pass  # without tags to compare a read is answered in full, as with these values
         elif name in (b"if-match", b"if-none-match") and _told(name) not in route.conditions:
             raise BargeError("bad_request", f"{method} {route.path} takes no {_told(name)}{_instead(route)}")
     if route.body is None and method != "POST" and has_body(headers):
@@ -88,18 +88,18 @@ def check_headers(headers: Headers, route: Route, method: str) -> None:
 
 
 def has_body(headers: Headers) -> bool:
-    """Return whether the request announces a body that is not empty (HTTP/2 need not announce it)."""
+    """Return whether the headers announce a body that is not empty (with HTTP/2 a body may come without them)."""
     return headers.get(b"content-length", b"0").strip(b"0") != b"" or b"transfer-encoding" in headers
 
 
 def media_type_of(headers: Headers) -> str:
-    """Return the type of the body in lower case, "" without one; text comes as UTF-8.
+    """Return the media type of the body in lower case, "" without one; text must be UTF-8.
 
     Raises:
-        BargeError: bad_request with status 415. Bytes of another charset would be stored as if they were UTF-8, or as no text.
+        BargeError: bad_request with status 415 for another charset, whose bytes would be stored as UTF-8, or as binary.
     """
     text = headers.get(b"content-type", b"").decode("latin-1")
-    if "," in text.partition(";")[0]:  # two lines that somebody on the way has joined
+    if "," in text.partition(";")[0]:  # two lines joined by a proxy
         raise BargeError("bad_request", "Content-Type is given twice")
     if ";" not in text:
         return text.strip().lower()

@@ -1,4 +1,4 @@
-"""/metrics for Prometheus: read at the moment of asking from the cluster's border, nothing is counted twice (docs/metrics.md)."""
+"""/metrics for Prometheus, collected from the cluster at each request (docs/metrics.md)."""
 
 import time
 from collections import Counter
@@ -24,8 +24,8 @@ METHODS: Final = frozenset({"GET", "HEAD", "PUT", "POST", "DELETE", "OPTIONS"})
 OTHER: Final = "other"
 
 
-class Figures:
-    """What the web counts; the rest is asked when needed."""
+class WebCounters:
+    """The counters of the HTTP server; other metrics are collected when requested."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, str, int]] = Counter()
@@ -33,13 +33,13 @@ class Figures:
         """Answered lines of bulk writes by their error, or "ok"."""
 
     def count(self, method: str, route: str, status: int) -> None:
-        """Count one answered request. Nothing that a client sends becomes a label: what no table knows is "other"."""
+        """Count one answered request. Labels are bounded: an unknown method or route is "other"."""
         known = method if method in METHODS else OTHER
         self.requests[known, route if route in PATHS else OTHER, status] += 1
 
 
 class WebGauges:
-    """What is open at this moment."""
+    """Present numbers of requests and connections."""
 
     def __init__(self, *, in_flight: int, streams: int, transfers: int, connections: int) -> None:
         self.in_flight = in_flight
@@ -49,21 +49,21 @@ class WebGauges:
 
 
 class ProcessFigures(ProcessCollector):
-    """The figures of the daemon's process. The library's own tells none at all where /proc/stat is hidden (ProcSubset=pid)."""
+    """The process metrics. The library's collector has none if /proc/stat is hidden (ProcSubset=pid)."""
 
     def _boot_time(self) -> float:
         return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class _Snapshot(Collector):
-    def __init__(self, cluster: Cluster, nodes: list[NodeView], figures: Figures, web: WebGauges) -> None:
+    def __init__(self, cluster: Cluster, nodes: list[NodeView], figures: WebCounters, web: WebGauges) -> None:
         self._cluster = cluster
         self._nodes = nodes
         self._figures = figures
         self._web = web
 
     def collect(self) -> Iterable[Metric]:
-        """Yield every figure."""
+        """Yield all metrics."""
         yield from _states(self._nodes)
         yield from _followers(self._nodes)
         yield from _sizes(self._cluster.local.gauges())
@@ -78,7 +78,7 @@ class _Snapshot(Collector):
         yield info
         yield _gauge("barge_cluster_nodes", "Nodes that the cluster has by its configuration.", len(self._cluster.node_ids))
         events = CounterMetricFamily("barge_events", "Events by node and kind, heartbeats included.", labels=("node", "kind"))
-        # What has not happened is told, too: Prometheus sees no increase in a counter that begins at 1.
+        # Zeros are exported, too: Prometheus sees no increase in a counter that begins at 1.
         counts: dict[tuple[int | None, str], int] = {(node, kind): 0 for node in self._cluster.local_ids for kind in KINDS}
         for (node, kind), count in sorted((counts | self._cluster.local.event_counts()).items(), key=str):
             events.add_metric(("" if node is None else str(node), kind), count)
@@ -227,7 +227,7 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
-    """Return the counts up to each bound, as Prometheus wants them, and the sum."""
+    """Return the cumulative counts up to each bound, and the sum."""
     total = 0
     buckets: list[tuple[str, float]] = []
     for bound, count in zip((*histogram.bounds, float("inf")), histogram.counts, strict=True):
@@ -236,8 +236,8 @@ def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
     return buckets, histogram.total_s
 
 
-def text_of(cluster: Cluster, nodes: list[NodeView], figures: Figures, web: WebGauges) -> bytes:
-    """Return the figures in Prometheus' text form; `nodes` are the cluster's own of this daemon."""
+def text_of(cluster: Cluster, nodes: list[NodeView], figures: WebCounters, web: WebGauges) -> bytes:
+    """Return the metrics in Prometheus' text format; `nodes` are those of this daemon."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshot(cluster, nodes, figures, web))
     return generate_latest(registry)

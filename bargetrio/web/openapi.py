@@ -1,4 +1,4 @@
-"""/openapi.json, from the table of routes and the types themselves."""
+"""/openapi.json, generated from the table of routes and the types."""
 
 import re
 from typing import Any, Final

@@ -1,9 +1,9 @@
-"""How many requests are answered at a time: places, and how long a client may delay the request that holds one.
+"""Bounds on concurrent requests: places, and how long a slow client may hold one.
 
-A request holds a place until it is answered. The time in which the daemon waits for the client, for the body or until the answer
-is taken, is compared with the bytes that passed: a client slower than `BYTES_PER_S` is behind. One that is behind with taking the
-answer by `grace_s` loses its place; when all places are taken, the one that is furthest behind, and by at least `patience_s`,
-loses it to the next request. So slow clients take places from each other only.
+A request holds a place until it is answered. The time that the daemon waits for the client, for the body or for the answer to be
+received, is compared with the bytes transferred: a client slower than `BYTES_PER_S` lags. One whose lag in receiving the answer
+exceeds `grace_s` loses its place; when all places are taken, the client with the largest lag, of at least `patience_s`, loses its
+place to the next request. So slow clients displace each other only.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ BODY_BYTES: Final = 64 * 1024 * 1024
 
 
 class Place:
-    """One request that is being answered. `receive` and `send` are the request's own, timed."""
+    """One request that is being answered. `receive` and `send` wrap the request's own, and measure the client's lag."""
 
     def __init__(self, receive: Any, send: Any, grace_s: float, bytes_per_s: float, on_body: Callable[["Place"], None]) -> None:
         self._on_body = on_body
@@ -37,11 +37,11 @@ class Place:
         self._send = send
         self._grace_s = grace_s
         self._bytes_per_s = bytes_per_s
-        self._receiving = _Account(bytes_per_s)
-        self._sending = _Account(bytes_per_s)
+        self._receiving = _DelayMeter(bytes_per_s)
+        self._sending = _DelayMeter(bytes_per_s)
 
     async def receive(self) -> Message:
-        """Return the next part of the body; what comes behind its end, that the client has gone, is waited for at no cost."""
+        """Return the next part of the body. Waiting after its end, for the disconnection, does not count as lag."""
         if self.whole:
             message: Message = await self._receive()
             return message
@@ -52,7 +52,7 @@ class Place:
             size = len(message.get("body", b""))
         finally:
             self._receiving.end(size)
-        if self.scope.cancel_called:  # the place went to another just now: nothing may be begun on its behalf
+        if self.scope.cancel_called:  # the place was just taken away: the request must not be executed
             await trio.lowlevel.checkpoint()
         self.whole = not message.get("more_body", False)
         self.body_bytes = 0 if self.whole else self.body_bytes + size
@@ -60,10 +60,10 @@ class Place:
         return message
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer; the place's scope is cancelled when the client has been behind for too long.
+        """Send a part of the answer; the place's scope is cancelled when the client lags too much.
 
-        One that is not whole when that happens is broken off: the connection, or the HTTP/2 stream, ends with it. A long part
-        goes out in slices, since only the end of a slice shows that the client takes something.
+        An incomplete answer is then broken off: the connection, or the HTTP/2 stream, ends. A long part is sent in slices, since
+        only the end of a slice shows that the client receives.
         """
         self.started = True
         body = message.get("body", b"")
@@ -83,12 +83,12 @@ class Place:
         self.scope.deadline = inf
 
     def behind_s(self, now: float) -> float:
-        """Return for how many seconds the daemon has waited in vain for this client; -inf while it does not wait."""
+        """Return the client's lag in seconds; -inf while the daemon does not wait for it."""
         return max(self._sending.now_behind_s(now), self._receiving.now_behind_s(now))
 
 
-class _Account:
-    """How far behind a client is in one direction. What it does faster than it must is no credit: it may not rest on it later."""
+class _DelayMeter:
+    """A client's lag in one direction. Being faster than required gives no credit for later."""
 
     __slots__ = ("_bytes_per_s", "_since", "behind_s")
 
@@ -98,22 +98,22 @@ class _Account:
         self._since = inf
 
     def begin(self) -> float:
-        """The daemon begins to wait; return the time."""
+        """Begin a wait; return the time."""
         now = self._since = trio.current_time()
         return now
 
     def end(self, size: int) -> None:
-        """So many bytes have passed."""
+        """End the wait, in which `size` bytes were transferred."""
         self.behind_s = max(0.0, self.behind_s + trio.current_time() - self._since - size / self._bytes_per_s)
         self._since = inf
 
     def now_behind_s(self, now: float) -> float:
-        """Return how far behind the client is, -inf while it is not waited for."""
+        """Return the client's lag, -inf while the daemon does not wait for it."""
         return self.behind_s + now - self._since
 
 
 class Places:
-    """So many places for one kind of request."""
+    """The places for one kind of request, `most` of them."""
 
     def __init__(
         self,
@@ -138,15 +138,15 @@ class Places:
         return len(self._held)
 
     def take(self, receive: Any, send: Any) -> Place:
-        """Return a place, if need be that of the client furthest behind; raise BargeError(overloaded) if there is none."""
+        """Return a place, if necessary that of the client with the largest lag; raise BargeError(overloaded) if there is none."""
         if len(self._held) >= self._most:
             self._make_room()
         place = Place(receive, send, self._grace_s, self._bytes_per_s, self._bound_bodies)
         self._held.add(place)
         return place
 
-    def give_back(self, place: Place) -> None:
-        """Free the place; twice is no error."""
+    def release(self, place: Place) -> None:
+        """Free the place. Idempotent."""
         self._held.discard(place)
 
     def _bound_bodies(self, last: Place) -> None:

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problems: what went wrong, in words and as one of the table's codes, and whether the write was applied."""
+"""Errors as RFC 9457 problems: a text, one of the table's codes, and whether the write was applied."""
 
 import http
 from typing import Any, Final
@@ -19,7 +19,7 @@ class NotReady(BargeError):
 
 
 class Refusal(BargeError):
-    """An error whose answer has headers of its own, as Accept-Encoding of a 415 or Allow of a 405."""
+    """An error whose answer has additional headers, like Accept-Encoding of a 415 or Allow of a 405."""
 
     def __init__(self, code: ErrorCode, detail: str, *, status: int, headers: dict[str, str]) -> None:
         super().__init__(code, detail, status=status)
@@ -39,7 +39,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def problem_of(error: BargeError, term: int | None = None) -> Problem:
-    """Return the problem that tells `error`; an unusual status gets its own title."""
+    """Return the problem for `error`; an unusual status gets its own title."""
     usual = error.status in (400, 404, 412, 503, 504, 403)
     title = TITLE[error.code] if usual else http.HTTPStatus(error.status).phrase
     if isinstance(error, NotReady):
@@ -58,7 +58,7 @@ def problem_of(error: BargeError, term: int | None = None) -> Problem:
 def answer_of(error: BargeError, term: int | None = None) -> tuple[int, dict[str, str], bytes]:
     """Return (status, headers, body)."""
     headers = {"Content-Type": CONTENT_TYPE}
-    if error.status == 503 and error.applied is False:  # clients send a request with Retry-After again by themselves
+    if error.status == 503 and error.applied is False:  # clients retry by themselves after Retry-After
         headers["Retry-After"] = RETRY_AFTER_S
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
@@ -68,7 +68,7 @@ def answer_of(error: BargeError, term: int | None = None) -> tuple[int, dict[str
 
 
 def of_http(status: int, description: str) -> BargeError:
-    """Return the error for what the web framework refuses by itself: no such route, wrong method, body too large."""
+    """Return the error for a refusal of the web framework: no such route, wrong method, body too large."""
     if status == 404:
         return BargeError("not_found", description)
     if status >= 500:
@@ -80,5 +80,5 @@ JSON: Final = "application/json"
 
 
 def json_body(value: Any) -> bytes:
-    """Return the value as one line of JSON, for people who read it in a terminal."""
+    """Return the value as one line of JSON, for reading in a terminal."""
     return msgspec.json.encode(value) + b"\n"

@@ -1,11 +1,11 @@
 """hypercorn's HTTP/1.1 and HTTP/2 with two corrections: problem bodies for refused requests, and no waiting for a lost client.
 
-hypercorn answers errors below the application with empty bodies, and leaves HTTP/2 tasks waiting for a flow-control window that
-does not open once the client has gone. Both are corrected by overriding methods of its classes; tests/web/test_protocols.py names
-them, so that a version of hypercorn without them is noticed.
+hypercorn answers errors below the application with empty bodies, and leaves HTTP/2 tasks waiting for a flow-control window after
+the client has disconnected. Both are corrected by overriding methods of its classes; tests/web/test_protocols.py checks that a
+version of hypercorn has them.
 
-What can be told only here (two lengths, a websocket, HTTP/3.0) is given to the application as `scope["state"]["refusal"]`, and
-the guard answers it: so it is a problem like any other, counted, and without a body for HEAD.
+Errors that only this layer detects (two lengths, a websocket, HTTP/3.0) are passed to the application as
+`scope["state"]["refusal"]`, and the guard answers: as a problem like others, counted, and without a body for HEAD.
 """
 
 from contextlib import suppress
@@ -40,14 +40,14 @@ _WORDS: Final = {
 
 
 class AppTasks(TaskGroup):
-    """hypercorn's tasks of one connection; what a request's application is sent never waits once one of the two has gone.
+    """hypercorn's tasks of one connection, in which sending to the application never blocks after it or the client has ended.
 
-    hypercorn's queue between the two holds ten messages. An application that ended without reading its body, or was busy when the
-    client left, would keep the connection, and the task that tells it of the end, waiting for ever.
+    hypercorn's queue to the application has ten messages. If the application ended without reading its body, or was busy when the
+    client disconnected, the connection, and the task that reports the disconnection, would block for ever.
     """
 
     async def spawn_app(self, app: Any, config: Any, scope: Any, send: Any) -> Any:
-        """Start the application for one request; return how it is sent its messages."""
+        """Start the application for one request; return the function that sends messages to it."""
         sender, receiver = trio.open_memory_channel[Any](config.max_app_queue_size)
 
         async def put(message: Any) -> None:
@@ -74,20 +74,20 @@ class AppTasks(TaskGroup):
 
 
 class _LastRequestCounts(h11.Connection):
-    """h11, but what comes behind a request that said `Connection: close` is dropped: h11's error for it would hide the answer.
+    """h11 that drops data after a request with `Connection: close`: h11's error for it would prevent the answer.
 
-    So is the next request where the connection `is_over` before the last answer is: h11 would be paused for ever.
+    It also drops the next request if the connection `is_over` before the last answer is: h11 would be paused for ever.
     """
 
     is_over = False
 
     def receive_data(self, data: bytes) -> None:
-        """Take what was received."""
+        """Receive data."""
         if self.their_state is not h11.MUST_CLOSE:
             super().receive_data(data)
 
     def next_event(self) -> Any:
-        """Return what was received, if it is whole."""
+        """Return the next complete event."""
         return h11.NEED_DATA if self.is_over or self.their_state is h11.MUST_CLOSE else super().next_event()
 
 
@@ -99,7 +99,7 @@ class H11(H11Protocol):
         self.connection = _LastRequestCounts(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
 
     async def handle(self, event: Event) -> None:
-        """Handle what came; at the connection's end the reader does not wait any more until an answer is out."""
+        """Handle an event; at the connection's end the reader no longer waits for an answer to be sent."""
         if isinstance(event, Closed) and isinstance(self.connection, _LastRequestCounts):
             self.connection.is_over = True
         await super().handle(event)
@@ -107,9 +107,9 @@ class H11(H11Protocol):
             await self.can_read.set()
 
     async def _check_protocol(self, event: h11.Request) -> None:
-        """Go on with HTTP/2 if its preface has come.
+        """Switch to HTTP/2 after its preface.
 
-        `Upgrade: h2c` is not followed, as RFC 9113 has it: through a proxy that passes it on it would be a way around its rules.
+        `Upgrade: h2c` is ignored (RFC 9113): through a proxy that passes it on, requests would bypass the proxy's rules.
         """
         connection = self.connection
         if (event.method, event.target, event.http_version) == (b"PRI", b"*", b"2.0") and isinstance(connection, h11.Connection):
@@ -121,7 +121,7 @@ class H11(H11Protocol):
             await super()._create_stream(request)
             return
         before = self.connection_state
-        # Without Upgrade, or hypercorn would make a websocket of it.
+        # Without Upgrade: hypercorn would create a websocket for it.
         headers = [(name, value) for name, value in request.headers if name != b"upgrade"]
         self.connection_state = _refused(before, refusal)
         try:
@@ -133,7 +133,7 @@ class H11(H11Protocol):
             self.connection_state = before
 
     async def _send_error_response(self, status_code: int) -> None:
-        """Tell what h11 could not read; the connection ends with it."""
+        """Answer a request that h11 can't parse; the connection ends."""
         connection = self.connection
         if status_code == 431 and isinstance(connection, h11.Connection) and b"\n" not in connection.trailing_data[0]:
             status_code = 414
@@ -148,7 +148,7 @@ class H11(H11Protocol):
 
 
 class H2(H2Protocol):
-    """HTTP/2, for clients that know beforehand that it is spoken here."""
+    """HTTP/2, for clients with prior knowledge."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -156,14 +156,14 @@ class H2(H2Protocol):
         self.connection.local_settings.acknowledge()
 
     async def handle(self, event: Event) -> None:
-        """Handle what came; at the connection's end nothing waits for a window any more."""
+        """Handle an event; at the connection's end no task waits for a flow-control window any more."""
         await super().handle(event)
         if isinstance(event, Closed):
             for buffer in list(self.stream_buffers.values()):
                 await buffer.close()
 
     async def stream_send(self, event: Any) -> None:
-        """Send a part of an answer; one that ends in the middle is told so (RST_STREAM)."""
+        """Send a part of an answer; an incomplete one ends with RST_STREAM."""
         if isinstance(event, StreamClosed) and event.stream_id in self.streams:
             buffer = self.stream_buffers.get(event.stream_id)
             if buffer is not None and not buffer.complete:
@@ -176,7 +176,7 @@ class H2(H2Protocol):
     async def _handle_events(self, events: list[Any]) -> None:
         for event in events:
             if isinstance(event, DataReceived) and event.stream_id not in self.streams:
-                # The answer is out already, as with 413: what still comes of the body is taken and dropped.
+                # The answer has been sent, as with 413: the rest of the body is received and dropped.
                 self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
                 await self._flush()
                 continue
@@ -208,7 +208,7 @@ class H2(H2Protocol):
             self.connection_state = before
 
     async def _forget(self, stream_id: int) -> None:
-        """Drop the unsent bytes of a stream; a task that waits for its window goes on and finds it closed."""
+        """Drop the unsent bytes of a stream; a task that waits for its window continues, and finds it closed."""
         buffer = self.stream_buffers.get(stream_id)
         if buffer is not None:
             await buffer.close()
@@ -218,18 +218,18 @@ class H2(H2Protocol):
 
 
 class Protocol:
-    """What a connection speaks: HTTP/1.1 until a preface says otherwise."""
+    """The protocol of a connection: HTTP/1.1, or HTTP/2 after its preface."""
 
     def __init__(self, *arguments: Any) -> None:
         self._arguments = arguments
         self.spoken: H11 | H2 = H11(*arguments)
 
     async def initiate(self) -> None:
-        """Begin."""
+        """Start."""
         await self.spoken.initiate()
 
     async def handle(self, event: Event) -> None:
-        """Handle what came."""
+        """Handle an event."""
         try:
             await self.spoken.handle(event)
         except H2ProtocolAssumedError as found:
@@ -248,7 +248,7 @@ def _no_tunnel() -> BargeError:
 
 
 def _refusal_of(request: h11.Request) -> BargeError | None:
-    """Return why this request cannot be taken as it is, None for nearly all."""
+    """Return why this request must be refused, None for nearly all."""
     if request.http_version not in (b"1.1", b"1.0"):
         return BargeError("bad_request", "HTTP/1.1 is spoken here, and HTTP/2 by its preface", status=505)
     if not request.method.isupper():

@@ -1,7 +1,7 @@
-"""`PUT /keys/<key>`: the request that clients make by the thousand, in plain ASGI beside the framework.
+"""`PUT /keys/<key>`: the most frequent request, in plain ASGI beside the framework.
 
-The framework's own way of a request, contexts and routing and response, cost as much as the whole cluster's work for a write.
-What is accepted, refused and answered is the same as elsewhere: bodies.py reads it, problems.py tells what is wrong.
+The framework's contexts, routing and response cost as much as the whole cluster's work for a write. Validation and answers are
+the same as elsewhere: bodies.py and problems.py.
 """
 
 import logging
@@ -25,22 +25,22 @@ log = logging.getLogger(__name__)
 BODY_TIMEOUT_S: Final = 15.0
 
 
-class Left(Exception):
-    """The client has gone before its request was whole: nobody waits for an answer."""
+class ClientGone(Exception):
+    """The client disconnected before its request was complete: no answer is needed."""
 
 
 async def put_key(cluster: Cluster, scope: Scope, receive: Receive, send: Send) -> None:
-    """Carry out one write and answer it."""
+    """Execute one write and answer it."""
     try:
         answer = await cluster.execute(await _asked(scope, receive))
         assert isinstance(answer, PutAnswer)
         status, headers, body = written(answer)
-    except Left:
+    except ClientGone:
         return
     except BargeError as error:
         known = cluster.local.known_leader()
         status, headers, body = answer_of(error, None if known is None else known.term)
-    except Exception as problem:  # a bug with one request is not the daemon's end
+    except Exception as problem:  # a bug in one request must not end the daemon
         log.error("a handler failed", exc_info=problem)
         detail = f"an error in the daemon: {type(problem).__name__}"
         status, headers, body = answer_of(BargeError("outcome_unknown", detail, status=500))
@@ -54,7 +54,7 @@ async def put_key(cluster: Cluster, scope: Scope, receive: Receive, send: Send) 
 
 
 def written(answer: PutAnswer) -> tuple[int, dict[str, str], bytes]:
-    """Return (status, headers, body) of a write that was done."""
+    """Return (status, headers, body) of a successful write."""
     headers = {"Content-Type": JSON, "ETag": f'"{answer.index}"', "Barge-Index": str(answer.index)}
     body = json_body(WriteAnswer(key=answer.key, index=answer.index, term=answer.term))
     return (201 if answer.created is True else 200), headers, body
@@ -72,14 +72,14 @@ async def _asked(scope: Scope, receive: Receive) -> Put:
 
 
 async def _body(receive: Receive) -> bytes:
-    """Return the whole body; raise Left, or BargeError if it is too large or does not come."""
+    """Return the complete body; raise ClientGone, or BargeError if it is too large or does not arrive in time."""
     pieces: list[bytes] = []
     size = 0
     with trio.move_on_after(BODY_TIMEOUT_S):
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise Left
+                raise ClientGone
             pieces.append(message.get("body", b""))
             size += len(pieces[-1])
             if size > bodies.JSON_BODY_BYTES:

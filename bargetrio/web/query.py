@@ -1,4 +1,4 @@
-"""The query of one request: every parameter is known to the route, well-formed, and given once unless it may repeat."""
+"""Parsing and validation of a request's query string."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ from bargetrio.web.targets import percent_decoded
 
 
 def pairs_of(query_string: bytes) -> dict[str, list[str]]:
-    """Return the query's parameters; what is not UTF-8, or no percent-encoding, is an error, not a replacement character."""
+    """Return the query's parameters; raise BargeError for invalid UTF-8 or percent-encoding."""
     found: dict[str, list[str]] = {}
     try:
         for part in query_string.split(b"&"):
@@ -31,13 +31,13 @@ class Query:
         self._pairs = pairs
 
     def refuse(self, names: tuple[str, ...], why: str) -> None:
-        """Raise BargeError for a parameter that the route knows and this kind of request does not heed."""
+        """Raise BargeError for a parameter of the route that this kind of request does not support."""
         for name in names:
             if name in self._pairs:
                 raise BargeError("bad_request", f"{name} is not taken here: {why}")
 
     def text(self, name: str) -> str:
-        """Return the parameter, "" if it is not there."""
+        """Return the parameter, "" if it is missing."""
         values = self._pairs.get(name, [""])
         if len(values) > 1:
             raise BargeError("bad_request", f"{name} is given {len(values)} times")
@@ -56,7 +56,7 @@ class Query:
         return int(text)
 
     def flag(self, name: str) -> bool:
-        """Return a yes or no; without a value it is neither."""
+        """Return the boolean parameter; raise BargeError if it has no value."""
         if name not in self._pairs:
             return False
         text = self.text(name).lower()
@@ -67,7 +67,7 @@ class Query:
         raise BargeError("bad_request", f"{name} is 1 or 0, not {text[:40]!r}")
 
     def read_level(self) -> ReadLevel:
-        """Return how the read is to be made."""
+        """Return the read level."""
         text = self.text("read") if "read" in self._pairs else "linearizable"
         levels: dict[str, Literal["linearizable", "lease", "stale"]] = {
             "linearizable": "linearizable",

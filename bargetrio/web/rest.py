@@ -1,4 +1,4 @@
-"""The REST handlers: each reads its request, asks the cluster, and answers; what it raises becomes a problem in app.py."""
+"""The REST handlers: each parses its request, calls the cluster, and answers; exceptions become problems in app.py."""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ from bargetrio.web import bodies, openapi
 from bargetrio.web.conditions import condition_of, is_fresh
 from bargetrio.web.guard import HEAD, Guard, RequestHead
 from bargetrio.web.headers import media_type_of
-from bargetrio.web.metrics import Figures, WebGauges, text_of
+from bargetrio.web.metrics import WebCounters, WebGauges, text_of
 from bargetrio.web.problems import JSON, NotReady, json_body
 from bargetrio.web.puts import written
 from bargetrio.web.routes import KeyAnswer
@@ -44,12 +44,12 @@ _no_fields: Final = msgspec.json.Decoder(NoFields)
 
 
 class Rest:
-    """The handlers, named as in routes.py, but for what goes past the framework: writes of one key, and bulk writes."""
+    """The handlers, named as in routes.py, except those beside the framework: writes of one key, and bulk writes."""
 
     def __init__(self, cluster: Cluster, election_ms: tuple[int, int] | None = None) -> None:
         self._cluster = cluster
         self._election_ms = election_ms
-        self.figures = Figures()
+        self.figures = WebCounters()
         self._drawing = trio.CapacityLimiter(DRAWING)
         self.guard: Guard | None = None
         self._openapi = msgspec.json.encode(openapi.document(__version__))
@@ -84,7 +84,7 @@ class Rest:
         key = key_of(_head().argument)
         if_index, if_absent = condition_of(_head().headers)
         await _nothing()
-        if if_absent:  # removed only if it is not there: 412, or 404 (RFC 9110, 13.1.2), decided where it would be applied
+        if if_absent:  # a delete of a key that must not exist: 412 or 404 (RFC 9110, 13.1.2), by the state of the key
             if_index = 0
         answer = await self._cluster.execute(bodies.delete_of(key, if_index))
         assert isinstance(answer, DeleteAnswer)
@@ -112,7 +112,7 @@ class Rest:
         return Response(json_body(fields), 200, {"Barge-Index": str(answer.index)}, content_type=JSON)
 
     async def post_keys(self) -> Response:
-        """POST /keys with one key; a bulk write has gone to bulk.py before."""
+        """POST /keys with one key; bulk writes are handled in bulk.py."""
         _need_json()
         return await self._write(bodies.put_of_key_body(await _body()))
 
@@ -258,7 +258,7 @@ class Rest:
                 query.refuse(("node", "kind", "heartbeats"), "a live stream tells what the page draws")
             cursor = _head().headers.get(b"last-event-id", b"").decode("latin-1") or asked.after
             asked = msgspec.structs.replace(asked, after=cursor)
-            await self._cluster.events(EventQuery(after=cursor, limit=1))  # a bad cursor is an answer, not the end of a stream
+            await self._cluster.events(EventQuery(after=cursor, limit=1))  # refuse a bad cursor before the stream begins
             chunks = live_frames(self._cluster, cursor) if asked.live else frames(self._cluster, asked)
             response = Response(_stream(chunks), 200, {"X-Accel-Buffering": "no"}, content_type="text/event-stream")
             response.timeout = None
@@ -318,12 +318,12 @@ class Rest:
 
 
 def column_of(view: NodeView) -> Column:
-    """Return a node as the table's head shows it."""
+    """Return the node's column in the table's head."""
     return Column(node_id=view.id, state=view.role or view.state, term=view.term)
 
 
 def _tag_of(view: LogView) -> str:
-    """Return a tag that changes when the table does; the number of hidden heartbeats alone is no reason to fetch it again."""
+    """Return a tag that changes with the table, but not with the number of hidden heartbeats alone."""
     last = view.events[-1].id if view.events else ""
     shown = repr((last, len(view.events), view.columns, view.dropped))
     return f'"{hashlib.sha256(shown.encode()).hexdigest()[:24]}"'
@@ -348,7 +348,7 @@ async def _body() -> bytes:
 
 
 async def _no_body() -> None:
-    """A body is not needed; one that is there must be `{}` as JSON, which no foreign form can send without being asked."""
+    """Accept no body, or `{}` with a JSON media type, which a foreign form can't send without a CORS preflight."""
     if data := await _body():
         _need_json()
         bodies.decode_json(data, _no_fields)

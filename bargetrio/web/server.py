@@ -1,7 +1,7 @@
-"""hypercorn in the daemon's nursery, on a socket of our own: a bounded number of connections, and an end within a second.
+"""hypercorn in the daemon's nursery, on the daemon's socket: a bounded number of connections, and shutdown within a second.
 
-hypercorn sends under a shield, so a client that stops reading would hold its shutdown for ever. Here the connections are ours: an
-error in one ends that one, a few are kept for probes, idle ones make room for new ones, and at the end all are closed at once.
+hypercorn sends under a shield, so a client that stops reading would block its shutdown for ever. Here an error in a connection
+ends only that one, a few are reserved for probes, idle ones are closed for new ones, and at shutdown all are closed at once.
 """
 
 import logging
@@ -55,7 +55,7 @@ FULL: Final = (
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; raise OSError that names the address."""
+    """Return a listening socket; raise OSError with the address in its text."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     except socket.gaierror as problem:
@@ -72,7 +72,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class HttpConnection(TCPServer):
-    """One connection, which holds its place no longer than it must."""
+    """One connection."""
 
     def __init__(self, app: Any, config: Config, context: WorkerContext, stream: trio.SocketStream, *, reserved: bool) -> None:
         super().__init__(app, config, context, ConnectionState({"reserved": reserved}), cast(Any, stream))
@@ -83,7 +83,7 @@ class HttpConnection(TCPServer):
         self._closing = False
 
     async def run(self) -> None:
-        """Serve until one of the two closes; cancelled, it is closed at once."""
+        """Serve until either side closes; cancelled, it is closed at once."""
         sock = self.stream.socket
         try:
             peer, own = (parse_socket_addr(sock.family, name) for name in (sock.getpeername(), sock.getsockname()))
@@ -95,19 +95,19 @@ class HttpConnection(TCPServer):
                 await self.idle_task.restart(self._task_group, self._idle_timeout)
                 await self._read_data()
         except OSError:
-            pass  # gone before it was served
+            pass  # disconnected before it was served
         finally:
             await trio.aclose_forcefully(self.stream)
 
     def abort(self) -> None:
-        """Close the socket at once; tasks that read or write end with an error."""
+        """Close the socket at once; tasks that read or write get an error."""
         self.stream.socket.close()
 
     async def protocol_send(self, event: Event) -> None:
-        """Do what the protocol wants; the end of a request, which waits for nobody and may not be left half done, under a shield.
+        """Handle an event of the protocol; the end of a request, which does not wait and must not be interrupted, under a shield.
 
-        Quart's request is told of its own end first and cancels the task that is about to close the connection, or to start its
-        keep-alive timer: so a client that said `Connection: close` waited for ever, and one that fell silent was kept (OWN-10).
+        Quart cancels the request's task first, which is about to close the connection, or to start its keep-alive timer: a client
+        with `Connection: close` waited for ever, and an idle one was never closed (OWN-10).
         """
         if isinstance(event, RawData):
             await self._send(event.data)
@@ -123,10 +123,10 @@ class HttpConnection(TCPServer):
             await super().protocol_send(event)
 
     async def _send(self, data: bytes) -> None:
-        """Send, and end the connection if that is broken off: half a message, or half a frame, is out.
+        """Send, and end the connection if that is interrupted, after a partial message or frame.
 
-        Over HTTP/1 the request's own time (places.py) ends it. A frame of HTTP/2 belongs to several requests, so that one of them
-        that ends does not break it off; it has a time of its own.
+        Over HTTP/1 the request's place bounds the time (places.py). HTTP/2 frames of several requests share the connection, so a
+        send is not interrupted by the end of one request, and has a time-out of its own.
         """
         shared = isinstance(self._spoken.spoken, H2)
         with trio.CancelScope(shield=shared) as scope:
@@ -145,10 +145,10 @@ class HttpConnection(TCPServer):
             await self.protocol.handle(Closed())
 
     async def _read_data(self) -> None:
-        """Read until the client is gone; the keep-alive timer, which hypercorn would leave running, ends with it (OWN-09).
+        """Read until the client disconnects; then stop the keep-alive timer, which hypercorn would leave running (OWN-09).
 
-        After the last answer what still comes is read and dropped for LINGER_S: closing on unread data would reset the
-        connection, and a client in the middle of its body would not see the answer.
+        After the last answer data is read and dropped for LINGER_S: closing with unread data sends RST, and a client in the
+        middle of its body would lose the answer.
         """
         with suppress(trio.ClosedResourceError, trio.BrokenResourceError):
             while data := await self.stream.receive_some(RECEIVE_BYTES):
@@ -156,7 +156,7 @@ class HttpConnection(TCPServer):
                     await self.protocol.handle(RawData(bytes(data)))
             if not self._closing:
                 await self.protocol.handle(RawData(b""))
-        self._closing = True  # the last answers' ends, which come now, must not start the timer again
+        self._closing = True  # the ends of the last answers must not restart the timer
         await self.protocol.handle(Closed())
         await self.idle_task.stop()
 
@@ -175,7 +175,7 @@ class HttpConnection(TCPServer):
 
 
 class WebServer:
-    """Serves one ASGI application on one socket; of `most` connections at once a few are kept for probes."""
+    """Serves one ASGI application on one socket with at most `most` connections, of which a few are reserved for probes."""
 
     def __init__(self, app: Any, sock: socket.socket, most: int = CONNECTIONS) -> None:
         config = Config()
@@ -197,7 +197,7 @@ class WebServer:
         return len(self._open)
 
     async def run(self) -> None:
-        """Accept and serve until cancelled; then answers in flight get a moment, and every connection is closed."""
+        """Accept and serve until cancelled; then answers in progress get a short time, and every connection is closed."""
         listener = trio.SocketListener(trio.socket.from_stdlib_socket(self._socket))
         async with trio.open_nursery() as connections:
             try:
@@ -226,9 +226,9 @@ class WebServer:
             connections.start_soon(self._serve, connection)
 
     def _has_room(self, *, reserved: bool) -> bool:
-        """Return whether one more connection may be served; if need be the longest idle one is ended for it.
+        """Return whether one more connection may be served; if necessary the longest idle one is closed for it.
 
-        A client may be idle for IDLE_S before it makes room for another. A reserved connection is for a probe that comes at once.
+        Only clients idle for IDLE_S are closed. A reserved connection is for a probe that is sent at once.
         """
         most, patience_s = (self._reserved, 0.0) if reserved else (self._ordinary, IDLE_S)
         of_kind = [connection for connection in self._open if connection.reserved == reserved]
@@ -251,7 +251,7 @@ class WebServer:
     async def _serve(self, connection: HttpConnection) -> None:
         try:
             await connection.run()
-        except Exception as problem:  # one connection's end is nobody else's
+        except Exception as problem:  # a bug in one connection ends that one only
             log.warning("a connection ended by %s: %s", type(problem).__name__, problem)
         finally:
             self._open.discard(connection)

@@ -1,10 +1,10 @@
 """/events as server-sent events: at most ten frames a second, resumed by Last-Event-ID.
 
-A reader has no buffer here, only a cursor into the recorder's ring: who reads slowly falls behind and is told what it missed, and
-who stops reading is cut by the kernel's time-out. The `id:` of a frame is a cursor over all daemons.
+A reader has no buffer here, only a cursor into the recorder's ring buffer: a slow reader lags and gets the number of lost events;
+one that stops reading is disconnected by the kernel's time-out. The `id:` of a frame is a cursor over all daemons.
 
-A live page (`live=1`) is never behind: each of its frames is one EventPage up to now, with the frequent events thinned out under
-load, and instead of heartbeats the word who heard one how long ago.
+A live page (`live=1`) never lags: each of its frames is one EventPage up to now, with frequent events thinned out under load, and
+instead of heartbeats the age of the last one that each node received.
 """
 
 from collections.abc import AsyncIterator
@@ -36,7 +36,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 async def frames(cluster: Cluster, query: EventQuery) -> AsyncIterator[bytes]:
-    """Yield frames until the reader leaves; begins after the query's cursor, or with the newest events without one."""
+    """Yield frames until the reader disconnects; begins after the query's cursor, or with the newest events without one."""
     cursor = query.after
     idle_since = trio.current_time()
     while True:
@@ -55,7 +55,7 @@ async def frames(cluster: Cluster, query: EventQuery) -> AsyncIterator[bytes]:
 
 
 async def live_frames(cluster: Cluster, after: str) -> AsyncIterator[bytes]:
-    """Yield frames for a live page until it leaves, each an EventPage of what is new since the cursor."""
+    """Yield frames for a live page until it disconnects, each an EventPage of the events since the cursor."""
     pause_s = BEATS_S if set(cluster.local_ids) == set(cluster.node_ids) else BEATS_ELSEWHERE_S
     cursor = after
     sent_at = trio.current_time()
@@ -76,7 +76,7 @@ async def live_frames(cluster: Cluster, after: str) -> AsyncIterator[bytes]:
 def _frame(page: EventPage) -> bytes:
     parts: list[bytes] = []
     if page.dropped:
-        # Where no event follows, this moves the reader's cursor: after a reconnection it is not told of the same ones again.
+        # Without events this advances the reader's cursor, so that it is not sent the same notice after a reconnection.
         cursor = b"" if page.events else b"id: " + page.next.encode() + b"\n"
         parts.append(cursor + b"event: dropped\ndata: %d\n\n" % page.dropped)
     last = len(page.events) - 1

@@ -1,8 +1,8 @@
-"""What a request target names: the only place where a path is read, for routes and for keys alike.
+"""Parsing of request targets, for routes and keys; the only place where a path is parsed.
 
-The raw path is split at its slashes as the client sent them; then each part is percent-decoded by itself (RFC 3986, 2.4). So
-`/%6beys/e` is `/keys/e`, `/keys%2Fe` names nothing, and everything behind `/keys/` is the key, whatever it looks like: dots,
-doubled slashes and `;` stand for themselves.
+The raw path is split at its slashes; then each part is percent-decoded by itself (RFC 3986, 2.4). So `/%6beys/e` is `/keys/e`,
+`/keys%2Fe` is not found, and everything after `/keys/` is the key, literally: dots, double slashes and `;` have no special
+meaning.
 """
 
 import re
@@ -30,7 +30,7 @@ PATHS: Final = frozenset(_BY_PATH)
 
 
 class Target(Struct, frozen=True):
-    """`path` is that of the table of routes, "" if there is none; `argument` stands for its `<key>` (raw), `<id>` or `<name>`.
+    """`path` is that of the table of routes, "" if none; `argument` is the value of its `<key>` (raw), `<id>` or `<name>`.
 
     `authority`: the host of a target in absolute form (RFC 9112, 3.2.2).
     """
@@ -41,7 +41,7 @@ class Target(Struct, frozen=True):
 
 
 def target_of(raw_path: bytes) -> Target:
-    """Return what the path names; raise BargeError(bad_request) if it is not well-formed.
+    """Return the target of the path; raise BargeError(bad_request) if it is malformed.
 
     `raw_path`: the target up to its `?`, as it was sent.
     """
@@ -63,7 +63,7 @@ def target_of(raw_path: bytes) -> Target:
             return Target(_NODE_PATHS.get(b"".join(b"/" + part for part in rest), ""), node_id)
         case [_, b"static", name]:
             return Target(STATIC.path, name)
-    if any(b"/" in part for part in parts):  # %2F separates nothing
+    if any(b"/" in part for part in parts):  # %2F is not a separator
         return Target("")
     return Target(_EXACT.get(b"/".join(parts), ""))
 
@@ -82,7 +82,7 @@ def route_of(target: Target, method: str) -> Route:
 
 
 def allowed(target: Target) -> str:
-    """Return the value of `Allow` (RFC 9110, 10.2.1); every path that can be read answers HEAD, and every path OPTIONS."""
+    """Return the value of `Allow` (RFC 9110, 10.2.1); paths with GET have HEAD, and all have OPTIONS."""
     methods = {*_BY_PATH[target.path], "OPTIONS"}
     return ", ".join(sorted(methods | {"HEAD"} if "GET" in methods else methods))
 
@@ -97,7 +97,7 @@ def percent_decoded(raw: bytes) -> bytes:
 
 
 def key_of(raw: bytes) -> str:
-    """Return the key that was sent behind `/keys/`: `%FF` is an error, not a replacement character."""
+    """Return the key after `/keys/`; raise BargeError for invalid UTF-8, as in `%FF`."""
     try:
         key = percent_decoded(raw).decode()
     except UnicodeDecodeError:

@@ -140,7 +140,7 @@ def test_a_page_of_a_daemon_that_wants_a_token(empty_page: Page, tmp_path: Path)
         daemon.end()
 
 
-def test_a_link_that_leads_nowhere_is_told(page: Page, daemon: Daemon) -> None:
+def test_a_dangling_link_is_reported(page: Page, daemon: Daemon) -> None:
     """An event that is not kept any more, in the open page; nonsense, in a page that is opened with it."""
     page.goto(f"http://{daemon.api}/#id=gone-1")
     expect(page.locator("#outcome")).to_have_text("event gone-1 is not kept any more")

@@ -32,7 +32,7 @@ def followers(daemon: Daemon) -> list[int]:
     return sorted({0, 1, 2} - {daemon.leader()})
 
 
-def test_it_shows_who_leads_and_what_the_logs_hold(page: Page, daemon: Daemon) -> None:
+def test_it_shows_the_leader_and_the_logs(page: Page, daemon: Daemon) -> None:
     """Ring, cards, logs and table say the same as /nodes."""
     index = daemon.put("apple", "red").json["index"]
     leader, term = daemon.leader(), daemon.node(daemon.leader())["term"]
@@ -48,7 +48,7 @@ def test_it_shows_who_leads_and_what_the_logs_hold(page: Page, daemon: Daemon) -
     expect(page.locator("#banner")).to_be_hidden()
 
 
-def test_a_card_tells_everything_about_its_node(page: Page, daemon: Daemon) -> None:
+def test_a_card_shows_everything_about_its_node(page: Page, daemon: Daemon) -> None:
     """All that /nodes/<id> knows, opened by a press on the card or on the ring."""
     leader = daemon.leader()
     ring_node(page, leader).locator(".shape").click()
@@ -196,7 +196,7 @@ def test_only_a_write_without_an_answer_has_an_unknown_outcome(page: Page, daemo
 
 
 @pytest.mark.parametrize("key", [".", ".."])
-def test_a_key_that_a_browser_cannot_ask_for_is_told(page: Page, daemon: Daemon, key: str) -> None:
+def test_a_key_that_a_browser_cannot_request_is_reported(page: Page, daemon: Daemon, key: str) -> None:
     """It takes these steps out of an address; what is asked then is not about the key."""
     page.fill("#key", key)
     for button in ("#write", "#read", "#delete"):
@@ -207,8 +207,8 @@ def test_a_key_that_a_browser_cannot_ask_for_is_told(page: Page, daemon: Daemon,
         )
 
 
-def test_without_a_quorum_the_banner_says_so_and_a_write_is_told(page: Page, daemon: Daemon) -> None:
-    """What was not done, and what nobody knows, are different answers."""
+def test_without_a_quorum_the_banner_says_so_and_a_write_gets_an_error(page: Page, daemon: Daemon) -> None:
+    """A failed write and an unknown outcome are different answers."""
     banner = page.locator("#banner")
     for node in followers(daemon):
         press(page, "kill", node)

@@ -28,7 +28,7 @@ TERM_OF_THE_WRITE = """() => {
 
 
 @pytest.mark.parametrize("story", SEEN)
-def test_a_story_is_told_to_its_end(page: Page, daemon: Daemon, story: str) -> None:
+def test_a_recording_is_shown_to_its_end(page: Page, daemon: Daemon, story: str) -> None:
     """No step failed, every one had its section, and the page has the events that were told."""
     page.click(f"[data-story='{story}']")
     expect(page.locator(f"[data-story='{story}']")).to_have_attribute("aria-pressed", "true")

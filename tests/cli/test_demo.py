@@ -58,10 +58,8 @@ def test_five_nodes_are_there_within_two_seconds_and_gone_within_one(tmp_path: P
         http.client.HTTPConnection(api, timeout=1).connect()
 
 
-def test_a_first_write_that_nobody_answers_is_made_again(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """On a machine that is too busy, the first time may end with an outcome that nobody knows, and be applied."""
+def test_a_first_write_without_an_answer_is_repeated(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a machine that is too busy, the first attempt may end with an unknown outcome, and be applied."""
     fake = FakeBarge()
     unknown = BargeError("outcome_unknown", "no answer in time")
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bargetrio.cli.events import Question, line_of
+from bargetrio.cli.events import EventFilter, line_of
 from bargetrio.client import BargeError, Client
 from bargetrio.protocol.events import Event
 from tests.client.servers import BadServer, nobody, problem
@@ -28,7 +28,7 @@ def frame(*numbers: int, after: str = "") -> bytes:
 
 def follow(*places: str, after: str = "run-0") -> tuple[Iterator[Event], list[str]]:
     complaints: list[str] = []
-    return Question(node_ids=(1,)).follow(Client([], apis=list(places)), after, complaints.append), complaints
+    return EventFilter(node_ids=(1,)).follow(Client([], apis=list(places)), after, complaints.append), complaints
 
 
 def test_a_stream_that_ends_is_taken_up_where_it_was() -> None:
@@ -46,7 +46,7 @@ def test_a_stream_that_ends_is_taken_up_where_it_was() -> None:
     ]
 
 
-def test_an_event_that_is_cut_in_half_is_not_told() -> None:
+def test_an_incomplete_event_is_ignored() -> None:
     """It comes whole when the stream is taken up again."""
     half = frame(2)[:-20]
     with BadServer("rest", b"", first=(HEAD + frame(1) + half, HEAD + frame(2))) as server:
@@ -55,7 +55,7 @@ def test_an_event_that_is_cut_in_half_is_not_told() -> None:
         assert b"Last-Event-ID: run-1" in server.asked[1]
 
 
-def test_the_next_daemon_is_asked_when_one_is_dead() -> None:
+def test_the_next_daemon_is_tried_when_one_does_not_answer() -> None:
     """And what waiting does not mend is an error."""
     with BadServer("rest", HEAD + frame(1)) as server:
         events, _ = follow(nobody(), server.address)

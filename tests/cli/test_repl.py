@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bargetrio.cli.repl import Paint, Quit, Repl
+from bargetrio.cli.repl import Quit, Repl, Style
 from bargetrio.cli.repl_commands import WORDS
 from bargetrio.client import BargeError, Faults, Interrupted
 from tests.client.fakes import FakeBarge
@@ -95,7 +95,7 @@ def test_nodes_and_faults() -> None:
         ("=value", "the key is empty"),
     ],
 )
-def test_what_cannot_be_done_is_told(line: str, words: str) -> None:
+def test_what_cannot_be_done_is_an_error(line: str, words: str) -> None:
     """And nothing is done."""
     fake = FakeBarge()
     with pytest.raises(BargeError, match=words) as caught:
@@ -104,7 +104,7 @@ def test_what_cannot_be_done_is_told(line: str, words: str) -> None:
     assert fake.in_force == Faults()
 
 
-def test_a_command_word_can_be_a_key() -> None:
+def test_the_name_of_a_command_can_be_a_key() -> None:
     """`get=5` writes the key get; `get a=b` reads the key a=b."""
     fake = FakeBarge()
     assert said(fake, "get=5", "a=b=c", "get get", "get a")[2:] == ["5  (index 2)", "b=c  (index 3)"]
@@ -134,7 +134,7 @@ def test_a_command_word_can_be_a_key() -> None:
         ("Status=1", "Status", "1"),
     ],
 )
-def test_a_word_before_an_equals_sign_is_a_key(line: str, key: str, value: str) -> None:
+def test_a_name_before_an_equals_sign_is_a_key(line: str, key: str, value: str) -> None:
     """Whatever else it is the name of; blanks around the sign belong to neither side."""
     fake = FakeBarge()
     said(fake, line)
@@ -175,7 +175,7 @@ def test_words_too_many_too_few_or_of_another_kind_are_errors() -> None:
         assert complaints[0].startswith("line 2: bad_request: "), line
 
 
-def test_at_a_prompt_an_error_is_told_and_the_next_line_asked_for() -> None:
+def test_at_a_prompt_an_error_is_printed_and_the_next_line_read() -> None:
     """Ctrl-C gives up a line, Ctrl-D leaves with 0."""
     session = Session(FakeBarge(), "get nothing", KeyboardInterrupt, "a=1", EOFError, "never=1")
     assert session.code == 0
@@ -192,7 +192,7 @@ def test_at_a_prompt_an_error_is_told_and_the_next_line_asked_for() -> None:
         (Interrupted(applied=False), "interrupted"),
     ],
 )
-def test_whether_the_write_may_have_happened_is_told(problem: BaseException, words: str) -> None:
+def test_whether_the_write_may_have_been_applied_is_reported(problem: BaseException, words: str) -> None:
     """After a time-out, a cut connection, Ctrl-C; the session goes on, and the write is not made again."""
     fake = FakeBarge()
     fake.problem = problem
@@ -234,7 +234,7 @@ def test_answers_are_coloured_and_safe() -> None:
     """A value cannot command the terminal, whatever it holds."""
     shown: list[str] = []
     fake = FakeBarge()
-    repl = Repl(fake, shown.append, paint=Paint(colours=True))
+    repl = Repl(fake, shown.append, paint=Style(colours=True))
     fake.put("a", "x\x1b[2Jy\nz\tq")
     repl.do("get a")
     assert shown == ["\x1b[32mx\\x1b[2Jy\nz\tq\x1b[0m\x1b[2m  (index 2)\x1b[0m"]

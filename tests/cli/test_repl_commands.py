@@ -84,7 +84,7 @@ def test_keys_are_offered_without_a_leader_too() -> None:
     assert offered_keys(fake, "") == []
 
 
-def test_every_word_is_understood_and_in_the_help() -> None:
+def test_every_command_is_parsed_and_in_the_help() -> None:
     """Whatever Tab offers can be said."""
     repl = Repl(FakeBarge(), lambda text: None)
     for name, word in WORDS.items():

@@ -27,7 +27,7 @@ def write(folder: Path, text: str = GOOD) -> None:
     (folder / "token").chmod(0o600)
 
 
-def test_a_right_configuration_is_told_to_be_right(tmp_path: Path) -> None:
+def test_a_valid_configuration_is_reported_as_valid(tmp_path: Path) -> None:
     """In a line, with exit code 0."""
     write(tmp_path)
     result = barge(tmp_path, "config", "check")
@@ -35,7 +35,7 @@ def test_a_right_configuration_is_told_to_be_right(tmp_path: Path) -> None:
     assert result.stdout == b"configuration.yml is right: cluster barge, 2 nodes, page and REST at 127.0.0.1:8100\n"
 
 
-def test_mistakes_are_told_with_line_and_caret(tmp_path: Path) -> None:
+def test_errors_are_reported_with_line_and_caret(tmp_path: Path) -> None:
     """All of them, with exit code 2, by `show` as well."""
     write(tmp_path, GOOD.replace("cluster:", "clutser:").replace("heartbeat_ms: 60", "heartbeat_ms: 1"))
     for command in ("check", "show"):

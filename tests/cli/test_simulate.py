@@ -60,7 +60,7 @@ def test_a_summary_adds_up_what_all_seeds_came_to() -> None:
     )
 
 
-def test_a_broken_rule_is_told_with_a_line_that_replays_it(tmp_path: Path) -> None:
+def test_a_broken_rule_is_reported_with_a_command_that_replays_it(tmp_path: Path) -> None:
     """And with a smaller set of faults that breaks it, too; both lines do what they say, and the run can be read."""
     done = barge("simulate", "--seeds", "20", "--break", "figure_8")
     assert done.returncode == 1

@@ -89,7 +89,7 @@ def test_a_one_shot_command_starts_in_little_more_than_python_with_click(daemon:
         assert min(times["ours"]) < 0.2, times
 
 
-def test_a_command_that_finds_nobody_says_so_at_once(daemon: Daemon) -> None:
+def test_a_command_that_reaches_no_daemon_fails_at_once(daemon: Daemon) -> None:
     """A refused connection is no reason to wait."""
     began = time.monotonic()
     command = [sys.executable, "-m", "bargetrio", "leader", "--endpoint", nobody()]

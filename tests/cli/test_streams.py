@@ -215,7 +215,7 @@ def test_a_write_that_takes_a_byte_is_gone_on_with(waits: bool, monkeypatch: pyt
         assert pipe.read() == text
 
 
-def test_output_that_cannot_be_written_is_told(place: Daemon) -> None:
+def test_output_that_cannot_be_written_is_reported(place: Daemon) -> None:
     """A full disk, and a closed standard output: exit code 7, and why; what fails otherwise fails as ever."""
     for target, why in (("/dev/full", b"No space left on device"), ("", b"it is closed")):
         found = run_all(place, {1: target})

@@ -7,17 +7,17 @@ from collections import Counter
 import pytest
 
 from bargetrio.cli.repl import ITEMS
-from bargetrio.cli.tables import NODES, Column, _width, may_colour, shortened, table
+from bargetrio.cli.tables import NODES, TableColumn, _width, may_colour, shortened, table
 from bargetrio.console import printable
 
-COLUMNS = (Column("node", True), Column("name"))
+COLUMNS = (TableColumn("node", True), TableColumn("name"))
 
 
 def test_plain_rows_are_aligned() -> None:
     """Numbers at the right, text at the left, wide characters counted as wide, no blanks at the end."""
     rows = [["1", "漢字"], ["10", "e\u0301"], ["100000", "x"]]
     assert table(COLUMNS, rows) == "  node  name\n     1  漢字\n    10  e\u0301\n100000  x"
-    assert table((Column("a"), Column("b")), [["漢字", "1"], ["abcde", "2"]]) == "a      b\n漢字   1\nabcde  2"
+    assert table((TableColumn("a"), TableColumn("b")), [["漢字", "1"], ["abcde", "2"]]) == "a      b\n漢字   1\nabcde  2"
     assert table(COLUMNS, []) == "node  name"
 
 
@@ -90,7 +90,7 @@ def test_long_values_are_cut() -> None:
     assert shortened("x" * 61) == "x" * 59 + "…"
 
 
-def test_colours_only_where_they_are_welcome(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colours_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminal, that knows them, whose user wants them."""
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")

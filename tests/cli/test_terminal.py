@@ -220,7 +220,7 @@ def test_the_log_is_followed_in_a_terminal(daemon: Daemon) -> None:
         assert screen.end() == 130
 
 
-def test_by_endpoints_the_first_of_which_is_dead(daemon: Daemon) -> None:
+def test_by_endpoints_the_first_of_which_does_not_answer(daemon: Daemon) -> None:
     """Prompt, Tab and writes go to the next."""
     with client(daemon, BARGE_ENDPOINTS=f"{nobody()},{daemon.api}") as screen:
         assert screen.line == f"[node {daemon.leader()}, term {daemon.node(daemon.leader())['term']}] barge>"

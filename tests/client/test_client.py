@@ -115,7 +115,7 @@ def test_the_library_follows_the_leader(daemon: Daemon) -> None:
                 try:
                     client.put("followed", str(number))
                     break
-                except BargeError as error:  # the connection was cut after the request had left: nobody knows
+                except BargeError as error:  # the connection ended after the request was sent: unknown
                     assert error.code == "outcome_unknown"
                     assert time.monotonic() < end
             assert client.get("followed").value == str(number)
@@ -123,7 +123,7 @@ def test_the_library_follows_the_leader(daemon: Daemon) -> None:
             daemon.wait_for(daemon.caught_up, "the cluster to catch up")
 
 
-def test_the_library_tells_what_is_certain(daemon: Daemon) -> None:
+def test_the_library_reports_what_is_certain(daemon: Daemon) -> None:
     """applied is False where it is certain; bytes go in and out."""
     with library(daemon) as client:
         client.put("bytes", b"\x00\xff")

@@ -13,7 +13,7 @@ from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, Li
 from bargetrio.protocol.views import LeaderView
 from tests.client.fakes import FakeBarge
 from tests.stories.daemon import Daemon
-from tests.web.test_cages import served_quart
+from tests.web.test_containment import served_quart
 
 WAYS = ["native", "rest", "fake"]
 
@@ -147,7 +147,7 @@ class Later:
 
 
 @pytest.mark.parametrize("write", [lambda barge: barge.put("a", "x"), lambda barge: barge.delete("a")], ids=["put", "delete"])
-async def test_the_term_told_of_a_write_is_its_entrys(write: Callable[[Client], PutAnswer | DeleteAnswer]) -> None:
+async def test_the_term_in_the_answer_to_a_write_is_its_entrys(write: Callable[[Client], PutAnswer | DeleteAnswer]) -> None:
     """Over REST, too, where each answer tells the leader's present term besides."""
     cluster: Any = Later()
     async with served_quart(cluster) as port:

@@ -70,7 +70,7 @@ READS: Final[dict[str, Callable[[Client], Any]]] = {
 
 
 @pytest.mark.parametrize("answer", FOREIGN.values(), ids=FOREIGN)
-def test_a_write_answered_by_somebody_else_is_unknown_and_not_repeated(answer: bytes) -> None:
+def test_a_write_answered_by_another_server_is_unknown_and_not_repeated(answer: bytes) -> None:
     """By REST: keys are written once; nodes and faults may be asked of the next, and are unknown if nobody confirms."""
     for name, write in WRITES.items():
         with BadServer("rest", answer) as first, BadServer("rest", answer) as second:
@@ -86,7 +86,7 @@ def test_a_write_answered_by_somebody_else_is_unknown_and_not_repeated(answer: b
 
 
 @pytest.mark.parametrize("answer", [answer for name, answer in FOREIGN.items() if "204" not in name], ids=lambda _: "")
-def test_a_read_answered_by_somebody_else_is_an_error_of_ours(answer: bytes) -> None:
+def test_a_read_answered_by_another_server_is_an_error(answer: bytes) -> None:
     """Whatever it is; and nothing else than BargeError comes out."""
     for name in ("get", "items"):
         with BadServer("rest", answer) as first, Client([], apis=[first.address], timeout_s=2) as barge:
@@ -104,7 +104,7 @@ def test_other_reads_of_a_page_are_errors_of_ours() -> None:
 
 
 @pytest.mark.parametrize("status", [404, 500])
-def test_an_answer_nested_deeper_than_python_recurses_is_somebody_elses(status: int) -> None:
+def test_an_answer_nested_deeper_than_python_recurses_is_another_servers(status: int) -> None:
     """A decoder raises RecursionError for it, which is no ValueError: where keys are read, and where a backup is."""
     deep = http(status, b'{"x":' + b"[" * 100_000 + b"]" * 100_000 + b"}")
     for ask in (READS["get"], lambda barge: barge.admin.download("/snapshot", len, timeout_s=2)):
@@ -137,7 +137,7 @@ def test_a_change_that_one_lost_and_another_refuses_is_unknown() -> None:
         assert barge.kill(0) is False
 
 
-def test_a_daemon_s_own_word_is_believed_also_behind_another_status() -> None:
+def test_a_daemons_own_error_counts_also_with_another_status() -> None:
     """A proxy that turns 503 into 500 keeps the body: the code counts."""
     for status in (500, 502, 503):
         with BadServer("rest", problem("no_leader", status)) as first, Client([], apis=[first.address]) as barge:

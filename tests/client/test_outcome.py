@@ -49,7 +49,7 @@ def test_a_read_without_an_answer_is_asked_of_the_next(way: Way) -> None:
         assert second.asked
 
 
-def test_a_dead_endpoint_is_passed_over(daemon: Daemon) -> None:
+def test_an_endpoint_that_does_not_answer_is_skipped(daemon: Daemon) -> None:
     """A write that certainly did not leave is made elsewhere; nodes are asked elsewhere, too."""
     with Client([], apis=[nobody(), daemon.api]) as barge:
         assert barge.put("failover", "1").index > 0
@@ -109,10 +109,10 @@ def test_ctrl_c_says_whether_the_write_may_have_happened(tmp_path: Path, way: Wa
     [Put(id=0, key="a", value="1"), Delete(id=0, key="a"), Get(id=0, key="a"), List(id=0)],
     ids=lambda each: type(each).__name__,
 )
-def test_who_breaks_off_is_told_whether_the_write_may_have_happened(
+def test_an_interrupt_reports_whether_the_write_may_have_been_applied(
     request_: Request, moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C: of a write that may have left nobody knows; nothing else has changed anything. The connection is not used again."""
+    """Ctrl-C: a write that may have been sent is unknown; nothing else had an effect. The connection is not used again."""
 
     class Interrupting:
         def __init__(self, *_: object) -> None:

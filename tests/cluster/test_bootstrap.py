@@ -118,7 +118,7 @@ async def test_a_node_that_does_not_answer_may_do_it_later(autojump_clock: trio.
                 assert failed.value.code == "outcome_unknown"
 
 
-async def test_a_refusal_is_told_in_the_nodes_words(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_refusal_has_the_nodes_reason(autojump_clock: trio.testing.MockClock) -> None:
     """Once the time is over in which members may come; at once where the cluster is born."""
     began = trio.current_time()
     async with daemon_of(Told("1 of 3 members are here")) as cluster:

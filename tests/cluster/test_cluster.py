@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from bargetrio.cluster.daemons import Daemons, Unreachable
-from bargetrio.cluster.merge import Part, merge
+from bargetrio.cluster.merge import DaemonPage, merge
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.events import Beat, Event, EventPage, EventQuery
 from bargetrio.protocol.views import DiskFault, Faults, LinkFault
@@ -15,7 +15,7 @@ from tests.cluster.house import House, one_daemon
 
 
 async def test_a_killed_node_refuses_and_resets(tmp_path: Path) -> None:
-    """DESIGN 3: its port refuses, its connections are reset, and a second kill changes nothing."""
+    """Its port refuses, its connections are reset, and a second kill changes nothing."""
     house = House(tmp_path)
     async with house.open():
         victim = (await house.leader() + 1) % 3
@@ -64,7 +64,7 @@ async def test_a_kill_answers_while_the_nodes_disk_hangs(tmp_path: Path) -> None
         await house.until(lambda: house.local.views()[victim].last_applied == 2)
 
 
-async def test_an_unknown_node_is_told_with_the_known_ones(tmp_path: Path) -> None:
+async def test_an_unknown_node_is_an_error_with_the_known_ones(tmp_path: Path) -> None:
     """not_found for kill, bad_request in faults."""
     house = House(tmp_path)
     async with house.open():
@@ -79,7 +79,7 @@ async def test_an_unknown_node_is_told_with_the_known_ones(tmp_path: Path) -> No
             await house.cluster.set_faults(Faults(groups=[[0, 1], [1, 2]]))
 
 
-async def test_nobody_leads_without_a_quorum(tmp_path: Path) -> None:
+async def test_there_is_no_leader_without_a_quorum(tmp_path: Path) -> None:
     """leader() says so, and a write is refused as never proposed once no leader is left."""
     house = House(tmp_path, request_timeout_s=1.0)
     async with house.open():
@@ -114,8 +114,8 @@ def event(run: str, seq: int, time: float) -> Event:
     )
 
 
-def part(run: str, next_seq: int, *events: Event) -> Part:
-    return Part(page=EventPage(events=list(events), next=f"{run}-{next_seq}", dropped=1, heartbeats=2), run=run)
+def part(run: str, next_seq: int, *events: Event) -> DaemonPage:
+    return DaemonPage(page=EventPage(events=list(events), next=f"{run}-{next_seq}", dropped=1, heartbeats=2), run=run)
 
 
 def test_events_of_daemons_are_merged_by_time_with_a_cursor_each() -> None:
@@ -126,11 +126,11 @@ def test_events_of_daemons_are_merged_by_time_with_a_cursor_each() -> None:
     assert (page.next, page.dropped, page.heartbeats, page.unreachable) == ("a-9,b-7,c-5", 2, 4, [2])
 
 
-def test_of_a_merged_live_page_each_daemon_tells_its_nodes_heartbeats() -> None:
+def test_of_a_merged_live_page_each_daemon_summarizes_its_nodes_heartbeats() -> None:
     """The page draws an election timer for every node."""
     beats = [Beat(node=node, peer=2, term=1, age_ms=7.0 + node) for node in range(2)]
     parts = [
-        Part(page=EventPage(events=[], next=f"{run}-1", dropped=0, heartbeats=4, beats=[beat]), run=run)
+        DaemonPage(page=EventPage(events=[], next=f"{run}-1", dropped=0, heartbeats=4, beats=[beat]), run=run)
         for run, beat in zip("ab", beats, strict=True)
     ]
     page = merge(parts, EventQuery(after="a-0,b-0", limit=10), [])
@@ -181,7 +181,7 @@ class Answers(Daemons):
     ],
     ids=["done", "silent", "refused"],
 )
-async def test_faults_that_are_not_in_force_everywhere_are_not_told_as_done(problem: Exception | None, word: str) -> None:
+async def test_faults_that_are_not_in_force_everywhere_are_an_error(problem: Exception | None, word: str) -> None:
     """Of a daemon that is silent it is unknown; one that refuses them goes on without."""
     apis = {node_id: f"there:{node_id}" for node_id in range(3)}
     cluster = one_daemon(apis=apis, local_ids=[0], daemons=Answers({} if problem is None else {"there:2": problem}))

@@ -187,7 +187,7 @@ async def test_a_bug_in_the_sink_ends_its_node_alone(tmp_path: Path) -> None:
         await still_works(house, hurt)
 
 
-async def test_a_node_that_cannot_be_made_is_told_and_can_be_made_later(tmp_path: Path) -> None:
+async def test_a_node_that_cannot_be_opened_is_reported_and_can_be_opened_later(tmp_path: Path) -> None:
     """The builder raises: start says why, revive says why, and later it works."""
     async with House(tmp_path).open() as first:
         await first.leader()  # the cluster is born: a node that is absent holds up nobody
@@ -208,7 +208,7 @@ async def test_a_node_that_cannot_be_made_is_told_and_can_be_made_later(tmp_path
         assert (await house.cluster.revive(2)).changed
 
 
-async def test_waiting_clients_of_a_failed_disk_are_told(tmp_path: Path) -> None:
+async def test_waiting_clients_of_a_failed_disk_get_an_error(tmp_path: Path) -> None:
     """storage_failed, applied unknown: the leader's disk fails under a write while its followers are cut off."""
     house = House(tmp_path)
     async with house.open():

@@ -66,7 +66,7 @@ ENDINGS: Final[dict[str, tuple[Reply, str, str]]] = {
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("ending", ENDINGS)
-async def test_each_way_to_end_is_told_as_it_is(operation: str, ending: str) -> None:
+async def test_each_way_to_end_is_reported_with_its_reason(operation: str, ending: str) -> None:
     """Only what was refused for want of a leader, or only reads, is asked again."""
     requests = OPERATIONS[operation]
     reply, of_write, of_read = ENDINGS[ending]

@@ -156,7 +156,7 @@ async def test_silence_is_unknown_for_writes_that_have_left() -> None:
         assert told(await forwarder.execute_many(puts("a", "b"))) == ["ok", "outcome_unknown"]
 
 
-async def test_nobody_there_is_certain() -> None:
+async def test_an_unreachable_server_is_certain() -> None:
     """Never sent, so never applied."""
     async with trio.open_nursery() as nursery:
         forwarder = Forwarder(
@@ -233,7 +233,7 @@ async def test_a_stale_read_needs_no_leader_and_teaches_none(stale: Get | List) 
         assert len(node.asked[0]) == 1
 
 
-async def test_a_bug_while_it_looks_who_leads_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_bug_in_the_search_for_the_leader_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The task stands in the daemon's own nursery."""
     looks: list[int] = []
 

@@ -94,7 +94,7 @@ async def test_a_sync_that_runs_over_a_kill_keeps_its_descriptor(tmp_path: Path,
         for other in others:
             os.close(other)
         assert HangingSync.complaints == []
-        for node_id in house.addresses:  # a sync that hung has rung for nobody
+        for node_id in house.addresses:  # a sync that hung has woken no node
             await house.cluster.kill(node_id)
             await house.cluster.revive(node_id)
         await house.put("after", "3")

@@ -66,8 +66,8 @@ async def test_a_lost_disk_is_refused_until_the_operator_says_so(tmp_path: Path)
         assert (house.local.views()[lost].last_applied or 0) < 61
 
 
-async def test_who_has_not_called_with_a_new_disk_is_not_taken_in(tmp_path: Path) -> None:
-    """Nobody knows which disk; and a member with its disk has nothing to be taken in for."""
+async def test_a_node_that_has_not_connected_with_a_new_disk_is_not_readmitted(tmp_path: Path) -> None:
+    """The new disk is not known; and a member with its disk needs no readmission."""
     async with saving_house(tmp_path).open() as house:
         leader = await house.leader()
         one = (leader + 1) % 3
@@ -100,7 +100,7 @@ async def test_a_node_that_is_taken_in_abstains_until_its_folder_says_so(tmp_pat
         assert house.local.views()[lost].may_vote is True
 
 
-async def test_without_a_majority_of_the_others_nobody_is_taken_in(tmp_path: Path) -> None:
+async def test_without_a_majority_of_the_others_no_node_is_readmitted(tmp_path: Path) -> None:
     """OWN-22: with two lost disks of three there is nobody to say what was committed; a later answer works."""
     async with saving_house(tmp_path).open() as house:
         leader = await house.leader()
@@ -174,7 +174,7 @@ def alone(house: House, node_id: int) -> AbstractAsyncContextManager[Node]:
     return open_node(settings, disk=disk, sink=house.recorder, link_faults=house.link_faults)
 
 
-async def test_without_a_leader_nobody_is_taken_in(tmp_path: Path) -> None:
+async def test_without_a_leader_no_node_is_readmitted(tmp_path: Path) -> None:
     """Nobody could say what the cluster has committed."""
     async with saving_house(tmp_path).open() as house:
         leader = await house.leader()

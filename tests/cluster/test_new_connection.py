@@ -7,8 +7,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from bargetrio.cluster.node_link import NodeLink, Parcel
-from bargetrio.protocol.errors import Cut, NotSent
+from bargetrio.cluster.node_link import NodeLink, RequestBatch
+from bargetrio.protocol.errors import NoAnswer, NotSent
 from bargetrio.protocol.requests import Delete, ErrorAnswer, Get, GetAnswer, Put, Request
 from bargetrio.transport.network import Broken, Connection, Listener
 from bargetrio.transport.outgoing import Outgoing
@@ -79,8 +79,8 @@ def got(request_id: int, key: str, value: str) -> bytes:
     return json.dumps({"id": request_id, "ok": True, "key": key, "index": 1, "value": value}).encode() + b"\n"
 
 
-def values(parcel: Parcel) -> list[Any]:
-    return [answer.value if isinstance(answer, GetAnswer) else answer for answer in parcel.answers]
+def values(batch: RequestBatch) -> list[Any]:
+    return [answer.value if isinstance(answer, GetAnswer) else answer for answer in batch.answers]
 
 
 @pytest.mark.parametrize("attempt", range(20))  # trio runs what is ready in any order
@@ -90,14 +90,17 @@ async def test_requests_of_two_connections_never_meet(attempt: int) -> None:
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             link = NodeLink("there:1", "barge", network, nursery)
-            old, new = Parcel([Get(id=0, key="a"), Get(id=0, key="b")]), Parcel([Get(id=0, key="c"), Get(id=0, key="d")])
+            old, new = (
+                RequestBatch([Get(id=0, key="a"), Get(id=0, key="b")]),
+                RequestBatch([Get(id=0, key="c"), Get(id=0, key="d")]),
+            )
             ended: list[str] = []
 
-            async def ask(parcel: Parcel, name: str) -> None:
+            async def ask(batch: RequestBatch, name: str) -> None:
                 try:
-                    await link.ask(parcel)
+                    await link.ask(batch)
                     ended.append(f"{name} is answered")
-                except Cut:
+                except NoAnswer:
                     ended.append(f"{name} is cut")
 
             nursery.start_soon(ask, old, "old")
@@ -125,17 +128,17 @@ async def test_requests_of_two_connections_never_meet(attempt: int) -> None:
             nursery.cancel_scope.cancel()
 
 
-async def test_the_end_of_an_old_connection_wakes_nobody_on_the_new_one() -> None:
+async def test_the_end_of_an_old_connection_wakes_no_request_on_the_new_one() -> None:
     """Its task may end after the next one was dialled; and what left it must not be taken back from the new one."""
     network = Wires()
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             link = NodeLink("there:1", "barge", network, nursery)
             for round_ in range(3):
-                parcel = Parcel([Get(id=0, key=f"k{round_}")])
+                batch = RequestBatch([Get(id=0, key=f"k{round_}")])
                 with trio.CancelScope() as patience:
                     async with trio.open_nursery() as asking:
-                        asking.start_soon(link.ask, parcel)
+                        asking.start_soon(link.ask, batch)
                         await wait_all_tasks_blocked()
                         assert link.waiting == 1
                         if round_ == 1:
@@ -145,7 +148,7 @@ async def test_the_end_of_an_old_connection_wakes_nobody_on_the_new_one() -> Non
                         for request_id, key in [(ident, key) for ident, key in wire.ids()]:
                             wire.say(got(request_id, key, "v" if key == f"k{round_}" else "late"))
                 if round_ != 1:
-                    assert values(parcel) == ["v"]
+                    assert values(batch) == ["v"]
                 assert link.waiting == 0
             nursery.cancel_scope.cancel()
 
@@ -156,16 +159,20 @@ async def test_an_answer_about_another_key_or_unreadable_is_its_own_requests_err
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             link = NodeLink("there:1", "barge", network, nursery)
-            parcels = [Parcel([Get(id=0, key="a")]), Parcel([Put(id=0, key="b", value="x")]), Parcel([Get(id=0, key="c")])]
-            for parcel in parcels:
-                nursery.start_soon(link.ask, parcel)
+            batches = [
+                RequestBatch([Get(id=0, key="a")]),
+                RequestBatch([Put(id=0, key="b", value="x")]),
+                RequestBatch([Get(id=0, key="c")]),
+            ]
+            for batch in batches:
+                nursery.start_soon(link.ask, batch)
             await wait_all_tasks_blocked()
             (wire,) = network.dialled
             for request_id, key in wire.ids():
                 wrong = {"a": got(request_id, "other", "v"), "b": b'{"id":%d,"ok":true,"key":"b","index":"x"}\n' % request_id}
                 wire.say(wrong.get(key, got(request_id, key, "v")))
             await wait_all_tasks_blocked()
-            first, second, third = [parcel.answers[0] for parcel in parcels]
+            first, second, third = [batch.answers[0] for batch in batches]
             assert isinstance(first, ErrorAnswer) and isinstance(second, ErrorAnswer)
             assert (first.error, second.error, second.applied) == ("bad_request", "outcome_unknown", None)
             assert isinstance(third, GetAnswer)
@@ -178,9 +185,9 @@ async def test_links_to_several_nodes_use_the_same_ids_at_once() -> None:
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             links = [NodeLink("there:1", "barge", network, nursery) for network in networks]
-            parcels = [Parcel([Get(id=0, key=f"{name}{number}") for number in range(3)]) for name in "abc"]
-            for link, parcel in zip(links, parcels, strict=True):
-                nursery.start_soon(link.ask, parcel)
+            batches = [RequestBatch([Get(id=0, key=f"{name}{number}") for number in range(3)]) for name in "abc"]
+            for link, batch in zip(links, batches, strict=True):
+                nursery.start_soon(link.ask, batch)
             await wait_all_tasks_blocked()
             wires = [network.dialled[0] for network in networks]
             assert wires[0].ids() != wires[1].ids()
@@ -188,7 +195,7 @@ async def test_links_to_several_nodes_use_the_same_ids_at_once() -> None:
                 for request_id, key in wire.ids():
                     wire.say(got(request_id, key, key.upper()))
                 await wait_all_tasks_blocked()
-            assert [values(parcel) for parcel in parcels] == [[f"{name}{number}" for number in range(3)] for name in "ABC"]
+            assert [values(batch) for batch in batches] == [[f"{name}{number}" for number in range(3)] for name in "ABC"]
             nursery.cancel_scope.cancel()
 
 
@@ -200,13 +207,13 @@ async def test_a_write_whose_answer_cannot_be_read_is_unknown(write: Request) ->
         async with trio.open_nursery() as nursery:
             link = NodeLink("there:1", "barge", network, nursery)
             for answer in (b'{"id":%d,"ok":true,"key":"b","index":"x"}\n', b'{"id":%d,"ok":true,"key":"c","index":1,"term":1}\n'):
-                parcel = Parcel([write])
-                nursery.start_soon(link.ask, parcel)
+                batch = RequestBatch([write])
+                nursery.start_soon(link.ask, batch)
                 await wait_all_tasks_blocked()
                 wire = network.dialled[-1]
                 wire.say(answer % wire.ids()[-1][0])
                 await wait_all_tasks_blocked()
-                (told,) = parcel.answers
+                (told,) = batch.answers
                 assert isinstance(told, ErrorAnswer) and (told.error, told.applied) == ("outcome_unknown", None)
             nursery.cancel_scope.cancel()
 
@@ -230,9 +237,9 @@ async def test_a_write_that_was_not_sent_keeps_no_other_waiting() -> None:
             link = NodeLink("there:1", "barge", network, nursery)
             for _ in range(2):
                 with pytest.raises(NotSent):
-                    await link.ask(Parcel([Put(id=0, key="a", value="x")]))
+                    await link.ask(RequestBatch([Put(id=0, key="a", value="x")]))
             network.is_open = True
-            nursery.start_soon(link.ask, Parcel([Put(id=0, key="b", value="x")]))
+            nursery.start_soon(link.ask, RequestBatch([Put(id=0, key="b", value="x")]))
             await wait_all_tasks_blocked()
             assert [key for _, key in network.dialled[-1].ids()] == ["b"]
             nursery.cancel_scope.cancel()

@@ -137,7 +137,7 @@ async def test_a_node_that_says_it_runs_after_it_was_killed_does_not(tmp_path: P
         assert (await house.cluster.revive(victim)).state == "running"
 
 
-async def test_a_start_that_fails_is_still_told(tmp_path: Path) -> None:
+async def test_a_start_that_fails_is_still_reported(tmp_path: Path) -> None:
     """Crashed, not killed."""
     house = House(tmp_path)
     async with house.open():

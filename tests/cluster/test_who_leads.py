@@ -53,7 +53,7 @@ class Told(Daemons):
         (leads(7, 3), NO_LEADER, None),  # a node of another cluster
     ],
 )
-async def test_who_does_not_lead_by_its_own_word_is_not_named(first: Any, second: Any, found: tuple[int, int] | None) -> None:
+async def test_a_node_that_denies_that_it_leads_is_not_the_leader(first: Any, second: Any, found: tuple[int, int] | None) -> None:
     """This daemon's node 0 knows no leader; those of nodes 1 and 2 answer."""
     apis = {0: "own:1", 1: "first:1", 2: "second:1"}
     cluster = one_daemon(apis=apis, local_ids=[0], daemons=Told({"first:1": first, "second:1": second}))

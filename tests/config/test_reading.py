@@ -8,9 +8,9 @@ import click
 import msgspec
 import pytest
 
-from bargetrio.cli.shared import Place
+from bargetrio.cli.shared import ClusterOptions
 from bargetrio.config import Configuration, ConfigurationError, NodeConfiguration, SnapshotSettings, Timing, load
-from bargetrio.config.placement import Bound, binding_problems
+from bargetrio.config.placement import BoundAddress, binding_problems
 from bargetrio.protocol.addresses import dial_address
 from bargetrio.protocol.hello import PeerHello
 from bargetrio.protocol.limits import HELLO_LINE_BYTES, MOST_NODE_ID, MOST_NODES, PEER_PROTOCOL_VERSION
@@ -49,7 +49,7 @@ def test_the_shipped_file_is_good() -> None:
     assert configuration.timing == Timing()
 
 
-def test_snapshots_are_taken_as_told(tmp_path: Path) -> None:
+def test_snapshots_are_taken_as_configured(tmp_path: Path) -> None:
     """All, some, or none of it; and every mistake with its place."""
     assert loaded(tmp_path, GOOD).snapshots == SnapshotSettings()
     some = loaded(tmp_path, GOOD + "snapshots: {entries: 500, trailing_entries: 0}\n")
@@ -110,14 +110,14 @@ def test_state_directory_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("data_dir: data", "data_dir: {}", "data_dir is text, not a mapping"),
     ],
 )
-def test_a_mistake_is_told_with_its_place(tmp_path: Path, old: str, new: str, says: str) -> None:
+def test_an_error_is_reported_with_its_place(tmp_path: Path, old: str, new: str, says: str) -> None:
     """File, line, column, the line itself, a caret, what is allowed."""
     text = told(tmp_path, GOOD.replace(old, new, 1))
     assert says in text
     assert "^" in text
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     """One run, one list, in the file's order."""
     text = told(tmp_path, GOOD.replace("cluster: barge", "cluster: 1").replace("id: 1", "id: 0").replace("data_dir:", "data:"))
     assert [part.split(":")[1] for part in text.splitlines() if "configuration.yml:" in part] == ["1", "1", "3", "7"]
@@ -125,7 +125,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n", "just text", "\x00", "a: b: c"])
-def test_what_is_no_mapping_is_told(tmp_path: Path, text: str) -> None:
+def test_a_value_that_is_no_mapping_is_reported(tmp_path: Path, text: str) -> None:
     """Empty files and lists too."""
     assert "configuration.yml:" in told(tmp_path, text)
 
@@ -278,7 +278,7 @@ def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(tmp_path: Pat
     text = told(tmp_path, GOOD + "api_token_file: token\n")
     assert says in text
     with pytest.raises(click.UsageError, match=says) as raised:
-        Place(None, ("127.0.0.1:1",), str(tmp_path / "token"), None).client()
+        ClusterOptions(None, ("127.0.0.1:1",), str(tmp_path / "token"), None).client()
     assert "TOPSECRET" not in text + str(raised.value)
     (tmp_path / "token").write_bytes(b"  TOPSECRET \r\n")
     assert loaded(tmp_path, GOOD + "api_token_file: token\n").api_token == b"TOPSECRET"
@@ -336,11 +336,18 @@ def test_two_names_of_one_address_are_one_place(monkeypatch: pytest.MonkeyPatch)
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (numbers[host], port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolved)
-    places = [Bound("the API", "third.example:8100"), Bound("node 0", "one.example:8100"), Bound("node 1", "one.example:8102")]
+    places = [
+        BoundAddress("the API", "third.example:8100"),
+        BoundAddress("node 0", "one.example:8100"),
+        BoundAddress("node 1", "one.example:8102"),
+    ]
     assert binding_problems(places) == []
     for twin in ("127.0.0.1:8100", "other.example:8100"):
-        assert binding_problems([*places, Bound("node 2", twin)]) == [f"node 2 and node 0 would both listen on {twin}"]
-    assert binding_problems([*places, Bound("node 2", "other.example:8103"), Bound("node 3", "third.example:8102")]) == []
+        assert binding_problems([*places, BoundAddress("node 2", twin)]) == [f"node 2 and node 0 would both listen on {twin}"]
+    assert (
+        binding_problems([*places, BoundAddress("node 2", "other.example:8103"), BoundAddress("node 3", "third.example:8102")])
+        == []
+    )
 
 
 def test_a_cluster_has_no_more_nodes_than_a_hello_can_name(tmp_path: Path) -> None:

@@ -51,10 +51,10 @@ async def test_a_busy_daemon_does_so_as_soon_as_it_is_quiet(autojump_clock: Mock
 def test_what_the_start_has_made_is_left_alone() -> None:
     """`begin` sets the thresholds and puts what is there aside."""
     asked: list[tuple[int, int, int]] = []
-    gc_policy.rest()
+    gc_policy.pause()
     assert not gc.isenabled()
     try:
-        gc_policy.begin(lambda *threshold: asked.append(threshold))
+        gc_policy.start(lambda *threshold: asked.append(threshold))
         assert gc.get_freeze_count() > 1000
         assert gc.isenabled()
     finally:

@@ -1,4 +1,4 @@
-"""What stands beside the nodes: the word to systemd, and the cages of what may fail."""
+"""The daemon beside its nodes: notifications to systemd, and tasks that are restarted on errors."""
 
 from pathlib import Path
 
@@ -21,11 +21,11 @@ async def test_the_watchdog_is_fed_only_while_every_living_loop_turns(
     monkeypatch.setenv("WATCHDOG_USEC", "2000000")
     daemon = Daemon(load(write_configuration(tmp_path, 3)), None, debug=False, events_file=None)
     told: list[str] = []
-    monkeypatch.setattr(daemon._notifier, "tell", lambda *lines: told.extend(lines))
+    monkeypatch.setattr(daemon._notifier, "send", lambda *lines: told.extend(lines))
     hanging: list[int] = []
     monkeypatch.setattr(daemon._local, "hanging", lambda: hanging)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(daemon._tell_systemd)
+        nursery.start_soon(daemon._notify_systemd)
         await trio.sleep(5.5)
         assert told.count("WATCHDOG=1") == 6
         assert "STATUS=no leader" in told
@@ -43,7 +43,7 @@ async def test_a_node_that_is_revived_in_time_keeps_its_daemon(
     """A daemon of crashed nodes ends after a second; a revive in that second counts."""
     daemon = Daemon(load(write_configuration(tmp_path, 3)), [0], debug=False, events_file=None)
     crashed, stopped = False, trio.Event()
-    monkeypatch.setattr(daemon._local, "lost_all", lambda: crashed)
+    monkeypatch.setattr(daemon._local, "all_crashed", lambda: crashed)
     monkeypatch.setattr(daemon, "_stop", lambda nursery: stopped.set())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(daemon._end_when_lost, nursery)
@@ -90,7 +90,7 @@ async def test_a_node_whose_loop_stands_still_is_noticed(tmp_path: Path, monkeyp
         assert house.local.hanging() == [0, 2]
 
 
-def test_who_is_not_asked_feeds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_watchdog_notification_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     """No WATCHDOG_USEC, or one for another process."""
     monkeypatch.delenv("WATCHDOG_USEC", raising=False)
     assert watchdog_interval_s() is None
@@ -101,13 +101,13 @@ def test_who_is_not_asked_feeds_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     assert watchdog_interval_s() == 1.5
 
 
-def test_a_notify_socket_that_is_gone_is_nobodys_problem(tmp_path: Path) -> None:
+def test_a_missing_notify_socket_is_ignored(tmp_path: Path) -> None:
     """Not even an error."""
-    Notifier(str(tmp_path / "gone")).tell("READY=1")
-    Notifier("").tell("READY=1")
+    Notifier(str(tmp_path / "gone")).send("READY=1")
+    Notifier("").send("READY=1")
 
 
-async def test_what_fails_in_its_cage_is_tried_again(autojump_clock: MockClock) -> None:
+async def test_a_task_of_the_daemon_is_restarted_on_error(autojump_clock: MockClock) -> None:
     """A full disk under events.jsonl ends no node."""
     tried: list[float] = []
 

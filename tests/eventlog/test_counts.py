@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bargetrio.cluster.merge import Part, merge
+from bargetrio.cluster.merge import DaemonPage, merge
 from bargetrio.eventlog.recorder import RecordedPage, Recorder, format_id
 from bargetrio.protocol.events import Event, EventPage, EventQuery
 from bargetrio.raft.facts import AppendSent, CommitAdvanced, Fact, TermChanged
@@ -64,9 +64,7 @@ class Told:
 @settings(max_examples=300)
 @example(BURST, 1, True, False)
 @given(STEPS, st.integers(1, 4), st.booleans(), st.booleans())
-def test_a_reader_that_goes_on_is_told_of_everything_once(
-    steps: list[tuple[str, int]], limit: int, heartbeats: bool, thin: bool
-) -> None:
+def test_a_continuing_reader_gets_everything_once(steps: list[tuple[str, int]], limit: int, heartbeats: bool, thin: bool) -> None:
     """Told, dropped and skipped together are what was recorded, whenever it reads; heartbeats too, if it asked for them."""
     log, told, cursor = recorder(), Told(), 0
     turns = [("r", 0)] * 20
@@ -132,7 +130,7 @@ def answer(log: Recorder, cursor: str, limit: int, live: bool, heartbeats: bool)
 @example([*BURST[:3], ("e", 1), *BURST[3:]], 2, "heartbeats", 0)
 @example([("e", 1), ("e", 1), *BURST], 2, "", 0)
 @given(STEPS, st.integers(1, 4), st.sampled_from(["", "live", "heartbeats"]), st.integers(0, 3))
-def test_the_merged_log_of_several_daemons_tells_everything_once(
+def test_the_merged_log_of_several_daemons_has_everything_once(
     steps: list[tuple[str, int]], limit: int, asked: str, silent_every: int
 ) -> None:
     """Also where a daemon is not reached now and then: its place in the cursor is kept."""
@@ -150,7 +148,7 @@ def test_the_merged_log_of_several_daemons_tells_everything_once(
             continue
         reads += 1
         reached = [log for log in logs if not (silent_every and reads < 30 and reads % (silent_every + 1) == int(log.run[1]))]
-        parts = [Part(page=answer(log, cursor, limit, live, with_heartbeats), run=log.run) for log in reached]
+        parts = [DaemonPage(page=answer(log, cursor, limit, live, with_heartbeats), run=log.run) for log in reached]
         unreachable = [int(log.run[1]) for log in logs if log not in reached]
         page = merge(parts, EventQuery(after=cursor, limit=limit, heartbeats=with_heartbeats), unreachable)
         seen += page.events

@@ -10,7 +10,7 @@ import trio.testing
 from msgspec import Raw
 
 from bargetrio.eventlog.driver_facts import DriverFact, NodeKilled, NodeRecovered, RequestReceived
-from bargetrio.eventlog.preview import copied, preview_text, shown
+from bargetrio.eventlog.preview import compact_copy, preview_of, preview_text
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.kv.commands import encode_command
 from bargetrio.protocol.events import KINDS, Event
@@ -60,7 +60,7 @@ def test_every_fact_has_a_kind_that_is_listed() -> None:
     assert set(KINDS) - kinds == later
 
 
-def test_an_event_is_told_whole() -> None:
+def test_an_event_is_shown_whole() -> None:
     """{id, time, node, peer, kind, term, index, heartbeat, detail}."""
     recorder = make()
     recorder.record(0, RoleChanged(term=2, old="candidate", new="leader", reason="has votes"))
@@ -173,7 +173,7 @@ def test_previews_are_short_and_say_what_they_cut() -> None:
     put = encode_command(Put(id=0, key="100", value="v" * 1_000_000))
     delete = encode_command(Delete(id=0, key="gone", if_index=3))
     binary = encode_command(Put(id=0, key="b", value_b64="/////w=="))
-    texts = [preview_text(shown(copied(command))) for command in (put, delete, binary, Raw(b"null"), Raw(b"{"))]
+    texts = [preview_text(preview_of(compact_copy(command))) for command in (put, delete, binary, Raw(b"null"), Raw(b"{"))]
     assert texts == [
         '{key: 100, value: "' + "v" * 32 + '…"}',
         "{key: gone, delete, if_index: 3}",
@@ -186,7 +186,7 @@ def test_previews_are_short_and_say_what_they_cut() -> None:
 def test_a_cut_goes_through_no_character_and_no_escape() -> None:
     """Whatever the value is made of."""
     for value in ("é" * 500, "😀" * 300, '"' * 500, "\\" * 500, "\u2028" * 500, "a\n" * 400):
-        preview = shown(copied(encode_command(Put(id=0, key="k", value=value))))
+        preview = preview_of(compact_copy(encode_command(Put(id=0, key="k", value=value))))
         assert preview["value"] == value[:32] + "…"
 
 
@@ -220,7 +220,7 @@ def test_ids_are_read_back() -> None:
         raise AssertionError(f"{text!r} was taken")
 
 
-def test_a_page_that_is_behind_is_told_what_matters() -> None:
+def test_a_page_that_lags_gets_elections_and_faults() -> None:
     """Of thousands of appends and commits the newest of each node and peer; of elections and faults every one."""
     recorder = make(capacity=1000)
     for index in range(1, 301):
@@ -236,7 +236,7 @@ def test_a_page_that_is_behind_is_told_what_matters() -> None:
     assert recorder.page(page.last_seq, limit=200, thin=True).events == []
 
 
-def test_heartbeats_in_a_word() -> None:
+def test_a_summary_of_heartbeats() -> None:
     """The newest that each node heard, and how long ago."""
     recorder = make()
     for peer in (2, 0):

@@ -1,4 +1,4 @@
-"""Lines that are almost right, to codecs and to running nodes: no error but those that are meant, no hang, no stranger's will.
+"""Nearly valid lines, to codecs and to running nodes: only the intended errors, no hang, no effect without authentication.
 
 The nodes run in virtual time, so that every time-out is waited for and nothing takes long.
 """
@@ -80,7 +80,7 @@ def test_a_line_that_is_almost_a_hello_or_a_record_is_one_or_is_refused() -> Non
 
 
 async def _bother(stack: Stack, random: Random) -> None:
-    """One stranger or client: a hello, almost right or right, and some lines; leaves, or waits until it is shown the door."""
+    """One client: a hello, nearly or fully valid, and some lines; it closes, or waits until it is disconnected."""
     node_id = random.randrange(3)
     connection = await stack.network.connect(f"node-{node_id}", 1)
     first = random.choice((CLIENT_HELLO, CLIENT_HELLO, PEER_HELLO.replace(b'"to":0', b'"to":%d' % node_id)))
@@ -108,7 +108,7 @@ async def _bother(stack: Stack, random: Random) -> None:
 
 @pytest.mark.parametrize("secret", [True, False], ids=["with a peer secret", "without"])
 def test_a_running_cluster_shrugs(secret: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """No node ends, no connection ends by a bug, what was written stays; with a secret no stranger moves the term either."""
+    """No node ends, no connection ends by a bug, writes stay; with a secret no unauthenticated connection changes the term."""
     random = Random(4)
     seed = 1 if secret else 2
 

@@ -1,4 +1,4 @@
-"""The walk over the keys that a snapshot is made from: it tells one moment, whatever is written meanwhile."""
+"""The scan of the keys for a snapshot: it shows one point in time, whatever is written meanwhile."""
 
 import msgspec
 from hypothesis import given
@@ -14,7 +14,7 @@ WRITES = st.lists(st.tuples(KEYS, st.booleans(), st.integers(0, 3)), max_size=40
 
 
 def write(store: Store, key: str, deletes: bool) -> None:
-    """Put something new, or delete; in turn as an entry that somebody waits for, and as one of a backlog."""
+    """Put a new value, or delete; alternately with and without outcomes."""
     index = store.last_index + 1
     command = encode_command(Delete(id=0, key=key) if deletes else Put(id=0, key=key, value=f"v{index}"))
     if index % 2:
@@ -24,20 +24,20 @@ def write(store: Store, key: str, deletes: bool) -> None:
 
 
 def content(store: Store) -> dict[str, Stored]:
-    """Return everything, in order."""
+    """Return all keys, in order."""
     return dict(store.slice_after(None, 1000))
 
 
 def read(line: bytes) -> dict[str, Stored]:
-    """Return what a slice holds."""
+    """Return the content of a slice."""
     return {} if not line else msgspec.json.decode(line, type=dict[str, Stored])
 
 
 @given(WRITES, WRITES, st.integers(1, 5))
-def test_a_walk_tells_the_moment_at_which_it_began(
+def test_a_scan_shows_the_keys_at_its_start(
     before: list[tuple[str, bool, int]], meanwhile: list[tuple[str, bool, int]], slice_keys: int
 ) -> None:
-    """Changed, removed, added, removed and added again, before and behind the walk: it tells none of it (BUG-29)."""
+    """Keys changed, removed, added, removed and added again, before and after its position: it shows none of it (BUG-29)."""
     store = Store()
     for key, deletes, _ in before:
         write(store, key, deletes)
@@ -72,8 +72,8 @@ def test_a_state_is_loaded_as_it_was_saved(writes: list[tuple[str, bool, int]], 
     assert content(other) == content(store)
 
 
-def test_two_walks_go_side_by_side() -> None:
-    """Each tells its own moment; one that is given up leaves nothing behind."""
+def test_two_scans_run_concurrently() -> None:
+    """Each shows its own point in time; one that is closed early leaves no before images."""
     store = Store()
     for number in range(10):
         write(store, f"k{number}", deletes=False)
@@ -96,7 +96,7 @@ def test_two_walks_go_side_by_side() -> None:
 
 
 def test_a_slice_ends_when_it_is_long() -> None:
-    """A thousand long values are not walked in one go."""
+    """A thousand long values are not in one slice."""
     store = Store()
     for number in range(4):
         store.apply(encode_command(Put(id=0, key=f"k{number}", value="x" * (SLICE_BYTES + 1))), number + 1)
@@ -108,7 +108,7 @@ def test_a_slice_ends_when_it_is_long() -> None:
 
 
 def test_a_slice_is_short_though_all_behind_it_was_removed() -> None:
-    """A thousand keys that went while a walk was at the first ones are told in slices, not in one: it would hold the loop."""
+    """A thousand keys removed during a scan are returned in slices, not in one: it would block the loop."""
     store = Store()
     for number in range(1000):
         write(store, f"k{number:03}", deletes=False)
@@ -123,7 +123,7 @@ def test_a_slice_is_short_though_all_behind_it_was_removed() -> None:
 
 
 def test_a_call_is_short_though_all_behind_it_is_new() -> None:
-    """A thousand keys that came since are passed over in as many calls as if they were told."""
+    """A thousand keys added during a scan are skipped in as many calls as if they were returned."""
     store = Store()
     write(store, "a", deletes=False)
     scan, begin = store.scan(10), content(store)
@@ -138,7 +138,7 @@ def test_a_call_is_short_though_all_behind_it_is_new() -> None:
 
 
 def test_a_slice_is_short_though_its_keys_were_long() -> None:
-    """Long values that were replaced by short ones since count as what they were."""
+    """Long values that were since replaced by short ones count with their old length."""
     store = Store()
     for number in range(4):
         store.apply(encode_command(Put(id=0, key=f"k{number}", value="x" * (SLICE_BYTES + 1))), number + 1)

@@ -20,12 +20,12 @@ def store_with(**values: str) -> Store:
 
 
 def put(key: str, value: str, if_index: int | None = None, if_absent: bool = False) -> Raw:
-    """A put as it stands in the log."""
+    """A put as in the log."""
     return encode_command(Put(id=0, key=key, value=value, if_index=if_index, if_absent=if_absent))
 
 
 def delete(key: str, if_index: int | None = None) -> Raw:
-    """A delete as it stands in the log."""
+    """A delete as in the log."""
     return encode_command(Delete(id=0, key=key, if_index=if_index))
 
 
@@ -58,8 +58,8 @@ def test_put_get_delete() -> None:
     assert store.last_index == 4
 
 
-def test_conditions_are_judged_when_applied() -> None:
-    """Compare-and-set: the state at the entry's own place in the log decides."""
+def test_conditions_are_evaluated_when_applied() -> None:
+    """Compare-and-set: the state at the entry's position in the log decides."""
     store = store_with(a="1")
     assert isinstance(store.apply(put("a", "2", if_absent=True), 2), ConditionFailed)
     assert isinstance(store.apply(put("a", "2", if_index=9), 3), ConditionFailed)
@@ -72,7 +72,7 @@ def test_conditions_are_judged_when_applied() -> None:
     assert store.apply(put("a", "3", if_absent=True), 9) == Written("a", True)
 
 
-def test_what_is_no_command_changes_nothing_and_stops_nobody() -> None:
+def test_a_malformed_command_changes_nothing_and_ends_no_node() -> None:
     """BUG-58: an entry that can't be applied must not kill every replica in turn."""
     store = store_with(a="1")
     for index, raw in enumerate([b"{}", b'{"op":"fly"}', b"12", b"[", b'{"op":"put","key":1}', b"\xff", b"[" * 100_000], 2):
@@ -81,7 +81,7 @@ def test_what_is_no_command_changes_nothing_and_stops_nobody() -> None:
     assert store.items("", "", 10) == ([Item(key="a", index=1, value="1")], None)
 
 
-def test_a_follower_can_tell_a_poison_entry_before_it_persists() -> None:
+def test_a_follower_detects_a_malformed_entry_before_it_persists() -> None:
     """msgspec.Raw is not validation."""
     check_commands([put("a", "b"), delete("a"), Raw(b"null")])
     for raw in (b'{"op":"put","key":"a"}', b'{"op":"put","key":"","value":"x"}', b'{"op":"get","key":"a"}', b"1"):
@@ -151,7 +151,7 @@ COMMANDS = st.sampled_from([*PUTS, delete("a"), delete("b", 2), Raw(b"null"), Ra
 
 @given(st.lists(COMMANDS, max_size=8))
 def test_together_is_as_one_by_one(commands: list[Raw]) -> None:
-    """Who leads applies with outcomes, who follows without, a small batch or a large one: it must all be the same."""
+    """With outcomes as a leader, or without as a follower, in small batches or large ones: the result is the same."""
     one, each, everything = Store(), Store(), Store()
     outcomes = [one.apply(command, index) for index, command in enumerate(commands, 1)]
     assert each.apply_each(commands, 1) == outcomes

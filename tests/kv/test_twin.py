@@ -1,4 +1,4 @@
-"""The store beside a naive twin, a dict: whatever is applied, in whatever way, both show the same keys, in every range."""
+"""The store beside a naive twin, a dict: both show the same keys in every range, however commands are applied."""
 
 from collections.abc import Sequence
 
@@ -51,7 +51,7 @@ def filled(actions: Sequence[tuple[str, bool, bool]], ways: Sequence[int]) -> tu
 
 
 def whole(scan: Scan) -> dict[str, Stored]:
-    """All that a walk gives."""
+    """Return all slices of a scan."""
     found: dict[str, Stored] = {}
     while (line := scan.next_slice()) is not None:
         if line:
@@ -64,7 +64,7 @@ def whole(scan: Scan) -> dict[str, Stored]:
 def test_every_page_shows_what_the_twin_shows(
     actions: list[tuple[str, bool, bool]], ways: list[int], prefix: str, after: str, limit: int, keys_only: bool
 ) -> None:
-    """And so does going on after each page, to the end: each key once."""
+    """And so do all pages together: each key once."""
     store, twin = filled(actions, ways)
     assert dict(store.stored) == twin
     assert len(store) == len(twin)
@@ -85,7 +85,7 @@ def test_every_page_shows_what_the_twin_shows(
 
 @settings(max_examples=150)
 @given(ACTIONS, ACTIONS, st.integers(1, 4), st.integers(0, 3))
-def test_a_walk_shows_what_was_there_and_a_store_loaded_from_it_is_the_same(
+def test_a_scan_shows_the_keys_at_its_start_and_a_store_loaded_from_it_is_equal(
     before: list[tuple[str, bool, bool]], meanwhile: list[tuple[str, bool, bool]], slice_keys: int, steps: int
 ) -> None:
     """Whatever is applied while it goes on; each key in one slice only, and in order."""

@@ -16,7 +16,7 @@ from tests.raft.cores import append, follower
 from tests.replica.hosts import Nobody
 
 
-def test_a_dead_node_sends_nothing_though_a_piece_was_being_read_for_it() -> None:
+def test_a_fenced_node_sends_nothing_though_a_chunk_was_being_read() -> None:
     """The thread that read it comes back after the kill, with something to send."""
     link = Mock(PeerLink)
     outbox = PeerOutbox({1: link}, {1: PeerFigures()})

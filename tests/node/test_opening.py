@@ -42,7 +42,7 @@ async def test_a_node_whose_port_is_taken_gives_its_folder_back(tmp_path: Path) 
             assert node.status().role == "follower"
 
 
-async def test_a_node_that_is_left_is_dead(tmp_path: Path) -> None:
+async def test_a_node_whose_context_was_left_has_ended(tmp_path: Path) -> None:
     """Its port refuses, its replica makes no step, its folder is free; what ended it is raised as it was."""
     (port,) = free_ports(1)
     with trio.fail_after(10):

@@ -29,7 +29,7 @@ async def test_a_busy_store_gives_the_small_share(autojump_clock: MockClock) -> 
     assert await work(Pace(SAVING_SHARE, store), autojump_clock, 20, store) == pytest.approx(SAVING_SHARE, rel=0.02)
 
 
-async def test_a_quiet_store_gives_the_large_share_until_somebody_writes(autojump_clock: MockClock) -> None:
+async def test_an_idle_store_allows_the_large_share_until_the_next_write(autojump_clock: MockClock) -> None:
     """Nobody's writes wait; the first one is noticed at once."""
     store = Store()
     pace = Pace(SAVING_SHARE, store)
@@ -40,7 +40,7 @@ async def test_a_quiet_store_gives_the_large_share_until_somebody_writes(autojum
 
 
 @pytest.mark.parametrize(("hold_s", "share"), [(0.02, SAVING_SHARE), (0.06, 2 * SLICE_S / 0.064)])
-async def test_who_comes_late_makes_up_for_it_in_bursts(hold_s: float, share: float, autojump_clock: MockClock) -> None:
+async def test_a_job_that_resumes_late_makes_up_for_it_in_bursts(hold_s: float, share: float, autojump_clock: MockClock) -> None:
     """A loop that others hold for 20 ms each time they run gives the share all the same, and they run after each burst."""
     pace = Pace(SAVING_SHARE)
     began, spent, longest, stretch = trio.current_time(), 0.0, 0.0, 0.0

@@ -47,7 +47,7 @@ async def told_of(*parts: bytes, refusal: str = "") -> tuple[int, int]:
     return len(messages), len(peers)
 
 
-async def test_bytes_of_a_long_message_are_told() -> None:
+async def test_bytes_of_a_long_message_are_reported() -> None:
     """Not its end, which makes it a message, nor its first few bytes."""
     of = snapshot("1", size=3000)
     piece = encode_message(SnapshotRequest(term=1, leader_id=1, snapshot=of, offset=0, data=b"x" * 3000))
@@ -63,7 +63,7 @@ async def test_a_heartbeat_in_parts_is_no_long_message() -> None:
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-async def test_a_store_that_counts_no_more_is_told_once_and_nothing_of_it_is_taken(parts: int) -> None:
+async def test_a_store_that_is_no_longer_the_members_is_refused_once_and_its_messages_dropped(parts: int) -> None:
     """BUG-38: also where it is noticed in the middle of a long message, and the members' stores do not change again."""
     piece = encode_message(SnapshotRequest(term=1, leader_id=1, snapshot=snapshot("1", size=3000), offset=0, data=b"x" * 3000))
     size = len(piece) // parts + 1
@@ -97,7 +97,7 @@ async def test_a_message_that_contradicts_itself_ends_its_connection_and_nothing
     assert taken == [append()]
 
 
-def test_a_connection_is_judged_anew_when_members_or_the_own_store_change() -> None:
+def test_a_connection_is_checked_again_when_members_or_the_own_store_change() -> None:
     """BUG-38: it was accepted for a store that counted then; a readmission on either side may have replaced that since."""
     before = Configuration(index=0, identity="born", stores={0: "s0", 1: "s1", 2: "s2"})
     after = Configuration(index=5, identity="born", stores={0: "s0", 1: "new", 2: "s2"}, readmitted=1)

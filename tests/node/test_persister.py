@@ -222,7 +222,7 @@ class FailingSync:
 
 
 @pytest.mark.parametrize("at", ["begin", "end"])
-async def test_a_sync_that_fails_is_told_and_nothing_is_written_after_it(
+async def test_a_sync_that_fails_is_reported_and_nothing_is_written_after_it(
     tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """BUG-51: what the disk holds is unknown from now on."""
@@ -277,7 +277,7 @@ class Faults:
     def are_set(self) -> bool:
         return True
 
-    def suffer(self) -> None:
+    def inject(self) -> None:
         self.heals.wait(10)
         if self._problem is not None:
             raise self._problem
@@ -298,7 +298,7 @@ async def test_faults_hold_up_the_syncs_of_what_the_loop_wrote(tmp_path: Path, p
         assert [number for number, why in each.done if why.endswith("no") == (problem is not None)] == [1]
 
 
-async def test_who_cannot_watch_gets_the_thread(tmp_path: Path) -> None:
+async def test_a_loop_that_cannot_watch_descriptors_gets_the_thread(tmp_path: Path) -> None:
     """Tasks that read connections hear no eventfd."""
     folder = open_folder(RealDisk(tmp_path / "node"), "test", 0, lambda: "store")
     thread = ThreadPersister(folder, lambda number, failure: None, "test")

@@ -35,7 +35,7 @@ async def test_one_too_many_is_refused_and_a_place_that_was_left_is_given_again(
     assert len(places) == 2
 
 
-async def test_who_only_stays_makes_room_and_who_asks_does_not(autojump_clock: MockClock) -> None:
+async def test_idle_clients_are_closed_for_new_ones_and_active_ones_are_not(autojump_clock: MockClock) -> None:
     """The one that has asked nothing for longest goes first."""
     places = ClientPlaces(3)
     asks, stays, stays_too = client(), client(), client()
@@ -58,7 +58,7 @@ async def test_who_only_stays_makes_room_and_who_asks_does_not(autojump_clock: M
     assert len(places) == 2
 
 
-async def test_where_all_ask_nobody_is_closed(autojump_clock: MockClock) -> None:
+async def test_where_all_clients_send_requests_none_is_closed(autojump_clock: MockClock) -> None:
     """However many want in, and for however long."""
     places = ClientPlaces(2)
     sessions = [client(), client()]

@@ -1,4 +1,4 @@
-"""Bad input at the client's border: each with a clear error, each told apart from a line that is no request at all."""
+"""Bad requests of clients: an error for each, distinguished from lines that are no request at all."""
 
 import pytest
 from hypothesis import given
@@ -84,7 +84,7 @@ def test_what_is_no_request_ends_the_connection(line: bytes) -> None:
         (b'{"id":7,"op":"list","limit":1001}', "limit"),
     ],
 )
-def test_a_bad_field_is_told_with_its_id(line: bytes, says: str) -> None:
+def test_a_bad_field_is_an_error_with_the_requests_id(line: bytes, says: str) -> None:
     """Valid JSON with a bad field: bad_request with its id, the connection stays."""
     with pytest.raises(BadRequest) as raised:
         decode_request(line)

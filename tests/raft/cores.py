@@ -1,4 +1,4 @@
-"""Cores in chosen states, and a small table-top cluster: messages move when the test says so."""
+"""Cores in chosen states, and a small cluster whose messages are delivered when the test says so."""
 
 from collections.abc import Callable
 from random import Random
@@ -46,12 +46,12 @@ def entries(log: str) -> tuple[Entry, ...]:
 
 
 def terms(log: Log) -> list[int]:
-    """Return the terms of a log's entries, of those that are here."""
+    """Return the terms of a log's entries, without compacted ones."""
     return [log.term(index) for index in range(log.start_index + 1, log.last_index + 1)]
 
 
 def snapshot(log: str, *, size: int = 100, checksum: int = 7, nodes: tuple[int, ...] = THREE) -> SnapshotMeta:
-    """Return what a snapshot of a whole log of these terms is."""
+    """Return the metadata of a snapshot of a whole log of these terms."""
     whole = Log(entries(log))
     return SnapshotMeta(
         last_index=whole.last_index,
@@ -81,7 +81,7 @@ class Bench:
         configurations: tuple[Configuration, ...] = (),
         saved_configuration: Configuration | None = None,
     ) -> None:
-        """Of `log` the first `saved` entries are in a snapshot, and the first `compacted` of those not in the log any more.
+        """Of `log` the first `saved` entries are in a snapshot, and the first `compacted` of those are not in the log.
 
         `configurations` are those of the log's entries, `saved_configuration` is the snapshot's.
         """
@@ -125,12 +125,12 @@ class Bench:
         """Whether what the core has counted is counted anew; not where a test has set what no core comes to by itself."""
 
     def step(self, message: Message) -> "Bench":
-        """Give the core a message and perform what it says."""
+        """Step the core with a message and perform its effects."""
         self.core.step(message, self.now)
         return self.perform()
 
     def tick(self, seconds: float) -> "Bench":
-        """Let time pass, waking the core whenever it asks for it."""
+        """Let time pass, calling `tick` at each deadline."""
         end = self.now + seconds
         while self.core.next_deadline <= end:
             self.now = max(self.now, self.core.next_deadline)
@@ -147,7 +147,7 @@ class Bench:
         return self
 
     def sync(self) -> "Bench":
-        """End every write, and those that follow from it."""
+        """Complete every write, and those that follow from it."""
         while self.writes:
             persist = self.writes.pop(0)
             self.sent += [(send.to, send.message) for send in persist.then]
@@ -168,22 +168,22 @@ class Bench:
         return self
 
     def take_pieces(self) -> list[tuple[int, int]]:
-        """Return (receiver, offset) of the pieces to be sent, and forget them."""
+        """Return (receiver, offset) of the chunks to be sent, and clear them."""
         pieces, self.pieces = self.pieces, []
         return [(to, request.offset) for to, request in pieces]
 
     def stored(self, bytes_stored: int) -> "Bench":
-        """Say that the piece under way is on the disk."""
+        """Report that the chunk being written is on the disk."""
         self.core.chunk_stored(self.storing.pop().snapshot, bytes_stored, self.now)
         return self.perform()
 
     def take_sent(self) -> list[tuple[int, Message]]:
-        """Return what was sent, and forget it."""
+        """Return the messages sent, and clear them."""
         sent, self.sent = self.sent, []
         return sent
 
     def replies(self) -> list[Message]:
-        """Return the messages sent, without their receivers, and forget them."""
+        """Return the messages sent, without their receivers, and clear them."""
         return [message for _, message in self.take_sent()]
 
     def told(self, kind: str) -> list[Fact]:
@@ -264,7 +264,7 @@ def candidate(**options: object) -> Bench:
 
 
 def leader(**options: object) -> Bench:
-    """A node that was elected; its no-op is on its own disk and, if `settled`, on everybody's and committed."""
+    """A node that was elected; its no-op is on its own disk and, if `settled`, on all disks and committed."""
     settled = options.pop("settled", True)
     bench = follower(**options) if len(options.get("nodes", THREE)) == 1 else candidate(**options)  # type: ignore[arg-type]
     if not bench.core.peers:
@@ -283,7 +283,7 @@ def leader(**options: object) -> Bench:
 
 
 def acknowledge(bench: Bench, peer: int, match_index: int, round: int = 0) -> None:
-    """Let a follower say that its disk holds the log up to `match_index`."""
+    """Acknowledge the log up to `match_index` as a follower."""
     reply = AppendReply(
         term=bench.core.current_term,
         follower_id=peer,
@@ -315,7 +315,7 @@ def append(
 
 
 class Table:
-    """A cluster on a table: every core's messages lie there until they are delivered, in order, or thrown away."""
+    """A cluster without a clock or network: messages are queued until they are delivered, in order, or dropped."""
 
     def __init__(self, size: int = 3, logs: dict[int, str] | None = None, standings: dict[int, Standing] | None = None) -> None:
         """`standings`: of nodes that are no members since a birth."""
@@ -334,7 +334,7 @@ class Table:
         return self.benches[node_id].core
 
     def settle(self, *, lost: Callable[[int, int], bool] = lambda source, target: False) -> None:
-        """Sync every write and deliver every message, until nothing moves."""
+        """Sync every write and deliver every message, until there are none."""
         moved = True
         while moved:
             moved = False
@@ -358,7 +358,7 @@ class Table:
             self.settle(lost=lost)
 
     def _is_welcome(self, source: int, target: int) -> bool:
-        """Judge the source's standing as the target's handshake does."""
+        """Check the source's standing as the target's handshake does."""
         core, standing = self.core(target), self.core(source).standing
         if core.membership.seen.get(source, (None, 0.0))[0] is not standing:
             core.hello_received(source, standing, self.now)
@@ -371,10 +371,10 @@ class Table:
         return is_welcome
 
     def replace(self, node_id: int, bench: Bench) -> None:
-        """Give a node another life, with the disk of `bench`."""
+        """Restart a node with the disk of `bench`."""
         bench.now = bench.core.snapshots.idle_since = self.now
         self.benches[node_id] = bench
 
     def leaders(self) -> list[int]:
-        """Return who believes to lead."""
+        """Return the ids of the leaders."""
         return [node_id for node_id in self.benches if self.core(node_id).role.name == "leader"]

@@ -1,4 +1,4 @@
-"""Cores with snapshots: taken, on their way, or lacking. For tests."""
+"""Cores with snapshots: taken, being sent, or missing."""
 
 from bargetrio.raft.messages import (
     AppendReply,
@@ -20,7 +20,7 @@ def piece(of: SnapshotMeta, offset: int = 0, *, term: int = 2, leader_id: int = 
 
 
 def answer(bench: Bench, peer: int, of: SnapshotMeta, stored: int = 0, *, installed: bool = False) -> Bench:
-    """A follower says how much it has."""
+    """A follower's reply with the bytes it has stored."""
     return bench.step(
         SnapshotReply(
             term=bench.core.current_term,
@@ -33,7 +33,7 @@ def answer(bench: Bench, peer: int, of: SnapshotMeta, stored: int = 0, *, instal
 
 
 def progress(bench: Bench, peer: int) -> Progress:
-    """What the leader knows of a follower."""
+    """The leader's progress of a follower."""
     assert isinstance(bench.core.role, Leader)
     return bench.core.role.progress[peer]
 
@@ -56,7 +56,7 @@ def saved(bench: Bench, size: int = 100) -> SnapshotMeta:
 
 
 def lagging_leader(**options: object) -> Bench:
-    """A leader whose log begins after entry 4, and who is sending node 2 its snapshot."""
+    """A leader whose log begins after entry 4, and that is sending node 2 its snapshot."""
     bench = leader(log="1 1 1 1 1", saved=4, compacted=4, policy=NEVER, settled=False, **options)
     acknowledge(bench, 1, 6)
     reply = AppendReply(term=bench.core.current_term, follower_id=2, success=False, prev_log_index=5, round=0)

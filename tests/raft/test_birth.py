@@ -42,8 +42,8 @@ def test_a_single_node_is_born_at_once() -> None:
     assert bench.core.may_vote
 
 
-def test_without_a_member_nobody_is_born() -> None:
-    """It might be that the one that is absent holds what was acknowledged, and one that is here has lost its disk."""
+def test_without_a_member_no_cluster_is_born() -> None:
+    """The absent one may have acknowledged writes, and one that is present may have lost its disk."""
     table = Table(3, standings=UNBORN)
     table.down = {0}
     table.pass_time(3.0)
@@ -54,7 +54,7 @@ def test_without_a_member_nobody_is_born() -> None:
 
 
 def test_two_empty_disks_do_not_begin_a_cluster_anew() -> None:
-    """Node 0 comes for the first time, node 1's disk is lost, node 2 is away with what was acknowledged."""
+    """Node 0 starts for the first time, node 1's disk is lost, node 2 is down with the acknowledged writes."""
     table = Table(3, standings=UNBORN)
     table.down = {0}
     table.pass_time(2.1)
@@ -71,7 +71,7 @@ def test_two_empty_disks_do_not_begin_a_cluster_anew() -> None:
 
 
 def test_bootstrap_is_refused_where_a_born_member_answers_and_without_a_majority() -> None:
-    """A word too many must not make a second cluster."""
+    """A needless command must not make a second cluster."""
     table = Table(3, standings=UNBORN)
     table.pass_time(1.0)
     table.replace(1, Bench(1, standing=Standing(store="new")))
@@ -87,10 +87,10 @@ def _meets(bench: Bench, peer: int, standing: Standing) -> Bench:
     return bench.step(Introduction(term=0, node_id=peer, standing=standing, asks=False))
 
 
-def test_a_born_member_that_hangs_up_on_an_empty_disk_is_there_all_the_same() -> None:
-    """Two disks of three are lost. The third node calls, refuses this disk and hangs up, each second: the word must not be taken.
+def test_a_born_member_that_refuses_an_empty_disk_still_prevents_a_bootstrap() -> None:
+    """Two disks of three are lost. The third node connects, refuses this disk and closes, each second: bootstrap must be refused.
 
-    It was, whenever it came between that and the next call.
+    It was accepted between a close and the next connection.
     """
     bench = Bench(0, standing=Standing(store="new"))
     bench.tick(2.1)
@@ -100,10 +100,10 @@ def test_a_born_member_that_hangs_up_on_an_empty_disk_is_there_all_the_same() ->
     bench.core.connection_closed(1, of_one)
     assert "node 1 belongs to a cluster that is born" in bench.core.bootstrap(bench.now)
     assert "new to the cluster of node 1: bargetrio readmit 0" in bench.core.why_abstains()
-    bench.tick(3.0)  # its next call is late
+    bench.tick(3.0)  # its next connection is late
     _meets(bench, 2, Standing(store="newer"))
     assert "node 1 belongs to a cluster that is born" in bench.core.bootstrap(bench.now)
-    bench.tick(8.0)  # it has gone
+    bench.tick(8.0)  # it is down
     _meets(bench, 2, Standing(store="newer"))
     assert bench.core.bootstrap(bench.now) == ""
 
@@ -119,8 +119,8 @@ def test_what_a_member_says_later_of_another_disk_counts() -> None:
     assert bench.core.bootstrap(bench.now) == ""
 
 
-def test_a_node_that_has_just_started_has_asked_nobody_yet() -> None:
-    """The born member is far away, and its answer on its way."""
+def test_a_node_that_has_just_started_refuses_a_bootstrap() -> None:
+    """The born member's answer may still be in flight."""
     bench = Bench(0, standing=UNBORN[0])
     _meets(bench, 2, UNBORN[2])
     bench.tick(1.5)
@@ -130,8 +130,8 @@ def test_a_node_that_has_just_started_has_asked_nobody_yet() -> None:
     assert bench.core.bootstrap(bench.now) == ""
 
 
-def test_who_knows_a_member_of_a_cluster_helps_no_other_into_being() -> None:
-    """Node 0 could not reach node 1, and was told to begin without it; node 2 hears both."""
+def test_a_node_that_knows_a_member_of_a_cluster_takes_no_part_in_another_birth() -> None:
+    """Node 0 could not reach node 1, and was bootstrapped without it; node 2 receives both sets."""
     bench = Bench(2, standing=UNBORN[2])
     of_one = structs.replace(BORN, store="s1")
     bench.core.hello_received(1, of_one, bench.now)
@@ -144,7 +144,7 @@ def test_who_knows_a_member_of_a_cluster_helps_no_other_into_being() -> None:
     assert bench.core.may_vote and bench.core.standing.birth == stores
 
 
-def test_who_was_absent_at_the_birth_is_readmitted() -> None:
+def test_a_node_absent_at_the_birth_is_readmitted() -> None:
     """Its place is kept, without a store."""
     table = Table(3, standings=UNBORN)
     table.down = {2}
@@ -164,7 +164,7 @@ def test_who_was_absent_at_the_birth_is_readmitted() -> None:
 
 
 def test_members_that_began_with_different_backups_do_not_meet() -> None:
-    """Two histories under one name: nobody is born, and the refusal says which."""
+    """Two histories under one name: no cluster is born, and the refusal says which."""
     table = Table(3, standings={0: structs.replace(UNBORN[0], origin=origin_of_backup(41, 2, 7)), 1: UNBORN[1], 2: UNBORN[2]})
     table.pass_time(2.0)
     assert table.leaders() == []
@@ -212,7 +212,7 @@ def test_a_disk_that_was_lost_before_a_cluster_of_an_earlier_version_has_its_set
 
 
 def test_hellos_compare_the_identity_and_the_store_never_a_list() -> None:
-    """Both sides judge, in words."""
+    """Both sides check, and give a reason."""
     configuration = Configuration(index=9, identity=BORN.identity, stores=STORES)
     same = structs.replace(BORN, store="s1")
     assert why_refused(BORN, configuration, 1, same) == ""
@@ -231,7 +231,7 @@ def test_hellos_compare_the_identity_and_the_store_never_a_list() -> None:
 
 
 def test_a_disk_of_an_earlier_version_that_was_absent_at_the_birth_is_readmitted() -> None:
-    """It votes when it is admitted, not before: it would lead although nobody counts it."""
+    """It votes when it is admitted, not before: it would lead although it is not counted."""
     earlier = {node_id: Standing(store=f"s{node_id}", origin=EARLIER) for node_id in range(3)}
     table = Table(3, logs=dict.fromkeys(range(3), "1 1"), standings=earlier)
     table.down = {2}
@@ -248,7 +248,7 @@ def test_a_disk_of_an_earlier_version_that_was_absent_at_the_birth_is_readmitted
     assert table.core(2).may_vote
 
 
-def test_a_disk_of_an_earlier_version_does_not_lead_while_nobody_counts_it() -> None:
+def test_a_disk_of_an_earlier_version_does_not_lead_while_it_is_not_counted() -> None:
     """The entry that takes it in is in its log, and not known to be committed."""
     stores = {0: "s0", 1: "s1", 2: "s2"}
     taken_in = Configuration(index=2, identity="born without it", stores=stores, readmitted=2)
@@ -273,8 +273,8 @@ def _born_with(node_id: int, stores: dict[int, str]) -> Standing:
     return Standing(store=stores[node_id], identity=identity_of(stores), birth=stores)
 
 
-def test_a_set_is_told_before_the_disk_that_takes_its_time_has_it() -> None:
-    """Node 1 was told to begin, and its disk hangs; then node 0 has met all, and node 1 is told once more: there is one set."""
+def test_a_set_is_sent_before_a_slow_disk_has_it() -> None:
+    """Node 1 is bootstrapped, its disk hangs; then node 0 has all introductions, and node 1 is bootstrapped again: one set."""
     table = Table(5, standings=FIVE)
     table.down = {4}
     table.pass_time(2.1)
@@ -299,8 +299,8 @@ def test_a_set_is_told_before_the_disk_that_takes_its_time_has_it() -> None:
     assert table.core(1).standing.birth == stores and len(table.leaders()) == 1
 
 
-def test_who_dies_before_it_has_written_its_set_adopts_it_from_the_others() -> None:
-    """They have it from its first word on."""
+def test_a_node_that_ends_before_it_has_written_its_set_adopts_it_from_the_others() -> None:
+    """They have it from its first introduction."""
     table = Table(3, standings=UNBORN)
     table.down = {2}
     table.pass_time(2.1)
@@ -315,8 +315,8 @@ def test_who_dies_before_it_has_written_its_set_adopts_it_from_the_others() -> N
     assert table.core(0).standing.birth == {0: "s0", 1: "s1", 2: ""} and len(table.leaders()) == 1
 
 
-def test_of_two_sets_made_at_the_same_moment_who_is_in_both_adopts_the_one_that_most_have() -> None:
-    """Nodes 0 and 1 could not reach each other, and each was told to begin: one of the two sets gets a majority."""
+def test_of_two_sets_made_at_the_same_time_a_store_in_both_adopts_the_one_that_most_have() -> None:
+    """Nodes 0 and 1 could not reach each other, and each was bootstrapped: one of the two sets gets a majority."""
     left, right = {0: "s0", 1: "", 2: "s2", 3: "s3", 4: "s4"}, {0: "", 1: "s1", 2: "s2", 3: "s3", 4: "s4"}
     for first, more in ((left, right), (right, left)):
         bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
@@ -328,8 +328,8 @@ def test_of_two_sets_made_at_the_same_moment_who_is_in_both_adopts_the_one_that_
         assert bench.core.standing.birth == first
 
 
-def test_two_sets_told_at_two_nodes_that_cannot_reach_each_other_leave_one_cluster() -> None:
-    """Node 2 hears one of the two, node 3 the other, node 4 both, later: it decides."""
+def test_two_sets_made_at_two_nodes_that_cannot_reach_each_other_leave_one_cluster() -> None:
+    """Node 2 receives one of the two, node 3 the other, node 4 both, later: it decides."""
     table = Table(5, standings=FIVE)
     sides = [{0, 2}, {1, 3}]
     table.pass_time(2.1, lost=lambda source, target: {source, target} == {0, 1})
@@ -384,7 +384,7 @@ def test_a_set_with_an_earlier_store_of_this_node_stays_in_the_comparison_when_t
 
 
 def test_a_set_without_a_majority_of_the_members_is_not_adopted() -> None:
-    """Nobody could ever be elected in it, and no entry that readmits the others committed."""
+    """No leader could ever be elected in it, and no entry that readmits the others committed."""
     bench = Bench(4, nodes=tuple(range(5)), standing=FIVE[4])
     bench.core.hello_received(0, _born_with(0, {0: "s0", 1: "", 2: "", 3: "", 4: "s4"}), bench.now)
     bench.tick(0.1).write_standings()
@@ -393,7 +393,7 @@ def test_a_set_without_a_majority_of_the_members_is_not_adopted() -> None:
     assert "2 of 5 members are here (0, 4), and a majority of them, 3, must be" in bench.core.bootstrap(bench.now)
 
 
-def test_an_unborn_node_is_told_that_a_cluster_has_other_members_than_its_configuration() -> None:
+def test_an_unborn_node_refuses_a_cluster_with_other_members_than_its_configuration() -> None:
     """Node 0 was started with `nodes: [0, 1]` and made a set; node 1's file names three."""
     others = {0: "s0", 1: "s1"}
     split = Standing(store="s0", identity=identity_of(others), birth=others)
@@ -406,12 +406,12 @@ def test_an_unborn_node_is_told_that_a_cluster_has_other_members_than_its_config
 
 
 def introduced(node_id: int, standing: Standing | None = None) -> Introduction:
-    """What an unborn node says of itself."""
+    """An unborn node's introduction."""
     return Introduction(term=0, node_id=node_id, standing=UNBORN[node_id] if standing is None else standing, asks=False)
 
 
-def test_who_was_heard_long_ago_is_not_there_at_a_birth() -> None:
-    """Its disk may have been lost, or have become another cluster's, since."""
+def test_a_node_with_an_old_introduction_takes_no_part_in_a_birth() -> None:
+    """Its disk may since have been lost, or have become another cluster's."""
     node = Bench(0, standing=UNBORN[0])
     node.step(introduced(1))
     node.now = 2.5
@@ -421,8 +421,8 @@ def test_who_was_heard_long_ago_is_not_there_at_a_birth() -> None:
     assert len(node.standings) == 1
 
 
-def test_who_began_with_another_state_is_not_there_at_a_birth() -> None:
-    """Whatever let its message in: a set of an empty disk and a restored one would be two histories."""
+def test_a_node_with_another_origin_takes_no_part_in_a_birth() -> None:
+    """However its message was accepted: a set of an empty disk and a restored one would be two histories."""
     node = Bench(0, standing=UNBORN[0])
     node.step(introduced(1, Standing(store="s1", origin=origin_of_backup(9, 1, 7))))
     node.step(introduced(2))

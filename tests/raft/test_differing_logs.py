@@ -1,4 +1,4 @@
-"""Logs that have the same index and term somewhere and differ below: found at the first heartbeat (Raft 5.3, Log Matching)."""
+"""Logs with the same index and term at one entry that differ before it: found at the first heartbeat (Raft 5.3, Log Matching)."""
 
 import pytest
 from msgspec import Raw, structs
@@ -65,7 +65,7 @@ def differs(node: Bench, peer: int) -> None:
     node.step(LogDiffers(term=node.core.current_term, follower_id=peer, index=1))
 
 
-def test_a_leader_with_a_majority_tells_the_other_to_stop() -> None:
+def test_a_leader_with_a_majority_stops_the_follower_that_differs() -> None:
     """It has committed an entry of its own term: a majority's log is its log."""
     node = leader(log="1 1")
     differs(node, 1)
@@ -76,8 +76,8 @@ def test_a_leader_with_a_majority_tells_the_other_to_stop() -> None:
         stopped.step(Demotion(term=1, leader_id=1, cause="differs", index=1, store="store-0"))
 
 
-def test_without_a_majority_nobody_is_told_to_stop_and_nothing_is_committed() -> None:
-    """One follower differs, the other is away: who is right is not known."""
+def test_without_a_majority_no_node_is_stopped_and_nothing_is_committed() -> None:
+    """One follower differs, the other is down: which log is the majority's is not known."""
     node = leader(log="1 1", settled=False)
     differs(node, 1)
     acknowledge(node, 1, node.core.log.last_index)
@@ -89,7 +89,7 @@ def test_without_a_majority_nobody_is_told_to_stop_and_nothing_is_committed() ->
     assert [message.cause for message in node.replies() if isinstance(message, Demotion)] != []
 
 
-def test_a_leader_from_whom_the_others_differ_stops() -> None:
+def test_a_leader_whose_log_differs_from_all_others_stops() -> None:
     """No majority can have its log."""
     node = leader(log="1 1", settled=False)
     differs(node, 1)
@@ -119,8 +119,8 @@ def _votes(node: Bench, *voters: int) -> str:
     return node.core.role.name
 
 
-def test_a_vote_of_a_node_whose_log_differs_elects_nobody() -> None:
-    """It would acknowledge nothing: who left office for that waits for the others' votes, however slow their disks are."""
+def test_a_vote_of_a_node_whose_log_differs_elects_no_leader() -> None:
+    """It would acknowledge nothing: a leader that stepped down for it waits for the others' votes, however slow their disks."""
     node = _left_office_since_node_1_differs()
     assert _pre_votes(node, 1, 2) == "pre_candidate"
     assert _pre_votes(node, 3) == "candidate"
@@ -128,8 +128,8 @@ def test_a_vote_of_a_node_whose_log_differs_elects_nobody() -> None:
     assert _votes(node, 3) == "leader"
 
 
-def test_that_a_log_differs_is_believed_for_as_long_as_an_election_may_last() -> None:
-    """Then it may have been mended; if not, it says so again to the next leader."""
+def test_that_a_log_differs_is_kept_for_as_long_as_an_election_may_last() -> None:
+    """Then it may have been repaired; if not, it reports it to the next leader."""
     node = _left_office_since_node_1_differs()
     node.tick(DIFFERS_S)
     node.tick(1.0)

@@ -1,4 +1,4 @@
-"""Raft 5.2, 5.4.1 and Ongaro 4.2.3, 9.6: who may lead, and how often one may vote."""
+"""Raft 5.2, 5.4.1 and Ongaro 4.2.3, 9.6: which node may lead, and how often a node may vote."""
 
 from bargetrio.raft.facts import VoteRefused
 from bargetrio.raft.messages import AppendReply, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
@@ -41,7 +41,7 @@ def test_a_vote_leaves_when_it_is_on_the_disk() -> None:
 
 
 def test_a_vote_is_remembered_across_lives() -> None:
-    """BUG-01: who comes back with its vote on the disk does not vote again."""
+    """BUG-01: a node that restarts with its vote on the disk does not vote again."""
     node = follower(term=3, voted_for=1)
     assert granted(node.step(ask(3, 2)).sync()) == [False]
     assert granted(node.step(ask(3, 1)).sync()) == [True]
@@ -72,7 +72,7 @@ def test_a_vote_is_not_forgotten_within_its_term() -> None:
     """BUG-03: stepping down, or hearing a leader, keeps term and vote together."""
     node = leader()
     term = node.core.current_term
-    node.tick(0.7)  # nobody answers: check-quorum
+    node.tick(0.7)  # no replies: check-quorum
     assert node.core.role.name != "leader"
     assert (node.core.current_term, node.core.voted_for) == (term, 0)
     assert granted(node.sync().step(ask(term, 2, last=(9, term))).sync()) == [False]
@@ -139,7 +139,7 @@ def test_a_higher_term_turns_everybody_into_a_follower() -> None:
 
 
 def test_a_candidate_obeys_the_leader_of_its_own_term() -> None:
-    """Raft 5.2: somebody else has won."""
+    """Raft 5.2: another node has won."""
     node = candidate()
     node.step(append(term=node.core.current_term, leader_id=2))
     assert (node.core.role.name, node.core.leader_id) == ("follower", 2)
@@ -186,8 +186,8 @@ def test_a_pre_vote_changes_nothing_at_the_voter() -> None:
     assert (node.core.current_term, node.core.voted_for, node.writes, node.core.next_deadline) == (2, None, [], before)
 
 
-def test_a_node_that_hears_a_leader_grants_neither_pre_vote_nor_vote() -> None:
-    """Ongaro 4.2.3: a node that was cut off deposes nobody when it comes back; its high term is not taken over."""
+def test_a_node_with_a_live_leader_grants_neither_pre_vote_nor_vote() -> None:
+    """Ongaro 4.2.3: a node that was partitioned deposes no leader when it reconnects; its high term is not adopted."""
     node = follower(term=2)
     node.step(append(term=2, leader_id=1))
     node.take_sent()
@@ -229,7 +229,7 @@ def test_pre_votes_of_another_question_do_not_count() -> None:
 
 
 def test_an_answer_to_an_old_append_carries_the_higher_term() -> None:
-    """BUG-10: though voters that hear a leader refuse (Ongaro 4.2.3), a node left behind must learn the higher term."""
+    """BUG-10: though voters with a live leader refuse (Ongaro 4.2.3), a node with an old term must adopt the higher one."""
     node = follower(term=6)
     node.step(append(term=3, leader_id=2))
     (reply,) = node.replies()
@@ -248,8 +248,8 @@ def test_a_leader_without_a_majority_steps_down() -> None:
     assert heard.core.role.name == "leader"
 
 
-def test_a_timer_that_fires_late_judges_nobody() -> None:
-    """DESIGN 2: the process stood still; a full timeout is given before an election, or before stepping down."""
+def test_a_timer_that_fires_late_is_restarted() -> None:
+    """The process was paused: a full timeout passes before an election, or before stepping down."""
     node = follower()
     node.now = 5.0
     node.core.tick(5.0)
@@ -279,7 +279,7 @@ def test_one_leader_a_term_among_five_with_messages_lost_at_random() -> None:
 
 
 def test_a_partial_partition_settles() -> None:
-    """BUG-13: node 2 can't see the leader but sees node 1; it deposes nobody."""
+    """BUG-13: node 2 can't reach the leader but reaches node 1; it deposes no leader."""
     table = Table(3)
     table.pass_time(1.0)
     (ruler,) = table.leaders()

@@ -1,4 +1,4 @@
-"""The log in memory: its ends are kept beside it, and stay right whatever is done to it."""
+"""The log in memory: the attributes of its ends stay correct under every change."""
 
 from random import Random
 

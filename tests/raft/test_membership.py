@@ -1,4 +1,4 @@
-"""Who counts: a node with a new disk is taken in by an entry of the log, committed without it (BUG-37, BUG-38)."""
+"""Readmission: a node with a new disk becomes a member by an entry of the log, committed without it (BUG-37, BUG-38)."""
 
 import pytest
 from msgspec import structs
@@ -48,7 +48,7 @@ def progress(bench: Bench, peer: int) -> Progress:
 
 
 def asks(bench: Bench, term: int) -> tuple[bool, bool]:
-    """Return whether the node would vote, and votes, for an up-to-date candidate in `term`, when it hears no leader."""
+    """Return whether the node grants a pre-vote, and a vote, to an up-to-date candidate in `term`, without a live leader."""
     bench.tick(2)
     bench.take_sent()
     bench.step(PreVoteRequest(term=term, candidate_id=1, last_log_index=99, last_log_term=term - 1))
@@ -60,7 +60,7 @@ def asks(bench: Bench, term: int) -> tuple[bool, bool]:
 
 
 def may_vote(bench: Bench) -> list[bool]:
-    """Return what the node told of its vote."""
+    """Return the facts of the node's right to vote."""
     return [fact.may_vote for fact in bench.facts if isinstance(fact, MemberChanged)]
 
 
@@ -68,7 +68,7 @@ def may_vote(bench: Bench) -> list[bool]:
 
 
 def test_a_node_with_a_new_disk_neither_votes_nor_asks_for_votes() -> None:
-    """Whoever asks, and however long it hears nobody."""
+    """Whichever node asks, and however long there is no leader."""
     node = follower(standing=NEW)
     for _ in range(10):
         node.tick(2)
@@ -140,9 +140,9 @@ def test_a_vote_that_is_on_its_disk_already_does_not_stand_in_for_the_entry() ->
 
 
 def test_after_a_restart_it_knows_the_entry_that_admitted_it_to_be_committed() -> None:
-    """And a candidate learns it with its vote: else its acknowledgements could never count again where they are needed.
+    """And a candidate gets it with its vote: else its acknowledgements could never count again where they are needed.
 
-    Nothing is applied by it: what the log holds before that entry may have changed on the disk, and was compared with nobody's.
+    It applies nothing: entries before that one may have changed on the disk, and were compared with no other log.
     """
     node = Bench(
         log="1 1 1 1",
@@ -171,14 +171,14 @@ def test_a_new_leader_learns_from_a_vote_that_the_readmission_is_committed() -> 
 
 
 def test_a_disk_that_lost_the_entry_that_admitted_it_begins_anew() -> None:
-    """It was synced; whoever lost it has lost promises."""
+    """It was synced: a disk that lost it may also have lost votes and acknowledgements."""
     node = Bench(log="1 1", term=1, standing=Standing(store="new", identity=IDENTITY, admitted=3))
     node.perform()
     assert not node.core.may_vote
     assert [type(effect).__name__ for effect in node.standings] == ["ReplaceStore"]
 
 
-def test_an_old_disk_that_hears_of_its_replacement_abstains() -> None:
+def test_an_old_disk_that_receives_its_replacement_abstains() -> None:
     """The entry names another store for this node: this one is no member any more."""
     node = follower(log="1 1", term=1)
     assert node.core.may_vote
@@ -192,7 +192,7 @@ def test_an_old_disk_that_hears_of_its_replacement_abstains() -> None:
 
 
 def test_the_leader_commits_the_readmission_without_counting_the_node() -> None:
-    """Neither for the entry nor for any other, before that is committed; afterwards like any other."""
+    """Neither for that entry nor for others until it is committed; then as usual."""
     node = leader(log="1 1")
     node.core.hello_received(1, NEW, node.now)
     assert node.core.readmit(1, node.now) == ""
@@ -212,7 +212,7 @@ def test_the_leader_commits_the_readmission_without_counting_the_node() -> None:
 
 
 def test_once_the_readmission_is_committed_what_the_node_has_acknowledged_before_counts_at_once() -> None:
-    """Not at the next acknowledgement only: where the third node has gone, there may be none."""
+    """Not only at the next acknowledgement: with the third node down there may be none."""
     node = leader(log="1 1")
     node.core.hello_received(1, NEW, node.now)
     assert node.core.readmit(1, node.now) == ""
@@ -227,7 +227,7 @@ def test_once_the_readmission_is_committed_what_the_node_has_acknowledged_before
 
 
 def test_with_five_the_new_disks_acknowledgement_is_not_one_of_the_three() -> None:
-    """Two others must have the entry, whatever the readmitted node says."""
+    """Two others must have the entry, whatever the readmitted node acknowledges."""
     node = leader(nodes=FIVE)
     node.core.hello_received(1, NEW, node.now)
     assert node.core.readmit(1, node.now) == ""
@@ -240,7 +240,7 @@ def test_with_five_the_new_disks_acknowledgement_is_not_one_of_the_three() -> No
     assert node.core.commit_index == index
 
 
-def test_an_uncounted_node_keeps_nobody_in_office_and_confirms_no_read() -> None:
+def test_an_uncounted_node_counts_for_no_quorum_and_confirms_no_read() -> None:
     """It abstains, and what its old disk voted in a higher term is not known (Ongaro 6.2, 6.4)."""
     node = leader(log="1 1")
     node.core.hello_received(1, NEW, node.now)
@@ -258,7 +258,7 @@ def test_an_uncounted_node_keeps_nobody_in_office_and_confirms_no_read() -> None
 
 
 def test_readmission_is_refused_in_words_where_it_cannot_be() -> None:
-    """Each answer says what to do."""
+    """Each reason says what to do."""
     node = leader()
     assert "has not called yet" in node.core.readmit(1, node.now)
     node.core.hello_received(1, Standing(store="old", identity=IDENTITY), node.now)
@@ -282,7 +282,7 @@ def test_readmission_is_refused_in_words_where_it_cannot_be() -> None:
 
 
 def test_a_store_that_was_a_member_is_never_taken_in_again() -> None:
-    """An image of its folder from before the birth says nothing of itself; its old acknowledgements might count again."""
+    """A copy of its folder from before the birth has no record of it; its old acknowledgements might count again."""
     node = leader()
     node.core.hello_received(1, NEW, node.now)
     assert node.core.readmit(1, node.now) == ""
@@ -309,7 +309,7 @@ def test_a_snapshot_carries_the_configuration_up_to_its_last_entry() -> None:
     assert [effect.configuration.stores for effect in node.taking if effect.configuration] == [STORES]
 
 
-# -- lost tails ----------------------------------------------------------------------------------------------------------
+# -- lost entries --------------------------------------------------------------------------------------------------------
 
 
 def refuse(node: Bench, prev: int, last: int, round: int = 0) -> None:
@@ -334,8 +334,8 @@ def test_a_follower_that_lost_what_it_acknowledged_is_named_and_not_counted() ->
     assert Demotion(term=term, leader_id=0, cause="lost", index=last, entry_term=term, store="store-1") in node.replies()
 
 
-def test_what_was_on_its_way_to_who_is_not_counted_any_more_is_not_waited_for() -> None:
-    """Ongaro 10.2.1: no answer to it will come, and a probe begins anew where the node is taken in."""
+def test_appends_in_flight_to_a_node_that_is_no_longer_counted_are_forgotten() -> None:
+    """Ongaro 10.2.1: there will be no reply, and when the node is readmitted it is probed anew."""
     node = leader(log="1 1 1")
     last = node.core.log.last_index
     node.core.propose("x", node.core.log.entry(1).command, node.now)
@@ -348,7 +348,7 @@ def test_what_was_on_its_way_to_who_is_not_counted_any_more_is_not_waited_for() 
 
 
 def test_a_new_disk_is_not_suspected_of_having_lost_what_the_old_one_said() -> None:
-    """It has acknowledged nothing: what is known of its log begins anew with the entry that takes it in."""
+    """It has acknowledged nothing: its progress is reset by the entry that readmits it."""
     node = leader(log="1 1")
     node.core.hello_received(1, NEW, node.now)
     assert node.core.readmit(1, node.now) == ""
@@ -362,7 +362,7 @@ def test_a_new_disk_is_not_suspected_of_having_lost_what_the_old_one_said() -> N
 
 
 def test_the_end_of_the_old_disks_connection_forgets_nothing_of_the_new_one() -> None:
-    """It may be noticed late, when the new disk has called already; the end of its own connection is another matter."""
+    """It may be detected late, after the new disk has connected; the end of the new disk's own connection is handled."""
     node = leader(log="1 1")
     node.core.hello_received(1, NEW, node.now)
     node.core.connection_closed(1, Standing(store="store-1", identity=IDENTITY, birth=STORES))
@@ -386,8 +386,8 @@ def test_a_refusal_from_before_a_snapshot_was_installed_is_an_old_one() -> None:
     assert node.told("tail_lost") == [] and progress(node, 1).is_counted
 
 
-def test_who_is_elected_with_a_readmission_in_its_log_does_not_count_that_node() -> None:
-    """It is not known to be committed: the node is not counted for the leader's first entry either."""
+def test_a_leader_elected_with_a_readmission_in_its_log_does_not_count_that_node() -> None:
+    """It is not known to be committed: the node is not counted for the leader's first entry, either."""
     node = leader(log="1 1 1", configurations=(readmission(3, 1),), settled=False)
     assert node.core.membership.uncounted == 1 and not progress(node, 1).is_counted and progress(node, 2).is_counted
     acknowledge(node, 1, node.core.log.last_index)
@@ -396,7 +396,7 @@ def test_who_is_elected_with_a_readmission_in_its_log_does_not_count_that_node()
 
 @pytest.mark.parametrize("way", ["installed", "restarted"])
 def test_the_configuration_that_a_snapshot_holds_counts(way: str) -> None:
-    """BUG-36, BUG-40: of the log before it nothing is left that could tell who counts."""
+    """BUG-36, BUG-40: earlier configurations are no longer in the log."""
     configuration = readmission(4, 1)
     if way == "installed":
         node = follower()
@@ -413,7 +413,7 @@ def test_the_configuration_that_a_snapshot_holds_counts(way: str) -> None:
 
 
 def test_an_old_refusal_says_nothing() -> None:
-    """It was sent before the follower had the entries: the next round's answer says that it has them."""
+    """It was sent before the follower had the entries: the reply to the next round acknowledges them."""
     node = leader(log="1 1 1")
     last = node.core.log.last_index
     refuse(node, last, 2)
@@ -423,7 +423,7 @@ def test_an_old_refusal_says_nothing() -> None:
     assert node.told("tail_lost") == [] and progress(node, 1).is_counted
 
 
-def test_who_lost_a_tail_abstains_takes_a_new_store_and_is_taken_in_by_itself() -> None:
+def test_a_node_that_lost_entries_abstains_takes_a_new_store_and_is_readmitted_automatically() -> None:
     """The way of a lost disk, without an operator."""
     lost = follower(log="1 1", term=1)
     lost.step(Demotion(term=1, leader_id=1, cause="lost", index=4, store="store-0"))
@@ -441,7 +441,7 @@ def test_who_lost_a_tail_abstains_takes_a_new_store_and_is_taken_in_by_itself() 
 
 
 def test_a_demotion_of_the_disk_before_is_not_meant_for_the_new_one() -> None:
-    """It waited in a connection, or a leader has not heard of the new disk yet."""
+    """It was delayed in a connection, or the leader does not know the new disk yet."""
     node = follower(log="1 1", term=1)
     node.step(Demotion(term=1, leader_id=1, cause="lost", index=4, store="the disk before"))
     node.step(Demotion(term=1, leader_id=1, cause="differs", index=1, store="the disk before"))
@@ -456,7 +456,7 @@ def test_a_demotion_of_what_the_log_holds_is_an_old_one() -> None:
 
 
 def test_a_refusal_that_an_acknowledgement_overtook_is_an_old_one() -> None:
-    """The round that asks again overtook an append: the follower refused, then took it and said so, and the refusal came last."""
+    """The second probe overtook an append: the follower refused, then accepted the append, and the refusal arrived last."""
     node = leader(log="1 1 1")
     last = node.core.log.last_index
     node.core.propose("x", node.core.log.entry(1).command, node.now)
@@ -470,7 +470,7 @@ def test_a_refusal_that_an_acknowledgement_overtook_is_an_old_one() -> None:
 
 
 def test_an_old_copy_of_a_folder_with_other_entries_in_their_place_is_named_too() -> None:
-    """It is no shorter than what was acknowledged, and says that it might agree there: the terms differ."""
+    """It is no shorter than what was acknowledged, and its hint is that index: the terms differ."""
     node = leader(log="1 1 1", term=3)
     copy = follower(node_id=1, log="1 1 1 2 2 2", term=2)
     for _ in range(4):
@@ -510,10 +510,10 @@ def test_what_is_being_written_to_the_folder_is_waited_for() -> None:
         assert node.core.standing.replaces == "store-0" and not node.core.may_vote
 
 
-# -- over a restart ------------------------------------------------------------------------------------------------------
+# -- restarts ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_leader_tells_of_every_configuration_that_it_sends_also_of_those_before_its_snapshot() -> None:
+def test_a_leader_lists_every_configuration_that_it_sends_also_those_before_its_snapshot() -> None:
     """After a restart the log still has entries before the snapshot; a follower that lacks them needs their configurations."""
     first = readmission(3, 1, "one")
     second = structs.replace(readmission(5, 2, "two"), stores={**first.stores, 2: "two"})

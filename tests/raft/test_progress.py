@@ -1,4 +1,4 @@
-"""A follower's progress, and the window of what is on its way to it (Figure 2; Ongaro 10.2.2)."""
+"""A follower's progress, and the window of appends in flight (Figure 2; Ongaro 10.2.2)."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from tests.raft.cores import snapshot
 
 
 def replicating(next_index: int) -> Progress:
-    """A follower that is sent entries ahead of its answers; two appends are on their way."""
+    """A follower in state replicate; two appends are in flight."""
     progress = Progress(next_index=1, heard_at=0.0)
     progress.become_replicate(next_index)
     progress.match_index = next_index - 1
@@ -17,13 +17,13 @@ def replicating(next_index: int) -> Progress:
 
 
 def test_what_was_sent_fills_the_window_and_moves_the_next_index() -> None:
-    """Ongaro 10.2.2: ahead of the answers."""
+    """Ongaro 10.2.2: ahead of the replies."""
     progress = replicating(5)
     assert (progress.next_index, list(progress.in_flight), progress.in_flight_bytes) == (10, [(6, 100), (9, 50)], 150)
 
 
 def test_only_what_is_acknowledged_leaves_the_window() -> None:
-    """An append that is acknowledged in part is still on its way."""
+    """An append that is acknowledged in part is still in flight."""
     progress = replicating(5)
     progress.match_index = 8
     progress.forget_acknowledged()
@@ -57,7 +57,7 @@ def test_a_transfer_is_there_in_the_state_snapshot_only() -> None:
 
 
 def test_match_index_does_not_fall_when_entries_go_on() -> None:
-    """It only rises (BUG-18): a snapshot may end before what the follower has acknowledged since."""
+    """It never decreases (BUG-18): a snapshot may end before what the follower has acknowledged since."""
     progress = replicating(5)
     progress.resume(2)
     assert (progress.match_index, progress.next_index) == (4, 5)

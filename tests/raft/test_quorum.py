@@ -34,5 +34,5 @@ def test_a_majority_is_the_least_number_of_which_any_two_groups_overlap(members:
 
 @given(st.integers(0, 9), st.integers(1, 9))
 def test_so_many_are_a_majority_or_not(count: int, members: int) -> None:
-    """The same number, asked the other way."""
+    """Consistent with `majority_of`."""
     assert is_majority(count, members) == (count >= len(naive_majorities(members)[0]))

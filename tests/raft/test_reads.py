@@ -121,7 +121,7 @@ def test_reads_fail_when_the_leader_steps_down() -> None:
 
 
 def test_a_follower_passes_the_reader_on() -> None:
-    """DESIGN 4: with the leader's name if it is known."""
+    """With the leader's id if it is known."""
     node = follower()
     read(node, "r")
     assert node.ended == {"r": "no_leader"}

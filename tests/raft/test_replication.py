@@ -1,4 +1,4 @@
-"""Raft 5.3, 5.4.2, Ongaro 10.2: how logs become equal, and when an entry is committed."""
+"""Log replication and commitment (Raft 5.3, 5.4.2; Ongaro 10.2)."""
 
 from itertools import pairwise
 
@@ -42,7 +42,7 @@ def test_an_append_of_an_old_term_is_refused() -> None:
 
 
 def test_a_refusal_of_an_old_term_still_says_where_to_look() -> None:
-    """The same leader, elected again, takes it for an answer to its new probe: a hint of 0 would have it send the whole log."""
+    """The same leader, elected again, takes it for a reply to its new probe: with a hint of 0 it would send the whole log."""
     reply = reply_of(follower(log="1 1 2", term=3).step(append(term=2, prev=(5, 2), log="")))
     assert (reply.term, reply.hint_index, reply.hint_term) == (3, 3, 2)
 
@@ -101,7 +101,7 @@ def test_the_commit_index_never_falls() -> None:
 
 
 def test_an_accepted_append_is_acknowledged_when_it_is_on_the_disk() -> None:
-    """Ongaro 10.2.1, BUG-50: a heartbeat meanwhile is answered at once, and vouches for nothing that is still being written."""
+    """Ongaro 10.2.1, BUG-50: a heartbeat meanwhile is answered at once, and acknowledges nothing that is still being written."""
     node = follower(term=1)
     node.step(append(term=1, log="1 1"))
     assert node.take_sent() == []
@@ -120,7 +120,7 @@ def test_a_heartbeat_is_answered_while_the_disk_is_busy() -> None:
 
 
 def test_an_older_write_does_not_vouch_for_what_replaced_it() -> None:
-    """BUG-26: entry 1 was written, cut and replaced while the first write ran; its end proves nothing."""
+    """BUG-26: entry 1 was written, truncated and replaced while the first write was in flight; its end proves nothing."""
     node = follower()
     node.step(append(term=1, leader_id=1, log="1 1"))
     first = node.writes.pop()
@@ -134,7 +134,7 @@ def test_an_older_write_does_not_vouch_for_what_replaced_it() -> None:
 
 
 def test_a_write_in_flight_makes_nothing_durable_that_was_cut_meanwhile() -> None:
-    """BUG-26, at the bookkeeping itself."""
+    """BUG-26, in Durability itself."""
     durability = Durability(0)
     durability.queue_entries(1, list(entries("1 1")), 11)
     write = durability.next_write(0.0)
@@ -146,7 +146,7 @@ def test_a_write_in_flight_makes_nothing_durable_that_was_cut_meanwhile() -> Non
 
 
 def test_of_messages_that_wait_for_a_disk_that_hangs_no_acknowledgement_is_dropped() -> None:
-    """However many wait: an installation that is told no more would be sent again, a round that is not would delay reads."""
+    """However many wait: without its acknowledgement a snapshot would be sent again, and without a round reads would wait."""
     durability = Durability(0)
     durability.queue_hard_state(HardState(term=1))
     installed = SnapshotReply(term=1, follower_id=0, last_index=5, bytes_stored=9, installed=True)
@@ -164,15 +164,15 @@ def test_of_messages_that_wait_for_a_disk_that_hangs_no_acknowledgement_is_dropp
     assert len(write.then) < 25
 
 
-def test_a_commit_above_the_log_kills_nobody() -> None:
-    """BUG-28: a crafted or confused commit index is not followed past the log."""
+def test_a_commit_index_above_the_log_does_not_end_the_node() -> None:
+    """BUG-28: a wrong commit index is not followed beyond the log."""
     node = follower(log="1")
     node.step(append(term=1, prev=(1, 1), commit=2**60))
     assert node.core.commit_index == 1
 
 
 def test_a_leader_that_would_delete_committed_entries_is_a_violation() -> None:
-    """Raft 5.4: better to stop than to forget."""
+    """Raft 5.4: the node stops instead of losing them."""
     node = follower(log="1 1")
     node.step(append(term=1, prev=(2, 1), commit=2))
     with pytest.raises(ConsensusViolation, match="would overwrite entry 2"):
@@ -180,7 +180,7 @@ def test_a_leader_that_would_delete_committed_entries_is_a_violation() -> None:
 
 
 def test_two_leaders_of_one_term_are_a_violation() -> None:
-    """Raft 5.2: election safety is checked where it can be seen."""
+    """Raft 5.2: election safety is checked where a node can detect a violation."""
     node = leader()
     with pytest.raises(ConsensusViolation, match="claims to lead term"):
         node.step(append(term=node.core.current_term, leader_id=2))
@@ -198,7 +198,7 @@ def test_the_leader_sends_while_its_own_write_runs() -> None:
 
 
 def test_what_is_the_same_for_two_followers_is_made_once_and_never_out_of_date() -> None:
-    """A request says what the leader's log, commit index and round are at this moment."""
+    """A request has the leader's present log, commit index and round."""
     node = leader()
     last = node.core.log.last_index
     propose(node, "a")
@@ -214,8 +214,8 @@ def test_what_is_the_same_for_two_followers_is_made_once_and_never_out_of_date()
     assert [(each.leader_commit, each.round) for each in appends(node, 2)] == [(last, 0), (last + 1, 0), (last + 1, 1)]
 
 
-def test_a_follower_that_refuses_is_probed_though_nobody_seemed_to_lack_anything() -> None:
-    """Raft 5.3: while all have been sent all, the leader asks nobody; a refusal says that one has lost it."""
+def test_a_follower_that_refuses_is_probed_though_all_seemed_up_to_date() -> None:
+    """Raft 5.3: while all are up to date, the leader probes none; a refusal shows that one has lost entries."""
     node = leader()
     propose(node, "a")
     node.perform().take_sent()
@@ -241,7 +241,7 @@ def test_an_entry_is_committed_when_a_majority_of_disks_has_it() -> None:
 
 
 def test_two_followers_commit_before_the_leaders_own_disk() -> None:
-    """Dissertation 10.2.1."""
+    """Ongaro 10.2.1."""
     node = leader()
     propose(node, "a")
     acknowledge(node, 1, node.core.log.last_index)
@@ -290,7 +290,7 @@ def test_match_index_only_rises() -> None:
 
 
 def test_an_answer_of_an_earlier_leadership_counts_for_nothing() -> None:
-    """BUG-19: progress is new with every office, and an old term's reply is not looked at."""
+    """BUG-19: progress is reset with every leadership, and a reply of an old term is ignored."""
     node = leader(log="1 1", settled=False)
     old = AppendReply(term=node.core.current_term - 1, follower_id=1, success=True, match_index=3, prev_log_index=3, round=0)
     node.step(old)
@@ -298,7 +298,7 @@ def test_an_answer_of_an_earlier_leadership_counts_for_nothing() -> None:
     assert node.core.role.progress[1].match_index == 0
 
 
-def test_an_acknowledgement_beyond_the_log_is_not_believed() -> None:
+def test_an_acknowledgement_beyond_the_log_is_ignored() -> None:
     """BUG-18: a reply to nothing that was sent."""
     node = leader()
     acknowledge(node, 1, 10**6)
@@ -317,7 +317,7 @@ def test_a_refusal_goes_back_a_whole_term_a_probe() -> None:
 
 
 def test_entries_are_sent_in_batches_that_follow_each_other() -> None:
-    """BUG-25: no batch is too large, and none leaves a gap."""
+    """BUG-25: no batch exceeds the limits, and none leaves a gap."""
     node = leader()
     propose(node, *range(PIPELINE.batch_entries * 2 + 10))
     sent = appends(node, 1)
@@ -354,7 +354,7 @@ def test_a_lost_window_is_sent_again() -> None:
 
 
 def test_a_leader_never_deletes_its_own_entries() -> None:
-    """Raft 5.3, leader append-only: a table of three with everything lost half of the time keeps every leader's log growing."""
+    """Raft 5.3, leader append-only: in a cluster of three with all messages lost half of the time every leader's log grows."""
     from random import Random
 
     dice = Random(1)
@@ -371,7 +371,7 @@ def test_a_leader_never_deletes_its_own_entries() -> None:
 
 
 def test_equal_logs_have_equal_digests() -> None:
-    """DESIGN 6: so that a recorded run can be audited (log matching, Raft 5.3)."""
+    """So that a recorded run can be audited (log matching, Raft 5.3)."""
     table = Table(3)
     table.pass_time(1.0)
     (ruler,) = table.leaders()
@@ -383,11 +383,11 @@ def test_equal_logs_have_equal_digests() -> None:
     assert len({table.core(node_id).log.digest(last) for node_id in range(3)}) == 1
 
 
-# -- what the writer is told -------------------------------------------------------------------------------------------------
+# -- answers to writers ------------------------------------------------------------------------------------------------------
 
 
 def test_a_proposal_at_a_follower_was_never_made() -> None:
-    """DESIGN 2: not applied is certain only if it was never proposed."""
+    """`applied` is False only for what was never proposed."""
     node = follower()
     propose(node, "a")
     node.step(append(term=1, leader_id=1))
@@ -432,7 +432,7 @@ def test_too_much_uncommitted_is_refused_before_it_is_proposed() -> None:
 
 
 def test_proposals_together_are_as_one_after_another() -> None:
-    """The same log, the same record for the disk, the same tickets, and where there is no room the same refusals."""
+    """The same log, record for the disk, tickets, and refusals when overloaded."""
     from bargetrio.raft import core as module
 
     commands = [Raw(b'"c%d"' % number) for number in range(5)]
@@ -454,7 +454,7 @@ def test_proposals_together_are_as_one_after_another() -> None:
 
 
 def test_a_follower_that_lacks_entries_knows_how_many_are_committed() -> None:
-    """Its commit index does not say it: that reaches as far as its own log agrees with the leader's."""
+    """Its own commit index does not: it ends where its log is known to agree with the leader's."""
     node = Bench(log="1")
     node.step(append(prev=(9, 1), commit=9))
     assert (node.core.commit_index, node.core.lag) == (0, 9), "refused: its log ends before"

@@ -22,7 +22,7 @@ from tests.raft.saved import NEVER, answer, lagging_leader, piece, progress, rec
 
 
 def test_a_follower_whose_next_entry_is_gone_is_sent_the_snapshot() -> None:
-    """From its beginning, in place of entries; heartbeats go on, about nothing."""
+    """From its beginning, in place of entries; heartbeats continue, with prev_log_index 0."""
     bench = lagging_leader()
     meta = bench.core.snapshot
     assert meta is not None
@@ -36,7 +36,7 @@ def test_a_follower_whose_next_entry_is_gone_is_sent_the_snapshot() -> None:
 
 
 def test_the_next_piece_begins_where_the_followers_disk_ends() -> None:
-    """One at a time; an answer that repeats what was known sends nothing twice."""
+    """One at a time; a repeated reply sends no chunk twice."""
     bench = lagging_leader()
     meta = bench.core.snapshot
     assert meta is not None
@@ -50,7 +50,7 @@ def test_the_next_piece_begins_where_the_followers_disk_ends() -> None:
 
 
 def test_a_piece_that_is_not_answered_is_sent_again() -> None:
-    """After a shortest election timeout: it, or its answer, was lost."""
+    """After a minimum election timeout: it, or its reply, was lost."""
     bench = lagging_leader()
     meta = bench.core.snapshot
     assert meta is not None
@@ -66,7 +66,7 @@ def test_a_piece_that_is_not_answered_is_sent_again() -> None:
 
 
 def test_a_follower_that_was_restarted_is_sent_it_from_the_beginning() -> None:
-    """It has forgotten the pieces (BUG-35)."""
+    """It has lost the chunks (BUG-35)."""
     bench = lagging_leader()
     meta = bench.core.snapshot
     assert meta is not None
@@ -77,7 +77,7 @@ def test_a_follower_that_was_restarted_is_sent_it_from_the_beginning() -> None:
 
 
 def test_what_must_be_sent_from_the_beginning_again_is_the_newest_one() -> None:
-    """A file that is damaged here is never whole there: the next snapshot ends that, and the log is not kept for it (OWN-25)."""
+    """A damaged file never becomes complete at the follower: the next snapshot is sent, and the log not kept for it (OWN-25)."""
     bench = lagging_leader()
     old = bench.core.snapshot
     assert old is not None
@@ -126,14 +126,14 @@ def test_entries_follow_when_the_snapshot_is_installed() -> None:
 
 
 def test_entries_that_were_on_their_way_end_the_sending() -> None:
-    """The follower has what the log here can go on from."""
+    """The follower has the entry before this log's first."""
     bench = lagging_leader()
     acknowledge(bench, 2, 5)
     assert (progress(bench, 2).state, progress(bench, 2).transfer, progress(bench, 2).match_index) == ("replicate", None, 5)
 
 
 def test_a_refusal_does_not_end_the_sending() -> None:
-    """Heartbeats about nothing are refused by nobody; an old refusal was overtaken."""
+    """Heartbeats with prev_log_index 0 are never refused; an old refusal was overtaken."""
     bench = lagging_leader()
     bench.take_pieces()
     bench.step(AppendReply(term=2, follower_id=2, success=False, prev_log_index=5, round=0))
@@ -141,7 +141,7 @@ def test_a_refusal_does_not_end_the_sending() -> None:
 
 
 def test_what_was_begun_is_sent_to_its_end() -> None:
-    """Although a newer snapshot is taken meanwhile: a slow follower would never have one whole."""
+    """Although a newer snapshot is taken meanwhile: a slow follower would never get a complete one."""
     bench = lagging_leader()
     meta = bench.core.snapshot
     assert meta is not None
@@ -154,7 +154,7 @@ def test_what_was_begun_is_sent_to_its_end() -> None:
 
 
 def test_an_answer_about_something_else_changes_nothing() -> None:
-    """Another snapshot, an old term, more than there is, nobody we know."""
+    """Another snapshot, an old term, an offset beyond the end, an unknown node."""
     bench = lagging_leader()
     meta = bench.core.snapshot
     assert meta is not None
@@ -169,7 +169,7 @@ def test_an_answer_about_something_else_changes_nothing() -> None:
 
 
 def test_reads_go_on_while_a_snapshot_is_sent() -> None:
-    """Two nodes: the one that is behind still says whom it follows (Ongaro 6.4)."""
+    """Two nodes: the lagging one still acknowledges rounds (Ongaro 6.4)."""
     bench = leader(nodes=(0, 1), log="1 1 1 1 1", saved=4, compacted=4, policy=NEVER)
     bench.core.role.progress[1].state = "snapshot"  # type: ignore[union-attr]  # it leads
     bench.core.role.progress[1].transfer = None  # type: ignore[union-attr]
@@ -185,7 +185,7 @@ def test_reads_go_on_while_a_snapshot_is_sent() -> None:
 
 
 def test_pieces_are_stored_in_order() -> None:
-    """And the leader is told how much the disk holds, when it holds it."""
+    """And the leader gets the number of stored bytes once they are on the disk."""
     bench = follower()
     of = snapshot("1 1 1 1 2 2")
     bench.step(piece(of)).sync()
@@ -209,7 +209,7 @@ def test_a_piece_of_an_old_term_is_refused() -> None:
 
 
 def test_a_piece_is_a_sign_of_life() -> None:
-    """It puts off the own election; a candidate of that term gives way (Raft 5.2)."""
+    """It restarts the election timer; a candidate of that term becomes a follower (Raft 5.2)."""
     bench = follower()
     bench.tick(0.2)
     bench.step(piece(snapshot("1 1")))
@@ -268,7 +268,7 @@ def test_applying_goes_on_behind_the_snapshot() -> None:
 
 
 def test_entries_that_come_before_the_installation_is_written_follow_it() -> None:
-    """One write: the snapshot, then what goes on behind it; nothing that was queued for the old log."""
+    """One write: the snapshot, then the entries after it; nothing that was queued for the old log."""
     bench, of = receiving(log="1 1")
     bench.step(append(term=2, prev=(2, 1), log="1"))  # in flight
     bench.step(append(term=2, prev=(3, 1), log="1"))  # queued
@@ -317,7 +317,7 @@ def test_a_snapshot_that_entries_have_overtaken_is_not_installed() -> None:
 
 
 def test_what_was_received_of_a_snapshot_that_entries_overtook_is_given_back() -> None:
-    """Nobody may ever send another piece of it; its file would stay until the node starts again (OWN-34)."""
+    """No leader may ever send another chunk of it; its file would stay until the node restarts (OWN-34)."""
     bench, of = receiving(log="1 1 1")
     bench.step(append(term=3, leader_id=2, prev=(3, 1), log="1 2 2 3", commit=7)).sync()
     assert [(effect.snapshot, effect.offset, effect.data) for effect in bench.storing] == [(of, 0, b"")]
@@ -326,7 +326,7 @@ def test_what_was_received_of_a_snapshot_that_entries_overtook_is_given_back() -
 
 
 def test_a_piece_that_is_written_when_entries_overtake_its_snapshot_is_waited_for() -> None:
-    """Then the file goes (OWN-34)."""
+    """Then the file is deleted (OWN-34)."""
     bench, of = receiving(log="1 1 1")
     bench.step(piece(of, 50, data=b"x" * 20))
     bench.step(append(term=3, leader_id=2, prev=(3, 1), log="1 2 2 3", commit=7)).sync()
@@ -364,7 +364,7 @@ def test_a_second_snapshot_waits_until_the_first_is_in_place() -> None:
 
 
 def test_of_one_leader_the_newer_snapshot_counts() -> None:
-    """A piece of the one before was long on its way; another leader's own counts whatever its index."""
+    """A chunk of the older one was delayed; a snapshot of another leader is accepted whatever its index."""
     bench, of = receiving()
     older = snapshot("1 1 1 1 2")
     bench.step(piece(older))
@@ -394,7 +394,7 @@ def test_a_file_that_is_not_what_it_should_be_is_received_again() -> None:
 
 
 def test_a_snapshot_that_ends_while_another_is_put_in_place_does_not_hold_up_the_next() -> None:
-    """It is of no use, and nothing is being taken any more."""
+    """It is not used, and no snapshot is being taken any more."""
     bench = follower(policy=NEVER, log="1 1 1")
     bench.core.take_snapshot()
     bench.step(append(term=2, prev=(3, 1), commit=2)).sync()

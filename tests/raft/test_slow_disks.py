@@ -31,7 +31,7 @@ def vote(node: Bench, voter_id: int) -> VoteReply:
 
 
 def test_a_candidates_time_begins_when_its_vote_is_on_the_disk() -> None:
-    """While its sync hangs it begins no further term, and asks nobody."""
+    """While its sync hangs it begins no further term, and sends no request."""
     node = stands()
     node.tick(2.5)
     assert (node.core.role.name, node.core.current_term, node.take_sent()) == ("candidate", 1, [])
@@ -81,15 +81,15 @@ def test_a_candidate_that_meets_another_one_in_its_term_waits_for_one_election_t
     assert isinstance(node.core.role, Leader)
 
 
-def test_a_candidate_asks_nobody_again_while_its_own_vote_is_not_on_the_disk() -> None:
-    """Raft 5.2: it has asked nobody yet."""
+def test_a_candidate_repeats_no_request_while_its_own_vote_is_not_on_the_disk() -> None:
+    """Raft 5.2: it has sent none yet."""
     node = stands()
     node.tick(8.0)
     assert node.take_sent() == []
 
 
 def test_a_voter_that_is_asked_again_says_the_same_and_gives_no_more_time() -> None:
-    """BUG-09: the time was given with the vote; a candidate that hears no answers must not keep its voter waiting for ever."""
+    """BUG-09: the timer started with the vote; a candidate that receives no replies must not delay its voter for ever."""
     node = follower(log="1")
     ask = VoteRequest(term=2, candidate_id=1, last_log_index=1, last_log_term=1)
     node.step(ask)
@@ -107,7 +107,7 @@ def test_a_voter_that_is_asked_again_says_the_same_and_gives_no_more_time() -> N
 
 
 def test_a_fast_candidate_waits_no_longer_than_an_election_timeout() -> None:
-    """What is measured is the own sync: of a few milliseconds it changes nothing."""
+    """A sync of a few milliseconds does not extend the time."""
     node = stands()
     node.tick(0.005)
     node.sync()
@@ -115,7 +115,7 @@ def test_a_fast_candidate_waits_no_longer_than_an_election_timeout() -> None:
 
 
 def test_a_voters_time_begins_when_its_vote_is_on_the_disk() -> None:
-    """BUG-09: or it would stand against the candidate in the moment in which that hears of the vote."""
+    """BUG-09: or it would stand against the candidate when the vote reaches that."""
     node = follower()
     node.step(VoteRequest(term=1, candidate_id=1, last_log_index=0, last_log_term=0))
     node.tick(2.5)
@@ -126,7 +126,7 @@ def test_a_voters_time_begins_when_its_vote_is_on_the_disk() -> None:
 
 
 def test_votes_that_come_when_the_next_term_is_asked_about_make_a_leader() -> None:
-    """A voter's sync took longer than the candidate's patience: it has not begun the next term, and leads this one."""
+    """A voter's sync took longer than the candidate's time: it has not begun the next term, and leads this one."""
     node = candidate()
     node.tick(0.61)
     assert node.core.role.name == "pre_candidate"
@@ -135,7 +135,7 @@ def test_votes_that_come_when_the_next_term_is_asked_about_make_a_leader() -> No
 
 
 def test_a_pre_candidate_that_was_no_candidate_counts_no_votes() -> None:
-    """Raft 5.2: whoever votes for it in a term in which it did not stand, or gave its vote away, elects nobody."""
+    """Raft 5.2: votes for it in a term in which it did not stand, or voted for another node, elect no leader."""
     node = follower(term=3, voted_for=1)
     node.tick(0.61)
     for voter in (1, 2):
@@ -143,7 +143,7 @@ def test_a_pre_candidate_that_was_no_candidate_counts_no_votes() -> None:
     assert node.core.role.name == "pre_candidate"
 
 
-def test_who_followed_a_leader_counts_no_votes_of_before() -> None:
+def test_a_node_that_followed_a_leader_counts_no_earlier_votes() -> None:
     """Raft 5.2: another was elected in that term."""
     node = candidate()
     node.step(append(term=1))
@@ -152,8 +152,8 @@ def test_who_followed_a_leader_counts_no_votes_of_before() -> None:
     assert node.core.role.name == "pre_candidate"
 
 
-def test_who_has_a_write_that_hangs_does_not_stand() -> None:
-    """Its vote would wait behind that write; when it has ended, a timeout is waited for, and no longer."""
+def test_a_node_with_a_write_that_hangs_does_not_stand_for_election() -> None:
+    """Its vote would be queued after that write; when that has ended, it stands after one timeout."""
     node = follower()
     node.step(append(log="1"))
     node.tick(5)
@@ -164,7 +164,7 @@ def test_who_has_a_write_that_hangs_does_not_stand() -> None:
 
 
 def test_what_waits_for_a_sync_that_hangs_stays_little() -> None:
-    """Every election timeout brings the same questions; of those to one node the newest is enough."""
+    """Every election timeout repeats the same requests; the newest to each node is enough."""
     node = follower()
     ask = VoteRequest(term=1, candidate_id=1, last_log_index=0, last_log_term=0)
     node.step(ask)
@@ -178,8 +178,8 @@ def test_what_waits_for_a_sync_that_hangs_stays_little() -> None:
     assert len(sent) < 40
 
 
-def test_votes_that_were_asked_for_again_and_again_during_a_sync_are_told_once() -> None:
-    """The same vote, and a vote for the same candidate in a later term: that has left the earlier one."""
+def test_votes_that_were_requested_repeatedly_during_a_sync_are_sent_once() -> None:
+    """The same vote, or a vote for the same candidate in a later term."""
     node = follower()
     node.step(append(log="1"))
     for term in range(1, 10):
@@ -240,7 +240,7 @@ def heartbeats(node: Bench, seconds: float, hearing: tuple[int, ...], match_inde
 
 
 def test_a_leader_whose_disk_hangs_leaves_when_a_majority_of_the_others_has_synced_its_write() -> None:
-    """They commit without it, and one of them leads better; it says why, and does not stand before its disk answers."""
+    """They commit without it; it steps down with a reason, and does not stand before its sync has ended."""
     node = hung_leader()
     heartbeats(node, 1.9, (1, 2), node.core.log.last_index)
     assert role_of(node) == "leader"
@@ -253,8 +253,8 @@ def test_a_leader_whose_disk_hangs_leaves_when_a_majority_of_the_others_has_sync
     assert role_of(node) == "follower"
 
 
-def test_who_is_being_taken_in_is_none_of_those_who_could_lead_better() -> None:
-    """Ongaro 4.1: it does not count: without this leader's disk or its own there is no majority that commits."""
+def test_a_node_that_is_being_readmitted_does_not_count_among_better_leaders() -> None:
+    """Ongaro 4.1: without this leader's disk or its own there is no majority that commits."""
     node = hung_leader()
     last = node.core.log.last_index
     node.core.hello_received(1, Standing(store="new"), node.now)
@@ -265,7 +265,7 @@ def test_who_is_being_taken_in_is_none_of_those_who_could_lead_better() -> None:
 
 
 def test_the_time_in_which_a_process_stood_still_is_not_its_disks() -> None:
-    """The write may have ended meanwhile, and nobody looked (SIGSTOP, a machine that starves)."""
+    """The write may have ended meanwhile, unnoticed (SIGSTOP, an overloaded machine)."""
     node = hung_leader()
     last = node.core.log.last_index
     heartbeats(node, 1.0, (1, 2), last)
@@ -279,7 +279,7 @@ def test_the_time_in_which_a_process_stood_still_is_not_its_disks() -> None:
 
 
 def test_a_leader_whose_disk_hangs_stays_where_the_others_are_as_slow() -> None:
-    """One other that has it, or two that have not, are no reason: nobody would commit more without it."""
+    """One other that has the entries, or two that lack them, are no reason: no more would be committed without it."""
     for hearing, behind in (((1,), 0), ((1, 2), 1)):
         node = hung_leader()
         acknowledge(node, hearing[0], node.core.log.last_index)
@@ -288,7 +288,7 @@ def test_a_leader_whose_disk_hangs_stays_where_the_others_are_as_slow() -> None:
 
 
 def test_what_the_own_disk_has_not_counts_as_overload(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others commit, the own disk hangs: what is kept unwritten in memory is bounded, and more is refused."""
+    """The others commit, the own disk hangs: unwritten entries in memory are bounded, and more are refused."""
     monkeypatch.setattr("bargetrio.raft.core.UNCOMMITTED_ENTRIES", 10)
     node = leader()
     for number in range(12):
@@ -304,7 +304,7 @@ def test_what_the_own_disk_has_not_counts_as_overload(monkeypatch: pytest.Monkey
 
 
 def test_a_disk_that_returns_gets_what_waited_in_parts() -> None:
-    """No line of the log holds more than some bytes of commands, nor is anything told before its own part is on the disk."""
+    """Each line of the log is bounded in bytes, and nothing is acknowledged before its part is on the disk."""
     node = follower()
     node.core.pipeline = Pipeline(write_bytes=100)
     node.step(append(log="1")).step(append(prev=(1, 1), log="1 1 1 1 1 1 1 1 1"))
@@ -335,7 +335,7 @@ def test_a_disk_that_returns_gets_what_waited_in_parts() -> None:
 
 
 def test_a_configuration_is_named_by_the_record_that_has_its_entry() -> None:
-    """BUG-40: recovery looks for it there, in whichever part of what waited it is written."""
+    """BUG-40: recovery finds it there, also if the queue is written in parts."""
     node = follower()
     node.core.pipeline = Pipeline(write_bytes=100)
     node.step(append(log="1"))
@@ -358,7 +358,7 @@ def sent_matches(sent: list[tuple[int, Message]]) -> list[int]:
 
 
 def test_a_starved_leader_that_was_cut_off_leaves_office() -> None:
-    """Ongaro 6.2: its process stands still again and again; that excuses the others' silence once, until they are heard."""
+    """Ongaro 6.2: its process is paused repeatedly; that restarts a peer's timer once, until its next message."""
     node = leader()
     for _ in range(20):
         node.now += 0.15
@@ -367,7 +367,7 @@ def test_a_starved_leader_that_was_cut_off_leaves_office() -> None:
     assert node.core.role.name != "leader"
 
 
-def test_a_starved_leader_that_hears_its_followers_stays() -> None:
+def test_a_starved_leader_with_answers_of_its_followers_stays() -> None:
     """The same, with answers in between."""
     node = leader()
     for _ in range(20):
@@ -379,7 +379,7 @@ def test_a_starved_leader_that_hears_its_followers_stays() -> None:
 
 
 def test_a_starved_follower_whose_leader_died_stands() -> None:
-    """Raft 5.2: so it is with its own timer."""
+    """Raft 5.2: likewise its own timer."""
     node = follower()
     node.step(append()).sync()
     for _ in range(3):

@@ -1,4 +1,4 @@
-"""Links on which a message takes longer than an election timeout, or an answer comes back late: nobody is taken for dead."""
+"""Links on which a message takes longer than an election timeout, or a reply is late: no node is taken for dead."""
 
 from collections.abc import Iterator
 
@@ -10,11 +10,11 @@ from bargetrio.raft.progress import Pipeline
 from tests.raft.cores import ELECTION_S, HEARTBEAT_S, Bench, acknowledge, append, follower, leader, snapshot
 from tests.raft.saved import answer, lagging_leader, piece, progress, receiving, saved
 
-# -- hearing ---------------------------------------------------------------------------------------------------------------
+# -- long messages ---------------------------------------------------------------------------------------------------------
 
 
 def bytes_come(bench: Bench, peer: int, seconds: float) -> list[tuple[int, Message]]:
-    """A long message of the peer's arrives for so long; return what is said meanwhile."""
+    """A long message of the peer arrives during `seconds`; return the messages sent meanwhile."""
     end = bench.now + seconds
     while bench.now < end:
         bench.tick(0.01)
@@ -24,7 +24,7 @@ def bytes_come(bench: Bench, peer: int, seconds: float) -> list[tuple[int, Messa
 
 
 def test_bytes_of_the_leader_put_off_an_election() -> None:
-    """Raft 5.2: it is not silent while a long message of its arrives; when nothing more comes, it is, after the usual time."""
+    """Raft 5.2: the leader is alive while its long message arrives; when no more bytes arrive, the usual timeout applies."""
     node = follower()
     node.step(append()).sync()
     node.take_sent()
@@ -35,8 +35,8 @@ def test_bytes_of_the_leader_put_off_an_election() -> None:
     assert node.core.role.name == "pre_candidate"
 
 
-def test_the_leader_is_told_that_its_message_is_arriving() -> None:
-    """As often as it would have sent heartbeats, however many pieces come."""
+def test_the_leader_is_notified_that_its_message_is_arriving() -> None:
+    """Once per heartbeat interval, however many pieces arrive."""
     node = follower()
     node.step(append()).sync()
     node.take_sent()
@@ -46,8 +46,8 @@ def test_the_leader_is_told_that_its_message_is_arriving() -> None:
 
 
 @pytest.mark.parametrize("peer", [2, 7])
-def test_bytes_of_somebody_else_are_no_sign_of_the_leader(peer: int) -> None:
-    """Only of who leads this term."""
+def test_bytes_of_another_node_do_not_restart_the_timer(peer: int) -> None:
+    """Only those of this term's leader."""
     node = follower()
     node.step(append()).sync()
     node.take_sent()
@@ -56,7 +56,7 @@ def test_bytes_of_somebody_else_are_no_sign_of_the_leader(peer: int) -> None:
 
 
 def test_bytes_of_a_leader_of_an_earlier_term_count_no_more() -> None:
-    """Its term is over here: the vote went to somebody else."""
+    """Its term is over here: this node has voted for another."""
     node = follower()
     node.step(append()).sync()
     node.core.set_term(2, 2, "")
@@ -78,8 +78,8 @@ def test_a_follower_that_is_still_receiving_counts_for_the_leaders_quorum() -> N
     assert node.core.leader_id is None
 
 
-def test_what_is_said_in_another_term_is_judged_by_its_term() -> None:
-    """An earlier term's proves nothing in this one, a later one's makes the leader follow (Raft 5.1)."""
+def test_a_message_of_another_term_is_handled_by_its_term() -> None:
+    """One of an earlier term proves nothing, one of a later term makes the leader a follower (Raft 5.1)."""
     node = leader()
     term = node.core.current_term
     for _ in range(20):
@@ -93,7 +93,7 @@ def test_what_is_said_in_another_term_is_judged_by_its_term() -> None:
 
 
 def test_it_says_nothing_about_logs_and_reads() -> None:
-    """Ongaro 6.4: a read is confirmed by answers to its round only."""
+    """Ongaro 6.4: a read is confirmed by replies to its round only."""
     node = leader()
     node.core.read("r", node.now)
     node.perform()
@@ -106,7 +106,7 @@ def test_it_says_nothing_about_logs_and_reads() -> None:
 
 
 def heartbeats(bench: Bench, count: int, *said: Message) -> list[tuple[int, int]]:
-    """Let so many pass; after each, node 1 answers, and node 2 says what is given. Return the pieces to be sent."""
+    """Let `count` heartbeats pass; after each, node 1 replies, and node 2 sends `said`. Return the chunks to be sent."""
     for _ in range(count):
         acknowledge(bench, 1, bench.core.log.last_index)
         for message in said:
@@ -116,7 +116,7 @@ def heartbeats(bench: Bench, count: int, *said: Message) -> list[tuple[int, int]
 
 
 def test_a_piece_that_has_not_left_is_not_sent_again() -> None:
-    """Behind itself it would only keep the link busy."""
+    """Queued behind itself it would only load the link."""
     bench = lagging_leader()
     bench.take_pieces()
     bench.core.snapshots.has_unsent = lambda peer: peer == 2
@@ -127,7 +127,7 @@ def test_a_piece_that_has_not_left_is_not_sent_again() -> None:
 
 
 def test_a_piece_that_is_arriving_is_not_sent_again() -> None:
-    """The follower says that a long message is; and here nobody sees what a router holds."""
+    """The follower reports that a long message is arriving; the buffers of routers are not visible here."""
     bench = lagging_leader()
     bench.take_pieces()
     said = StillReceiving(term=bench.core.current_term, follower_id=2)
@@ -150,7 +150,7 @@ def test_time_alone_sends_a_piece_again_less_and_less_often() -> None:
 
 
 def test_what_a_connection_held_that_ended_is_sent_again_at_once() -> None:
-    """There it is lost; that of another follower is not."""
+    """It is lost with the connection; another follower's is not."""
     bench = lagging_leader()
     bench.take_pieces()
     bench.core.link_up(1, bench.now)
@@ -235,7 +235,7 @@ def test_a_follower_that_begins_anew_twice_is_sent_another_file() -> None:
     assert [effect.last_index for effect in bench.taking] == [old.last_index]
 
 
-# -- far away --------------------------------------------------------------------------------------------------------------
+# -- long round trips ------------------------------------------------------------------------------------------------------
 
 ROUND_TRIP_S = 0.2
 PASS_S = 0.005
@@ -284,7 +284,7 @@ class FarAway:
 
 
 def test_a_healthy_follower_far_away_is_sent_all_as_it_comes() -> None:
-    """800 entries a second, a round trip of 200 ms: 160 are on their way, more than make one that lacks them far behind."""
+    """800 entries a second, a round trip of 200 ms: 160 in flight, which must not count as lag."""
     world = FarAway()
     lacks = list(world.passes(3.0, 4))
     assert max(lacks) > SMALL.far_behind
@@ -292,7 +292,7 @@ def test_a_healthy_follower_far_away_is_sent_all_as_it_comes() -> None:
 
 
 def test_a_pause_of_its_answers_does_not_make_it_far_behind() -> None:
-    """Nor does what waits meanwhile because the window is full."""
+    """Nor do entries that wait meanwhile because the window is full."""
     world = FarAway()
     world.leader.core.pipeline = Pipeline(batch_entries=20, window_appends=40, far_behind=100, catch_up_entries=10)
     lacks = list(world.passes(3.0, 4))
@@ -330,7 +330,7 @@ def test_one_that_is_near_catches_up_one_append_at_a_time() -> None:
 
 
 def test_what_is_bulk() -> None:
-    """Entries and pieces; heartbeats, votes and answers are what must get through."""
+    """Entries and chunks; heartbeats, votes and replies have priority."""
     of = snapshot("1")
     assert is_bulk(append(log="1"))
     assert is_bulk(SnapshotRequest(term=1, leader_id=1, snapshot=of, offset=0, data=b"x"))

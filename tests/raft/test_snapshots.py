@@ -1,4 +1,4 @@
-"""Snapshots: when they are taken, what may be forgotten, how they are sent and installed (Raft 7; Ongaro 5.1)."""
+"""Snapshots: when they are taken, compaction, sending, installation (Raft 7; Ongaro 5.1)."""
 
 from random import Random
 
@@ -50,7 +50,7 @@ def test_a_snapshot_is_due_after_so_many_bytes() -> None:
 
 
 def test_a_snapshot_says_what_it_holds() -> None:
-    """Exactly what is applied at that moment, with its term, digest and members (BUG-29, BUG-36)."""
+    """Exactly the entries applied at that time, with term, digest and members (BUG-29, BUG-36)."""
     bench = follower(policy=SnapshotPolicy(entries=3, trailing=0))
     bench.core.step(append(term=2, log="1 1 2 2", commit=3), 0.0)
     bench.perform().sync()
@@ -117,7 +117,7 @@ def test_the_log_is_forgotten_when_the_snapshot_lasts() -> None:
 
 
 def test_a_long_log_is_forgotten_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No pass holds the loop for long."""
+    """No step blocks the loop for long."""
     monkeypatch.setattr(snapshots, "COMPACTION_SLICE", 2)
     bench = follower(policy=SnapshotPolicy(entries=5, trailing=0))
     bench.step(append(log="1 1 1 1 1", commit=5)).sync()
@@ -146,7 +146,7 @@ def test_an_older_snapshot_that_ends_late_changes_nothing() -> None:
 
 
 def test_what_a_follower_will_need_after_its_snapshot_stays() -> None:
-    """As long as it answers: else it would be sent one snapshot after the other."""
+    """As long as it replies: else it would be sent one snapshot after the other."""
     bench = lagging_leader()
     for _ in range(3):
         bench.core.propose(None, NO_OP, bench.now)

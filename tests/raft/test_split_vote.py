@@ -1,4 +1,4 @@
-"""Raft 5.2: a split vote and its second round, scripted message by message; its table stands in docs/tour.md."""
+"""Raft 5.2: a split vote and its second round, scripted message by message; docs/tour.md has the resulting table."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ TOUR = Path(__file__).parents[2] / "docs" / "tour.md"
 
 
 class Scene(Table):
-    """Five nodes, the last one dead; its votes are nobody's, so four must give three to one."""
+    """Five nodes, the last one down, so that one candidate needs three of four votes."""
 
     def __init__(self) -> None:
         super().__init__(5)
@@ -22,13 +22,13 @@ class Scene(Table):
         self.split = True
 
     def is_lost(self, source: int, target: int, message: Message) -> bool:
-        """Tell what gets lost: all to and from node 4; in the first round the request of 0 to 3, and of 1 to 2."""
+        """Return whether a message is lost: all to and from node 4; in the first round the requests of 0 to 3, and of 1 to 2."""
         if 4 in (source, target):
             return True
         return self.split and isinstance(message, VoteRequest) and (source, target) in ((0, 3), (1, 2))
 
     def deliver(self) -> None:
-        """Move every message one hop at a time, all senders at once, so that neither candidate is ahead."""
+        """Deliver messages in rounds, all senders at once, so that neither candidate is ahead."""
         while True:
             moving: list[tuple[int, int, Message]] = []
             for node_id, bench in sorted(self.benches.items()):
@@ -43,7 +43,7 @@ class Scene(Table):
                     self.benches[to].step(message)
 
     def wake(self, now: float, *node_ids: int) -> None:
-        """Let the election timers of these nodes run out now, and deliver what comes of it."""
+        """Let the election timers of these nodes expire now, and deliver the resulting messages."""
         self.now = now
         for node_id in node_ids:
             role = self.core(node_id).role
@@ -56,7 +56,7 @@ class Scene(Table):
 
 
 def play() -> Scene:
-    """Nodes 0 and 1 stand up at once and get two votes each; then node 1 wakes first and wins the second round."""
+    """Nodes 0 and 1 stand at the same time and get two votes each; then node 1 times out first and wins the second round."""
     scene = Scene()
     scene.wake(0.300, 0, 1)
     assert scene.leaders() == []
@@ -66,7 +66,7 @@ def play() -> Scene:
     return scene
 
 
-def test_a_split_vote_elects_nobody_and_the_second_round_does() -> None:
+def test_a_split_vote_elects_no_leader_and_the_second_round_does() -> None:
     """Raft 5.2: each term has at most one leader, and here the first has none."""
     scene = play()
     assert scene.leaders() == [1]

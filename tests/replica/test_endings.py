@@ -176,7 +176,7 @@ ENDINGS: Final[dict[str, tuple[Ending, float, str, str]]] = {
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("ending", ENDINGS)
-async def test_what_is_told_is_what_the_log_has(
+async def test_what_is_answered_is_what_the_log_has(
     operation: str, ending: str, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exactly one answer; an error that says "not applied" belongs to no entry, then or later; an index to this very command."""

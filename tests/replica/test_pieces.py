@@ -127,7 +127,7 @@ async def test_a_disk_that_hangs_is_asked_once_for_each_peer(tmp_path: Path) -> 
     assert sorted(sender.sent) == [(1, 0, 60), (1, 0, 60), (2, 0, 60), (2, 19, 60)]
 
 
-async def test_a_file_that_ends_too_early_is_told(tmp_path: Path) -> None:
+async def test_a_truncated_file_is_reported(tmp_path: Path) -> None:
     """What is there is sent; behind it is nothing, and that is no empty piece."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, tmp_path, 70)
@@ -138,7 +138,7 @@ async def test_a_file_that_ends_too_early_is_told(tmp_path: Path) -> None:
     assert (sender.sent, sender.told) == ([(1, 0, 60), (1, 60, 10)], [(1, OF)])
 
 
-async def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+async def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     """Somebody deleted it."""
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, tmp_path, None)
@@ -147,7 +147,7 @@ async def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
     assert (sender.sent, sender.told) == ([], [(1, OF)])
 
 
-async def test_a_node_that_died_while_it_saved_keeps_nobody_from_saving(tmp_path: Path) -> None:
+async def test_a_node_that_ended_while_it_saved_blocks_no_other_from_saving(tmp_path: Path) -> None:
     """Its thread may hang in its disk for minutes: the other nodes of the process do not wait for it."""
     async with trio.open_nursery() as nursery:
         dead, alive = Sender(nursery, tmp_path / "dead", None).snapshots, object()
@@ -189,7 +189,7 @@ async def test_a_snapshot_that_is_read_for_backups_stays_until_the_last_is_close
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-async def test_a_snapshot_that_a_disk_ended_leaves_no_walk_and_no_turn(
+async def test_a_snapshot_that_failed_leaves_no_scan_and_no_turn(
     code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A walk that nobody goes on with would keep what each write replaces, for ever; and other nodes' states wait to be saved."""

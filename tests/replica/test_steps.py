@@ -36,7 +36,7 @@ def one_of_three(*, heartbeat_s: float = 0.05, election_s: tuple[float, float] =
     )
 
 
-async def test_what_a_step_staged_before_it_failed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_a_step_staged_before_it_failed_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last facts before a node's end are those that matter most."""
     recorder = Recorder("run", wall_clock=lambda: 0.0)
     node = Hosted(one_of_three(), events=recorder)
@@ -52,7 +52,7 @@ async def test_what_a_step_staged_before_it_failed_is_told(monkeypatch: pytest.M
     assert [kept.fact.kind for kept in recorder.page(None, limit=9).events] == ["request_received"]
 
 
-async def test_a_dead_replica_makes_no_step(autojump_clock: MockClock) -> None:
+async def test_a_fenced_replica_makes_no_step(autojump_clock: MockClock) -> None:
     """Not even one that was due when it was killed: what it did then would be told after its death."""
     told: list[object] = []
 

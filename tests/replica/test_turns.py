@@ -143,7 +143,7 @@ def test_each_has_its_turn_to_save() -> None:
     assert "".join(order) == "abc" * 4
 
 
-def test_nobody_waits_for_long_for_who_cannot_save() -> None:
+def test_a_node_that_cannot_save_delays_others_for_a_short_time_only() -> None:
     """The next one's disk hangs, or it does not want to any more, or its node has ended: the others go on."""
     turns = Turns()
     for node in "abc":

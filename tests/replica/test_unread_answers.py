@@ -149,7 +149,7 @@ READS = pytest.mark.parametrize("read", ["linearizable", "stale"])
 
 
 @READS
-async def test_answers_that_nobody_reads_are_not_made(read: ReadLevel, autojump_clock: MockClock) -> None:
+async def test_answers_are_not_made_while_a_client_does_not_read(read: ReadLevel, autojump_clock: MockClock) -> None:
     """About 1 MiB is looked up; what was put off comes as the client reads, all of it and in order."""
     looked_up: list[str] = []
     async with place(looked_up) as here:
@@ -169,7 +169,7 @@ async def test_answers_that_nobody_reads_are_not_made(read: ReadLevel, autojump_
 
 
 @READS
-async def test_a_client_that_reads_at_once_has_all_without_another_word(read: ReadLevel, autojump_clock: MockClock) -> None:
+async def test_a_client_that_reads_at_once_gets_all_without_another_request(read: ReadLevel, autojump_clock: MockClock) -> None:
     """What is put off for the bytes of this turn comes in the next ones, though no writer ever had to make room."""
     looked_up: list[str] = []
     async with place(looked_up) as here:
@@ -179,7 +179,7 @@ async def test_a_client_that_reads_at_once_has_all_without_another_word(read: Re
 
 
 @READS
-async def test_lists_that_nobody_reads_are_not_made(read: ReadLevel, autojump_clock: MockClock) -> None:
+async def test_lists_are_not_made_while_a_client_does_not_read(read: ReadLevel, autojump_clock: MockClock) -> None:
     """A page counts with all that it shows."""
     looked_up: list[str] = []
     async with place(looked_up) as here:
@@ -271,7 +271,7 @@ async def test_what_was_answered_is_not_in_flight_any_more(bad: int, autojump_cl
         assert here.session._in_flight == 0
 
 
-async def test_who_is_told_far_too_much_anyway_is_cut(autojump_clock: MockClock) -> None:
+async def test_a_client_that_never_reads_is_disconnected(autojump_clock: MockClock) -> None:
     """Errors and the answers to writes are queued for whoever asked; there is an end to it."""
     async with place([]) as here:
         here.pipe.post(b"x" * CUT_BYTES)

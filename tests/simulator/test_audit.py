@@ -88,7 +88,7 @@ def test_a_second_vote() -> None:
     assert (finding.rule, finding.event) == ("one vote a term", again)
 
 
-def test_a_vote_that_elected_somebody_and_is_forgotten() -> None:
+def test_a_vote_that_elected_a_leader_and_is_lost() -> None:
     """The disk must know it after the next start."""
     first = leaders(recorded())[0]
     begun = recorded()[: recorded().index(first) + 1]

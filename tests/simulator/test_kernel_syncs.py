@@ -81,7 +81,7 @@ def test_after_a_failed_sync_nothing_is_written() -> None:
 
 
 @pytest.mark.parametrize("seed", range(150))
-def test_a_crash_between_write_and_sync_loses_nothing_that_was_told(seed: int) -> None:
+def test_a_crash_between_write_and_sync_loses_nothing_that_was_reported(seed: int) -> None:
     """At any call, with short writes and errors: it boots, and remembers what was synced, with the write in flight or without."""
     random = Random(seed)
     disk = disk_with_descriptors(random)
@@ -157,7 +157,9 @@ class Ring2Write:
         self.told.append((number, failure))
 
 
-async def test_ring_2_tells_a_write_only_when_the_simulated_kernel_has_synced_it(autojump_clock: trio.testing.MockClock) -> None:
+async def test_ring_2_reports_a_write_only_when_the_simulated_kernel_has_synced_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
     """The bytes are written within `begin`; the sync's end comes later."""
     ring = Ring2Write()
     before, seen = ring.disk.image(), ring.disk.calls
@@ -182,7 +184,7 @@ async def test_ring_2_has_a_failed_sync_stop_the_log(autojump_clock: trio.testin
     await ring.persister.aclose()
 
 
-async def test_ring_2_tells_nothing_of_a_sync_whose_process_has_ended(autojump_clock: trio.testing.MockClock) -> None:
+async def test_ring_2_reports_no_sync_whose_process_has_ended(autojump_clock: trio.testing.MockClock) -> None:
     """And from then on the disk takes nothing."""
     ring = Ring2Write()
     ring.persister.begin(1, ring.records)
@@ -211,7 +213,7 @@ async def test_ring_2_ends_a_sync_that_hangs_when_the_disk_answers(
 
 
 @both_ways
-async def test_ring_2_has_a_killed_node_wait_for_its_disk_and_tell_nothing(
+async def test_ring_2_has_a_killed_node_wait_for_its_disk_and_report_nothing(
     gives_descriptors: bool, autojump_clock: trio.testing.MockClock
 ) -> None:
     """A thread that is in the folder can't be ended, only the process can."""

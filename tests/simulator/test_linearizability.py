@@ -166,7 +166,7 @@ def made_up(random: Random, operations: int, keys: int, clients: int, unknown: f
 
 @pytest.mark.parametrize("seed", range(30))
 def test_what_one_register_did_is_accepted(seed: int) -> None:
-    """Whatever overlaps, and whatever nobody knows."""
+    """Also with overlapping operations, and unknown outcomes."""
     random = Random(seed)
     history = made_up(random, 200, keys=3, clients=random.randint(1, 8), unknown=random.choice([0, 0.05, 0.2]))
     verdict = check(history)
@@ -191,7 +191,7 @@ def test_one_changed_answer_is_found(seed: int) -> None:
     assert not check(history).ok
 
 
-def test_five_thousand_operations_on_ten_keys_are_judged_in_time() -> None:
+def test_five_thousand_operations_on_ten_keys_are_checked_in_time() -> None:
     """The limit is a minute; the steps it may take are bounded, and running out of them is a failure."""
     history = made_up(Random(7), 5000, keys=10, clients=8, unknown=0.02)
     verdict = check(history)
@@ -238,7 +238,7 @@ def in_time(order: tuple[Operation, ...]) -> bool:
 
 
 def all_fit(order: tuple[Operation, ...]) -> bool:
-    """Return whether a register would have answered so; every write in these histories tells its index, or nobody knows it."""
+    """Return whether a register would have answered so; every write in these histories has an index, or an unknown outcome."""
     value, index = None, 0
     for operation in order:
         if operation.kind == "get":

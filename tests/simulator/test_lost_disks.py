@@ -98,7 +98,7 @@ def test_a_lie_is_never_damage(seed: int) -> None:
     assert found in states[-5:]
 
 
-def test_who_replaces_a_disk_names_all_nodes() -> None:
+def test_the_replacement_of_a_disk_needs_all_nodes() -> None:
     """A node with an empty folder and a list of itself alone would begin a cluster of its own: seed 4170."""
     server = Seed(0, 3, frozenset(), keep=False).servers[0]
     server.node_ids = (0,)

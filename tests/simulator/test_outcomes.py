@@ -45,7 +45,7 @@ def with_(place: int, effect: str, **fields: Any) -> list[Told]:
     return told
 
 
-def test_what_is_so_may_be_told() -> None:
+def test_a_right_answer_is_no_violation() -> None:
     """As it is, or that it is unknown; a try that was not done beside one that was."""
     judge(*GOOD)
     judge(*with_(0, "unknown"))
@@ -73,7 +73,7 @@ def test_what_is_so_may_be_told() -> None:
         [*GOOD[:2], (DELETE, "unknown", {})],
     ],
 )
-def test_what_is_not_so_may_not_be_told(told: list[Told]) -> None:
+def test_a_wrong_answer_is_a_violation(told: list[Told]) -> None:
     """Whichever way."""
     with pytest.raises(Broken) as caught:
         judge(*told)
@@ -95,7 +95,7 @@ def ring_1() -> tuple[Outcomes, list[Committed], list[Any]]:
     return Outcomes(committed, outcomes), committed, outcomes
 
 
-def test_a_server_may_tell_what_it_proposed_and_what_became_of_it() -> None:
+def test_a_server_may_answer_what_it_proposed_with_its_outcome() -> None:
     """Applied at its entry; refused without one; unknown with one; and after a crash nothing is left."""
     judge, committed, _ = ring_1()
     first, second, third = Ticket(), Ticket(), Ticket()
@@ -141,7 +141,7 @@ def test_applied_is_this_entry_with_this_outcome(outcome: Written, index: int, t
         judge.applied(0, ticket, outcome, index, term)
 
 
-def test_unknown_is_told_of_what_was_proposed() -> None:
+def test_unknown_is_the_outcome_of_what_was_proposed() -> None:
     """A server that has proposed nothing knows."""
     judge, _, _ = ring_1()
     with pytest.raises(Broken, match="has not proposed"):

@@ -51,7 +51,7 @@ def test_the_recorded_events_of_a_seed_pass_the_audit(seed: int) -> None:
     assert check(result.history).ok
 
 
-def test_without_faults_nobody_is_left_in_the_dark() -> None:
+def test_without_faults_every_request_gets_its_outcome() -> None:
     """No fault, no unknown outcome, one term."""
     result = run(3, 5, frozenset(), keep=True)
     assert result.failure is None

@@ -80,15 +80,15 @@ def test_an_answer_before_the_sync_is_found(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_write_that_is_sent_again_after_a_cut_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """BUG-47: the connection ended after the request had left; nobody knows, and so it is not repeated.
+    """BUG-47: the connection ended after the request was sent: the outcome is unknown, and it is not repeated.
 
     The ledger of what writes are told sees it, or the clients' history does, whichever a seed comes by first.
     """
-    monkeypatch.setattr(forward, "_may_have_effect", lambda parcel, request: False)
+    monkeypatch.setattr(forward, "_may_have_effect", lambda batch, request: False)
     assert found() in ("linearizability", "what is told is so")
 
 
-def test_a_failing_seed_is_told_with_a_line_that_replays_it() -> None:
+def test_a_failing_seed_is_reported_with_a_command_that_replays_it() -> None:
     """With --stack in it."""
     done = subprocess.run(
         [sys.executable, "-m", "bargetrio", "simulate", "--stack", "--seed", "1", "--nodes", "3", "--break", "condition_ignored"],

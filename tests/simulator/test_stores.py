@@ -273,7 +273,7 @@ def test_a_kind_that_is_not_allowed_changes_nothing_of_the_others() -> None:
     assert whole.snapshot_policies == less.snapshot_policies
 
 
-def test_who_said_that_its_log_differs_may_be_stopped_after_a_snapshot_has_taken_the_logs_place() -> None:
+def test_a_node_that_reported_a_differing_log_may_be_stopped_after_a_snapshot_has_replaced_it() -> None:
     """Its leader's word was on its way meanwhile, in the same term: seed 21403. In a later term nobody stops for that."""
     cluster = _cluster()
     node, invariants = _follower(cluster), cluster.referee.invariants
@@ -287,7 +287,7 @@ def test_who_said_that_its_log_differs_may_be_stopped_after_a_snapshot_has_taken
     assert not invariants.stores.must_stop(node.node_id)
 
 
-def test_who_never_said_that_its_log_differs_must_not_stop() -> None:
+def test_a_node_that_never_reported_a_differing_log_must_not_stop() -> None:
     """A log that was altered and is replaced is none to stop for."""
     cluster = _cluster()
     node, stores = _follower(cluster), cluster.referee.invariants.stores
@@ -296,7 +296,7 @@ def test_who_never_said_that_its_log_differs_must_not_stop() -> None:
     assert not stores.must_stop(node.node_id)
 
 
-def test_no_entry_is_altered_below_a_snapshot_that_the_node_was_not_told_of_before_it_ended() -> None:
+def test_no_entry_is_altered_below_a_snapshot_that_was_not_reported_before_the_node_ended() -> None:
     """It is complete on the disk: the log below it is damaged then, and the node refuses to start, seed 22000."""
     cluster = _cluster()
     node = _follower(cluster)
@@ -313,7 +313,7 @@ def test_no_entry_is_altered_below_a_snapshot_that_the_node_was_not_told_of_befo
     assert node.core is not None
 
 
-def test_where_nobody_has_a_majority_the_operator_empties_the_folder_of_a_node_that_is_down_too(
+def test_without_a_majority_the_operator_empties_the_folder_of_a_node_that_is_down_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its set names the old disks of the others, who could not choose another one beside it: seed 21814."""

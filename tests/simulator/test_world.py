@@ -107,7 +107,7 @@ def test_a_follower_that_is_still_receiving_has_spoken_to_its_leader() -> None:
     judge._check_usefulness(leader, leader.core, memory, leader.local_now)
 
 
-def test_who_lost_the_entry_that_took_it_in_must_not_vote_and_only_a_disk_that_broke_its_word_may_have() -> None:
+def test_a_node_that_lost_the_entry_that_readmitted_it_must_not_vote_and_only_a_disk_that_lies_may_cause_that() -> None:
     """The folder names the entry; a node that starts without it takes another store."""
     cluster = Seed(0, 3, frozenset(), keep=False)
     cluster.world.run(10.0, 1_000_000)

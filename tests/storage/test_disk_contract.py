@@ -65,7 +65,7 @@ def test_a_part_of_a_file_is_read(make_disk: MakeDisk, tmp_path: Path) -> None:
 
 
 def test_reads_of_a_few_bytes_are_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """read(2) may return fewer bytes than there are, before the end, too: a network's file system, a signal."""
+    """read(2) may return fewer bytes than requested before the end, too: on a network file system, after a signal."""
     fdopen = os.fdopen
 
     class Few:
@@ -95,8 +95,8 @@ def test_reads_of_a_few_bytes_are_gone_on_with(tmp_path: Path, monkeypatch: pyte
 
 
 @disks
-def test_names_change_as_told(make_disk: MakeDisk, tmp_path: Path) -> None:
-    """Rename replaces; create demands a new name; what is not there is not found."""
+def test_names_change_as_requested(make_disk: MakeDisk, tmp_path: Path) -> None:
+    """Rename replaces; create requires a new name; a missing file raises FileNotFoundError."""
     disk = make_disk(tmp_path)
     for name in ("a", "b"):
         disk.open(name, create=True).close()
@@ -148,7 +148,7 @@ def test_a_folder_that_is_given_back_has_no_descriptor_open(tmp_path: Path) -> N
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="/proc tells what is open")
 def test_a_log_that_is_closed_has_no_descriptor_open(tmp_path: Path) -> None:
-    """Whatever it did: rolled, took a snapshot, received another that began anew, trimmed, was opened again."""
+    """After rolling, taking a snapshot, receiving another, trimming, and reopening."""
     before = sorted(os.listdir("/proc/self/fd"))
     disk = RealDisk(tmp_path / "node")
     log, entries = open_log(disk, segment_bytes=300), list[Entry]()
@@ -175,7 +175,7 @@ def test_a_log_that_is_closed_has_no_descriptor_open(tmp_path: Path) -> None:
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-def test_nobody_else_reads_it(tmp_path: Path) -> None:
+def test_no_other_user_can_read_it(tmp_path: Path) -> None:
     """0700 and 0600; no link is followed."""
     disk = RealDisk(tmp_path / "deep" / "node")
     disk.open("a", create=True).close()
@@ -189,14 +189,14 @@ def test_nobody_else_reads_it(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    """A file stands where the folder should be."""
+    """There is a file at the folder's path."""
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"file/node can't be used"):
         RealDisk(tmp_path / "file" / "node").lock()
 
 
 def test_a_crash_loses_what_was_not_synced() -> None:
-    """The simulated disk forgets: that is what it is for."""
+    """The simulated disk drops unsynced writes."""
     lost = kept = 0
     for seed in range(40):
         disk = SimulatedDisk(Random(seed))
@@ -218,7 +218,7 @@ def test_a_crash_loses_what_was_not_synced() -> None:
 
 
 def test_a_folder_that_an_earlier_life_made_is_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may have died before it synced the name (OWN-42); of a new folder the ones around it are synced one by one."""
+    """It may have died before syncing the name (OWN-42); the parents of a new folder are synced one by one."""
     synced: list[str] = []
     fsync = os.fsync
 

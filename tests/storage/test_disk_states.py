@@ -1,4 +1,4 @@
-"""Every state a power failure can leave: it boots, remembers what was synced, and goes on (BUG-53, BUG-55).
+"""Every state a power failure can leave: the node starts, has all synced data, and continues (BUG-53, BUG-55).
 
 `BARGE_DISK_STATES=50000` tries more; CI tries 5,000.
 """
@@ -60,7 +60,7 @@ def _check(disk: SimulatedDisk, what: str, before: Remembered, after: Remembered
     try:
         opened = open_log(disk)
     except DamagedLog as problem:
-        # Zeros from the middle of a sector on: no disk does that (a sector is there or not), so it is damage, and told as such.
+        # Zeros from the middle of a sector on: sectors are written atomically, so this is damage.
         assert what.startswith("cut after"), what
         assert "damaged at byte" in str(problem) and "\n" not in str(problem)
         return

@@ -1,4 +1,4 @@
-"""The first files of a folder: after a crash at any moment all that was told is there, the folders around the files included."""
+"""The first files of a folder: after a crash at any time everything reported is there, including the parent folders."""
 
 from copy import deepcopy
 from random import Random
@@ -19,7 +19,7 @@ FIRST: list[Record] = [HardState(term=1, voted_for=1), append([], *LOG)]
 
 
 def states_of(disk: SimulatedDisk) -> list[SimulatedDisk]:
-    """Every state that a power failure can leave now: listed, and some drawn."""
+    """The states that a power failure can leave now: all of a few, and some at random."""
     drawn = []
     for seed in range(8):
         there = deepcopy(disk)
@@ -35,7 +35,7 @@ def copied(disk: SimulatedDisk, folder: OpenFolder) -> tuple[SimulatedDisk, Open
 
 
 def test_the_first_start_leaves_a_folder_or_nothing() -> None:
-    """Whatever call the power fails before; what is told (the store's id) is the same in the next life."""
+    """Whatever call the power fails before; the reported store id is the same after the restart."""
     calls = 0
     while True:
         calls += 1
@@ -66,7 +66,7 @@ def test_the_first_write_lasts() -> None:
 
 
 def test_the_first_standing_lasts() -> None:
-    """The set with which the cluster is born, and a new store id in its place: told when they are written."""
+    """The birth set, and a new store id that replaces it: reported when they are written."""
     disk = SimulatedDisk(Random(1))
     folder = open_log(disk)
     born = structs.replace(folder.standing, identity="i", birth={0: folder.standing.store, 1: "s1", 2: "s2"})
@@ -80,7 +80,7 @@ def test_the_first_standing_lasts() -> None:
 
 @pytest.mark.parametrize("received", [False, True])
 def test_the_first_snapshot_lasts_when_the_log_is_cut_for_it(received: bool) -> None:
-    """Its file, its name and its folder: the log before it goes as soon as it is told (BUG-52)."""
+    """Its file, its name and its folder: the log before it is deleted as soon as it is reported (BUG-52)."""
     disk = SimulatedDisk(Random(1))
     folder = open_log(disk, segment_bytes=300)
     for count, new in enumerate(LOG):

@@ -1,4 +1,4 @@
-"""The file `meta`: whose folder it is, who the members are, and the store's place in the cluster."""
+"""The file `meta`: node and cluster of the folder, the members, and the store's standing."""
 
 import shutil
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ def test_a_standing_that_was_written_is_there_after_the_next_opening(tmp_path: P
 
 @pytest.mark.parametrize("admitted", [0, 7])
 def test_a_born_store_whose_log_is_gone_is_damaged_and_no_new_one(admitted: int, tmp_path: Path) -> None:
-    """It would vote without knowing for whom it has voted; whether it was there at the birth, or readmitted."""
+    """It would vote twice; also if it was readmitted."""
     folder = opened(tmp_path)
     birth = {} if admitted else STORES
     folder.write_standing(Standing(store="s0", identity=identity_of(STORES), birth=birth, admitted=admitted))
@@ -72,7 +72,7 @@ def test_a_born_store_whose_log_is_gone_is_damaged_and_no_new_one(admitted: int,
 
 
 def test_a_folder_of_the_version_before_opens_and_keeps_its_data(tmp_path: Path) -> None:
-    """It has voted: it goes on voting; its store id and what it knew of its peers stay."""
+    """It has voted, and continues to vote; its store id and those of its peers stay."""
     earlier(tmp_path, [HardState(term=3, voted_for=1), Append(first_index=1, digest=9, entries=(Entry(3, Raw(b"null")),))])
     for _ in range(2):
         folder = opened(tmp_path)
@@ -95,15 +95,15 @@ def test_a_folder_of_the_version_before_opens_and_keeps_its_data(tmp_path: Path)
     ids=["a term", "a vote", "an entry"],
 )
 def test_each_promise_by_itself_makes_a_folder_of_the_version_before_one_that_votes(record: Record, tmp_path: Path) -> None:
-    """A term alone, too: who has left a term takes no entry of it any more."""
+    """A term alone, too: a node that has left a term accepts no entry of it any more."""
     earlier(tmp_path, [record])
     folder = opened(tmp_path)
     assert folder.standing.origin == "earlier version"
     folder.close()
 
 
-def test_a_log_without_meta_is_nobodys(tmp_path: Path) -> None:
-    """A new `meta` would make another store of it, which has promised nothing."""
+def test_a_log_without_meta_is_refused(tmp_path: Path) -> None:
+    """A new `meta` would make it another store, without votes and acknowledgements."""
     opened(tmp_path).close()
     (tmp_path / "meta").unlink()
     with pytest.raises(WrongFolder, match="its cluster and node are unknown"):
@@ -111,7 +111,7 @@ def test_a_log_without_meta_is_nobodys(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_the_version_before_that_never_voted_is_an_empty_one(tmp_path: Path) -> None:
-    """It has promised nothing."""
+    """It has neither voted nor acknowledged."""
     earlier(tmp_path, [])
     folder = opened(tmp_path)
     assert folder.standing == Standing(store="old", origin="empty")
@@ -145,7 +145,7 @@ def test_configurations_in_the_log_are_remembered_until_they_are_truncated(tmp_p
 
 @pytest.mark.parametrize("is_cut", [False, True], ids=["the crash came later", "the crash came before the earlier segment went"])
 def test_configurations_before_a_leaders_snapshot_are_its_own(is_cut: bool) -> None:
-    """What stood in the log that it replaced was perhaps never committed: only the snapshot's counts (BUG-36, BUG-40)."""
+    """The replaced log's may never have been committed: only the snapshot's counts (BUG-36, BUG-40)."""
     disk = SimulatedDisk(Random(1))
     configuration = Configuration(index=2, identity="i", stores=STORES, readmitted=1)
     entries = (Entry(1, Raw(b"null")), Entry(1, encode_configuration(configuration)))

@@ -1,4 +1,4 @@
-"""The kernel's own sync: it ends once, says what went wrong, and rings."""
+"""Asynchronous sync by the kernel: it ends once, returns its error, and signals the eventfd."""
 
 import ctypes
 import errno
@@ -21,7 +21,7 @@ Make = Callable[[], KernelSync]
 
 
 def may_use_io_uring() -> bool:
-    """Return whether this system lets us: many containers do not."""
+    """Return whether io_uring is permitted: in many containers it is not."""
     try:
         UringSync().close()
     except OSError:
@@ -39,7 +39,7 @@ def is_readable(descriptor: int, timeout_s: float) -> bool:
 
 
 @BOTH
-def test_a_sync_ends_well_and_rings_once(tmp_path: Path, make: Make) -> None:
+def test_a_sync_succeeds_and_signals_once(tmp_path: Path, make: Make) -> None:
     """Again and again, around the ring."""
     sync = make()
     with (tmp_path / "file").open("wb", buffering=0) as file:
@@ -79,7 +79,7 @@ def test_what_cannot_be_synced_is_an_error_and_not_a_success(make: Make) -> None
 
 @BOTH
 def test_closing_waits_for_the_sync_that_runs(tmp_path: Path, make: Make) -> None:
-    """Nothing touches the folder any more when it has returned; a second time nothing happens."""
+    """The folder is no longer in use when it returns. Idempotent."""
     sync = make()
     with (tmp_path / "file").open("wb", buffering=0) as file:
         file.write(bytes(1 << 20))
@@ -114,8 +114,8 @@ def test_what_the_kernel_does_not_take_was_not_begun(tmp_path: Path, make: Make,
 
 
 @URING
-def test_a_sync_that_hangs_holds_up_nobody_elses(tmp_path: Path) -> None:
-    """OWN-28. Opening a pipe that nobody writes to hangs as a bad disk does, and takes a worker as a sync does."""
+def test_a_sync_that_hangs_delays_no_other(tmp_path: Path) -> None:
+    """OWN-28. Opening a pipe without a writer hangs as a bad disk does, and occupies a worker as a sync does."""
     hanging, well = UringSync(), UringSync()
     os.mkfifo(tmp_path / "pipe")
     name = ctypes.create_string_buffer(os.fsencode(tmp_path / "pipe"))
@@ -177,7 +177,7 @@ def test_nothing_is_left_of_a_ring_that_could_not_be_made(monkeypatch: pytest.Mo
 
 
 def test_a_machine_whose_numbers_are_not_known_gets_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Better slow than a wrong system call."""
+    """System call numbers are not guessed."""
     monkeypatch.setattr("platform.machine", lambda: "vax")
     with pytest.raises(OSError, match="not known"):
         AioSync()

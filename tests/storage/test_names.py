@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells wha
 
 
 class Names:
-    """Which names a test's code makes, and whether their folders were synced since."""
+    """The names that the tested code creates, and whether their folders were synced since."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._unsynced: dict[Path, set[str]] = {}
@@ -68,7 +68,7 @@ class Names:
         self._unsynced.pop(Path(os.readlink(f"/proc/self/fd/{descriptor}")), None)
 
     def left(self, root: Path) -> list[str]:
-        """Return the names in or under a folder that a power failure may take."""
+        """Return the names in or under a folder that a power failure may lose."""
         found = [folder / name for folder, names in self._unsynced.items() for name in names if root in (folder, *folder.parents)]
         return sorted(str(path.relative_to(root)) for path in found if path.exists())
 
@@ -79,7 +79,7 @@ def _where(path: Any, dir_fd: int | None) -> Path:
 
 
 @pytest.mark.parametrize("folder", ["node-0", "data/node-0", "a/b/c/node-0"])
-def test_what_a_node_has_told_stands_in_synced_folders(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_node_has_reported_is_in_synced_folders(folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its first start, its first segments, a snapshot of its own and a leader's."""
     names = Names(monkeypatch)
     disk = RealDisk(tmp_path / folder)
@@ -98,7 +98,7 @@ def test_what_a_node_has_told_stands_in_synced_folders(folder: str, tmp_path: Pa
 
 
 @pytest.mark.parametrize("kind", ["absent", "empty", "in folders that are absent"])
-def test_a_restored_folder_lasts_when_it_is_told(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restored_folder_is_durable_when_it_is_reported(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of its names, before `meta`, without which it is no folder of a node."""
     snapshot, data = file_of(LOG)
     (tmp_path / "backup").write_bytes(data)

@@ -1,4 +1,4 @@
-"""A write may take any part of what it is given, one byte included: whoever writes to a disk goes on with the rest."""
+"""A write may be short, down to one byte: every writer continues with the rest."""
 
 import os
 from pathlib import Path
@@ -18,7 +18,7 @@ LOG = [entry(1, f"e{index}") for index in range(1, 6)]
 
 @pytest.fixture(params=["one byte", "some bytes"])
 def short(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writes take one byte, or as many as chance has it."""
+    """Writes take one byte, or a random number."""
     pwrite, random = os.pwrite, Random(1)
 
     def some(descriptor: int, data: bytes, offset: int) -> int:
@@ -30,7 +30,7 @@ def short(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("short")
 def test_log_meta_and_snapshots_of_a_folder_are_whole(tmp_path: Path) -> None:
-    """All that a node writes, read by its next life."""
+    """Everything that a node writes, read after a restart."""
     disk = RealDisk(tmp_path / "node")
     folder = open_log(disk)
     standing = Standing(store="store-0", origin=REPLACED)
@@ -70,7 +70,7 @@ def test_a_restored_folder_is_whole(tmp_path: Path) -> None:
 def test_a_disk_that_takes_nothing_and_gives_no_error_is_a_failed_one(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody tries for ever: the node ends, and says why."""
+    """It is not retried for ever: the node ends with a reason."""
     disk = RealDisk(tmp_path / "node")
     folder = open_log(disk)
     calls: list[int] = []

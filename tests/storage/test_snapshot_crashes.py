@@ -1,4 +1,4 @@
-"""Whatever moment a crash comes at while a snapshot is saved, received, put in place or the log trimmed for it."""
+"""Crashes at any time while a snapshot is saved, received or installed, or the log trimmed for it."""
 
 import errno
 import os
@@ -132,7 +132,7 @@ def test_a_crash_while_receiving_and_installing_leaves_the_old_state_or_the_new_
 
 
 def test_a_crash_while_trimming_leaves_no_gap() -> None:
-    """Removals reach the disk in no order, unless a sync stands between them (OWN-18)."""
+    """Removals reach the disk in any order, unless there is a sync between them (OWN-18)."""
 
     def work(disk: SimulatedDisk, folder: OpenFolder) -> None:
         folder.trim(9, {8})
@@ -150,7 +150,7 @@ def test_a_crash_while_trimming_leaves_no_gap() -> None:
 
 
 class SlowToRemove(SimulatedDisk):
-    """Its first removal takes long: another thread may go on meanwhile."""
+    """Its first removal takes long: another thread may run meanwhile."""
 
     def __init__(self) -> None:
         super().__init__(Random(1))
@@ -248,7 +248,7 @@ def test_trimming_beside_a_segment_that_was_empty_when_it_was_opened() -> None:
 
 
 def test_a_snapshots_name_lasts_before_the_log_is_begun_anew_for_it() -> None:
-    """Its giver was killed before the sync; the next life removes the log, and then the power fails (OWN-17)."""
+    """Its writer was killed before the sync; after a restart the log is removed, and then the power fails (OWN-17)."""
     for luck in range(10):
         disk, folder = with_log(LOG[:3])
         disk.reseed(luck)

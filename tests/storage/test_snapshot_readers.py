@@ -1,4 +1,4 @@
-"""Every reader of a snapshot compares its end record before the file is believed: right lines alone are no state."""
+"""Every reader of a snapshot verifies its end record before it uses the file: valid lines alone are not enough."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +44,7 @@ def payload(line: bytes) -> bytes:
 
 
 def wrong_files() -> dict[str, bytes]:
-    """Files in which each line is whole and right, and the file is not."""
+    """Files in which each line is valid, but the file is not."""
     _, data = saved(SimulatedDisk(Random(1)))
     lines = data.splitlines(keepends=True)
     start, one, two, three, end = lines
@@ -108,7 +108,7 @@ def restored(data: bytes, folder: Path) -> None:
 
 
 def inspected(data: bytes, folder: Path) -> None:
-    """What people ask before they trust one."""
+    """`snapshot inspect`."""
     (folder / "backup").write_bytes(data)
     done = CliRunner().invoke(command, ["inspect", str(folder / "backup")])
     if done.exit_code:
@@ -120,7 +120,7 @@ READERS = [load, install, copy, restored, inspected]
 
 
 @pytest.mark.parametrize("read", READERS, ids=lambda read: read.__name__)
-def test_a_file_whose_lines_are_right_and_whose_end_is_not_is_believed_by_nobody(
+def test_a_file_with_valid_lines_and_a_wrong_end_is_refused_by_every_reader(
     read: Callable[[bytes, Path], None], tmp_path: Path
 ) -> None:
     """And the right one is."""

@@ -1,4 +1,4 @@
-"""Snapshots as files: whole or not there, checked to the last byte, and never apart from the log (docs/storage_format.md)."""
+"""Snapshot files: atomic, verified to the last byte, and consistent with the log (docs/storage_format.md)."""
 
 from copy import deepcopy
 from random import Random
@@ -51,7 +51,7 @@ def name_of(snapshot: SnapshotMeta) -> str:
 
 
 def loaded(disk: SimulatedDisk) -> tuple[Remembered, list[bytes]]:
-    """Return what the folder remembers, and the state that it loads."""
+    """Return the persistent state of the folder, and the loaded state of the state machine."""
     state: list[bytes] = []
     folder = open_log(disk, load=state.append)
     folder.close()
@@ -126,8 +126,8 @@ def test_a_line_too_few_is_found_though_every_line_is_right() -> None:
             read_snapshot(FolderFile(disk, "snapshots/file"), "file", lambda payload: None)
 
 
-def test_a_newer_format_is_told_as_such() -> None:
-    """Not as damage that somebody would want to repair."""
+def test_a_newer_format_is_reported_as_such() -> None:
+    """Not as damage."""
     disk = SimulatedDisk(Random(1))
     start = structs.replace(start_of(8, 1), format=3)
     disk.put("snapshots/file", encode_line(msgspec.json.encode(start)))
@@ -136,7 +136,7 @@ def test_a_newer_format_is_told_as_such() -> None:
 
 
 def test_a_state_can_be_put_under_another_label() -> None:
-    """For who makes a new cluster of an old one's state."""
+    """For a new cluster with an old one's state."""
     disk = SimulatedDisk(Random(1))
     snapshot = save(disk, LOG)
     copied = copy_snapshot(FolderFile(disk, name_of(snapshot)), "s", SnapshotWriter(disk, start_of(1, 1)))
@@ -145,7 +145,7 @@ def test_a_state_can_be_put_under_another_label() -> None:
 
 
 def test_a_piece_of_a_file_that_went_meanwhile_is_none() -> None:
-    """A leader that was deposed still reads a piece, and its file is not needed any more: no fault of the disk (OWN-20)."""
+    """A deposed leader still reads a chunk of a file that is no longer needed: no disk failure (OWN-20)."""
     disk = SimulatedDisk(Random(1))
     snapshot, newer = save(disk, LOG[:4]), save(disk, LOG)
     assert read_piece(disk, snapshot, 10, 5) == disk.peek(name_of(snapshot))[10:15]
@@ -191,7 +191,7 @@ def test_trimming_leaves_what_follows_the_snapshot() -> None:
 
 
 def test_trimming_over_a_truncation() -> None:
-    """What it cut was in segments that are gone."""
+    """It truncated entries of deleted segments."""
     old = [*LOG[:6], *(entry(1, "o" * 200) for _ in range(4))]
     disk, folder = with_log(old)
     new = entry(3, "new")
@@ -247,7 +247,7 @@ def test_a_segment_that_is_missing_is_never_passed_over() -> None:
 
 
 def test_a_damaged_snapshot_is_not_passed_over_for_an_older_one() -> None:
-    """The log behind the older one is gone (BUG-34): the node does not start, and says which file it is."""
+    """The log after the older one is deleted (BUG-34): the node does not start, and the error has the file."""
     disk, folder = with_log(LOG)
     save(disk, LOG[:4])
     newest = save(disk, LOG)
@@ -260,7 +260,7 @@ def test_a_damaged_snapshot_is_not_passed_over_for_an_older_one() -> None:
 
 @pytest.mark.parametrize("index", [4, 6, 8])
 def test_a_snapshot_of_another_log_with_the_same_last_term_is_damage(index: int) -> None:
-    """An entry below it is another one: neither can be told to be right, so the node does not start and changes nothing.
+    """An earlier entry differs: neither is known to be right, so the node does not start and changes nothing.
 
     Where the terms differ, or the log is shorter, a leader's snapshot had just taken the log's place (Figure 13, Raft 7).
     """
@@ -383,7 +383,7 @@ def test_a_file_that_is_not_what_was_announced_counts_as_nothing() -> None:
 
 
 def test_a_file_of_another_name_beside_the_snapshots_is_ignored() -> None:
-    """A backup that was copied there, or what an editor left, neither stops the node nor is deleted."""
+    """A backup copied there, or an editor's file, neither stops the node nor is deleted."""
     disk, folder = with_log(LOG)
     snapshot = save(disk, LOG[:5])
     folder.close()

@@ -36,13 +36,13 @@ ENDS: dict[str, list[list[Record]]] = {
 
 
 class Twin:
-    """What a log means, by the plainest way."""
+    """The meaning of a log, in the simplest code."""
 
     def __init__(self) -> None:
         self.now = Remembered()
 
     def take(self, records: list[Record]) -> Remembered:
-        """Return what must be remembered after these."""
+        """Return the persistent state after these."""
         for record in records:
             now = self.now
             match record:
@@ -123,7 +123,7 @@ CASES = [pytest.param(ends, id=name) for name, ends in ENDS.items()]
 
 @pytest.mark.parametrize("ends", CASES)
 def test_the_last_segment_cut_at_every_length_keeps_its_whole_lines(ends: list[list[Record]]) -> None:
-    """A file that ends too early is what a crash leaves."""
+    """A crash may leave a truncated file."""
     case = Case(ends)
     assert case.verdict(case.names[-1], case.last) == case.after[-1]
     for length in range(len(case.last)):
@@ -157,7 +157,7 @@ def test_a_hole_is_torn_only_if_no_good_line_stands_behind_it(ends: list[list[Re
 
 @pytest.mark.parametrize("ends", CASES)
 def test_a_flipped_bit_anywhere_is_damage(ends: list[list[Record]]) -> None:
-    """In every line of every segment: a disk does not write half a byte."""
+    """In every line of every segment: no crash explains it."""
     case = Case(ends)
     for name in case.names:
         data = case.disk.peek(name)
@@ -233,7 +233,7 @@ def test_a_log_of_which_the_beginning_is_gone_is_what_it_was(seed: int) -> None:
 
 
 def test_a_log_that_is_gone_is_no_new_log() -> None:
-    """Term and vote were in it: a node that began again without them could vote twice in a term (OWN-50)."""
+    """Term and vote were in it: a node that starts without them could vote twice in a term (OWN-50)."""
     disk = SimulatedDisk(Random(1))
     folder = open_log(disk)
     folder.write([VOTE, append([], *OLD)])

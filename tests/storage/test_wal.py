@@ -1,4 +1,4 @@
-"""The write-ahead log: what was synced is remembered, what a crash explains is cut, anything else is refused."""
+"""The write-ahead log: synced records are recovered, a torn tail is truncated, any other damage is refused."""
 
 import errno
 from pathlib import Path
@@ -18,7 +18,7 @@ from tests.storage.logs import append, digest, entry, history, open_log
 
 
 def reopened(disk: SimulatedDisk) -> Remembered:
-    """What the folder remembers when it is opened again; checks that opening it once more says the same."""
+    """Return the persistent state after reopening; checks that reopening again gives the same."""
     folder = open_log(disk)
     remembered = folder.remembered
     folder.close()
@@ -37,7 +37,7 @@ def test_a_new_folder_remembers_nothing(tmp_path: Path) -> None:
 
 
 def test_the_log_is_text(tmp_path: Path) -> None:
-    """A person can read it with less."""
+    """It can be read with less."""
     folder = open_log(RealDisk(tmp_path))
     folder.write([HardState(term=3, voted_for=1), append([], entry(3, "Some Value"))])
     folder.close()
@@ -131,7 +131,7 @@ def test_a_flipped_byte_anywhere_is_found() -> None:
 
 
 def test_a_wrong_byte_among_the_zeros_is_found() -> None:
-    """Behind the end there is nothing; one stray byte is no torn write."""
+    """After the end there are only zeros; one stray byte is no torn write."""
     disk = SimulatedDisk(Random(1))
     folder = open_log(disk, segment_bytes=4096)
     folder.write([append([], entry(1, "a"))])
@@ -237,7 +237,7 @@ def test_a_disk_that_is_full_stops_the_log_and_space_lets_it_go_on() -> None:
 
 
 def test_vote_and_term_are_one_record() -> None:
-    """BUG-02: no crash can part them."""
+    """BUG-02: no crash can separate them."""
     disk = SimulatedDisk(Random(1))
     folder = open_log(disk)
     folder.write([HardState(term=5, voted_for=2)])
@@ -293,7 +293,7 @@ def test_a_segment_begins_with_what_the_one_before_it_ends_with(field: str, othe
 
 
 def test_another_cluster_node_or_format_is_refused(tmp_path: Path) -> None:
-    """Whose folder it is stands in `meta`."""
+    """`meta` has the cluster and node of the folder."""
     open_folder(RealDisk(tmp_path), "barge", 0, lambda: "s").close()
     for cluster, node_id, says in (("other", 0, "cluster 'barge'"), ("barge", 1, "node 0")):
         with pytest.raises(WrongFolder, match=says):

@@ -325,7 +325,9 @@ def test_a_restore_that_ends_early_says_which_folders_are_made(tmp_path: Path) -
 
 @pytest.mark.parametrize("command", [("inspect",), ("restore", "--config")])
 @pytest.mark.parametrize(("kind", "words"), [("missing", b"No such file or directory"), ("pipe", b"it is no regular file")])
-def test_a_backup_that_cannot_be_read_is_told_in_words(tmp_path: Path, command: tuple[str, ...], kind: str, words: bytes) -> None:
+def test_a_backup_that_cannot_be_read_is_an_error_with_its_reason(
+    tmp_path: Path, command: tuple[str, ...], kind: str, words: bytes
+) -> None:
     """Which file, and why, not as Python says it; a pipe is not waited for."""
     configuration = write_configuration(tmp_path, 1)
     if kind == "pipe":

@@ -165,7 +165,7 @@ def test_a_bad_line_of_a_bulk_write_spoils_no_other(daemon: Daemon) -> None:
 # -- the node port -----------------------------------------------------------------------------------------------------------
 
 
-def test_http_on_the_node_port_is_told_once_and_closed(daemon: Daemon) -> None:
+def test_http_on_the_node_port_gets_one_error_and_is_closed(daemon: Daemon) -> None:
     """BUG-57: a browser's POST has bad lines and then a good one; nobody reads on."""
     body = b'{"id":1,"op":"put","key":"smuggled","value":"x"}\n'
     request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n\r\n" + body
@@ -216,7 +216,7 @@ def test_what_is_no_request_gets_one_error_line_and_the_end(daemon: Daemon, line
         {"op": "list", "limit": 5000},
     ],
 )
-def test_a_bad_field_is_told_and_the_connection_stays(daemon: Daemon, fields: dict[str, Any]) -> None:
+def test_a_bad_field_is_an_error_and_the_connection_stays(daemon: Daemon, fields: dict[str, Any]) -> None:
     """With the request's own id."""
     bad = json.dumps({"id": 7, **fields}).encode() + b"\n"
     good = b'{"id":8,"op":"get","key":"kept","read":"stale"}\n'
@@ -259,13 +259,13 @@ def test_a_wrong_hello_is_refused_in_words(daemon: Daemon, hello: dict[str, Any]
     assert words in told["detail"]
 
 
-def test_a_thousand_connections_that_say_nothing_keep_nobody_out(daemon: Daemon) -> None:
-    """The oldest stranger makes room: a client still gets in, and no term changes."""
+def test_a_thousand_silent_connections_keep_no_client_out(daemon: Daemon) -> None:
+    """The oldest unauthenticated connection is closed: a client is still admitted, and no term changes."""
     host, port = daemon.addresses[daemon.leader()].split(":")
     with contextlib.ExitStack() as stack:
         for _ in range(1000):
             stack.enter_context(socket.create_connection((host, int(port)), 5))
-        assert daemon.put("among", "strangers").status == 201
+        assert daemon.put("among", "others").status == 201
         assert say(daemon, b'{"id":1,"op":"get","key":"kept","read":"stale"}\n')
 
 

@@ -62,7 +62,7 @@ def test_where_two_disks_of_three_are_lost_no_command_begins_a_second_cluster(tm
         assert "here" in left.stdout.decode()
 
 
-def test_a_cluster_of_two_that_has_lost_a_disk_is_told_what_is_left(tmp_path: Path) -> None:
+def test_a_readmission_in_a_cluster_of_two_is_refused_with_what_is_left_to_do(tmp_path: Path) -> None:
     """There is no leader to say so: the daemon does."""
     with daemons(tmp_path, 2) as both:
         for daemon in both:

@@ -13,7 +13,7 @@ HELLO = b'{"hello":"client","protocol":1,"cluster":"barge"}\n'
 MIB = 1024 * 1024
 
 
-def test_a_long_list_comes_in_pages_and_disturbs_nobody(tmp_path: Path) -> None:
+def test_a_long_list_is_paged_and_delays_no_other_request(tmp_path: Path) -> None:
     """Twelve values of 1 MiB through a follower's daemon, whose requests all share one connection to the leader."""
     with running_apart(tmp_path) as daemons:
         leader = daemons[0].leader()

@@ -97,7 +97,7 @@ def test_a_daemon_whose_terminal_is_closed_stops(tmp_path: Path, nohup: bool) ->
         process.wait()
 
 
-def test_records_and_pages_are_for_nobody_else_to_read(tmp_path: Path) -> None:
+def test_records_and_pages_are_not_readable_by_other_users(tmp_path: Path) -> None:
     """Made so whatever the umask is, and one that is there already becomes so."""
     (tmp_path / "events.jsonl").touch(mode=0o644)
     before = os.umask(0)

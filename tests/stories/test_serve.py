@@ -74,7 +74,7 @@ def test_it_stops_within_a_second_with_open_pages_and_stalled_readers(tmp_path: 
             assert "Traceback" not in daemon.output.read_text()
 
 
-def test_nobody_has_to_read_what_it_says(tmp_path: Path) -> None:
+def test_its_output_need_not_be_read(tmp_path: Path) -> None:
     """`bargetrio serve | head -1`: it serves on, and its end is no error."""
     daemon = Daemon(write_configuration(tmp_path, 3))
     command = [sys.executable, "-m", "bargetrio", "serve", "--config", str(daemon.configuration)]

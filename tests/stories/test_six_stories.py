@@ -210,7 +210,7 @@ def _put_at(daemon: Daemon, node_id: int, key: str, value: str) -> dict[str, obj
         return answer
 
 
-def test_writers_of_a_deposed_leader_are_told_that_nobody_knows(tmp_path: Path) -> None:
+def test_writes_of_a_deposed_leader_end_as_unknown(tmp_path: Path) -> None:
     """A write that was proposed and not committed is unknown, never 'failed' (BUG-47)."""
     with running(tmp_path) as daemon:
         old = daemon.leader()

@@ -190,7 +190,7 @@ async def test_nothing_is_kept_of_connections_that_have_ended() -> None:
                 connection.close()
             last = await dial(network, port, CLIENT)
             assert await answer(last)
-            while len(acceptor._connections) > 1 or acceptor._strangers:
+            while len(acceptor._connections) > 1 or acceptor._unauthenticated:
                 await trio.sleep(0.01)
             last.close()
             while acceptor._connections:

@@ -146,7 +146,7 @@ async def test_who_is_left_for_the_next_pass_may_be_gone_by_then(monkeypatch: py
         assert (first.taken, second.taken, third.taken) == ([b"hello"], [], [b"hello"])
 
 
-async def test_whoever_waits_until_all_tasks_are_blocked_waits_for_the_loop_too(autojump_clock: trio.testing.MockClock) -> None:
+async def test_wait_all_tasks_blocked_includes_the_loop(autojump_clock: trio.testing.MockClock) -> None:
     """It is a task: a clock of tests jumps only when it has nothing to do, and to no later than a node's next step."""
     poller = EpollPoller()
     steps: list[float] = []

@@ -102,7 +102,7 @@ async def test_what_was_said_on_one_connection_proves_nothing_on_another() -> No
     assert isinstance(accepted, HandshakeRefused) and "the proof is wrong" in str(accepted)
 
 
-async def test_a_store_that_is_not_welcome_is_refused_in_words_at_both_ends() -> None:
+async def test_a_store_that_is_not_the_members_is_refused_with_a_reason_at_both_ends() -> None:
     """BUG-38: who lost its disk must not vote as if it remembered; the dialler judges, too."""
     accepted, said = await meet(identity(0, refuses="new"), lambda connection: say_hello(connection, identity(1, store="new"), 0))
     assert isinstance(accepted, HandshakeRefused) and str(accepted) == "node 1: no new"
@@ -143,7 +143,7 @@ async def test_requests_may_follow_the_hello_in_one_piece() -> None:
 
 
 async def test_a_hello_without_an_end_is_refused_at_its_limit() -> None:
-    """4 KiB, not eight megabytes, is what a stranger may make us keep."""
+    """An unauthenticated connection can occupy 4 KiB, not 8 MiB."""
 
     async def dial(connection: Connection) -> bytes:
         connection.post(b"x" * 5000)

@@ -53,7 +53,7 @@ def test_every_byte_once_and_in_order(steps: list[bytes | None], takes: list[int
         assert len(outgoing) == len(outgoing.unsent)
 
 
-def test_room_is_told_below_its_mark_and_at_the_end() -> None:
+def test_room_is_reported_below_its_mark_and_at_the_end() -> None:
     """Who waits for room would wait for ever on a connection that was closed."""
     told: list[int] = []
     takes = [0, SEND_BYTES, 10, 10, 10]
@@ -112,8 +112,8 @@ async def memory() -> AsyncIterator[tuple[Connection, Connection]]:
         nursery.cancel_scope.cancel()
 
 
-async def test_who_vanishes_without_a_word_is_asked_by_the_kernel() -> None:
-    """A host that lost its power sends no goodbye: its connection would stay for ever, with a descriptor and a task."""
+async def test_a_vanished_client_is_detected_by_keepalive() -> None:
+    """A host that lost its power sends no FIN: its connection would stay for ever, with a descriptor and a task."""
     network = SocketNetwork()
     (port,) = free_ports(1)
     listener = await network.listen("127.0.0.1", port)
@@ -196,7 +196,7 @@ async def test_a_writer_ends_with_its_connection_whatever_is_unsent(ends: Callab
 
 async def test_a_hello_may_be_half_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer is there before the hello is answered: a byte of it at a time still is a hello."""
-    from bargetrio.cluster.node_link import NodeLink, Parcel
+    from bargetrio.cluster.node_link import NodeLink, RequestBatch
     from bargetrio.protocol.requests import Get
     from bargetrio.transport.acceptor import Acceptor
     from tests.transport.test_acceptor import IDENTITY, raise_it
@@ -215,11 +215,11 @@ async def test_a_hello_may_be_half_taken(monkeypatch: pytest.MonkeyPatch) -> Non
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(acceptor.run)
-            parcel = Parcel([Get(id=0, key="k")])
-            await NodeLink(f"127.0.0.1:{port}", "barge", network, nursery).ask(parcel)
+            batch = RequestBatch([Get(id=0, key="k")])
+            await NodeLink(f"127.0.0.1:{port}", "barge", network, nursery).ask(batch)
             acceptor.abort()
             nursery.cancel_scope.cancel()
-    assert [(answer.key, answer.index) for answer in parcel.answers if not isinstance(answer, (type(None),))] == [("k", 7)]  # type: ignore[union-attr]
+    assert [(answer.key, answer.index) for answer in batch.answers if not isinstance(answer, (type(None),))] == [("k", 7)]  # type: ignore[union-attr]
 
 
 def _one_byte(sock: socket.socket, data: bytes | memoryview, flags: int = 0) -> int:

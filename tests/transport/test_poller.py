@@ -99,8 +99,8 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 @ALL
-async def test_what_comes_is_taken_in_order_and_the_end_is_told(make: Make) -> None:
-    """Bytes, then the other side's goodbye."""
+async def test_input_is_taken_in_order_and_the_end_is_reported(make: Make) -> None:
+    """Bytes, then the end of the stream."""
     async with house(make) as home:
         reader = await home.reader()
         for piece in (b"one", b"two"):
@@ -233,7 +233,7 @@ async def test_a_step_is_made_when_it_is_due_and_at_once_if_that_is_now(make: Ma
 
 
 @ALL
-async def test_who_always_has_more_lets_others_run(make: Make) -> None:
+async def test_a_connection_that_always_has_more_lets_others_run(make: Make) -> None:
     """NOW is not a loop of its own."""
     steps = 0
 
@@ -272,7 +272,7 @@ async def test_what_a_step_raises_ends_the_drive(make: Make) -> None:
 
 
 @ALL
-async def test_who_always_has_more_holds_up_no_file_no_thread_and_no_timer(make: Make) -> None:
+async def test_a_connection_that_always_has_more_delays_no_file_no_thread_and_no_timer(make: Make) -> None:
     """What trio itself waits for is noticed between steps, whoever does the waiting."""
     poller = make()
     near, far = socket.socketpair()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bargetrio.protocol.limits import LINE_BYTES
-from bargetrio.web.bulk import PARCEL_BYTES, PARCEL_LINES, parcels_of
+from bargetrio.web.bulk import BATCH_BYTES, BATCH_LINES, batches_of
 from tests.stories.daemon import Daemon, running
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
@@ -109,7 +109,7 @@ def test_bad_lines_between_thousands_of_good_ones(daemon: Daemon) -> None:
 
 
 def test_a_line_that_is_too_long_ends_the_reading(daemon: Daemon) -> None:
-    """Nobody knows where the next line would begin; what came before is answered, and so is the long one."""
+    """The beginning of the next line is not known; earlier lines are answered, and so is the long one."""
     long = b'{"key":"long","value":"%s"}' % (b"v" * LINE_BYTES)
     lines = [b'{"key":"before","value":"x"}', long, b'{"key":"c","value":"x"}']
     connection = http.client.HTTPConnection(daemon.api, timeout=20)
@@ -148,13 +148,13 @@ def test_a_parcel_is_bounded_in_lines_and_in_bytes() -> None:
     random = Random(1)
     for _ in range(300):
         lines = [
-            bytes(random.choice((0, 10, 100_000, PARCEL_BYTES - 10, 2 * PARCEL_BYTES))) for _ in range(random.randint(0, 12))
+            bytes(random.choice((0, 10, 100_000, BATCH_BYTES - 10, 2 * BATCH_BYTES))) for _ in range(random.randint(0, 12))
         ]
-        found = list(parcels_of(lines))
+        found = list(batches_of(lines))
         assert [line for parcel, _ in found for line in parcel] == lines
         assert all(size == sum(map(len, parcel)) for parcel, size in found)
-        assert all(size <= PARCEL_BYTES or len(parcel) == 1 for parcel, size in found)
-    assert [len(parcel) for parcel, _ in parcels_of([b"x"] * (2 * PARCEL_LINES + 1))] == [PARCEL_LINES, PARCEL_LINES, 1]
+        assert all(size <= BATCH_BYTES or len(parcel) == 1 for parcel, size in found)
+    assert [len(parcel) for parcel, _ in batches_of([b"x"] * (2 * BATCH_LINES + 1))] == [BATCH_LINES, BATCH_LINES, 1]
 
 
 def test_long_lines_are_carried_a_few_megabytes_at_a_time(daemon: Daemon) -> None:

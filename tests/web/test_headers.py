@@ -115,7 +115,7 @@ def test_a_header_that_changes_nothing_is_passed_over(daemon: Daemon) -> None:
     ("method", "path"),
     [("DELETE", "/keys/body"), ("GET", "/keys/body"), ("GET", "/keys"), ("DELETE", "/faults"), ("GET", "/leader")],
 )
-def test_a_body_that_nobody_reads_is_refused(daemon: Daemon, method: str, path: str) -> None:
+def test_a_body_that_no_handler_reads_is_refused(daemon: Daemon, method: str, path: str) -> None:
     """A condition in the body of a DELETE would be taken for heeded."""
     daemon.put("body", "v")
     assert ask(daemon, method, path, JSON, body=b'{"if_index":1}').status == 400

@@ -97,7 +97,7 @@ POST = "POST /keys HTTP/1.1\nHost: {api}\nContent-Type: application/json\nConten
         "metrics",
     ],
 )
-def test_who_does_not_go_on_costs_himself(daemon: Daemon, head: str, count: int, drip: bytes) -> None:
+def test_a_client_that_does_not_continue_loses_its_own_place(daemon: Daemon, head: str, count: int, drip: bytes) -> None:
     """Probes are answered at once; the others as soon as the slow ones have kept the daemon waiting for a second or two."""
     with clients(daemon, count, head, drip):
         for _ in range(2):
@@ -128,7 +128,7 @@ def test_a_transfer_that_stands_still_makes_room_for_another(daemon: Daemon, hea
         daemon.wait_for(lambda: honest() == 200, "a place for a transfer", 8)
 
 
-def test_a_daemon_under_full_load_is_alive(daemon: Daemon) -> None:
+def test_livez_answers_under_full_load(daemon: Daemon) -> None:
     """11: 100 connections that write without a pause, and probes beside them: all are answered, and by 200."""
     stop = threading.Event()
     codes: list[int] = []

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bargetrio.node.figures import NodeGauges
 from bargetrio.protocol.views import NodeView, PeerView
 from bargetrio.replica.figures import Histogram, NodeFigures
-from bargetrio.web.metrics import Figures, ProcessFigures, WebGauges, text_of
+from bargetrio.web.metrics import ProcessFigures, WebCounters, WebGauges, text_of
 from tests.stories.daemon import Daemon, running
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -42,7 +42,7 @@ def value(found: Samples, name: str, **labels: object) -> float:
     return found.get((name, frozenset((label, str(is_)) for label, is_ in labels.items())), 0.0)
 
 
-def test_the_table_tells_every_metric_and_no_other(daemon: Daemon) -> None:
+def test_the_table_lists_every_metric_and_no_other(daemon: Daemon) -> None:
     """Name, type, labels."""
     daemon.http("POST", "/keys", b'{"key":"a","value":"1"}\n', {"Content-Type": "application/x-ndjson"})
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([\w, ]*)\|", (DOCS / "metrics.md").read_text(), re.MULTILINE)
@@ -57,7 +57,7 @@ def test_the_table_tells_every_metric_and_no_other(daemon: Daemon) -> None:
     assert given == told
 
 
-def test_the_process_tells_its_figures_where_proc_stat_is_hidden(tmp_path: Path) -> None:
+def test_the_process_has_its_metrics_where_proc_stat_is_hidden(tmp_path: Path) -> None:
     """systemd's ProcSubset=pid, as in our units, leaves the processes' own folders and nothing else of /proc."""
     (tmp_path / "self").symlink_to("/proc/self")
     assert not (tmp_path / "stat").exists()
@@ -85,7 +85,7 @@ def test_alerts_ask_only_for_what_there_is(daemon: Daemon) -> None:
         assert rule["expr"].count("(") == rule["expr"].count(")")
 
 
-def test_what_an_alert_waits_for_is_told_before_it_happens(daemon: Daemon) -> None:
+def test_the_metric_of_an_alert_exists_before_its_first_event(daemon: Daemon) -> None:
     """`increase` sees nothing in a counter that begins at 1: the first failed disk would raise no alarm."""
     found = samples(daemon)
     for kind in ("disk_failed", "node_crashed"):
@@ -201,7 +201,7 @@ class Counted:
         return {(0, "applied"): 41, (None, "faults_changed"): 42}
 
 
-def test_each_figure_is_told_under_its_own_name() -> None:
+def test_each_metric_has_its_own_name() -> None:
     """As it was counted; of a histogram how many were no longer than each bound, and the sum."""
     peers = [PeerView(id=1, connected=False), PeerView(id=2, connected=True, match_index=95, next_index=99, progress="replicate")]
     node = NodeView(
@@ -220,7 +220,7 @@ def test_each_figure_is_told_under_its_own_name() -> None:
     )
     cluster: Any = Counted()
     web = WebGauges(in_flight=61, streams=62, transfers=63, connections=64)
-    figures = Figures()
+    figures = WebCounters()
     figures.bulk_lines["ok"] = 71
     figures.requests["PUT", "/keys/<key>", 201] = 72
     text = text_of(cluster, [node], figures, web).decode()

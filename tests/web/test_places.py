@@ -120,7 +120,7 @@ async def test_the_next_request_takes_the_place_of_the_slowest(autojump_clock: M
 
     async def read(name: str, place: Place) -> None:
         sizes[name] = await whole_body(place)
-        gate.give_back(place)
+        gate.release(place)
 
     async with trio.open_nursery() as nursery:
         for name, place in zip(("fast", "silent", "slow"), held, strict=True):

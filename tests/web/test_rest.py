@@ -89,7 +89,7 @@ def test_compare_and_set(daemon: Daemon) -> None:
     assert daemon.get("c").json["value"] == "4"
 
 
-def test_one_of_many_who_compare_and_set_wins(daemon: Daemon) -> None:
+def test_one_of_many_concurrent_compare_and_set_writes_wins(daemon: Daemon) -> None:
     """20 at once with the same ETag: one 200, nineteen 412."""
     tag = daemon.put("race", "0").headers["etag"]
     codes: list[int] = []
@@ -173,7 +173,7 @@ def test_a_bulk_line_without_newline_at_the_end_counts(daemon: Daemon) -> None:
     assert sorted(json.loads(line)["line"] for line in answer.body.splitlines()) == [1, 3]
 
 
-def test_nodes_tell_what_they_know(daemon: Daemon) -> None:
+def test_nodes_report_their_state(daemon: Daemon) -> None:
     """Every field of DESIGN; the leader knows its followers' progress."""
     leader = daemon.leader()
     view = daemon.node(leader)
@@ -183,7 +183,7 @@ def test_nodes_tell_what_they_know(daemon: Daemon) -> None:
     assert all(peer["connected"] and peer["progress"] == "replicate" for peer in view["peers"])
 
 
-def test_faults_are_told_replaced_and_healed(daemon: Daemon) -> None:
+def test_faults_are_shown_replaced_and_healed(daemon: Daemon) -> None:
     """GET, PUT, DELETE; each change is an event."""
     faults: dict[str, Any] = {"links": [{"from": 0, "to": 1, "delay_ms": 5}]}
     told = daemon.http("PUT", "/faults", json.dumps(faults), JSON).json
@@ -195,7 +195,7 @@ def test_faults_are_told_replaced_and_healed(daemon: Daemon) -> None:
 
 
 def test_faults_are_said_once(daemon: Daemon) -> None:
-    """What is in force is never longer than the cluster; of a name twice in JSON nobody knows which one counts."""
+    """What is in force is never longer than the cluster; a name given twice in JSON is ambiguous."""
     link = {"from": 0, "to": 1, "delay_ms": 5}
     disk = {"node": 0, "delay_ms": 5}
     wrongs: list[dict[str, Any]] = [
@@ -356,7 +356,7 @@ def test_the_root_is_the_page_and_all_that_it_needs_is_here(daemon: Daemon) -> N
         assert daemon.http("GET", path).status == 200, path
 
 
-def test_a_live_page_is_told_of_heartbeats_in_a_word(daemon: Daemon) -> None:
+def test_a_live_page_gets_a_summary_of_heartbeats(daemon: Daemon) -> None:
     """Instead of forty events a second: who heard one how long ago."""
     page = daemon.http("GET", "/events?live=1").json
     leader = daemon.leader()
@@ -382,7 +382,7 @@ def test_a_live_stream_sends_whole_pages_at_most_ten_a_second(daemon: Daemon) ->
 
 
 def test_a_write_whose_leader_is_killed_is_unknown_or_done(daemon: Daemon) -> None:
-    """DESIGN 3: waiting REST writes get 504 when their node is killed; the others get an answer, and nobody waits for ever."""
+    """Waiting REST writes get 504 when their node is killed; the others get an answer, and none waits for ever."""
     codes: list[int] = []
     stop = threading.Event()
 

@@ -58,7 +58,7 @@ def dropped_in(frame: bytes) -> int:
 
 @pytest.mark.parametrize("stream", [followed, live_frames])
 @pytest.mark.parametrize("pages", [[(1, 0), (2, 1), (1, 7)], [(0, 3), (1, 0)], [(2, 0), (0, 1), (0, 0), (0, 4)]], ids=str)
-async def test_all_that_fell_out_is_told_once(
+async def test_all_dropped_events_are_counted_once(
     stream: Callable[[Any, str], AsyncIterator[bytes]], pages: list[tuple[int, int]], autojump_clock: MockClock
 ) -> None:
     """Also where the filters leave no event of a page, and where the reader connects again after each frame."""

@@ -52,7 +52,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         (b"GET /events HTTP/1.1\r\nHost: {api}\r\nUpgrade: WebSocket\r\nConnection: upgrade\r\n\r\n", 403),
     ],
 )
-def test_what_is_no_request_of_ours_is_told_as_a_problem(daemon: Daemon, data: bytes, status: int) -> None:
+def test_a_malformed_request_is_answered_with_a_problem(daemon: Daemon, data: bytes, status: int) -> None:
     """Every answer from 400 on; and the connection ends, whatever stands behind it."""
     data = data.replace(b"{api}", daemon.api.encode())
     told = exchange(daemon, data + request(daemon, "GET", "/version"))

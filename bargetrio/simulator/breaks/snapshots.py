@@ -141,7 +141,7 @@ def follower_that_lost_its_pieces_not_heard(patches: Patches) -> None:
 
 @breaks("a snapshot that is being sent is not deleted", "7")
 def sent_snapshot_deleted(patches: Patches) -> None:
-    patches.set(snapshots, "kept", lambda core: frozenset({core.snapshot.last_index}))
+    patches.set(snapshots, "snapshots_in_use", lambda core: frozenset({core.snapshot.last_index}))
 
 
 # -- receiving -----------------------------------------------------------------------------------------------------------

@@ -28,8 +28,8 @@ def check_quiet(stack: "Stack", links: list[NodeLink]) -> None:
         if left:
             raise Broken(RULE, f"node {node_id} has {'; '.join(left)}")
     forwarder = stack.cluster.forwarder
-    if forwarder._asks:
-        raise Broken(RULE, f"the forwarder waits for {len(forwarder._asks)} answers")
+    if forwarder._in_flight:
+        raise Broken(RULE, f"the forwarder waits for {len(forwarder._in_flight)} answers")
     for link in [*forwarder._links.values(), *links]:
         if link.waiting or link._departed:
             raise Broken(RULE, f"a link waits for {link.waiting} answers, {link._departed} writes have left")

@@ -23,7 +23,7 @@ def timed_out_called_refused(patches: Patches) -> None:
 
 @breaks("a write that has left and was not answered is unknown", "docs/architecture.md; BUG-47", stack=True)
 def sent_called_unsent(patches: Patches) -> None:
-    patches.set(forward, "_may_have_effect", lambda parcel, request: False)
+    patches.set(forward, "_may_have_effect", lambda batch, request: False)
 
 
 @breaks("a write whose leader's disk fails is unknown", "docs/rest.md; BUG-51", stack=True)

@@ -45,7 +45,7 @@ class MemoryConnection:
         self._inbox = bytearray()
         self._is_over = False
         self._is_reset = False
-        self._bell = trio.Event()
+        self._wake_up = trio.Event()
 
     # -- transport's Connection ------------------------------------------------------------------------------------------
 
@@ -55,7 +55,7 @@ class MemoryConnection:
         return len(self.outgoing)
 
     def kernel_bytes(self) -> int:
-        """Nobody knows."""
+        """0: there is no kernel."""
         return 0
 
     def post(self, data: bytes) -> None:
@@ -83,8 +83,8 @@ class MemoryConnection:
                 return data
             if self._is_over:
                 return b""
-            await self._bell.wait()
-            self._bell = trio.Event()
+            await self._wake_up.wait()
+            self._wake_up = trio.Event()
 
     async def write(self) -> None:
         """Send what `post` left, as the other side reads."""
@@ -131,7 +131,7 @@ class MemoryConnection:
             data = data[: self.dies_after]
             self.dies_after -= len(data)
         self._inbox += data
-        self._bell.set()
+        self._wake_up.set()
         if self.dies_after == 0:
             self.reset()
             self.other.reset()
@@ -139,13 +139,13 @@ class MemoryConnection:
     def be_over(self) -> None:
         """The other side has finished."""
         self._is_over = True
-        self._bell.set()
+        self._wake_up.set()
 
     def reset(self) -> None:
         """The connection is broken; what was not read is gone."""
         self._is_reset = True
         self._inbox.clear()
-        self._bell.set()
+        self._wake_up.set()
         self._wake.set()
         self._writable.set()
 
@@ -175,7 +175,7 @@ class MemoryConnection:
         self.is_closed = True
         self._network.forget(self)
         self.outgoing.drop()
-        self._bell.set()
+        self._wake_up.set()
         self._wake.set()
         self._writable.set()
 
@@ -188,7 +188,7 @@ class MemoryListener:
         self._address = address
         self._waiting: list[MemoryConnection] = []
         self._is_closed = False
-        self._bell = trio.Event()
+        self._wake_up = trio.Event()
 
     async def accept(self) -> Connection:
         """Return the next connection."""
@@ -198,8 +198,8 @@ class MemoryListener:
             if self._waiting:
                 await trio.lowlevel.checkpoint()
                 return self._waiting.pop(0)
-            await self._bell.wait()
-            self._bell = trio.Event()
+            await self._wake_up.wait()
+            self._wake_up = trio.Event()
 
     def close(self) -> None:
         """Refuse from now on; who was not accepted is reset."""
@@ -208,12 +208,12 @@ class MemoryListener:
             self._network.unbind(self._address)
             for connection in self._waiting:
                 connection.abort()
-            self._bell.set()
+            self._wake_up.set()
 
     def arrive(self, connection: MemoryConnection) -> None:
         """Somebody dialled."""
         self._waiting.append(connection)
-        self._bell.set()
+        self._wake_up.set()
 
 
 class MemoryNetwork:
@@ -225,7 +225,7 @@ class MemoryNetwork:
         self._open: dict[MemoryConnection, None] = {}
         self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._planned = 0
-        self._bell = trio.Event()
+        self._wake_up = trio.Event()
         self._is_narrow = False
 
     async def listen(self, host: str, port: int) -> Listener:
@@ -254,8 +254,8 @@ class MemoryNetwork:
         while True:
             until = self._heap[0][0] if self._heap else float("inf")
             with trio.move_on_at(until):
-                await self._bell.wait()
-            self._bell = trio.Event()
+                await self._wake_up.wait()
+            self._wake_up = trio.Event()
             while self._heap and self._heap[0][0] <= trio.current_time():
                 _, _, action, arguments = heapq.heappop(self._heap)
                 action(*arguments)
@@ -311,7 +311,7 @@ class MemoryNetwork:
         to.last_arrival = max(moment, to.last_arrival)
         self._planned += 1
         heapq.heappush(self._heap, (to.last_arrival, self._planned, action, arguments))
-        self._bell.set()
+        self._wake_up.set()
 
     def forget(self, connection: MemoryConnection) -> None:
         """It is closed."""

@@ -15,12 +15,12 @@ import trio
 from msgspec import Raw
 
 from bargetrio.cluster.cluster import Cluster
-from bargetrio.cluster.node_link import NodeLink, Parcel
+from bargetrio.cluster.node_link import NodeLink, RequestBatch
 from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.kv.commands import Stored
 from bargetrio.kv.store import Outcome, Store
-from bargetrio.protocol.errors import BargeError, Cut, NotSent
+from bargetrio.protocol.errors import BargeError, NoAnswer, NotSent
 from bargetrio.protocol.requests import Delete, Get, GetAnswer, Item, List, ListAnswer, Put
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import CommitAdvanced, Fact
@@ -148,10 +148,10 @@ class Reader:
         )
         if self._random.random() < 0.5:
             asked = Get(id=0, key=self._random.choice(self._keys), read="stale")
-        parcel = Parcel([asked])
-        with suppress(Cut, NotSent):
-            await self._links[node_id].ask(parcel)
-        (answer,) = parcel.answers
+        batch = RequestBatch([asked])
+        with suppress(NoAnswer, NotSent):
+            await self._links[node_id].ask(batch)
+        (answer,) = batch.answers
         if life != self._life_of(node_id):
             return  # which life it was is not known
         if isinstance(answer, ListAnswer) and isinstance(asked, List):
