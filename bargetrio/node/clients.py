@@ -1,4 +1,4 @@
-"""A client's connection: lines become checked requests, answers become lines, with back-pressure for each client.
+"""A client's connection: decodes and validates requests, encodes answers, with back-pressure per client.
 
 While a client does not read its answers, its reads are not looked up and no further requests of it are read: the memory that one
 client can occupy is bounded.
@@ -43,7 +43,7 @@ MOST_UNSENT_BYTES: Final = 1024 * 1024
 MOST_ASKED_BYTES: Final = 16 * 1024 * 1024
 """Requests of one connection that wait for an answer, in bytes; beyond it the connection is not read."""
 REQUEST_BYTES: Final = 512
-"""What a request that waits for its answer occupies beside its line."""
+"""Memory of a request in flight, without its line."""
 CUT_BYTES: Final = 16 * 1024 * 1024
 """Unsent bytes beyond which the connection is cut: answers to writes and time-outs of reads are sent without limit."""
 
@@ -52,7 +52,7 @@ _encode_lines: Final = msgspec.json.Encoder().encode_lines
 
 
 Submit = Callable[["ClientSession", Batch], None]
-"""Takes requests into the node's inbox."""
+"""Queues requests in the node's inbox."""
 
 
 class ClientSession:
@@ -72,15 +72,15 @@ class ClientSession:
         self._on_room = on_room
         self._unsent = connection.outgoing.unsent
         self.room = MOST_UNSENT_BYTES
-        """Bytes of answers to reads that may be made before the next flush; without any left, reads are put off."""
+        """Bytes of answers to reads that may be made before the next flush; if none are left, reads are postponed."""
         self._put_off: deque[Ticket] = deque()
         self._has_waited = False
-        """Whether it is resumed since others have taken their answers: those that wait with it share that room."""
+        """Whether it resumes because others have received their answers; it shares that room with others that wait."""
         self._in_flight = 0
         self._memory = ClientMemory() if memory is None else memory
         self.held_bytes = self.since = 0
         self._pending_bytes = self._asked_bytes = self._counted_unsent_bytes = 0
-        """What it occupies: of a line that has no end yet, of requests that wait, of answers as they were last counted."""
+        """The bytes that it occupies: an incomplete line, requests in flight, answers as last counted."""
         self._reading = trio.CancelScope()
         self._refusal: BargeError | None = None
         self._room = trio.Event()
@@ -90,7 +90,7 @@ class ClientSession:
         connection.outgoing.on_room = self._has_sent
 
     async def serve(self, greeted: Greeted, submit: Submit, poller: Poller) -> None:
-        """Read requests until the client leaves; a line that is none ends the connection after one error line."""
+        """Read requests until the client disconnects; a malformed line ends the connection after one error line."""
         reader = greeted.reader
 
         def take(data: bytes) -> trio.Event | None:
@@ -127,7 +127,7 @@ class ClientSession:
             self._connection.outgoing.on_room = self._count
 
     def refuse(self) -> None:
-        """End the connection: all clients together occupy too much, and this one has the most for the longest."""
+        """End the connection: all clients together exceed the budget, and this one has occupied the most for the longest."""
         self._end()
         if self._unsent:
             self._connection.abort()  # it does not read: nothing can be told
@@ -149,7 +149,7 @@ class ClientSession:
         return self._connection.outgoing.pushed_bytes - self._connection.kernel_bytes()
 
     def _end(self) -> None:
-        """Take nothing more, and look up nothing more; what was asked may still take effect."""
+        """Stop reading and looking up; requests in flight may still be applied."""
         self._is_open, self.room, self._pending_bytes = False, 0, 0
         for ticket in self._put_off:
             ticket.done = True
@@ -162,7 +162,7 @@ class ClientSession:
         self._connection.post(_encode(ErrorAnswer.of(None, error)) + b"\n")
 
     def _count(self) -> None:
-        """Tell the memory of all clients what this one occupies now."""
+        """Update this client's share of the budget."""
         unsent = len(self._unsent)
         held = self._pending_bytes + self._asked_bytes + unsent
         if held != self.held_bytes or unsent != self._counted_unsent_bytes:
@@ -170,11 +170,11 @@ class ClientSession:
             self._memory.change(self, held - self.held_bytes, more)
 
     def close(self) -> None:
-        """End the connection; its requests may still take effect."""
+        """Close the connection; its requests may still be applied."""
         self._connection.close()
 
     def put_off(self, ticket: Ticket) -> None:
-        """Keep a read for `take_put_off`, unless its time is over or its client is gone."""
+        """Keep a read for `take_put_off`, unless it has timed out or its client has disconnected."""
         if ticket.done:
             return
         if not self._is_open:
@@ -186,7 +186,7 @@ class ClientSession:
         self._wait_for_room()
 
     def take_put_off(self) -> Iterable[Ticket]:
-        """Yield the reads that were put off, in their order, while there is room for their answers."""
+        """Yield the postponed reads, in their order, while there is room for their answers."""
         answers = self._memory.answers
         self.room = MOST_UNSENT_BYTES - len(self._unsent)
         if answers.waiting or self._has_waited:
@@ -201,13 +201,13 @@ class ClientSession:
             self._wait_for_room()
 
     def _wait_for_room(self) -> None:
-        """Be resumed when others have taken their answers; who has not taken its own resumes when it does."""
+        """Resume when others have received their answers; if its own are unreceived, it resumes when they are received."""
         answers = self._memory.answers
         if answers.free <= 0 and not self._unsent:
             answers.waiting[self] = None
 
     def flush(self) -> None:
-        """Send what is queued, in one piece."""
+        """Send the queued answers in one call."""
         answers = self.answers
         if answers:
             before, self._in_flight = self._in_flight, self._in_flight - len(answers)
@@ -219,7 +219,7 @@ class ClientSession:
             self.room = MOST_UNSENT_BYTES - unsent if self._is_open else 0
             if unsent > CUT_BYTES:
                 self._connection.abort()
-            if self._put_off:  # later reads wait behind these
+            if self._put_off:  # later reads are queued after these
                 if self.room > 0:
                     self._on_room(self)
                 self.room = 0
@@ -235,7 +235,7 @@ class ClientSession:
         )
 
     def _has_sent(self) -> None:
-        """The connection's writer has made room, or the connection is closed."""
+        """Handle room in the connection's buffer, or its end."""
         self.since = self._memory.clock
         self._count()
         if self._put_off:
@@ -246,7 +246,7 @@ class ClientSession:
             self._room.set()
 
     def _take(self, lines: list[bytes], submit: Submit) -> trio.Event | None:
-        """Hand over the good requests before the first bad line, then say what is bad; return what to wait for if it was much."""
+        """Submit the valid requests before the first malformed line, then its error; return an event if reading must wait."""
         self.was_active = True
         malformed: MalformedLine | None = None
         requests = decode_requests(lines)
@@ -274,7 +274,7 @@ class ClientSession:
         return self._room
 
     def _take_each(self, lines: list[bytes]) -> tuple[list[Request], MalformedLine | None]:
-        """Return the good requests up to the first line that is none, and what that one is; tell which requests are bad."""
+        """Return the valid requests up to the first malformed line, and that line's error; answer the bad requests."""
         good: list[Request] = []
         malformed: MalformedLine | None = None
         for line in lines:
@@ -291,7 +291,7 @@ class ClientSession:
 
 
 def _bounded_lines(answers: list[Struct]) -> bytes:
-    """Return the answers' lines; one that no line may hold becomes an error: it must not end the connection for the others."""
+    """Return the answers' lines; an answer that exceeds a line becomes an error, so that it does not end the connection."""
     lines: list[bytes] = []
     for answer in answers:
         line = _encode(answer)

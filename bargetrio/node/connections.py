@@ -1,4 +1,4 @@
-"""What happens on a node's connections: its links to peers come up and go down, and peers and clients connect to it."""
+"""The events of a node's connections: links to peers go up and down, peers and clients connect."""
 
 import logging
 from functools import partial
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Connections:
-    """One life's; `core` is only read. `of_peers` is how many peers are connected."""
+    """Connections of one node; `core` is only read. `of_peers` is how many peers are connected."""
 
     def __init__(
         self,
@@ -49,17 +49,17 @@ class Connections:
         self._memory = memory
 
     def link_up(self, peer_id: NodeId) -> None:
-        """This node's own connection to a peer stands."""
+        """Handle a new connection of this node to a peer."""
         self._figures.peer(peer_id).link_changed()
         self._sink.record(self._node_id, LinkUp(peer=peer_id))
         self._inbox.call(lambda core, now: core.link_up(peer_id, now))
 
     def link_down(self, peer_id: NodeId, reason: str) -> None:
-        """A connection from or to a peer has ended, or could not be made."""
+        """Handle the end of a connection from or to a peer, or a failed dial."""
         self._sink.record(self._node_id, LinkDown(peer=peer_id, reason=reason))
 
     async def serve(self, connection: Connection, greeted: Greeted) -> None:
-        """Read what has said hello, a client or a peer, until it ends. Raises Broken."""
+        """Serve a client or peer after its hello, until the connection ends. Raises Broken."""
         if greeted.peer_id is None:
             await self._serve_client(connection, greeted)
         else:
@@ -89,7 +89,7 @@ class Connections:
             inbox.call(partial(_hung_up, peer_id, standing))
 
     def on_error(self, problem: Exception) -> None:
-        """Log a bug that has ended one connection."""
+        """Log a bug that ended one connection."""
         log.error("node %d: a connection ended by an error", self._node_id, exc_info=problem)
 
 

@@ -1,13 +1,13 @@
-"""How much memory the clients of a process may occupy together: one budget in bytes, over all connections of all its nodes.
+"""The memory budget of all clients of a process, in bytes, over all connections of all its nodes.
 
-Bounds of one connection do not bound a thousand of them. Counted is what a client decides: the beginning of a line whose end has
-not come, requests that are not answered, and answers that it has not taken.
+Bounds per connection do not bound a thousand connections. The budget counts what clients control: incomplete lines, requests in
+flight, and answers that were not received.
 
 ```
-ANSWER_BYTES of answers not taken    reads wait; meanwhile who takes almost nothing is cut
-CLIENT_BYTES of all three            who has occupied the most for the longest is refused
+ANSWER_BYTES of unreceived answers   reads wait; meanwhile clients that receive almost nothing are disconnected
+CLIENT_BYTES of all three            the client that has occupied the most for the longest is refused
 ```
-So a client pays for what it occupies itself. Those who send whole lines and take their answers are seldom met by either.
+So the clients that occupy memory are affected; those that send complete lines and receive their answers rarely are.
 """
 
 import logging
@@ -20,19 +20,19 @@ from bargetrio.replica.requests import AnswerRoom
 log = logging.getLogger(__name__)
 
 CLIENT_BYTES: Final = 128 * 1024 * 1024
-"""What all clients of a process may occupy; beyond it some are refused, until it is an eighth less."""
+"""Bound for all clients of a process; beyond it some are refused, until usage is an eighth less."""
 ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""Answers that were not taken, of all clients of a process; beyond it no read is looked up, but for what a step has begun."""
+"""Bound for unreceived answers of all clients of a process; beyond it no read is looked up, except by a step that has begun."""
 LOOK_S: Final = 0.5
-"""Seconds between two looks at who takes answers, while reads wait for room."""
+"""Seconds between two checks of which clients receive answers, while reads wait."""
 TAKEN_BYTES_PER_S: Final = 16 * 1024
-"""Who takes less while others wait is cut."""
+"""A client that receives more slowly while others wait is disconnected."""
 TELL_S: Final = 10.0
 """Shortest time in seconds between two log lines about clients that were refused."""
 
 
 class Holder(Protocol):
-    """A client's connection, as the budget sees it."""
+    """A client's connection, for the budget."""
 
     held_bytes: int
     """What it occupies."""
@@ -41,16 +41,16 @@ class Holder(Protocol):
 
     @property
     def taken_bytes(self) -> int | None:
-        """How many bytes of answers the client's system has acknowledged, counted from anywhere; None if it owes none."""
+        """How many bytes of answers the client's host has acknowledged, from any starting point; None if none are outstanding."""
         ...
 
     def refuse(self) -> None:
-        """End the connection, with a word if the client reads."""
+        """End the connection, after an error line if the client reads."""
         ...
 
 
 class ClientMemory:
-    """One for all nodes of a process; used in one thread."""
+    """The budget of a process, shared by its nodes; used in one thread."""
 
     def __init__(self, most_bytes: int = CLIENT_BYTES, answer_bytes: int = ANSWER_BYTES) -> None:
         self.used_bytes = 0
@@ -65,19 +65,19 @@ class ClientMemory:
         self._looked_at = self._told_at = float("-inf")
 
     def enter(self, holder: Holder) -> None:
-        """Count it from now on."""
+        """Add a connection."""
         holder.since = self.clock
         self._holders[holder] = None
 
     def leave(self, holder: Holder) -> None:
-        """Count it no more: its requests end within their time. Twice is no error."""
+        """Remove a connection; its requests end within their time-out. Idempotent."""
         if holder in self._holders:
             del self._holders[holder]
             self.used_bytes -= holder.held_bytes
             self.answers.waiting.pop(holder, None)
 
     def change(self, holder: Holder, held_bytes: int, unsent_bytes: int) -> None:
-        """Note that it occupies so many bytes more than before, and that so many more of its answers are not taken."""
+        """Add to the bytes that it occupies, and to those of its unreceived answers."""
         holder.held_bytes += held_bytes
         self.answers.free -= unsent_bytes
         if holder in self._holders:
@@ -90,7 +90,7 @@ class ClientMemory:
             self.answers.resume()
 
     async def watch(self) -> None:
-        """Look every LOOK_S until cancelled; each node of the process may."""
+        """Check every LOOK_S until cancelled; may be run by each node of the process."""
         while True:
             await trio.sleep(LOOK_S)
             now = trio.current_time()
@@ -99,7 +99,7 @@ class ClientMemory:
                 self.look()
 
     def look(self) -> None:
-        """While reads wait for room, cut those who have taken almost nothing since the last look."""
+        """While reads wait, disconnect clients that have received almost nothing since the last check."""
         answers, before = self.answers, self._seen
         self._seen = {}
         if not answers.waiting:
@@ -115,7 +115,7 @@ class ClientMemory:
         answers.resume()
 
     def _make_room(self) -> None:
-        """Refuse those who have occupied the most for the longest."""
+        """Refuse the clients that have occupied the most for the longest."""
         clock = self.clock
         excess = self.used_bytes - (self._most_bytes - self._most_bytes // 8)
         for holder in sorted(self._holders, key=lambda holder: holder.held_bytes * (clock - holder.since), reverse=True):

@@ -1,10 +1,10 @@
-"""How a node begins and ends: lock and recover the folder, listen, serve, die.
+"""The life cycle of a node: lock and recover the folder, listen, serve, crash.
 
 ```
 open_node: recover the folder -> core -> listen -> nursery { replica's jobs, acceptor, a link per peer } -> the Node
 ```
-A Node exists whole or not at all. Its end is a crash: ports are fenced first, nothing is flushed, and the folder is given back
-only when no thread writes to it any more.
+There is no partly started Node. Its end is a crash: disk and network are fenced first, nothing is flushed, and the folder is
+unlocked only when no thread writes to it any more.
 """
 
 import random
@@ -82,7 +82,7 @@ async def open_node(
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
         poller = make_poller()
-        stack.callback(poller.close)  # last: by then the disk's thread has ended, and wakes it no more
+        stack.callback(poller.close)  # last: by then the disk's thread, which wakes it, has ended
         folder, core, store = await _recover(settings, disk, disk_work, make_token, chance, stack)
         listener = await network.listen(*parse_address(settings.listen))
         stack.callback(listener.close)
@@ -154,7 +154,7 @@ async def open_node(
             nursery.start_soon(memory.watch)
             try:
                 yield node
-            except Exception as problem:  # raised once the tasks around the replica are gone
+            except Exception as problem:  # raised once the tasks around the replica have ended
                 failure = problem
             nursery.cancel_scope.cancel()
     if failure is not None:
@@ -203,7 +203,7 @@ async def _recover(
     chance: random.Random,
     stack: AsyncExitStack,
 ) -> tuple[OpenFolder, Core, Store]:
-    """Recover in a thread: a long log must not hold the loop. Not cancellable, so that the folder is not left half open."""
+    """Recover in a thread, as a long log must not block the loop. Not cancellable, so that the folder is not left half open."""
     now = trio.current_time()
 
     def work() -> tuple[OpenFolder, Core, Store]:

@@ -1,4 +1,4 @@
-"""A peer's connection: lines become checked messages; the first that is none, or is another's, ends it."""
+"""A peer's connection: decodes and validates its messages; the first invalid one, or another node's, ends it."""
 
 from collections.abc import Callable
 from typing import Final
@@ -20,13 +20,13 @@ LONG_BYTES: Final = 1024
 
 
 class BadMessage(Exception):
-    """A peer's line that is no message, or another node's: its connection must be closed."""
+    """A peer's line that is not a valid message, or is another node's: its connection must be closed."""
 
 
 class PeerSession:
     """The connection of one peer that dialled this node.
 
-    `core` is only read: its members and its term, by which messages are checked. `take` gets the messages, for the pass that
+    `core` is only read: its members and its term, by which messages are validated. `take` gets the messages, for the step that
     follows. `bytes_received` is called with the peer's id when bytes of a line have come that has LONG_BYTES at least and has not
     ended. `refusal` returns why the store of this connection does not count any more, "" if it does; it is asked before anything
     is taken, since stores change.
@@ -49,7 +49,7 @@ class PeerSession:
         self._figures = figures
 
     async def serve(self, connection: Connection, greeted: Greeted, poller: Poller) -> None:
-        """Read messages until the peer leaves; raise BadMessage, LineTooLong or Broken."""
+        """Read messages until the peer disconnects; raise BadMessage, LineTooLong or Broken."""
 
         def take(data: bytes) -> None:
             self._figures.received_bytes += len(data)

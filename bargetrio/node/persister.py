@@ -1,4 +1,4 @@
-"""The Persister: one write at a time, outside the loop, so that only messages that depend on a write wait for the disk.
+"""The Persister: one write at a time, outside the event loop, so that only messages that depend on a write wait for the disk.
 
 `ThreadPersister` is a single worker thread a node, which does one encode, one write and one sync a batch. `KernelPersister`,
 where the system has it, has the kernel do the sync. The log code below is plain blocking code and never knows.
@@ -24,31 +24,31 @@ T = TypeVar("T")
 
 
 class Log(Protocol):
-    """What the persister needs of the write-ahead log."""
+    """The part of the write-ahead log that a persister needs."""
 
     def write(self, records: Sequence[Record]) -> None:
-        """Write and sync; raises OSError once and for all."""
+        """Write and sync; raises OSError, and after that on every call."""
         ...
 
 
 class Persister(Protocol):
-    """Writes in the background; ends each write with exactly one call of `on_done`, in whichever thread, unless fenced."""
+    """Writes in the background; ends each write with exactly one call of `on_done`, in any thread, unless fenced."""
 
     def begin(self, number: int, records: Sequence[Record]) -> None:
         """Start write `number`; at most one is in flight."""
         ...
 
     def fence(self) -> None:
-        """From now on nothing is written and nothing is reported; a sync that runs already can't be stopped."""
+        """Write and report nothing any more; a sync in flight can't be stopped."""
         ...
 
     async def aclose(self) -> None:
-        """Fence, and return when no thread touches the folder any more."""
+        """Fence, and return when no thread uses the folder any more."""
         ...
 
 
 class SplitLog(Protocol):
-    """The write-ahead log with write and sync as two steps, for a persister whose syncs the kernel does; see `OpenFolder`."""
+    """The write-ahead log with write and sync as separate steps, for a persister with asynchronous syncs; see `OpenFolder`."""
 
     def write_unsynced(self, records: Sequence[Record]) -> int | None:
         """Write; return the descriptor to be synced, or None if `write` must be called; raises OSError."""
@@ -59,7 +59,7 @@ class SplitLog(Protocol):
         ...
 
     def note_failed(self, problem: OSError) -> None:
-        """Note that they could not be synced: every later write fails."""
+        """Note that the sync failed: every later write fails."""
         ...
 
 
@@ -68,14 +68,14 @@ THREADS: Final = 8
 
 
 class DiskWork(Protocol):
-    """Where a node's blocking disk code runs: in threads, in a simulation after a delay in virtual time."""
+    """Runs a node's blocking disk code: in threads, or in a simulation after a delay in virtual time."""
 
     async def call(self, work: Callable[[], T]) -> T:
-        """Run `work` beside the loop; must not be cancelled half-way."""
+        """Run `work` outside the loop; not cancellable while it runs."""
         ...
 
     def persister(self, log: Log, on_done: "OnDone", name: str) -> Persister:
-        """Return what writes `log`."""
+        """Return a persister for `log`."""
         ...
 
     def with_kernel_syncs(
@@ -92,7 +92,7 @@ class DiskWork(Protocol):
 
 
 class ThreadWork:
-    """In threads, at most THREADS for each node: a disk that hangs occupies its own node's threads only."""
+    """Runs it in threads, at most THREADS for each node: a hanging disk occupies its own node's threads only."""
 
     def __init__(self) -> None:
         self._limiter = trio.CapacityLimiter(THREADS)
@@ -102,7 +102,7 @@ class ThreadWork:
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
     def persister(self, log: Log, on_done: "OnDone", name: str) -> Persister:
-        """Write in a thread of the node's own."""
+        """Return a persister with a thread of its own."""
         return ThreadPersister(log, on_done, name)
 
     def with_kernel_syncs(
@@ -114,7 +114,7 @@ class ThreadWork:
         fsync: Histogram,
         faults: "SyncFaults | None" = None,
     ) -> Persister:
-        """Have the kernel do the syncs, if it can."""
+        """Return a persister with asynchronous syncs by the kernel, if supported."""
         return with_kernel_syncs(thread, log, poller, on_done, fsync, faults)
 
 
@@ -134,16 +134,16 @@ class ThreadPersister:
         self._thread.start()
 
     def begin(self, number: int, records: Sequence[Record]) -> None:
-        """Hand the records to the thread."""
+        """Pass the records to the thread."""
         self._jobs.put((number, records))
 
     def fence(self) -> None:
-        """Drop what has not begun."""
+        """Drop a write that has not begun."""
         self._fenced = True
         self._jobs.put(None)
 
     async def aclose(self) -> None:
-        """Wait for the thread, cancelled or not: the folder must have no writer when somebody opens it again."""
+        """Wait for the thread, cancelled or not: the folder must have no writer when it is opened again."""
         self.fence()
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._thread.join)
@@ -167,14 +167,14 @@ class ThreadPersister:
 
 
 class SyncFaults(Protocol):
-    """Faults of one node's syncs that were set by PUT /faults."""
+    """Injected faults of one node's syncs (PUT /faults)."""
 
     def are_set(self) -> bool:
         """Return whether a fault is in force."""
         ...
 
     def inject(self) -> None:
-        """Be slow or raise OSError, as the fault says; blocks."""
+        """Apply the fault: delay, which blocks, or raise OSError."""
         ...
 
 
@@ -183,7 +183,7 @@ PASSING: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.ECANCELED, errno.E
 
 
 class _ThreadSync:
-    """One sync in a thread, where the kernel can't do it; at its end it makes the eventfd readable, as the kernel would."""
+    """One sync in a thread, if the kernel can't do it; at its end it signals the eventfd, as the kernel would."""
 
     def __init__(self, descriptor: int, eventfd: int, faults: SyncFaults | None) -> None:
         self.problem: OSError | None = None
@@ -214,10 +214,10 @@ SMALL_BYTES: Final = 64 * 1024
 
 
 class KernelPersister:
-    """Writes small batches in the loop, into the page cache, and has the kernel sync them; the rest goes to a thread.
+    """Writes small batches in the loop, into the page cache, and has the kernel sync them; large ones go to a thread.
 
-    No thread takes the interpreter's lock from the loop, and none has to be woken (docs/decisions/kernel_sync.md). The promise
-    is the same: nothing is reported before its sync has ended well.
+    No thread competes with the loop for the GIL, and none has to be woken (docs/decisions/kernel_sync.md). As with a thread, no
+    write is reported before its sync has succeeded.
     """
 
     def __init__(
@@ -244,7 +244,7 @@ class KernelPersister:
         self._began = 0.0
 
     def begin(self, number: int, records: Sequence[Record]) -> None:
-        """Write and begin to sync, or hand over to the thread."""
+        """Write and begin to sync, or pass the write to the thread."""
         if self._fenced:
             return
         began = time.perf_counter()
@@ -274,10 +274,10 @@ class KernelPersister:
             self._by_thread = _ThreadSync(self._descriptor, self._sync.eventfd, None)
 
     def sync_ended(self) -> None:
-        """Report how the sync ended; to be called when the eventfd is readable."""
+        """Report the result of the sync; to be called when the eventfd is readable."""
         by_thread = self._by_thread
         if not self._sync.is_busy:
-            with suppress(BlockingIOError):  # or it stays readable
+            with suppress(BlockingIOError):  # drain it: epoll is level-triggered
                 os.eventfd_read(self._sync.eventfd)
             if by_thread is None or not by_thread.is_over:
                 return
@@ -285,7 +285,7 @@ class KernelPersister:
         else:
             try:
                 problem = self._sync.end()
-            except OSError as trouble:  # of the call, not of the disk: how the sync ended is not known
+            except OSError as trouble:  # of the call, not of the disk: the result of the sync is not known
                 problem = trouble
             else:
                 if problem is not None and problem.errno in PASSING:
@@ -302,12 +302,12 @@ class KernelPersister:
         self._on_done(self._number, problem)
 
     def fence(self) -> None:
-        """Report nothing more, write nothing more."""
+        """Write and report nothing any more."""
         self._fenced = True
         self._thread.fence()
 
     async def aclose(self) -> None:
-        """Wait for the sync that runs and for the thread, cancelled or not."""
+        """Wait for the sync in flight and for the thread, cancelled or not."""
         self.fence()
         with trio.CancelScope(shield=True):
             try:
@@ -339,7 +339,7 @@ def with_kernel_syncs(
 
 
 def _as_failure(problem: Exception) -> OSError:
-    """Return the failure to be reported: a bug in the log code ends the node as a failed disk does."""
+    """Return the failure to report: a bug in the log code ends the node like a failed disk."""
     return problem if isinstance(problem, OSError) else OSError(f"{type(problem).__name__}: {problem}")
 
 

@@ -18,7 +18,7 @@ CLIENTS: Final = 20_000
 IDLE_S: Final = 3.0
 """Seconds without a request, counted from when the places became short, after which a client may be closed for another."""
 LOOK_S: Final = 0.5
-"""Shortest time in seconds between two looks at which clients have sent a request: a look goes through all of them."""
+"""Shortest time in seconds between two checks of which clients have sent a request; a check iterates over all of them."""
 
 
 class ClientPlaces:
@@ -27,15 +27,15 @@ class ClientPlaces:
     def __init__(self, most: int = CLIENTS) -> None:
         self._most = most
         self._idle_since: OrderedDict[ClientSession, float] = OrderedDict()
-        """In trio's time, the longest idle first: a refusal must cost little however many places there are."""
+        """In trio's time, the longest idle first, so that a refusal is cheap."""
         self._looked_at = float("-inf")
 
     def __len__(self) -> int:
-        """Return how many places are taken."""
+        """Return how many places are in use."""
         return len(self._idle_since)
 
     def admit(self) -> None:
-        """Find a place for one more client; raise HandshakeRefused if there is none."""
+        """Find a place for another client; raise HandshakeRefused if there is none."""
         if len(self._idle_since) < self._most:
             return
         now = trio.current_time()
@@ -53,9 +53,9 @@ class ClientPlaces:
         longest.close()
 
     def enter(self, session: ClientSession) -> None:
-        """Take the place."""
+        """Occupy the place."""
         self._idle_since[session] = trio.current_time()
 
     def leave(self, session: ClientSession) -> None:
-        """Give it back; twice is no error."""
+        """Free the place. Idempotent."""
         self._idle_since.pop(session, None)

@@ -1,7 +1,7 @@
-"""One server, which has recovered and listens: its replica makes steps until it dies.
+"""One server, which has recovered and listens: it runs its replica's steps until its end.
 
-Dying is a crash whoever asks for it: ports are fenced first, nothing is flushed. opening.py makes a Node,
-and clears up behind it.
+Its end is always a crash: disk and network are fenced first, nothing is flushed. opening.py creates a Node, and releases its
+resources.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ BACKUP_LOOK_S: Final = 0.02
 
 
 class Node:
-    """One life of one server, which has recovered and listens; implements `running_node.RunningNode`."""
+    """A server that has recovered and listens; implements `running_node.RunningNode`."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Node:
             raise
 
     def fence(self) -> None:
-        """Cut disk and network at once; twice is no error."""
+        """Cut the node off disk and network at once. Idempotent."""
         self.replica.fence(trio.current_time())
         self._persister.fence()
         self._acceptor.abort()
@@ -112,7 +112,7 @@ class Node:
         return Backup(core.snapshot, self._disk, self._disk_work, replica.snapshots.pins, self._readers)
 
     def belief(self) -> Belief:
-        """Return whom this node believes to lead."""
+        """Return the leader and term as known to this node."""
         return belief_of(self.replica.core, trio.current_time())
 
     def status(self) -> NodeStatus:
@@ -120,7 +120,7 @@ class Node:
         return status_of(self.replica.core, len(self.replica.store), self.outbox.links, trio.current_time())
 
     def gauges(self) -> NodeGauges:
-        """Return the node's sizes, from memory."""
+        """Return the node's gauges, from memory."""
         core = self.replica.core
         return NodeGauges(
             keys=len(self.replica.store),
@@ -137,7 +137,7 @@ class Node:
     async def _ask_core(self, ask: Callable[[Core, float], str]) -> str:
         """Call `ask` with the core in a step of the replica; return its answer.
 
-        If the node ends first this never returns: the caller bounds the wait. Cancelled, the core may still be asked.
+        If the node ends first this never returns: use a time-out. Cancelled, `ask` may still be called.
         """
         answers: list[str] = []
         answered = trio.Event()
@@ -151,7 +151,7 @@ class Node:
         return answers[0]
 
     def _tell_why(self, problem: StorageFailed) -> None:
-        """Tell everybody who waits, while their connections stand."""
+        """Answer all waiting requests with the error, before their connections are closed."""
         node_id = self.replica.core.node_id
         self._sink.record(node_id, DiskFailed(reason=str(problem)))
         self.replica.fail_waiting(BargeError("storage_failed", f"the disk of node {node_id} failed: {problem}"))

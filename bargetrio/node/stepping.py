@@ -1,4 +1,4 @@
-"""When a replica makes its steps: at trio's times."""
+"""Calls a replica's steps with trio's time."""
 
 from typing import Final
 
@@ -18,7 +18,7 @@ class Stepping:
         self._replica = replica
 
     def step(self) -> float:
-        """Have the replica make a step; return when the next one is due, within STEP_S."""
+        """Step the replica; return when the next step is due, within STEP_S."""
         now = self.last_step = trio.current_time()
         deadline = self._replica.step(now)
         return deadline if deadline < now + STEP_S else now + STEP_S

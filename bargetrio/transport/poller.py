@@ -36,20 +36,20 @@ class Poller(Protocol):
     """One node's port."""
 
     def wake(self) -> None:
-        """Have the node make a step. Thread-safe."""
+        """Request a step of the node. Thread-safe."""
         ...
 
     async def drive(self, step: Step) -> NoReturn:
-        """Call `step`: at once, whenever something came, after each wake-up, and when due. Cancellable.
+        """Call `step`: at once, after input, after each wake-up, and when due. Cancellable.
 
         Other tasks run in between, also where it returns NOW each time. Ends with what `step` or a watched call raises.
         """
         ...
 
     async def read(self, connection: Connection, take: Take, *, is_urgent: bool = False) -> None:
-        """Hand what comes to `take` until the connection ends; raises Broken, and what `take` raises. Cancellable.
+        """Pass received bytes to `take` until the connection ends; raises Broken, and what `take` raises. Cancellable.
 
-        What is urgent, as a peer's messages are, does not wait until all that came from others is read.
+        An urgent connection, like a peer's, is read before others.
         """
         ...
 
@@ -112,7 +112,7 @@ class TaskPoller:
 
 
 async def read_in_this_task(connection: Connection, take: Take, wake: Callable[[], None]) -> None:
-    """Hand what comes to `take` until the connection ends, and call `wake` for each piece; raises Broken."""
+    """Pass received bytes to `take` until the connection ends, and call `wake` after each; raises Broken."""
     while data := await connection.receive():
         room = take(data)
         wake()
