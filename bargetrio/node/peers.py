@@ -27,9 +27,9 @@ class PeerSession:
     """The connection of one peer that dialled this node.
 
     `core` is only read: its members and its term, by which messages are validated. `take` gets the messages, for the step that
-    follows. `bytes_received` is called with the peer's id when bytes of a line have come that has LONG_BYTES at least and has not
-    ended. `refusal` returns why the store of this connection does not count any more, "" if it does; it is asked before anything
-    is taken, since stores change.
+    follows. `bytes_received` is called with the peer's id when bytes of an incomplete line of at least LONG_BYTES have arrived.
+    `refusal` returns why this connection's store is refused by now, "" if it is not; it is called before messages are taken,
+    since members' stores change.
     """
 
     def __init__(
