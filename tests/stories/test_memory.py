@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 
 from bargetrio.client.connection import NodeConnection
-from bargetrio.protocol.errors import BargeError, Cut, NotSent
+from bargetrio.protocol.errors import BargeError, NoAnswer, NotSent
 from bargetrio.protocol.requests import Put, PutAnswer
 from tests.stories.daemon import Daemon, running
 from tests.stories.memory_load import KEYS, MIB
@@ -77,7 +77,7 @@ class Watcher:
                 try:
                     connection.ask(Put(id=0, key="beside", value="them"), PutAnswer, 10)
                     self.waits_s.append(time.monotonic() - began)
-                except (BargeError, Cut, NotSent):
+                except (BargeError, NoAnswer, NotSent):
                     self.failed += 1
                     connection.close()
                     connection = NodeConnection(self._address, "barge", 10)
