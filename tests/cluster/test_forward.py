@@ -243,7 +243,7 @@ async def test_a_bug_in_the_search_for_the_leader_ends_nothing(monkeypatch: pyte
             looks.append(1)
             raise ZeroDivisionError("a bug")
 
-        monkeypatch.setattr(forwarder, "_look", look)
+        monkeypatch.setattr(forwarder, "_check_leader", look)
         while len(looks) < 3:
             await trio.sleep(0.05)
         assert told(await forwarder.execute_many(puts("a"))) == ["ok"]
