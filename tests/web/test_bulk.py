@@ -143,18 +143,16 @@ def test_a_leader_that_dies_under_a_bulk_write_loses_and_doubles_nothing(daemon:
     assert len(known) > 30_000
 
 
-def test_a_parcel_is_bounded_in_lines_and_in_bytes() -> None:
-    """500 lines of 1 MiB would be 500 MiB, and 16 such parcels of a request wait; a longer line goes alone."""
+def test_a_batch_is_bounded_in_lines_and_in_bytes() -> None:
+    """500 lines of 1 MiB would be 500 MiB, and 16 such batches of a request wait; a longer line goes alone."""
     random = Random(1)
     for _ in range(300):
-        lines = [
-            bytes(random.choice((0, 10, 100_000, BATCH_BYTES - 10, 2 * BATCH_BYTES))) for _ in range(random.randint(0, 12))
-        ]
+        lines = [bytes(random.choice((0, 10, 100_000, BATCH_BYTES - 10, 2 * BATCH_BYTES))) for _ in range(random.randint(0, 12))]
         found = list(batches_of(lines))
-        assert [line for parcel, _ in found for line in parcel] == lines
-        assert all(size == sum(map(len, parcel)) for parcel, size in found)
-        assert all(size <= BATCH_BYTES or len(parcel) == 1 for parcel, size in found)
-    assert [len(parcel) for parcel, _ in batches_of([b"x"] * (2 * BATCH_LINES + 1))] == [BATCH_LINES, BATCH_LINES, 1]
+        assert [line for batch, _ in found for line in batch] == lines
+        assert all(size == sum(map(len, batch)) for batch, size in found)
+        assert all(size <= BATCH_BYTES or len(batch) == 1 for batch, size in found)
+    assert [len(batch) for batch, _ in batches_of([b"x"] * (2 * BATCH_LINES + 1))] == [BATCH_LINES, BATCH_LINES, 1]
 
 
 def test_long_lines_are_carried_a_few_megabytes_at_a_time(daemon: Daemon) -> None:

@@ -197,7 +197,7 @@ async def test_bodies_that_are_not_whole_share_a_budget(autojump_clock: MockCloc
         if number == 2:
             await trio.sleep(5)  # as it is being written
             assert not place.scope.cancel_called
-        shared.give_back(place)
+        shared.release(place)
 
     async with trio.open_nursery() as nursery:
         for number, client in enumerate(clients):
