@@ -60,7 +60,7 @@ class FailingCluster:
         raise self.error
 
 
-class ClusterOptions(NamedTuple):
+class FailingServers(NamedTuple):
     """Where it is asked."""
 
     cluster: FailingCluster
@@ -69,7 +69,7 @@ class ClusterOptions(NamedTuple):
 
 
 @contextmanager
-def failing(error: BargeError) -> Iterator[ClusterOptions]:
+def failing(error: BargeError) -> Iterator[FailingServers]:
     """Serve it, in threads of its own."""
     cluster = FailingCluster(error)
     sock = bind("127.0.0.1", 0)
@@ -92,7 +92,7 @@ def failing(error: BargeError) -> Iterator[ClusterOptions]:
     assert started.wait(10)
     threading.Thread(target=_accept, args=(listener, cluster), daemon=True).start()
     try:
-        yield ClusterOptions(cluster, api, f"127.0.0.1:{listener.getsockname()[1]}")
+        yield FailingServers(cluster, api, f"127.0.0.1:{listener.getsockname()[1]}")
     finally:
         with suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)

@@ -22,7 +22,7 @@ from bargetrio.client import BargeError, Client
 from bargetrio.protocol.errors import APPLIED, HTTP_STATUS, TITLE, ErrorCode
 from bargetrio.web.problems import NotReady, answer_of, of_http
 from bargetrio.web.server import FULL
-from tests.errors import ClusterOptions, failing
+from tests.errors import FailingServers, failing
 
 CODES: Final[tuple[ErrorCode, ...]] = get_args(ErrorCode)
 
@@ -66,7 +66,7 @@ def test_every_code_has_a_row_and_every_row_a_code() -> None:
 
 
 @pytest.fixture(scope="module", params=CODES)
-def place(request: pytest.FixtureRequest) -> Iterator[ClusterOptions]:
+def place(request: pytest.FixtureRequest) -> Iterator[FailingServers]:
     """A cluster that answers everything with one of the errors."""
     with failing(BargeError(request.param, f"an error: {request.param}")) as place:
         yield place
@@ -93,7 +93,7 @@ def usual_client_sends_again(method: str, status: int, *, has_retry_after: bool)
 
 
 @pytest.mark.parametrize("what", REST)
-def test_rest_has_the_error_of_the_table(place: ClusterOptions, what: str) -> None:
+def test_rest_has_the_error_of_the_table(place: FailingServers, what: str) -> None:
     """Status, code, applied, Retry-After; and whether a client would repeat it unasked."""
     method, path, body, headers = REST[what]
     code = place.cluster.error.code
@@ -110,7 +110,7 @@ def test_rest_has_the_error_of_the_table(place: ClusterOptions, what: str) -> No
         assert usual_client_sends_again(method, response.status, has_retry_after=has_retry_after) == row.again
 
 
-def test_a_line_of_a_bulk_write_has_the_error_of_the_table(place: ClusterOptions) -> None:
+def test_a_line_of_a_bulk_write_has_the_error_of_the_table(place: FailingServers) -> None:
     """It has no status of its own."""
     connection = http.client.HTTPConnection(place.api, timeout=10)
     connection.request("POST", "/keys", '{"key":"k","value":"v"}\n', {"Content-Type": "application/x-ndjson"})
@@ -120,7 +120,7 @@ def test_a_line_of_a_bulk_write_has_the_error_of_the_table(place: ClusterOptions
 
 
 @pytest.mark.parametrize("op", ["put", "delete", "get", "list"])
-def test_the_client_protocol_has_the_error_of_the_table(place: ClusterOptions, op: str) -> None:
+def test_the_client_protocol_has_the_error_of_the_table(place: FailingServers, op: str) -> None:
     """In its answer's line."""
     with socket.create_connection(_pair(place.node), 10) as sock, sock.makefile("rwb") as stream:
         fields = {"put": {"key": "k", "value": "v"}, "delete": {"key": "k"}, "get": {"key": "k"}, "list": {}}[op]
@@ -149,7 +149,7 @@ WRITES: Final = ("put", "conditional put", "delete")
 
 @pytest.mark.parametrize("what", CALLS)
 @pytest.mark.parametrize("way", ["native", "rest"])
-def test_the_library_raises_an_error_as_the_table_has_it(place: ClusterOptions, way: str, what: str) -> None:
+def test_the_library_raises_an_error_as_the_table_has_it(place: FailingServers, way: str, what: str) -> None:
     """What is certainly not done for want of a leader it tries elsewhere; what may be done, and everything else, it asks once."""
     code = place.cluster.error.code
     before = place.cluster.asked
@@ -180,7 +180,7 @@ COMMANDS: Final = (("put", "k", "v"), ("delete", "k"), ("get", "k"), ("list",), 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("way", ["native", "rest"])
 def test_the_command_line_ends_as_the_table_has_it(
-    place: ClusterOptions, tmp_path: Path, way: str, command: tuple[str, ...]
+    place: FailingServers, tmp_path: Path, way: str, command: tuple[str, ...]
 ) -> None:
     """Its exit code, and the same code and certainty with --json."""
     code = place.cluster.error.code

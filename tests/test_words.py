@@ -29,7 +29,7 @@ REPLACED: Final = {
 
 WORD: Final = re.compile(rf"(?<![A-Za-z])({'|'.join(REPLACED)})(?![a-z])", re.IGNORECASE)
 
-SKIPPED: Final = ("bargetrio/transport/", "bargetrio/replica/", "bargetrio/simulator/", "tests/transport/")
+SKIPPED: Final = ("bargetrio/replica/", "bargetrio/simulator/")
 """Folders in which other work is under way."""
 
 SECTION: Final = re.compile(r"\((?:[3-9]|10)\.\d(?:\.\d)?[,;:)]|^(?:[3-9]|10)\.\d(?:\.\d)?[:,;]")

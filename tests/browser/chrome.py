@@ -25,7 +25,7 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
-class Complaints:
+class ConsoleErrors:
     """What the page's console and its errors said; a test ends with it empty."""
 
     def __init__(self, page: Page) -> None:

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
-from tests.browser.chrome import Complaints, chromium
+from tests.browser.chrome import ConsoleErrors, chromium
 from tests.stories.daemon import Daemon, running
 
 DESK = ViewportSize(width=1280, height=720)
@@ -30,7 +30,7 @@ def empty_page(browser: Browser) -> Iterator[Page]:
     """A page that has not been anywhere. What its console says fails the test, but for the browser's word about requests."""
     context = browser.new_context(viewport=DESK)
     page = context.new_page()
-    complaints = Complaints(page)
+    complaints = ConsoleErrors(page)
     try:
         yield page
         assert complaints.without("Failed to load resource", "ERR_CONNECTION", "ERR_INCOMPLETE") == []

@@ -7,7 +7,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.chrome import Complaints
+from tests.browser.chrome import ConsoleErrors
 from tests.browser.conftest import seek, wait_until_all_is_drawn
 from tests.stories.daemon import Daemon
 
@@ -239,7 +239,7 @@ def test_a_page_open_for_long_keeps_a_bounded_memory(browser: Browser, daemon: D
     """10,000 events at most, whatever comes; a place that fell out is the first that is left."""
     context = browser.new_context()
     page = context.new_page()
-    complaints = Complaints(page)
+    complaints = ConsoleErrors(page)
     page.goto(f"http://{daemon.api}/")
     expect(page.locator("#cards .role-leader")).to_have_count(1)
     page.click("#pause")

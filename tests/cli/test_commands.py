@@ -19,7 +19,7 @@ from tests.client.servers import BadServer, nobody, problem
 from tests.stories.daemon import Daemon, running
 
 
-class ClusterOptions:
+class CommandLine:
     """The command line beside a daemon: found from its configuration.yml, or by an endpoint from an empty folder."""
 
     def __init__(self, daemon: Daemon, empty: Path | None) -> None:
@@ -40,12 +40,12 @@ class ClusterOptions:
 
 
 @pytest.fixture(params=["configuration", "endpoints"])
-def place(request: pytest.FixtureRequest, daemon: Daemon, tmp_path: Path) -> Iterator[ClusterOptions]:
+def place(request: pytest.FixtureRequest, daemon: Daemon, tmp_path: Path) -> Iterator[CommandLine]:
     """With BARGE_ENDPOINTS, the first of which is dead, no configuration is needed."""
-    yield ClusterOptions(daemon, None if request.param == "configuration" else tmp_path)
+    yield CommandLine(daemon, None if request.param == "configuration" else tmp_path)
 
 
-def test_keys_are_written_read_and_removed(place: ClusterOptions) -> None:
+def test_keys_are_written_read_and_removed(place: CommandLine) -> None:
     """put, get, delete, with conditions; what is not there is 3, what does not hold is 4."""
     place.daemon.http("DELETE", "/keys/one")
     assert place.run("put", "one", "shot").startswith("index ")
@@ -65,7 +65,7 @@ def test_keys_are_written_read_and_removed(place: ClusterOptions) -> None:
 
 
 @pytest.mark.parametrize("value", [b"from stdin", b"\x00\xff\n\r\n", b"", "ü\n".encode()])
-def test_a_value_from_standard_input_comes_back_to_the_byte(place: ClusterOptions, value: bytes) -> None:
+def test_a_value_from_standard_input_comes_back_to_the_byte(place: CommandLine, value: bytes) -> None:
     """`put KEY -` takes every byte, and `get --raw` gives them back."""
     place.run("put", "stdin", "-", given=value)
     result = barge(place.daemon.configuration.parent, "get", "stdin", "--raw")
@@ -81,7 +81,7 @@ def test_an_endless_value_is_refused(daemon: Daemon) -> None:
     assert (result.returncode, b"at most 1048576 are allowed" in result.stderr) == (1, True)
 
 
-def test_keys_are_listed(place: ClusterOptions) -> None:
+def test_keys_are_listed(place: CommandLine) -> None:
     """A table, a page, all pages, keys alone, and as JSON lines."""
     for number in range(3):
         place.run("put", f"list-{number}", f"value {number}")
@@ -106,7 +106,7 @@ def test_keys_are_listed(place: ClusterOptions) -> None:
     ]
 
 
-def test_nodes_are_shown_killed_and_revived(place: ClusterOptions) -> None:
+def test_nodes_are_shown_killed_and_revived(place: CommandLine) -> None:
     """leader, status, kill, revive; asking twice is no error, an unknown node is 3."""
     leads = place.daemon.leader()
     assert f"node {leads} leads in term" in place.run("leader")
@@ -123,7 +123,7 @@ def test_nodes_are_shown_killed_and_revived(place: ClusterOptions) -> None:
     place.daemon.wait_for(place.daemon.caught_up, "the revived node to catch up")
 
 
-def test_faults_are_added_one_by_one_and_healed_together(place: ClusterOptions) -> None:
+def test_faults_are_added_one_by_one_and_healed_together(place: CommandLine) -> None:
     """partition, cut, slow-link, slow-disk, fail-disk: each is put to what is in force."""
     try:
         assert place.run("faults") == "no faults\n"
@@ -150,7 +150,7 @@ def test_faults_are_added_one_by_one_and_healed_together(place: ClusterOptions) 
 def test_a_failing_disk_stops_its_node(daemon: Daemon) -> None:
     """After heal, revive starts it again."""
     follower = min({0, 1, 2} - {daemon.leader()})
-    place = ClusterOptions(daemon, None)
+    place = CommandLine(daemon, None)
     try:
         assert "fails with EIO" in place.run("fail-disk", str(follower), "EIO")
         place.run("put", "full", "disk")
@@ -162,7 +162,7 @@ def test_a_failing_disk_stops_its_node(daemon: Daemon) -> None:
     daemon.wait_for(daemon.caught_up, "the revived node to catch up")
 
 
-def test_the_log_shows_what_happened(place: ClusterOptions) -> None:
+def test_the_log_shows_what_happened(place: CommandLine) -> None:
     """In sentences, or as JSON; by kind and node."""
     place.run("put", "logged", "here")
     assert '{key: logged, value: "here"}' in place.run("log")
@@ -262,7 +262,7 @@ def test_output_to_a_closed_pipe_is_no_traceback(daemon: Daemon) -> None:
 
 def test_mistakes_of_usage_exit_with_2(daemon: Daemon, tmp_path: Path) -> None:
     """No such command, no such option, no configuration, no address, no token."""
-    place = ClusterOptions(daemon, None)
+    place = CommandLine(daemon, None)
     assert "No such command" in place.run("fly", code=2)
     assert "Missing argument" in place.run("put", "only-a-key", code=2)
     assert "nowhere.yml" in place.run("get", "a", "--config", "nowhere.yml", code=2)

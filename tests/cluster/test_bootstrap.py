@@ -14,10 +14,10 @@ from bargetrio.cluster.local_nodes import CAUGHT_UP_ENTRIES
 from bargetrio.node.running_node import RunningNode
 from bargetrio.node.status import Belief, NodeStatus
 from bargetrio.protocol.errors import BargeError
-from tests.cluster.house import one_daemon
+from tests.cluster.harness import one_daemon
 
 
-class Told:
+class ScriptedNode:
     """A node that answers `bootstrap` and `readmit` as the test has it; its folder is one of an earlier version, which votes."""
 
     def __init__(self, *answers: str | None, born_after_s: float = float("inf")) -> None:
@@ -69,7 +69,7 @@ class Told:
 
 
 @asynccontextmanager
-async def daemon_of(node: Told, *broken: int) -> AsyncIterator[Cluster]:
+async def daemon_of(node: ScriptedNode, *broken: int) -> AsyncIterator[Cluster]:
     """A daemon that runs this node of three, beside some whose disks are not there."""
 
     @asynccontextmanager
@@ -89,20 +89,20 @@ async def daemon_of(node: Told, *broken: int) -> AsyncIterator[Cluster]:
 async def test_it_is_done_when_the_set_is_on_the_disk(autojump_clock: trio.testing.MockClock) -> None:
     """Not when the node votes: one of an earlier version always did."""
     began = trio.current_time()
-    async with daemon_of(Told("", born_after_s=1.0)) as cluster:
+    async with daemon_of(ScriptedNode("", born_after_s=1.0)) as cluster:
         assert (await cluster.bootstrap()).node == 0
     assert 1.0 <= trio.current_time() - began < 1.2
 
 
 async def test_a_node_that_runs_is_asked_though_a_lower_one_waits_for_its_disk(autojump_clock: trio.testing.MockClock) -> None:
     """It was told that that one does not run, for as long as it did not: two of three could not begin."""
-    async with daemon_of(Told("", born_after_s=1.0), 0) as cluster:
+    async with daemon_of(ScriptedNode("", born_after_s=1.0), 0) as cluster:
         assert (await cluster.bootstrap()).node == 1
 
 
 async def test_what_is_not_on_the_disk_in_time_is_unknown(autojump_clock: trio.testing.MockClock) -> None:
     """Its disk may hang: the set may be written later."""
-    async with daemon_of(Told("")) as cluster:
+    async with daemon_of(ScriptedNode("")) as cluster:
         with pytest.raises(BargeError, match="has not written the set") as failed:
             await cluster.bootstrap()
     assert (failed.value.code, failed.value.applied) == ("outcome_unknown", None)
@@ -111,7 +111,7 @@ async def test_what_is_not_on_the_disk_in_time_is_unknown(autojump_clock: trio.t
 async def test_a_node_that_does_not_answer_may_do_it_later(autojump_clock: trio.testing.MockClock) -> None:
     """Also where it has refused before: the last question is still with it."""
     for answers in ((None,), ("1 of 3 members are here", None)):
-        async with daemon_of(Told(*answers)) as cluster:
+        async with daemon_of(ScriptedNode(*answers)) as cluster:
             for ask in (cluster.bootstrap, lambda: cluster.readmit(1)):
                 with pytest.raises(BargeError) as failed:
                     await ask()
@@ -121,12 +121,12 @@ async def test_a_node_that_does_not_answer_may_do_it_later(autojump_clock: trio.
 async def test_a_refusal_has_the_nodes_reason(autojump_clock: trio.testing.MockClock) -> None:
     """Once the time is over in which members may come; at once where the cluster is born."""
     began = trio.current_time()
-    async with daemon_of(Told("1 of 3 members are here")) as cluster:
+    async with daemon_of(ScriptedNode("1 of 3 members are here")) as cluster:
         with pytest.raises(BargeError, match="1 of 3 members") as failed:
             await cluster.bootstrap()
     assert failed.value.code == "bad_request" and trio.current_time() - began > 2
     began = trio.current_time()
-    async with daemon_of(Told("node 0 belongs to a cluster already", born_after_s=0)) as cluster:
+    async with daemon_of(ScriptedNode("node 0 belongs to a cluster already", born_after_s=0)) as cluster:
         with pytest.raises(BargeError, match="belongs to a cluster already") as failed:
             await cluster.bootstrap()
     assert failed.value.code == "bad_request" and trio.current_time() - began < 1
@@ -135,7 +135,7 @@ async def test_a_refusal_has_the_nodes_reason(autojump_clock: trio.testing.MockC
 async def test_a_node_that_lacks_committed_entries_is_not_ready(autojump_clock: trio.testing.MockClock) -> None:
     """However far its own commit index is: that says nothing of what its leader has and it has not."""
 
-    class Behind(Told):
+    class Behind(ScriptedNode):
         def status(self) -> NodeStatus:
             return structs.replace(super().status(), lag=CAUGHT_UP_ENTRIES + 1)
 

@@ -11,101 +11,101 @@ from bargetrio.cluster.merge import DaemonPage, merge
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.events import Beat, Event, EventPage, EventQuery
 from bargetrio.protocol.views import DiskFault, Faults, LinkFault
-from tests.cluster.house import House, one_daemon
+from tests.cluster.harness import Harness, one_daemon
 
 
 async def test_a_killed_node_refuses_and_resets(tmp_path: Path) -> None:
     """Its port refuses, its connections are reset, and a second kill changes nothing."""
-    house = House(tmp_path)
-    async with house.open():
-        victim = (await house.leader() + 1) % 3
-        host, port = house.addresses[victim].split(":")
+    harness = Harness(tmp_path)
+    async with harness.open():
+        victim = (await harness.leader() + 1) % 3
+        host, port = harness.addresses[victim].split(":")
         stream = await trio.open_tcp_stream(host, int(port))
         await stream.send_all(b'{"hello":"client","protocol":1,"cluster":"barge"}\n')
         assert b'"node"' in await stream.receive_some()
-        answer = await house.cluster.kill(victim)
+        answer = await harness.cluster.kill(victim)
         assert (answer.changed, answer.state) == (True, "killed")
         with pytest.raises(trio.BrokenResourceError):
             await stream.receive_some()
         with pytest.raises(OSError):
             await trio.open_tcp_stream(host, int(port))
-        assert (await house.cluster.kill(victim)).changed is False
-        assert (await house.cluster.revive(victim)).changed is True
-        assert (await house.cluster.revive(victim)).changed is False
+        assert (await harness.cluster.kill(victim)).changed is False
+        assert (await harness.cluster.revive(victim)).changed is True
+        assert (await harness.cluster.revive(victim)).changed is False
         await trio.open_tcp_stream(host, int(port))
 
 
 async def test_many_kills_and_revives_at_once_leave_one_life(tmp_path: Path) -> None:
     """Whoever asks, in whatever order: in the end each node lives once and the cluster works."""
-    house = House(tmp_path)
-    async with house.open():
-        await house.leader()
+    harness = Harness(tmp_path)
+    async with harness.open():
+        await harness.leader()
         async with trio.open_nursery() as nursery:
             for _ in range(5):
-                nursery.start_soon(house.cluster.kill, 1)
-                nursery.start_soon(house.cluster.revive, 1)
-        await house.cluster.revive(1)
-        await house.put("a")
-        assert all(house.state(node_id)[0] == "running" for node_id in house.addresses)
+                nursery.start_soon(harness.cluster.kill, 1)
+                nursery.start_soon(harness.cluster.revive, 1)
+        await harness.cluster.revive(1)
+        await harness.put("a")
+        assert all(harness.state(node_id)[0] == "running" for node_id in harness.addresses)
 
 
 async def test_a_kill_answers_while_the_nodes_disk_hangs(tmp_path: Path) -> None:
     """Its last sync may still run; the revived node waits for it before it opens the files."""
-    house = House(tmp_path)
-    async with house.open():
-        victim = (await house.leader() + 1) % 3
-        await house.cluster.set_faults(Faults(disks=[DiskFault(node=victim, delay_ms=2000)]))
-        await house.put("a")
+    harness = Harness(tmp_path)
+    async with harness.open():
+        victim = (await harness.leader() + 1) % 3
+        await harness.cluster.set_faults(Faults(disks=[DiskFault(node=victim, delay_ms=2000)]))
+        await harness.put("a")
         began = trio.current_time()
-        await house.cluster.kill(victim)
+        await harness.cluster.kill(victim)
         assert trio.current_time() - began < 1
-        await house.cluster.set_faults(Faults())
-        await house.cluster.revive(victim)
-        await house.until(lambda: house.local.views()[victim].last_applied == 2)
+        await harness.cluster.set_faults(Faults())
+        await harness.cluster.revive(victim)
+        await harness.until(lambda: harness.local.views()[victim].last_applied == 2)
 
 
 async def test_an_unknown_node_is_an_error_with_the_known_ones(tmp_path: Path) -> None:
     """not_found for kill, bad_request in faults."""
-    house = House(tmp_path)
-    async with house.open():
+    harness = Harness(tmp_path)
+    async with harness.open():
         with pytest.raises(BargeError, match="the nodes are 0, 1, 2") as caught:
-            await house.cluster.kill(7)
+            await harness.cluster.kill(7)
         assert caught.value.code == "not_found"
         with pytest.raises(BargeError, match="no node 9"):
-            await house.cluster.set_faults(Faults(links=[LinkFault(source=0, target=9)]))
+            await harness.cluster.set_faults(Faults(links=[LinkFault(source=0, target=9)]))
         with pytest.raises(BargeError, match="two ends"):
-            await house.cluster.set_faults(Faults(links=[LinkFault(source=1, target=1, delay_ms=200)]))
+            await harness.cluster.set_faults(Faults(links=[LinkFault(source=1, target=1, delay_ms=200)]))
         with pytest.raises(BargeError, match="two groups"):
-            await house.cluster.set_faults(Faults(groups=[[0, 1], [1, 2]]))
+            await harness.cluster.set_faults(Faults(groups=[[0, 1], [1, 2]]))
 
 
 async def test_there_is_no_leader_without_a_quorum(tmp_path: Path) -> None:
     """leader() says so, and a write is refused as never proposed once no leader is left."""
-    house = House(tmp_path, request_timeout_s=1.0)
-    async with house.open():
-        leader = await house.leader()
-        others = [node_id for node_id in house.addresses if node_id != leader]
+    harness = Harness(tmp_path, request_timeout_s=1.0)
+    async with harness.open():
+        leader = await harness.leader()
+        others = [node_id for node_id in harness.addresses if node_id != leader]
         for node_id in others:
-            await house.cluster.kill(node_id)
-        await house.until(lambda: house.local.known_leader() is None)
+            await harness.cluster.kill(node_id)
+        await harness.until(lambda: harness.local.known_leader() is None)
         with pytest.raises(BargeError) as caught:
-            await house.cluster.leader()
+            await harness.cluster.leader()
         assert caught.value.code == "no_leader"
         with pytest.raises(BargeError) as caught:
-            await house.put("a")
+            await harness.put("a")
         assert (caught.value.code, caught.value.applied) == ("no_leader", False)
-        assert house.local.ready() != ""
+        assert harness.local.ready() != ""
 
 
 async def test_the_highest_term_leads(tmp_path: Path) -> None:
     """While the cut-off leader still believes in itself, the other side's is told."""
-    house = House(tmp_path)
-    async with house.open():
-        old = await house.leader()
-        others = [node_id for node_id in house.addresses if node_id != old]
-        await house.cluster.set_faults(Faults(groups=[[old], others]))
-        await house.until(lambda: house.local.leader_hint() in others)
-        assert (await house.cluster.leader()).leader in others
+    harness = Harness(tmp_path)
+    async with harness.open():
+        old = await harness.leader()
+        others = [node_id for node_id in harness.addresses if node_id != old]
+        await harness.cluster.set_faults(Faults(groups=[[old], others]))
+        await harness.until(lambda: harness.local.leader_hint() in others)
+        assert (await harness.cluster.leader()).leader in others
 
 
 def event(run: str, seq: int, time: float) -> Event:
@@ -149,12 +149,12 @@ def test_what_a_merged_page_leaves_out_comes_with_the_next() -> None:
 
 async def test_a_backup_holds_what_was_acknowledged_before_it_was_asked_for(tmp_path: Path) -> None:
     """Also where there is a snapshot that lacks the last write alone."""
-    house = House(tmp_path)
-    async with house.open():
-        await house.leader()
+    harness = Harness(tmp_path)
+    async with harness.open():
+        await harness.leader()
         for number in range(6):
-            answer = await house.put(f"k{number}", "x")
-            backup = await house.cluster.backup()
+            answer = await harness.put(f"k{number}", "x")
+            backup = await harness.cluster.backup()
             backup.close()
             assert backup.index >= answer.index
 

@@ -16,7 +16,7 @@ from bargetrio.storage.disk import DiskFile
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.network import Connection, Listener
 from bargetrio.transport.sockets import SocketNetwork
-from tests.cluster.house import House
+from tests.cluster.harness import Harness
 
 
 class Bug(Exception):
@@ -89,61 +89,61 @@ class BuggyNetwork(SocketNetwork):
         return wrapped
 
 
-async def still_works(house: House, hurt: int) -> None:
+async def still_works(harness: Harness, hurt: int) -> None:
     """The other two go on without a change of term by the accident, and the hurt node can be revived."""
-    await house.put("after", "the bug")
-    assert await house.get("after") == "the bug"
-    assert all(house.state(node_id)[0] == "running" for node_id in house.addresses if node_id != hurt)
+    await harness.put("after", "the bug")
+    assert await harness.get("after") == "the bug"
+    assert all(harness.state(node_id)[0] == "running" for node_id in harness.addresses if node_id != hurt)
 
 
 async def test_a_bug_in_the_disk_ends_its_node_alone(tmp_path: Path) -> None:
     """It is told like a failed disk, with its type; revived, the node catches up."""
-    house = House(tmp_path)
+    harness = Harness(tmp_path)
     disks: dict[int, BuggyDisk] = {}
 
     def disk_of(node_id: int) -> BuggyDisk:
         disks[node_id] = BuggyDisk(tmp_path / f"node-{node_id}")
         return disks[node_id]
 
-    house.disk_of = disk_of
-    async with house.open():
-        hurt = (await house.leader() + 1) % 3
+    harness.disk_of = disk_of
+    async with harness.open():
+        hurt = (await harness.leader() + 1) % 3
         disks[hurt].broken = True
-        await house.put("a")
-        await house.until(lambda: house.state(hurt)[0] == "crashed")
-        assert "Bug: in sync" in house.state(hurt)[1]
-        await still_works(house, hurt)
-        assert (await house.cluster.revive(hurt)).changed
-        await house.until(lambda: len({view.last_applied for view in house.local.views()}) == 1)
+        await harness.put("a")
+        await harness.until(lambda: harness.state(hurt)[0] == "crashed")
+        assert "Bug: in sync" in harness.state(hurt)[1]
+        await still_works(harness, hurt)
+        assert (await harness.cluster.revive(hurt)).changed
+        await harness.until(lambda: len({view.last_applied for view in harness.local.views()}) == 1)
 
 
 @pytest.mark.parametrize("where", ["accept", "receive", "connect"])
 async def test_a_bug_in_the_network_ends_its_connection_or_its_node_alone(tmp_path: Path, where: str) -> None:
     """accept, receive, connect."""
-    house = House(tmp_path)
-    networks: dict[int, BuggyNetwork] = {node_id: BuggyNetwork() for node_id in house.addresses}
-    house.network_of = networks.__getitem__
-    async with house.open():
-        hurt = (await house.leader() + 1) % 3
+    harness = Harness(tmp_path)
+    networks: dict[int, BuggyNetwork] = {node_id: BuggyNetwork() for node_id in harness.addresses}
+    harness.network_of = networks.__getitem__
+    async with harness.open():
+        hurt = (await harness.leader() + 1) % 3
         networks[hurt].where = where
         with trio.move_on_after(0.5):  # whatever comes to its port meets the bug
-            host, port = house.addresses[hurt].split(":")
+            host, port = harness.addresses[hurt].split(":")
             stream = await trio.open_tcp_stream(host, int(port))
             await stream.send_all(b"x\n")
             await stream.receive_some()
-        await house.put("b")
-        await still_works(house, hurt)
+        await harness.put("b")
+        await still_works(harness, hurt)
         networks[hurt].where = ""
-        if house.state(hurt)[0] == "crashed":
-            assert "Bug" in house.state(hurt)[1]
-            assert (await house.cluster.revive(hurt)).changed
+        if harness.state(hurt)[0] == "crashed":
+            assert "Bug" in harness.state(hurt)[1]
+            assert (await harness.cluster.revive(hurt)).changed
 
 
 async def test_a_bug_in_the_loop_ends_its_node_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The leader's own loop raises: a new leader is elected."""
-    house = House(tmp_path)
-    async with house.open():
-        hurt = await house.leader()
+    harness = Harness(tmp_path)
+    async with harness.open():
+        hurt = await harness.leader()
         good = Replica._perform
 
         def perform(self: Replica, now: float) -> None:
@@ -152,10 +152,10 @@ async def test_a_bug_in_the_loop_ends_its_node_alone(tmp_path: Path, monkeypatch
             good(self, now)
 
         monkeypatch.setattr(Replica, "_perform", perform)
-        await house.until(lambda: house.state(hurt)[0] == "crashed")
-        assert house.state(hurt)[1] == "Bug: in the loop"
-        await still_works(house, hurt)
-        assert await house.leader() != hurt
+        await harness.until(lambda: harness.state(hurt)[0] == "crashed")
+        assert harness.state(hurt)[1] == "Bug: in the loop"
+        await still_works(harness, hurt)
+        assert await harness.leader() != hurt
 
 
 async def test_a_bug_in_the_sink_ends_its_node_alone(tmp_path: Path) -> None:
@@ -177,53 +177,53 @@ async def test_a_bug_in_the_sink_ends_its_node_alone(tmp_path: Path) -> None:
         def flush(self) -> None:
             self.recorder.flush()
 
-    house = House(tmp_path)
-    sinks = {node_id: BuggySink(house.recorder) for node_id in house.addresses}
-    house.sink_of = sinks.__getitem__
-    async with house.open():
-        hurt = (await house.leader() + 1) % 3
+    harness = Harness(tmp_path)
+    sinks = {node_id: BuggySink(harness.recorder) for node_id in harness.addresses}
+    harness.sink_of = sinks.__getitem__
+    async with harness.open():
+        hurt = (await harness.leader() + 1) % 3
         sinks[hurt].broken = True
-        await house.until(lambda: house.state(hurt)[0] == "crashed")
-        await still_works(house, hurt)
+        await harness.until(lambda: harness.state(hurt)[0] == "crashed")
+        await still_works(harness, hurt)
 
 
 async def test_a_node_that_cannot_be_opened_is_reported_and_can_be_opened_later(tmp_path: Path) -> None:
     """The builder raises: start says why, revive says why, and later it works."""
-    async with House(tmp_path).open() as first:
+    async with Harness(tmp_path).open() as first:
         await first.leader()  # the cluster is born: a node that is absent holds up nobody
-    house = House(tmp_path)
+    harness = Harness(tmp_path)
 
     def fail(node_id: int) -> Any:
         if node_id == 2:
             raise Bug("in the builder")
-        return house.open_node(node_id)
+        return harness.open_node(node_id)
 
-    house.node_of = fail
-    async with house.open():
-        assert house.problems == {2: "Bug: in the builder"}
-        await still_works(house, 2)
+    harness.node_of = fail
+    async with harness.open():
+        assert harness.problems == {2: "Bug: in the builder"}
+        await still_works(harness, 2)
         with pytest.raises(BargeError, match="in the builder"):
-            await house.cluster.revive(2)
-        house.node_of = house.open_node
-        assert (await house.cluster.revive(2)).changed
+            await harness.cluster.revive(2)
+        harness.node_of = harness.open_node
+        assert (await harness.cluster.revive(2)).changed
 
 
 async def test_waiting_clients_of_a_failed_disk_get_an_error(tmp_path: Path) -> None:
     """storage_failed, applied unknown: the leader's disk fails under a write while its followers are cut off."""
-    house = House(tmp_path)
-    async with house.open():
-        leader = await house.leader()
-        host, port = house.addresses[leader].split(":")
+    harness = Harness(tmp_path)
+    async with harness.open():
+        leader = await harness.leader()
+        host, port = harness.addresses[leader].split(":")
         stream = await trio.open_tcp_stream(host, int(port))
         await stream.send_all(b'{"hello":"client","protocol":1,"cluster":"barge"}\n')
         await stream.receive_some()
         disk = DiskFault(node=leader, error="EIO")
-        others = [node_id for node_id in house.addresses if node_id != leader]
-        await house.cluster.set_faults(Faults(groups=[[leader], others], disks=[disk]))
+        others = [node_id for node_id in harness.addresses if node_id != leader]
+        await harness.cluster.set_faults(Faults(groups=[[leader], others], disks=[disk]))
         await stream.send_all(b'{"id":1,"op":"put","key":"a","value":"x"}\n')
         answer = await stream.receive_some()
         assert b'"error":"storage_failed"' in answer
         assert b'"applied":null' in answer
-        await house.until(lambda: house.state(leader)[0] == "crashed")
-        kinds = {kept.fact.kind for kept in house.recorder.page(None, limit=10_000).events if kept.node == leader}
+        await harness.until(lambda: harness.state(leader)[0] == "crashed")
+        kinds = {kept.fact.kind for kept in harness.recorder.page(None, limit=10_000).events if kept.node == leader}
         assert {"disk_failed", "node_crashed"} <= kinds

@@ -17,7 +17,7 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import DiskFault, Faults
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.wal import SEGMENT_BYTES
-from tests.cluster.house import House
+from tests.cluster.harness import Harness
 
 
 class FillingDisk(RealDisk):
@@ -39,36 +39,36 @@ class FillingDisk(RealDisk):
         return file
 
 
-def filling(house: House) -> dict[int, FillingDisk]:
-    disks = {node_id: FillingDisk(house.folder / f"node-{node_id}") for node_id in house.addresses}
-    house.disk_of = lambda node_id: disks[node_id]
+def filling(harness: Harness) -> dict[int, FillingDisk]:
+    disks = {node_id: FillingDisk(harness.folder / f"node-{node_id}") for node_id in harness.addresses}
+    harness.disk_of = lambda node_id: disks[node_id]
     return disks
 
 
 async def test_a_leader_whose_disk_is_nearly_full_refuses_writes_until_there_is_room(tmp_path: Path) -> None:
     """As overloaded, certainly not applied, with the disk's name; reads go on; event, gauge and status tell of it."""
-    house = House(tmp_path, request_timeout_s=1.0)
-    disks, enough = filling(house), room.ROOM_SEGMENTS * SEGMENT_BYTES
-    async with house.open():
-        leader = await house.leader()
-        await house.put("a")
+    harness = Harness(tmp_path, request_timeout_s=1.0)
+    disks, enough = filling(harness), room.ROOM_SEGMENTS * SEGMENT_BYTES
+    async with harness.open():
+        leader = await harness.leader()
+        await harness.put("a")
         disks[leader].free = enough - 1
-        await house.until(lambda: house.local.gauges()[leader].lacks_room)
+        await harness.until(lambda: harness.local.gauges()[leader].lacks_room)
         with pytest.raises(BargeError, match=f"the disk of node {leader} is nearly full") as caught:
-            await house.put("b")
+            await harness.put("b")
         assert (caught.value.code, caught.value.applied) == ("overloaded", False)
-        assert await house.get("a") == "x"
-        assert house.local.status()["nearly_full"] == [leader]
-        assert house.local.gauges()[leader].free_bytes == enough - 1
+        assert await harness.get("a") == "x"
+        assert harness.local.status()["nearly_full"] == [leader]
+        assert harness.local.gauges()[leader].free_bytes == enough - 1
         again = room.ROOM_AGAIN_SEGMENTS * SEGMENT_BYTES
         disks[leader].free = again - 1  # more than when it began to refuse: it must not begin and end with each write
-        await house.until(lambda: house.local.gauges()[leader].free_bytes == again - 1)
-        assert house.local.gauges()[leader].lacks_room
+        await harness.until(lambda: harness.local.gauges()[leader].free_bytes == again - 1)
+        assert harness.local.gauges()[leader].lacks_room
         disks[leader].free = again
-        await house.until(lambda: not house.local.gauges()[leader].lacks_room)
-        await house.put("b")
-        page = house.recorder.page(0, limit=100_000)
-        told = [event for kept in page.events if (event := house.recorder.event(kept)).kind == "disk_space"]
+        await harness.until(lambda: not harness.local.gauges()[leader].lacks_room)
+        await harness.put("b")
+        page = harness.recorder.page(0, limit=100_000)
+        told = [event for kept in page.events if (event := harness.recorder.event(kept)).kind == "disk_space"]
         assert [event.detail["is_low"] for event in told] == [True, False]
 
 
@@ -77,22 +77,22 @@ async def test_a_node_that_a_full_disk_ended_is_started_again_when_there_is_room
 ) -> None:
     """After EIO it is not."""
     monkeypatch.setattr(local_nodes, "TEND_S", 0.1)
-    house = House(tmp_path)
-    async with house.open():
-        await house.leader()
-        victim = next(node_id for node_id in house.addresses if node_id != house.local.leader_hint())
+    harness = Harness(tmp_path)
+    async with harness.open():
+        await harness.leader()
+        victim = next(node_id for node_id in harness.addresses if node_id != harness.local.leader_hint())
         for error in ("ENOSPC", "EIO"):
-            await house.leader()
-            await house.cluster.set_faults(Faults(disks=[DiskFault(node=victim, error=error)]))
+            await harness.leader()
+            await harness.cluster.set_faults(Faults(disks=[DiskFault(node=victim, error=error)]))
             with trio.move_on_after(2):
-                while house.state(victim)[0] != "crashed":
+                while harness.state(victim)[0] != "crashed":
                     with suppress(BargeError):  # it may lead by then
-                        await house.put("a")
-            await house.cluster.set_faults(Faults())
+                        await harness.put("a")
+            await harness.cluster.set_faults(Faults())
             if error == "ENOSPC":
-                await house.until(lambda: house.state(victim)[0] == "running")
+                await harness.until(lambda: harness.state(victim)[0] == "running")
         await trio.sleep(0.5)
-        assert house.state(victim)[0] == "crashed"
+        assert harness.state(victim)[0] == "crashed"
 
 
 async def test_a_snapshot_that_finds_no_space_is_given_up_and_taken_later(
@@ -100,22 +100,22 @@ async def test_a_snapshot_that_finds_no_space_is_given_up_and_taken_later(
 ) -> None:
     """The node goes on; nothing of it stays on the disk."""
     monkeypatch.setattr(opening, "SNAPSHOT_AGAIN_S", 0.3)
-    house = House(tmp_path, size=1)
-    disks = filling(house)
-    async with house.open():
-        await house.leader()
-        await house.put("a")
+    harness = Harness(tmp_path, size=1)
+    disks = filling(harness)
+    async with harness.open():
+        await harness.leader()
+        await harness.put("a")
         disks[0].has_room_for_snapshots = False
         saved: list[int] = []
 
         async def back_up() -> None:
-            saved.append((await house.cluster.backup()).index)
+            saved.append((await harness.cluster.backup()).index)
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(back_up)
             await trio.sleep(0.5)
-            await house.put("b")
-            assert house.state(0) == ("running", "")
+            await harness.put("b")
+            assert harness.state(0) == ("running", "")
             assert not list(tmp_path.glob("node-0/snapshots/*"))
             disks[0].has_room_for_snapshots = True
         assert saved[0] >= 2

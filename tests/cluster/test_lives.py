@@ -15,7 +15,7 @@ from bargetrio.node.running_node import UNCOMMITTED
 from bargetrio.node.server import Node
 from bargetrio.protocol.errors import BargeError
 from bargetrio.storage.real_disk import RealDisk, RealFile
-from tests.cluster.house import House
+from tests.cluster.harness import Harness
 
 
 class HangingSync:
@@ -64,23 +64,23 @@ async def test_a_sync_that_runs_over_a_kill_keeps_its_descriptor(tmp_path: Path,
     HangingSync.is_free.clear()
     HangingSync.complaints.clear()
     monkeypatch.setattr(persister, "make_kernel_sync", HangingSync)
-    house = House(tmp_path)
-    async with house.open(), trio.open_nursery() as nursery:
-        leader = await house.leader()
-        await house.put("before", "1")
+    harness = Harness(tmp_path)
+    async with harness.open(), trio.open_nursery() as nursery:
+        leader = await harness.leader()
+        await harness.put("before", "1")
         victim = (leader + 1) % 3
         HangingSync.syncs = 0
         HangingSync.hangs.set()
         try:
             with trio.move_on_after(0.3):
-                await house.put("during", "2")
+                await harness.put("during", "2")
             assert HangingSync.syncs >= 2
-            answer = await house.cluster.kill(victim)
+            answer = await harness.cluster.kill(victim)
             assert answer.state == "killed"
             revived = trio.Event()
 
             async def revive() -> None:
-                await house.cluster.revive(victim)
+                await harness.cluster.revive(victim)
                 revived.set()
 
             nursery.start_soon(revive)
@@ -94,11 +94,11 @@ async def test_a_sync_that_runs_over_a_kill_keeps_its_descriptor(tmp_path: Path,
         for other in others:
             os.close(other)
         assert HangingSync.complaints == []
-        for node_id in house.addresses:  # a sync that hung has woken no node
-            await house.cluster.kill(node_id)
-            await house.cluster.revive(node_id)
-        await house.put("after", "3")
-        assert (await house.get("before"), await house.get("after")) == ("1", "3")
+        for node_id in harness.addresses:  # a sync that hung has woken no node
+            await harness.cluster.kill(node_id)
+            await harness.cluster.revive(node_id)
+        await harness.put("after", "3")
+        assert (await harness.get("before"), await harness.get("after")) == ("1", "3")
         assert HangingSync.complaints == []
 
 
@@ -121,54 +121,54 @@ class SlowSnapshots(RealDisk):
 
 async def test_a_snapshot_that_is_saved_over_a_kill_ends_with_its_life(tmp_path: Path) -> None:
     """The new life waits until the old one's thread has left the folder; what it left half done is cleared away."""
-    house = House(tmp_path)
+    harness = Harness(tmp_path)
     disks: dict[int, list[SlowSnapshots]] = {}
 
     def make(node_id: int) -> SlowSnapshots:
         disks.setdefault(node_id, []).append(SlowSnapshots(tmp_path / f"node-{node_id}"))
         return disks[node_id][-1]
 
-    house.disk_of = make
-    async with house.open(), trio.open_nursery() as nursery:
-        victim = (await house.leader() + 1) % 3
+    harness.disk_of = make
+    async with harness.open(), trio.open_nursery() as nursery:
+        victim = (await harness.leader() + 1) % 3
         for number in range(20):
-            await house.put(f"k{number}", str(number))
-        node = house.local.slots[victim]._node
+            await harness.put(f"k{number}", str(number))
+        node = harness.local.slots[victim]._node
         node.replica.ask_for_snapshot()  # type: ignore[union-attr]
         old = disks[victim][0]
         try:
-            await house.until(old.is_asked.is_set)
-            assert (await house.cluster.kill(victim)).state == "killed"
+            await harness.until(old.is_asked.is_set)
+            assert (await harness.cluster.kill(victim)).state == "killed"
             states: list[str] = []
 
             async def revive() -> None:
-                states.append((await house.cluster.revive(victim)).state)
+                states.append((await harness.cluster.revive(victim)).state)
 
             nursery.start_soon(revive)
             await trio.sleep(0.3)
             assert states == [] and len(disks[victim]) == 1
         finally:
             old.is_free.set()
-        await house.until(lambda: bool(states))
+        await harness.until(lambda: bool(states))
         touched = list(old.touched_at)
         new = disks[victim][-1]
         new.is_free.set()
-        node = house.local.slots[victim]._node
+        node = harness.local.slots[victim]._node
         node.replica.ask_for_snapshot()  # type: ignore[union-attr]
-        await house.until(lambda: house.local.views()[victim].snapshot_index >= 20)  # type: ignore[operator]
+        await harness.until(lambda: harness.local.views()[victim].snapshot_index >= 20)  # type: ignore[operator]
         assert old.touched_at == touched
-        await house.put("after", "x")
-        await house.until(lambda: node.store.get("after") is not None)  # type: ignore[union-attr]
+        await harness.put("after", "x")
+        await harness.until(lambda: node.store.get("after") is not None)  # type: ignore[union-attr]
         snapshots = [path.name for path in (tmp_path / f"node-{victim}").rglob("*snap*") if path.is_file()]
         assert len(snapshots) == 1, snapshots
 
 
 async def test_a_kill_fences_the_node_before_anything_else_runs(tmp_path: Path) -> None:
     """Its tasks may take turns before they hear of their end: nothing is told or written any more."""
-    house = House(tmp_path)
-    async with house.open():
-        victim = (await house.leader() + 1) % 3
-        slot = house.local.slots[victim]
+    harness = Harness(tmp_path)
+    async with harness.open():
+        victim = (await harness.leader() + 1) % 3
+        slot = harness.local.slots[victim]
         node = slot._node
         assert isinstance(node, Node)
         assert slot.crash()
@@ -179,14 +179,14 @@ async def test_a_kill_fences_the_node_before_anything_else_runs(tmp_path: Path) 
 async def test_a_readmission_that_is_not_committed_in_time_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its entry is in the log, and may be committed later: that is no bad request."""
     monkeypatch.setattr(cluster, "READMIT_WAIT_S", 0.1)
-    house = House(tmp_path)
-    async with house.open():
-        leader = await house.leader()
+    harness = Harness(tmp_path)
+    async with harness.open():
+        leader = await harness.leader()
 
         async def readmit(node_id: int) -> str:
             return f"node {node_id}'s new disk {UNCOMMITTED}"
 
-        monkeypatch.setattr(house.local.slots[leader], "readmit", readmit)
+        monkeypatch.setattr(harness.local.slots[leader], "readmit", readmit)
         with pytest.raises(BargeError) as caught:
-            await house.cluster.readmit((leader + 1) % 3)
+            await harness.cluster.readmit((leader + 1) % 3)
         assert (caught.value.code, caught.value.applied) == ("outcome_unknown", None)

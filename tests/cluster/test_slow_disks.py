@@ -7,43 +7,43 @@ import trio
 
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import DiskFault, Faults
-from tests.cluster.house import House
+from tests.cluster.harness import Harness
 
 
 async def test_a_leader_whose_disk_hangs_gives_way_and_is_seen(tmp_path: Path) -> None:
     """Another leads within seconds and writes go on; the gauge and /readyz tell of the disk as long as it hangs."""
-    house = House(tmp_path)
-    async with house.open():
-        first = await house.leader()
-        await house.cluster.set_faults(Faults(disks=[DiskFault(node=first, delay_ms=60_000)]))
+    harness = Harness(tmp_path)
+    async with harness.open():
+        first = await harness.leader()
+        await harness.cluster.set_faults(Faults(disks=[DiskFault(node=first, delay_ms=60_000)]))
         with trio.move_on_after(0.1):
-            await house.put("a")
-        await house.until(lambda: house.local.leader_hint() not in (None, first))
-        await house.put("b")
-        await house.until(lambda: house.local.gauges()[first].oldest_write_s > 5)
-        assert f"the disk of node {first} has not ended a write for" in house.local.ready()
-        page = house.recorder.page(0, limit=100_000)
-        left = [event for kept in page.events if (event := house.recorder.event(kept)).kind == "role_changed"]
+            await harness.put("a")
+        await harness.until(lambda: harness.local.leader_hint() not in (None, first))
+        await harness.put("b")
+        await harness.until(lambda: harness.local.gauges()[first].oldest_write_s > 5)
+        assert f"the disk of node {first} has not ended a write for" in harness.local.ready()
+        page = harness.recorder.page(0, limit=100_000)
+        left = [event for kept in page.events if (event := harness.recorder.event(kept)).kind == "role_changed"]
         assert any(event.node == first and "its disk has not ended a write" in event.detail["reason"] for event in left)
-        await house.cluster.set_faults(Faults())
-        await house.until(lambda: house.local.ready() == "" and house.local.gauges()[first].oldest_write_s < 1)
-        assert await house.get("a") == "x"
+        await harness.cluster.set_faults(Faults())
+        await harness.until(lambda: harness.local.ready() == "" and harness.local.gauges()[first].oldest_write_s < 1)
+        assert await harness.get("a") == "x"
 
 
 @pytest.mark.slow
 async def test_where_every_sync_takes_two_and_a_half_seconds_one_leader_stands_and_commits(tmp_path: Path) -> None:
     """Within a minute, after the leader was killed."""
-    house = House(tmp_path, request_timeout_s=15.0)
-    async with house.open(within_s=90):
-        first = await house.leader()
-        await house.cluster.set_faults(Faults(disks=[DiskFault(node=node_id, delay_ms=2500) for node_id in house.addresses]))
-        await house.cluster.kill(first)
+    harness = Harness(tmp_path, request_timeout_s=15.0)
+    async with harness.open(within_s=90):
+        first = await harness.leader()
+        await harness.cluster.set_faults(Faults(disks=[DiskFault(node=node_id, delay_ms=2500) for node_id in harness.addresses]))
+        await harness.cluster.kill(first)
         with trio.fail_after(60):
             while True:
                 try:
-                    await house.put("a")
+                    await harness.put("a")
                     break
                 except BargeError:
                     await trio.sleep(0.1)
-        assert await house.get("a") == "x"
-        await house.cluster.set_faults(Faults())
+        assert await harness.get("a") == "x"
+        await harness.cluster.set_faults(Faults())

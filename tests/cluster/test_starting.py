@@ -16,7 +16,7 @@ from bargetrio.cluster.slots import Slot
 from bargetrio.node.server import Node
 from bargetrio.protocol.errors import BargeError
 from bargetrio.storage.real_disk import RealDisk
-from tests.cluster.house import House, one_daemon
+from tests.cluster.harness import Harness, one_daemon
 
 
 class SlowToRecover(RealDisk):
@@ -34,15 +34,15 @@ class SlowToRecover(RealDisk):
 
 
 @contextmanager
-def slow_disks(house: House) -> Iterator[list[SlowToRecover]]:
+def slow_disks(harness: Harness) -> Iterator[list[SlowToRecover]]:
     """Give nodes that start from now on such disks; let all go at the end."""
     disks: list[SlowToRecover] = []
 
     def make(node_id: int) -> SlowToRecover:
-        disks.append(SlowToRecover(house.folder / f"node-{node_id}"))
+        disks.append(SlowToRecover(harness.folder / f"node-{node_id}"))
         return disks[-1]
 
-    house.disk_of = make
+    harness.disk_of = make
     try:
         yield disks
     finally:
@@ -52,127 +52,127 @@ def slow_disks(house: House) -> Iterator[list[SlowToRecover]]:
 
 async def test_a_kill_in_a_long_recovery_is_a_kill(tmp_path: Path) -> None:
     """It answers at once, and truly; when the disk is done the node does not run, and a revive works after that."""
-    house = House(tmp_path)
-    async with house.open(), trio.open_nursery() as nursery:
-        victim = (await house.leader() + 1) % 3
-        await house.cluster.kill(victim)
-        with slow_disks(house) as disks:
+    harness = Harness(tmp_path)
+    async with harness.open(), trio.open_nursery() as nursery:
+        victim = (await harness.leader() + 1) % 3
+        await harness.cluster.kill(victim)
+        with slow_disks(harness) as disks:
             answers: list[str] = []
 
             async def revive() -> None:
-                answers.append((await house.cluster.revive(victim)).state)
+                answers.append((await harness.cluster.revive(victim)).state)
 
             nursery.start_soon(revive)
-            await house.until(lambda: bool(disks) and disks[0].is_asked.is_set())
-            assert house.state(victim) == ("starting", "")
-            assert house.local.status()["local_nodes"][str(victim)] == "starting"
-            assert not house.local.can_lead(victim)
+            await harness.until(lambda: bool(disks) and disks[0].is_asked.is_set())
+            assert harness.state(victim) == ("starting", "")
+            assert harness.local.status()["local_nodes"][str(victim)] == "starting"
+            assert not harness.local.can_lead(victim)
             began = trio.current_time()
-            answer = await house.cluster.kill(victim)
+            answer = await harness.cluster.kill(victim)
             assert (answer.state, answer.changed) == ("killed", True)
             assert trio.current_time() - began < 1
-            assert (await house.cluster.kill(victim)).changed is False
+            assert (await harness.cluster.kill(victim)).changed is False
             disks[0].is_free.set()
-            await house.until(lambda: bool(answers))
+            await harness.until(lambda: bool(answers))
             assert answers == ["killed"]
             await trio.sleep(0.3)
-            assert house.state(victim)[0] == "killed"
-            host, port = house.addresses[victim].split(":")
+            assert harness.state(victim)[0] == "killed"
+            host, port = harness.addresses[victim].split(":")
             with pytest.raises(OSError):
                 await trio.open_tcp_stream(host, int(port))
-        house.disk_of = lambda node_id: RealDisk(house.folder / f"node-{node_id}")
-        answer = await house.cluster.revive(victim)
+        harness.disk_of = lambda node_id: RealDisk(harness.folder / f"node-{node_id}")
+        answer = await harness.cluster.revive(victim)
         assert (answer.state, answer.changed) == ("running", True)
-        await house.put("after")
-        kinds = [kept.fact.kind for kept in house.recorder.page(None, nodes=frozenset({victim}), limit=10_000).events]
+        await harness.put("after")
+        kinds = [kept.fact.kind for kept in harness.recorder.page(None, nodes=frozenset({victim}), limit=10_000).events]
         told = [kind for kind in kinds if kind in ("node_killed", "node_revived", "node_recovered", "node_crashed")]
         assert told == ["node_recovered", "node_killed", "node_revived", "node_killed", "node_revived", "node_recovered"]
 
 
 async def test_a_revive_meets_a_node_that_was_killed_while_it_recovers(tmp_path: Path) -> None:
     """It waits until the disk has let the killed life go, and begins another one: never two on a folder."""
-    house = House(tmp_path)
-    async with house.open(), trio.open_nursery() as nursery:
-        victim = (await house.leader() + 1) % 3
-        await house.cluster.kill(victim)
-        with slow_disks(house) as disks:
-            nursery.start_soon(house.cluster.revive, victim)
-            await house.until(lambda: bool(disks) and disks[0].is_asked.is_set())
-            await house.cluster.kill(victim)
-            nursery.start_soon(house.cluster.revive, victim)
+    harness = Harness(tmp_path)
+    async with harness.open(), trio.open_nursery() as nursery:
+        victim = (await harness.leader() + 1) % 3
+        await harness.cluster.kill(victim)
+        with slow_disks(harness) as disks:
+            nursery.start_soon(harness.cluster.revive, victim)
+            await harness.until(lambda: bool(disks) and disks[0].is_asked.is_set())
+            await harness.cluster.kill(victim)
+            nursery.start_soon(harness.cluster.revive, victim)
             await trio.sleep(0.2)
             assert len(disks) == 1
             disks[0].is_free.set()
-            await house.until(lambda: len(disks) == 2)
+            await harness.until(lambda: len(disks) == 2)
             disks[1].is_free.set()
-            await house.until(lambda: house.state(victim)[0] == "running")
+            await harness.until(lambda: harness.state(victim)[0] == "running")
 
 
 async def test_a_node_that_says_it_runs_after_it_was_killed_does_not(tmp_path: Path) -> None:
     """The kill comes between its last wait and its word."""
-    house = House(tmp_path)
+    harness = Harness(tmp_path)
     slots: list[Slot] = []
 
     @asynccontextmanager
     async def killed_at_the_last_moment(node_id: int) -> AsyncIterator[Node]:
-        async with house.open_node(node_id) as node:
+        async with harness.open_node(node_id) as node:
             slots[0].crash()
             yield node
 
-    normal = house.node_of
-    async with house.open():
-        victim = (await house.leader() + 1) % 3
-        slots.append(house.local.slots[victim])
-        await house.cluster.kill(victim)
+    normal = harness.node_of
+    async with harness.open():
+        victim = (await harness.leader() + 1) % 3
+        slots.append(harness.local.slots[victim])
+        await harness.cluster.kill(victim)
 
-        house.node_of = killed_at_the_last_moment
-        answer = await house.cluster.revive(victim)
+        harness.node_of = killed_at_the_last_moment
+        answer = await harness.cluster.revive(victim)
         assert (answer.state, answer.changed) == ("killed", True)
         await trio.sleep(0.2)
-        assert house.state(victim)[0] == "killed"
-        host, port = house.addresses[victim].split(":")
+        assert harness.state(victim)[0] == "killed"
+        host, port = harness.addresses[victim].split(":")
         with pytest.raises(OSError):
             await trio.open_tcp_stream(host, int(port))
-        house.node_of = normal
-        assert (await house.cluster.revive(victim)).state == "running"
+        harness.node_of = normal
+        assert (await harness.cluster.revive(victim)).state == "running"
 
 
 async def test_a_start_that_fails_is_still_reported(tmp_path: Path) -> None:
     """Crashed, not killed."""
-    house = House(tmp_path)
-    async with house.open():
-        victim = (await house.leader() + 1) % 3
-        await house.cluster.kill(victim)
+    harness = Harness(tmp_path)
+    async with harness.open():
+        victim = (await harness.leader() + 1) % 3
+        await harness.cluster.kill(victim)
 
         def broken(node_id: int) -> Any:
             raise OSError(5, "no disk")
 
-        house.node_of = broken
+        harness.node_of = broken
         with pytest.raises(BargeError, match="no disk"):
-            await house.cluster.revive(victim)
-        assert house.state(victim) == ("crashed", "no disk")
+            await harness.cluster.revive(victim)
+        assert harness.state(victim) == ("crashed", "no disk")
 
 
 async def test_a_daemon_can_be_stopped_while_a_node_recovers(tmp_path: Path) -> None:
     """What stops it kills the node that starts; that is no failure to start."""
-    house = House(tmp_path)
-    with slow_disks(house) as disks:
+    harness = Harness(tmp_path)
+    with slow_disks(harness) as disks:
         problems: list[dict[int, str]] = []
         with trio.fail_after(10):
             async with trio.open_nursery() as nursery:
 
                 async def start() -> None:
-                    problems.append(await house.local.start(nursery))
+                    problems.append(await harness.local.start(nursery))
 
                 nursery.start_soon(start)
-                await house.until(lambda: len(disks) == 3 and all(disk.is_asked.is_set() for disk in disks))
-                house.local.stop()
+                await harness.until(lambda: len(disks) == 3 and all(disk.is_asked.is_set() for disk in disks))
+                harness.local.stop()
                 for disk in disks:
                     disk.is_free.set()
-                await house.until(lambda: bool(problems))
+                await harness.until(lambda: bool(problems))
                 nursery.cancel_scope.cancel()
     assert problems == [{}]
-    assert [house.state(node_id)[0] for node_id in range(3)] == ["killed"] * 3
+    assert [harness.state(node_id)[0] for node_id in range(3)] == ["killed"] * 3
 
 
 class Recovering:

@@ -9,7 +9,7 @@ from bargetrio.cluster.daemons import Daemons, Unreachable
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import LeaderView
 from tests.client.servers import BadServer
-from tests.cluster.house import one_daemon
+from tests.cluster.harness import one_daemon
 from tests.stories.daemon import Daemon, write_configuration
 
 NO_LEADER = BargeError("no_leader", "no majority of the nodes follows a leader")
@@ -21,7 +21,7 @@ def leads(node_id: int, term: int) -> LeaderView:
     return LeaderView(leader=node_id, term=term, address=f"node-{node_id}:1")
 
 
-class Told(Daemons):
+class ScriptedDaemons(Daemons):
     """The other daemons, as a test has them answer; by api."""
 
     def __init__(self, answers: dict[str, Any]) -> None:
@@ -56,7 +56,7 @@ class Told(Daemons):
 async def test_a_node_that_denies_that_it_leads_is_not_the_leader(first: Any, second: Any, found: tuple[int, int] | None) -> None:
     """This daemon's node 0 knows no leader; those of nodes 1 and 2 answer."""
     apis = {0: "own:1", 1: "first:1", 2: "second:1"}
-    cluster = one_daemon(apis=apis, local_ids=[0], daemons=Told({"first:1": first, "second:1": second}))
+    cluster = one_daemon(apis=apis, local_ids=[0], daemons=ScriptedDaemons({"first:1": first, "second:1": second}))
     try:
         view = await cluster.leader()
     except BargeError as error:

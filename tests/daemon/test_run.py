@@ -10,7 +10,7 @@ from bargetrio.cluster import slots
 from bargetrio.config import load
 from bargetrio.daemon.run import Daemon, restart_on_error
 from bargetrio.daemon.sd_notify import Notifier, watchdog_interval_s
-from tests.cluster.house import House
+from tests.cluster.harness import Harness
 from tests.stories.daemon import write_configuration
 
 
@@ -76,18 +76,18 @@ async def test_where_a_nodes_folder_is_away_there_is_no_room_and_nothing_is_made
 
 async def test_a_node_whose_loop_stands_still_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its last turn; a killed node hangs nobody."""
-    house = House(tmp_path)
-    async with house.open():
-        await house.leader()
-        assert house.local.hanging() == []
-        slot = house.local.slots[1]
+    harness = Harness(tmp_path)
+    async with harness.open():
+        await harness.leader()
+        assert harness.local.hanging() == []
+        slot = harness.local.slots[1]
         assert slot._node is not None
         last_turn = slot._node.last_turn
         assert [slot.hangs(last_turn + slots.STILL_S + late_s) for late_s in (-0.1, 0.1)] == [False, True]
         monkeypatch.setattr(slots, "STILL_S", -1.0)
-        assert house.local.hanging() == [0, 1, 2]
-        await house.cluster.kill(1)
-        assert house.local.hanging() == [0, 2]
+        assert harness.local.hanging() == [0, 1, 2]
+        await harness.cluster.kill(1)
+        assert harness.local.hanging() == [0, 2]
 
 
 def test_no_watchdog_notification_without_a_request(monkeypatch: pytest.MonkeyPatch) -> None:

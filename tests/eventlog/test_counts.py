@@ -46,7 +46,7 @@ def recorder(run: str = "run", capacity: int = CAPACITY) -> Recorder:
     return Recorder(run, wall_clock=lambda: float(next(clock)), capacity=capacity, heartbeats=HEARTBEATS)
 
 
-class Told:
+class ReadSoFar:
     """What a reader was told so far, and what was recorded."""
 
     def __init__(self) -> None:
@@ -65,8 +65,8 @@ class Told:
 @example(BURST, 1, True, False)
 @given(STEPS, st.integers(1, 4), st.booleans(), st.booleans())
 def test_a_continuing_reader_gets_everything_once(steps: list[tuple[str, int]], limit: int, heartbeats: bool, thin: bool) -> None:
-    """Told, dropped and skipped together are what was recorded, whenever it reads; heartbeats too, if it asked for them."""
-    log, told, cursor = recorder(), Told(), 0
+    """ReadSoFar, dropped and skipped together are what was recorded, whenever it reads; heartbeats too, if it asked for them."""
+    log, told, cursor = recorder(), ReadSoFar(), 0
     turns = [("r", 0)] * 20
     for kind, node in [*steps, *turns]:
         if kind == "r":

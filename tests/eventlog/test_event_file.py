@@ -37,7 +37,7 @@ def test_a_half_line_is_cut_before_the_next_life_writes(tmp_path: Path) -> None:
     assert [event.id for event in read_events(path)] == ["one-1", "two-1", "two-2"]
 
 
-class Full:
+class FullDiskFile:
     """A file on a disk that takes so many bytes and then none, until it is given more; it may take a part of any write."""
 
     def __init__(self, file: Any, random: Random) -> None:
@@ -63,7 +63,7 @@ async def test_no_line_is_torn_and_no_event_there_twice(seed: int, tmp_path: Pat
     path = tmp_path / "events.jsonl"
     recorder = Recorder("run", wall_clock=trio.current_time)
     file = EventFile(path, recorder)
-    disk: Any = Full(file._file, random)
+    disk: Any = FullDiskFile(file._file, random)
     file._file = disk
 
     async def run() -> None:
@@ -98,7 +98,7 @@ def test_a_record_that_ends_on_a_full_disk_ends_with_a_whole_line(tmp_path: Path
     for _ in range(3):
         recorder.record(0, NodeKilled())
     file = EventFile(path, recorder)
-    disk: Any = Full(file._file, Random(1))
+    disk: Any = FullDiskFile(file._file, Random(1))
     disk.room = 150
     file._file = disk
     with pytest.raises(OSError, match="No space"):
@@ -115,7 +115,7 @@ def test_a_record_that_is_rotated_on_a_full_disk_goes_on_with_a_whole_line(tmp_p
     for _ in range(3):
         recorder.record(0, NodeKilled())
     file = EventFile(path, recorder)
-    disk: Any = Full(file._file, Random(1))
+    disk: Any = FullDiskFile(file._file, Random(1))
     disk.room = 150
     file._file = disk
     path.rename(old)

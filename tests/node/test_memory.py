@@ -53,15 +53,15 @@ class Wire(Pipe):
 class Client:
     """A connection that is being served."""
 
-    def __init__(self, house: "House") -> None:
+    def __init__(self, harness: "Harness") -> None:
         self.wire = Wire()
-        self.session = ClientSession(self.wire, house.node.inbox.session_has_room, house.memory)
+        self.session = ClientSession(self.wire, harness.node.inbox.session_has_room, harness.memory)
         self.has_ended = False
-        house.nursery.start_soon(self._serve, house)
+        harness.nursery.start_soon(self._serve, harness)
 
-    async def _serve(self, house: "House") -> None:
+    async def _serve(self, harness: "Harness") -> None:
         greeted = Greeted(peer_id=None, standing=None, lines=[], reader=LineReader(8 << 20))
-        await self.session.serve(greeted, house.take, house.node.poller)
+        await self.session.serve(greeted, harness.take, harness.node.poller)
         self.has_ended = True
 
     def say(self, data: bytes) -> None:
@@ -78,7 +78,7 @@ class Client:
         return self.wire.answers()
 
 
-class House:
+class Harness:
     """A single node that leads, with one long value."""
 
     def __init__(self, nursery: trio.Nursery, memory: ClientMemory) -> None:
@@ -110,21 +110,21 @@ class House:
 
 
 class Open:
-    """`async with Open(memory) as house`."""
+    """`async with Open(memory) as harness`."""
 
     def __init__(self, memory: ClientMemory) -> None:
         self._memory = memory
 
-    async def __aenter__(self) -> House:
+    async def __aenter__(self) -> Harness:
         self._manager = trio.open_nursery()
         nursery = await self._manager.__aenter__()
-        house = House(nursery, self._memory)
-        nursery.start_soon(house.node.run)
+        harness = Harness(nursery, self._memory)
+        nursery.start_soon(harness.node.run)
         nursery.start_soon(self._memory.watch)
-        while not isinstance(house.node.core.role, Leader) or house.node.core.last_applied < 2:
+        while not isinstance(harness.node.core.role, Leader) or harness.node.core.last_applied < 2:
             await trio.sleep(0.01)
         self._nursery = nursery
-        return house
+        return harness
 
     async def __aexit__(self, *why: Any) -> None:
         self._nursery.cancel_scope.cancel()
@@ -134,12 +134,12 @@ class Open:
 async def test_all_that_was_counted_is_given_back(autojump_clock: MockClock) -> None:
     """However a client leaves: in the middle of a line, with requests under way, or with answers that it never took."""
     memory = ClientMemory()
-    async with Open(memory) as house:
-        middle, asked, unread = [await house.client() for _ in range(3)]
+    async with Open(memory) as harness:
+        middle, asked, unread = [await harness.client() for _ in range(3)]
         middle.say(b"x" * 1000)
         unread.get(3)
         await wait_all_tasks_blocked()
-        house.takes_requests = False
+        harness.takes_requests = False
         asked.get(2)
         await wait_all_tasks_blocked()
         line = len(msgspec.json.encode(Get(id=0, key="k"))) + 1
@@ -151,9 +151,9 @@ async def test_all_that_was_counted_is_given_back(autojump_clock: MockClock) -> 
             client.wire.to_client.close()
         await wait_all_tasks_blocked()
         unread.wire.abort()
-        house.takes_requests = True
-        house.take(asked.session, Batch([], [], [Get(id=number, key="k", read="stale") for number in range(2)]))
-        house.node.inbox.wake()
+        harness.takes_requests = True
+        harness.take(asked.session, Batch([], [], [Get(id=number, key="k", read="stale") for number in range(2)]))
+        harness.node.inbox.wake()
         await trio.sleep(6)
         asked.wire.abort()
         assert memory.used_bytes == 0
@@ -163,9 +163,9 @@ async def test_all_that_was_counted_is_given_back(autojump_clock: MockClock) -> 
 async def test_half_lines_of_many_clients_have_one_budget(autojump_clock: MockClock) -> None:
     """1,000 of 8 MiB would be 8 GB. Who holds the most for the longest is told why, and others' lines come to their ends."""
     memory = ClientMemory(most_bytes=1_000_000)
-    async with Open(memory) as house:
-        hoarders = [await house.client() for _ in range(30)]
-        good = await house.client()
+    async with Open(memory) as harness:
+        hoarders = [await harness.client() for _ in range(30)]
+        good = await harness.client()
         for round in range(10):
             for hoarder in hoarders:
                 hoarder.say(b"x" * 20_000)
@@ -185,13 +185,13 @@ async def test_half_lines_of_many_clients_have_one_budget(autojump_clock: MockCl
 async def test_an_idle_client_that_begins_a_long_line_is_not_the_oldest(autojump_clock: MockClock) -> None:
     """What it holds now it has not held since it was idle."""
     memory = ClientMemory(most_bytes=1_000_000)
-    async with Open(memory) as house:
-        idle = await house.client()
-        busy = await house.client()
+    async with Open(memory) as harness:
+        idle = await harness.client()
+        busy = await harness.client()
         for _ in range(50):
             busy.say(msgspec.json.encode(Put(id=1, key="busy", value="w" * 60_000)) + b"\n")
             await wait_all_tasks_blocked()
-        hoarders = [await house.client() for _ in range(9)]
+        hoarders = [await harness.client() for _ in range(9)]
         for hoarder in hoarders:
             hoarder.say(b"x" * 100_000)
             await wait_all_tasks_blocked()
@@ -204,9 +204,9 @@ async def test_an_idle_client_that_begins_a_long_line_is_not_the_oldest(autojump
 async def test_who_has_the_most_requests_under_way_is_refused(autojump_clock: MockClock) -> None:
     """They end within their time; others are not refused for them."""
     memory = ClientMemory(most_bytes=1_000_000)
-    async with Open(memory) as house:
-        house.takes_requests = False
-        other, greedy = await house.client(), await house.client()
+    async with Open(memory) as harness:
+        harness.takes_requests = False
+        other, greedy = await harness.client(), await harness.client()
         other.get(1)
         await wait_all_tasks_blocked()
         for _ in range(20):
@@ -222,14 +222,14 @@ async def test_who_has_the_most_requests_under_way_is_refused(autojump_clock: Mo
 async def test_unread_answers_of_many_clients_have_one_budget(autojump_clock: MockClock) -> None:
     """A hundred cost 157 MiB, each within its own bound. Reads of others wait, and those that take nothing are cut."""
     memory = ClientMemory(answer_bytes=1_000_000)
-    async with Open(memory) as house:
-        hoarders = [await house.client() for _ in range(40)]
+    async with Open(memory) as harness:
+        hoarders = [await harness.client() for _ in range(40)]
         for hoarder in hoarders:
             hoarder.get(10)
         await wait_all_tasks_blocked()
         held = sum(hoarder.wire.unsent_bytes for hoarder in hoarders)
         assert 1_000_000 <= held < 1_000_000 + 2 * len(VALUE)
-        good = await house.client()
+        good = await harness.client()
         good.wire.room = 1 << 30
         good.get(3)
         await wait_all_tasks_blocked()
@@ -243,8 +243,8 @@ async def test_unread_answers_of_many_clients_have_one_budget(autojump_clock: Mo
 async def test_who_takes_its_answers_is_not_cut_and_has_all_in_order(autojump_clock: MockClock) -> None:
     """Slowly is fast enough, and reads that waited for others' answers come in their order."""
     memory = ClientMemory(answer_bytes=300_000)
-    async with Open(memory) as house:
-        clients = [await house.client() for _ in range(5)]
+    async with Open(memory) as harness:
+        clients = [await harness.client() for _ in range(5)]
         for client in clients:
             client.get(20)
         for _ in range(400):
@@ -262,8 +262,8 @@ async def test_who_takes_its_answers_is_not_cut_and_has_all_in_order(autojump_cl
 async def test_a_trickle_does_not_keep_the_room(autojump_clock: MockClock) -> None:
     """Who takes a hundred bytes a second holds its answers as surely as who takes none."""
     memory = ClientMemory(answer_bytes=500_000)
-    async with Open(memory) as house:
-        hoarder, good = await house.client(), await house.client()
+    async with Open(memory) as harness:
+        hoarder, good = await harness.client(), await harness.client()
         hoarder.get(20)
         await wait_all_tasks_blocked()
         good.wire.room = 1 << 30
@@ -278,8 +278,8 @@ async def test_a_trickle_does_not_keep_the_room(autojump_clock: MockClock) -> No
 async def test_nobody_is_cut_while_there_is_room(autojump_clock: MockClock) -> None:
     """A client may pause: the answers that it owes cost nobody anything."""
     memory = ClientMemory()
-    async with Open(memory) as house:
-        client = await house.client()
+    async with Open(memory) as harness:
+        client = await harness.client()
         client.get(3)
         await trio.sleep(20)
         assert [answer["ok"] for answer in client.told()] == [True] * 3
@@ -287,9 +287,9 @@ async def test_nobody_is_cut_while_there_is_room(autojump_clock: MockClock) -> N
 
 async def test_requests_that_wait_are_bounded_in_bytes_too(autojump_clock: MockClock) -> None:
     """20,000 of a connection were allowed, each with a value of 1 MiB."""
-    async with Open(ClientMemory()) as house:
-        house.takes_requests = False
-        client = await house.client()
+    async with Open(ClientMemory()) as harness:
+        harness.takes_requests = False
+        client = await harness.client()
         for number in range(40):
             client.say(msgspec.json.encode(Put(id=number, key="k", value="w" * 1_000_000)) + b"\n")
         await wait_all_tasks_blocked()
@@ -327,8 +327,8 @@ def test_what_is_left_for_answers_is_what_is_not_used() -> None:
 async def test_sessions_that_wait_for_room_are_resumed_in_turn(count: int, autojump_clock: MockClock) -> None:
     """All of them, also where each step's answers are taken at once and nothing ever is unsent."""
     memory = ClientMemory(answer_bytes=150_000)
-    async with Open(memory) as house:
-        clients = [await house.client() for _ in range(count)]
+    async with Open(memory) as harness:
+        clients = [await harness.client() for _ in range(count)]
         for client in clients:
             client.wire.room = 1 << 30
             client.get(5)

@@ -77,7 +77,7 @@ def seconds_of_refusals(most: int) -> float:
     """Return how long 200 clients too many take, one after another, at a node of so many places."""
     places = ClientPlaces(most)
     for _ in range(most):
-        session = Asking()
+        session = ActiveClient()
         places.enter(session)  # type: ignore[arg-type]  # as much of a session as is asked for
     with pytest.raises(HandshakeRefused):
         places.admit()  # looks who has asked something
@@ -88,7 +88,7 @@ def seconds_of_refusals(most: int) -> float:
     return perf_counter() - began
 
 
-class Asking:
+class ActiveClient:
     was_active = True
 
 

@@ -20,7 +20,7 @@ ENTRIES = 3 * LONG_BACKLOG
 LOG = tuple(Entry(1, Raw(b'{"op":"put","key":"k%d","value":"v"}' % (index % 100))) for index in range(1, ENTRIES + 1))
 
 
-class House(Nobody):
+class Harness(Nobody):
     """Two nodes of one process that know nothing of each other's cluster, and what they apply, in order."""
 
     def __init__(self) -> None:
@@ -63,8 +63,8 @@ class House(Nobody):
 
 async def test_a_leader_with_much_to_apply_goes_first(autojump_clock: MockClock) -> None:
     """After a restart of all nodes of a process clients wait for the leader, not for the others."""
-    house = House()
-    leader, follower = house.add(0, (0,)), house.add(1, (1, 2, 3))
+    harness = Harness()
+    leader, follower = harness.add(0, (0,)), harness.add(1, (1, 2, 3))
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leader.run)
@@ -72,8 +72,8 @@ async def test_a_leader_with_much_to_apply_goes_first(autojump_clock: MockClock)
             while follower.core.last_applied < ENTRIES:
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
-    begins = next(place for place, (node_id, _) in enumerate(house.applied) if node_id == 1)
-    node_id, index = house.applied[begins - 1]
+    begins = next(place for place, (node_id, _) in enumerate(harness.applied) if node_id == 1)
+    node_id, index = harness.applied[begins - 1]
     assert node_id == 0
     assert index > ENTRIES - LONG_BACKLOG
     assert leader.core.last_applied > ENTRIES
@@ -81,14 +81,14 @@ async def test_a_leader_with_much_to_apply_goes_first(autojump_clock: MockClock)
 
 async def test_a_leader_that_ends_lets_the_others_go_on(autojump_clock: MockClock) -> None:
     """Killed in the middle of its backlog."""
-    house = House()
-    leader, follower = house.add(0, (0,)), house.add(1, (1, 2, 3))
+    harness = Harness()
+    leader, follower = harness.add(0, (0,)), harness.add(1, (1, 2, 3))
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(follower.run)
             async with trio.open_nursery() as life:
                 life.start_soon(leader.run)
-                while len(house.applied) < 3:
+                while len(harness.applied) < 3:
                     await trio.lowlevel.checkpoint()
                     autojump_clock.jump(0.001)
                 life.cancel_scope.cancel()
@@ -100,15 +100,15 @@ async def test_a_leader_that_ends_lets_the_others_go_on(autojump_clock: MockCloc
 
 async def test_a_node_with_much_to_apply_does_not_save_before(autojump_clock: MockClock) -> None:
     """What it saved would be old by the time it has applied, and whoever waits for it would wait longer."""
-    house = House()
-    leader = house.add(0, (0,))
+    harness = Harness()
+    leader = harness.add(0, (0,))
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(leader.run)
-            while not house.begun.jobs:
+            while not harness.begun.jobs:
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
-    (job,) = house.begun.jobs
+    (job,) = harness.begun.jobs
     assert job.kind == "save" and job.store is not None
     assert job.store.last_index >= ENTRIES - LONG_BACKLOG
 

@@ -10,7 +10,7 @@ import trio.testing
 
 from bargetrio.transport import event_loop
 from bargetrio.transport.event_loop import EpollPoller, EventLoop
-from tests.transport.test_poller import Reader, house, until
+from tests.transport.test_poller import Reader, harness, until
 
 
 async def test_nodes_of_one_process_share_an_event_loop_and_not_their_ends() -> None:
@@ -80,7 +80,7 @@ async def test_nodes_of_one_process_share_an_event_loop_and_not_their_ends() -> 
 
 async def test_a_descriptor_that_is_used_again_is_not_the_old_connection() -> None:
     """Closed and opened within one step: the task of the old one must not stop the reading of the new one."""
-    async with house(EpollPoller) as home:
+    async with harness(EpollPoller) as home:
         old = await home.reader()
         descriptor = old.connection.fileno()
         near, other = socket.socketpair()
@@ -116,7 +116,7 @@ async def test_a_pass_reads_so_many_bytes_before_the_steps(monkeypatch: pytest.M
     """With a hundred busy connections a heartbeat's step came after 25 MB; the others are read in the passes that follow."""
     monkeypatch.setattr(event_loop, "PASS_BYTES", 100_000)
     monkeypatch.setattr(event_loop, "FEW_READY", 100)
-    async with house(EpollPoller) as home:
+    async with harness(EpollPoller) as home:
         readers = [await home.reader() for _ in range(10)]
         peer = Reader(home.poller, home._nursery, is_urgent=True)
         await trio.testing.wait_all_tasks_blocked()
@@ -136,7 +136,7 @@ async def test_a_pass_reads_so_many_bytes_before_the_steps(monkeypatch: pytest.M
 async def test_who_is_left_for_the_next_pass_may_be_gone_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
     """Closed in a step between; its descriptor may be another connection's."""
     monkeypatch.setattr(event_loop, "PASS_BYTES", 1)
-    async with house(EpollPoller) as home:
+    async with harness(EpollPoller) as home:
         first, second, third = [await home.reader() for _ in range(3)]
         first.on_take = second.connection.close
         for reader in (first, second, third):
@@ -167,7 +167,7 @@ async def test_wait_all_tasks_blocked_includes_the_loop(autojump_clock: trio.tes
 
 async def test_where_many_clients_send_much_each_is_read_by_its_share() -> None:
     """256 KiB of each of a thousand before one of them has its turn again would be a quarter of a second."""
-    async with house(EpollPoller) as home:
+    async with harness(EpollPoller) as home:
         readers = [await home.reader() for _ in range(event_loop.FEW_READY + 1)]
         for reader in readers:
             reader.other.sendall(b"x" * 100_000)

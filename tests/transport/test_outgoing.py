@@ -74,7 +74,7 @@ def test_room_is_reported_below_its_mark_and_at_the_end() -> None:
     assert told == [ROOM_BYTES - 5, 0]
 
 
-class Stingy(socket.socket):
+class ShortSends(socket.socket):
     """Takes a byte of each send, or a few."""
 
     random = Random(1)
@@ -87,7 +87,7 @@ class Stingy(socket.socket):
 async def real() -> AsyncIterator[tuple[Connection, Connection]]:
     """Two ends whose sockets take little of each send and whose kernel buffers are small."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        near = Stingy(socket.AF_INET, socket.SOCK_STREAM)
+        near = ShortSends(socket.AF_INET, socket.SOCK_STREAM)
         near.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         near.connect(server.getsockname())
         far, _ = server.accept()

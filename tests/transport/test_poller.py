@@ -60,7 +60,7 @@ class Reader:
         self.ended.set()
 
 
-class House:
+class Harness:
     """A poller whose owner it drives."""
 
     def __init__(self, poller: Poller, nursery: trio.Nursery) -> None:
@@ -82,12 +82,12 @@ class House:
 
 
 @asynccontextmanager
-async def house(make: Make) -> AsyncIterator[House]:
-    """Give a house, for at most ten seconds."""
+async def harness(make: Make) -> AsyncIterator[Harness]:
+    """Give a harness, for at most ten seconds."""
     poller = make()
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            yield House(poller, nursery)
+            yield Harness(poller, nursery)
             nursery.cancel_scope.cancel()
     poller.close()
 
@@ -101,7 +101,7 @@ async def until(condition: Callable[[], object]) -> None:
 @ALL
 async def test_input_is_taken_in_order_and_the_end_is_reported(make: Make) -> None:
     """Bytes, then the end of the stream."""
-    async with house(make) as home:
+    async with harness(make) as home:
         reader = await home.reader()
         for piece in (b"one", b"two"):
             reader.other.sendall(piece)
@@ -114,7 +114,7 @@ async def test_input_is_taken_in_order_and_the_end_is_reported(make: Make) -> No
 @ALL
 async def test_a_reset_and_a_close_at_this_end_are_broken_connections(make: Make) -> None:
     """Nobody waits for ever for a connection that is gone."""
-    async with house(make) as home:
+    async with harness(make) as home:
         reset, closed = await home.reader(), await home.reader()
         closed.connection.close()
         await closed.ended.wait()
@@ -141,7 +141,7 @@ async def test_a_reset_and_a_close_at_this_end_are_broken_connections(make: Make
 @ALL
 async def test_what_take_raises_ends_that_connection_alone(make: Make) -> None:
     """A bug with one client is not the node's."""
-    async with house(make) as home:
+    async with harness(make) as home:
         bad, good = await home.reader(), await home.reader()
         bad.bug = KeyError("a bug")
         bad.other.sendall(b"x")
@@ -155,7 +155,7 @@ async def test_what_take_raises_ends_that_connection_alone(make: Make) -> None:
 @ALL
 async def test_nothing_more_is_read_until_there_is_room(make: Make) -> None:
     """Back-pressure: who sends too much waits at its socket, and nobody else does."""
-    async with house(make) as home:
+    async with harness(make) as home:
         eager, other = await home.reader(), await home.reader()
         eager.room = room = trio.Event()
         eager.other.sendall(b"first")

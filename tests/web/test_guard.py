@@ -9,7 +9,7 @@ import trio.testing
 from bargetrio.web.guard import IN_FLIGHT, STREAMS, Guard, Receive, Scope, Send, hosts_of
 
 
-class Asked:
+class GuardedRequest:
     """One request to a guard, and what it was answered."""
 
     def __init__(self, path: str = "/keys/a", **headers: str) -> None:
@@ -44,7 +44,7 @@ async def test_at_most_so_many_requests_are_in_flight() -> None:
     """The next one is told 503 at once, and there is room again when they are done."""
     app = Slow()
     guard = make(app)
-    held, over = [Asked() for _ in range(IN_FLIGHT)], Asked()
+    held, over = [GuardedRequest() for _ in range(IN_FLIGHT)], GuardedRequest()
     async with trio.open_nursery() as nursery:
         for asked in held:
             nursery.start_soon(guard, asked.scope, asked.receive, asked.send)
@@ -53,7 +53,7 @@ async def test_at_most_so_many_requests_are_in_flight() -> None:
         app.go.set()
     assert over.status == 503
     assert [asked.status for asked in held] == [200] * IN_FLIGHT
-    late = Asked()
+    late = GuardedRequest()
     await guard(late.scope, late.receive, late.send)
     assert (late.status, guard.in_flight) == (200, 0)
 
@@ -62,7 +62,7 @@ async def test_streams_are_counted_apart() -> None:
     """50 open pages take no place of a write; the 51st is told."""
     app = Slow()
     guard = make(app)
-    pages = [Asked("/events", accept="text/event-stream") for _ in range(STREAMS + 1)]
+    pages = [GuardedRequest("/events", accept="text/event-stream") for _ in range(STREAMS + 1)]
     async with trio.open_nursery() as nursery:
         for asked in pages:
             nursery.start_soon(guard, asked.scope, asked.receive, asked.send)
@@ -80,7 +80,7 @@ async def test_a_handler_that_fails_gives_its_place_back() -> None:
         raise RuntimeError("a bug")
 
     guard = make(broken)
-    asked = Asked()
+    asked = GuardedRequest()
     with pytest.raises(RuntimeError):
         await guard(asked.scope, asked.receive, asked.send)
     assert guard.in_flight == 0
@@ -111,7 +111,7 @@ async def test_whose_host_and_origin(headers: dict[str, str], status: int) -> No
     """CVE-2018-1098 and -1099: CSRF, DNS rebinding."""
     app = Slow()
     app.go.set()
-    asked = Asked(**headers)
+    asked = GuardedRequest(**headers)
     await make(app)(asked.scope, asked.receive, asked.send)
     assert asked.status == status
 
@@ -132,6 +132,6 @@ async def test_the_token(path: str, authorization: str | None, status: int) -> N
     """Everything but health needs it, where one is set."""
     app = Slow()
     app.go.set()
-    asked = Asked(path) if authorization is None else Asked(path, authorization=authorization)
+    asked = GuardedRequest(path) if authorization is None else GuardedRequest(path, authorization=authorization)
     await make(app, b"secret")(asked.scope, asked.receive, asked.send)
     assert asked.status == status

@@ -9,7 +9,7 @@ from msgspec import Struct
 from tests.stories.daemon import Daemon
 
 
-class Told(Struct, frozen=True):
+class WireAnswer(Struct, frozen=True):
     """One answer as it came; names of headers are in lower case."""
 
     status: int
@@ -29,7 +29,7 @@ class Told(Struct, frozen=True):
         return set(self.json) == fields and self.json["status"] == self.status
 
 
-def exchange(daemon: Daemon, data: bytes, *, timeout: float = 5, head: bool = False) -> list[Told]:
+def exchange(daemon: Daemon, data: bytes, *, timeout: float = 5, head: bool = False) -> list[WireAnswer]:
     """Send the bytes, read until the daemon closes or is silent, return the answers; `head` if they have no bodies."""
     host, _, port = daemon.api.partition(":")
     with socket.create_connection((host, int(port)), timeout) as sock:
@@ -56,14 +56,14 @@ def request(daemon: Daemon, method: str, target: str, *headers: str, body: bytes
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def ask(daemon: Daemon, method: str, target: str, *headers: str, body: bytes = b"") -> Told:
+def ask(daemon: Daemon, method: str, target: str, *headers: str, body: bytes = b"") -> WireAnswer:
     """Make one request, return its answer."""
     told = exchange(daemon, request(daemon, method, target, *headers, "Connection: close", body=body), head=method == "HEAD")
     assert len(told) == 1, told
     return told[0]
 
 
-def answers_in(received: bytes, head: bool = False) -> list[Told]:
+def answers_in(received: bytes, head: bool = False) -> list[WireAnswer]:
     """Return the answers in what was received; the last may end with the connection."""
     found = []
     while received:
@@ -84,7 +84,7 @@ def answers_in(received: bytes, head: bool = False) -> list[Told]:
             body = b""
         else:
             body, received = received, b""
-        found.append(Told(status, headers, body))
+        found.append(WireAnswer(status, headers, body))
     return found
 
 

@@ -1,4 +1,4 @@
-"""Three real nodes and their cluster in the test's own loop: loopback sockets, a temporary folder, ports to be broken."""
+"""Three real nodes and their cluster in the test's own event loop: loopback sockets, a temporary folder, replaceable ports."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -50,8 +50,8 @@ def one_daemon(
     return Cluster(local, forwarder, link_faults=LinkFaults(), disk_faults=DiskFaults(), daemons=daemons)
 
 
-class House:
-    """What a test holds in its hands; `disk_of`, `network_of`, `sink_of` and `node_of` may be replaced before a node starts."""
+class Harness:
+    """The nodes of a test; `disk_of`, `network_of`, `sink_of` and `node_of` may be replaced before a node starts."""
 
     def __init__(self, folder: Path, size: int = 3, request_timeout_s: float = 5.0, **settings: Any) -> None:
         """`settings` are fields of NodeSettings that differ from those in `open_node`."""
@@ -81,7 +81,7 @@ class House:
         return self.node_of(node_id)
 
     def open_node(self, node_id: int) -> AbstractAsyncContextManager[Node]:
-        """Begin a life that uses this house's ports."""
+        """Begin a life that uses this harness's ports."""
         settings = NodeSettings(
             cluster="barge",
             node_id=node_id,
@@ -97,7 +97,7 @@ class House:
         return open_node(settings, disk=disk, sink=self.sink_of(node_id), link_faults=self.link_faults, network=network)
 
     @asynccontextmanager
-    async def open(self, within_s: float = 30) -> AsyncIterator["House"]:
+    async def open(self, within_s: float = 30) -> AsyncIterator["Harness"]:
         """Start everything; end it when the test leaves, after so many seconds at the latest."""
         with trio.fail_after(within_s):
             async with trio.open_nursery() as nursery:
@@ -145,6 +145,6 @@ class House:
         return view.state, view.reason
 
     async def until(self, look: Callable[[], bool]) -> None:
-        """Return when `look` is true; the house's own time-out ends a wait for ever."""
+        """Return when `look` is true; the harness's own time-out ends a wait for ever."""
         while not look():
             await trio.sleep(0.01)
