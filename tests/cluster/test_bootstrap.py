@@ -103,7 +103,7 @@ async def test_a_node_that_runs_is_asked_though_a_lower_one_waits_for_its_disk(a
 async def test_what_is_not_on_the_disk_in_time_is_unknown(autojump_clock: trio.testing.MockClock) -> None:
     """Its disk may hang: the set may be written later."""
     async with daemon_of(ScriptedNode("")) as cluster:
-        with pytest.raises(BargeError, match="has not written the set") as failed:
+        with pytest.raises(BargeError, match="has not written the birth set") as failed:
             await cluster.bootstrap()
     assert (failed.value.code, failed.value.applied) == ("outcome_unknown", None)
 
