@@ -180,8 +180,11 @@ class ClientSession:
         if not self._is_open:
             ticket.done = True
             return
-        ticket.is_put_off = True
-        self._put_off.append(ticket)
+        if ticket.is_put_off:  # taken, and put off again
+            self._put_off.appendleft(ticket)
+        else:
+            ticket.is_put_off = True
+            self._put_off.append(ticket)
         self.room = 0  # later reads wait behind this one
         self._wait_for_room()
 

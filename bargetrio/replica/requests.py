@@ -23,6 +23,8 @@ from bargetrio.replica.ports import Events
 REQUESTS_A_STEP: Final = 2000
 """Requests that one step takes from the queue, or gives up, before messages and time have their turn again."""
 
+ANSWER_BYTES_A_STEP: Final = 4 * 1024 * 1024
+"""Bytes of answers to reads that one step makes; what is left waits for the next one, after everybody else had a turn."""
 RESUMED: Final = 16
 """Sessions that waited for room for their answers and are resumed together."""
 
@@ -125,6 +127,8 @@ class Requests:
         self._answer_room = answer_room
         self._made_bytes = 0
         """Of answers that this step has made: from the next one on its sessions know what of it was not taken."""
+        self._held_back: dict[Session, None] = {}
+        """Whose reads wait for the next step, since this one has made enough answers."""
         self._to_flush: list[Session] = []
         self._failed: Failures = {}
         """Answered with an error by this step's effects, and not told yet."""
@@ -288,6 +292,10 @@ class Requests:
                 self._made_bytes = 0
                 if room.waiting:
                     room.resume()
+                if self._held_back:
+                    held_back, self._held_back = self._held_back, {}
+                    for session in held_back:
+                        session.resume()
 
     @property
     def unsent_sessions(self) -> int:
@@ -304,8 +312,10 @@ class Requests:
         room = self._answer_room
         for ticket in tickets:
             session = ticket.session
-            if session.room <= 0 or room.free <= 0 or ticket.done:
+            if session.room <= 0 or room.free <= 0 or self._made_bytes >= ANSWER_BYTES_A_STEP or ticket.done:
                 session.put_off(ticket)
+                if self._made_bytes >= ANSWER_BYTES_A_STEP:
+                    self._held_back[session] = None
                 continue
             assert ticket.read is not None, "only reads are looked up"
             answer, size = look_up(store, ticket.read)

@@ -18,6 +18,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.roles import Leader
+from bargetrio.replica import requests
 from bargetrio.replica.requests import Batch, Session
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.outgoing import ROOM_BYTES
@@ -337,3 +338,28 @@ async def test_sessions_that_wait_for_room_are_resumed_in_turn(count: int, autoj
             assert [answer["id"] for answer in client.wire.answers()] == list(range(5))
         assert not memory.answers.waiting and memory.used_bytes == 0
         assert ROOM_BYTES > 150_000
+
+
+async def test_a_step_makes_so_many_bytes_of_answers_and_no_more(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 MiB of them held the loop longer than an election timeout. All come, in their order, a few in each step."""
+    monkeypatch.setattr(requests, "ANSWER_BYTES_A_STEP", 3 * len(VALUE))
+    memory = ClientMemory()
+    made: list[int] = []
+    async with Open(memory) as house:
+        flush = house.node.replica.requests.flush
+
+        def flushed() -> None:
+            made.append(house.node.replica.requests._made_bytes)
+            flush()
+
+        monkeypatch.setattr(house.node.replica.requests, "flush", flushed)
+        clients = [await house.client() for _ in range(7)]
+        for client in clients:
+            client.wire.room = 1 << 30
+            client.get(10)
+        await trio.sleep(0.5)
+        for client in clients:
+            assert [answer["id"] for answer in client.wire.answers()] == list(range(10))
+        assert max(made) == 3 * len(VALUE) and sum(made) == 70 * len(VALUE)
