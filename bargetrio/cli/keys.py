@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from bargetrio.client.client import Client
     from bargetrio.protocol.requests import ListAnswer, ReadLevel
 
-_PAGE = {True: 1000, False: 100}
-"""Keys of a page where all are wanted: alone, or with their values, which may be long and are kept until they are shown."""
+ITEMS_A_PAGE = 100
+KEYS_A_PAGE = 1000
+"""Keys of a page where all are wanted: with their values, which may be long and are kept until they are shown."""
 _read_option = click.option(
     "--read",
     type=click.Choice(["linearizable", "lease", "stale"]),
@@ -138,7 +139,8 @@ def walk(
     """Yield one page, or all: each is shown before the next is asked for."""
     cursor: str | None = after
     while cursor is not None:
-        page = barge.items(prefix, after=cursor, limit=_PAGE[keys_only] if everything else limit, keys_only=keys_only, read=read)
+        most = limit if not everything else KEYS_A_PAGE if keys_only else ITEMS_A_PAGE
+        page = barge.items(prefix, after=cursor, limit=most, keys_only=keys_only, read=read)
         yield page
         cursor = page.next if everything else None
 

@@ -57,6 +57,7 @@ LOST_LOOK_S: Final = 1.0
 END_S: Final = 0.7
 """What is not done so long after the stop began ends with the process."""
 STATUS_S: Final = 1.0
+LEADER_S: Final = 0.1
 LAG_S: Final = 0.1
 AGAIN_S: Final = 2.0
 
@@ -351,7 +352,7 @@ class Daemon:
             if known is not None and (known.leader, known.term) != last:
                 last = known.leader, known.term
                 console.say(f"leader: node {known.leader} in term {known.term}")
-            await trio.sleep(0.1)
+            await trio.sleep(LEADER_S)
             with trio.move_on_after(STATUS_S):  # the known leader may change without an event
                 await self._recorder.wait(seen)
 
