@@ -178,7 +178,7 @@ def test_the_log_shows_what_happened(place: CommandLine) -> None:
 
 @pytest.mark.parametrize("way", ["configuration", "endpoints"])
 def test_the_log_is_followed_over_a_restart_of_the_daemon(tmp_path: Path, way: str) -> None:
-    """What happens is told at once; a lost connection is said, and taken up again; nothing is told twice; Ctrl-C is 130."""
+    """Events are printed at once; a lost connection is reported and resumed; no event is printed twice; Ctrl-C is 130."""
     with running(tmp_path) as daemon:
         more = {"BARGE_ENDPOINTS": f"{nobody()},{daemon.api}"} if way == "endpoints" else {}
         process = popen(tmp_path, "log", "--follow", "--json", "--kind", "applied", "--limit", "1", **more)

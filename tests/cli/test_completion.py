@@ -14,7 +14,7 @@ from tests.stories.daemon import Daemon
 
 
 def offered(folder: Path, shell: str, *words: str, **more: str) -> list[str]:
-    """Return what the shell would offer for the last word, asked as its script asks."""
+    """Return the shell's completions of the last word, requested as its script does."""
     line = {"COMP_WORDS": " ".join(["bargetrio", *words]), "COMP_CWORD": str(len(words))}
     if shell == "fish":
         line["COMP_CWORD"] = words[-1]

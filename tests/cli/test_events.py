@@ -32,7 +32,7 @@ def follow(*places: str, after: str = "run-0") -> tuple[Iterator[Event], list[st
 
 
 def test_a_stream_that_ends_is_taken_up_where_it_was() -> None:
-    """With the cursor of the last whole batch; what was dropped is told; nothing is told twice."""
+    """With the cursor of the last complete batch; dropped events are reported; no event is returned twice."""
     dropped = b"event: dropped\ndata: 7\n\n"
     with BadServer("rest", b"", first=(HEAD + frame(1, 2, after="run-2,other-5"), HEAD + dropped + frame(3))) as server:
         events, complaints = follow(server.address)

@@ -13,7 +13,7 @@ UNKNOWN = BargeError("outcome_unknown", "the node closed the connection")
 
 
 class Session:
-    """A prompt with somebody who types these lines, or presses Ctrl-C or Ctrl-D."""
+    """A prompt at which these lines are typed, or Ctrl-C or Ctrl-D pressed."""
 
     def __init__(self, fake: FakeBarge, *typed: str | type[BaseException]) -> None:
         self.shown: list[str] = []
@@ -55,7 +55,7 @@ def test_keys() -> None:
 
 
 def test_nodes_and_faults() -> None:
-    """Everything that the cluster can be told."""
+    """Every command."""
     fake = FakeBarge()
     assert said(fake, "leader", "kill 1", "kill 1", "status", "revive 1", "revive 1") == [
         "node 0 leads in term 1, at 127.0.0.1:8101",

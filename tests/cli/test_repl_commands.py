@@ -63,7 +63,7 @@ def test_the_cluster_is_not_asked_for_what_it_does_not_know() -> None:
 
 
 def test_keys_are_offered_without_a_leader_too() -> None:
-    """As far as any node knows; and none where nobody answers."""
+    """By a stale read; none if no node answers."""
 
     class Leaderless(FakeBarge):
         asked: list[str]

@@ -151,7 +151,7 @@ def test_a_planted_bug_is_looked_for_among_the_faults_that_it_needs() -> None:
 
 
 def test_an_interrupt_ends_everything_at_once() -> None:
-    """Ctrl-C goes to the whole process group: exit code 130, a word and no traceback, nobody left behind."""
+    """Ctrl-C goes to the whole process group: exit code 130, a message and no traceback, no process left."""
     command = [sys.executable, "-m", "bargetrio", "simulate", "--seeds", "100000", "--jobs", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:

@@ -282,7 +282,7 @@ def test_the_prompt_works_at_a_terminal_of_another_encoding(place: Daemon) -> No
 
 @pytest.mark.parametrize("redirect", [">/dev/full 2>/dev/full", ">&- 2>&- <&-", "| head -c 1", "2>&1 | sleep 60"])
 def test_a_daemon_goes_on_whose_output_cannot_be_written(tmp_path: Path, redirect: str) -> None:
-    """From the start, and later; a reader that has stopped reading holds nobody up."""
+    """From the start, and later; a reader that has stopped reading delays nothing."""
     daemon = Daemon(write_configuration(tmp_path, 3))
     command = ["/bin/sh", "-c", f'"$0" -m bargetrio serve --config configuration.yml {redirect}', sys.executable]
     process = subprocess.Popen(

@@ -36,7 +36,7 @@ def say(screen: Terminal, line: str, words: str) -> None:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """A folder that hides prompt-toolkit and rich from whoever has it on PYTHONPATH."""
+    """A folder for PYTHONPATH that hides prompt-toolkit and rich."""
     for name in ("prompt_toolkit", "rich"):
         (tmp_path / "bare" / name).mkdir(parents=True)
         (tmp_path / "bare" / name / "__init__.py").write_text(f"raise ImportError('no {name} here')\n")
@@ -44,7 +44,7 @@ def bare(tmp_path: Path) -> Path:
 
 
 def test_it_asks_answers_and_goes_on_after_an_error(daemon: Daemon) -> None:
-    """The prompt tells leader and term; answers and errors have their colours; tables are drawn; quit ends with 0."""
+    """The prompt shows leader and term; answers and errors have their colours; tables are drawn; quit ends with 0."""
     leader = daemon.leader()
     term = daemon.node(leader)["term"]
     with client(daemon) as screen:
@@ -84,7 +84,7 @@ def test_tab_completes_commands_keys_and_ids(daemon: Daemon) -> None:
 
 
 def test_lines_are_remembered(daemon: Daemon, tmp_path: Path) -> None:
-    """In this session and the next, in a file that nobody else may read."""
+    """In this session and the next, in a file of mode 0600."""
     history = tmp_path / "state" / "history"
     with client(daemon, BARGE_HISTORY=str(history)) as screen:
         say(screen, "remembered=1", "remembered=1  (index")
@@ -100,7 +100,7 @@ def test_lines_are_remembered(daemon: Daemon, tmp_path: Path) -> None:
 
 
 def test_a_history_that_cannot_be_written_is_none(daemon: Daemon) -> None:
-    """The session goes on with what it remembers itself."""
+    """The session continues with its history in memory."""
     with client(daemon, BARGE_HISTORY="/proc/nowhere/history") as screen:
         say(screen, "leader", "leads in term")
         screen.type("\x1b[A")
@@ -179,7 +179,7 @@ def test_a_time_out_says_that_the_write_may_have_happened(daemon: Daemon) -> Non
 
 
 def test_a_cluster_that_stops_and_comes_back(tmp_path: Path) -> None:
-    """The session lives on: an error in between, and it works again."""
+    """The session continues: an error in between, and it works again."""
     with running(tmp_path) as daemon:
         daemon.put("before", "1")
         with client(daemon, "--timeout", "0.5") as screen:

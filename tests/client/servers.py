@@ -1,4 +1,4 @@
-"""Servers that fail on purpose: they take a request, count it, and cut the connection, say nothing, or say what they are told."""
+"""Servers that fail on purpose: they receive and count requests, and close, do not answer, or send a given answer."""
 
 import socket
 import threading
@@ -76,7 +76,7 @@ def problem(error: str, status: int) -> bytes:
 
 
 def nobody() -> str:
-    """Return an address where nobody listens."""
+    """Return an address without a listener."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return f"127.0.0.1:{sock.getsockname()[1]}"

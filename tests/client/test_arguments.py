@@ -78,7 +78,7 @@ CASES: Final[dict[str, tuple[Callable[[Client, Any], object], tuple[Any, ...]]]]
 @pytest.mark.parametrize("way", ["native", "rest"])
 @pytest.mark.parametrize("case", CASES)
 def test_a_wrong_argument_is_a_bad_request_at_once(way: str, case: str) -> None:
-    """Nothing is asked: nobody listens there, which would be another error."""
+    """No request is sent: without a listener there would be another error."""
     call, wrong = CASES[case]
     with Client([nobody()] if way == "native" else [], apis=[nobody()], timeout_s=5) as barge:
         for value in wrong:

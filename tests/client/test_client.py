@@ -105,7 +105,7 @@ def test_a_line_that_is_not_utf_8_is_refused_with_its_number(daemon: Daemon) -> 
 
 
 def test_the_library_follows_the_leader(daemon: Daemon) -> None:
-    """Through kills of whoever leads; a write that was certainly not made is made elsewhere."""
+    """Through kills of leaders; a write that was certainly not applied is retried elsewhere."""
     with library(daemon) as client:
         for number in range(5):
             leader = daemon.leader()

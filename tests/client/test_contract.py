@@ -148,7 +148,7 @@ class Later:
 
 @pytest.mark.parametrize("write", [lambda barge: barge.put("a", "x"), lambda barge: barge.delete("a")], ids=["put", "delete"])
 async def test_the_term_in_the_answer_to_a_write_is_its_entrys(write: Callable[[Client], PutAnswer | DeleteAnswer]) -> None:
-    """Over REST, too, where each answer tells the leader's present term besides."""
+    """Over REST, too, where each answer also has the leader's present term."""
     cluster: Any = Later()
     async with served_quart(cluster) as port:
         with Client([], apis=[f"127.0.0.1:{port}"]) as barge:

@@ -71,7 +71,7 @@ READS: Final[dict[str, Callable[[Client], Any]]] = {
 
 @pytest.mark.parametrize("answer", FOREIGN.values(), ids=FOREIGN)
 def test_a_write_answered_by_another_server_is_unknown_and_not_repeated(answer: bytes) -> None:
-    """By REST: keys are written once; nodes and faults may be asked of the next, and are unknown if nobody confirms."""
+    """By REST: keys are written once; requests about nodes and faults are retried, and unknown without a confirmation."""
     for name, write in WRITES.items():
         with BadServer("rest", answer) as first, BadServer("rest", answer) as second:
             with Client([], apis=[first.address, second.address], timeout_s=2) as barge, pytest.raises(BargeError) as caught:

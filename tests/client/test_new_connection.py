@@ -1,4 +1,4 @@
-"""The blocking client on a new connection: what comes late on the old one is nobody's."""
+"""The blocking client on a new connection: late answers on the old one are ignored."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""What is told of a request that got no answer, and that a write which may have happened is never made again (BUG-47)."""
+"""The outcome of requests without an answer; a write that may have been applied is never retried (BUG-47)."""
 
 import signal
 from collections.abc import Callable
@@ -75,7 +75,7 @@ def test_only_what_was_certainly_not_done_is_asked_of_the_next_daemon(daemon: Da
 
 
 def test_the_address_of_a_node_is_no_endpoint(daemon: Daemon) -> None:
-    """It is told, and nothing was done."""
+    """An error, and certainly no effect."""
     with Client([], apis=[daemon.addresses[0]]) as barge, pytest.raises(BargeError, match="no REST of a daemon"):
         barge.get("a")
 

@@ -48,7 +48,7 @@ def result_of(child: tuple[int, int]) -> object:
 
 
 def put_in_vain(barge: Client, key: str) -> None:
-    """Write a key that nobody takes."""
+    """Write to a server that does not read."""
     with suppress(BargeError):
         barge.put(key, "1")
 

@@ -81,7 +81,7 @@ class Harness:
         return self.node_of(node_id)
 
     def open_node(self, node_id: int) -> AbstractAsyncContextManager[Node]:
-        """Begin a life that uses this harness's ports."""
+        """Open a node that uses this harness's ports."""
         settings = NodeSettings(
             cluster="barge",
             node_id=node_id,
@@ -98,7 +98,7 @@ class Harness:
 
     @asynccontextmanager
     async def open(self, within_s: float = 30) -> AsyncIterator["Harness"]:
-        """Start everything; end it when the test leaves, after so many seconds at the latest."""
+        """Start everything; end it when the context is left, or after a time-out."""
         with trio.fail_after(within_s):
             async with trio.open_nursery() as nursery:
                 forwarder = Forwarder(
@@ -122,19 +122,19 @@ class Harness:
                     nursery.cancel_scope.cancel()
 
     async def put(self, key: str, value: str = "x") -> PutAnswer:
-        """Write a key through whoever leads."""
+        """Write a key through the leader."""
         answer = await self.cluster.execute(Put(id=0, key=key, value=value))
         assert isinstance(answer, PutAnswer)
         return answer
 
     async def get(self, key: str) -> str | None:
-        """Read a key through whoever leads."""
+        """Read a key through the leader."""
         answer = await self.cluster.execute(Get(id=0, key=key))
         assert isinstance(answer, GetAnswer)
         return answer.value
 
     async def leader(self) -> int:
-        """Return who leads, waiting for an election."""
+        """Return the leader, waiting for an election."""
         while (known := self.local.known_leader()) is None:
             await trio.sleep(0.01)
         return known.leader

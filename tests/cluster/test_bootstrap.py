@@ -95,7 +95,7 @@ async def test_it_is_done_when_the_set_is_on_the_disk(autojump_clock: trio.testi
 
 
 async def test_a_node_that_runs_is_asked_though_a_lower_one_waits_for_its_disk(autojump_clock: trio.testing.MockClock) -> None:
-    """It was told that that one does not run, for as long as it did not: two of three could not begin."""
+    """It was refused as long as that node was down: two of three could not begin."""
     async with daemon_of(ScriptedNode("", born_after_s=1.0), 0) as cluster:
         assert (await cluster.bootstrap()).node == 1
 

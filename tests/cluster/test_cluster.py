@@ -36,7 +36,7 @@ async def test_a_killed_node_refuses_and_resets(tmp_path: Path) -> None:
 
 
 async def test_many_kills_and_revives_at_once_leave_one_life(tmp_path: Path) -> None:
-    """Whoever asks, in whatever order: in the end each node lives once and the cluster works."""
+    """In any order: in the end each node runs once and the cluster works."""
     harness = Harness(tmp_path)
     async with harness.open():
         await harness.leader()
@@ -98,7 +98,7 @@ async def test_there_is_no_leader_without_a_quorum(tmp_path: Path) -> None:
 
 
 async def test_the_highest_term_leads(tmp_path: Path) -> None:
-    """While the cut-off leader still believes in itself, the other side's is told."""
+    """While the partitioned leader has not stepped down, the other side's leader is returned."""
     harness = Harness(tmp_path)
     async with harness.open():
         old = await harness.leader()
@@ -138,7 +138,7 @@ def test_of_a_merged_live_page_each_daemon_summarizes_its_nodes_heartbeats() -> 
 
 
 def test_what_a_merged_page_leaves_out_comes_with_the_next() -> None:
-    """The cursor of a daemon stands behind its last event that was told."""
+    """The cursor of a daemon is after its last returned event."""
     parts = [part("a", 9, event("a", 1, 1.0), event("a", 8, 4.0)), part("b", 7, event("b", 3, 2.0), event("b", 5, 3.0))]
     page = merge(parts, EventQuery(after="a-0,b-2", limit=2), [])
     assert [found.id for found in page.events] == ["a-1", "b-3"]
@@ -182,7 +182,7 @@ class Answers(Daemons):
     ids=["done", "silent", "refused"],
 )
 async def test_faults_that_are_not_in_force_everywhere_are_an_error(problem: Exception | None, word: str) -> None:
-    """Of a daemon that is silent it is unknown; one that refuses them goes on without."""
+    """For a daemon that does not answer it is unknown; one that refuses them continues without them."""
     apis = {node_id: f"there:{node_id}" for node_id in range(3)}
     cluster = one_daemon(apis=apis, local_ids=[0], daemons=Answers({} if problem is None else {"there:2": problem}))
     faults = Faults(groups=[[0], [1, 2]])

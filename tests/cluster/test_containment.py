@@ -97,7 +97,7 @@ async def still_works(harness: Harness, hurt: int) -> None:
 
 
 async def test_a_bug_in_the_disk_ends_its_node_alone(tmp_path: Path) -> None:
-    """It is told like a failed disk, with its type; revived, the node catches up."""
+    """It is reported like a failed disk, with its type; revived, the node catches up."""
     harness = Harness(tmp_path)
     disks: dict[int, BuggyDisk] = {}
 

@@ -1,4 +1,4 @@
-"""What the forwarder tells of each operation, whichever way its node's answer ends; what may be done is sent once."""
+"""The forwarder's outcome of each operation, for every way in which a node's answer may end; writes are sent once."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -40,7 +40,7 @@ def cut(request: dict[str, Any], connection: int) -> None:
 
 
 def silent(request: dict[str, Any], connection: int) -> dict[str, Any]:
-    """An answer to a question that nobody has asked."""
+    """An answer without a request."""
     return {**good(request), "id": 999_999}
 
 

@@ -1,4 +1,4 @@
-"""What becomes of requests that travel together when the node answers some, refuses some, and then is gone."""
+"""The outcomes of a batch of which the node answers some requests, refuses some, and then ends."""
 
 import json
 from collections.abc import AsyncIterator, Callable
@@ -96,7 +96,7 @@ def told(outcomes: list[Outcome]) -> list[str]:
 
 
 async def test_answers_find_their_requests_in_any_order() -> None:
-    """They are tied by id, and told in the requests' order."""
+    """They are matched by id, and returned in the requests' order."""
     async with forwarding(lambda request, _: ok(request, int(request["key"]))) as (forwarder, node):
         outcomes = await forwarder.execute_many(puts("3", "1", "2"))
         assert [outcome.index for outcome in outcomes if isinstance(outcome, PutAnswer)] == [3, 1, 2]
@@ -174,7 +174,7 @@ async def test_an_unreachable_server_is_certain() -> None:
 
 
 async def test_a_read_is_asked_again_after_a_cut() -> None:
-    """It has no effect, so nobody needs to know."""
+    """It has no effect, so it is not unknown."""
 
     def reply(request: dict[str, Any], connection: int) -> dict[str, Any] | None:
         return None if connection == 0 else {"id": request["id"], "ok": True, "key": "a", "index": 7, "value": "x"}
@@ -221,7 +221,7 @@ async def test_a_write_that_waits_for_others_is_not_lost_with_their_connection()
 
 @pytest.mark.parametrize("stale", [Get(id=0, key="a", read="stale"), List(id=0, read="stale")], ids=["get", "list"])
 async def test_a_stale_read_needs_no_leader_and_teaches_none(stale: Get | List) -> None:
-    """Any node of this daemon answers it, whoever leads; a linearizable read is not asked of that node for it."""
+    """Any node of this daemon answers it; linearizable reads still go to the leader."""
 
     def reply(request: dict[str, Any], connection: int) -> dict[str, Any]:
         fields: dict[str, Any] = {"items": [], "next": None} if request["op"] == "list" else {"key": "a", "value": "x"}

@@ -1,4 +1,4 @@
-"""Disks that fill, under real nodes: writes are refused in time, and all goes on by itself when there is room again."""
+"""Disks that fill, under real nodes: writes are refused in time, and resume when there is room again."""
 
 import errno
 from collections.abc import AsyncIterator, Iterator
@@ -21,7 +21,7 @@ from tests.cluster.harness import Harness
 
 
 class FillingDisk(RealDisk):
-    """Says that so much is free; makes no snapshot where there is no room for one."""
+    """Reports a given number of free bytes; without room snapshots fail."""
 
     free = 1 << 40
     has_room_for_snapshots = True
@@ -46,7 +46,7 @@ def filling(harness: Harness) -> dict[int, FillingDisk]:
 
 
 async def test_a_leader_whose_disk_is_nearly_full_refuses_writes_until_there_is_room(tmp_path: Path) -> None:
-    """As overloaded, certainly not applied, with the disk's name; reads go on; event, gauge and status tell of it."""
+    """As overloaded, certainly not applied, with the disk's name; reads continue; event, gauge and status show it."""
     harness = Harness(tmp_path, request_timeout_s=1.0)
     disks, enough = filling(harness), room.ROOM_SEGMENTS * SEGMENT_BYTES
     async with harness.open():
@@ -98,7 +98,7 @@ async def test_a_node_that_a_full_disk_ended_is_started_again_when_there_is_room
 async def test_a_snapshot_that_finds_no_space_is_given_up_and_taken_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The node goes on; nothing of it stays on the disk."""
+    """The node continues; no part of it stays on the disk."""
     monkeypatch.setattr(opening, "SNAPSHOT_AGAIN_S", 0.3)
     harness = Harness(tmp_path, size=1)
     disks = filling(harness)

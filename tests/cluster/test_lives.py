@@ -1,4 +1,4 @@
-"""A node is killed while its disk is at work: nothing of the old life touches the new one, and no descriptor changes hands."""
+"""A node is killed during disk work: the work does not affect the restarted node, and no descriptor is reused too early."""
 
 import os
 import threading
@@ -59,7 +59,7 @@ class HangingSync:
 
 
 async def test_a_sync_that_runs_over_a_kill_keeps_its_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel syncs a number: given back too early, it would be a file of somebody else's that is synced, or none."""
+    """The kernel syncs a descriptor: closed too early, it may be that of another file, or of none."""
     HangingSync.hangs.clear()
     HangingSync.is_free.clear()
     HangingSync.complaints.clear()
@@ -120,7 +120,7 @@ class SlowSnapshots(RealDisk):
 
 
 async def test_a_snapshot_that_is_saved_over_a_kill_ends_with_its_life(tmp_path: Path) -> None:
-    """The new life waits until the old one's thread has left the folder; what it left half done is cleared away."""
+    """The restarted node waits until the old thread has ended; its unfinished files are deleted."""
     harness = Harness(tmp_path)
     disks: dict[int, list[SlowSnapshots]] = {}
 
@@ -164,7 +164,7 @@ async def test_a_snapshot_that_is_saved_over_a_kill_ends_with_its_life(tmp_path:
 
 
 async def test_a_kill_fences_the_node_before_anything_else_runs(tmp_path: Path) -> None:
-    """Its tasks may take turns before they hear of their end: nothing is told or written any more."""
+    """Its tasks may still run until they are cancelled: nothing is reported or written any more."""
     harness = Harness(tmp_path)
     async with harness.open():
         victim = (await harness.leader() + 1) % 3

@@ -1,4 +1,4 @@
-"""A node whose folder is gone: refused at first, readmitted by an operator, and without a vote until it has caught up."""
+"""A node whose folder is lost: refused at first, readmitted by an operator, and without a vote until it has caught up."""
 
 import shutil
 from contextlib import AbstractAsyncContextManager
@@ -28,7 +28,7 @@ def patient_house(folder: Path) -> Harness:
 
 
 def kinds(harness: Harness, kind: str, node: int) -> int:
-    """Return how often a node told this."""
+    """Return how often a node recorded this fact."""
     return harness.recorder.counts.get((node, kind), 0)
 
 
@@ -80,7 +80,7 @@ async def test_a_node_that_has_not_connected_with_a_new_disk_is_not_readmitted(t
 
 
 async def test_a_node_that_is_taken_in_abstains_until_its_folder_says_so(tmp_path: Path) -> None:
-    """A crash between the entry and its admission does not make it vote too early; afterwards it goes on where it was."""
+    """A crash between the entry and its admission does not make it vote too early; it then continues."""
     async with saving_house(tmp_path).open() as harness:
         leader = await harness.leader()
         await harness.put("k", "v")
@@ -101,7 +101,7 @@ async def test_a_node_that_is_taken_in_abstains_until_its_folder_says_so(tmp_pat
 
 
 async def test_without_a_majority_of_the_others_no_node_is_readmitted(tmp_path: Path) -> None:
-    """OWN-22: with two lost disks of three there is nobody to say what was committed; a later answer works."""
+    """OWN-22: with two lost disks of three the committed entries are not known; a later request works."""
     async with saving_house(tmp_path).open() as harness:
         leader = await harness.leader()
         one, other = (node for node in range(3) if node != leader)
@@ -120,7 +120,7 @@ async def test_without_a_majority_of_the_others_no_node_is_readmitted(tmp_path: 
 
 
 async def test_a_follower_whose_disk_lost_its_last_entries_is_taken_in_by_itself(tmp_path: Path) -> None:
-    """It is named by its leader, abstains, and comes back with another store: nobody has to say a word."""
+    """The leader detects it; it abstains, and is readmitted with another store, without an operator."""
     async with patient_house(tmp_path).open() as harness:
         leader = await harness.leader()
         lost = (leader + 1) % 3
@@ -160,7 +160,7 @@ async def test_another_nodes_list_makes_no_second_cluster(tmp_path: Path) -> Non
 
 
 def alone(harness: Harness, node_id: int) -> AbstractAsyncContextManager[Node]:
-    """Begin a life of a node whose configuration names nobody but itself."""
+    """Open a node whose configuration has no other node."""
     settings = NodeSettings(
         cluster="barge",
         node_id=node_id,

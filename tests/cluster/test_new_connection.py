@@ -142,7 +142,7 @@ async def test_the_end_of_an_old_connection_wakes_no_request_on_the_new_one() ->
                         await wait_all_tasks_blocked()
                         assert link.waiting == 1
                         if round_ == 1:
-                            patience.cancel()  # given up: a late answer on the same connection is nobody's
+                            patience.cancel()  # cancelled: a late answer on the same connection is ignored
                             continue
                         wire = network.dialled[-1]
                         for request_id, key in [(ident, key) for ident, key in wire.ids()]:
@@ -219,7 +219,7 @@ async def test_a_write_whose_answer_cannot_be_read_is_unknown(write: Request) ->
 
 
 class Closed(Wires):
-    """A network in which nobody answers at first."""
+    """A network in which dials fail at first."""
 
     is_open = False
 

@@ -1,4 +1,4 @@
-"""Disks that are slow or hang, under real nodes: who leads, what is told."""
+"""Disks that are slow or hang, under real nodes: leadership and status."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.cluster.harness import Harness
 
 
 async def test_a_leader_whose_disk_hangs_gives_way_and_is_seen(tmp_path: Path) -> None:
-    """Another leads within seconds and writes go on; the gauge and /readyz tell of the disk as long as it hangs."""
+    """Another node leads within seconds and writes continue; the gauge and /readyz show the disk as long as it hangs."""
     harness = Harness(tmp_path)
     async with harness.open():
         first = await harness.leader()

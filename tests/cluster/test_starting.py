@@ -90,7 +90,7 @@ async def test_a_kill_in_a_long_recovery_is_a_kill(tmp_path: Path) -> None:
 
 
 async def test_a_revive_meets_a_node_that_was_killed_while_it_recovers(tmp_path: Path) -> None:
-    """It waits until the disk has let the killed life go, and begins another one: never two on a folder."""
+    """It waits until the killed node has released the folder, and starts another: never two on a folder."""
     harness = Harness(tmp_path)
     async with harness.open(), trio.open_nursery() as nursery:
         victim = (await harness.leader() + 1) % 3
@@ -109,7 +109,7 @@ async def test_a_revive_meets_a_node_that_was_killed_while_it_recovers(tmp_path:
 
 
 async def test_a_node_that_says_it_runs_after_it_was_killed_does_not(tmp_path: Path) -> None:
-    """The kill comes between its last wait and its word."""
+    """The kill comes between its last wait and its report."""
     harness = Harness(tmp_path)
     slots: list[Slot] = []
 
@@ -176,7 +176,7 @@ async def test_a_daemon_can_be_stopped_while_a_node_recovers(tmp_path: Path) -> 
 
 
 class Recovering:
-    """A node that runs after so many seconds of recovery, or fails then."""
+    """A node that runs, or fails, after a given time of recovery."""
 
     def __init__(self, recovery_s: float, problem: Exception | None = None) -> None:
         self.recovery_s = recovery_s
@@ -229,7 +229,7 @@ async def test_a_daemon_serves_with_the_nodes_that_run_while_one_waits_for_its_d
 
 
 async def test_a_daemon_without_a_node_that_runs_waits_for_one(autojump_clock: trio.testing.MockClock) -> None:
-    """A long recovery takes its time, and it is told of a node that can't start, as before."""
+    """A long recovery is awaited, and a node that can't start is reported, as before."""
     cluster = daemon_of({0: Recovering(300.0)})
     async with started(cluster, 301.0) as problems:
         assert (problems, cluster.local.running_ids()) == ({}, [0])

@@ -1,4 +1,4 @@
-"""Who leads is told only where a quorum is known: a follower's belief is older than its leader's own word."""
+"""The leader is returned only where a quorum is known: a follower's information is older than its leader's own."""
 
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ class ScriptedDaemons(Daemons):
         (leads(1, 3), leads(1, 3), (1, 3)),
         (leads(1, 3), NO_LEADER, (1, 3)),  # node 2 may be cut off, too
         (NO_LEADER, leads(1, 3), None),  # node 1 has stepped down; node 2 has not noticed
-        (SILENT, leads(1, 3), (1, 3)),  # node 1's daemon can't be asked: a follower heard it just now
+        (SILENT, leads(1, 3), (1, 3)),  # node 1's daemon does not answer: a follower had a message just now
         (leads(1, 4), leads(2, 3), (1, 4)),
         (leads(2, 4), leads(1, 3), None),  # each names the other
         (leads(1, 4), leads(1, 3), (1, 4)),
@@ -66,7 +66,7 @@ async def test_a_node_that_denies_that_it_leads_is_not_the_leader(first: Any, se
 
 
 def test_a_leader_that_stepped_down_is_not_named_by_its_own_daemon(tmp_path: Path) -> None:
-    """It hears nobody, and the others hear it until its last heartbeat: for a while they believe in it, and it no longer does."""
+    """It receives nothing, and the others receive its heartbeats: for a while they still follow it after it has stepped down."""
     timing = "{heartbeat_ms: 50, election_ms: [1000, 2000], request_timeout_ms: 5000}"
     configuration = write_configuration(tmp_path, 3, timing=timing)
     daemons = [Daemon(configuration, node_id=node_id) for node_id in range(3)]

@@ -17,7 +17,7 @@ def test_all_places_together_leave_room(limit: int, nodes: int, members: int) ->
 
 
 def test_a_usual_limit_leaves_the_usual_places() -> None:
-    """And a low one is told."""
+    """And a low one is reported."""
     usual = connection_limits(65_536, 3, 3)
     assert (usual.web, usual.unauthenticated, usual.is_short) == (256, 256, False)
     assert usual.clients == 20_000

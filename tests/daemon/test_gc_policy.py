@@ -9,7 +9,7 @@ from bargetrio.daemon import gc_policy
 
 
 class Cluster:
-    """Writes so many times a second, and notes when everything was looked at."""
+    """Writes at a given rate, and records when a full collection ran."""
 
     def __init__(self, writes: int) -> None:
         self.writes = writes

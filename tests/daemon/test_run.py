@@ -59,7 +59,7 @@ async def test_a_node_that_is_revived_in_time_keeps_its_daemon(
 
 
 async def test_where_a_nodes_folder_is_away_there_is_no_room_and_nothing_is_made(tmp_path: Path) -> None:
-    """Whoever moved a full disk's folder to a larger one finds its place free; so does who unmounted the disk."""
+    """A folder that was moved to a larger disk, or whose disk was unmounted, is not created anew."""
     configuration = load(write_configuration(tmp_path, 1))
     daemon = Daemon(configuration, None, debug=False, events_file=None)
     folder = configuration.data_dir / "node-0"
@@ -75,7 +75,7 @@ async def test_where_a_nodes_folder_is_away_there_is_no_room_and_nothing_is_made
 
 
 async def test_a_node_whose_loop_stands_still_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By its last turn; a killed node hangs nobody."""
+    """By its last step; a killed node does not count."""
     harness = Harness(tmp_path)
     async with harness.open():
         await harness.leader()

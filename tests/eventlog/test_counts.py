@@ -1,4 +1,4 @@
-"""Counts that people read add up to what was recorded: told, dropped, skipped and hidden, of one daemon and of several."""
+"""The counts shown add up to the recorded events: shown, dropped, skipped and hidden, of one daemon and of several."""
 
 from collections import Counter
 from itertools import count, pairwise
@@ -47,7 +47,7 @@ def recorder(run: str = "run", capacity: int = CAPACITY) -> Recorder:
 
 
 class ReadSoFar:
-    """What a reader was told so far, and what was recorded."""
+    """The events that a reader has got, and those recorded."""
 
     def __init__(self) -> None:
         self.seqs: list[int] = []
@@ -87,7 +87,7 @@ def test_a_continuing_reader_gets_everything_once(steps: list[tuple[str, int]], 
 
 @given(STEPS, st.integers(1, 10))
 def test_a_page_of_the_newest_says_how_many_are_gone(steps: list[tuple[str, int]], limit: int) -> None:
-    """What the table tells: kept, no longer kept, hidden."""
+    """The counts of the table: kept, dropped, hidden."""
     log = recorder()
     for kind, node in steps:
         if kind != "r":

@@ -1,4 +1,4 @@
-"""events.jsonl over kills and full disks: every line is whole, no event is there twice, and what is missing is told."""
+"""events.jsonl over kills and full disks: every line is complete, no event is there twice, and losses are recorded."""
 
 import errno
 import logging
@@ -38,7 +38,7 @@ def test_a_half_line_is_cut_before_the_next_life_writes(tmp_path: Path) -> None:
 
 
 class FullDiskFile:
-    """A file on a disk that takes so many bytes and then none, until it is given more; it may take a part of any write."""
+    """A file on a disk with limited room, which the test can extend; writes may be short."""
 
     def __init__(self, file: Any, random: Random) -> None:
         self._file = file
@@ -92,7 +92,7 @@ async def test_no_line_is_torn_and_no_event_there_twice(seed: int, tmp_path: Pat
 
 
 def test_a_record_that_ends_on_a_full_disk_ends_with_a_whole_line(tmp_path: Path) -> None:
-    """For who reads the file with other tools."""
+    """For readers with other tools."""
     path = tmp_path / "events.jsonl"
     recorder = Recorder("run", wall_clock=lambda: 1.0)
     for _ in range(3):
@@ -130,7 +130,7 @@ def test_a_record_that_is_rotated_on_a_full_disk_goes_on_with_a_whole_line(tmp_p
 async def test_the_record_leaves_room_for_the_logs(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Events cost more bytes than the writes that they tell of; whoever writes could fill the disk with them."""
+    """Events have more bytes than the writes that they record; clients could fill the disk with them."""
     free = [1.0]
 
     class Told:

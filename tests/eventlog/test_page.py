@@ -110,7 +110,7 @@ def test_sentences(told: Event, expected: str) -> None:
 
 
 def test_every_kind_has_a_sentence() -> None:
-    """No event on the page is a bare word, but those that do not happen yet."""
+    """Every event on the page has a sentence, except those that do not happen yet."""
     from bargetrio.eventlog.sentences import _TELL
 
     later: set[str] = set()

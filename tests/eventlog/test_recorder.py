@@ -102,7 +102,7 @@ def test_heartbeats_have_a_ring_of_their_own_and_are_counted() -> None:
 
 
 def test_the_ring_is_bounded_and_says_what_it_dropped() -> None:
-    """A reader that comes late is told how much it missed."""
+    """A late reader gets the number of lost events."""
     recorder = make(capacity=5)
     for index in range(1, 13):
         recorder.record(0, commit(index))
@@ -191,7 +191,7 @@ def test_a_cut_goes_through_no_character_and_no_escape() -> None:
 
 
 def test_values_can_be_hidden() -> None:
-    """A switch for those whose values are nobody's business."""
+    """An option for confidential values."""
     recorder = make(hide_values=True)
     recorder.record(0, sent(1))
     (kept,) = recorder.page(None, limit=1).events
@@ -237,7 +237,7 @@ def test_a_page_that_lags_gets_elections_and_faults() -> None:
 
 
 def test_a_summary_of_heartbeats() -> None:
-    """The newest that each node heard, and how long ago."""
+    """The newest that each node received, and its age."""
     recorder = make()
     for peer in (2, 0):
         recorder.record(1, heard(peer))
@@ -247,7 +247,7 @@ def test_a_summary_of_heartbeats() -> None:
 
 
 def test_what_is_staged_has_its_time_and_is_kept_in_its_order_when_it_is_flushed() -> None:
-    """A node's pass sends first what others wait for. What somebody records meanwhile comes after what was noted before."""
+    """A node's step sends first. Facts recorded meanwhile come after those staged before."""
     clock = iter([10.0, 11.0, 12.0])
     recorder = Recorder("run", wall_clock=lambda: next(clock))
     recorder.stage(1, CommitAdvanced(term=1, index=5, old_index=4, digest=0))
@@ -265,7 +265,7 @@ def test_what_is_staged_has_its_time_and_is_kept_in_its_order_when_it_is_flushed
 
 
 def test_facts_about_the_same_commands_share_their_copies_and_others_do_not() -> None:
-    """A leader's pass tells of each write three times: received, and sent twice. An empty entry is the same object always."""
+    """A leader's step announces each write three times: received, and sent twice. An empty entry is always the same object."""
     recorder = Recorder("run", wall_clock=lambda: 0.0)
     first, second = Raw(b'{"op":"put","key":"a","value":"1"}'), Raw(b'{"op":"put","key":"b","value":"2"}')
     shapes = [(first, second), (first, second), (first,), (second,), (second, first), (second, second), ()]
@@ -279,7 +279,7 @@ def test_facts_about_the_same_commands_share_their_copies_and_others_do_not() ->
 
 
 def test_no_number_is_given_twice_though_a_fact_can_not_be_kept() -> None:
-    """That would be a bug; who reads on by number must not miss more by it."""
+    """That would be a bug; a reader that continues by number must not lose more events by it."""
     recorder = Recorder("run", wall_clock=lambda: 0.0)
     recorder.stage(0, commit(1))
     broken: Any = None

@@ -88,7 +88,7 @@ async def _bother(stack: Stack, random: Random) -> None:
     pool = REQUESTS if first == CLIENT_HELLO else MESSAGES
     lines += [line if random.random() < 0.2 else mutated(random, line) for line in random.choices(pool, k=LINES)]
     reader = LineReader(1 << 24)
-    with trio.move_on_after(10):  # who has said nothing wrong may stay; then it leaves by itself
+    with trio.move_on_after(10):  # a client without an error may stay; then it disconnects
         try:
             for line in lines:
                 connection.post(line + b"\n")

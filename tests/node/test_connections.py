@@ -29,7 +29,7 @@ def test_a_fenced_node_sends_nothing_though_a_chunk_was_being_read() -> None:
 
 
 async def test_what_is_timed_on_a_connection_ends_with_it() -> None:
-    """The answer to an append of the old connection would else be an answer to nobody, or a round trip of minutes."""
+    """Otherwise the reply to an append of the old connection would match no append, or measure a round trip of minutes."""
     figures = NodeFigures()
     connections = Connections(
         core=follower().core,

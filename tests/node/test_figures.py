@@ -53,7 +53,7 @@ def test_the_same_leader_in_a_new_term_is_a_change() -> None:
 
 
 def test_an_election_begins_with_a_candidate() -> None:
-    """A pre-vote disturbs nobody and is none."""
+    """A pre-vote is not counted."""
     figures = NodeFigures()
     figures.note(RoleChanged(term=1, old="follower", new="pre_candidate", reason=""))
     figures.note(RoleChanged(term=2, old="pre_candidate", new="candidate", reason=""))
@@ -62,7 +62,7 @@ def test_an_election_begins_with_a_candidate() -> None:
 
 
 def test_pending_proposals_are_writes() -> None:
-    """The entry that begins a term is none: nobody waits for it."""
+    """The entry that begins a term is not counted: no request waits for it."""
     bench = leader(settled=False)
     assert proposals_pending(bench.core) == 0
     bench.core.propose("a write", entries("1")[0].command, bench.now)

@@ -1,4 +1,4 @@
-"""All clients of a process share one budget of memory: who occupies much for long pays, and nobody else."""
+"""All clients of a process share one memory budget: only those that occupy much for long are refused."""
 
 from random import Random
 from typing import Any
@@ -40,7 +40,7 @@ class Wire(Pipe):
         self.to_client.send_nowait(data)
 
     async def receive(self) -> bytes:
-        """Return what the client has sent next; b"" when it has gone."""
+        """Return what the client has sent next; b"" when it has disconnected."""
         try:
             return await self._sent.receive()
         except trio.EndOfChannel:
@@ -162,7 +162,7 @@ async def test_all_that_was_counted_is_given_back(autojump_clock: MockClock) -> 
 
 
 async def test_half_lines_of_many_clients_have_one_budget(autojump_clock: MockClock) -> None:
-    """1,000 of 8 MiB would be 8 GB. Who holds the most for the longest is told why, and others' lines come to their ends."""
+    """1,000 of 8 MiB would be 8 GB. The client with the most for the longest gets a reason, and others' lines are completed."""
     memory = ClientMemory(most_bytes=1_000_000)
     async with Open(memory) as harness:
         hoarders = [await harness.client() for _ in range(30)]
@@ -261,7 +261,7 @@ async def test_who_takes_its_answers_is_not_cut_and_has_all_in_order(autojump_cl
 
 
 async def test_a_trickle_does_not_keep_the_room(autojump_clock: MockClock) -> None:
-    """Who takes a hundred bytes a second holds its answers as surely as who takes none."""
+    """A client that receives 100 bytes a second occupies its answers like one that receives none."""
     memory = ClientMemory(answer_bytes=500_000)
     async with Open(memory) as harness:
         hoarder, good = await harness.client(), await harness.client()
@@ -277,7 +277,7 @@ async def test_a_trickle_does_not_keep_the_room(autojump_clock: MockClock) -> No
 
 
 async def test_nobody_is_cut_while_there_is_room(autojump_clock: MockClock) -> None:
-    """A client may pause: the answers that it owes cost nobody anything."""
+    """A client may pause: its unreceived answers affect no other."""
     memory = ClientMemory()
     async with Open(memory) as harness:
         client = await harness.client()

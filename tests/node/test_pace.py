@@ -1,4 +1,4 @@
-"""A long work takes its share of the loop's time, more of it while nobody writes, and no long stretch of it."""
+"""A long job takes its share of the loop's time, a larger one without writes, and in short slices."""
 
 import pytest
 import trio
@@ -11,7 +11,7 @@ SLICE_S = 0.002
 
 
 async def work(pace: Pace, clock: MockClock, seconds: float, store: Store | None = None) -> float:
-    """Work for so long; return the share of the time that the work took."""
+    """Work for a given time; return the share of the time that the work took."""
     began, spent = trio.current_time(), 0.0
     while trio.current_time() - began < seconds:
         with pace:

@@ -1,4 +1,4 @@
-"""A peer's connection: what is told of a message that is not whole yet."""
+"""A peer's connection: reports of incomplete messages."""
 
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -35,7 +35,7 @@ class Parts:
 
 
 async def told_of(*parts: bytes, refusal: str = "") -> tuple[int, int]:
-    """Return how many messages came, and how often it was told that bytes of a long one had."""
+    """Return how many messages arrived, and how often bytes of a long one were reported."""
     messages: list[Message] = []
     peers: list[int] = []
     figures = PeerFigures()

@@ -135,7 +135,7 @@ async def test_nothing_is_reported_after_the_fence(tmp_path: Path, kind: str) ->
 
 @pytest.mark.parametrize("by", ["kernel", "thread for the kernel"])
 async def test_a_sync_that_ends_after_the_fence_is_not_reported(tmp_path: Path, by: str) -> None:
-    """The node is dead, and the next life has its folder, as soon as nobody writes there; until then it is waited for."""
+    """A killed node's folder is released when no thread writes to it; until then the restart waits."""
     async with bench(tmp_path / "node", "kernel") as each:
         persister = each.persister
         assert isinstance(persister, KernelPersister)
@@ -178,7 +178,7 @@ class HeldLog:
 
 
 async def test_the_folder_has_no_writer_when_the_thread_is_closed() -> None:
-    """A killed node's last write may run for long: the next life opens the folder only after it."""
+    """A killed node's last write may take long: the restarted node opens the folder only after it."""
     held = HeldLog()
     done: list[int] = []
     persister = ThreadPersister(held, lambda number, failure: done.append(number), "held")
@@ -257,7 +257,7 @@ class RefusingSync(FailingSync):
 async def test_where_the_kernel_has_no_memory_for_a_sync_a_thread_makes_it(
     tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EAGAIN, ENOMEM, ECANCELED: nothing was begun, so nothing is lost, and the node goes on."""
+    """EAGAIN, ENOMEM, ECANCELED: nothing was begun, so nothing is lost, and the node continues."""
     monkeypatch.setattr("bargetrio.node.persister.make_kernel_sync", lambda: RefusingSync(at))
     async with bench(tmp_path / "node", "kernel") as each:
         for number in (1, 2, 3):

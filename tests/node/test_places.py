@@ -1,4 +1,4 @@
-"""Clients have so many places: the newcomer is refused in words, unless somebody asks nothing and only stays."""
+"""The number of clients is bounded: a new one is refused with a reason, unless another is idle."""
 
 from time import perf_counter
 from typing import Any
@@ -20,7 +20,7 @@ def client() -> Any:
 
 
 async def test_one_too_many_is_refused_and_a_place_that_was_left_is_given_again(autojump_clock: MockClock) -> None:
-    """The words tell how many there are."""
+    """The reason has their number."""
     places = ClientPlaces(2)
     first, second = client(), client()
     for session in (first, second):
@@ -74,13 +74,13 @@ async def test_where_all_clients_send_requests_none_is_closed(autojump_clock: Mo
 
 
 def seconds_of_refusals(most: int) -> float:
-    """Return how long 200 clients too many take, one after another, at a node of so many places."""
+    """Return how long the refusal of 200 clients takes, one after another, at a node with `places` places."""
     places = ClientPlaces(most)
     for _ in range(most):
         session = ActiveClient()
         places.enter(session)  # type: ignore[arg-type]  # as much of a session as is asked for
     with pytest.raises(HandshakeRefused):
-        places.admit()  # looks who has asked something
+        places.admit()  # checks which clients have sent a request
     began = perf_counter()
     for _ in range(200):
         with pytest.raises(HandshakeRefused):

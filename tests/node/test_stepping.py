@@ -1,4 +1,4 @@
-"""A node's replica makes a step at least once a second, so that one that hangs can be told from one that has nothing to do."""
+"""A node's replica makes a step at least once a second, so that one that hangs can be distinguished from an idle one."""
 
 import trio
 from trio.testing import MockClock

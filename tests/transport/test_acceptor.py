@@ -39,7 +39,7 @@ async def serve(connection: Connection, greeted: Greeted) -> None:
 
 
 class Scripted:
-    """A listener whose accepts end as told, and then never."""
+    """A listener whose first accepts are scripted, and which then blocks."""
 
     def __init__(self, *problems: BaseException) -> None:
         self._problems = list(problems)
@@ -77,7 +77,7 @@ async def test_a_closed_listener_ends_accepting() -> None:
 
 
 class FailingSocket(socket.socket):
-    """Its accept fails as told, then works."""
+    """Its accept fails as scripted, then works."""
 
     problems: Iterator[OSError] = iter(())
 
@@ -88,7 +88,7 @@ class FailingSocket(socket.socket):
 
 
 async def test_the_real_listener_hands_out_the_error_and_the_next_connection() -> None:
-    """A real accept, with an errno put in its way; one that was reset while it waited is nobody's business."""
+    """A real accept, with an errno put in its way; one that was reset while it waited is ignored."""
     sock = FailingSocket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setblocking(False)
     sock.bind(("127.0.0.1", 0))
@@ -176,7 +176,7 @@ async def answer(connection: Connection) -> bytes:
 
 
 async def test_nothing_is_kept_of_connections_that_have_ended() -> None:
-    """Whether they were greeted, refused or said nothing: a node serves millions of them in its life."""
+    """Whether accepted, refused or silent: a node serves millions of them."""
     network = SocketNetwork()
     (port,) = free_ports(1)
     acceptor = Acceptor(await network.listen("127.0.0.1", port), IDENTITY, serve, raise_it)

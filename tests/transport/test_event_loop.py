@@ -69,7 +69,7 @@ async def test_nodes_of_one_process_share_an_event_loop_and_not_their_ends() -> 
             await until(lambda: steps[2] == before + 1)
             third_scope.cancel()
             await trio.testing.wait_all_tasks_blocked()
-            os.eventfd_write(eventfds[2], 1)  # nobody reads it, and the loop does not spin on it
+            os.eventfd_write(eventfds[2], 1)  # not watched any more, and the loop does not spin on it
             await trio.testing.wait_all_tasks_blocked()
             assert steps[2] == before + 1
             nursery.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""The hello in both directions, over real sockets: who is let in, and what travels with it."""
+"""The hello in both directions, over real sockets: admission, and the data exchanged."""
 
 import json
 from collections.abc import Callable
@@ -70,7 +70,7 @@ async def test_a_peer_is_greeted_by_both_sides() -> None:
 
 
 async def test_both_sides_prove_that_they_know_the_secret() -> None:
-    """The same secret lets in; another is refused by whoever meets it first."""
+    """The same secret is accepted; another is refused by the side that checks it first."""
     accepted, said = await meet(identity(0, secret=b"s"), lambda connection: say_hello(connection, identity(1, secret=b"s"), 0))
     assert isinstance(accepted, Greeted)
     assert isinstance(said, Greeted)
@@ -83,7 +83,7 @@ async def test_both_sides_prove_that_they_know_the_secret() -> None:
 
 
 async def test_what_was_said_on_one_connection_proves_nothing_on_another() -> None:
-    """Each connection has a nonce of the acceptor's own: a hello and a proof that somebody recorded let nobody in."""
+    """Each connection has a nonce of the acceptor's own: a recorded hello and proof are refused."""
     acceptor, said = identity(0, secret=b"s"), list[bytes]()
 
     async def recorded(connection: Connection) -> Greeted:
@@ -103,7 +103,7 @@ async def test_what_was_said_on_one_connection_proves_nothing_on_another() -> No
 
 
 async def test_a_store_that_is_not_the_members_is_refused_with_a_reason_at_both_ends() -> None:
-    """BUG-38: who lost its disk must not vote as if it remembered; the dialler judges, too."""
+    """BUG-38: a node that lost its disk must not vote as before; the dialler checks, too."""
     accepted, said = await meet(identity(0, refuses="new"), lambda connection: say_hello(connection, identity(1, store="new"), 0))
     assert isinstance(accepted, HandshakeRefused) and str(accepted) == "node 1: no new"
     connection_ended = isinstance(said, Greeted)  # the refusal comes behind the acceptor's own hello
@@ -113,7 +113,7 @@ async def test_a_store_that_is_not_the_members_is_refused_with_a_reason_at_both_
 
 
 async def test_a_standing_that_is_none_is_a_bad_hello() -> None:
-    """Told as such, before anybody judges it."""
+    """Reported as such, before it is checked."""
 
     async def dial(connection: Connection) -> bytes:
         hello = {"hello": "peer", "protocol": 2, "cluster": "barge", "node": 1, "to": 0, "standing": {"stor": 1}, "nonce": "n"}

@@ -175,7 +175,7 @@ async def test_the_last_words_arrive_though_they_were_half_taken(ends: Callable[
 
 @KINDS
 async def test_a_writer_ends_with_its_connection_whatever_is_unsent(ends: Callable[[], object]) -> None:
-    """At this end or at the other; who reads then is told, and nothing of it reaches anybody later."""
+    """At this end or at the other; a later read raises, and no byte is sent later."""
     for closes, after_s in product((0, 1), (0.0, 0.0003, 0.0007, 0.001, 0.002, 0.01)):
         with trio.fail_after(10):
             async with ends() as both:  # type: ignore[attr-defined]

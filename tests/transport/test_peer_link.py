@@ -183,7 +183,7 @@ class Lines(Line):
 async def test_what_was_delayed_on_an_old_connection_is_not_said_on_a_new_one(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The new connection's hello may have told of another store: what the old one had to say is not that one's word (BUG-38)."""
+    """The new connection's hello may be of another store: queued messages of the old one are not that store's (BUG-38)."""
 
     async def hello(link: PeerLink, connection: Connection) -> Any:
         return SimpleNamespace()

@@ -113,7 +113,7 @@ async def test_input_is_taken_in_order_and_the_end_is_reported(make: Make) -> No
 
 @ALL
 async def test_a_reset_and_a_close_at_this_end_are_broken_connections(make: Make) -> None:
-    """Nobody waits for ever for a connection that is gone."""
+    """No task waits for ever for a closed connection."""
     async with harness(make) as home:
         reset, closed = await home.reader(), await home.reader()
         closed.connection.close()
@@ -154,7 +154,7 @@ async def test_what_take_raises_ends_that_connection_alone(make: Make) -> None:
 
 @ALL
 async def test_nothing_more_is_read_until_there_is_room(make: Make) -> None:
-    """Back-pressure: who sends too much waits at its socket, and nobody else does."""
+    """Back-pressure: only the connection that sends too much is blocked at its socket."""
     async with harness(make) as home:
         eager, other = await home.reader(), await home.reader()
         eager.room = room = trio.Event()
@@ -172,7 +172,7 @@ async def test_nothing_more_is_read_until_there_is_room(make: Make) -> None:
 
 @ALL
 async def test_a_wake_up_from_any_thread_causes_a_step_that_sees_its_reason(make: Make) -> None:
-    """The disk's thread leaves its word, then rings."""
+    """The disk's thread queues its report, then wakes the loop."""
     left: list[int] = []
     seen = trio.Event()
 
@@ -273,7 +273,7 @@ async def test_what_a_step_raises_ends_the_drive(make: Make) -> None:
 
 @ALL
 async def test_a_connection_that_always_has_more_delays_no_file_no_thread_and_no_timer(make: Make) -> None:
-    """What trio itself waits for is noticed between steps, whoever does the waiting."""
+    """Events that trio waits for are handled between steps."""
     poller = make()
     near, far = socket.socketpair()
     near.setblocking(False)
@@ -290,7 +290,7 @@ async def test_a_connection_that_always_has_more_delays_no_file_no_thread_and_no
 
 @ALL
 async def test_a_step_wakes_a_task_at_once(make: Make) -> None:
-    """Though nothing else happens, and nobody's time has come."""
+    """Though nothing else happens, and no deadline has passed."""
     poller = make()
     asked, woken = False, trio.Event()
 

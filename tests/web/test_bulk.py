@@ -26,7 +26,7 @@ BAD: tuple[tuple[bytes, str, str], ...] = (
     (b'{"key":"changed","value":"x","if_index":4711}', "precondition_failed", ""),
     (b"[" * 40, "bad_request", "deep"),
 )
-"""A line that must be refused, the error's code, and a word that its detail holds."""
+"""A line that must be refused, the error's code, and a word in its detail."""
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +76,13 @@ def stored(daemon: Daemon, prefix: str) -> dict[str, int]:
 
 
 def wait_for_commits(daemon: Daemon, node_id: int, count: int) -> None:
-    """Return when the node has committed so many more."""
+    """Return when the node has committed `more` entries more."""
     end = daemon.node(node_id)["commit_index"] + count
     daemon.wait_for(lambda: daemon.node(node_id)["commit_index"] >= end, f"{count} commits", 30)
 
 
 def test_forty_thousand_lines(daemon: Daemon) -> None:
-    """Each is answered once, by its number, and is in the store with the index that the answer told."""
+    """Each is answered once, by its number, and is in the store with the index of the answer."""
     told = bulk(daemon, [b'{"key":"long/%d","value":"%064d"}' % (number, number) for number in range(40_000)])
     assert [line["line"] for line in told] == list(range(1, 40_001))
     assert all(line["ok"] for line in told)

@@ -129,7 +129,7 @@ async def test_a_bug_in_the_server_costs_its_connection(monkeypatch: pytest.Monk
 
 
 async def test_the_257th_connection_is_refused_in_words_and_room_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OWN-09: 256 that say nothing; the next is told 503 at once, and served as soon as they have left."""
+    """OWN-09: 256 silent ones; the next gets 503 at once, and is served as soon as they have closed."""
     monkeypatch.setattr(server, "IDLE_S", 60)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

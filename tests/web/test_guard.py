@@ -26,7 +26,7 @@ class GuardedRequest:
 
 
 class Slow:
-    """An application that answers when told to."""
+    """An application that answers when the test has it."""
 
     def __init__(self) -> None:
         self.go = trio.Event()
@@ -41,7 +41,7 @@ def make(app: Any, token: bytes | None = None) -> Guard:
 
 
 async def test_at_most_so_many_requests_are_in_flight() -> None:
-    """The next one is told 503 at once, and there is room again when they are done."""
+    """The next one gets 503 at once, and there is room again when they are done."""
     app = Slow()
     guard = make(app)
     held, over = [GuardedRequest() for _ in range(IN_FLIGHT)], GuardedRequest()
@@ -59,7 +59,7 @@ async def test_at_most_so_many_requests_are_in_flight() -> None:
 
 
 async def test_streams_are_counted_apart() -> None:
-    """50 open pages take no place of a write; the 51st is told."""
+    """50 open pages take no place of a write; the 51st gets an error."""
     app = Slow()
     guard = make(app)
     pages = [GuardedRequest("/events", accept="text/event-stream") for _ in range(STREAMS + 1)]

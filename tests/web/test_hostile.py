@@ -20,7 +20,7 @@ VALUE = "v" * 100_000
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     with running(tmp_path_factory.mktemp("hostile")) as daemon:
-        for number in range(100):  # more than the kernel buffers for somebody who does not read
+        for number in range(100):  # more than the kernel buffers for a client that does not read
             daemon.put(f"large/{number}", VALUE)
         yield daemon
 

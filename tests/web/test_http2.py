@@ -24,7 +24,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 class Http2:
-    """One connection; what it is told it keeps."""
+    """One connection, which records what it receives."""
 
     def __init__(self, daemon: Daemon, window: int = 65535) -> None:
         self.daemon = daemon
@@ -86,7 +86,7 @@ class Http2:
         )
 
     def close(self) -> None:
-        """Leave without a word."""
+        """Close the socket without GOAWAY."""
         self.sock.close()
 
 
@@ -124,7 +124,7 @@ def test_answers_that_are_not_taken_give_their_places_back(daemon: Daemon, how: 
         for stream in range(1, 129, 2):
             client.wire.reset_stream(stream)
         client.flush()
-    else:  # so long it may have them; whoever asks then gets one
+    else:  # the time that it may keep them; the next request then gets one
         time.sleep(2)
     if how != "stay":
         for name in ("barge_http_in_flight", "barge_http_transfers"):
@@ -163,7 +163,7 @@ def test_a_stream_whose_window_stays_shut_is_reset(daemon: Daemon) -> None:
     ],
 )
 def test_what_is_refused_is_a_problem(daemon: Daemon, method: str, path: str, more: Headers, status: int) -> None:
-    """A problem, as over HTTP/1.1; and the connection goes on."""
+    """A problem, as over HTTP/1.1; and the connection stays open."""
     client = Http2(daemon)
     stream = client.ask(method, path, *more)
     assert client.status(stream) == status
@@ -174,7 +174,7 @@ def test_what_is_refused_is_a_problem(daemon: Daemon, method: str, path: str, mo
 
 
 def test_a_body_behind_its_answer_costs_no_other_request(daemon: Daemon) -> None:
-    """413 is told early; what the client has sent by then is dropped, and the connection's window is given back."""
+    """413 is sent early; data received by then is dropped, and the connection's window is restored."""
     client = Http2(daemon)
     for _ in range(3):
         stream = client.ask("PUT", "/keys/x", PLAIN, ("content-length", "9000000"), body=b"x" * 10_000, end=False)

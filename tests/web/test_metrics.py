@@ -133,7 +133,7 @@ def test_bulk_lines_are_counted_by_their_outcome(daemon: Daemon) -> None:
 
 
 def test_counters_do_not_fall_when_nodes_die(daemon: Daemon) -> None:
-    """A write without a quorum fails as unknown; killed and revived, every node goes on counting where it was."""
+    """A write without a quorum fails as unknown; killed and revived, every node continues its counters."""
     leader = daemon.leader()
     followers = [node_id for node_id in range(3) if node_id != leader]
     before = samples(daemon)

@@ -1,4 +1,4 @@
-"""A place in virtual time: who keeps the daemon waiting loses it, and nobody else does."""
+"""Places in virtual time: only a client that keeps the daemon waiting loses its place."""
 
 from typing import Any
 
@@ -101,7 +101,7 @@ async def test_what_was_fast_once_is_no_credit(autojump_clock: MockClock) -> Non
 
 
 async def test_what_the_daemon_does_meanwhile_costs_the_client_nothing(autojump_clock: MockClock) -> None:
-    """A stream of events that is silent for an hour goes on; a handler may take its time."""
+    """A stream of events that is silent for an hour stays open; a handler may take long."""
     place = place_of(Client(100 * BYTES_PER_S))
     with place.scope:
         await place.send({"type": "http.response.start", "status": 200})
@@ -127,7 +127,7 @@ async def test_the_next_request_takes_the_place_of_the_slowest(autojump_clock: M
             nursery.start_soon(read, name, place)
         await wait_all_tasks_blocked()
         with pytest.raises(BargeError, match="3 requests are in flight"):
-            gate.take(fast.receive, fast.send)  # nobody is behind yet
+            gate.take(fast.receive, fast.send)  # no client lags yet
         await trio.sleep(4.5)
         first = gate.take(fast.receive, fast.send)
         await wait_all_tasks_blocked()
@@ -142,7 +142,7 @@ async def test_the_next_request_takes_the_place_of_the_slowest(autojump_clock: M
 
 
 async def test_a_body_that_has_come_is_never_taken_back(autojump_clock: MockClock) -> None:
-    """The write may be under way: its place is lost to nobody, however slowly it came, and its client's silence is no delay."""
+    """The write may be in progress: its place can't be taken, however slowly it arrived, and its client's silence is not lag."""
     gate = places(1)
     client = Client(1, 3)
     place = gate.take(client.receive, client.send)

@@ -20,7 +20,7 @@ from bargetrio.web.server import HttpConnection
     ],
 )
 def test_hypercorn_has_what_is_overridden(own: type, theirs: type, names: list[str]) -> None:
-    """A method that is called otherwise in another version would be passed over without a word."""
+    """A method with another name in another version would silently not be overridden."""
     for name in names:
         assert getattr(theirs, name).__code__.co_argcount == getattr(own, name).__code__.co_argcount, name
     for name in ("_flush", "_close_stream"):

@@ -116,7 +116,7 @@ async def test_a_body_that_is_too_large_is_refused_before_it_fills_the_memory(to
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for_for_ever(autojump_clock: MockClock) -> None:
-    """A place in the daemon is not held by who says nothing."""
+    """A silent client does not keep a place."""
     cluster = OneNode()
     answer = await put(cluster, [part(b"Some ", more=True)])
     assert answer is not None and answer[0] == 408
@@ -132,7 +132,7 @@ async def test_what_the_cluster_says_is_passed_on() -> None:
 
 
 async def test_a_bug_ends_its_request_alone() -> None:
-    """It is told as one, and as unknown: the write may have been proposed."""
+    """It is reported as one, and as unknown: the write may have been proposed."""
     answer = await put(OneNode(KeyError("a bug")), [part(b"x")])
     assert answer is not None
     assert (answer[0], answer[2]["error"], answer[2]["applied"]) == (500, "outcome_unknown", None)

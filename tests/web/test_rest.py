@@ -252,7 +252,7 @@ def test_events_as_json_are_read_on_from_a_cursor(daemon: Daemon) -> None:
 
 
 def test_events_as_a_stream_and_resumed(daemon: Daemon) -> None:
-    """Frames with id, event, data; Last-Event-ID goes on behind the last one."""
+    """Frames with id, event, data; Last-Event-ID resumes after the last one."""
 
     def frames(last_id: str, wanted: int) -> tuple[list[dict[str, Any]], str]:
         connection = http.client.HTTPConnection(daemon.api, timeout=10)
@@ -357,7 +357,7 @@ def test_the_root_is_the_page_and_all_that_it_needs_is_here(daemon: Daemon) -> N
 
 
 def test_a_live_page_gets_a_summary_of_heartbeats(daemon: Daemon) -> None:
-    """Instead of forty events a second: who heard one how long ago."""
+    """Instead of forty events a second: the age of each node's last one."""
     page = daemon.http("GET", "/events?live=1").json
     leader = daemon.leader()
     assert {(beat["node"], beat["peer"]) for beat in page["beats"]} >= {(node, leader) for node in {0, 1, 2} - {leader}}

@@ -1,4 +1,4 @@
-"""/events as a stream: what fell out is told, whether or not anything else is, and once."""
+"""/events as a stream: dropped events are reported once, with or without other events."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
@@ -46,7 +46,7 @@ def followed(cluster: Any, after: str) -> AsyncIterator[bytes]:
 
 
 def dropped_in(frame: bytes) -> int:
-    """Return how many the frame says are missing: in a word of its own, or in the page of a live one."""
+    """Return how many events the frame reports as lost: in a notice, or in the page of a live one."""
     found = 0
     for line in frame.split(b"\n"):
         if line.startswith(b"data: ") and line[6:].isdigit():

@@ -1,4 +1,4 @@
-"""A request target has one reading, for every method and for what decides who may ask (docs/rest.md, "Request targets")."""
+"""A request target has one meaning, for every method and for access checks (docs/rest.md, "Request targets")."""
 
 from collections.abc import Iterator
 
@@ -93,7 +93,7 @@ def test_a_key_is_the_same_for_every_method(daemon: Daemon, target: str, key: st
     ],
 )
 def test_what_names_no_key_is_the_same_for_every_method(daemon: Daemon, target: str, status: int) -> None:
-    """Nothing is written, and a write is told so: `applied` is false, never null."""
+    """Nothing is written, and a write's answer says so: `applied` is false, never null."""
     target = target.format(api=daemon.api)
     for method in ("GET", "PUT", "DELETE"):
         told = ask(daemon, method, target, *([PLAIN] if method == "PUT" else []), body=b"v" if method == "PUT" else b"")
@@ -117,7 +117,7 @@ def test_a_route_may_be_percent_encoded(daemon: Daemon) -> None:
 
 
 def test_a_path_has_one_method_or_says_which(daemon: Daemon) -> None:
-    """405 with Allow; OPTIONS tells the same; HEAD is GET without a body."""
+    """405 with Allow; OPTIONS has the same; HEAD is GET without a body."""
     for path, allowed in (
         ("/keys/x", "DELETE, GET, HEAD, OPTIONS, PUT"),
         ("/keys", "GET, HEAD, OPTIONS, POST"),
