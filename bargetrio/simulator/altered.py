@@ -1,4 +1,4 @@
-"""Alters a log on a disk: one command gets another value, and all checksums and digests are computed anew.
+"""Alters a log on a disk: one command gets another value, and all checksums and digests are recomputed.
 
 No disk does that by itself, but a folder of another cluster or an error in replication would look so: it shows whether logs are
 compared.
@@ -22,7 +22,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def alter(disk: SimulatedDisk, random: Random, above: Index, last: Index) -> Index | None:
-    """Alter a put behind entry `above`, up to `last`, in the log of a node that is down; return its index, None without one."""
+    """Alter a put after entry `above`, up to `last`, in the log of a node that is down; return its index, None without one."""
     names = sorted(name for name in disk.names() if name.startswith("wal/") and name.endswith(".log"))
     segments = [(name, *_lines_of(disk.peek(name))) for name in names]
     held: dict[Index, Append] = {}
@@ -47,13 +47,13 @@ def alter(disk: SimulatedDisk, random: Random, above: Index, last: Index) -> Ind
 
 
 def newest_snapshot(disk: SimulatedDisk) -> Index:
-    """Return up to where the newest complete snapshot in the folder of a node that is down goes, 0 without one."""
+    """Return the last index of the newest complete snapshot in the folder of a node that is down, 0 without one."""
     names = [name.removeprefix("snapshots/") for name in disk.names() if name.startswith("snapshots/") and name.endswith(".snap")]
     return max((int(name.split("-")[0]) for name in names), default=0)
 
 
 def _lines_of(data: bytes) -> tuple[list[_Line], bytes]:
-    """Return a segment's lines, and what stands behind them."""
+    """Return a segment's lines, and the bytes after them."""
     lines: list[_Line] = []
     offset = 0
     while offset < len(data) and data[offset] != 0:
@@ -77,7 +77,7 @@ def _is_put(entry: Entry) -> bool:
 def _again(
     record: SegmentStart | HardState | Append | Truncate, target: Append, index: Index, digests: dict[Index, int]
 ) -> SegmentStart | HardState | Append | Truncate:
-    """Return the record as it would be in the altered log, and note the digests."""
+    """Return the record as it is in the altered log, and update the digests."""
     match record:
         case SegmentStart():
             before = record.next_index - 1

@@ -1,4 +1,4 @@
-"""Is a recorded run of a real cluster one that Raft allows? (`bargetrio check events.jsonl`)
+"""Checks whether a recorded run of a real cluster obeys Raft's rules (`bargetrio check events.jsonl`).
 
 Every invariant of invariants.py that events alone can show. The first event that breaks one is named. A file may begin in the
 middle of a life, and several daemons may have written one each: what was not recorded breaks nothing.
@@ -21,12 +21,12 @@ class Finding(Struct, frozen=True, kw_only=True):
     event: Event
 
     def told(self) -> str:
-        """Return it for people."""
+        """Return it as text."""
         return f"{self.rule}: {self.text}\n  event {self.event.id}: node {self.event.node} {sentence(self.event)}"
 
 
 class _Life:
-    """What one node has shown in its present life."""
+    """The state of one node since its last start."""
 
     def __init__(self) -> None:
         self.term = 0
@@ -36,7 +36,7 @@ class _Life:
 
 
 class Audit:
-    """Takes events, those of one daemon in their order; keeps the first finding."""
+    """Checks events, those of one daemon in their order; keeps the first finding."""
 
     def __init__(self) -> None:
         self.finding: Finding | None = None
@@ -54,7 +54,7 @@ class Audit:
         """Which folder each node has, as far as it is known: another one remembers no votes (BUG-38)."""
 
     def take_all(self, events: Iterable[Event]) -> Finding | None:
-        """Take events until one breaks a rule."""
+        """Check events until one breaks a rule."""
         for event in events:
             self.take(event)
             if self.finding is not None:
@@ -62,17 +62,17 @@ class Audit:
         return self.finding
 
     def begin_file(self) -> None:
-        """Another daemon's events follow: its nodes may begin in the middle of a life."""
+        """Another daemon's events follow: its nodes may have been running before the first."""
         self._lives = {}
 
     def missed(self, count: int = 0) -> None:
-        """Some events were not recorded: what each node was doing is forgotten; what was committed, and who elected, is not."""
+        """Some events were lost: reset the state of each node, but not the committed entries and elections."""
         for place in [place for place in self._votes if place[1] in self._lives and place not in self._counted]:
             del self._votes[place]
         self._lives = {}
 
     def take(self, event: Event) -> None:
-        """Take one."""
+        """Check one event."""
         self.events += 1
         if event.node is None:
             return
@@ -106,7 +106,7 @@ class Audit:
             self.finding = Finding(rule=rule, text=text, event=event)
 
     def _recovered(self, event: Event, node: int, life: _Life) -> None:
-        """What the disk says holds now: a vote that was meant and not synced has never left, unless it has elected somebody."""
+        """The recovered state holds: an unsynced vote was never sent, unless it elected a leader."""
         life.term = event.term or 0
         life.commit_index = life.applied_index = int(event.detail.get("snapshot", 0))
         voted_for = event.detail.get("voted_for")
@@ -129,7 +129,7 @@ class Audit:
             self._stores[node] = store
 
     def _check_remembered(self, event: Event, term: int, voter: int) -> None:
-        """A daemon's file may be read before or after another's, so this is asked from both sides."""
+        """A daemon's file may be read before or after another's, so both orders are checked."""
         candidate = self._counted.get((term, voter))
         if candidate is not None and self._forgotten.get((term, voter)) == candidate:
             text = f"node {voter} helped to elect node {candidate} in term {term} and does not remember it"
@@ -159,7 +159,7 @@ class Audit:
         if candidate is None or event.term is None:
             return
         if self._forgotten.get((event.term, node)) == candidate:
-            del self._forgotten[event.term, node]  # given again, in a later life
+            del self._forgotten[event.term, node]  # given again, after a restart
         earlier = self._votes.setdefault((event.term, node), candidate)
         if earlier != candidate:
             self._broken(
@@ -190,7 +190,7 @@ class Audit:
             )
 
     def _snapshot_taken(self, event: Event, life: _Life) -> None:
-        """It holds what was applied, and nothing of the log goes that it does not hold."""
+        """It covers what was applied, and only entries that it covers are dropped from the log."""
         index, log_start = event.index or 0, int(event.detail.get("log_start", 0))
         if life.applied_index is not None and index > life.applied_index:
             text = f"node {event.node} saves its state up to {index}, applied is {life.applied_index}"
@@ -201,7 +201,7 @@ class Audit:
         self._digest(event, index)
 
     def _snapshot_installed(self, event: Event, life: _Life) -> None:
-        """Another node's state takes the place of this one's, which was older; applying goes on behind it."""
+        """Another node's state replaces this one's, which was older; applying continues after it."""
         index = event.index or 0
         if life.applied_index is not None and index <= life.applied_index:
             text = f"node {event.node} had applied {life.applied_index} and takes a state up to {index} for its own"

@@ -1,4 +1,4 @@
-"""Many seeds on several cores, and a failing one made smaller."""
+"""Runs many seeds on several cores, and minimizes a failing one."""
 
 import signal
 from collections import Counter
@@ -22,7 +22,7 @@ SIZES: Final = (3, 5, 3, 5, 7, 3, 5, 4, 2, 3, 5, 6, 3, 5, 1)
 
 
 class Order(Struct, frozen=True, kw_only=True):
-    """What to run: seeds, sizes, which kinds of fault may be on, which rule is taken away."""
+    """What to run: seeds, sizes, which kinds of fault may be on, which bug is planted."""
 
     first: int
     count: int
@@ -38,7 +38,7 @@ class Order(Struct, frozen=True, kw_only=True):
 
 
 class Tally(Struct, kw_only=True):
-    """What the seeds so far came to."""
+    """The results of the seeds so far."""
 
     seeds: int = 0
     simulated_s: float = 0.0
@@ -65,7 +65,7 @@ class Tally(Struct, kw_only=True):
 
 
 def run_one(order: Order, seed: int, *, keep: bool = False) -> Result:
-    """Run one seed of an order in this process."""
+    """Run one seed in this process."""
     with broken(order.broken):
         if order.stack:
             from bargetrio.simulator.stack import seed as stack
@@ -75,7 +75,7 @@ def run_one(order: Order, seed: int, *, keep: bool = False) -> Result:
 
 
 def run_all(order: Order, jobs: int, on_done: Callable[[Tally], None], *, keep_going: bool = False) -> Tally:
-    """Run all seeds, `jobs` processes at a time; stop after the first failure unless told to go on.
+    """Run all seeds, `jobs` processes at a time; stop after the first failure unless `keep_going`.
 
     `on_done` is called after each piece with what there is so far.
     """
@@ -98,7 +98,7 @@ def _results(order: Order, jobs: int) -> Iterator[list[Result]]:
         for piece in pieces:
             yield _run_piece(order, piece)
         return
-    spawned = get_context("spawn")  # a fork would copy whatever threads the caller has
+    spawned = get_context("spawn")  # a fork is unsafe if the caller has threads
     with ProcessPoolExecutor(jobs, spawned) as pool:
         running: set[Future[list[Result]]] = set()
         try:
@@ -116,12 +116,12 @@ def _results(order: Order, jobs: int) -> Iterator[list[Result]]:
 
 @contextmanager
 def _children_miss_interrupts() -> Iterator[None]:
-    """Processes started here leave Ctrl-C to their parent from their first instruction on: what is blocked is inherited."""
+    """Processes started here ignore Ctrl-C, which the parent handles: the blocked signal mask is inherited."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # one that came meanwhile is heard now
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # a signal received meanwhile is delivered now
 
 
 def _run_piece(order: Order, piece: range) -> list[Result]:
@@ -147,7 +147,7 @@ def shrink(order: Order, result: Result) -> Result:
 
 
 def replay_line(order: Order, result: Result) -> str:
-    """Return the command that runs this very seed again."""
+    """Return the command that replays this seed."""
     parts = [f"bargetrio simulate{' --stack' if order.stack else ''} --seed {result.seed} --nodes {result.nodes}"]
     if order.allowed is not None or result.kinds != result.drawn:
         parts.append(f"--faults {','.join(result.kinds) or 'none'}")

@@ -1,4 +1,4 @@
-"""Every state in which a power failure may leave a disk, one by one: where `SimulatedDisk.crash` draws one, here they all are.
+"""All states in which a power failure may leave a disk; `SimulatedDisk.crash` draws one of them.
 
 A write that was not synced may be there in any of its sectors, or not at all; a file may end at any byte, or have its new length
 or its old one; a new name may be there or not. A "cut" is a state that no disk leaves: zeros from the middle of a sector on.

@@ -1,4 +1,4 @@
-"""Was there one order in which the operations took effect, each between its call and its answer (Herlihy and Wing 1990)?
+"""Linearizability: is there an order of the operations, each between its call and its answer (Herlihy and Wing 1990)?
 
 The search is Wing and Gong's with Lowe's memory of visited states, a key at a time: an operation touches one key.
 An operation with an unknown outcome may have taken effect at any time after its call, or never.
@@ -18,7 +18,7 @@ UNKNOWN_INDEX: Final = -1
 
 
 class Operation(Struct, frozen=True, kw_only=True):
-    """What a client asked, when, and what it was told; times are seconds on one clock.
+    """A client's request and its outcome; times are seconds on one clock.
 
     `ended` is None where no answer came. A put or delete with `effect` "refused" did not meet its condition. What certainly never
     took effect (it was refused before it was proposed) does not belong into a history. `value` is what was written, or what a get
@@ -50,7 +50,7 @@ State = tuple[str | None, int]
 
 
 def check(history: Iterable[Operation], steps: int = STEPS) -> Verdict:
-    """Judge a whole history."""
+    """Check a whole history."""
     by_key: dict[str, list[Operation]] = {}
     for operation in history:
         by_key.setdefault(operation.key, []).append(operation)
@@ -62,7 +62,7 @@ def check(history: Iterable[Operation], steps: int = STEPS) -> Verdict:
 
 
 def _check_order(history: Sequence[Operation]) -> Verdict:
-    """A write called after another operation had been answered has a higher index: the log is one order for all."""
+    """A write called after another operation was answered has a higher index."""
     answered = sorted((operation for operation in history if operation.ended is not None and operation.index), key=_end)
     writes = [operation for operation in answered if operation.effect == "applied" and operation.kind != "get"]
     highest: Operation | None = None
@@ -78,7 +78,7 @@ def _check_order(history: Sequence[Operation]) -> Verdict:
 
 
 def _check_reads(operations: Sequence[Operation]) -> Verdict:
-    """A read that finds the key finds no older change than one that somebody had been told before the read was asked."""
+    """A read that finds the key returns no older change than any answered before the read was called."""
     told = sorted((operation for operation in operations if operation.index and operation.effect == "applied"), key=_end)
     told = [operation for operation in told if operation.kind != "delete" or operation.deleted]
     highest: Operation | None = None
@@ -98,7 +98,7 @@ def _end(operation: Operation) -> float:
 
 
 class _Node:
-    """A call or an answer in the doubly linked list of what is not yet put in order."""
+    """A call or an answer in the doubly linked list of operations that are not yet linearized."""
 
     __slots__ = ("answer", "before", "next", "number", "operation")
 
@@ -139,7 +139,7 @@ def _check_key(key: str, operations: list[Operation], steps: int) -> Verdict:
             else:
                 node = node.next
             continue
-        # an answer before which its call found no place, or the end: take the last choice back
+        # an answer whose call could not be linearized before it, or the end: backtrack
         if done > furthest and node is not None:
             furthest, stuck_at = done, node
         if not path:
@@ -159,13 +159,13 @@ def _is_unknown(node: _Node) -> bool:
 
 
 def _is_blind(operation: Operation) -> bool:
-    """Return whether the operation fits after any state, and wipes it out."""
+    """Return whether the operation is possible in any state, and overwrites it."""
     looks = operation.kind == "get" or operation.if_index is not None or operation.if_absent or operation.deleted is not None
     return not looks
 
 
 def _after(state: State, operation: Operation, indexes: dict[str, int]) -> State | None:
-    """Return the state after `operation`, None if it can't have happened in `state` as it was told."""
+    """Return the state after `operation`, None if its outcome is impossible in `state`."""
     value, index = state
     if operation.kind == "get":
         same_index = index == UNKNOWN_INDEX or operation.index is None or operation.index == index
@@ -174,7 +174,7 @@ def _after(state: State, operation: Operation, indexes: dict[str, int]) -> State
     if operation.effect == "refused":
         return None if holds is True else state
     if holds is False:
-        return None  # of an unknown one, too: where it has no effect it need not be put in order
+        return None  # also for an unknown outcome: without effect it need not be linearized
     if operation.kind == "delete":
         if operation.deleted is not None and operation.deleted != (value is not None):
             return None
@@ -185,7 +185,7 @@ def _after(state: State, operation: Operation, indexes: dict[str, int]) -> State
 
 
 def _holds(operation: Operation, index: int) -> bool | None:
-    """Return whether the operation's condition holds; None if that depends on an index that nobody was told."""
+    """Return whether the operation's condition holds; None if that depends on an unknown index."""
     if operation.if_absent and index != 0:
         return False
     if operation.if_index is None:
@@ -242,7 +242,7 @@ def _put_back(call: _Node) -> None:
 
 
 def describe(operation: Operation) -> str:
-    """Return the operation for people."""
+    """Return the operation as text."""
     asked = f"{operation.kind} {operation.key}"
     if operation.kind == "put":
         asked += f"={operation.value}"

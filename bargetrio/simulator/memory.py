@@ -1,4 +1,4 @@
-"""State of the invariants: what was committed, and of each server its log, its acknowledgements, and what its disk must hold."""
+"""State of the invariants: committed entries, each server's log, acknowledgements, and required disk content."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ MOST_LIES = 4
 
 
 class Broken(Exception):
-    """A rule was broken: `rule` is its name, the text says by whom and how."""
+    """A rule was broken: `rule` is its name, the text says by which server and how."""
 
     def __init__(self, rule: str, text: str) -> None:
         super().__init__(f"{rule}: {text}")
@@ -28,7 +28,7 @@ class Excused(Broken):
 
 
 class Committed(NamedTuple):
-    """An entry that somebody called committed: its term, the log's digest there, and the term in which it was first committed."""
+    """An entry reported as committed: its term, the log's digest there, and the term in which it was first committed."""
 
     term: Term
     digest: int
@@ -37,7 +37,7 @@ class Committed(NamedTuple):
 
 @dataclass(slots=True)
 class Told:
-    """What a server told a leader in a term: its highest match, and when it last answered an append."""
+    """A server's replies to a leader in a term: the highest match, and the time of the last reply to an append."""
 
     match_index: Index
     at: float
@@ -54,7 +54,7 @@ class DiskState(NamedTuple):
 
 
 class Memory:
-    """What the invariants remember of one server."""
+    """The state of one server for the invariants."""
 
     def __init__(self) -> None:
         self.digests: list[int] = [0]
@@ -113,7 +113,7 @@ class Memory:
 
 
 def disk_after(committed: list[Committed], state: DiskState, records: Sequence[Record]) -> DiskState:
-    """Return what a disk holds after `records`; digests as Log makes them."""
+    """Return the state of a disk after `records`; digests as in Log."""
     term, voted_for, digests = state
     digests = list(digests)
     for record in records:
@@ -136,7 +136,7 @@ def disk_after(committed: list[Committed], state: DiskState, records: Sequence[R
 
 
 def fate_of(memory: Memory, found: DiskState) -> Literal["nothing in flight", "kept", "lost", "vote lost"]:
-    """Return what became of the write that was under way when this disk was found after a crash."""
+    """Return the fate of the write in flight, by the disk's content after a crash."""
     meant = memory.disk_if_written
     if meant is None:
         return "nothing in flight"

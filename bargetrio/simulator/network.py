@@ -1,4 +1,4 @@
-"""The links between the nodes of a seed: they lose, repeat, delay and reorder messages, and can be cut in one direction.
+"""The links between the nodes of a seed: they lose, duplicate, delay and reorder messages, and can be cut in one direction.
 
 Without "reordering" a link keeps the order, as a connection does; what is in the air when a link is cut is lost. A link may have
 a bandwidth: then its messages leave one after another, each takes as long as its encoded bytes do, what waits is bounded as in
@@ -35,7 +35,7 @@ LONG_S: Final = 0.6
 
 @dataclass(slots=True)
 class Link:
-    """The way from one node to another. `slow_s` is what every message takes longer, `last` when the last one arrives.
+    """One direction between two nodes. `slow_s` is added to each message's delay, `last` is when the last one arrives.
 
     `bytes_s` is its bandwidth, 0 if it has no bound; if it has, `waiting` holds messages that have not left, with their sizes and
     their senders' standings, the first of them on its way out. `connection` is counted up whenever what waits is lost.
@@ -63,7 +63,7 @@ class Link:
 
 
 class Network:
-    """Carries messages; `links[source][target]` is the way of each."""
+    """Delivers messages; `links[source][target]` is the link of each pair."""
 
     def __init__(self, world: World, plan: Plan, hit: Callable[[str], None] = lambda goal: None) -> None:
         self.links: list[list[Link]] = []
@@ -81,7 +81,7 @@ class Network:
         self._rates = plan.bytes_s
 
     def connect(self, inboxes: Sequence[Inbox], bytes_come: Sequence[AboutPeer], link_up: Sequence[AboutPeer]) -> None:
-        """Lay a link from each node to each; the inbox of its target is called with each message that arrives.
+        """Create a link between each pair of nodes; the target's inbox is called with each message that arrives.
 
         `bytes_come[target](source)` is called while a long message arrives, `link_up[source](target)` when a link stands again.
         """
@@ -108,7 +108,7 @@ class Network:
         self._keeps_order = True
 
     def widen(self, bytes_s: float) -> None:
-        """Give every link this bandwidth, 0 for none to speak of; what waits goes out at once then."""
+        """Set the bandwidth of every link, 0: unlimited, and queued messages are sent at once."""
         for link in (link for links in self.links for link in links):
             link.bytes_s = bytes_s
             if not bytes_s:
@@ -118,31 +118,31 @@ class Network:
                     self._fly(link, message, standing)
 
     def cut(self, source: NodeId, target: NodeId) -> None:
-        """Nothing arrives any more, what waits and what is in the air included."""
+        """Cut the link; queued messages and those in flight are lost."""
         link = self.links[source][target]
         link.is_cut = True
         self.lost += link.lose_what_waits()
 
     def mend(self, source: NodeId, target: NodeId) -> None:
-        """Messages arrive again; the source hears of it when it has dialled."""
+        """Heal the link; the source gets a link_up when it has dialled."""
         self.links[source][target].is_cut = False
         self._world.after(REDIAL_S, self._is_up, source, target)
 
     def restarted(self, node_id: NodeId) -> None:
-        """A process is new: its connections are, too."""
+        """A process was restarted: reset its connections."""
         for peer in range(len(self.links)):
             if peer != node_id:
                 self.lost += self.links[node_id][peer].lose_what_waits() + self.links[peer][node_id].lose_what_waits()
                 self._world.after(REDIAL_S, self._is_up, peer, node_id)
 
     def has_unsent(self, source: NodeId, target: NodeId) -> bool:
-        """Return whether something waits that has not left."""
+        """Return whether messages are queued."""
         return bool(self.links[source][target].waiting)
 
     def post(self, source: NodeId, target: NodeId, message: Message, standing: Standing) -> None:
         """Send from a node with this standing; it may never arrive."""
         if target >= len(self.links):
-            return  # a node that only a wrong list knows
+            return  # a node that is only in a wrong configuration
         link = self.links[source][target]
         if link.is_cut or (self._loss and self._chance() < self._loss):
             self.lost += 1
@@ -158,7 +158,7 @@ class Network:
             self._fly(link, message, standing)
 
     def _damaged(self, message: SnapshotRequest) -> SnapshotRequest:
-        """A byte of a piece is wrong: a bad sector, bad memory; only the check of the whole file can tell."""
+        """Corrupt a byte of a chunk (a bad sector, bad memory); only the check of the whole file detects it."""
         data = bytearray(message.data)
         if data:
             data[self._random.randrange(len(data))] ^= 1 << self._random.randrange(8)
@@ -167,10 +167,10 @@ class Network:
     # -- narrow links ----------------------------------------------------------------------------------------------------
 
     def _wait(self, link: Link, message: Message, standing: Standing) -> None:
-        """Queue it behind what has not left; as PeerLink.post does."""
+        """Queue it after unsent messages, as PeerLink.post does."""
         if message.term > link.term:
             link.term = message.term
-            while len(link.waiting) > 1:  # what an earlier term had to say, but for what is on its way out
+            while len(link.waiting) > 1:  # unsent messages of an earlier term, but not the one being sent
                 self._hit("narrow_old_term_dropped")
                 link.unsent_bytes -= link.waiting.pop()[1]
                 self.lost += 1
@@ -214,7 +214,7 @@ class Network:
         if not self.links[source][target].is_cut:
             self._link_up[source](target)
 
-    # -- in the air ------------------------------------------------------------------------------------------------------
+    # -- in flight -------------------------------------------------------------------------------------------------------
 
     def _fly(self, link: Link, message: Message, standing: Standing) -> None:
         delay = 0.0002 + self._chance() * 0.002

@@ -1,4 +1,4 @@
-"""Stores whose disks lost or altered synced entries: what each held, what is missing, and what may be demanded then.
+"""Stores whose disks lost or altered synced entries: what each held, what is missing, and which rules still apply.
 
 Where a whole disk is lost and its node readmitted, no entry may be lost: such seeds are judged as all others. A disk that loses a
 synced tail, or is set back to an old image, keeps its store id. Of what it held only those entries are demanded that a majority
@@ -89,7 +89,7 @@ class Stores:
         """Return the violation of a rule that a disk with lost records may have caused."""
         return Excused(rule, text) if self.is_damaged else Broken(rule, text)
 
-    # -- what becomes of them --------------------------------------------------------------------------------------------
+    # -- changes of disks ------------------------------------------------------------------------------------------------
 
     def disk_lost(self, node_id: NodeId) -> None:
         """Note that an empty disk has replaced this one."""
@@ -130,13 +130,13 @@ class Stores:
         return self._is_any_altered or self.is_damaged
 
     def is_altered(self, node_id: NodeId, core: Core) -> bool:
-        """Return whether the node's log is another one, so that it may not say that it holds the entries of the others."""
+        """Return whether the node's log differs, so that it must not acknowledge entries of the others."""
         memory, log = self._memory[node_id], core.log
         if memory.altered_from is None:
             return False
         at = max(memory.altered_from, log.start_index)
         if log.last_index < at or log.digest(at) == self._committed[at].digest:
-            memory.altered_from = None  # a snapshot has taken its place, or it was cut off
+            memory.altered_from = None  # replaced by a snapshot, or truncated
         return memory.altered_from is not None
 
     def takes_altered(self, node_id: NodeId, index: Index) -> bool:
@@ -198,7 +198,7 @@ class Stores:
             self.is_damaged = True
         self._note_owed(node_id, memory, same - 1)
 
-    # -- who must tell ---------------------------------------------------------------------------------------------------
+    # -- required announcements ------------------------------------------------------------------------------------------
 
     def _note_owed(self, node_id: NodeId, memory: Memory, last_index: Index) -> None:
         self._forget_owed(node_id)
@@ -221,7 +221,7 @@ class Stores:
             owed.said.append(message)
 
     def arrived(self, server: Server, message: Message) -> None:
-        """Note that a leader took it."""
+        """Note that a leader received it."""
         if not isinstance(message, AppendReply) or message.success:
             return
         for (leader_id, peer), owed in list(self.owed.items()):
@@ -238,7 +238,7 @@ class Stores:
             if owed.asked_in is None:
                 owed.asked_in = core.role.round
             elif message.round > owed.asked_in:
-                owed.heard_at.add(self._world.now)  # what comes at one moment is taken in one pass
+                owed.heard_at.add(self._world.now)  # messages of the same time are handled in one step
                 if len(owed.heard_at) > ANSWERS:
                     text = f"node {peer} had acknowledged {owed.index} to node {leader_id} in term {owed.term}, and holds less"
                     raise Broken("a lost tail is told", f"{text}: node {leader_id} hears that, and says nothing")

@@ -1,4 +1,4 @@
-"""Time in a seed: one heap of things to do, in the order of their moments and, at the same moment, of their planning."""
+"""Time in a seed: one heap of actions, ordered by time and, at the same time, by scheduling."""
 
 from collections.abc import Callable
 from heapq import heappop, heappush
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class World:
-    """The clock that everything in a seed shares. `now` is seconds since its beginning."""
+    """The clock of a seed. `now` is in seconds since its beginning."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -18,21 +18,21 @@ class World:
         self._until = 0.0
 
     def random(self, name: str) -> Random:
-        """Return a source of randomness of its own: what one part draws changes nothing for the others."""
+        """Return an independent random source: draws of one part do not affect others."""
         return Random(f"{self.seed}/{name}")
 
     def at(self, moment: float, action: Callable[..., None], *arguments: Any) -> None:
-        """Plan `action(*arguments)`; a moment that has passed means at once."""
+        """Schedule `action(*arguments)`; a time in the past means at once."""
         self._planned += 1
         heappush(self._heap, (moment if moment > self.now else self.now, self._planned, action, arguments))
 
     def after(self, seconds: float, action: Callable[..., None], *arguments: Any) -> None:
-        """Plan `action(*arguments)` in so many seconds."""
+        """Schedule `action(*arguments)` after a delay in seconds."""
         self._planned += 1
         heappush(self._heap, (self.now + seconds if seconds > 0 else self.now, self._planned, action, arguments))
 
     def takes_next_step(self) -> bool:
-        """Return whether what a step would plan for this very moment comes next: it may do it at its end, as the next step.
+        """Return whether an action scheduled for the present time would be the next: a step may then do it at its end.
 
         Two of five steps begin so: each message wakes a server, and hardly ever does anything else happen at the same moment.
         """
@@ -42,7 +42,7 @@ class World:
         return False
 
     def run(self, until: float, most_steps: int) -> bool:
-        """Do one thing after the other until that moment has come; return False after more than `most_steps` in all.
+        """Run actions until that time; return False after more than `most_steps` in all.
 
         Raise IndexError if there is nothing left to do.
         """

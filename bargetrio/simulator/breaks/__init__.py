@@ -1,4 +1,4 @@
-"""Planted bugs: each takes one rule away, and the simulator must find it (`bargetrio simulate --break NAME`).
+"""Planted bugs: each disables one rule, and the simulator must find it (`bargetrio simulate --break NAME`).
 
 They show what a rule is for, and prove that the simulator would notice its loss. A break replaces a function of the running
 program for one run and puts it back; nothing of it is in the program otherwise. registry.py says how, the other files what.
@@ -22,7 +22,7 @@ BREAKS: Final[dict[str, Break]] = {
 
 @contextmanager
 def broken(name: str | None) -> Iterator[None]:
-    """Run with one rule taken away; None takes none. Raise KeyError for an unknown name."""
+    """Run with one planted bug; None: without. Raise KeyError for an unknown name."""
     patches = Patches()
     if name is not None:
         BREAKS[name].apply(patches)

@@ -1,4 +1,4 @@
-"""Planted bugs about the log: what an append may do, and what is remembered of it."""
+"""Planted bugs about the log and its persistence."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Planted bugs about membership: replaced disks, new clusters, other lists, other logs, lost tails.
+"""Planted bugs about membership: replaced disks, new clusters, other lists, other logs, lost entries.
 
 Each is what Barge did before the log took nodes in (docs/bugs.md names the faults).
 """

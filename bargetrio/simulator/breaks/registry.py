@@ -1,4 +1,4 @@
-"""What a planted bug is, how it replaces functions of the running program, and how they come back."""
+"""Planted bugs: their definition, patching of functions, and undoing it."""
 
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -25,14 +25,14 @@ class Patches:
         return old
 
     def undo(self) -> None:
-        """Put everything back."""
+        """Restore everything."""
         for owner, name, value in reversed(self._old):
             setattr(owner, name, value)
         self._old.clear()
 
 
 class Break(Struct, frozen=True):
-    """A rule, where it is written, and how to take it away; with `stack` only ring 2 runs the code that keeps it.
+    """A rule, its source, and the patch that disables it; with `stack` only ring 2 runs the code of the rule.
 
     `faults`: the kinds of fault among which it is looked for; None for all. Where everything goes wrong at once, a node hardly
     ever falls behind, and is sent a snapshot, just while it saves or loads one.
@@ -52,7 +52,7 @@ PLANTED: Final[dict[str, Break]] = {}
 def breaks(
     rule: str, source: str, *, stack: bool = False, faults: frozenset[str] | None = None
 ) -> Callable[[Callable[[Patches], None]], Callable[[Patches], None]]:
-    """Plant the decorated function, which takes `rule` away; `source` says where the rule is written."""
+    """Register the decorated function, which disables `rule`; `source` cites the rule."""
 
     def register(apply: Callable[[Patches], None]) -> Callable[[Patches], None]:
         PLANTED[apply.__name__] = Break(rule, source, apply, stack, faults)
@@ -65,7 +65,7 @@ Said = TypeVar("Said", VoteReply, AppendRequest, AppendReply)
 
 
 def misreads(patches: Patches, module: Any, handler: str, misread: Callable[[Core, Said], Said]) -> None:
-    """The handler takes every message for what `misread` makes of it."""
+    """The handler gets `misread(message)` in place of each message."""
     old = module.__dict__[handler]
 
     def handle(core: Core, message: Said, now: float) -> None:
@@ -75,7 +75,7 @@ def misreads(patches: Patches, module: Any, handler: str, misread: Callable[[Cor
 
 
 def as_of_this_term(core: Core, message: Said) -> Said:
-    """An old term's message, taken for one of the present term."""
+    """Return an old term's message as one of the present term."""
     return structs.replace(message, term=max(message.term, core.current_term))
 
 

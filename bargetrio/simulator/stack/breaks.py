@@ -1,4 +1,4 @@
-"""Planted bugs about what a write is told, of what only the whole stack has: ring 2 finds them."""
+"""Planted bugs about outcomes of writes, in code that only the whole stack has: ring 2 finds them."""
 
 from bargetrio.cluster import forward
 from bargetrio.node.server import Node

@@ -1,4 +1,4 @@
-"""Clients of ring 2: half of them ask by REST, half through the forwarder; what is certainly not applied is asked again."""
+"""Clients of ring 2: half of them use REST, half the forwarder; what is certainly not applied is retried."""
 
 import json
 from random import Random
@@ -24,7 +24,7 @@ JSON = {"content-type": "application/json"}
 
 
 class Told:
-    """What an answer says: `effect` None if it certainly had none and may be asked again."""
+    """The meaning of an answer: `effect` None if it certainly had none and may be retried."""
 
     def __init__(
         self,
@@ -60,13 +60,13 @@ class Client:
         self._writes = 0
 
     async def run(self, until: float) -> None:
-        """Ask until that time."""
+        """Send requests until that time."""
         while trio.current_time() < until:
             await trio.sleep(self._random.expovariate(1 / PAUSE_S))
             await self.ask(self._random.choice(KEYS), self._random.random())
 
     async def ask(self, key: str, what: float) -> Operation | None:
-        """Ask, again if it had no effect, until it is told or 3 s are over; below 0.4 `what` means a read."""
+        """Send a request, retried without effect, until there is an outcome or 3 s pass; below 0.4 `what` means a read."""
         request = self._request(key, what)
         called = trio.current_time()
         told = Told(None)
@@ -154,7 +154,7 @@ class Client:
 
 
 class BulkWriter:
-    """Writes some lines at a time by NDJSON, each a put like no other under keys that nobody else writes."""
+    """Writes lines in batches by NDJSON, each a unique put under keys of its own."""
 
     def __init__(self, app: App, random: Random, ledger: Ledger) -> None:
         self._app = app
@@ -163,7 +163,7 @@ class BulkWriter:
         self._writes = 0
 
     async def run(self, until: float) -> None:
-        """Write until that time; what is certainly not done is not asked again."""
+        """Write until that time; failed writes are not retried."""
         while trio.current_time() < until:
             await trio.sleep(self._random.expovariate(1 / BULK_PAUSE_S))
             puts = [self._put() for _ in range(self._random.randint(1, 6))]
@@ -182,7 +182,7 @@ class BulkWriter:
 
 
 def note(ledger: Ledger, request: Put | Delete, told: Told, way: str) -> None:
-    """Write down what a write was told."""
+    """Record the outcome of a write."""
     effects: dict[str | None, Effect] = {None: "not done", "applied": "applied", "refused": "refused", "unknown": "unknown"}
     ledger.note(request, effects[told.effect], way, index=told.index, created=told.created, deleted=told.deleted)
 

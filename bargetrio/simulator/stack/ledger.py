@@ -1,4 +1,4 @@
-"""What ring 2's clients are told of each write, compared with what the log holds: who knows every entry compares.
+"""The answers to ring 2's writes, compared with all entries of the log.
 
 A line is one try: a request that left a client once. Its command is the same bytes as in the log; a put's is like no other, a
 delete's may be another one's, so commands are counted.
@@ -26,7 +26,7 @@ Effect = Literal["applied", "refused", "not done", "unknown"]
 
 
 class Try(Struct, frozen=True, kw_only=True):
-    """A request that was sent once, and what its client was told; by which way, for people."""
+    """A request that was sent once, and its answer; `way`, for people."""
 
     command: bytes
     effect: Effect
@@ -52,12 +52,12 @@ class Ledger:
         created: bool | None = None,
         deleted: bool | None = None,
     ) -> None:
-        """Remember what a write was told."""
+        """Record the answer to a write."""
         command = bytes(encode_command(request))
         self.tries.append(Try(command=command, effect=effect, way=way, index=index, created=created, deleted=deleted))
 
     def judge(self, commands: Sequence[Raw], outcomes: Sequence[Outcome]) -> None:
-        """Raise Broken for an answer that is not so; by index, `commands` and `outcomes` are those of all committed entries."""
+        """Raise Broken for a wrong answer; by index, `commands` and `outcomes` are those of all committed entries."""
         places: dict[bytes, list[int]] = {}
         for index, raw in enumerate(commands):
             places.setdefault(bytes(raw), []).append(index)
@@ -89,7 +89,7 @@ def _check_place(one: Try, commands: Sequence[Raw], outcomes: Sequence[Outcome])
 
 
 def _check_count(command: bytes, tries: list[Try], came_to: list[Outcome]) -> None:
-    """Each try stands in the log at most once; what is told to stand there does, and what is told not to does not."""
+    """Each try is in the log at most once; acknowledged ones are, and ones reported as not applied are not."""
     unknown = sum(one.effect == "unknown" for one in tries)
     indices = [one.index for one in tries if one.index is not None]
     if len(set(indices)) < len(indices):

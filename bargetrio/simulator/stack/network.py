@@ -1,4 +1,4 @@
-"""A network in memory: connections that split, delay, and die after any byte; implements transport's `Network`.
+"""A network in memory: connections that split, delay, and break after any byte; implements transport's `Network`.
 
 Sends are half taken and reads are short, as the kernel may do it. Now and then a connection takes only so many bytes as the
 other side has read.
@@ -51,7 +51,7 @@ class MemoryConnection:
 
     @property
     def unsent_bytes(self) -> int:
-        """What the network has not taken."""
+        """Bytes that the network has not accepted."""
         return len(self.outgoing)
 
     def kernel_bytes(self) -> int:
@@ -68,7 +68,7 @@ class MemoryConnection:
                 self.abort()
 
     async def receive(self) -> bytes:
-        """Return what has come."""
+        """Return received bytes."""
         while True:
             if self.is_closed:
                 raise Broken("closed here")
@@ -87,7 +87,7 @@ class MemoryConnection:
             self._wake_up = trio.Event()
 
     async def write(self) -> None:
-        """Send what `post` left, as the other side reads."""
+        """Send the rest of `post`, as the other side reads."""
         while not self.is_closed:
             await self._wake.wait()
             self._wake = trio.Event()
@@ -103,7 +103,7 @@ class MemoryConnection:
                 self.abort()
 
     def finish(self) -> None:
-        """Nothing more comes from here."""
+        """Half-close."""
         if not self.is_closed:
             self._network.fly(self.other, self.other.be_over)
 
@@ -119,10 +119,10 @@ class MemoryConnection:
             self._shut()
             self._network.fly(self.other, self.other.reset)
 
-    # -- what arrives ----------------------------------------------------------------------------------------------------
+    # -- arrivals --------------------------------------------------------------------------------------------------------
 
     def arrive(self, data: bytes) -> None:
-        """Take bytes; die in their middle if that is planned."""
+        """Receive bytes; break within them if that is planned."""
         if self.is_closed:
             self._network.fly(self.other, self.other.reset)
         if self.is_closed or self._is_reset:
@@ -142,7 +142,7 @@ class MemoryConnection:
         self._wake_up.set()
 
     def reset(self) -> None:
-        """The connection is broken; what was not read is gone."""
+        """The connection is broken; unread bytes are lost."""
         self._is_reset = True
         self._inbox.clear()
         self._wake_up.set()
@@ -202,7 +202,7 @@ class MemoryListener:
             self._wake_up = trio.Event()
 
     def close(self) -> None:
-        """Refuse from now on; who was not accepted is reset."""
+        """Refuse from now on; connections that were not accepted are reset."""
         if not self._is_closed:
             self._is_closed = True
             self._network.unbind(self._address)
@@ -211,13 +211,13 @@ class MemoryListener:
             self._wake_up.set()
 
     def arrive(self, connection: MemoryConnection) -> None:
-        """Somebody dialled."""
+        """A connection was dialled."""
         self._waiting.append(connection)
         self._wake_up.set()
 
 
 class MemoryNetwork:
-    """Where addresses lead. `run` moves the bytes."""
+    """Listeners by address. `run` moves the bytes."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -233,7 +233,7 @@ class MemoryNetwork:
         address = (host, port)
         if address in self._listeners:
             raise OSError(errno.EADDRINUSE, f"can't listen on {host}:{port}: in use")
-        await trio.lowlevel.checkpoint()  # before it is bound: cancelled, nobody would unbind it
+        await trio.lowlevel.checkpoint()  # before it is bound: if cancelled afterwards it would stay bound
         listener = self._listeners[address] = MemoryListener(self, address)
         return listener
 
@@ -250,7 +250,7 @@ class MemoryNetwork:
         return near
 
     async def run(self) -> None:
-        """Carry until cancelled."""
+        """Move bytes until cancelled."""
         while True:
             until = self._heap[0][0] if self._heap else float("inf")
             with trio.move_on_at(until):
@@ -261,7 +261,7 @@ class MemoryNetwork:
                 action(*arguments)
 
     def cut_one(self) -> None:
-        """Let one of the open connections die after some byte."""
+        """Break one of the open connections after some byte."""
         if self._open:
             connection = self._random.choice(list(self._open))
             connection.dies_after = self._random.choice((0, 1, self._random.randint(1, 300), self._random.randint(1, 5000)))

@@ -1,4 +1,4 @@
-"""Who reads in ring 2 beside the clients: ranges by REST and by the forwarder, stale answers of single nodes, and backups.
+"""Readers in ring 2 beside the clients: ranges by REST and by the forwarder, stale reads of single nodes, and backups.
 
 Each answer is compared with what the log makes of the keys at the index that it tells (simulator/lists.py).
 """
@@ -49,7 +49,7 @@ class States(Recorder):
         self._core_of = core_of
 
     def stage(self, node_id: int | None, fact: Fact | DriverFact) -> None:
-        """Who first calls an entry committed still has it."""
+        """The first node that reports an entry as committed still has it."""
         if isinstance(fact, CommitAdvanced) and fact.index >= len(self.states):
             assert node_id is not None
             log = self._core_of(node_id).log
@@ -61,7 +61,7 @@ class States(Recorder):
 
 
 class Reader:
-    """One reader; each question is asked once."""
+    """One reader; requests are not retried."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Reader:
         self._stale = StaleReads()
 
     async def run(self, until: float) -> None:
-        """Ask until that time; raise Broken."""
+        """Send requests until that time; raise Broken."""
         kinds = (self._walk, self._walk, self._write_and_leave, self._look, self._look, self._backup)
         while trio.current_time() < until:
             await trio.sleep(self._random.expovariate(1 / PAUSE_S))
@@ -96,11 +96,11 @@ class Reader:
                 await self._random.choice(kinds)()
 
     def judge(self) -> None:
-        """Judge all pages beside the clients' history; raise Broken."""
+        """Check all pages against the clients' history; raise Broken."""
         check_order(self.pages, self._history)
 
     async def _walk(self) -> None:
-        """Read a range, a page after the other, until an answer fails to come."""
+        """Read a range, page by page, until there is no answer."""
         by_rest = self._random.random() < 0.5
         walk = Range(self._random, self._keys)
         while True:
@@ -132,14 +132,14 @@ class Reader:
         return ListAnswer(id=0, items=msgspec.convert(found["items"], list[Item]), next=found["next"], index=found["index"])
 
     async def _write_and_leave(self) -> None:
-        """Write a key that nobody judges, and perhaps do not wait for the answer."""
+        """Write a key that is not checked, and perhaps do not wait for the answer."""
         key = self._random.choice(OWN_KEYS)
         request = Put(id=0, key=key, value=f"{trio.current_time():.3f}") if self._random.random() < 0.7 else Delete(id=0, key=key)
         with trio.move_on_after(self._random.choice((0.001, 0.01, 0.05, 2.0))), suppress(BargeError):
             await self._cluster.execute(request)
 
     async def _look(self) -> None:
-        """Ask one node for what it has, however old that is."""
+        """Read from one node, at read level stale."""
         node_id = self._random.choice(list(self._links))
         life, called = self._life_of(node_id), trio.current_time()
         walk = Range(self._random, self._keys).asked
@@ -153,14 +153,14 @@ class Reader:
             await self._links[node_id].ask(batch)
         (answer,) = batch.answers
         if life != self._life_of(node_id):
-            return  # which life it was is not known
+            return  # the node may have been restarted
         if isinstance(answer, ListAnswer) and isinstance(asked, List):
             self._stale.page(self._page(asked, answer, called, node_id, life), self._states)
         elif isinstance(answer, GetAnswer):
             self._stale.get(node_id, life, answer, self._states)
 
     async def _backup(self) -> None:
-        """A backup holds all that had been told before it was asked for, is whole, and is what its headers say."""
+        """A backup covers all writes answered before its request, is complete, and matches its headers."""
         floor = max((operation.index or 0 for operation in self._history if operation.effect == "applied"), default=0)
         floor = max([floor, *(page.index for page in self.pages)])
         answer: HttpAnswer | None = None
