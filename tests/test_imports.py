@@ -1,4 +1,4 @@
-"""The table of rooms in docs/architecture.md: who may import whom, and what must never be used where."""
+"""The table of rooms in docs/architecture.md: which package may import which, and which modules are forbidden where."""
 
 import ast
 import re

@@ -1,4 +1,4 @@
-"""Code and documents use the field's words: invented ones that were replaced do not come back (CONTRIBUTING.md)."""
+"""Code and documents use the field's words: invented ones that were replaced do not come back."""
 
 import ast
 import io

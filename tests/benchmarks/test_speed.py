@@ -38,7 +38,7 @@ SEEDS: Final = 5
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """What load.py tells of one round."""
+    """The output of load.py for one round."""
 
     rate: float
     answers: int

@@ -27,7 +27,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 @pytest.fixture
 def empty_page(browser: Browser) -> Iterator[Page]:
-    """A page that has not been anywhere. What its console says fails the test, but for the browser's word about requests."""
+    """A fresh page. Output on its console fails the test, except the browser's own messages about requests."""
     context = browser.new_context(viewport=DESK)
     page = context.new_page()
     complaints = ConsoleErrors(page)

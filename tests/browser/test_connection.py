@@ -36,7 +36,7 @@ def test_a_daemon_restarted_under_an_open_page(empty_page: Page, tmp_path: Path)
 
 
 def test_the_page_begins_before_its_daemon(empty_page: Page, tmp_path: Path) -> None:
-    """A page that was loaded, whose first questions nobody answers, asks on."""
+    """A page whose first requests get no answer retries."""
     page = empty_page
     with running(tmp_path) as daemon:
         page.route("**/nodes", lambda route: route.abort())

@@ -1,4 +1,4 @@
-"""The live page on a real daemon: what it shows is so, every button does what it says, and the outcome is told."""
+"""The live page on a real daemon: it shows the actual state, every button works, and its outcome is shown."""
 
 import json
 import math
@@ -65,7 +65,7 @@ def test_a_card_shows_everything_about_its_node(page: Page, daemon: Daemon) -> N
 
 
 def test_kill_and_revive(page: Page, daemon: Daemon) -> None:
-    """One press each; the ring says it by shape and word."""
+    """One press each; the node's ring shows it by shape and text."""
     victim = followers(daemon)[0]
     press(page, "kill", victim)
     outcome(page, f"node {victim} is killed")
@@ -219,7 +219,7 @@ def test_without_a_quorum_the_banner_says_so_and_a_write_gets_an_error(page: Pag
     expect(banner).to_be_hidden()
     leader = daemon.leader()
     one, other = followers(daemon)
-    put_faults(daemon, links=[{"from": one, "to": other, "drop": 1}, {"from": other, "to": one, "drop": 1}])  # nobody is elected
+    put_faults(daemon, links=[{"from": one, "to": other, "drop": 1}, {"from": other, "to": one, "drop": 1}])  # no leader
     press(page, "cut", leader)
     expect(banner).to_have_text("No leader: an election must be won before anything can be written.")
     put_faults(daemon, groups=[[leader], [one, other]])
@@ -228,7 +228,7 @@ def test_without_a_quorum_the_banner_says_so_and_a_write_gets_an_error(page: Pag
 
 
 def test_links_that_are_cut_one_by_one_can_take_the_quorum_too(page: Page, daemon: Daemon) -> None:
-    """Who leads must be heard, and hear. One cut line of three leaves a node that can; a circle of one-way cuts leaves none."""
+    """A leader must send and receive. One cut link of three leaves a node that can; a circle of one-way cuts leaves none."""
     banner = page.locator("#banner")
     one, other = followers(daemon)
     cut_links(daemon, (one, other), (other, one))
@@ -276,7 +276,7 @@ def test_messages_are_pulses_on_the_ring(page: Page, daemon: Daemon) -> None:
 
 
 def test_a_message_that_a_cut_link_swallows_does_not_arrive(page: Page, daemon: Daemon) -> None:
-    """A leader that is cut off goes on sending to nobody."""
+    """A partitioned leader continues to send."""
     leader = daemon.leader()
     press(page, "cut", leader)
     outcome(page, f"node {leader} is cut off")
@@ -332,7 +332,7 @@ def test_a_reload_in_mid_run_shows_the_same(page: Page, daemon: Daemon) -> None:
     for node in {0, 1, 2} - {victim}:
         expect(card(page, node)).to_contain_text(f"log {index} · committed {index}")
     wait_until_all_is_drawn(page, daemon)
-    if page.evaluate("Barge.app.skipped"):  # of a burst only the newest is told, where this machine stood still for a while
+    if page.evaluate("Barge.app.skipped"):  # of a burst only the newest is shown, if this machine was paused
         page.reload()
         expect(page.locator("#cards .role-leader")).to_have_count(1)
     before = page.locator("#cards .card-head").all_text_contents()
@@ -345,7 +345,7 @@ def test_a_reload_in_mid_run_shows_the_same(page: Page, daemon: Daemon) -> None:
 
 
 def test_an_old_death_is_still_known(page: Page, daemon: Daemon) -> None:
-    """Of a node that no recent event tells of, the page knows what /nodes says."""
+    """For a node without recent events the page uses /nodes."""
     victim = followers(daemon)[0]
     daemon.kill_node(victim)
     body = "\n".join(f'{{"key":"old{number}","value":"x"}}' for number in range(20))
@@ -395,7 +395,7 @@ def test_the_table_of_events_can_be_read_at_every_width(browser: Browser, daemon
 
 
 def test_everything_can_be_done_by_keyboard_and_has_a_name(page: Page, daemon: Daemon) -> None:
-    """Tab reaches each control; a node is killed without a mouse; a screen reader hears the outcome."""
+    """Tab reaches each control; a node is killed without a mouse; the outcome is announced to screen readers."""
     nameless = page.evaluate(NAMELESS)
     assert nameless == []
     reached = set()

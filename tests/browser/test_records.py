@@ -215,6 +215,6 @@ def test_a_rejected_append_moves_next_back_and_a_truncation_cuts_the_log(
 
 
 def test_a_page_opened_late_has_the_terms_of_its_events(empty_page: Page, simulated: tuple[Path, list[Event]]) -> None:
-    """Of old entries too: an event tells the terms of its first and last one, and terms never fall."""
+    """Of old entries, too: an event has the terms of its first and last one, and terms never decrease."""
     empty_page.goto(simulated[0].as_uri())
     assert empty_page.evaluate(TERMS) == [[2, 2, 2, None, None, 3], [2, 2, 2, None, None, 3]]

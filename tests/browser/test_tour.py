@@ -1,4 +1,4 @@
-"""The six stories as buttons: each plays on the real cluster to its end, tells the paper's section, and shows what it tells."""
+"""The six stories as buttons: each runs on the real cluster to its end, cites the paper's section, and shows its events."""
 
 import re
 
@@ -29,7 +29,7 @@ TERM_OF_THE_WRITE = """() => {
 
 @pytest.mark.parametrize("story", SEEN)
 def test_a_recording_is_shown_to_its_end(page: Page, daemon: Daemon, story: str) -> None:
-    """No step failed, every one had its section, and the page has the events that were told."""
+    """No step failed, each has its section, and the page has the events that it names."""
     page.click(f"[data-story='{story}']")
     expect(page.locator(f"[data-story='{story}']")).to_have_attribute("aria-pressed", "true")
     expect(page.locator("#story")).to_contain_text(re.compile(r"\d of \d"))

@@ -47,7 +47,7 @@ class Cluster:
         daemon.start(wait=wait)
 
     def start_all(self) -> None:
-        """Start whoever does not run, and wait for a leader."""
+        """Start the nodes that do not run, and wait for a leader."""
         for daemon in self.daemons:
             if daemon.process is None or daemon.process.poll() is not None:
                 self.start(daemon)
@@ -109,7 +109,7 @@ class Faults:
         time.sleep(self._random.uniform(least, most))
 
     def kill_9(self) -> None:
-        """A daemon ends without a word and is started again."""
+        """A daemon is killed by SIGKILL and started again."""
         daemon = self._any()
         daemon.kill_9()
         self._wait(0.05, 1.5)

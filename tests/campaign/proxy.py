@@ -1,4 +1,4 @@
-"""A proxy in front of each node: it knows who dials whom, and cuts, delays or narrows one direction of one link.
+"""A proxy in front of each node: it identifies each link, and cuts, delays or narrows one direction of one.
 
 A link carries only its dialler's messages, so cutting the connection that node 1 dialled to node 0 is a one-way cut.
 """
@@ -61,7 +61,7 @@ class Proxy:
             threading.Thread(target=self._serve, args=(near,), daemon=True).start()
 
     def _serve(self, near: socket.socket) -> None:
-        """Read the hello to know who dials, then pass everything on."""
+        """Read the hello to identify the dialler, then forward everything."""
         far: socket.socket | None = None
         try:
             near.settimeout(5)

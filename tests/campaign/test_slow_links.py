@@ -78,7 +78,7 @@ def cluster_of_three(folder: Path, extra: str = "", timing: str = TIMING) -> Ite
 
 
 def reign(cluster: Cluster, node_id: int = 0) -> tuple[int, int]:
-    """Return who leads in which term, as one daemon knows it."""
+    """Return leader and term, as known to one daemon."""
     answer = cluster.daemons[node_id].wait_until_live().http("GET", "/leader").json
     return answer["leader"], answer["term"]
 

@@ -1,4 +1,4 @@
-"""Clients of a campaign: threads that write, read and compare-and-set ten keys and remember what they were told."""
+"""Clients of a campaign: threads that write, read and compare-and-set ten keys and record the outcomes."""
 
 import threading
 import time

@@ -327,7 +327,7 @@ def test_check_and_serve_give_the_same_verdict(tmp_path: Path, old: str, new: st
 
 
 def test_two_names_of_one_address_are_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each could be bound alone, so both were told to be right, and the second could not listen."""
+    """Each could be bound alone, so both were reported as valid, and the second could not listen."""
     numbers = {"one.example": "127.0.0.1", "other.example": "127.0.0.1", "third.example": "127.0.0.2", "127.0.0.1": "127.0.0.1"}
 
     def resolved(host: str, port: int, **_: object) -> list[object]:

@@ -229,7 +229,7 @@ def by_brute_force(history: list[Operation]) -> bool:
 
 
 def in_time(order: tuple[Operation, ...]) -> bool:
-    """Return whether nobody stands before an operation that had been answered before it was called."""
+    """Return whether no operation is ordered before one that was answered before it was called."""
     return not any(
         later.ended is not None and later.ended < earlier.called
         for place, earlier in enumerate(order)

@@ -1,1 +1,1 @@
-"""The stories of the project, told by the real daemon: real processes, sockets, disks."""
+"""End-to-end tests with real daemons: processes, sockets, disks."""

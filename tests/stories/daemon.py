@@ -20,7 +20,7 @@ TIMING = "{heartbeat_ms: 50, election_ms: [300, 600], request_timeout_ms: 5000}"
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody had a moment ago."""
+    """Return ports that were free a moment ago."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for sock in sockets:
@@ -97,7 +97,7 @@ class Daemon:
         return time.monotonic() - began
 
     def kill_9(self) -> None:
-        """End it without a word."""
+        """Kill it by SIGKILL."""
         assert self.process is not None
         self.process.kill()
         self.process.wait(10)
@@ -111,7 +111,7 @@ class Daemon:
     def http(
         self, method: str, path: str, body: str | bytes | None = None, headers: dict[str, str] | None = None, timeout: float = 15
     ) -> Answer:
-        """Make one request; raises OSError where nobody listens."""
+        """Make one request; raises OSError without a listener."""
         connection = http.client.HTTPConnection(self.api, timeout=timeout)
         try:
             data = body.encode() if isinstance(body, str) else body
@@ -130,7 +130,7 @@ class Daemon:
         return self.http("GET", f"/keys/{key}")
 
     def leader(self) -> int:
-        """Return who leads, waiting for an election if need be."""
+        """Return the leader, waiting for an election if necessary."""
         return int(self.wait_for(self._leader, "a leader", 10)["leader"])
 
     def node(self, node_id: int) -> Any:

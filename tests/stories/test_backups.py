@@ -234,7 +234,7 @@ def test_a_daemon_that_is_cut_off_says_so_in_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["lost+found", "symlink", "empty"])
 def test_a_backup_is_restored_into_an_empty_folder(tmp_path: Path, kind: str) -> None:
-    """A mount point with its lost+found, a link to an empty folder; what else is there is told, and left."""
+    """A mount point with its lost+found, a link to an empty folder; other content is an error, and not changed."""
     configuration = write_configuration(tmp_path, 1)
     (tmp_path / "b.snap").write_bytes(backup(5))
     node = tmp_path / "data" / "node-0"

@@ -1,4 +1,4 @@
-"""Bad input at every port of a real daemon: a clear error, nothing lost, nobody else disturbed."""
+"""Bad input at every port of a real daemon: a clear error, no loss, no effect on others."""
 
 import contextlib
 import hashlib
@@ -115,7 +115,7 @@ JSON = {"Content_Type": "application/json"}
 def test_rest_refuses(
     daemon: Daemon, method: str, path: str, body: bytes | None, headers: dict[str, str], expected: tuple[int, str]
 ) -> None:
-    """Every one is told what is wrong, and that nothing was done."""
+    """Each gets an error with the reason, and `applied` is false."""
     assert problem(daemon, method, path, body, **headers) == expected
 
 
@@ -166,7 +166,7 @@ def test_a_bad_line_of_a_bulk_write_spoils_no_other(daemon: Daemon) -> None:
 
 
 def test_http_on_the_node_port_gets_one_error_and_is_closed(daemon: Daemon) -> None:
-    """BUG-57: a browser's POST has bad lines and then a good one; nobody reads on."""
+    """BUG-57: a browser's POST has bad lines and then a good one, which is not read."""
     body = b'{"id":1,"op":"put","key":"smuggled","value":"x"}\n'
     request = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n\r\n" + body
     (line,) = say(daemon, request, hello=False)
@@ -270,7 +270,7 @@ def test_a_thousand_silent_connections_keep_no_client_out(daemon: Daemon) -> Non
 
 
 def test_a_thousand_rest_clients_change_no_term(daemon: Daemon) -> None:
-    """256 connections are served or told; the rest is refused; Raft does not notice."""
+    """256 connections are served or get an error; the rest is refused; Raft is not affected."""
     host, port = daemon.api.split(":")
     term = daemon.node(0)["term"]
     request = b"GET /keys/kept HTTP/1.1\r\nHost: " + daemon.api.encode() + b"\r\n\r\n"
@@ -328,7 +328,7 @@ def test_a_missing_or_wrong_token_is_401(tmp_path: Path) -> None:
 
 
 def test_a_peer_without_the_secret_is_refused(tmp_path: Path) -> None:
-    """The proof of another secret, and none at all; those who know it elect a leader."""
+    """The proof of another secret, and none at all; nodes with the right one elect a leader."""
     (tmp_path / "secret").write_text("between us\n")
     (tmp_path / "secret").chmod(0o600)
     daemon = Daemon(write_configuration(tmp_path, 3, extra="peer_secret_file: secret\n"))
@@ -365,7 +365,7 @@ def test_a_peer_without_the_secret_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_peers_message_that_contradicts_itself_ends_its_connection_alone(daemon: Daemon) -> None:
-    """It names an entry that it does not carry; the node that hears it goes on, and so does the real node 1."""
+    """It has an index beyond its entries; the receiving node continues, and so does the real node 1."""
     standing = json.loads((daemon.configuration.parent / "data" / "node-1" / "meta").read_text())["standing"]
     hello = {"hello": "peer", "protocol": 2, "cluster": "barge", "node": 1, "to": 0, "standing": standing, "nonce": "n"}
     append = {

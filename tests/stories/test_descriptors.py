@@ -14,7 +14,7 @@ SNAPSHOTS = "snapshots: {entries: 50, mib: 1, trailing_entries: 0}\n"
 
 
 def test_three_hundred_clients_leave_the_log_its_descriptors(tmp_path: Path) -> None:
-    """ulimit -n 200: most are told that there is no place; writes, snapshots and REST go on, and so does an election."""
+    """ulimit -n 200: most are refused; writes, snapshots, REST and elections still work."""
     daemon = Daemon(write_configuration(tmp_path, 3, extra=SNAPSHOTS))
     try:
         _start(daemon)

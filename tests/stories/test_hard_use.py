@@ -82,7 +82,7 @@ def _all_wrote(writers: list[Writer]) -> bool:
 
 
 def test_kill_9_under_load_loses_no_acknowledged_write(tmp_path: Path) -> None:
-    """Twenty times: what was answered ok is there after the restart, at the index that was told (BUG-49, BUG-50)."""
+    """Twenty times: acknowledged writes are there after the restart, at the index of their answer (BUG-49, BUG-50)."""
     daemon = Daemon(write_configuration(tmp_path, 3))
     acknowledged: dict[str, int] = {}
     try:
@@ -106,7 +106,7 @@ def test_kill_9_under_load_loses_no_acknowledged_write(tmp_path: Path) -> None:
 
 
 def test_a_hundred_leader_kills_each_end_in_a_new_leader(tmp_path: Path) -> None:
-    """Kill whoever leads, write through the election, revive, catch up; a hundred times in a row."""
+    """Kill the leader, write through the election, revive, catch up; a hundred times in a row."""
     with running(tmp_path) as daemon:
         for number in range(100):
             old = daemon.leader()
@@ -120,7 +120,7 @@ def test_a_hundred_leader_kills_each_end_in_a_new_leader(tmp_path: Path) -> None
 
 
 def test_a_process_that_stood_still_keeps_its_leader(tmp_path: Path) -> None:
-    """SIGSTOP for two seconds, SIGCONT: nobody was silent, so nobody is deposed."""
+    """SIGSTOP for two seconds, SIGCONT: all nodes were paused, so no leader is deposed."""
     with running(tmp_path) as daemon:
         leader, term = daemon.leader(), daemon.node(0)["term"]
         assert daemon.process is not None
@@ -199,7 +199,7 @@ def test_a_host_that_stood_still_learns_the_new_term(tmp_path: Path) -> None:
         try:
             assert other.get("before").json["value"] == "1"  # asked of the stopped node first, then of the next leader
             first = other.put("while", "2")
-            # A write that was on its way to the stopped node when it stopped is nobody's to repeat.
+            # A write in flight to the stopped node must not be retried.
             assert first.status == 201 or (first.status == 504 and first.json["applied"] is None)
             assert other.put("while", "2").status in (200, 201)
         finally:

@@ -77,7 +77,7 @@ def test_a_readmission_in_a_cluster_of_two_is_refused_with_what_is_left_to_do(tm
 
 
 def test_a_cluster_is_born_without_a_member_that_is_late(tmp_path: Path) -> None:
-    """Readiness and status name who has not been met; after the word two begin, and the third is readmitted."""
+    """Readiness and status name the missing members; after a bootstrap two begin, and the third is readmitted."""
     with daemons(tmp_path, 3) as all_three:
         for daemon in all_three[:2]:
             daemon.start()

@@ -1,4 +1,4 @@
-"""A daemon whose nodes have all crashed: what it does, and what systemd is told."""
+"""A daemon whose nodes have all crashed: its behaviour, and its notifications to systemd."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""The record of events as its operator meets it: rotated by renaming it and SIGHUP, and for nobody else to read."""
+"""The event file in operation: rotated by renaming and SIGHUP, and with mode 0600."""
 
 import os
 import pty
@@ -22,12 +22,12 @@ def mode(path: Path) -> int:
 
 
 def writes(path: Path) -> set[str]:
-    """The keys that a record tells of."""
+    """The keys in an event file."""
     return {entry["key"] for event in read_events(path) for entry in event.detail.get("entries", ()) if "key" in entry}
 
 
 def test_a_record_is_rotated_by_renaming_it_and_sighup(tmp_path: Path) -> None:
-    """No event is lost or told twice; the daemon, of course, goes on."""
+    """No event is lost or written twice; the daemon continues."""
     with running(tmp_path, 1, "--events", "events.jsonl") as daemon:
         assert daemon.process is not None
         record, old = tmp_path / "events.jsonl", tmp_path / "events.jsonl.1"
@@ -115,7 +115,7 @@ def test_records_and_pages_are_not_readable_by_other_users(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "device", "folder"])
 def test_a_record_is_a_regular_file(tmp_path: Path, kind: str) -> None:
-    """What else is there is told, and keeps its mode."""
+    """Other files are an error, and keep their mode."""
     write_configuration(tmp_path, 1)
     (tmp_path / "precious").touch(mode=0o644)
     name = "/dev/null" if kind == "device" else "events.jsonl"

@@ -1,4 +1,4 @@
-"""The six stories of docs/tour.md, each against the real daemon, each told by its event log."""
+"""The six stories of docs/tour.md, each against the real daemon, checked by its event log."""
 
 import html
 import itertools
@@ -12,7 +12,7 @@ from tests.stories.daemon import Daemon, running
 
 
 def page_says(daemon: Daemon, *sentences: str) -> None:
-    """The story must be told by the page alone."""
+    """The page alone must show the story."""
     text = html.unescape(daemon.http("GET", "/log?limit=1000").body.decode())
     for sentence in sentences:
         assert sentence in text, sentence
@@ -169,7 +169,7 @@ def test_one_node_is_a_cluster(tmp_path: Path) -> None:
 
 
 def test_five_nodes_lose_two_and_go_on_but_not_three(tmp_path: Path) -> None:
-    """A minority may fail; without a majority nothing is committed, and the caller is told."""
+    """A minority may fail; without a majority nothing is committed, and the caller gets an error."""
     with running(tmp_path, 5, timing="{heartbeat_ms: 50, election_ms: [300, 600], request_timeout_ms: 1500}") as daemon:
         leader = daemon.leader()
         first, second, third = sorted({0, 1, 2, 3, 4} - {leader})[:3]
@@ -197,7 +197,7 @@ def _cut(daemon: Daemon, groups: list[list[int]]) -> None:
 
 
 def _put_at(daemon: Daemon, node_id: int, key: str, value: str) -> dict[str, object]:
-    """Ask one node over the client protocol, as nobody would who follows the leader."""
+    """Send a request to one node over the client protocol, without following the leader."""
     import socket
 
     host, port = daemon.addresses[node_id].split(":")
