@@ -15,8 +15,8 @@ from contextlib import suppress
 MIB = 1024 * 1024
 KEYS = 32
 HELLO = b'{"hello":"client","protocol":1,"cluster":"barge"}\n'
-STAY_S = 4.0
-"""So long clients that never read stay, after the last one has asked."""
+STAY_S = 1.5
+"""So long clients stay that have nothing more to send, after the last one had."""
 
 
 def connect(address: str, *, receive_bytes: int | None = None) -> socket.socket:
