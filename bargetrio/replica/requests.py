@@ -309,20 +309,27 @@ class Requests:
 
         A linearizable read that is put off stays one: the state at any later moment holds all that it must show (Ongaro 6.4).
         """
-        room = self._answer_room
+        most = left = min(self._answer_room.free, ANSWER_BYTES_A_STEP - self._made_bytes)
         for ticket in tickets:
             session = ticket.session
-            if session.room <= 0 or room.free <= 0 or self._made_bytes >= ANSWER_BYTES_A_STEP or ticket.done:
+            if session.room <= 0 or left <= 0 or ticket.done:
+                if left <= 0:
+                    self._count_made(most - left)
+                    most = left
+                    if self._made_bytes >= ANSWER_BYTES_A_STEP:
+                        self._held_back[session] = None
                 session.put_off(ticket)
-                if self._made_bytes >= ANSWER_BYTES_A_STEP:
-                    self._held_back[session] = None
                 continue
             assert ticket.read is not None, "only reads are looked up"
             answer, size = look_up(store, ticket.read)
             session.room -= size
-            room.free -= size
-            self._made_bytes += size
+            left -= size
             self._answer(ticket, answer)
+        self._count_made(most - left)
+
+    def _count_made(self, size: int) -> None:
+        self._answer_room.free -= size
+        self._made_bytes += size
 
     def _answer(self, ticket: Ticket, answer: Struct) -> None:
         """Give the answer; a second one is dropped. `apply` has the same inline."""
