@@ -153,6 +153,11 @@ class Store:
         self._scans.append(scan)
         return scan
 
+    @property
+    def is_scanned(self) -> bool:
+        """Whether a scan has not ended."""
+        return bool(self._scans)
+
     def end_scan(self, scan: Scan) -> None:
         """Remove a scan; called by `Scan.close`."""
         self._scans.remove(scan)
@@ -170,7 +175,8 @@ class Store:
         self._stored.update(found)
 
     def drop(self, count: int) -> bool:
-        """Free `count` keys of a replaced store; return whether there are more. A million at once would take 0.1 s."""
+        """Free `count` keys of a replaced store without a scan; return whether there are more. A million at once takes 0.1 s."""
+        assert not self._scans, "a scan would miss them"
         stored, order = self._stored, self._order
         for _ in range(min(count, len(stored))):
             del stored[order.pop()]

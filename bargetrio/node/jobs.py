@@ -12,7 +12,7 @@ from bargetrio.replica.ports import Blocking, Job, JobKind, Sleep, Slice
 
 log = logging.getLogger(__name__)
 
-SHARES: Final[dict[JobKind, float]] = {"save": SAVING_SHARE, "load": LOADING_SHARE}
+SHARES: Final[dict[JobKind, float]] = {"save": SAVING_SHARE, "load": LOADING_SHARE, "drop": LOADING_SHARE}
 """How much of the loop's time the slices of a job may take, by its kind; others have none."""
 
 

@@ -39,6 +39,8 @@ from bargetrio.storage.wal import OpenFolder
 
 LINES_A_LOAD: Final = 4
 KEYS_A_DROP: Final = 500
+DROP_AGAIN_S: Final = 0.1
+"""Seconds until a replaced state is looked at again that is still being saved."""
 RECEIVE_AGAIN_S: Final = 1.0
 """Seconds that a follower with a full disk waits before it asks for the snapshot from the beginning."""
 
@@ -263,9 +265,13 @@ class SnapshotJobs:
         self._figures.snapshots_installed += 1
         old = self._replace_store(store)
         self._inbox.call(lambda core, now: core.snapshot_loaded(snapshot))
-        is_more = True
-        while is_more:
-            is_more = old.drop(KEYS_A_DROP)
+        self._jobs.start(Job("drop", self._drop(old)))
+
+    def _drop(self, store: Store) -> Steps:
+        """Free a replaced state, once no snapshot of it is being saved any more."""
+        while store.is_scanned:
+            yield Sleep(DROP_AGAIN_S)
+        while store.drop(KEYS_A_DROP):
             yield SLICE
 
 

@@ -78,7 +78,7 @@ def blocking(work: Callable[[], T]) -> Generator[Step, Any, T]:
     return result
 
 
-JobKind = Literal["save", "load", "send", "store", "trim", "standing"]
+JobKind = Literal["save", "load", "drop", "send", "store", "trim", "standing"]
 
 
 class Job(NamedTuple):

@@ -21,9 +21,10 @@ from bargetrio.raft.messages import Message, NodeId, SnapshotMeta, SnapshotReque
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox, Then
 from bargetrio.replica.jobs import SnapshotJobs, SnapshotPlace
+from bargetrio.replica.ports import Blocking, Job
 from bargetrio.replica.turns import Turns
 from bargetrio.storage.real_disk import RealDisk
-from bargetrio.storage.snapshots import SnapshotStart, SnapshotWriter, snapshot_name
+from bargetrio.storage.snapshots import FolderFile, SnapshotStart, SnapshotWriter, read_snapshot, snapshot_name
 from tests.raft.cores import snapshot
 from tests.replica.hosts import Posted
 
@@ -246,3 +247,62 @@ async def test_what_is_saved_and_loaded_is_counted_each_time(tmp_path: Path) -> 
     assert sender.loaded == sender.taken
     assert (figures.snapshots_taken, figures.snapshots_installed) == (2, 2)
     assert figures.snapshot_bytes == sum(meta.size for meta in sender.taken)
+
+
+class HeldJobs:
+    """Jobs that go on only when a test says so."""
+
+    def __init__(self) -> None:
+        self.started: list[Job] = []
+
+    def start(self, job: Job) -> None:
+        self.started.append(job)
+
+    def gave_up(self, what: str, again_s: float, problem: OSError) -> None:
+        raise problem
+
+
+def go_on(job: Job, most_steps: int) -> bool:
+    """Let a job make so many steps; return whether it has ended."""
+    result: object = None
+    for _ in range(most_steps):
+        try:
+            step = job.steps.send(result)
+        except StopIteration:
+            return True
+        result = step.work() if isinstance(step, Blocking) else None
+    return False
+
+
+async def test_a_state_that_is_replaced_while_it_is_saved_is_freed_when_that_has_ended(tmp_path: Path) -> None:
+    """Freed before, its keys would be missing in a file that is whole and has its checksum (OWN-169)."""
+    disk, jobs = RealDisk(tmp_path), HeldJobs()
+    writer = SnapshotWriter(disk, SnapshotStart(cluster="c", members=(0, 1, 2), last_index=9, last_term=1, digest=0))
+    meta = writer.finish()
+    old = Store()
+    old.apply_all([encode_command(Put(id=0, key=f"k{number}", value="x")) for number in range(5)], 1)
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, tmp_path, None)
+        snapshots = SnapshotJobs(
+            place=sender.place,
+            inbox=sender.inbox,
+            outbox=Posted(sender._post),
+            jobs=jobs,
+            turns=Turns(),
+            figures=NodeFigures(),
+            replace_store=lambda store: old,
+        )
+        snapshots.perform(TakeSnapshot(5, 1, 0, (0, 1, 2), None), old, 0.0)
+        snapshots.perform(LoadSnapshot(meta), Store(), 0.0)
+        save, load = jobs.started
+        assert not go_on(save, 3)
+        assert go_on(load, 100)
+        (drop,) = jobs.started[2:]
+        assert not go_on(drop, 100)
+        assert go_on(save, 100)
+        assert go_on(drop, 100)
+    assert not old.stored
+    (taken,) = sender.taken
+    path, saved = snapshot_name(5, 1), Store()
+    read_snapshot(FolderFile(disk, path), path, saved.load)
+    assert (taken.last_index, sorted(saved.stored)) == (5, [f"k{number}" for number in range(5)])
