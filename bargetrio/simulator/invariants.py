@@ -537,6 +537,9 @@ class Invariants:
             last = len(memory.disk_if_written.digests) - 1
             holders = sum(index >= last and peer != core.membership.uncounted for peer, index in memory.match.items())
             if holders >= self.quorum:
+                if memory.outrun_write != memory.writes_since:  # they may have synced it just now: the next heartbeat notices
+                    memory.outrun_write = memory.writes_since
+                    return
                 text = (
                     f"node {server.node_id} leads, its disk hangs for {hangs_s:.1f} s; {holders} others have synced entry {last}"
                 )

@@ -85,6 +85,8 @@ class Memory:
         """When the write in flight began, by the server's own clock; -1 if there is none."""
         self.stood_still_s = 0.0
         """For how long the server had stood still by then."""
+        self.outrun_write = -1.0
+        """The `writes_since` of the write for which, at the last look, a majority of the others were ahead of a hanging disk."""
         self.heard_at = -1e9
         self.told: dict[tuple[NodeId, Term, StoreId], Told] = {}
         """By leader, term, and the store that spoke."""

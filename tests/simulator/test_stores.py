@@ -324,3 +324,17 @@ def test_without_a_majority_the_operator_empties_the_folder_of_a_node_that_is_do
     cluster.servers[1].crash(power=False)
     operator._look_for_other_clusters({0})
     assert all(server.store_id not in ("", old) for server, old in zip(cluster.servers, before, strict=True))
+
+
+def test_a_leader_whose_disk_hangs_may_lead_until_it_has_heard_that_the_others_are_ahead() -> None:
+    """They may have synced its write just now, and it looks at its next heartbeat: seed 15947. At the next look it may not."""
+    cluster = _cluster()
+    leader, invariants = _leader(cluster), cluster.referee.invariants
+    memory, now = invariants._memory[leader.node_id], leader.local_now
+    assert leader.core is not None
+    memory.disk_if_written, memory.writes_since = memory.disk, now - 4.0
+    memory.match = dict.fromkeys(memory.match, len(memory.disk.digests) - 1)
+    memory.stood_still_s = leader.stood_still_s
+    invariants._check_usefulness(leader, leader.core, memory, now)
+    with pytest.raises(Broken, match="a disk that hangs leads nobody"):
+        invariants._check_usefulness(leader, leader.core, memory, now)
