@@ -19,7 +19,7 @@ CLIENTS = 6
 PAUSE_S = 0.25
 BULK_PAUSE_S = 0.4
 
-NEARLY_FULL = "is nearly full: nothing is written"
+NEARLY_FULL = "is nearly full"
 JSON = {"content-type": "application/json"}
 
 
