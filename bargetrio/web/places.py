@@ -66,12 +66,12 @@ class Place:
         only the end of a slice shows that the client receives.
         """
         self.started = True
-        body = message.get("body", b"")
-        while len(body) > SLICE_BYTES:
-            await self._send_one({"type": "http.response.body", "body": body[:SLICE_BYTES], "more_body": True}, SLICE_BYTES)
-            body = body[SLICE_BYTES:]
-            message = {**message, "body": body}
-        await self._send_one(message, len(body))
+        body, sent = message.get("body", b""), 0
+        while len(body) - sent > SLICE_BYTES:
+            part = body[sent : sent + SLICE_BYTES]
+            await self._send_one({"type": "http.response.body", "body": part, "more_body": True}, SLICE_BYTES)
+            sent += SLICE_BYTES
+        await self._send_one({**message, "body": body[sent:]} if sent else message, len(body) - sent)
 
     async def _send_one(self, message: Message, size: int) -> None:
         account = self._sending
