@@ -4,7 +4,7 @@ from random import Random
 
 import pytest
 
-from bargetrio.raft import core, snapshots
+from bargetrio.raft import core
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import LogStart
@@ -43,18 +43,6 @@ def test_trailing_entries_have_so_many_bytes_at_most(trailing_bytes: int, start:
     bench.step(append(log="1 1 1 1 1", commit=4)).sync()
     saved(bench)
     assert bench.core.log.start_index == start
-
-
-def test_a_pass_forgets_so_many_bytes_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Giving memory back takes time by its size, not by its pieces."""
-    monkeypatch.setattr(snapshots, "COMPACTION_BYTES", 2 * SIZE)
-    bench = follower(policy=SnapshotPolicy(entries=5, trailing=0))
-    bench.step(append(log="1 1 1 1 1", commit=5)).sync()
-    saved(bench)
-    starts = [bench.core.log.start_index]
-    while starts[-1] < 5:
-        starts.append(bench.perform().core.log.start_index)
-    assert starts == [2, 4, 5]
 
 
 def test_a_replaced_log_is_freed_by_bytes_too() -> None:

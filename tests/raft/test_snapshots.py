@@ -116,9 +116,10 @@ def test_the_log_is_forgotten_when_the_snapshot_lasts() -> None:
     assert bench.told("snapshot_taken") == [SnapshotTaken(term=1, index=4, digest=meta.digest, size=100, log_start=3)]
 
 
-def test_a_long_log_is_forgotten_slice_by_slice(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No step blocks the loop for long."""
-    monkeypatch.setattr(snapshots, "COMPACTION_SLICE", 2)
+@pytest.mark.parametrize(("bound", "value"), [("COMPACTION_SLICE", 2), ("COMPACTION_BYTES", 2 * len(entries("1")[0].command))])
+def test_a_long_log_is_forgotten_slice_by_slice(bound: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No step blocks the loop for long: freeing memory takes time by its bytes, too."""
+    monkeypatch.setattr(snapshots, bound, value)
     bench = follower(policy=SnapshotPolicy(entries=5, trailing=0))
     bench.step(append(log="1 1 1 1 1", commit=5)).sync()
     saved(bench)

@@ -26,7 +26,7 @@ from bargetrio.replica.turns import Turns
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.snapshots import FolderFile, SnapshotStart, SnapshotWriter, read_snapshot, snapshot_name
 from tests.raft.cores import snapshot
-from tests.replica.hosts import Posted
+from tests.replica.hosts import Begun, Posted
 
 T = TypeVar("T")
 OF = snapshot("1 1 1", size=100)
@@ -249,19 +249,6 @@ async def test_what_is_saved_and_loaded_is_counted_each_time(tmp_path: Path) -> 
     assert figures.snapshot_bytes == sum(meta.size for meta in sender.taken)
 
 
-class HeldJobs:
-    """Jobs that go on only when a test says so."""
-
-    def __init__(self) -> None:
-        self.started: list[Job] = []
-
-    def start(self, job: Job) -> None:
-        self.started.append(job)
-
-    def gave_up(self, what: str, again_s: float, problem: OSError) -> None:
-        raise problem
-
-
 def go_on(job: Job, most_steps: int) -> bool:
     """Let a job make so many steps; return whether it has ended."""
     result: object = None
@@ -276,7 +263,7 @@ def go_on(job: Job, most_steps: int) -> bool:
 
 async def test_a_state_that_is_replaced_while_it_is_saved_is_freed_when_that_has_ended(tmp_path: Path) -> None:
     """Freed before, its keys would be missing in a file that is whole and has its checksum (OWN-169)."""
-    disk, jobs = RealDisk(tmp_path), HeldJobs()
+    disk, jobs = RealDisk(tmp_path), Begun()
     writer = SnapshotWriter(disk, SnapshotStart(cluster="c", members=(0, 1, 2), last_index=9, last_term=1, digest=0))
     meta = writer.finish()
     old = Store()
@@ -294,10 +281,10 @@ async def test_a_state_that_is_replaced_while_it_is_saved_is_freed_when_that_has
         )
         snapshots.perform(TakeSnapshot(5, 1, 0, (0, 1, 2), None), old, 0.0)
         snapshots.perform(LoadSnapshot(meta), Store(), 0.0)
-        save, load = jobs.started
+        save, load = jobs.jobs
         assert not go_on(save, 3)
         assert go_on(load, 100)
-        (drop,) = jobs.started[2:]
+        (drop,) = jobs.jobs[2:]
         assert not go_on(drop, 100)
         assert go_on(save, 100)
         assert go_on(drop, 100)
