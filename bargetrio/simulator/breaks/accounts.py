@@ -38,7 +38,7 @@ def half_received_snapshot_kept(patches: Patches) -> None:
 
 @breaks("the log that a snapshot replaced is given back", "OWN-36")
 def replaced_log_kept(patches: Patches) -> None:
-    patches.set(Log, "drop", lambda self, count: None)
+    patches.set(Log, "drop", lambda self, most_entries, most_bytes: None)
 
 
 @breaks("a file has pieces of one snapshot only", "Figure 13, 2")

@@ -108,7 +108,7 @@ def other_backups_accepted(patches: Patches) -> None:
     from bargetrio.raft import standing
     from bargetrio.simulator import server
 
-    def why_refused(ours: Any, configuration: Any, peer_id: int, theirs: Any, members: Any) -> str:
+    def why_refused(ours: Any, configuration: Any, peer_id: int, theirs: Any, members: Any = ()) -> str:
         return old(structs.replace(ours, origin=EMPTY), configuration, peer_id, structs.replace(theirs, origin=EMPTY), members)
 
     old = standing.why_refused
@@ -181,7 +181,7 @@ def other_store_is_heard(patches: Patches) -> None:
 
     old = server.__dict__["why_refused"]
 
-    def why_refused(ours: Any, configuration: Any, peer_id: int, theirs: Any, members: Any) -> str:
+    def why_refused(ours: Any, configuration: Any, peer_id: int, theirs: Any, members: Any = ()) -> str:
         reason: str = old(ours, configuration, peer_id, theirs, members)
         return "" if "another store" in reason else reason
 
