@@ -29,12 +29,6 @@ REPLACED: Final = {
 
 WORD: Final = re.compile(rf"(?<![A-Za-z])({'|'.join(REPLACED)})(?![a-z])", re.IGNORECASE)
 
-SKIPPED: Final = (
-    *("bargetrio/replica/replica.py", "bargetrio/replica/turns.py", "bargetrio/simulator/accounts.py"),
-    *("bargetrio/simulator/clients.py", "bargetrio/simulator/invariants.py", "bargetrio/simulator/stack/accounts.py"),
-)
-"""Files that still have some of them."""
-
 SECTION: Final = re.compile(r"\((?:[3-9]|10)\.\d(?:\.\d)?[,;:)]|^(?:[3-9]|10)\.\d(?:\.\d)?[:,;]")
 """A section that does not say of which text it is."""
 
@@ -66,7 +60,7 @@ def test_code_uses_the_fields_words(folder: str) -> None:
     """Docstrings, comments and names; a section says of which text it is."""
     found = []
     for path in sorted((ROOT / folder).rglob("*.py")):
-        if path == Path(__file__) or str(path.relative_to(ROOT)).startswith(SKIPPED):
+        if path == Path(__file__):
             continue
         for line, text in texts_of(path.read_text()):
             found += [f"{path.relative_to(ROOT)}:{line}: {match[0]}" for match in WORD.finditer(text)]

@@ -135,7 +135,7 @@ class Replica:
     def fence(self, now: float) -> None:
         """This server is dead: a step that comes all the same does nothing, and tells nothing; its turns are the others'."""
         self._is_fenced = True
-        self._turns.hurry(self, hurries=False)
+        self._turns.prioritize(self, has_priority=False)
         self.snapshots.fence(now)
 
     @property
@@ -194,7 +194,7 @@ class Replica:
             core.must_not_apply = False
             core.snapshots.must_not_take = now < self.snapshots.again_at
             return
-        turns.hurry(self, hurries=is_behind and isinstance(core.role, Leader))
+        turns.prioritize(self, has_priority=is_behind and isinstance(core.role, Leader))
         core.must_not_apply = is_behind and not turns.may_apply(self)
         core.snapshots.must_not_take = is_behind or self.snapshots.must_wait(now, wants=core.snapshots.is_due and not is_behind)
 

@@ -19,12 +19,12 @@ class Turns:
         """Who wants to save; who has not saved for longest comes first."""
         self._saved: list[object] = []
         """Who has saved, the latest one last."""
-        self._hurrying: object | None = None
+        self._prioritized: object | None = None
 
     @property
     def are_idle(self) -> bool:
-        """Whether nobody saves, wants to, or hurries: then each may do what it likes, and has nothing to take back."""
-        return self._saver is None and not self._waiting and self._hurrying is None
+        """Whether nobody saves, wants to, or has priority: then each may save and apply, and nothing needs to be reset."""
+        return self._saver is None and not self._waiting and self._prioritized is None
 
     def may_save(self, by: object, now: float, *, wants: bool) -> bool:
         """Note whether this node wants to save its state, and return whether it may now.
@@ -64,13 +64,13 @@ class Turns:
             if by in each:
                 each.remove(by)
 
-    def hurry(self, by: object, *, hurries: bool) -> None:
+    def prioritize(self, by: object, *, has_priority: bool) -> None:
         """Say whether this node leads and has much to apply, so that clients wait for it: the others' turn comes after it."""
-        if hurries:
-            self._hurrying = by
-        elif self._hurrying is by:
-            self._hurrying = None
+        if has_priority:
+            self._prioritized = by
+        elif self._prioritized is by:
+            self._prioritized = None
 
     def may_apply(self, by: object) -> bool:
-        """Return whether nobody else hurries."""
-        return self._hurrying is None or self._hurrying is by
+        """Return whether nobody else has priority."""
+        return self._prioritized is None or self._prioritized is by

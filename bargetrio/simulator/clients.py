@@ -1,6 +1,6 @@
 """Clients of a seed: they write, read and compare-and-set a few keys, follow the leader, and remember what they were told.
 
-A client has one request at a time. A refusal is repeated elsewhere; an outcome that nobody knows is remembered as such and never
+A client has one request at a time. A refusal is repeated elsewhere; an unknown outcome is remembered as unknown and never
 repeated: the client goes on under a new number, since its old request may still take effect.
 """
 

@@ -299,7 +299,7 @@ class Invariants:
         self._asked.setdefault(ticket, (len(self.committed) - 1, self._world.now))
 
     def read_served(self, server: Server, ticket: Ticket) -> None:
-        """A read sees what was committed before it was asked, and a majority has spoken in this term since (6.4)."""
+        """A read sees what was committed before it was asked, and a majority has spoken in this term since (Ongaro 6.4)."""
         floor, asked_at = self._asked[ticket]
         term = _core(server).current_term
         tellers = [
@@ -350,7 +350,7 @@ class Invariants:
     # -- the rules -------------------------------------------------------------------------------------------------------
 
     def _check_state(self, server: Server, index: Index) -> None:
-        """Equal logs make equal keys: after each slice, after loading, after recovery (5.4.3; BUG-48)."""
+        """Equal logs make equal keys: after each slice, after loading, after recovery (Raft 5.4.3; BUG-48)."""
         if server.store.stored != self.states[index]:
             raise Broken("equal states", f"node {server.node_id}'s keys after entry {index} are not what the log makes of them")
 
@@ -500,7 +500,7 @@ class Invariants:
                 raise Broken("a vote gives time", f"node {server.node_id} stands for election itself in {left * 1000:.0f} ms")
 
     def _check_office(self, server: Server, core: Core, leader: Leader, memory: Memory, now: float) -> None:
-        """What a leader believes of its followers is true, and a majority of them has answered lately (6.2)."""
+        """What a leader believes of its followers is true, and a majority of them has answered lately (Ongaro 6.2)."""
         longest, match = ELECTION_S[1], memory.match
         if core.configuration is not memory.configuration:  # another store may count now: what was known of the one before is not
             memory.configuration = core.configuration

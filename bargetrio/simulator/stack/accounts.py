@@ -33,7 +33,7 @@ def check_quiet(stack: "Stack", links: list[NodeLink]) -> None:
     for link in [*forwarder._links.values(), *links]:
         if link.waiting or link._departed:
             raise Broken(RULE, f"a link waits for {link.waiting} answers, {link._departed} writes have left")
-    if stack.turns._saver is not None or stack.turns._waiting or stack.turns._hurrying is not None:
+    if stack.turns._saver is not None or stack.turns._waiting or stack.turns._prioritized is not None:
         raise Broken(RULE, "a node saves its state, or waits for its turn")
     if stack.recorder._staged:
         raise Broken(RULE, f"{len(stack.recorder._staged)} facts are not kept")
