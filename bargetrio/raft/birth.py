@@ -83,9 +83,11 @@ def maybe_be_born(state: State, now: float) -> None:
     own = state.standing
     if own.identity or own.origin == REPLACED or state.membership.is_writing_standing:
         return
-    born = _born_standings(state, float("-inf"))
-    if birth := _set_to_adopt(state, _born_standings(state, now - STANDING_TTL_S) or born):
-        _be_born(state, birth)
+    born = [(standing, at) for standing, at in membership.last_told(state).values() if standing.identity]
+    if born:
+        recent = [standing for standing, at in born if at > now - STANDING_TTL_S]
+        if birth := _set_to_adopt(state, recent or [standing for standing, _ in born]):
+            _be_born(state, birth)
     if born or state.configuration is not None or state.node_id != state.members[0]:
         return
     here = _met_unborn(state, now)
@@ -124,11 +126,6 @@ def _set_to_adopt(state: State, born: list[Standing]) -> dict[NodeId, StoreId]:
 def _present(birth: Mapping[NodeId, StoreId]) -> int:
     """Return how many members have a store in this set: with fewer than a majority there could be no election or readmission."""
     return sum(store != ABSENT for store in birth.values())
-
-
-def _born_standings(state: State, then: float) -> list[Standing]:
-    """Return the last standings, newer than `then`, of the peers that are born."""
-    return [standing for standing in membership.last_standings(state, then).values() if standing.identity]
 
 
 def _met_unborn(state: State, now: float) -> dict[NodeId, StoreId]:

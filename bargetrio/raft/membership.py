@@ -192,12 +192,19 @@ def introduce(state: State, *, asks: bool) -> None:
 
 def last_standings(state: State, then: float) -> dict[NodeId, Standing]:
     """Return each peer's newest standing, of a hello or an introduction, if it is newer than `then`."""
-    newest: dict[NodeId, Standing] = {}
+    return {peer: standing for peer, (standing, at) in last_told(state).items() if at > then}
+
+
+def last_told(state: State) -> dict[NodeId, tuple[Standing, float]]:
+    """Return each peer's newest standing, of a hello or an introduction, and when it came."""
+    newest: dict[NodeId, tuple[Standing, float]] = {}
+    met, hellos = state.membership.met, state.membership.last_hello
     for peer in state.peers:
-        received = [each[peer] for each in (state.membership.met, state.membership.last_hello) if peer in each]
-        standing, at = max(received, key=lambda one: one[1], default=(None, then))
-        if standing is not None and at > then:
-            newest[peer] = standing
+        told, hello = met.get(peer), hellos.get(peer)
+        if told is None or (hello is not None and hello[1] > told[1]):
+            told = hello
+        if told is not None:
+            newest[peer] = told
     return newest
 
 
