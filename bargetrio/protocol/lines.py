@@ -1,5 +1,10 @@
 """Splits received bytes into lines: on b"\\n" only, never longer than the limit, no line skipped (BUG-57)."""
 
+from typing import Final
+
+BLOCK_BYTES: Final = 64 * 1024
+"""A long line is kept in blocks of this size: buffers of many clients that all grow leave holes between them (OWN-172)."""
+
 
 class LineTooLong(Exception):
     """The peer sent more bytes than a line may have; the connection must be closed."""
@@ -13,27 +18,33 @@ class LineReader:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self._blocks: list[bytes] = []
+        """The beginning of a long line; of what is not a block yet a list would take fifty bytes for each piece of one byte."""
+        self._blocks_bytes = 0
         self._partial = bytearray()
-        """One buffer: a list of what came would take fifty bytes for each piece, and a client can send pieces of one byte."""
+        """What came after the blocks."""
 
     @property
     def pending_bytes(self) -> int:
         """How many bytes of an incomplete line have been received."""
-        return len(self._partial)
+        return self._blocks_bytes + len(self._partial)
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the lines that `data` completes; raise LineTooLong past the limit, and keep nothing."""
         partial = self._partial
         if b"\n" not in data:
             partial += data
-            if len(partial) > self.limit:
+            if len(partial) >= BLOCK_BYTES:
+                self._blocks.append(bytes(partial))
+                self._blocks_bytes += len(partial)
                 partial.clear()
+            if self.pending_bytes > self.limit:
+                self.clear()
                 raise LineTooLong(f"a line may have {self.limit} bytes")
             return []
-        if partial:
-            partial += data
-            data = bytes(partial)
-            partial.clear()
+        if partial or self._blocks:
+            data = b"".join((*self._blocks, partial, data))
+            self.clear()
         lines = data.split(b"\n")
         rest = lines.pop()
         limit = self.limit
@@ -45,4 +56,6 @@ class LineReader:
 
     def clear(self) -> None:
         """Drop an incomplete line."""
+        self._blocks.clear()
+        self._blocks_bytes = 0
         self._partial.clear()
