@@ -61,15 +61,13 @@ def send_demotion(state: State, peer: NodeId, progress: Progress) -> None:
         index = progress.next_index - 1
     else:
         index = progress.match_index
-    configuration = state.configuration
-    store = "" if configuration is None else configuration.stores[peer]
     demotion = Demotion(
         term=state.current_term,
         leader_id=state.node_id,
         cause=progress.demotion,
         index=index,
         entry_term=state.log.term(index) if index >= state.log.start_index else 0,
-        store=store,
+        store=membership.store_of(state, peer),
     )
     state.send(peer, demotion)
 
@@ -79,7 +77,7 @@ def on_log_differs(state: State, message: LogDiffers, now: float) -> None:
     progress = state.progress_of(message.term, message.follower_id, now)
     if progress is None:
         return
-    state.membership.differed_at[message.follower_id] = now
+    state.membership.differed[message.follower_id] = membership.store_of(state, message.follower_id), now
     if progress.demotion:
         return
     leader = state.role

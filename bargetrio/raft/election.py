@@ -211,9 +211,12 @@ def _votes_with_equal_logs(state: State, votes: set[NodeId], now: float) -> set[
     """Return the votes of peers whose logs are not known to differ from this one's: the others would acknowledge no entry.
 
     A leader elected with their votes steps down before slow disks have stored its term on a majority, and nothing would ever be
-    committed (OWN-152). A candidate may require what a leader needs to commit: no useful election is lost.
+    committed (OWN-152). A candidate may require what a leader needs to commit: no useful election is lost. What a store reported
+    says nothing of another one with which its node was readmitted since (OWN-173).
     """
-    return {peer for peer in votes if now - state.membership.differed_at.get(peer, float("-inf")) > DIFFERS_S}
+    reported = state.membership.differed.items()
+    differing = {peer for peer, (store, at) in reported if now - at <= DIFFERS_S and store == membership.store_of(state, peer)}
+    return votes - differing
 
 
 def _why_no_pre_vote(state: State, message: PreVoteRequest, now: float) -> str:

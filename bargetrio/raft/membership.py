@@ -20,7 +20,7 @@ from bargetrio.raft.facts import MemberChanged, MembersChanged
 from bargetrio.raft.messages import Entry, Introduction
 from bargetrio.raft.records import Remembered
 from bargetrio.raft.roles import Leader
-from bargetrio.raft.standing import EARLIER, Configuration, Standing, why_other_members
+from bargetrio.raft.standing import EARLIER, Configuration, Standing, StoreId, why_other_members
 from bargetrio.raft.state import State
 from bargetrio.raft.values import Index, NodeId
 
@@ -206,6 +206,11 @@ def last_told(state: State) -> dict[NodeId, tuple[Standing, float]]:
         if told is not None:
             newest[peer] = told
     return newest
+
+
+def store_of(state: State, peer: NodeId) -> StoreId:
+    """Return the store of a peer that counts, "" if there is no configuration."""
+    return "" if state.configuration is None else state.configuration.stores[peer]
 
 
 def append(state: State, configuration: Configuration) -> None:

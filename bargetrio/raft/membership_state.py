@@ -1,7 +1,7 @@
 """State of a node's own membership and of its peers' stores; the rules are in membership.py and the files that it lists."""
 
 from bargetrio.raft.messages import Index, NodeId
-from bargetrio.raft.standing import Configuration, Standing
+from bargetrio.raft.standing import Configuration, Standing, StoreId
 
 
 class MembershipState:
@@ -29,5 +29,5 @@ class MembershipState:
         self.last_hello: dict[NodeId, tuple[Standing, float]] = {}
         """The same, kept when the connection ends."""
         self.began_at = now
-        self.differed_at: dict[NodeId, float] = {}
-        """When each peer last reported, to this node as its leader, that its log differs from this one's."""
+        self.differed: dict[NodeId, tuple[StoreId, float]] = {}
+        """Which store of each peer last reported, to this node as its leader, that its log differs from this one's, and when."""

@@ -17,6 +17,7 @@ from bargetrio.raft.messages import (
     VoteReply,
 )
 from tests.raft.cores import Bench, acknowledge, append, entries, follower, leader, snapshot
+from tests.raft.test_membership import append_readmission
 
 
 def digest(log: str) -> int:
@@ -135,3 +136,17 @@ def test_that_a_log_differs_is_kept_for_as_long_as_an_election_may_last() -> Non
     node.tick(1.0)
     assert _pre_votes(node, 1, 2) == "candidate"
     assert _votes(node, 1, 2) == "leader"
+
+
+def test_a_node_with_another_disk_since_is_not_taken_to_differ() -> None:
+    """It was readmitted, and its log is the leader's: in a cluster of three whose third node is gone it is the majority."""
+    node = leader(log="1 1", settled=False)
+    differs(node, 1)
+    node.tick(5.0)
+    node.tick(1.0)
+    last, term = node.core.log.last_index, node.core.current_term
+    node.step(append_readmission(prev=(last, node.core.log.term(last)), term=term + 1, node=1, commit=last + 1)).sync()
+    node.tick(1.0)
+    node.tick(1.0)
+    assert _pre_votes(node, 1) == "candidate"
+    assert _votes(node, 1) == "leader"
