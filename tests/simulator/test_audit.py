@@ -24,7 +24,7 @@ def recorded() -> tuple[Event, ...]:
         events = tuple(events_of(result))
         kinds = {event.kind for event in events}
         rare = {"log_truncated", "node_killed", "vote_granted", "snapshot_taken", "snapshot_installed"}
-        if rare <= kinds and len(leaders(events)) >= 3 and any(event.detail.get("snapshot") for event in events):
+        if rare <= kinds and len(leaders(events)) >= 3 and any(applies_behind_a_snapshot(event, events) for event in events):
             return events
     raise AssertionError("no seed has it all")
 
@@ -99,9 +99,11 @@ def test_a_vote_that_elected_a_leader_and_is_lost() -> None:
     assert finding.rule == "a vote is remembered"
 
 
-def applies_in_this_life(event: Event) -> bool:
-    """Return whether the node that recovers here applies something before it ends, or is sent a snapshot."""
-    after = recorded()[recorded().index(event) + 1 :]
+def applies_behind_a_snapshot(event: Event, run: tuple[Event, ...]) -> bool:
+    """Return whether a node recovers here with a snapshot, and applies something before it ends, or is sent another one."""
+    if event.kind != "node_recovered" or not event.detail["snapshot"]:
+        return False
+    after = run[run.index(event) + 1 :]
     own = (other.kind for other in after if other.node == event.node)
     ends = ("snapshot_installed", "node_killed", "disk_failed")
     return next((kind for kind in own if kind == "applied" or kind in ends), None) == "applied"
@@ -149,7 +151,7 @@ def test_a_state_that_is_taken_twice() -> None:
 def test_applying_goes_on_behind_the_snapshot_that_a_node_began_with() -> None:
     """A node that applies again what its snapshot holds would apply it twice."""
     events, event = changed(
-        lambda e: e.kind == "node_recovered" and bool(e.detail["snapshot"]) and applies_in_this_life(e),
+        lambda e: applies_behind_a_snapshot(e, recorded()),
         lambda e: detail(e, snapshot=0),
     )
     finding = audit(events)
