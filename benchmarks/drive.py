@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from systems import HERE, Barge, Running, free_ports
+from systems import HERE, Barge, Running
 from usage import Cost, Meter
+
+from bargetrio.cli.free_ports import free_ports
 
 KEYS = 10_000
 VALUE = "v" * 64

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bargetrio.cli.free_ports import free_ports
+
 HERE = Path(__file__).parent
 
 
@@ -33,17 +35,6 @@ class Barge:
     configuration: Path
     pids: list[int]
     apis: list[str]
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nobody had a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    for sock in sockets:
-        sock.bind(("127.0.0.1", 0))
-    ports = [int(sock.getsockname()[1]) for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
 
 
 @contextmanager

@@ -8,7 +8,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from types import FrameType
 from typing import Final
 
 from bargetrio import console
+from bargetrio.cli.free_ports import free_ports
 
 TIMING: Final = "timing: {heartbeat_ms: 50, election_ms: [200, 400]}"
 """Nobody wants to wait for a first leader; within one process that is long enough."""
@@ -63,13 +63,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _write_configuration(path: Path, nodes: int) -> tuple[str, list[str]]:
     """Write the configuration; return the addresses of its REST and its nodes."""
-    with ExitStack() as stack:
-        places = []
-        for _ in range(nodes + 1):
-            sock = stack.enter_context(socket.socket())
-            sock.bind(("127.0.0.1", 0))
-            places.append(f"127.0.0.1:{sock.getsockname()[1]}")
-    api, *addresses = places
+    api, *addresses = (f"127.0.0.1:{port}" for port in free_ports(nodes + 1))
     lines = ["cluster: demo", f"api: {api}", "data_dir: data", TIMING, "nodes:"]
     lines += [f"  - {{id: {node_id}, address: {address}}}" for node_id, address in enumerate(addresses)]
     path.write_text("\n".join(lines) + "\n")

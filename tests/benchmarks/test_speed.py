@@ -25,8 +25,9 @@ from typing import Final
 import msgspec
 import pytest
 
+from bargetrio.cli.free_ports import free_ports
 from bargetrio.simulator.seed import run
-from tests.stories.daemon import free_ports, running
+from tests.stories.daemon import running
 
 ROOT: Final = Path(__file__).parents[2]
 ROUNDS: Final = 6

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+from bargetrio.cli.free_ports import free_ports
 from tests.campaign.proxy import Proxy
-from tests.stories.daemon import TIMING, Daemon, free_ports
+from tests.stories.daemon import TIMING, Daemon
 
 SIZE = 3
 

@@ -5,6 +5,8 @@ import threading
 from contextlib import suppress
 from typing import Literal
 
+from bargetrio.cli.free_ports import free_ports
+
 HELLO = b'{"hello":"node","protocol":1,"cluster":"barge","node":0}\n'
 
 
@@ -77,6 +79,4 @@ def problem(error: str, status: int) -> bytes:
 
 def nobody() -> str:
     """Return an address without a listener."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{sock.getsockname()[1]}"
+    return f"127.0.0.1:{free_ports(1)[0]}"

@@ -9,6 +9,7 @@ import pytest
 import trio
 from msgspec import structs
 
+from bargetrio.cli.free_ports import free_ports
 from bargetrio.cluster.cluster import Cluster
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
@@ -26,7 +27,6 @@ from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.network import Network
 from bargetrio.transport.sockets import SocketNetwork
-from tests.stories.daemon import free_ports
 
 
 def one_daemon(

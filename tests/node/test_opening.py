@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import trio
 
+from bargetrio.cli.free_ports import free_ports
 from bargetrio.node.opening import open_node
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.faults import LinkFaults
 from tests.replica.hosts import Nobody
-from tests.stories.daemon import free_ports
 
 
 def life(folder: Path, port: int) -> AbstractAsyncContextManager[Node]:

@@ -4,7 +4,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,20 +14,10 @@ from typing import Any, TypeVar
 
 import yaml
 
+from bargetrio.cli.free_ports import free_ports
+
 T = TypeVar("T")
 TIMING = "{heartbeat_ms: 50, election_ms: [300, 600], request_timeout_ms: 5000}"
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [sock.getsockname()[1] for sock in sockets]
-    finally:
-        for sock in sockets:
-            sock.close()
 
 
 def write_configuration(folder: Path, size: int, *, timing: str = TIMING, extra: str = "") -> Path:

@@ -12,9 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+from bargetrio.cli.free_ports import free_ports
 from bargetrio.eventlog.jsonl import read_events
 from bargetrio.storage.folder import FORMAT
-from tests.stories.daemon import Daemon, free_ports, running, write_configuration
+from tests.stories.daemon import Daemon, running, write_configuration
 
 
 def refused(configuration: Path, *arguments: str, code: int = 1) -> str:

@@ -11,12 +11,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bargetrio.cli.free_ports import free_ports
 from bargetrio.raft.standing import Standing
 from bargetrio.transport.acceptor import Acceptor
 from bargetrio.transport.handshake import Greeted, HandshakeRefused, Identity
 from bargetrio.transport.network import Broken, Connection, Network
 from bargetrio.transport.sockets import SocketConnection, SocketListener, SocketNetwork
-from tests.stories.daemon import free_ports
 
 CLIENT = b'{"hello":"client","protocol":1,"cluster":"barge"}\n'
 PEER = b'{"hello":"peer","protocol":2,"cluster":"barge","node":1,"to":0,"standing":{"store":"s1"},"nonce":"n"}\n'

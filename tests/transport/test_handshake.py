@@ -6,13 +6,13 @@ from collections.abc import Callable
 import pytest
 import trio
 
+from bargetrio.cli.free_ports import free_ports
 from bargetrio.protocol.errors import BargeError
 from bargetrio.raft.standing import Standing
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Greeted, HandshakeRefused, Identity, accept_hello, say_hello
 from bargetrio.transport.network import Broken, Connection
 from bargetrio.transport.sockets import SocketNetwork
-from tests.stories.daemon import free_ports
 
 
 def identity(node_id: int, *, store: str = "", secret: bytes | None = None, refuses: str = "") -> Identity:

@@ -12,13 +12,13 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bargetrio.cli.free_ports import free_ports
 from bargetrio.simulator.stack import network as simulated
 from bargetrio.simulator.stack.network import MemoryNetwork
 from bargetrio.transport.acceptor import leave
 from bargetrio.transport.network import Broken, Connection
 from bargetrio.transport.outgoing import ROOM_BYTES, SEND_BYTES, Outgoing
 from bargetrio.transport.sockets import SocketConnection, SocketNetwork
-from tests.stories.daemon import free_ports
 
 STEPS = st.lists(st.one_of(st.binary(max_size=12), st.none()), max_size=30)
 
