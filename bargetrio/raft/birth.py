@@ -49,18 +49,18 @@ def bootstrap(state: State, now: float) -> str:
     A born member refuses the store of this node and closes each connection at once, so its last hello counts for STANDING_TTL_S.
     """
     if state.standing.identity:
-        return f"node {state.node_id} belongs to a cluster already: absent members are taken in by bargetrio readmit"
+        return f"node {state.node_id} belongs to a cluster already: bargetrio readmit admits absent members"
     if state.membership.birth_under_way is not None:
         return ""
     if state.configuration is not None:
-        return f"node {state.node_id}'s log is one of a cluster that is born: bargetrio readmit {state.node_id} takes it in"
+        return f"node {state.node_id}'s log belongs to a cluster that has begun: bargetrio readmit {state.node_id} readmits it"
     if state.standing.origin == REPLACED or state.membership.is_demoted:
-        return f"node {state.node_id}'s disk lost what it had promised: bargetrio readmit {state.node_id} takes it in"
+        return f"node {state.node_id}'s disk lost a vote or acknowledged entries: bargetrio readmit {state.node_id} readmits it"
     if len(state.members) > 1 and now - state.membership.began_at < FIRST_DIALS_S:
-        return f"node {state.node_id} has just started, and asks the other members who they are: ask again"
+        return f"node {state.node_id} has just started, and still asks the other members who they are: try again"
     for peer, standing in membership.last_standings(state, now - STANDING_TTL_S).items():
         if standing.identity:
-            return f"node {peer} belongs to a cluster that is born: bargetrio readmit takes this node into it"
+            return f"node {peer} belongs to a cluster that has begun: bargetrio readmit admits this node to it"
         if standing.origin == EMPTY and state.standing.origin == EARLIER:
             continue  # A lost disk: its node is absent from the birth, and is readmitted later.
         if standing.origin != state.standing.origin:
@@ -70,7 +70,7 @@ def bootstrap(state: State, now: float) -> str:
         there = f"{len(here)} of {len(state.members)} members are here ({', '.join(map(str, sorted(here)))})"
         return f"{there}, and a majority of them, {majority_of(len(state.members))}, must be"
     if state.membership.is_writing_standing:
-        return f"node {state.node_id} is being given another place: ask again"
+        return f"node {state.node_id} is writing its standing to its disk: try again"
     _be_born(state, {node_id: here.get(node_id, ABSENT) for node_id in state.members})
     return ""
 

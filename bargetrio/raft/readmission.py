@@ -46,29 +46,29 @@ def readmit(state: State, node_id: NodeId, now: float) -> str:
     if not isinstance(leader, Leader):
         return f"node {state.node_id} does not lead"
     if node_id == state.node_id:
-        return f"node {node_id} leads: its disk is at work"
+        return f"node {node_id} leads: its disk is in use"
     if node_id not in leader.progress:
         return f"there is no node {node_id}"
     if configuration is None:
         return (
-            "the disks of an earlier version have no set yet: start all members with their disks, or, if one is lost, let the"
-            f" cluster be born without it (bargetrio bootstrap), then readmit node {node_id}"
+            "the disks of an earlier version have no birth set yet: start all members with their disks, or, if one is lost,"
+            f" begin the cluster without it (bargetrio bootstrap), then readmit node {node_id}"
         )
     if not is_majority(len(state.members) - 1, len(state.members)):
         return no_majority_without(node_id, len(state.members))
     standing, _ = state.membership.seen.get(node_id, (None, 0.0))
     if standing is None:
-        return f"node {node_id} has not called yet: start it with its new disk, then ask again"
+        return f"node {node_id} has not connected yet: start it with its new disk, then try again"
     if standing.store == configuration.stores[node_id]:
         if now - leader.progress[node_id].heard_at < state.election_max_s or state.membership.uncounted == node_id:
             return ""
-        return f"node {node_id} does not answer: start it with its new disk, then ask again"
+        return f"node {node_id} does not answer: start it with its new disk, then try again"
     if standing.identity or standing.store in configuration.former:
-        return f"node {node_id}'s folder is one of an older member, or of another cluster: give it an empty one, then ask again"
+        return f"node {node_id}'s folder is one of an older member, or of another cluster: give it an empty one, then try again"
     if state.commit_index < leader.term_start:
-        return "the leader has committed nothing in its term yet: ask again"
+        return "the leader has committed nothing in its term yet: try again"
     if state.membership.uncounted is not None:
-        return f"node {state.membership.uncounted} is being taken in: ask again when that is committed"
+        return f"node {state.membership.uncounted} is being readmitted: try again when that is committed"
     _propose(state, leader, node_id, standing.store, now)
     return ""
 

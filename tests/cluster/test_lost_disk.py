@@ -72,7 +72,7 @@ async def test_a_node_that_has_not_connected_with_a_new_disk_is_not_readmitted(t
         leader = await harness.leader()
         one = (leader + 1) % 3
         assert not (await harness.cluster.readmit(one)).changed
-        with pytest.raises(BargeError, match=f"node {leader} leads: its disk is at work") as refused:
+        with pytest.raises(BargeError, match=f"node {leader} leads: its disk is in use") as refused:
             await harness.cluster.readmit(leader)
         assert refused.value.code == "bad_request"
         with pytest.raises(BargeError, match="no node 7"):

@@ -76,7 +76,7 @@ def test_bootstrap_is_refused_where_a_born_member_answers_and_without_a_majority
     table.pass_time(1.0)
     table.replace(1, Bench(1, standing=Standing(store="new")))
     table.pass_time(2.1)
-    assert "belongs to a cluster that is born" in table.core(1).bootstrap(table.now)
+    assert "belongs to a cluster that has begun" in table.core(1).bootstrap(table.now)
     assert "belongs to a cluster already" in table.core(0).bootstrap(table.now)
     alone = Bench(1, standing=UNBORN[1])
     assert "a majority of them, 2, must be" in alone.core.bootstrap(alone.now + 2.1)
@@ -98,11 +98,11 @@ def test_a_born_member_that_refuses_an_empty_disk_still_prevents_a_bootstrap() -
     of_one = structs.replace(BORN, store="s1")
     bench.core.hello_received(1, of_one, bench.now)
     bench.core.connection_closed(1, of_one)
-    assert "node 1 belongs to a cluster that is born" in bench.core.bootstrap(bench.now)
+    assert "node 1 belongs to a cluster that has begun" in bench.core.bootstrap(bench.now)
     assert "new to the cluster of node 1: bargetrio readmit 0" in bench.core.why_abstains()
     bench.tick(3.0)  # its next connection is late
     _meets(bench, 2, Standing(store="newer"))
-    assert "node 1 belongs to a cluster that is born" in bench.core.bootstrap(bench.now)
+    assert "node 1 belongs to a cluster that has begun" in bench.core.bootstrap(bench.now)
     bench.tick(8.0)  # it is down
     _meets(bench, 2, Standing(store="newer"))
     assert bench.core.bootstrap(bench.now) == ""
@@ -263,7 +263,7 @@ def test_bootstrap_is_refused_where_the_log_is_that_of_a_born_cluster() -> None:
     taken_in = Configuration(index=2, identity=BORN.identity, stores={**STORES, 1: "new"}, readmitted=1)
     node = Bench(1, log="1 1", term=1, standing=Standing(store="new"), configurations=(taken_in,))
     node.core.membership.met[2] = (Standing(store="new, too"), 0.0)
-    assert "a cluster that is born" in node.core.bootstrap(node.now)
+    assert "a cluster that has begun" in node.core.bootstrap(node.now)
 
 
 FIVE = {node_id: Standing(store=f"s{node_id}") for node_id in range(5)}
@@ -437,5 +437,5 @@ def test_bootstrap_is_refused_where_the_disk_lost_what_it_had_promised() -> None
     node = Bench(0, standing=lost[0])
     node.now = 3.0
     node.step(introduced(1, lost[1])).step(introduced(2, lost[2]))
-    assert "lost what it had promised" in node.core.bootstrap(node.now)
+    assert "lost a vote or acknowledged entries" in node.core.bootstrap(node.now)
     assert node.standings == []

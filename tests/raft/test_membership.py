@@ -260,18 +260,18 @@ def test_an_uncounted_node_counts_for_no_quorum_and_confirms_no_read() -> None:
 def test_readmission_is_refused_in_words_where_it_cannot_be() -> None:
     """Each reason says what to do."""
     node = leader()
-    assert "has not called yet" in node.core.readmit(1, node.now)
+    assert "has not connected yet" in node.core.readmit(1, node.now)
     node.core.hello_received(1, Standing(store="old", identity=IDENTITY), node.now)
     assert "give it an empty one" in node.core.readmit(1, node.now)
     node.core.hello_received(1, Standing(store="store-1"), node.now)
     assert node.core.readmit(1, node.now) == "", "a member with its disk: nothing to do"
     assert "does not answer: start it" in node.core.readmit(1, node.now + 0.6), "it is a member, and may be gone"
-    assert "its disk is at work" in node.core.readmit(0, node.now)
+    assert "its disk is in use" in node.core.readmit(0, node.now)
     assert "no node 7" in node.core.readmit(7, node.now)
     node.core.hello_received(1, NEW, node.now)
     node.core.hello_received(2, Standing(store="newer"), node.now)
     assert node.core.readmit(1, node.now) == ""
-    assert "node 1 is being taken in" in node.core.readmit(2, node.now)
+    assert "node 1 is being readmitted" in node.core.readmit(2, node.now)
     fresh = leader(settled=False)
     fresh.core.hello_received(1, NEW, fresh.now)
     assert "nothing in its term yet" in fresh.core.readmit(1, fresh.now)

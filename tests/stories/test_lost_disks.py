@@ -51,7 +51,7 @@ def test_where_two_disks_of_three_are_lost_no_command_begins_a_second_cluster(tm
         for lost in (0, 2):
             wait_for_reason(all_three[lost], f"new to the cluster of node 1: bargetrio readmit {lost}")
             told = barge(tmp_path, "bootstrap", "--yes", "--endpoint", all_three[lost].api)
-            assert (told.returncode, "node 1 belongs to a cluster that is born" in told.stderr.decode()) == (1, True)
+            assert (told.returncode, "node 1 belongs to a cluster that has begun" in told.stderr.decode()) == (1, True)
         told = barge(tmp_path, "readmit", "0", "--yes")
         assert told.returncode == 5
         assert "of the members but node 0, with disks that count, 1 runs, and 2 must" in told.stderr.decode()
