@@ -52,12 +52,12 @@ _many: msgspec.json.Decoder[list[Command | None]] = msgspec.json.Decoder(list[Co
 
 def encode_command(request: Put | Delete) -> Raw:
     """Return the command of a validated request; a base64 value that is UTF-8 is stored as text."""
-    if isinstance(request, Delete):
-        return Raw(_encode(DeleteCommand(request.key, request.if_index)))
-    value, value_b64 = request.value, request.value_b64
-    if value_b64 is not None:
-        value, value_b64 = text_or_b64(decode_value_b64(value_b64))
-    return Raw(_encode(PutCommand(request.key, value, value_b64, request.if_index, request.if_absent)))
+    if type(request) is Put:  # of a msgspec class isinstance takes several times as long to say no
+        value, value_b64 = request.value, request.value_b64
+        if value_b64 is not None:
+            value, value_b64 = text_or_b64(decode_value_b64(value_b64))
+        return Raw(_encode(PutCommand(request.key, value, value_b64, request.if_index, request.if_absent)))
+    return Raw(_encode(DeleteCommand(request.key, request.if_index)))
 
 
 def decode_command(raw: Raw) -> Command | None:

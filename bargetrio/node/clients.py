@@ -263,10 +263,11 @@ class ClientSession:
         writes: list[Put | Delete] = []
         reads: list[Get | List] = []
         for request in requests:
-            if isinstance(request, (Put, Delete)):
-                writes.append(request)
-            else:
+            if type(request) is Get or type(request) is List:  # isinstance takes several times as long to say no
                 reads.append(request)
+            else:
+                assert isinstance(request, (Put, Delete))
+                writes.append(request)
         if requests:
             submit(self, Batch(writes, [encode_command(write) for write in writes], reads))
         if malformed is not None:

@@ -76,21 +76,19 @@ class AnswerRoom:
                 session.resume()
 
 
-class Ticket:
+class Ticket(Struct, eq=False):
     """A request that waits: exactly one answer goes to its client, whoever gives it first.
 
     `read` is what is to be looked up, None for a write: its value is in the log, and a ticket that is done may stay in a queue
     until older ones are. `is_put_off` is set when a read may be answered, and waits for its client to fetch earlier answers.
     """
 
-    __slots__ = ("deadline", "done", "is_put_off", "read", "request_id", "session")
-
-    def __init__(self, session: Session, request_id: int, read: Get | List | None, deadline: float) -> None:
-        self.session = session
-        self.request_id = request_id
-        self.read = read
-        self.deadline = deadline
-        self.done = self.is_put_off = False
+    session: Session
+    request_id: int
+    read: Get | List | None
+    deadline: float
+    done: bool = False
+    is_put_off: bool = False
 
 
 class Batch(NamedTuple):
@@ -172,7 +170,7 @@ class Requests:
 
     def apply(self, effect: Apply, store: Store, now: float) -> None:
         """Apply committed entries and answer who waits; the core has paired its tickets with its own entries."""
-        log, tickets = self._core.log, effect.tickets
+        log, tickets = self._core.log, cast("Sequence[Ticket | None]", effect.tickets)  # all that was ever proposed here
         first_ticket = effect.last - len(tickets) + 1
         if effect.first < first_ticket:
             store.apply_all([entry.command for entry in log.slice(effect.first, first_ticket - 1)], effect.first)
@@ -184,16 +182,16 @@ class Requests:
         failed: Failures = {}
         answered, proposed_at = 0, 0.0
         for index, (ticket, entry, outcome) in enumerate(zip(tickets, entries, outcomes, strict=True), first_ticket):
-            if ticket is None or (ours := _ours(ticket)).done or outcome is None:
+            if ticket is None or ticket.done or outcome is None:
                 continue
             if not answered:
-                proposed_at = ours.deadline - self._timeout_s
+                proposed_at = ticket.deadline - self._timeout_s
             answered += 1
-            answer = _answer_of(outcome, ours.request_id, index, entry.term)
+            answer = _answer_of(outcome, ticket.request_id, index, entry.term)
             if type(answer) is ErrorAnswer:  # of a msgspec class isinstance takes four times as long to say no
                 _add(failed, "write", answer.error)
-            ours.done = True
-            session = ours.session
+            ticket.done = True
+            session = ticket.session
             answers = session.answers
             if not answers:
                 to_flush.append(session)
@@ -324,7 +322,10 @@ class Requests:
             answer, size = look_up(store, ticket.read)
             session.room -= size
             left -= size
-            self._answer(ticket, answer)
+            ticket.done = True  # as in _answer, inlined
+            if not session.answers:
+                self._to_flush.append(session)
+            session.answers.append(answer)
         self._count_made(most - left)
 
     def _count_made(self, size: int) -> None:

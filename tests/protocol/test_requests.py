@@ -1,8 +1,10 @@
 """Bad requests of clients: an error for each, distinguished from lines that are no request at all."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from bargetrio.protocol.errors import APPLIED, HTTP_STATUS, TITLE, BargeError
 from bargetrio.protocol.limits import KEY_BYTES, VALUE_BYTES
@@ -168,3 +170,16 @@ def test_an_object_over_two_lines_beside_two_on_one_is_seen() -> None:
     whole = b'{"id":1,"op":"get","key":"a"}'
     assert decode_requests([whole, whole, whole]) is not None
     assert decode_requests([whole + whole, whole[:8], whole[8:]]) is None
+
+
+@pytest.mark.parametrize("key", ["", "a\0b", "x" * (KEY_BYTES + 1), "é" * (KEY_BYTES // 2 + 1)])
+@pytest.mark.parametrize("request_", [Get(id=1, key=""), Put(id=1, key="", value="v")])
+def test_the_short_check_of_the_usual_request_lets_no_bad_key_through(request_: Get | Put, key: str) -> None:
+    """Of a batch; the longest good keys pass."""
+    bad = msgspec.json.encode(structs.replace(request_, key=key)).replace(
+        b"{", b'{"op":"%s",' % type(request_).__name__.lower().encode(), 1
+    )
+    assert decode_requests([bad, bad]) is None
+    for good in ("x" * KEY_BYTES, "é" * (KEY_BYTES // 2)):
+        line = bad.replace(msgspec.json.encode(key), msgspec.json.encode(good))
+        assert decode_requests([line, line]) == [structs.replace(request_, key=good)] * 2
