@@ -8,7 +8,7 @@ from typing import TypeVar
 from bargetrio.client.connection import NodeConnection
 from bargetrio.client.interrupted import Interrupted
 from bargetrio.protocol.errors import BargeError, NoAnswer, NotSent
-from bargetrio.protocol.requests import Delete, Put, Request
+from bargetrio.protocol.requests import Request, is_write
 
 A = TypeVar("A")
 PAUSE_S = 0.05
@@ -73,7 +73,7 @@ class NativeKeys:
             line.lock.release()
 
     def _execute(self, line: _ProcessConnection, request: Request, answer_type: type[A], end: float) -> A:
-        is_write = isinstance(request, (Put, Delete))
+        is_a_write = is_write(request)
         why = "no node answers"
         while (left := end - time.monotonic()) > 0:
             asked = False
@@ -83,17 +83,17 @@ class NativeKeys:
                 return connection.ask(request, answer_type, left)
             except KeyboardInterrupt:
                 line.drop()  # a late answer must not be taken for that of another request
-                raise Interrupted(applied=None if is_write and asked else False) from None
+                raise Interrupted(applied=None if is_a_write and asked else False) from None
             except NotSent as problem:
                 why = str(problem)
                 line.drop()
             except NoAnswer as problem:
                 line.drop()
-                if is_write:
+                if is_a_write:
                     raise BargeError("outcome_unknown", str(problem)) from None
                 why = str(problem)
             except BargeError as error:
-                if error.code not in ("not_leader", "no_leader") and not (error.code == "storage_failed" and not is_write):
+                if error.code not in ("not_leader", "no_leader") and not (error.code == "storage_failed" and not is_a_write):
                     raise
                 why = error.detail
                 line.drop()

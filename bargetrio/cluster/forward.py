@@ -23,6 +23,7 @@ from bargetrio.protocol.requests import (
     Put,
     PutAnswer,
     Request,
+    is_write,
 )
 from bargetrio.transport.network import Network
 
@@ -171,7 +172,7 @@ class Forwarder:
 
     async def _ask(self, node_id: int, batch: RequestBatch) -> None:
         """Send the batch to one node; raise NotSent, or NoAnswer, also if another node leads and this one does not answer."""
-        sent = _SentRequest(node_id, WRITE_GRACE_S if _is_write(batch.requests[0]) else READ_GRACE_S)
+        sent = _SentRequest(node_id, WRITE_GRACE_S if is_write(batch.requests[0]) else READ_GRACE_S)
         self._in_flight[sent] = None
         try:
             with sent.scope:
@@ -234,18 +235,14 @@ class Forwarder:
 
 
 def _is_stale(request: Request) -> bool:
-    return isinstance(request, (Get, List)) and request.read == "stale"
-
-
-def _is_write(request: Request) -> bool:
-    return isinstance(request, (Put, Delete))
+    return not is_write(request) and request.read == "stale"
 
 
 def _may_have_effect(batch: RequestBatch, request: Request) -> bool:
     """Return whether it is a write that was sent and not answered: it may be applied, now or later (BUG-47)."""
-    return batch.sent and _is_write(request)
+    return batch.sent and is_write(request)
 
 
 def _may_be_retried(answer: ErrorAnswer, request: Request) -> bool:
     """Return whether it was refused before it was proposed, for a reason that may not hold at another node or later."""
-    return answer.error in ("not_leader", "no_leader") or (answer.error == "storage_failed" and not _is_write(request))
+    return answer.error in ("not_leader", "no_leader") or (answer.error == "storage_failed" and not is_write(request))

@@ -28,6 +28,7 @@ from bargetrio.protocol.requests import (
     Put,
     PutAnswer,
     Request,
+    is_write,
 )
 from bargetrio.transport.network import Broken, Connection, Network
 
@@ -136,7 +137,7 @@ class _OpenConnection:
             if envelope.ok and not isinstance(request, List) and answer.key != request.key:
                 raise msgspec.DecodeError(f"it is about {answer.key[:80]!r}, not {request.key[:80]!r}")
         except msgspec.DecodeError as problem:
-            code: ErrorCode = "outcome_unknown" if isinstance(request, (Put, Delete)) else "bad_request"
+            code: ErrorCode = "outcome_unknown" if is_write(request) else "bad_request"
             answer = ErrorAnswer.of(envelope.id, BargeError(code, f"the node's answer can't be read: {problem}"))
         batch.take(place, answer)
 
@@ -168,7 +169,7 @@ class NodeLink:
         Single writes are coalesced: those that arrive while others are in flight are sent together when these are answered. They
         would wait for the node's disk anyway; coalesced they cost the node one batch. Reads never wait.
         """
-        if len(batch.requests) > 1 or not isinstance(batch.requests[0], (Put, Delete)):
+        if len(batch.requests) > 1 or not is_write(batch.requests[0]):
             return await self._ask(batch)
         if self._departed:
             await self._gate.wait()

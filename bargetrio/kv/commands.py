@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Raw, Struct
 
-from bargetrio.protocol.requests import SHORT_KEY, SHORT_VALUE, Delete, Index, Put
+from bargetrio.protocol.requests import SHORT_KEY, SHORT_VALUE, Index, Put, Write
 from bargetrio.protocol.validation import check_key, check_value, decode_value_b64, text_or_b64
 
 
@@ -50,7 +50,7 @@ _decoder: msgspec.json.Decoder[Command | None] = msgspec.json.Decoder(Command | 
 _many: msgspec.json.Decoder[list[Command | None]] = msgspec.json.Decoder(list[Command | None])
 
 
-def encode_command(request: Put | Delete) -> Raw:
+def encode_command(request: Write) -> Raw:
     """Return the command of a validated request; a base64 value that is UTF-8 is stored as text."""
     if type(request) is Put:  # of a msgspec class isinstance takes several times as long to say no
         value, value_b64 = request.value, request.value_b64

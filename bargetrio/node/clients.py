@@ -19,17 +19,16 @@ from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineTooLong
 from bargetrio.protocol.requests import (
     BadRequest,
-    Delete,
     ErrorAnswer,
-    Get,
     GetAnswer,
-    List,
     ListAnswer,
     MalformedLine,
-    Put,
+    Read,
     Request,
+    Write,
     decode_request,
     decode_requests,
+    is_write,
 )
 from bargetrio.replica.requests import Batch, Ticket
 from bargetrio.transport.handshake import Greeted
@@ -260,14 +259,13 @@ class ClientSession:
         if not self._unsent:
             self.since = self._memory.clock
         self._count()
-        writes: list[Put | Delete] = []
-        reads: list[Get | List] = []
+        writes: list[Write] = []
+        reads: list[Read] = []
         for request in requests:
-            if type(request) is Get or type(request) is List:  # isinstance takes several times as long to say no
-                reads.append(request)
-            else:
-                assert isinstance(request, (Put, Delete))
+            if is_write(request):
                 writes.append(request)
+            else:
+                reads.append(request)
         if requests:
             submit(self, Batch(writes, [encode_command(write) for write in writes], reads))
         if malformed is not None:

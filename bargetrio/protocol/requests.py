@@ -7,7 +7,7 @@ Requests are pipelined; answers may come in any order, and have the `id` of thei
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta, Struct
@@ -15,6 +15,9 @@ from msgspec import Meta, Struct
 from bargetrio.protocol.errors import APPLIED, BargeError, ErrorCode
 from bargetrio.protocol.limits import KEY_BYTES, MAX_INT, VALUE_BYTES
 from bargetrio.protocol.validation import check_key, check_value, decode_value_b64
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 RequestId = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Index = Annotated[int, Meta(ge=0, le=MAX_INT)]
@@ -66,7 +69,18 @@ class List(
     read: ReadLevel = "linearizable"
 
 
-Request = Put | Get | Delete | List
+Write = Put | Delete
+Read = Get | List
+Request = Write | Read
+READS: Final = frozenset({Get, List})
+
+
+def is_write(request: Request) -> "TypeIs[Write]":
+    """Return whether the request may change the store: unanswered, its outcome is unknown, and it must not be sent again.
+
+    Whatever is not known to be a read is one.
+    """
+    return type(request) not in READS
 
 
 class Answer(Struct, frozen=True, kw_only=True, gc=False):

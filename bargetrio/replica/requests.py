@@ -12,7 +12,7 @@ from bargetrio.eventlog.driver_facts import RequestAnswered, RequestReceived
 from bargetrio.kv.lookup import look_up
 from bargetrio.kv.store import ConditionFailed, MalformedCommand, Removed, Store, Written
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.requests import Delete, DeleteAnswer, ErrorAnswer, Get, List, Put, PutAnswer
+from bargetrio.protocol.requests import DeleteAnswer, ErrorAnswer, PutAnswer, Read, Write
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Apply, ProposalRefused, ProposalsUnknown, ReadFailed
 from bargetrio.raft.effects import Ticket as AnyTicket
@@ -85,7 +85,7 @@ class Ticket(Struct, eq=False):
 
     session: Session
     request_id: int
-    read: Get | List | None
+    read: Read | None
     deadline: float
     done: bool = False
     is_put_off: bool = False
@@ -94,9 +94,9 @@ class Ticket(Struct, eq=False):
 class Batch(NamedTuple):
     """Checked requests that came together; `commands` are those of the writes, as `kv.commands.encode_command` makes them."""
 
-    writes: list[Put | Delete]
+    writes: list[Write]
     commands: list[Raw]
-    reads: list[Get | List]
+    reads: list[Read]
 
 
 class Requests:
@@ -152,7 +152,7 @@ class Requests:
             fact = RequestReceived(count=len(tickets), op="write", first_commands=tuple(commands[:3]))
             self._events.stage(self._core.node_id, fact)
 
-    def _take_reads(self, session: Session, reads: list[Get | List], store: Store, deadline: float, now: float) -> None:
+    def _take_reads(self, session: Session, reads: list[Read], store: Store, deadline: float, now: float) -> None:
         tickets = [Ticket(session, read.id, read, deadline) for read in reads if read.read != "stale"]
         self.waiting += tickets
         self._core.read_all(tickets, now)

@@ -10,7 +10,7 @@ from typing import Final
 
 from bargetrio.kv.commands import encode_command
 from bargetrio.kv.store import ConditionFailed, Outcome, Removed, Store, Written
-from bargetrio.protocol.requests import Delete, Put
+from bargetrio.protocol.requests import Delete, Put, Write
 from bargetrio.raft.messages import Command, NodeId, Term
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.server import Server
@@ -34,7 +34,7 @@ Quiet = Sequence[tuple[float, float]]
 class Call:
     """One request until its answer; implements port.Ticket."""
 
-    def __init__(self, client: "Client", process: int, request: Put | Delete | None, key: str, called: float) -> None:
+    def __init__(self, client: "Client", process: int, request: Write | None, key: str, called: float) -> None:
         self.client = client
         self.process = process
         self.request = request
@@ -121,7 +121,7 @@ class Client:
             self.call(Put(id=0, key=key, value=f"{self._number}.{self._writes}"), key)
         self._process += CLIENTS
 
-    def _request(self, key: str) -> Put | Delete | None:
+    def _request(self, key: str) -> Write | None:
         """Draw what to do with `key`; None is a read."""
         what = self._random.random()
         if what < 0.4:
@@ -140,7 +140,7 @@ class Client:
             return Delete(id=0, key=key)
         return Delete(id=0, key=key, if_index=self._known.get(key, (None, 0))[1])
 
-    def call(self, request: Put | Delete | None, key: str) -> Call:
+    def call(self, request: Write | None, key: str) -> Call:
         """Begin a request."""
         call = Call(self, self._process, request, key, self._world.now)
         self._send(call)

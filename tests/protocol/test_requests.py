@@ -1,5 +1,7 @@
 """Bad requests of clients: an error for each, distinguished from lines that are no request at all."""
 
+from typing import get_args
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -8,7 +10,18 @@ from msgspec import structs
 
 from bargetrio.protocol.errors import APPLIED, HTTP_STATUS, TITLE, BargeError
 from bargetrio.protocol.limits import KEY_BYTES, VALUE_BYTES
-from bargetrio.protocol.requests import BadRequest, Delete, Get, MalformedLine, Put, decode_request, decode_requests
+from bargetrio.protocol.requests import (
+    BadRequest,
+    Delete,
+    Get,
+    List,
+    MalformedLine,
+    Put,
+    Request,
+    decode_request,
+    decode_requests,
+    is_write,
+)
 from bargetrio.protocol.validation import check_key, check_value, decode_value_b64, text_or_b64
 
 
@@ -183,3 +196,15 @@ def test_the_short_check_of_the_usual_request_lets_no_bad_key_through(request_: 
     for good in ("x" * KEY_BYTES, "é" * (KEY_BYTES // 2)):
         line = bad.replace(msgspec.json.encode(key), msgspec.json.encode(good))
         assert decode_requests([line, line]) == [structs.replace(request_, key=good)] * 2
+
+
+def test_a_request_of_a_kind_that_is_not_known_to_be_a_read_is_a_write() -> None:
+    """Else the clients and forwarders would send it again where its answer was lost, and it would be applied twice."""
+
+    class Increment(Get, frozen=True):
+        """A kind to come."""
+
+    each: tuple[Request, ...] = (Put(id=1, key="k", value="v"), Delete(id=1, key="k"), Get(id=1, key="k"), List(id=1))
+    assert {type(request) for request in each} == set(get_args(Request))
+    assert [is_write(request) for request in each] == [True, True, False, False]
+    assert is_write(Increment(id=1, key="k"))

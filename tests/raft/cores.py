@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from random import Random
+from typing import assert_never
 
 from msgspec import Raw, structs
 
@@ -230,6 +231,8 @@ class Bench:
             case ProposalsUnknown():
                 for ticket in effect.tickets:
                     self._end(ticket, "unknown")
+            case _:
+                assert_never(effect)
 
     def _end(self, ticket: object, how: str) -> None:
         assert ticket not in self.ended, f"{ticket} ended twice: {self.ended[ticket]}, {how}"

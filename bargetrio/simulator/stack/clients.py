@@ -8,7 +8,7 @@ import trio
 
 from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, Put, PutAnswer
+from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, Put, PutAnswer, Write
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.stack.http import HttpAnswer, ask
 from bargetrio.simulator.stack.ledger import Effect, Ledger
@@ -181,7 +181,7 @@ class BulkWriter:
         return Put(id=0, key=key, value=f"bulk {self._writes}", if_absent=what < 0.2, if_index=0 if what > 0.9 else None)
 
 
-def note(ledger: Ledger, request: Put | Delete, told: Told, way: str) -> None:
+def note(ledger: Ledger, request: Write, told: Told, way: str) -> None:
     """Record the outcome of a write."""
     effects: dict[str | None, Effect] = {None: "not done", "applied": "applied", "refused": "refused", "unknown": "unknown"}
     ledger.note(request, effects[told.effect], way, index=told.index, created=told.created, deleted=told.deleted)
