@@ -1,6 +1,7 @@
 """Client of the other daemons' REST: each answers for the nodes it runs.
 
-Blocking http.client in threads, a second at most: an unreachable daemon must not delay the answers of this one.
+Blocking http.client in threads, with a time-out for each kind of question: an unreachable daemon must not delay this one's
+answers.
 """
 
 import http.client

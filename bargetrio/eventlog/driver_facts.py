@@ -9,7 +9,7 @@ from bargetrio.raft.messages import NodeId
 
 
 class RequestReceived(Struct, frozen=True, kw_only=True, gc=False):
-    """`count` requests arrived on one connection; with the first keys."""
+    """A step took `count` writes, of all connections; with the first three commands."""
 
     kind: ClassVar[str] = "request_received"
     count: int

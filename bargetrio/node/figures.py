@@ -30,7 +30,7 @@ class NodeGauges(Struct, frozen=True, kw_only=True):
 
 
 class TimedLog:
-    """A write-ahead log that measures its writes, in the disk's thread; implements `persister.Log`."""
+    """A write-ahead log that measures its writes, in the disk's thread; implements `persister.SyncedLog`."""
 
     def __init__(self, write: Callable[[Sequence[Record]], None], fsync: Histogram) -> None:
         self._write = write

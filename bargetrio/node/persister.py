@@ -1,7 +1,7 @@
-"""The Persister: one write at a time, outside the event loop, so that only messages that depend on a write wait for the disk.
+"""The Persister: one write at a time, synced outside the event loop: only messages that depend on a write wait for the disk.
 
 `ThreadPersister` is a single worker thread a node, which does one encode, one write and one sync a batch. `KernelPersister`,
-where the system has it, has the kernel do the sync. The log code below is plain blocking code and never knows.
+where the system has it, writes small batches in the loop and has the kernel do the sync. The log below is plain blocking code.
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Every limit of the wire, in one place (docs/wire_format.md)."""
+"""Limits that both ends of a connection know (docs/wire_format.md); docs/limits.md has every bound."""
 
 PROTOCOL_VERSION = 1
 """What clients and nodes speak."""

@@ -19,7 +19,7 @@ while True:
     core.propose_all(tickets, commands, now)        # the requests of clients since
     core.read_all(read_tickets, now)
     core.tick(now)
-    for effect in core.take_effects():              # once for all input: one append, one write, one send a peer a peer
+    for effect in core.take_effects():              # once for all input: one append, one write, one send a peer
         match effect:
             case Send():     network.post(effect.to, effect.message)
             case Persist():  wal.begin(effect)      # append and sync; `ended_writes` returns it

@@ -22,7 +22,10 @@ class Wal(Protocol):
     """The write-ahead log."""
 
     def begin(self, number: int, records: Sequence[Record]) -> None:
-        """Begin write `number`, at most one at a time; never blocks. It ends with one `Inbox.write_done`, or with the host."""
+        """Begin write `number`, at most one at a time; never blocks.
+
+        It ends with one `Inbox.write_done` or `write_ended`, or with the host.
+        """
         ...
 
 

@@ -126,7 +126,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The nodes whose disks stay as slow as that when all else heals."""
     clock_rates: tuple[float, ...]
     snapshot_policies: tuple[SnapshotPolicy, ...]
-    """One for each node: in three of five seeds most take one every 5 to 50 entries, else hardly anybody does."""
+    """One for each node: in three of five seeds most take one every 2 to 50 entries, else hardly anybody does."""
     chunk_bytes: int
     save_s: tuple[tuple[float, float], ...]
     """How long saving a slice takes, for each node: where one is slow, another is quick and leaves it behind."""

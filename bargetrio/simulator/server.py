@@ -513,7 +513,7 @@ class Server:
             self._wake_last()
 
     def _pass(self, core: Core, message: Message | None = None) -> None:
-        """Take all that waits, or this message if nothing else does, as in three passes of five."""
+        """Take all that waits, or this message if nothing else does."""
         now = self._offset + self._rate * self._world.now
         self._led = type(core.role) is Leader
         try:

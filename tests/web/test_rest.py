@@ -174,7 +174,7 @@ def test_a_bulk_line_without_newline_at_the_end_counts(daemon: Daemon) -> None:
 
 
 def test_nodes_report_their_state(daemon: Daemon) -> None:
-    """Every field of DESIGN; the leader knows its followers' progress."""
+    """Every field of docs/rest.md; the leader knows its followers' progress."""
     leader = daemon.leader()
     view = daemon.node(leader)
     fields = ("id", "address", "state", "role", "term", "voted_for", "leader", "commit_index", "last_applied")

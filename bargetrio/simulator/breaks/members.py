@@ -19,7 +19,7 @@ from bargetrio.simulator.breaks.registry import Patches, breaks
 from bargetrio.storage.folder import Folder
 
 
-@breaks("a node with another disk counts when a majority without it has committed that", "dissertation 4.1; BUG-38")
+@breaks("a node with another disk counts when a majority without it has committed that", "Ongaro 4.1; BUG-38")
 def replaced_disk_counts_at_once(patches: Patches) -> None:
     old_refresh = membership.refresh
 
@@ -34,7 +34,7 @@ def replaced_disk_counts_at_once(patches: Patches) -> None:
     patches.set(membership, "refresh", refresh)
 
 
-@breaks("a node with another disk votes when the entry that takes it in is committed", "dissertation 4.1; BUG-38")
+@breaks("a node with another disk votes when the entry that takes it in is committed", "Ongaro 4.1; BUG-38")
 def replaced_disk_votes_with_its_first_entries(patches: Patches) -> None:
     old = membership.maybe_admit
 
