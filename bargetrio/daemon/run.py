@@ -110,8 +110,7 @@ class Daemon:
         self._client_memory = ClientMemory()
         self._disk_faults = DiskFaults()
         self._network = SocketNetwork()
-        self._rest_connections: Callable[[], int] = lambda: 0
-        self._event_loop = make_event_loop(may_wait=lambda: not self._rest_connections())
+        self._event_loop = make_event_loop()
         self._notifier = Notifier()
         self._had_terminal = _has_terminal()
         self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -304,7 +303,7 @@ class Daemon:
         async def run() -> None:
             sock = sockets.pop() if sockets else bind(*parse_address(self._api))
             server = WebServer(app, sock, most=self._shares.web)
-            app.connections = self._rest_connections = server.connections
+            app.connections = server.connections
             await server.run()
 
         return run

@@ -4,9 +4,7 @@
 run: wait -> [recv, take] [recv, take] [a sync has ended] ... -> step of node 0 -> step of node 2 -> poll again -> ...
 ```
 trio waits for the epoll as for any file. When it is readable, the task reads what has come, has the nodes that got something make
-a step, and polls again, until nothing is left or its time slice is over. So what comes on many connections wakes one task. While
-trio serves no clients of its own (`may_wait`), the task waits at its epoll until the slice is over: what answers a message, or
-ends a sync, mostly comes within it, and a wake through trio costs as much processor time as five polls.
+a step, and polls again, until nothing is left or its time slice is over. So what comes on many connections wakes one task:
 docs/decisions/one_task_a_node.md has the figures. The nodes share nothing but this loop: what a step raises ends the node whose
 step it was.
 """
@@ -26,8 +24,6 @@ from bargetrio.transport.sockets import RECEIVE_BYTES, SocketConnection
 
 TIME_SLICE_S: Final = 0.001
 """Longest time in seconds before the loop yields to trio's other tasks; one pass over all that is ready may take longer."""
-WAIT_S: Final = 0.001
-"""Longest time in seconds for which a pass waits in a time slice, where it may; epoll knows no less than a millisecond."""
 PASS_BYTES: Final = 1024 * 1024
 """Bytes after which a pass reads no more clients before the nodes make their steps; peers and ended syncs are served in each."""
 FEW_READY: Final = 4
@@ -38,9 +34,7 @@ SHARE_BYTES: Final = 32 * 1024
 class EventLoop:
     """Made and run once a process; each node has an EpollPoller on it. All calls but `wake` are made in trio's thread."""
 
-    def __init__(self, may_wait: Callable[[], bool] = lambda: False) -> None:
-        """`may_wait`, asked in each slice, says whether trio's other tasks may be late by up to `TIME_SLICE_S` and `WAIT_S`."""
-        self._may_wait = may_wait
+    def __init__(self) -> None:
         self._epoll = select.epoll()
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._eventfd, select.EPOLLIN)
@@ -102,19 +96,15 @@ class EventLoop:
     async def _serve(self) -> NoReturn:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            wait_s, ends = self._begin_slice()
-            while self._pass(wait_s):
+            ends = time.perf_counter() + TIME_SLICE_S
+            while self._pass():
                 if time.perf_counter() >= ends:
                     await trio.lowlevel.checkpoint()
-                    wait_s, ends = self._begin_slice()
+                    ends = time.perf_counter() + TIME_SLICE_S
 
-    def _begin_slice(self) -> tuple[float, float]:
-        """Return how long a pass of this time slice waits, and when the slice ends."""
-        return WAIT_S if self._may_wait() else 0.0, time.perf_counter() + TIME_SLICE_S
-
-    def _pass(self, wait_s: float) -> bool:
+    def _pass(self) -> bool:
         """Read what is ready, once each, then have the nodes that are due make a step; return whether there were any."""
-        ready = self._epoll.poll(0 if self._due or self._left else wait_s)
+        ready = self._epoll.poll(0)
         if self._left:
             left = dict.fromkeys(self._left)
             ready = [(descriptor, 0) for descriptor in left] + [pair for pair in ready if pair[0] not in left]
@@ -329,9 +319,9 @@ class EpollPoller:
                 self.loop.forget(descriptor, handler)
 
 
-def make_event_loop(may_wait: Callable[[], bool] = lambda: False) -> EventLoop | None:
+def make_event_loop() -> EventLoop | None:
     """Return the loop of a process; None where the system has no epoll: then each node's connections are read by tasks."""
-    return EventLoop(may_wait) if sys.platform == "linux" else None
+    return EventLoop() if sys.platform == "linux" else None
 
 
 def make_poller(loop: EventLoop | None = None) -> Poller:

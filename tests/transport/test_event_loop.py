@@ -2,9 +2,7 @@
 
 import os
 import socket
-import threading
 from collections.abc import Callable
-from typing import Any, cast
 
 import pytest
 import trio
@@ -179,63 +177,3 @@ async def test_where_many_clients_send_much_each_is_read_by_its_share() -> None:
         alone.other.sendall(b"x" * 100_000)
         await until(lambda: sum(map(len, alone.taken)) == 200_000)
         assert len(alone.taken[-1]) > event_loop.SHARE_BYTES
-
-
-class WatchedEpoll:
-    """An epoll that notes how long it is asked to wait."""
-
-    def __init__(self, epoll: Any) -> None:
-        self._epoll = epoll
-        self.waits: list[float] = []
-
-    def poll(self, timeout: float) -> Any:
-        """Note and wait."""
-        self.waits.append(timeout)
-        return self._epoll.poll(timeout)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._epoll, name)
-
-
-@pytest.mark.parametrize("may_wait", [True, False])
-async def test_the_loop_waits_by_itself_only_while_trio_serves_no_clients(may_wait: bool) -> None:
-    """A wake through trio costs five polls; but clients whom trio serves would wait for as long."""
-    loop = EventLoop(lambda: may_wait)
-    watched = WatchedEpoll(loop._epoll)
-    loop._epoll = cast(Any, watched)
-
-    def play(other: socket.socket) -> None:
-        other.settimeout(5)
-        for _ in range(100):
-            other.sendall(b"ping")
-            assert other.recv(10) == b"pong"
-
-    async with harness(lambda: EpollPoller(loop)) as home:
-        home._nursery.start_soon(loop.run)
-        reader = await home.reader()
-        reader.on_take = lambda: os.write(reader.connection.fileno(), b"pong")
-        await trio.to_thread.run_sync(play, reader.other)
-    loop.close()
-    assert max(watched.waits) == (event_loop.WAIT_S if may_wait else 0)
-
-
-async def test_where_the_loop_waits_by_itself_other_tasks_go_on_after_each_slice() -> None:
-    """With input that never ends."""
-    loop = EventLoop(lambda: True)
-    is_over = threading.Event()
-
-    def play(other: socket.socket) -> None:
-        while not is_over.wait(0.0005):
-            other.sendall(b"ping")
-
-    async with harness(lambda: EpollPoller(loop)) as home:
-        home._nursery.start_soon(loop.run)
-        reader = await home.reader()
-        home._nursery.start_soon(trio.to_thread.run_sync, play, reader.other)
-        await until(lambda: len(reader.taken) > 10)
-        began = trio.current_time()
-        for _ in range(100):
-            await trio.lowlevel.checkpoint()
-        is_over.set()
-        assert trio.current_time() - began < 100 * 10 * (event_loop.TIME_SLICE_S + event_loop.WAIT_S)
-    loop.close()
