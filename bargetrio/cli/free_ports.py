@@ -8,6 +8,7 @@ that range, as it is where nobody changed it, and this process is told each of t
 import random
 import socket
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
 HOST: Final = "127.0.0.1"
@@ -22,13 +23,10 @@ def free_ports(count: int) -> list[int]:
 
     Raises OSError where too few are left.
     """
-    ports: list[int] = []
-    for port in _candidates:
-        if _is_free(port):
-            ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise OSError(f"{HOST} has no {count} free ports that this process was not told before")
+    ports = list(islice(filter(_is_free, _candidates), count))
+    if len(ports) < count:
+        raise OSError(f"{HOST} has no {count} free ports that this process was not told before")
+    return ports
 
 
 def _all_in_any_order() -> Iterator[int]:
