@@ -28,14 +28,19 @@ from bargetrio.raft.effects import (
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import AppendReply, AppendRequest, Entry, Message, SnapshotMeta, SnapshotRequest, VoteReply
+from bargetrio.raft.progress import Progress
 from bargetrio.raft.records import Append, HardState, LogStart, Remembered
+from bargetrio.raft.roles import Leader
 from bargetrio.raft.snapshot_state import SnapshotPolicy
-from bargetrio.raft.standing import Configuration, Standing, why_refused
+from bargetrio.raft.standing import Configuration, Standing, encode_configuration, identity_of, why_refused
 from bargetrio.simulator.accounts import wrong_in
 
 HEARTBEAT_S = 0.05
 ELECTION_S = (0.3, 0.6)
 THREE = (0, 1, 2)
+FIVE = (0, 1, 2, 3, 4)
+STORES = {0: "store-0", 1: "store-1", 2: "store-2"}
+IDENTITY = identity_of(STORES)
 
 
 def entries(log: str) -> tuple[Entry, ...]:
@@ -381,3 +386,20 @@ class Table:
     def leaders(self) -> list[int]:
         """Return the ids of the leaders."""
         return [node_id for node_id in self.benches if self.core(node_id).role.name == "leader"]
+
+
+def readmission(index: int, node: int, store: str = "new") -> Configuration:
+    """The configuration of an entry that takes a node in."""
+    return Configuration(index=index, identity=IDENTITY, stores={**STORES, node: store}, readmitted=node)
+
+
+def append_readmission(prev: tuple[int, int], term: int, node: int, commit: int = 0) -> AppendRequest:
+    """An append of one entry, which takes `node` in."""
+    index = prev[0] + 1
+    entry = Entry(term, encode_configuration(readmission(index, node)))
+    return structs.replace(append(term=term, prev=prev, commit=commit), entries=(entry,), configurations=(index,))
+
+
+def progress(bench: Bench, peer: int) -> Progress:
+    assert isinstance(bench.core.role, Leader)
+    return bench.core.role.progress[peer]

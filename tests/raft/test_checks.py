@@ -18,11 +18,9 @@ from bargetrio.raft.messages import (
     VoteReply,
     VoteRequest,
 )
-from bargetrio.raft.standing import Configuration, Standing, encode_configuration, identity_of
-from tests.raft.cores import THREE, append, snapshot
+from bargetrio.raft.standing import Configuration, Standing, encode_configuration
+from tests.raft.cores import IDENTITY, STORES, THREE, append, snapshot
 
-STORES = {0: "store-0", 1: "store-1", 2: "store-2"}
-IDENTITY = identity_of(STORES)
 READMITS_2 = Configuration(index=5, identity=IDENTITY, stores={**STORES, 2: "new"}, readmitted=2, former=("store-2",))
 
 

@@ -16,8 +16,7 @@ from bargetrio.raft.messages import (
     SnapshotRequest,
     VoteReply,
 )
-from tests.raft.cores import Bench, acknowledge, append, entries, follower, leader, snapshot
-from tests.raft.test_membership import append_readmission
+from tests.raft.cores import Bench, acknowledge, append, append_readmission, entries, follower, leader, snapshot
 
 
 def digest(log: str) -> int:

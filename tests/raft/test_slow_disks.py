@@ -11,8 +11,7 @@ from bargetrio.raft.roles import UNTIL_SYNCED, Candidate, Leader, PreCandidate
 from bargetrio.raft.standing import Standing
 from bargetrio.simulator.nemesis import Nemesis
 from bargetrio.simulator.seed import Seed
-from tests.raft.cores import Bench, acknowledge, append, candidate, entries, follower, leader
-from tests.raft.test_membership import append_readmission
+from tests.raft.cores import Bench, acknowledge, append, append_readmission, candidate, entries, follower, leader
 
 
 def stands(**options: object) -> Bench:
