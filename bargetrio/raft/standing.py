@@ -8,8 +8,9 @@ unborn    the store belongs to no cluster yet: it has neither voted nor acknowle
 born      the set of the members' stores (the birth set) is on its disk; the hash of that set is the cluster's identity
 admitted  the store is not in the birth set: it was readmitted by an entry that was committed without counting it (membership.py)
 ```
-Both sides of a connection send their `Standing` in the hello and check the other's with `why_refused`. The `nodes:` list of a
-configuration file is not compared: an operator may change it on one host and not on another.
+Both sides of a connection send their `Standing` in the hello and check the other's with `why_refused`. Members do not compare
+the `nodes:` lists of their configuration files: an operator may change one on one host and not on another. An unborn node
+compares its own list with the birth set of a member, so that its operator is told the right reason.
 """
 
 from collections.abc import Collection, Mapping

@@ -211,7 +211,7 @@ def test_a_disk_that_was_lost_before_a_cluster_of_an_earlier_version_has_its_set
     assert table.core(2).may_vote
 
 
-def test_hellos_compare_the_identity_and_the_store_never_a_list() -> None:
+def test_members_compare_the_identity_and_the_store_never_a_list() -> None:
     """Both sides check, and give a reason."""
     configuration = Configuration(index=9, identity=BORN.identity, stores=STORES)
     same = structs.replace(BORN, store="s1")
