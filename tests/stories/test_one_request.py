@@ -49,23 +49,23 @@ def test_a_long_list_is_paged_and_delays_no_other_request(tmp_path: Path) -> Non
 
 
 def test_twenty_thousand_gets_that_nobody_reads_cost_little(tmp_path: Path) -> None:
-    """Less than 100 MiB, of one connection and of ten; the leader stays, and others are served beside them."""
+    """At most 100 MiB at any moment for one connection, 200 for ten; the leader stays, and others are served beside them."""
     with running(tmp_path) as daemon:
         leader = daemon.leader()
         daemon.put("big", "x" * MIB)
-        before = _memory(daemon)
         elections = len(daemon.events("role_changed"))
         for read in ("linearizable", "stale"):
+            before = _begin_peak(daemon)
             greedy = [_ask(daemon, leader, 20_000, read) for _ in range(1 if read == "linearizable" else 10)]
-            most, slowest = 0, 0.0
+            slowest = 0.0
             end = time.monotonic() + 7  # longer than a request's time-out
             while time.monotonic() < end:
                 began = time.monotonic()
                 assert daemon.put("beside", "y").status in (200, 201)
                 slowest = max(slowest, time.monotonic() - began)
-                most = max(most, _memory(daemon))
                 time.sleep(0.05)
-            assert most - before < 100 * MIB * (1 if read == "linearizable" else 2), f"{(most - before) // MIB} MiB"
+            cost = _memory(daemon, "VmHWM") - before
+            assert cost < 100 * MIB * (1 if read == "linearizable" else 2), f"{cost // MIB} MiB"
             assert slowest < 5  # a request's time-out
             for sock in greedy:
                 sock.close()
@@ -108,8 +108,15 @@ def _ask(daemon: Daemon, node_id: int, count: int, read: str) -> socket.socket:
     return sock
 
 
-def _memory(daemon: Daemon) -> int:
-    """Return the resident set of the daemon, in bytes."""
+def _begin_peak(daemon: Daemon) -> int:
+    """Have the kernel's mark of the highest resident set begin anew; return the resident set, in bytes."""
+    assert daemon.process is not None
+    Path(f"/proc/{daemon.process.pid}/clear_refs").write_text("5")
+    return _memory(daemon, "VmRSS")
+
+
+def _memory(daemon: Daemon, of: str) -> int:
+    """Return the daemon's resident set now (VmRSS) or at its highest (VmHWM), in bytes."""
     assert daemon.process is not None
     status = Path(f"/proc/{daemon.process.pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+    return int(status.partition(f"{of}:")[2].split()[0]) * 1024
