@@ -1,15 +1,23 @@
-"""What holds for all tests: Ctrl-C works in their children; slow tests run only when they are asked for; a test that needs a
-program that is not here is skipped, or fails (tools.py).
+"""What holds for all tests: Ctrl-C works in their children; tests of slow folders are marked; long tests run only when they are
+asked for; a test that needs a program that is not here is skipped, or fails (tools.py).
 """
 
 import os
 import re
 import signal
+from pathlib import Path
 from zlib import crc32
 
 import pytest
 
 from tests.tools import need
+
+TESTS = Path(__file__).parent
+SLOW = frozenset(
+    {"benchmarks", "browser", "campaign", "cli", "client", "cluster", "daemon", "fuzz", "simulator", "soak", "stories", "web"}
+    | {"test_errors.py"}
+)
+"""Folders and modules whose tests run daemons, many seeds or a browser: they take minutes together."""
 
 # Who starts the tests in the background (`nohup`, `&` in a script) has Ctrl-C or SIGHUP ignored, and every child inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -17,14 +25,14 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--slow` and `--slow-part`; the environment variable BARGE_SLOW gives either where the command line can't be changed."""
-    asked = os.environ.get("BARGE_SLOW", "")
-    parser.addoption("--slow", action="store_true", default=asked == "1", help="run the tests marked slow, too (or BARGE_SLOW=1)")
+    """`--long` and `--long-part`; the environment variable BARGE_LONG gives either where the command line can't be changed."""
+    asked = os.environ.get("BARGE_LONG", "")
+    parser.addoption("--long", action="store_true", default=asked == "1", help="run the tests marked long, too (or BARGE_LONG=1)")
     parser.addoption(
-        "--slow-part",
+        "--long-part",
         default=asked if "/" in asked else "",
         metavar="K/N",
-        help="run the K-th of N parts of the tests marked slow, too (or BARGE_SLOW=K/N); a test's part follows from its name",
+        help="run the K-th of N parts of the tests marked long, too (or BARGE_LONG=K/N); a test's part follows from its name",
     )
 
 
@@ -34,29 +42,40 @@ def asked_part(text: str) -> tuple[int, int]:
         return 0, 1
     found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
     if found is None or int(found[1]) > int(found[2]):
-        raise pytest.UsageError(f"--slow-part is K/N with K from 1 to N, not {text}")
+        raise pytest.UsageError(f"--long-part is K/N with K from 1 to N, not {text}")
     return int(found[1]), int(found[2])
 
 
 def part_of(nodeid: str, parts: int) -> int:
-    """Which of `parts` parts, counted from 1, a slow test belongs to: the same on every machine."""
+    """Which of `parts` parts, counted from 1, a long test belongs to: the same on every machine."""
     return crc32(nodeid.encode()) % parts + 1
+
+
+def _mark(item: pytest.Item) -> None:
+    place = item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+    if place == "browser":
+        item.add_marker("browser")
+    if place in SLOW or item.get_closest_marker("long"):
+        item.add_marker("slow")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuse a part that is none before anything is collected."""
-    asked_part(config.getoption("slow_part"))
+    asked_part(config.getoption("long_part"))
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect slow tests that were not asked for."""
-    if config.getoption("slow"):
+    """Mark tests by where they are; deselect long ones that were not asked for."""
+    for item in items:
+        _mark(item)
+    if config.getoption("long"):
         return
-    part, parts = asked_part(config.getoption("slow_part"))
+    part, parts = asked_part(config.getoption("long_part"))
     kept: list[pytest.Item] = []
     deselected: list[pytest.Item] = []
     for item in items:
-        runs = item.get_closest_marker("slow") is None or part_of(item.nodeid, parts) == part
+        runs = item.get_closest_marker("long") is None or part_of(item.nodeid, parts) == part
         (kept if runs else deselected).append(item)
     if deselected:
         config.hook.pytest_deselected(items=deselected)

@@ -5,6 +5,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+import pytest
 from click import Command, Group
 
 from bargetrio.cli import cli
@@ -139,6 +140,7 @@ def test_a_name_after_a_file_is_defined_in_it() -> None:
     assert count > 30
 
 
+@pytest.mark.slow
 def test_every_name_of_the_code_that_a_document_uses_is_in_the_code() -> None:
     """What looks like one: `snake_case`, `CamelCase`, `Class.method`, `module.function`."""
     files: dict[str, list[str]] = {}

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import pytest
+
 PACKAGE = Path(__file__).parents[1] / "bargetrio"
 
 MODULES = {"console", "files"}
@@ -234,6 +236,7 @@ def names_defined(paths: Iterable[Path]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_trio_is_used_by_its_public_interface_only() -> None:
     """And nothing runs inside an instrument of its: where trio keeps its parts may change, and tests' clocks see tasks only."""
     paths = sorted(PACKAGE.rglob("*.py"))

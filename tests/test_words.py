@@ -55,6 +55,7 @@ def test_replaced_words_are_found_wherever_they_stand() -> None:
     assert [bool(SECTION.search(text)) for text in ("Obey (5.1).", "5.2: votes.", "Obey (Raft 5.1).")] == [True, True, False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["bargetrio", "tests"])
 def test_code_uses_the_fields_words(folder: str) -> None:
     """Docstrings, comments and names; a section says of which text it is."""

@@ -21,6 +21,7 @@ SEED = int(os.environ.get("BARGE_CAMPAIGN_SEED", "1"))
 WORKERS = 8
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("apart", [False, True], ids=["one daemon", "one daemon per node"])
 def test_what_clients_saw_is_linearizable_whatever_happened(apart: bool, tmp_path: Path) -> None:
     """kill -9, SIGSTOP, restarts, cut and slow links, failing disks; at least 100 operations a second."""

@@ -88,7 +88,7 @@ def listens_at(cluster: Cluster, node_id: int) -> str:
     return f"127.0.0.1:{cluster.proxies[node_id].target}"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(("outstanding", "value_bytes"), [(256, 16 * 1024), (1, 1024 * 1024)])
 def test_large_values_over_5_mbit_change_no_leader(outstanding: int, value_bytes: int, tmp_path: Path) -> None:
     """OWN-38: one append is up to two seconds on its way, an election timeout is 0.3 to 0.6 s.
@@ -114,7 +114,7 @@ def test_large_values_over_5_mbit_change_no_leader(outstanding: int, value_bytes
         assert not pipeline.refused
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_snapshot_crosses_100_kb_a_second_while_writes_go_on(tmp_path: Path) -> None:
     """OWN-37: in at most twice the time that its bytes take."""
     with cluster_of_three(tmp_path, "snapshots: {entries: 20, mib: 1, trailing_entries: 0}\n") as cluster:
@@ -144,7 +144,7 @@ def test_a_snapshot_crosses_100_kb_a_second_while_writes_go_on(tmp_path: Path) -
         assert reign(cluster, leader) == (leader, term)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_leader_that_stands_still_in_the_middle_of_a_long_message_is_replaced(tmp_path: Path) -> None:
     """What its kernel and the link still hold counts as hearing it, and no more: then others elect."""
     with cluster_of_three(tmp_path) as cluster:

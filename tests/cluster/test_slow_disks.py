@@ -30,7 +30,7 @@ async def test_a_leader_whose_disk_hangs_gives_way_and_is_seen(tmp_path: Path) -
         assert await harness.get("a") == "x"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 async def test_where_every_sync_takes_two_and_a_half_seconds_one_leader_stands_and_commits(tmp_path: Path) -> None:
     """Within a minute, after the leader was killed."""
     harness = Harness(tmp_path, request_timeout_s=15.0)

@@ -126,6 +126,7 @@ def answer(log: Recorder, cursor: str, limit: int, live: bool, heartbeats: bool)
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @example([*BURST[:3], ("e", 1), *BURST[3:]], 2, "heartbeats", 0)
 @example([("e", 1), ("e", 1), *BURST], 2, "", 0)

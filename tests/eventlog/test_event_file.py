@@ -181,6 +181,7 @@ def tmpfs(folder: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_real_disk_that_was_full_for_a_while(tmp_path: Path) -> None:
     """The whole daemon, and `bargetrio check` of what it wrote."""
     with tmpfs(tmp_path / "small", "60k") as small:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 
@@ -16,6 +17,7 @@ LEFT_OUT = {("POST", "/nodes/{id}/kill"), ("PUT", "/faults")}
 """They would do what they are for; the stories and the campaign try them."""
 
 
+@pytest.mark.long
 def test_every_documented_request_gets_a_documented_answer(tmp_path: Path) -> None:
     """Good and bad values for every parameter and body."""
     with warnings.catch_warnings():

@@ -1,6 +1,7 @@
 """The state machine: what commands do to keys, and that no command can break it."""
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
@@ -92,6 +93,7 @@ def test_a_follower_detects_a_malformed_entry_before_it_persists() -> None:
         raise AssertionError(f"{raw!r} passed")
 
 
+@pytest.mark.slow
 @given(
     st.dictionaries(st.text("ab/", min_size=1, max_size=4), st.text(max_size=2), max_size=12),
     st.text("ab/", max_size=2),

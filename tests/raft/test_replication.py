@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from msgspec import Raw
 
 from bargetrio.raft.messages import AppendReply, AppendRequest
@@ -265,6 +266,7 @@ def test_too_much_uncommitted_is_refused_before_it_is_proposed() -> None:
     assert node.core.log.last_index == last
 
 
+@pytest.mark.slow
 def test_proposals_together_are_as_one_after_another() -> None:
     """The same log, record for the disk, tickets, and refusals when overloaded."""
     from bargetrio.raft import core as module

@@ -55,7 +55,7 @@ def test_what_replaces_a_function_takes_its_arguments(name: str) -> None:
         patches.undo()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", BREAKS)
 def test_a_rule_that_is_taken_away_is_missed(name: str) -> None:
     """And the same seed is clean when the rule is back."""

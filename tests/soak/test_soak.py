@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SECONDS = float(os.environ.get("BARGE_SOAK_S", "60"))
 
 
+@pytest.mark.long
 def test_nothing_grows_under_a_steady_load() -> None:
     """Memory, descriptors, threads, disk and logs of the last quarter are those of the second one; no put fails."""
     root = Path(__file__).parents[2]

@@ -9,6 +9,8 @@ from copy import deepcopy
 from random import Random
 from threading import Lock
 
+import pytest
+
 from bargetrio.raft.records import Remembered
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.disk_states import crash_states
@@ -20,6 +22,7 @@ STATES = int(os.environ.get("BARGE_DISK_STATES", "5000"))
 CUTS = max(12, STATES // 1000)
 
 
+@pytest.mark.slow
 def test_every_crash_state_boots_and_remembers() -> None:
     """Segment rolls, truncations, votes; every call of every write is the one before which the power fails."""
     tried: Counter[str] = Counter()

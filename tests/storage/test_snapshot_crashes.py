@@ -66,6 +66,7 @@ def crashes(
                 check(disk)
 
 
+@pytest.mark.slow
 def test_a_crash_while_saving_leaves_the_old_state_or_the_new_one() -> None:
     """Whatever call it comes before."""
 
@@ -101,6 +102,7 @@ def test_a_received_file_is_closed_when_it_is_whole(tmp_path: Path) -> None:
     disk.unlock()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log", [LOG[:3], [*LOG[:5], *(entry(2, f"other {number}") for number in range(6))]])
 def test_a_crash_while_receiving_and_installing_leaves_the_old_state_or_the_new_one(log: list[Entry]) -> None:
     """A shorter log, and one that conflicts: before it all of the old, then the snapshot, then what followed it."""

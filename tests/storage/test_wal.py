@@ -64,6 +64,7 @@ def test_every_write_is_remembered(seed: int, tmp_path: Path) -> None:
     assert len(list((tmp_path / "wal").iterdir())) > 3
 
 
+@pytest.mark.slow
 def test_a_log_cut_at_every_byte_keeps_its_whole_prefix() -> None:
     """Whatever the length that a crash left of the last segment: all whole records before the cut, nothing else."""
     disk = SimulatedDisk(Random(1))
@@ -100,6 +101,7 @@ def test_a_cut_before_the_last_segment_is_damage() -> None:
             open_log(copy)
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_anywhere_is_found() -> None:
     """Every byte of every segment, four ways. Only a zero over a byte that is alone in its sector imitates a torn write."""
     disk = SimulatedDisk(Random(1))

@@ -7,12 +7,15 @@ import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+import pytest
+
 from tests.stories.daemon import Daemon, write_configuration
 
 LIMIT = 200
 SNAPSHOTS = "snapshots: {entries: 50, mib: 1, trailing_entries: 0}\n"
 
 
+@pytest.mark.long
 def test_three_hundred_clients_leave_the_log_its_descriptors(tmp_path: Path) -> None:
     """ulimit -n 200: most are refused; writes, snapshots, REST and elections still work."""
     daemon = Daemon(write_configuration(tmp_path, 3, extra=SNAPSHOTS))

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.stories.daemon import Daemon, running, running_apart, write_configuration
 
 
@@ -81,6 +83,7 @@ def _all_wrote(writers: list[Writer]) -> bool:
     return all(len(writer.acknowledged) > 5 for writer in writers)
 
 
+@pytest.mark.long
 def test_kill_9_under_load_loses_no_acknowledged_write(tmp_path: Path) -> None:
     """Twenty times: acknowledged writes are there after the restart, at the index of their answer (BUG-49, BUG-50)."""
     daemon = Daemon(write_configuration(tmp_path, 3))
@@ -105,6 +108,7 @@ def test_kill_9_under_load_loses_no_acknowledged_write(tmp_path: Path) -> None:
         daemon.end()
 
 
+@pytest.mark.long
 def test_a_hundred_leader_kills_each_end_in_a_new_leader(tmp_path: Path) -> None:
     """Kill the leader, write through the election, revive, catch up; a hundred times in a row."""
     with running(tmp_path) as daemon:

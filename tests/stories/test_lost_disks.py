@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.cli.run import barge
 from tests.stories.daemon import Daemon, write_configuration
 
@@ -39,6 +41,7 @@ def wait_for_reason(daemon: Daemon, reason: str) -> None:
     daemon.wait_for(lambda: reason in readiness(daemon), reason, 10)
 
 
+@pytest.mark.long
 def test_where_two_disks_of_three_are_lost_no_command_begins_a_second_cluster(tmp_path: Path) -> None:
     """The third node has the data, refuses both, and is there: bootstrap, asked for three seconds, is never taken."""
     with daemons(tmp_path, 3) as all_three:
