@@ -23,7 +23,7 @@ from bargetrio.transport.poller import Poller
 T = TypeVar("T")
 
 
-class Log(Protocol):
+class SyncedLog(Protocol):
     """The part of the write-ahead log that a persister needs."""
 
     def write(self, records: Sequence[Record]) -> None:
@@ -74,7 +74,7 @@ class DiskWork(Protocol):
         """Run `work` outside the loop; not cancellable while it runs."""
         ...
 
-    def persister(self, log: Log, on_done: "OnDone", name: str) -> Persister:
+    def persister(self, log: SyncedLog, on_done: "OnDone", name: str) -> Persister:
         """Return a persister for `log`."""
         ...
 
@@ -101,7 +101,7 @@ class ThreadWork:
         """Run `work` in a thread; not cancellable."""
         return await trio.to_thread.run_sync(work, limiter=self._limiter)
 
-    def persister(self, log: Log, on_done: "OnDone", name: str) -> Persister:
+    def persister(self, log: SyncedLog, on_done: "OnDone", name: str) -> Persister:
         """Return a persister with a thread of its own."""
         return ThreadPersister(log, on_done, name)
 
@@ -125,7 +125,7 @@ _Job = tuple[int, Sequence[Record]]
 class ThreadPersister:
     """Writes in one worker thread, and reports from there."""
 
-    def __init__(self, log: Log, on_done: OnDone, name: str) -> None:
+    def __init__(self, log: SyncedLog, on_done: OnDone, name: str) -> None:
         self._log = log
         self._on_done = on_done
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()

@@ -54,7 +54,7 @@ from bargetrio.raft.messages import (
 from bargetrio.raft.progress import PIPELINE, Pipeline
 from bargetrio.raft.records import Remembered
 from bargetrio.raft.roles import UNTIL_SYNCED, Candidate, Follower, Leader, PreCandidate
-from bargetrio.raft.snapshot_state import SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotLabel, SnapshotPolicy
 from bargetrio.raft.standing import Standing
 from bargetrio.raft.state import State
 
@@ -247,7 +247,7 @@ class Core(State):
         snapshots.on_piece_missing(self, peer, snapshot)
 
     def take_snapshot(self) -> None:
-        """Request a snapshot before it is due: TakeSnapshot follows as soon as none is under way."""
+        """Ask for a snapshot before it is due: it is due as soon as none is under way."""
         self.snapshots.is_asked = True
 
     def hello_received(self, peer: NodeId, standing: Standing, now: float) -> None:
@@ -274,12 +274,19 @@ class Core(State):
         """Note that the folder holds this standing, synced: WriteStanding or ReplaceStore is done."""
         membership.standing_written(self, standing, now)
 
+    def begin_snapshot(self) -> SnapshotLabel | None:
+        """Begin the snapshot that is due (`snapshots.is_due`), after the effects have been performed; None: not yet, or no more.
+
+        The host saves the state machine as it is now, beside everything else, then calls `snapshot_taken` or `snapshot_given_up`.
+        """
+        return snapshots.begin(self)
+
     def snapshot_taken(self, snapshot: SnapshotMeta, now: float) -> None:
-        """Note that the snapshot which TakeSnapshot asked for is on the disk, under its name."""
+        """Note that the snapshot that was begun is on the disk, under its name."""
         snapshots.taken(self, snapshot, now)
 
     def snapshot_given_up(self) -> None:
-        """Note that the snapshot which TakeSnapshot asked for was not saved: it is due again when the host allows it."""
+        """Note that the snapshot that was begun was not saved: it is due again."""
         self.snapshots.end_taking()
 
     def chunk_stored(self, snapshot: SnapshotMeta, bytes_stored: int, now: float) -> None:
@@ -297,17 +304,25 @@ class Core(State):
         """When `tick` must be called at the latest; -inf while entries are to be applied, or memory to be freed."""
         if (self.last_applied < self.commit_index and self.has_more_to_apply) or self.log.forgotten:
             return float("-inf")
+        return self.timer_deadline
+
+    @property
+    def timer_deadline(self) -> float:
+        """When `tick` must be called at the latest where nothing may be applied."""
         role = self.role
         deadline = role.heartbeat_deadline if type(role) is Leader else role.election_deadline
         return deadline if self.is_settled or self.standing.identity else min(deadline, self.membership.introduce_at)
 
     @property
     def has_more_to_apply(self) -> bool:
-        """Whether the next `take_effects` returns another Apply."""
-        return self.last_applied < self.commit_index and self.snapshots.installing is None and not self.must_not_apply
+        """Whether another Apply waits for the next `take_effects`."""
+        return self.last_applied < self.commit_index and self.snapshots.installing is None
 
-    def take_effects(self) -> list[Effect]:
-        """Return the effects since the last call, in the order in which they must be performed; call it once a batch of input."""
+    def take_effects(self, *, may_apply: bool = True) -> list[Effect]:
+        """Return the effects since the last call, in the order in which they must be performed; call it after every batch.
+
+        Without `may_apply` what is committed waits.
+        """
         role = self.role
         if type(role) is Leader:
             if role.new_reads:
@@ -319,11 +334,11 @@ class Core(State):
             persist = self.durability.next_write(self._now, self.pipeline.write_bytes)
             if persist is not None:
                 self._effects.append(persist)
-        if self.last_applied < self.commit_index and self.has_more_to_apply:
+        if self.last_applied < self.commit_index and may_apply and self.has_more_to_apply:
             self._apply()
         own = self.snapshots
         if self.last_applied != own.policy_checked_index or own.is_asked:
-            snapshots.maybe_take(self)
+            snapshots.check_due(self)
         if own.compact_to > self.log.start_index or self.log.forgotten:
             snapshots.compact(self)
         if type(role) is Leader and (role.rounds or role.confirmed):

@@ -6,9 +6,9 @@ from typing import Literal
 from msgspec import Struct
 
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta, SnapshotRequest, Term
+from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta, SnapshotRequest
 from bargetrio.raft.records import Record
-from bargetrio.raft.standing import Configuration, Standing
+from bargetrio.raft.standing import Standing
 
 Ticket = object
 """An opaque value of the host, returned with the result of its request. Every ticket is returned exactly once."""
@@ -78,19 +78,6 @@ class ProposalsUnknown(Struct, frozen=True):
     leader: NodeId | None
 
 
-class TakeSnapshot(Struct, frozen=True):
-    """Save the state machine in the background as it is now, with exactly `last_index` applied.
-
-    When the file is durable, call `core.snapshot_taken(meta, now)`. At most one is under way.
-    """
-
-    last_index: Index
-    last_term: Term
-    digest: int
-    members: tuple[NodeId, ...]
-    configuration: Configuration | None
-
-
 class Compact(Struct, frozen=True):
     """The log's entries before `first_index` are not needed any more: their files may be deleted.
 
@@ -153,7 +140,6 @@ Effect = (
     | ReadFailed
     | ProposalRefused
     | ProposalsUnknown
-    | TakeSnapshot
     | Compact
     | SendChunk
     | StoreChunk

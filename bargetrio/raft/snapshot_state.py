@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, Term
+from bargetrio.raft.standing import Configuration
 
 
 class SnapshotPolicy(Struct, frozen=True, kw_only=True):
@@ -24,6 +25,16 @@ class SnapshotPolicy(Struct, frozen=True, kw_only=True):
     beyond that the newest one is sent instead. A follower that receives more slowly than entries are written cannot catch up."""
     idle_s: float = 10.0
     """Seconds without an applied entry after which more than `trailing` entries suffice: a restart is quick then."""
+
+
+class SnapshotLabel(Struct, frozen=True):
+    """What a snapshot says of itself that is begun now: it holds the state machine as it is when it has applied `last_index`."""
+
+    last_index: Index
+    last_term: Term
+    digest: int
+    members: tuple[NodeId, ...]
+    configuration: Configuration | None
 
 
 @dataclass(slots=True)
@@ -47,11 +58,9 @@ class SnapshotState:
         self.unreadable: SnapshotMeta | None = None
         """The newest snapshot, if its file can't be read: another one, also of the same index, may replace it."""
         self.is_taking = False
-        self.must_not_take = False
-        """Set by the host: no snapshot may begin, since another node of the process takes one."""
         self.is_asked = False
         self.is_due = False
-        """Whether a snapshot is due by the policy, or was requested, and none is under way."""
+        """Whether a snapshot is due by the policy, or was asked for, and none is under way: the host may `begin_snapshot`."""
         self.policy_checked_index: Index = -1
         """The applied index at which a snapshot was last found not to be due."""
         self.idle_since = now

@@ -1,7 +1,7 @@
 """Log compaction by snapshots, and sending them to followers that are too far behind (Raft 7, Figure 13; Ongaro 5.1).
 
 ```
-taking     TakeSnapshot -> (the host saves) -> snapshot_taken -> the log drops the entries it covers, but for some trailing ones
+taking     is_due -> begin_snapshot -> (the host saves) -> snapshot_taken -> the log drops all but some trailing entries
 sending    SendChunk -> SnapshotRequest -> SnapshotReply says how much is stored -> the next chunk, or entries again
 ```
 A snapshot holds only committed state. What can go wrong is its metadata, its order relative to other snapshots, and the log
@@ -11,11 +11,12 @@ around it.
 from typing import Final
 
 from bargetrio.raft import commit, membership
-from bargetrio.raft.effects import Compact, SendChunk, TakeSnapshot
+from bargetrio.raft.effects import Compact, SendChunk
 from bargetrio.raft.facts import SnapshotSent, SnapshotTaken
 from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, SnapshotReply, SnapshotRequest
 from bargetrio.raft.progress import Progress, Transfer
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.snapshot_state import SnapshotLabel
 from bargetrio.raft.state import State
 
 ENTRY_BYTES: Final = 64
@@ -30,8 +31,8 @@ MOST_PATIENCE: Final = 8
 # -- taking --------------------------------------------------------------------------------------------------------------
 
 
-def maybe_take(state: State) -> None:
-    """Emit TakeSnapshot when a snapshot is due by the policy, or was requested."""
+def check_due(state: State) -> None:
+    """Set `is_due`: a snapshot is due by the policy, or was requested, and none is under way."""
     own = state.snapshots
     if own.is_taking or own.installing is not None:
         own.is_due = False
@@ -39,20 +40,22 @@ def maybe_take(state: State) -> None:
     own.is_due = own.is_asked or _is_due_by_policy(state)
     if not own.is_due:
         own.policy_checked_index = state.last_applied
-        return
-    if own.must_not_take:
-        return
+
+
+def begin(state: State) -> SnapshotLabel | None:
+    """Begin the snapshot that is due, of what is applied; return None if there is nothing to be saved, or not yet."""
+    own = state.snapshots
     index = state.last_applied
     if state.snapshot is not None and index <= state.snapshot.last_index and own.unreadable != state.snapshot:
         # Another file of the same name would replace this one, whose size and checksum may have been sent to other nodes.
         own.is_asked = own.is_due = False
-        return
+        return None
     # Only entries that are on this disk: after a crash no snapshot may be ahead of the log.
     if index == 0 or index > state.durability.durable_index:
-        return
+        return None
     own.is_taking, own.is_asked, own.is_due = True, False, False
     configuration = membership.configuration_at(state, index)
-    state.emit(TakeSnapshot(index, state.log.term(index), state.log.digest(index), state.members, configuration))
+    return SnapshotLabel(index, state.log.term(index), state.log.digest(index), state.members, configuration)
 
 
 def maybe_take_when_idle(state: State, now: float) -> None:

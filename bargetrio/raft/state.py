@@ -66,8 +66,6 @@ class State:
         self.commit_index: Index = 0 if self.snapshot is None else self.snapshot.last_index
         self.last_applied: Index = self.commit_index
         self.pipeline = pipeline
-        self.must_not_apply = False
-        """Set by the host: no entry is applied, since another node of the process applies a backlog that clients wait for."""
         self.lacks_room = False
         """Set by the host: this node's disk is nearly full, and a leader refuses proposals as overloaded."""
         policy = SnapshotPolicy() if snapshot_policy is None else snapshot_policy

@@ -7,7 +7,7 @@ here decides anything.
 from bisect import bisect_left
 from typing import Final
 
-from bargetrio.raft.facts import Fact, RoleChanged
+from bargetrio.raft.facts import RoleChanged
 from bargetrio.raft.messages import AppendReply, AppendRequest, Index, NodeId, Term
 
 SECONDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -93,9 +93,9 @@ class NodeFigures:
         """Return the figures of one peer."""
         return self.peers.setdefault(node_id, PeerFigures())
 
-    def note(self, fact: Fact) -> None:
-        """Count what a fact of the core tells."""
-        if type(fact) is RoleChanged and fact.new == "candidate":
+    def see_role(self, fact: RoleChanged) -> None:
+        """Count an election that this node has begun."""
+        if fact.new == "candidate":
             self.elections += 1
 
     def see_leader(self, leader: NodeId | None, term: Term) -> None:

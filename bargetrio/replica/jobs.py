@@ -17,8 +17,9 @@ from msgspec import structs
 from bargetrio.kv.scan import SLICE_KEYS, Scan
 from bargetrio.kv.store import Store
 from bargetrio.raft.core import Core
-from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk, TakeSnapshot
+from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, StoreChunk
 from bargetrio.raft.messages import Index, NodeId
+from bargetrio.raft.snapshot_state import SnapshotLabel
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.ports import SLICE, Job, Jobs, Outbox, Sleep, Step, Steps, blocking
@@ -88,8 +89,9 @@ class SnapshotJobs:
         self._figures = figures
         self._replace_store = replace_store
         self._receiver = SnapshotReceiver(place.disk, place.cluster)
-        self.again_at = 0.0
+        self._again_at = 0.0
         """No snapshot is taken before this time, since the disk was full."""
+        self.waits_for_its_turn = False
         self._reading: set[NodeId] = set()
         """The peers for whom a piece is being read."""
         self._to_read: dict[NodeId, SendChunk] = {}
@@ -97,18 +99,32 @@ class SnapshotJobs:
         self._to_trim: deque[Compact] = deque()
         self._is_trimming = False
 
-    def must_wait(self, now: float, *, wants: bool) -> bool:
-        """Return whether a snapshot must wait: the disk was full, or another replica of this process saves or is next."""
-        return now < self.again_at or not self._turns.may_save(self, now, wants=wants)
+    def maybe_save(self, core: Core, store: Store, now: float, *, is_due: bool) -> None:
+        """Begin a snapshot that is due, unless it must wait: the disk was full, or another replica of this process goes first.
 
-    def perform(self, effect: TakeSnapshot | Compact | SendChunk | StoreChunk | LoadSnapshot, store: Store, now: float) -> None:
-        """Start the job that the core asks for; `store` is the state at this moment."""
+        `store` is the state at this moment. Call it also where a snapshot that waits for its turn is not due any more.
+        """
+        self.waits_for_its_turn = is_due
+        if not is_due:
+            self._turns.want_no_more(self)
+            return
+        self._turns.want_to_save(self)
+        if now < self._again_at or not self._turns.may_save(self, now):
+            return
+        label = core.begin_snapshot()
+        if label is not None:
+            self.save(label, store, now)
+
+    def save(self, label: SnapshotLabel, store: Store, now: float) -> None:
+        """Start to save the state under this label; nobody else of this process begins meanwhile."""
+        assert store.last_index == label.last_index, "the label says what the store holds"
+        self.waits_for_its_turn = False
+        self._turns.begin_saving(self, now)
+        self._jobs.start(Job("save", self._save(label, store.scan(self._place.slice_keys), now), store))
+
+    def perform(self, effect: Compact | SendChunk | StoreChunk | LoadSnapshot) -> None:
+        """Start the job that the core asks for."""
         match effect:
-            case TakeSnapshot():
-                assert store.last_index == effect.last_index, "the label says what the store holds"
-                self._turns.begin_saving(self, now)
-                scan = store.scan(self._place.slice_keys)
-                self._jobs.start(Job("save", self._save(effect, scan, now), store))
             case Compact():
                 self._to_trim.append(effect)
                 if not self._is_trimming:
@@ -136,14 +152,14 @@ class SnapshotJobs:
 
     # -- the jobs --------------------------------------------------------------------------------------------------------
 
-    def _save(self, effect: TakeSnapshot, scan: Scan, began: float) -> Steps:
+    def _save(self, label: SnapshotLabel, scan: Scan, began: float) -> Steps:
         start = SnapshotStart(
             cluster=self._place.cluster,
-            members=effect.members,
-            last_index=effect.last_index,
-            last_term=effect.last_term,
-            digest=effect.digest,
-            configuration=effect.configuration,
+            members=label.members,
+            last_index=label.last_index,
+            last_term=label.last_term,
+            digest=label.digest,
+            configuration=label.configuration,
         )
         try:
             writer = yield from blocking(lambda: SnapshotWriter(self._place.disk, start))
@@ -180,7 +196,7 @@ class SnapshotJobs:
 
         def given_up(core: Core, now: float) -> None:
             self._turns.end_saving(self, now)
-            self.again_at = now + self._place.again_s
+            self._again_at = now + self._place.again_s
             core.snapshot_given_up()
 
         self._inbox.call(given_up)

@@ -23,11 +23,11 @@ from bargetrio.raft.effects import (
     Send,
     SendChunk,
     StoreChunk,
-    TakeSnapshot,
     WriteStanding,
 )
+from bargetrio.raft.facts import RoleChanged
 from bargetrio.raft.messages import AppendRequest, Message, NodeId
-from bargetrio.raft.roles import Leader
+from bargetrio.raft.roles import Leader, Role
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotJobs, SnapshotPlace
@@ -96,6 +96,10 @@ class Replica:
         self._figures = figures
         self._then: dict[int, Persist] = {}
         self._is_fenced = False
+        self._has_priority = False
+        """Whether this replica leads and has much to apply, so that clients wait for it."""
+        self._role: Role | None = None
+        """The core's role when it was last seen who leads: with another leader it is another object."""
 
     # -- for the host ----------------------------------------------------------------------------------------------------
 
@@ -174,29 +178,32 @@ class Replica:
         core.tick(now)
         if core.configuration is not configuration:
             inbox.messages.clear()  # as in _take_what_waits
-        self._let_others_go_first(now)
-        self._perform(now)
-        self._figures.see_leader(core.leader_id, core.current_term)
+        is_behind = core.commit_index - core.last_applied > LONG_BACKLOG
+        may_apply = not (is_behind or self._has_priority) or self._may_apply(is_behind=is_behind)
+        self._perform(now, may_apply=may_apply)
+        if core.snapshots.is_due or self.snapshots.waits_for_its_turn:
+            # Of what is not applied yet a snapshot would hold nothing, and who waits for that would wait longer.
+            self.snapshots.maybe_save(core, self.store, now, is_due=core.snapshots.is_due and not is_behind)
+        if core.role is not self._role:
+            self._role = core.role
+            self._figures.see_leader(core.leader_id, core.current_term)
         waiting = requests.waiting
         if waiting:
             requests.expire(now)
-        requests.flush()
+        if requests.to_flush:
+            requests.flush()
+        if (core.last_applied < core.commit_index and may_apply and core.has_more_to_apply) or core.log.forgotten:
+            return AT_ONCE
         if not inbox.is_empty:
             return AT_ONCE
-        deadline = core.next_deadline
+        deadline = core.timer_deadline
         return min(deadline, waiting[0].deadline) if waiting else deadline
 
-    def _let_others_go_first(self, now: float) -> None:
-        """Say what waits here for another replica of this process."""
-        core, turns = self.core, self._turns
-        is_behind = core.commit_index - core.last_applied > LONG_BACKLOG
-        if turns.are_idle and not is_behind and not core.snapshots.is_due:  # the usual case: nobody waits for anybody
-            core.must_not_apply = False
-            core.snapshots.must_not_take = now < self.snapshots.again_at
-            return
-        turns.prioritize(self, has_priority=is_behind and isinstance(core.role, Leader))
-        core.must_not_apply = is_behind and not turns.may_apply(self)
-        core.snapshots.must_not_take = is_behind or self.snapshots.must_wait(now, wants=core.snapshots.is_due and not is_behind)
+    def _may_apply(self, *, is_behind: bool) -> bool:
+        """Return whether nobody else of this process goes first: a leader with much to apply does, as clients wait for it."""
+        self._has_priority = is_behind and isinstance(self.core.role, Leader)
+        self._turns.prioritize(self, has_priority=self._has_priority)
+        return not is_behind or self._turns.may_apply(self)
 
     def _take_messages(self, now: float) -> None:
         messages = self.inbox.messages
@@ -220,13 +227,15 @@ class Replica:
             self._outbox.post(send.to, send.message)
         self.core.persisted(number, now)
 
-    def _perform(self, now: float) -> None:
+    def _perform(self, now: float, *, may_apply: bool) -> None:
         core, requests = self.core, self.requests
-        for effect in core.take_effects():
+        for effect in core.take_effects(may_apply=may_apply):
             # The usual ones first and by type: of a msgspec class isinstance takes four times as long to say no.
             if type(effect) is Announce:
-                self._events.stage(core.node_id, effect.fact)
-                self._figures.note(effect.fact)
+                fact = effect.fact
+                self._events.stage(core.node_id, fact)
+                if type(fact) is RoleChanged:
+                    self._figures.see_role(fact)
                 continue
             if type(effect) is Send:
                 self._outbox.post(effect.to, effect.message)
@@ -239,8 +248,8 @@ class Replica:
                     requests.apply(effect, self.store, now)
                 case WriteStanding() | ReplaceStore():
                     self._standing.write(effect)
-                case TakeSnapshot() | Compact() | SendChunk() | StoreChunk() | LoadSnapshot():
-                    self.snapshots.perform(effect, self.store, now)
+                case Compact() | SendChunk() | StoreChunk() | LoadSnapshot():
+                    self.snapshots.perform(effect)
                 case ReadReady():
                     requests.answer_reads(effect.tickets, self.store)
                 case ReadFailed():
@@ -253,7 +262,8 @@ class Replica:
                     raise AssertionError("done above")
                 case _:
                     assert_never(effect)
-        requests.tell_failures()
+        if requests.failed:
+            requests.tell_failures()
 
     def _replace_store(self, store: Store) -> Store:
         """Put the state of a loaded snapshot in place; return the old one."""

@@ -127,8 +127,8 @@ class Requests:
         """Of answers that this step has made: from the next one on its sessions know what of it was not taken."""
         self._held_back: dict[Session, None] = {}
         """Whose reads wait for the next step, since this one has made enough answers."""
-        self._to_flush: list[Session] = []
-        self._failed: Failures = {}
+        self.to_flush: list[Session] = []
+        self.failed: Failures = {}
         """Answered with an error by this step's effects, and not told yet."""
 
     # -- what comes in ---------------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Requests:
             return
         entries = log.slice(first_ticket, effect.last)
         outcomes = store.apply_each([entry.command for entry in entries], first_ticket)
-        to_flush = self._to_flush
+        to_flush = self.to_flush
         failed: Failures = {}
         answered, proposed_at = 0, 0.0
         for index, (ticket, entry, outcome) in enumerate(zip(tickets, entries, outcomes, strict=True), first_ticket):
@@ -214,14 +214,14 @@ class Requests:
         for ours in map(_ours, effect.tickets):
             if not ours.done:
                 self._answer_error(ours, error)
-                _add(self._failed, "read", error.code)
+                _add(self.failed, "read", error.code)
 
     def refuse_proposal(self, effect: ProposalRefused) -> None:
         """Answer a write that was never proposed."""
         error = self._refusal(effect.reason, effect.leader)
         self._figures.proposals_failed[effect.reason] += 1
         self._answer_error(_ours(effect.ticket), error)
-        _add(self._failed, "write", error.code)
+        _add(self.failed, "write", error.code)
 
     def give_up_proposals(self, effect: ProposalsUnknown) -> None:
         """Answer writes of a leader that has lost its office: a later one decides."""
@@ -231,15 +231,14 @@ class Requests:
             if not ours.done:
                 self._count_failure(ours, error.code)
                 self._answer_error(ours, error)
-                _add(self._failed, "write", error.code)
+                _add(self.failed, "write", error.code)
 
     # -- the end of a step -----------------------------------------------------------------------------------------------
 
     def tell_failures(self) -> None:
         """Stage what this step's effects have answered with errors, one fact for each kind."""
-        if self._failed:
-            self._tell(self._failed)
-            self._failed = {}
+        self._tell(self.failed)
+        self.failed = {}
 
     def expire(self, now: float) -> None:
         """Give up on requests whose time is over, REQUESTS_A_STEP at most: a write that was proposed may still be committed."""
@@ -280,8 +279,8 @@ class Requests:
 
     def flush(self) -> None:
         """Have each session that was answered send its answers."""
-        if self._to_flush:
-            sessions, self._to_flush = self._to_flush, []
+        if self.to_flush:
+            sessions, self.to_flush = self.to_flush, []
             for session in sessions:
                 session.flush()
             if self._made_bytes:
@@ -294,11 +293,6 @@ class Requests:
                     held_back, self._held_back = self._held_back, {}
                     for session in held_back:
                         session.resume()
-
-    @property
-    def unsent_sessions(self) -> int:
-        """How many sessions have answers to be flushed; 0 between two steps."""
-        return len(self._to_flush)
 
     # -- helpers ---------------------------------------------------------------------------------------------------------
 
@@ -339,7 +333,7 @@ class Requests:
         ticket.done = True
         session = ticket.session
         if not session.answers:
-            self._to_flush.append(session)
+            self.to_flush.append(session)
         session.answers.append(answer)
 
     def _answer_error(self, ticket: Ticket, error: BargeError) -> None:

@@ -21,23 +21,23 @@ class Turns:
         """Who has saved, the latest one last."""
         self._prioritized: object | None = None
 
-    @property
-    def are_idle(self) -> bool:
-        """Whether nobody saves, wants to, or has priority: then each may save and apply, and nothing needs to be reset."""
-        return self._saver is None and not self._waiting and self._prioritized is None
-
-    def may_save(self, by: object, now: float, *, wants: bool) -> bool:
-        """Note whether this node wants to save its state, and return whether it may now.
+    def want_to_save(self, by: object) -> None:
+        """This node wants to save its state, until it begins or says that it does not.
 
         One after another, each is done sooner, and each has its turn.
         Without an order one node may come last again and again, and its log grow to millions of entries (OWN-27).
         """
-        if wants != (by in self._waiting):
-            if wants:
-                self._waiting.append(by)
-                self._waiting.sort(key=lambda each: self._saved.index(each) if each in self._saved else -1)
-            else:
-                self._waiting.remove(by)
+        if by not in self._waiting:
+            self._waiting.append(by)
+            self._waiting.sort(key=lambda each: self._saved.index(each) if each in self._saved else -1)
+
+    def want_no_more(self, by: object) -> None:
+        """This node does not want to save its state any more."""
+        if by in self._waiting:
+            self._waiting.remove(by)
+
+    def may_save(self, by: object, now: float) -> bool:
+        """Return whether this node may begin to save now."""
         if self._saver is not None and now - self._began < STUCK_S:
             return self._saver is by
         return not self._waiting or self._waiting[0] is by or now - self._free_since > GRACE_S

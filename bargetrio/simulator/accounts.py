@@ -4,7 +4,8 @@ Sums and flags are kept beside what they are about, because counting anew costs 
 the paper: a window stays full, a snapshot is never taken again, memory is never given back.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
+from typing import cast
 
 from bargetrio.raft import core as limits
 from bargetrio.raft.core import Core
@@ -12,7 +13,10 @@ from bargetrio.raft.durability import Durability, _QueuedEntries
 from bargetrio.raft.messages import Index, NodeId
 from bargetrio.raft.progress import Progress
 from bargetrio.raft.roles import Leader
-from bargetrio.simulator.memory import Broken
+from bargetrio.replica.ports import JobKind
+from bargetrio.replica.replica import Replica
+from bargetrio.replica.requests import Ticket
+from bargetrio.simulator.memory import Breach
 from bargetrio.simulator.server import Server
 
 RULE = "accounts are right"
@@ -30,21 +34,19 @@ class Account:
 
 
 def check(server: Server, core: Core, account: Account) -> None:
-    """Look at a server after a pass; raise Broken."""
-    role, log = core.role, core.log
+    """Look at a server after a pass; raise Breach."""
+    role, log, replica = core.role, core.log, server.replica
     wrong = wrong_in(core)
     if wrong:
         _fail(server, wrong)
     if type(role) is Leader:
-        if server.reads_open or role.new_reads or role.rounds or role.confirmed:
-            _check_reads(server, role)
-        if server.writes_open != len(role.tickets) - role.tickets.count(None):
-            _fail(server, f"{server.writes_open} writes are not answered, {len(role.tickets)} tickets are kept")
-    elif server.reads_open or server.writes_open:
-        _fail(server, f"does not lead, and {server.reads_open} reads and {server.writes_open} writes are not answered")
-    if server.standings_open != core.membership.is_writing_standing:
-        _fail(server, f"is_writing_standing is {core.membership.is_writing_standing}, {server.standings_open} are being written")
-    _check_snapshots(server, core)
+        if replica.requests.waiting or role.tickets or role.new_reads or role.rounds or role.confirmed:
+            _check_waiting(server, role, replica.requests.waiting)
+    elif replica.requests.waiting:
+        _fail(server, f"does not lead, and {len(replica.requests.waiting)} requests are not answered")
+    own, jobs = core.snapshots, server.life.jobs
+    if jobs.running or own.is_taking or own.receiving or own.installing or core.membership.is_writing_standing:
+        _check_jobs(server, core, jobs.count)
     if log.last_index != account.last_index or log.start_index != account.start_index or core is not account.core:
         _check_log(server, core, account)
 
@@ -116,7 +118,7 @@ def _wrong_members(core: Core) -> str:
 
 
 def check_overloaded(server: Server) -> None:
-    """A write was refused because too much is not committed, or not on the leader's own disk; raise Broken if it is not so."""
+    """A write was refused because too much is not committed, or not on the leader's own disk; raise Breach if it is not so."""
     core = server.core
     assert core is not None
     if core.lacks_room:
@@ -129,15 +131,15 @@ def check_overloaded(server: Server) -> None:
 
 
 def check_quiet(server: Server, alive: Collection[NodeId]) -> None:
-    """Look at a server that has applied everything, some heartbeats after the last request of a healed cluster; raise Broken."""
+    """Look at a server that has applied everything, some heartbeats after the last request of a healed cluster; raise Breach."""
     core = server.core
     if core is None:
         return
     left = left_in(core, alive)
-    if server.reads_open or server.writes_open:
-        left.append(f"{server.reads_open} reads and {server.writes_open} writes that are not answered")
+    if server.is_at_rest and not server.life.jobs.running:
+        left += left_in_replica(server.replica)
     if left:
-        raise Broken("nothing is left when all is quiet", f"node {server.node_id} has {'; '.join(left)}")
+        raise Breach("nothing is left when all is quiet", f"node {server.node_id} has {'; '.join(left)}")
 
 
 def left_in(core: Core, alive: Collection[NodeId]) -> list[str]:
@@ -161,8 +163,27 @@ def left_in(core: Core, alive: Collection[NodeId]) -> list[str]:
     return left
 
 
+def left_in_replica(replica: Replica) -> list[str]:
+    """Return what a replica keeps, once all is quiet, for who waits no more."""
+    inbox, snapshots = replica.inbox, replica.snapshots
+    found = {
+        "requests that wait": len(replica.requests.waiting),
+        "writes that have not ended": replica.writes_under_way + len(inbox.writes),
+        "messages": len(inbox.messages),
+        "requests": len(inbox.requests),
+        "calls of the core": len(inbox.calls),
+        "clients to be answered": len(replica.requests.to_flush),
+        "clients with reads that may be looked up": len(inbox.sessions_with_room),
+        "snapshots that are read": len(snapshots.pins),
+        "pieces to be read": len(snapshots._reading) + len(snapshots._to_read),
+        "files to be deleted": len(snapshots._to_trim) + snapshots._is_trimming,
+    }
+    left = [f"{count} {what}" for what, count in found.items() if count]
+    return [*left, "a snapshot that is taken"] if replica.core.snapshots.is_taking else left
+
+
 def _fail(server: Server, text: str) -> None:
-    raise Broken(RULE, f"node {server.node_id}: {text}")
+    raise Breach(RULE, f"node {server.node_id}: {text}")
 
 
 def _wrong_progress(progress: Progress) -> str:
@@ -184,11 +205,25 @@ def _wrong_progress(progress: Progress) -> str:
     return "" if size == progress.in_flight_bytes else f"{size} bytes are under way, {progress.in_flight_bytes} counted"
 
 
-def _check_reads(server: Server, role: Leader) -> None:
+def _check_waiting(server: Server, role: Leader, waiting: Iterable[Ticket]) -> None:
+    """Who waits for the replica is who waits for the core.
+
+    A write that was not committed in time keeps its ticket in the core, which is done: its client was told that nobody knows.
+    """
+    reads = writes = 0
+    for ticket in waiting:
+        if not ticket.done:
+            if ticket.read is None:
+                writes += 1
+            else:
+                reads += 1
+    kept = sum([ticket is not None and not cast("Ticket", ticket).done for ticket in role.tickets])
+    if writes != kept:
+        _fail(server, f"{writes} writes are not answered, {kept} tickets are kept")
     rounds = [*role.confirmed, *role.rounds]
-    waiting = len(role.new_reads) + sum(len(each.tickets) for each in rounds)
-    if waiting != server.reads_open:
-        _fail(server, f"{server.reads_open} reads are not answered, {waiting} are kept")
+    kept = len(role.new_reads) + sum(len(each.tickets) for each in rounds)
+    if reads != kept:
+        _fail(server, f"{reads} reads are not answered, {kept} are kept")
     numbers = [each.number for each in rounds]
     # Not each round is one of reads: a follower that is suspected of having lost entries is asked in one of its own.
     if numbers != sorted(set(numbers)) or (numbers and numbers[-1] > role.round):
@@ -205,20 +240,22 @@ def _holds_anything(durability: Durability) -> bool:
     )
 
 
-def _check_snapshots(server: Server, core: Core) -> None:
+def _check_jobs(server: Server, core: Core, jobs: Mapping[JobKind, int]) -> None:
     """What the core believes to be under way is under way."""
-    snapshots = server.snapshots
-    if core.snapshots.is_taking != snapshots.is_saving:
-        _fail(server, f"is_taking is {core.snapshots.is_taking}, saving {snapshots.is_saving}")
+    if jobs["standing"] != core.membership.is_writing_standing:
+        _fail(server, f"is_writing_standing is {core.membership.is_writing_standing}, {jobs['standing']} are being written")
+    saving, storing, loading = jobs["save"] > 0, jobs["store"] > 0, jobs["load"] > 0
+    if core.snapshots.is_taking != saving:
+        _fail(server, f"is_taking is {core.snapshots.is_taking}, saving {saving}")
     receiving = core.snapshots.receiving
-    if (receiving is not None and receiving.is_busy) != snapshots.is_storing:
-        _fail(server, f"a piece is being stored: {snapshots.is_storing}; it has {receiving}")
+    if (receiving is not None and receiving.is_busy) != storing:
+        _fail(server, f"a piece is being stored: {storing}; it has {receiving}")
     installing = core.snapshots.installing
     if installing is None:
-        if snapshots.is_loading:
+        if loading:
             _fail(server, "a snapshot is being loaded, and nothing is waited for")
-    elif (core.snapshot == installing) != snapshots.is_loading:
-        _fail(server, f"installs the snapshot up to {installing.last_index}; loading {snapshots.is_loading}")
+    elif (core.snapshot == installing) != loading:
+        _fail(server, f"installs the snapshot up to {installing.last_index}; loading {loading}")
 
 
 def _check_log(server: Server, core: Core, account: Account) -> None:

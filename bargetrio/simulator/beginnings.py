@@ -12,10 +12,10 @@ from bargetrio.raft.log import Log
 from bargetrio.raft.messages import Command, Entry
 from bargetrio.raft.records import Append, HardState
 from bargetrio.raft.standing import origin_of_backup
+from bargetrio.simulator.machine import CLUSTER
 from bargetrio.simulator.memory import DiskState
 from bargetrio.simulator.plan import Begun, Plan
 from bargetrio.simulator.server import Server
-from bargetrio.simulator.snapshots import CLUSTER
 from bargetrio.storage.folder import FORMAT_WITHOUT_MEMBERS
 from bargetrio.storage.snapshots import SnapshotStart, SnapshotWriter
 from bargetrio.storage.wal import open_folder

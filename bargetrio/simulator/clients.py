@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from random import Random
 from typing import Final
 
-from bargetrio.kv.commands import encode_command
-from bargetrio.kv.store import ConditionFailed, Outcome, Removed, Store, Written
-from bargetrio.protocol.requests import Delete, Put, Write
-from bargetrio.raft.messages import Command, NodeId, Term
+from bargetrio.protocol.requests import Delete, DeleteAnswer, ErrorAnswer, Get, GetAnswer, Put, PutAnswer
+from bargetrio.raft.messages import NodeId
+from bargetrio.simulator.answers import NO_LEADER, AnyAnswer
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
@@ -21,8 +20,10 @@ CLIENTS: Final = 4
 PAUSE_S: Final = 0.2
 """Mean time between a client's requests: faults and all, four of them make about ten operations a second."""
 GIVE_UP_S: Final = 1.5
+REFUSALS: Final = frozenset({"not_leader", "no_leader", "overloaded"})
+"""Errors of requests that were not proposed: they are asked again."""
 BURST_KEYS: Final = tuple(f"b{number}" for number in range(30))
-"""One for each write of a burst: many to one key, of which nobody knows whether they were done, are hard to judge."""
+"""One for each write of a burst: many to one key, of which is unknown whether they were done, are hard to judge."""
 PATIENCE_S: Final = 0.4
 """After so long without an answer a read is asked of another node; a write is not."""
 
@@ -32,38 +33,28 @@ Quiet = Sequence[tuple[float, float]]
 
 
 class Call:
-    """One request until its answer; implements port.Ticket."""
+    """One request until its answer; implements answers.Asker."""
 
-    def __init__(self, client: "Client", process: int, request: Write | None, key: str, called: float) -> None:
+    def __init__(self, client: "WorkloadClient", process: int, request: Put | Delete | Get, key: str, called: float) -> None:
         self.client = client
         self.process = process
         self.request = request
         self.key = key
         self.called = called
-        self.command: Command | None = None if request is None else encode_command(request)
         self.tries = 0
         self.done = False
 
-    def committed(self, outcome: Outcome, index: int, term: Term) -> None:
-        """The write was applied."""
-        self.client.later(self.client.on_committed, self, outcome, index)
+    @property
+    def is_read(self) -> bool:
+        """Whether nothing is changed by it."""
+        return isinstance(self.request, Get)
 
-    def read_at(self, store: Store) -> None:
-        """Look up the key now, and tell it a moment later."""
-        stored = store.get(self.key)
-        found = (None, 0) if stored is None else (stored.value, stored.index)
-        self.client.later(self.client.on_read, self, *found)
-
-    def refused(self, leader: NodeId | None) -> None:
-        """Nothing was done."""
-        self.client.later(self.client.on_refused, self, leader)
-
-    def unknown(self) -> None:
-        """Nobody can tell."""
-        self.client.later(self.client.on_unknown, self)
+    def answered(self, answer: AnyAnswer) -> None:
+        """Tell it a moment later."""
+        self.client.later(self.client.on_answer, self, answer)
 
 
-class Client:
+class WorkloadClient:
     """One client; `history` is shared by all."""
 
     def __init__(
@@ -121,11 +112,11 @@ class Client:
             self.call(Put(id=0, key=key, value=f"{self._number}.{self._writes}"), key)
         self._process += CLIENTS
 
-    def _request(self, key: str) -> Write | None:
-        """Draw what to do with `key`; None is a read."""
+    def _request(self, key: str) -> Put | Delete | Get:
+        """Draw what to do with `key`."""
         what = self._random.random()
         if what < 0.4:
-            return None
+            return Get(id=0, key=key)
         self._writes += 1
         value = f"{self._number}.{self._writes}"
         if self._random.random() < 0.1:
@@ -140,7 +131,7 @@ class Client:
             return Delete(id=0, key=key)
         return Delete(id=0, key=key, if_index=self._known.get(key, (None, 0))[1])
 
-    def call(self, request: Write | None, key: str) -> Call:
+    def call(self, request: Put | Delete | Get, key: str) -> Call:
         """Begin a request."""
         call = Call(self, self._process, request, key, self._world.now)
         self._send(call)
@@ -152,13 +143,13 @@ class Client:
             return
         call.tries += 1
         self.later(self._arrive, call, call.tries)
-        if call.request is None:
+        if call.is_read:
             self._world.after(PATIENCE_S, self._ask_elsewhere, call, call.tries)
 
     def _arrive(self, call: Call, tries: int) -> None:
         if call.done or tries != call.tries:
             return
-        if not self._servers[self._target].take_request(call, call.command):
+        if not self._servers[self._target].take_request(call, call.request):
             self.later(self.on_refused, call, None)
 
     def _ask_elsewhere(self, call: Call, tries: int) -> None:
@@ -171,27 +162,28 @@ class Client:
 
     # -- answers ---------------------------------------------------------------------------------------------------------
 
-    def on_committed(self, call: Call, outcome: Outcome, index: int) -> None:
-        """Remember what the write was told."""
+    def on_answer(self, call: Call, answer: AnyAnswer) -> None:
+        """Remember what was told."""
         if call.done:
             return
-        match outcome:
-            case Written():
-                self._known[call.key] = (None, index)
-                self._end(call, "applied", index=index)
-            case Removed():
+        match answer:
+            case PutAnswer():
+                self._known[call.key] = (None, answer.index)
+                self._end(call, "applied", index=answer.index)
+            case DeleteAnswer():
                 self._known[call.key] = (None, 0)
-                self._end(call, "applied", index=index, deleted=outcome.deleted)
-            case ConditionFailed():
+                self._end(call, "applied", index=answer.index, deleted=answer.deleted)
+            case GetAnswer():
+                self._known[call.key] = (answer.value, answer.index)
+                self._end(call, "applied", index=answer.index, value=answer.value)
+            case ErrorAnswer(error="precondition_failed"):
                 self._end(call, "refused")
+            case ErrorAnswer() if answer.error in REFUSALS or call.is_read:
+                self.on_refused(call, answer.leader)
+            case ErrorAnswer() if answer.applied is None:
+                self.on_unknown(call)
             case _:
-                raise AssertionError(f"{outcome} for a write")
-
-    def on_read(self, call: Call, value: str | None, index: int) -> None:
-        """Remember what the read returned."""
-        if not call.done:
-            self._known[call.key] = (value, index)
-            self._end(call, "applied", index=index, value=value)
+                raise AssertionError(f"{answer} for {call.request}")
 
     def on_refused(self, call: Call, leader: NodeId | None) -> None:
         """Ask the leader, if one was named, or somebody else, after a moment."""
@@ -200,7 +192,8 @@ class Client:
         count = len(self._servers)
         stray = self._random.random() < self._stray
         self._target = leader if leader is not None and not stray else self._random.randrange(count)
-        self._world.after(self._random.uniform(0.005, 0.05), self._send, call)
+        # Who hears of no leader gives the nodes more time to elect one.
+        self._world.after(self._random.uniform(0.005, 0.05) * (1 if leader is not None else NO_LEADER), self._send, call)
 
     def on_unknown(self, call: Call) -> None:
         """Give up; a write may still take effect, a read has none."""
@@ -219,14 +212,14 @@ class Client:
         self._history.append(
             Operation(
                 process=call.process,
-                kind="get" if request is None else "put" if isinstance(request, Put) else "delete",
+                kind="get" if isinstance(request, Get) else "put" if isinstance(request, Put) else "delete",
                 key=call.key,
                 called=call.called,
                 ended=None if effect == "unknown" else self._world.now,
                 effect=effect,  # type: ignore[arg-type]  # one of the three
                 value=request.value if isinstance(request, Put) else value,
                 index=index,
-                if_index=None if request is None else request.if_index,
+                if_index=None if isinstance(request, Get) else request.if_index,
                 if_absent=isinstance(request, Put) and request.if_absent,
                 deleted=deleted,
             )

@@ -5,7 +5,8 @@ Beside that it can be lost with everything on it, be set back to an old image, a
 
 import errno
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -142,6 +143,7 @@ class SimulatedDisk:
         self._unsynced_folders: set[str] = set()
         """Made, and their names not synced: a power failure may take them with all that is in them."""
         self._locked = False
+        self._ends_early: Mapping[str, int] = {}
 
     # -- the port --------------------------------------------------------------------------------------------------------
 
@@ -162,6 +164,8 @@ class SimulatedDisk:
     def read_part(self, path: str, offset: int, size: int) -> bytes:
         """Return a part of what the program would see."""
         self.call(self.life)
+        if path in self._ends_early:
+            size = max(0, min(size, self._ends_early[path] - offset))
         return bytes(self._inode(path).seen[offset : offset + size])
 
     def exists(self, path: str) -> bool:
@@ -249,6 +253,15 @@ class SimulatedDisk:
     def names(self) -> tuple[str, ...]:
         """Return all names without touching the disk: for who looks on."""
         return tuple(sorted(self._names))
+
+    @contextmanager
+    def ending_early(self, ends: Mapping[str, int]) -> Iterator[None]:
+        """Meanwhile these files end there for who reads a part of them."""
+        self._ends_early = ends
+        try:
+            yield
+        finally:
+            self._ends_early = {}
 
     def fill(self) -> None:
         """Take all space."""

@@ -30,7 +30,8 @@ from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, Snaps
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing
 from bargetrio.simulator.observer import Look, LookAtMessage
-from bargetrio.simulator.server import ELECTION_S, Server
+from bargetrio.simulator.plan import ELECTION_S
+from bargetrio.simulator.server import Server
 
 GOALS: Final[dict[str, str]] = {
     "leader_elected": "a leader is elected",
@@ -59,6 +60,8 @@ GOALS: Final[dict[str, str]] = {
     "list_goes_on": "a list goes on with a further page",
     "reads_share_a_round": "several reads share one round",
     "read_given_up": "a leader loses office with reads waiting",
+    "read_timed_out": "a leader in office gives up on a read that no majority has confirmed in time",
+    "write_timed_out": "a leader in office gives up on a write that was not committed in time",
     "writes_unknown": "a leader loses office with writes waiting",
     "write_refused_overload": "a leader refuses a write because it has too much that is not committed",
     "leader_crash_uncommitted": "a leader crashes with uncommitted entries",
@@ -157,7 +160,7 @@ class Goals:
         """Stores that have taken the place of one that lost something."""
         self._restarted: set[NodeId] = set()
         """Followers that had a part of one when they crashed."""
-        self.looks: Final[dict[type[Fact | DriverFact], Look]] = {
+        self.looks: Final[dict[type[Fact | DriverFact], Look[Server]]] = {
             RoleChanged: self._role,
             TermChanged: self._term,
             PreVoteRefused: lambda server, fact: self._refusal("pre_vote_refused", fact.reason),
@@ -177,7 +180,7 @@ class Goals:
             MembersChanged: lambda server, fact: self._taking_in.append((server.node_id, fact.index)),
         }
         """What is done with a fact, by its kind."""
-        self.sent: Final[dict[type[Message], LookAtMessage]] = {
+        self.sent: Final[dict[type[Message], LookAtMessage[Server]]] = {
             VoteRequest: self._candidacy,
             SnapshotRequest: self._piece,
             SnapshotReply: self._reply,
@@ -344,9 +347,9 @@ class Goals:
             self.hit("leader_crash_uncommitted")
         if writing:
             self.hit("crash_in_a_write")
-        if server.is_syncing:
+        if server.life.wal.is_syncing:
             self.hit("crash_before_the_sync")
-        if server.is_saving:
+        if server.life.jobs.count["save"]:
             self.hit("crash_saving")
         if isinstance(core.role, Leader) and any(each.transfer is not None for each in core.role.progress.values()):
             self.hit("crash_sending")

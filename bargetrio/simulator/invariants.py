@@ -12,6 +12,7 @@ from bargetrio.kv.commands import Stored
 from bargetrio.kv.store import Outcome, Store
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import (
+    Applied,
     CommitAdvanced,
     Fact,
     LogsDiffer,
@@ -46,10 +47,12 @@ from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.raft.roles import Follower, Leader
 from bargetrio.raft.standing import EARLIER, Configuration, Standing, decode_configuration, identity_of
 from bargetrio.simulator import accounts
-from bargetrio.simulator.memory import Broken, Committed, DiskState, Excused, Memory, StoreId, Told, disk_after, fate_of
-from bargetrio.simulator.observer import Look, LookAtMessage, Ticket
+from bargetrio.simulator.answers import Asker
+from bargetrio.simulator.memory import Breach, Committed, DiskState, Excused, Memory, StoreId, ToldLeader, disk_after, fate_of
+from bargetrio.simulator.observer import Look, LookAtMessage
 from bargetrio.simulator.outcomes import Outcomes
-from bargetrio.simulator.server import ELECTION_S, HEARTBEAT_S, Server
+from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S
+from bargetrio.simulator.server import Server
 from bargetrio.simulator.stores import Stores
 from bargetrio.simulator.world import World
 from bargetrio.storage.snapshots import read_snapshot, snapshot_name
@@ -62,7 +65,7 @@ HANGS_S: Final = 3.0
 
 
 class Invariants:
-    """Raises Broken as soon as a rule is."""
+    """Raises Breach as soon as a rule is."""
 
     def __init__(self, nodes: int, world: World) -> None:
         self.committed: list[Committed] = [Committed(0, 0, 0)]
@@ -88,15 +91,16 @@ class Invariants:
         self.configurations: dict[Index, Configuration] = {}
         """Those that committed entries hold."""
         self._entries: dict[tuple[Index, Term], int] = {}
-        self._asked: dict[Ticket, tuple[Index, float]] = {}
+        self._asked: dict[Asker, tuple[Index, float]] = {}
         self._world = world
         self.stores = Stores(self._memory, self.servers, self.quorum, self.committed, world)
-        self.looks: Final[dict[type[Fact | DriverFact], Look]] = {
+        self.looks: Final[dict[type[Fact | DriverFact], Look[Server]]] = {
             RoleChanged: self._check_role,
             LogTruncated: self._check_truncation,
             CommitAdvanced: self._check_commit,
             PreVoteRequested: self._check_silence,
             VoteGranted: self._check_patience,
+            Applied: self._check_applied,
             SnapshotInstalled: self._check_installed,
             TailLost: self._check_lost,
             LogsDiffer: self._check_difference,
@@ -105,7 +109,7 @@ class Invariants:
             DiskFailed: lambda server, fact: self.stores.ended(server.node_id),
         }
         """What a single fact can break, by its kind."""
-        self.sent: Final[dict[type[Message], LookAtMessage]] = {
+        self.sent: Final[dict[type[Message], LookAtMessage[Server]]] = {
             VoteReply: self._vote_sent,
             PreVoteReply: self._pre_vote_sent,
             PreVoteRequest: self._question_sent,
@@ -182,7 +186,7 @@ class Invariants:
 
     def _receipt_sent(self, server: Server, to: NodeId, message: StillReceiving | SnapshotReply) -> None:
         self._check_promise(server, message.term, None)
-        told = self._memory[server.node_id].told.setdefault((to, message.term, server.store_id), Told(0, -1e9))
+        told = self._memory[server.node_id].told.setdefault((to, message.term, server.store_id), ToldLeader(0, -1e9))
         told.received_at = self._world.now
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
@@ -202,7 +206,7 @@ class Invariants:
         last = record.snapshot.last_index
         if len(disk.digests) > last + 1 and disk.digests[last] == record.snapshot.digest:
             text = f"node {server.node_id} drops entries {last + 1} to {len(disk.digests) - 1}, and its log holds entry {last}"
-            raise Broken("what follows a snapshot stays", text)
+            raise Breach("what follows a snapshot stays", text)
 
     def holds_uncommitted(self, server: Server) -> bool:
         """Return whether the server's disk holds an entry that is not the committed one at its place."""
@@ -246,7 +250,7 @@ class Invariants:
         elif not any((state.term, state.voted_for, list(state.digests)) == found for state in possible):
             had = f"term {memory.disk.term}, vote {memory.disk.voted_for}, {len(memory.disk.digests) - 1} entries"
             got = f"term {found.term}, vote {found.voted_for}, {len(digests) - 1} entries"
-            raise Broken("disk remembers", f"node {server.node_id} had synced {had} and recovered {got}")
+            raise Breach("disk remembers", f"node {server.node_id} had synced {had} and recovered {got}")
         memory.writes_since = -1.0
         fate = fate_of(memory, found)
         if memory.may_hold is not None:
@@ -266,16 +270,17 @@ class Invariants:
         self._note_log(server.node_id, core)
         return fate
 
-    def applied(self, server: Server, first: Index, last: Index) -> None:
-        """Every entry is applied once, in order, and only what is committed."""
+    def _check_applied(self, server: Server, fact: Applied) -> None:
+        """Every entry is applied once, in order, and only what is committed; the fact comes right after."""
+        first, last = fact.first_index, fact.index
         memory, core = self._memory[server.node_id], _core(server)
         if first != memory.applied_index + 1:
-            raise Broken("applied once, in order", f"node {server.node_id} applied {first} after {memory.applied_index}")
+            raise Breach("applied once, in order", f"node {server.node_id} applied {first} after {memory.applied_index}")
         memory.applied_index = last
         if last >= len(self.committed) or self.committed[last].digest != core.log.digest(last):
-            raise Broken("state machine safety", f"node {server.node_id} applied entry {last}, which is not what was committed")
+            raise Breach("state machine safety", f"node {server.node_id} applied entry {last}, which is not what was committed")
         if server.store.last_index != last:
-            raise Broken("applied once, in order", f"node {server.node_id}'s store is at {server.store.last_index}, not {last}")
+            raise Breach("applied once, in order", f"node {server.node_id}'s store is at {server.store.last_index}, not {last}")
         self._check_state(server, last)
 
     def snapshot_saved(self, server: Server, snapshot: SnapshotMeta) -> None:
@@ -283,24 +288,24 @@ class Invariants:
         index = snapshot.last_index
         what = f"node {server.node_id} saves a snapshot up to entry {index}"
         if index >= len(self.committed) or (snapshot.last_term, snapshot.digest) != self.committed[index][:2]:
-            raise Broken("a snapshot is what its label says", f"{what}, which is not what was committed")
+            raise Breach("a snapshot is what its label says", f"{what}, which is not what was committed")
         held = _core(server).snapshot
         if held is not None and held.last_index == index and held != _core(server).snapshots.unreadable:
-            raise Broken("snapshots go forward", f"{what}, in the place of the one it has")
+            raise Breach("snapshots go forward", f"{what}, in the place of the one it has")
         if snapshot.members != server.node_ids:
-            raise Broken("a snapshot is what its label says", f"{what} with members {snapshot.members}")
+            raise Breach("a snapshot is what its label says", f"{what} with members {snapshot.members}")
         store, path = Store(), snapshot_name(index, snapshot.last_term)
         read_snapshot(_Bytes(server.disk.peek(path)), path, store.load)
         if store.stored != self.states[index]:
-            raise Broken("a snapshot is what its label says", f"{what} that holds another state")
+            raise Breach("a snapshot is what its label says", f"{what} that holds another state")
 
-    def read_asked(self, ticket: Ticket) -> None:
+    def read_asked(self, asker: Asker) -> None:
         """From now on the read must see all that anybody has called committed by now."""
-        self._asked.setdefault(ticket, (len(self.committed) - 1, self._world.now))
+        self._asked.setdefault(asker, (len(self.committed) - 1, self._world.now))
 
-    def read_served(self, server: Server, ticket: Ticket) -> None:
+    def read_served(self, server: Server, asker: Asker) -> None:
         """A read sees what was committed before it was asked, and a majority has spoken in this term since (Ongaro 6.4)."""
-        floor, asked_at = self._asked[ticket]
+        floor, asked_at = self._asked[asker]
         term = _core(server).current_term
         tellers = [
             peer
@@ -311,7 +316,7 @@ class Invariants:
         ]
         if len(tellers) + 1 < self.quorum:
             text = f"node {server.node_id} serves a read since which only {tellers} have answered it"
-            raise Broken("reads are confirmed", text)
+            raise Breach("reads are confirmed", text)
         if server.store.last_index < floor:
             text = f"node {server.node_id} reads at entry {server.store.last_index}, entry {floor} was committed before"
             raise self.stores.broken("reads see the past", text)
@@ -325,7 +330,7 @@ class Invariants:
         if core.current_term != memory.term or core.voted_for != memory.voted_for:
             self._check_hard_state(server, core, memory)
         if core.commit_index < memory.commit_index:
-            raise Broken("commit never falls", f"node {server.node_id}: {memory.commit_index} to {core.commit_index}")
+            raise Breach("commit never falls", f"node {server.node_id}: {memory.commit_index} to {core.commit_index}")
         memory.commit_index = core.commit_index
         # What a snapshot's label says never changes: the same object says the same.
         if (
@@ -352,38 +357,38 @@ class Invariants:
     def _check_state(self, server: Server, index: Index) -> None:
         """Equal logs make equal keys: after each slice, after loading, after recovery (Raft 5.4.3; BUG-48)."""
         if server.store.stored != self.states[index]:
-            raise Broken("equal states", f"node {server.node_id}'s keys after entry {index} are not what the log makes of them")
+            raise Breach("equal states", f"node {server.node_id}'s keys after entry {index} are not what the log makes of them")
 
     def _check_start(self, server: Server, core: Core) -> None:
         """What a log no longer holds was committed, and is what was committed."""
         start, log = core.log.start_index, core.log
         if start >= len(self.committed) or (log.term(start), log.digest(start)) != self.committed[start][:2]:
-            raise Broken("a snapshot is what its label says", f"node {server.node_id}'s log begins after another entry {start}")
+            raise Breach("a snapshot is what its label says", f"node {server.node_id}'s log begins after another entry {start}")
 
     def _check_hard_state(self, server: Server, core: Core, memory: Memory) -> None:
         if core.current_term < memory.term:
-            raise Broken("terms never fall", f"node {server.node_id}: {memory.term} to {core.current_term}")
+            raise Breach("terms never fall", f"node {server.node_id}: {memory.term} to {core.current_term}")
         if core.current_term == memory.term and memory.voted_for not in (None, core.voted_for):
-            raise Broken("one vote a term", f"node {server.node_id} takes back its vote of term {core.current_term}")
+            raise Breach("one vote a term", f"node {server.node_id} takes back its vote of term {core.current_term}")
         memory.term, memory.voted_for = core.current_term, core.voted_for
 
     def _check_snapshot(self, server: Server, core: Core, memory: Memory) -> None:
         """The snapshot that stands for the beginning of the log never gets older (BUG-31), and leaves no gap (BUG-30)."""
         held = 0 if core.snapshot is None else core.snapshot.last_index
         if held < memory.snapshot_index:
-            raise Broken("snapshots go forward", f"node {server.node_id}: {memory.snapshot_index} to {held}")
+            raise Breach("snapshots go forward", f"node {server.node_id}: {memory.snapshot_index} to {held}")
         memory.snapshot_index = held
         installing = 0 if core.snapshots.installing is None else core.snapshots.installing.last_index
         if core.log.start_index > max(held, installing):
             text = f"node {server.node_id}'s log begins after entry {core.log.start_index}, its snapshot ends at {held}"
-            raise Broken("no gap behind a snapshot", text)
+            raise Breach("no gap behind a snapshot", text)
         memory.start_index, memory.snapshot, memory.installing = core.log.start_index, core.snapshot, core.snapshots.installing
 
     def _check_installed(self, server: Server, fact: SnapshotInstalled) -> None:
         memory = self._memory[server.node_id]
         if fact.index < memory.applied_index:
             text = f"node {server.node_id} had applied {memory.applied_index} and installs {fact.index}"
-            raise Broken("snapshots go forward", text)
+            raise Breach("snapshots go forward", text)
         memory.applied_index = fact.index
         self._check_state(server, fact.index)
 
@@ -401,7 +406,7 @@ class Invariants:
         self._note_vote(server, term, node_id)
         voters = [voter for voter in self._memory if self._voted(server, voter, term)]
         if len(voters) < self.quorum:
-            raise Broken("elected by a majority", f"node {node_id} leads term {term} with the votes of {voters}")
+            raise Breach("elected by a majority", f"node {node_id} leads term {term} with the votes of {voters}")
         memory = self._memory[node_id]
         memory.quorum_at = server.local_now
         memory.elected_at = self._world.now
@@ -413,14 +418,14 @@ class Invariants:
             first = next(at for at in range(core.log.start_index, index + 1) if not self._has_committed(core, at))
             text = f"node {node_id} leads term {term} without the committed entry {first}"
             is_believed = self.stores.is_on_a_majority(first, self.committed[first].digest)
-            raise (Broken if is_believed else Excused)("leader completeness", text)
+            raise (Breach if is_believed else Excused)("leader completeness", text)
 
     def _has_committed(self, core: Core, index: Index) -> bool:
         return core.log.last_index >= index and self._digest(core, index) == self.committed[index].digest
 
     def _check_truncation(self, server: Server, fact: LogTruncated) -> None:
         if self._memory[server.node_id].leads:
-            raise Broken("leader append-only", f"node {server.node_id}, a leader, deletes entries from {fact.index}")
+            raise Breach("leader append-only", f"node {server.node_id}, a leader, deletes entries from {fact.index}")
         if fact.index <= self._memory[server.node_id].commit_index:
             text = f"node {server.node_id} deletes entry {fact.index}, which it knew to be committed"
             raise self.stores.broken("committed for ever", text)
@@ -428,7 +433,7 @@ class Invariants:
     def _check_commit(self, server: Server, fact: CommitAdvanced) -> None:
         core = _core(server)
         if self.must_not_commit:
-            raise Broken(
+            raise Breach(
                 "backups are not mixed", f"node {server.node_id} commits {fact.index}, and the folders did not begin alike"
             )
         known = len(self.committed) - 1
@@ -453,10 +458,10 @@ class Invariants:
         if self._memory[server.node_id].leads:
             if core.log.term(fact.index) != fact.term:
                 text = f"node {server.node_id} commits entry {fact.index} of term {core.log.term(fact.index)} by counting"
-                raise Broken("only the own term's by counting", text)
+                raise Breach("only the own term's by counting", text)
             holders = self._holders(server, core, fact, known)
             if len(holders) < self.quorum:
-                raise Broken("a quorum has synced", f"entry {fact.index} is called committed and is on the disks of {holders}")
+                raise Breach("a quorum has synced", f"entry {fact.index} is called committed and is on the disks of {holders}")
 
     def _holders(self, server: Server, core: Core, fact: CommitAdvanced, known: Index) -> list[NodeId]:
         """Return whose store, of those that count for this leader, held the entry; who is being taken in does not count.
@@ -489,7 +494,7 @@ class Invariants:
         """A follower that hears its leader disturbs nobody; one that stood still hears first."""
         silent = server.local_now - self._memory[server.node_id].heard_at
         if silent < ELECTION_S[0] - 1e-6:
-            raise Broken("elections follow silence", f"node {server.node_id} heard its leader {silent * 1000:.0f} ms ago")
+            raise Breach("elections follow silence", f"node {server.node_id} heard its leader {silent * 1000:.0f} ms ago")
 
     def _check_patience(self, server: Server, fact: VoteGranted) -> None:
         """Who has given its vote gives the candidate its time (BUG-09)."""
@@ -497,7 +502,7 @@ class Invariants:
         if isinstance(core.role, Follower) and core.current_term == fact.term:
             left = core.role.election_deadline - server.local_now
             if left < ELECTION_S[0] - 1e-6:
-                raise Broken("a vote gives time", f"node {server.node_id} stands for election itself in {left * 1000:.0f} ms")
+                raise Breach("a vote gives time", f"node {server.node_id} stands for election itself in {left * 1000:.0f} ms")
 
     def _check_office(self, server: Server, core: Core, leader: Leader, memory: Memory, now: float) -> None:
         """What a leader believes of its followers is true, and a majority of them has answered lately (Ongaro 6.2)."""
@@ -517,7 +522,7 @@ class Invariants:
         if heard >= self.quorum:
             memory.quorum_at = now
         elif now - memory.quorum_at > 2 * HEARTBEAT_S:
-            raise Broken("no quorum, no office", f"node {server.node_id} leads and heard no majority for an election timeout")
+            raise Breach("no quorum, no office", f"node {server.node_id} leads and heard no majority for an election timeout")
         if self._world.now >= memory.weighed_at:
             memory.weighed_at = self._world.now + WEIGHED_EVERY_S
             self._check_usefulness(server, core, memory, now)
@@ -531,7 +536,7 @@ class Invariants:
         ]
         spoken = [each for each in told if each is not None and max(each.at, each.received_at) >= since]
         if memory.elected_at < since and len(spoken) + 1 < self.quorum:
-            raise Broken("cut off, no office", f"node {server.node_id} leads, and no majority has spoken to it for {CUT_OFF_S} s")
+            raise Breach("cut off, no office", f"node {server.node_id} leads, and no majority has spoken to it for {CUT_OFF_S} s")
         hangs_s = now - memory.writes_since - (server.stood_still_s - memory.stood_still_s)
         if memory.writes_since >= 0 and hangs_s > HANGS_S and memory.disk_if_written is not None:
             last = len(memory.disk_if_written.digests) - 1
@@ -543,20 +548,20 @@ class Invariants:
                 text = (
                     f"node {server.node_id} leads, its disk hangs for {hangs_s:.1f} s; {holders} others have synced entry {last}"
                 )
-                raise Broken("a disk that hangs leads nobody", text)
+                raise Breach("a disk that hangs leads nobody", text)
 
     def _check_lost(self, server: Server, fact: TailLost) -> None:
         """Only of a store that has lost something is it said that it lost what it had acknowledged."""
         if (fact.peer, self._counts_as(server, fact.peer)) not in self.stores.touched:
             text = f"node {server.node_id} says that node {fact.peer} lost entries up to {fact.index}; its disk has lost nothing"
-            raise Broken("nobody is accused in error", text)
+            raise Breach("nobody is accused in error", text)
         self.stores.told(server.node_id, fact.peer)
 
     def _check_difference(self, server: Server, fact: LogsDiffer) -> None:
         """Logs differ where one was altered, or where a lost vote may have made two leaders of one term."""
         if not self.stores.may_differ:
             text = f"node {server.node_id} says that its log differs from node {fact.peer}'s at {fact.index}; none was altered"
-            raise Broken("nobody is accused in error", text)
+            raise Breach("nobody is accused in error", text)
         memory = self._memory[server.node_id]
         if memory.altered_from is not None:
             memory.differed_in = fact.term
@@ -565,7 +570,7 @@ class Invariants:
         if memory.led is not None and memory.led[0] == core.current_term:
             _, index, digest = memory.led
             if core.log.last_index < index or self._digest(core, index) != digest:
-                raise Broken("leader append-only", f"node {server.node_id} changed its log before entry {index}")
+                raise Breach("leader append-only", f"node {server.node_id} changed its log before entry {index}")
         memory.led = (core.current_term, core.log.last_index, core.log.last_digest)
 
     def _check_match(self, server: Server, core: Core, peer: NodeId, index: Index) -> None:
@@ -575,29 +580,29 @@ class Invariants:
             memory.match_store[peer] = store  # another disk: what was known of the one before says nothing
             memory.match[peer] = 0
         if index < memory.match[peer]:
-            raise Broken("match_index only rises", f"node {server.node_id}'s for node {peer}")
+            raise Breach("match_index only rises", f"node {server.node_id}'s for node {peer}")
         if index == 0:
             return
         disk = self._memory[peer].disk
         is_present = store == self._memory[peer].store and disk.term == core.current_term
         if is_present and not self.stores.holds(peer, store, index, self._digest(core, index)):
-            raise Broken("match_index is true", f"node {server.node_id} takes node {peer} to hold its log up to {index}")
+            raise Breach("match_index is true", f"node {server.node_id} takes node {peer} to hold its log up to {index}")
         told = self._memory[peer].told.get((server.node_id, core.current_term, store))
         if told is None or told.match_index < index:
             text = f"node {server.node_id} takes node {peer} to hold {index}, which it never said in term {core.current_term}"
-            raise Broken("match_index is true", text)
+            raise Breach("match_index is true", text)
 
     def _check_promise(self, server: Server, term: Term, voted_for: NodeId | None) -> None:
         disk = self._memory[server.node_id].disk
         if disk.term < term or (voted_for is not None and disk.term == term and disk.voted_for != voted_for):
-            raise Broken("durable before told", f"node {server.node_id} speaks in term {term}, its disk knows {disk.term}")
+            raise Breach("durable before told", f"node {server.node_id} speaks in term {term}, its disk knows {disk.term}")
 
     def _note_match(self, server: Server, to: NodeId, term: Term, index: Index) -> None:
         """What a follower says it has of the leader's log, by a snapshot: no word about reads."""
         memory, core = self._memory[server.node_id], server.core
         if core is not None and term == core.current_term and index >= len(memory.disk.digests):
-            raise Broken("durable before told", f"node {server.node_id} says that it has installed {index}, its disk has not")
-        told = memory.told.setdefault((to, term, server.store_id), Told(0, -1e9))
+            raise Breach("durable before told", f"node {server.node_id} says that it has installed {index}, its disk has not")
+        told = memory.told.setdefault((to, term, server.store_id), ToldLeader(0, -1e9))
         told.match_index = max(told.match_index, index)
 
     def _note_told(self, server: Server, to: NodeId, message: AppendReply) -> None:
@@ -605,14 +610,14 @@ class Invariants:
         if memory.disk.term < term:
             self._check_promise(server, term, None)
         if core is not None and term == core.current_term and index >= len(memory.disk.digests):
-            raise Broken("durable before told", f"node {server.node_id} says {index}, its disk less")
+            raise Breach("durable before told", f"node {server.node_id} says {index}, its disk less")
         if memory.altered_from is not None and core is not None and message.success and index >= memory.altered_from:
             self._check_altered(server, core, to, index)
         if self.stores.owed:
             self.stores.said(server.node_id, to, message)
         told = memory.told.get((to, term, server.store_id))
         if told is None:
-            memory.told[to, term, server.store_id] = Told(index, self._world.now)
+            memory.told[to, term, server.store_id] = ToldLeader(index, self._world.now)
             return
         told.at = self._world.now
         if index > told.match_index:
@@ -635,7 +640,7 @@ class Invariants:
         chosen.add(candidate)
         if len(chosen) > 1 and (voter, store) not in self.stores.touched:
             others = ", ".join(f"node {other}" for other in sorted(chosen))
-            raise Broken("one vote a term", f"node {voter} votes in term {term} for {others}")
+            raise Breach("one vote a term", f"node {voter} votes in term {term} for {others}")
 
     def _check_voter(self, server: Server) -> None:
         """Who votes is of the birth set, or was taken in by an entry that is committed and that its disk holds."""
@@ -644,18 +649,18 @@ class Invariants:
         if not standing.identity and standing.origin == EARLIER:
             return
         if not standing.identity:
-            raise Broken("a voter is a member", f"{who} is of no cluster yet")
+            raise Breach("a voter is a member", f"{who} is of no cluster yet")
         if not self.identity:
             self.identity = standing.identity
         if standing.identity != self.identity:
-            raise Broken("a voter is a member", f"{who} is of another cluster")
+            raise Breach("a voter is a member", f"{who} is of another cluster")
         if standing.birth.get(server.node_id) == server.store_id:
             return
         admitted = self.configurations.get(standing.admitted)
         if admitted is None or admitted.stores.get(server.node_id) != server.store_id:
-            raise Broken("a voter is a member", f"{who} was taken in by no committed entry")
+            raise Breach("a voter is a member", f"{who} was taken in by no committed entry")
         if not self.stores.holds(server.node_id, server.store_id, admitted.index, self.committed[admitted.index].digest):
-            raise Broken("a voter is a member", f"{who} does not hold the entry that took it in, {admitted.index}")
+            raise Breach("a voter is a member", f"{who} does not hold the entry that took it in, {admitted.index}")
 
     def standing_written(self, server: Server, standing: Standing) -> None:
         """The folder says since when this store is a member, or that it is another store now."""
@@ -663,7 +668,7 @@ class Invariants:
         if memory.store and standing.store != memory.store:
             if (server.node_id, memory.store) not in self.stores.touched:
                 text = f"node {server.node_id} replaces its store, which has lost nothing"
-                raise Broken("nobody is accused in error", text)
+                raise Breach("nobody is accused in error", text)
             memory.former.setdefault(memory.store, []).append(memory.disk)
             self.stores.ended(server.node_id)
         memory.store, memory.standing = standing.store, standing
@@ -671,16 +676,16 @@ class Invariants:
             admitted = self.configurations.get(standing.admitted)
             if admitted is None or admitted.stores.get(server.node_id) != standing.store:
                 text = f"node {server.node_id} takes entry {standing.admitted} for one that took it in and is committed"
-                raise Broken("a member knows that it is one", text)
+                raise Breach("a member knows that it is one", text)
             # A disk that broke its word may have lost that entry: the node sees it when it starts, and takes another store.
             has_lost_it = (server.node_id, standing.store) in self.stores.touched and not _core(server).may_vote
             if standing.admitted >= len(memory.disk.digests) and not has_lost_it:
                 text = f"node {server.node_id} was taken in by entry {standing.admitted}, which its disk does not hold"
-                raise Broken("a member knows that it is one", text)
+                raise Breach("a member knows that it is one", text)
         if standing.birth:
             self._births.setdefault(standing.identity, standing.birth)
             if self._births[standing.identity] != standing.birth or identity_of(standing.birth) != standing.identity:
-                raise Broken("a member knows that it is one", f"node {server.node_id} has another set under the same identity")
+                raise Breach("a member knows that it is one", f"node {server.node_id} has another set under the same identity")
 
     def _note_log(self, node_id: NodeId, core: Core) -> None:
         """Log matching: one digest for each (index, term), whoever holds it, whenever."""
@@ -700,7 +705,7 @@ class Invariants:
                 is_altered = self.stores.takes_altered(node_id, index)
                 if not is_altered:
                     text = f"node {node_id}'s log up to entry {index} differs from another with the same term"
-                    raise Broken("log matching", text)
+                    raise Breach("log matching", text)
             mirror.append(digest)
         memory.last_index, memory.last_digest = log.last_index, mirror[-1]
 

@@ -11,13 +11,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from bargetrio.kv.commands import Stored, encode_command
+from bargetrio.kv.commands import Stored
 from bargetrio.kv.lookup import look_up
-from bargetrio.kv.store import Outcome, Store
-from bargetrio.protocol.requests import Delete, Get, GetAnswer, Item, List, ListAnswer, Put
-from bargetrio.raft.messages import NodeId, Term
+from bargetrio.protocol.requests import Delete, ErrorAnswer, Get, GetAnswer, Item, List, ListAnswer, Put
+from bargetrio.raft.messages import NodeId
+from bargetrio.simulator.answers import NO_LEADER, AnyAnswer
 from bargetrio.simulator.linearizability import Operation, describe
-from bargetrio.simulator.memory import Broken
+from bargetrio.simulator.memory import Breach
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 
@@ -58,17 +58,17 @@ def page_of(state: Mapping[str, Stored], asked: List) -> tuple[tuple[Item, ...],
 
 
 def check_page(page: Page, states: Sequence[Mapping[str, Stored]]) -> None:
-    """The page shows the state at its index; raise Broken."""
+    """The page shows the state at its index; raise Breach."""
     if page.index >= len(states):
-        raise Broken("lists show the state at their index", f"{page.told()}, and only {len(states) - 1} are committed")
+        raise Breach("lists show the state at their index", f"{page.told()}, and only {len(states) - 1} are committed")
     expected = page_of(states[page.index], page.asked)
     if (page.items, page.next) != expected:
         should = f"{[item.key for item in expected[0]]}, next {expected[1]!r}"
-        raise Broken("lists show the state at their index", f"{page.told()}, and there are {should}")
+        raise Breach("lists show the state at their index", f"{page.told()}, and there are {should}")
 
 
 def check_order(pages: Sequence[Page], history: Sequence[Operation]) -> None:
-    """A page is not older than what was told before it was asked for, nor newer than what was called later; raise Broken."""
+    """A page is not older than what was told before it was asked for, nor newer than what was called later; raise Breach."""
     fresh = sorted((page for page in pages if page.asked.read != "stale"), key=lambda page: page.called)
     told = [(operation.ended, operation.index, describe(operation)) for operation in history if _is_told(operation)]
     told += [(page.ended, page.index, page.told()) for page in fresh]
@@ -80,7 +80,7 @@ def check_order(pages: Sequence[Page], history: Sequence[Operation]) -> None:
                 highest, by_whom = told[place][1] or 0, told[place][2]
             place += 1
         if page.index < highest:
-            raise Broken("lists see the past", f"{page.told()}, asked for after {by_whom} had been told")
+            raise Breach("lists see the past", f"{page.told()}, asked for after {by_whom} had been told")
     fresh.sort(key=lambda page: page.ended)
     place, latest = 0, None
     for write in sorted((one for one in history if one.kind != "get" and _is_told(one)), key=lambda one: one.called):
@@ -89,7 +89,7 @@ def check_order(pages: Sequence[Page], history: Sequence[Operation]) -> None:
                 latest = fresh[place]
             place += 1
         if latest is not None and (write.index or 0) <= latest.index:
-            raise Broken("lists see the past", f"{latest.told()}, and {describe(write)} came later")
+            raise Breach("lists see the past", f"{latest.told()}, and {describe(write)} came later")
 
 
 class StaleReads:
@@ -99,16 +99,16 @@ class StaleReads:
         self._least: dict[tuple[NodeId, int], int] = {}
 
     def page(self, page: Page, states: Sequence[Mapping[str, Stored]]) -> None:
-        """Take the next page of a life; raise Broken."""
+        """Take the next page of a life; raise Breach."""
         assert page.node is not None
         check_page(page, states)
         least = self._least.get((page.node, page.life), 0)
         if page.index < least:
-            raise Broken("a node's reads do not go back", f"{page.told()}, after a read at {least}")
+            raise Breach("a node's reads do not go back", f"{page.told()}, after a read at {least}")
         self._least[page.node, page.life] = page.index
 
     def get(self, node: NodeId, life: int, answer: GetAnswer, states: Sequence[Mapping[str, Stored]]) -> None:
-        """Take the next look at a key, which tells no index: some state since the last one must show it; raise Broken."""
+        """Take the next look at a key, which tells no index: some state since the last one must show it; raise Breach."""
         found = None if not answer.index else Stored(answer.value or answer.value_b64 or "", answer.index, bool(answer.value_b64))
         least = self._least.get((node, life), 0)
         for index in range(least, len(states)):
@@ -116,7 +116,7 @@ class StaleReads:
                 self._least[node, life] = index
                 return
         text = f"node {node} shows {found} under {answer.key!r}, which was not there from entry {least} on"
-        raise Broken("a node's reads do not go back", text)
+        raise Breach("a node's reads do not go back", text)
 
 
 class Range:
@@ -140,45 +140,27 @@ class Range:
 
 
 class _Asked:
-    """A page that is waited for; implements port.Ticket."""
+    """A page that is waited for; implements answers.Asker."""
 
     def __init__(self, reader: "Reader", called: float) -> None:
         self.reader = reader
         self.called = called
         self.done = False
 
-    def committed(self, outcome: Outcome, index: int, term: Term) -> None:
-        """A list is no write."""
-        raise AssertionError("a read was committed")
-
-    def read_at(self, store: Store) -> None:
-        """Read the page now, and be told a moment later."""
-        self.reader.take(self, store)
-
-    def refused(self, leader: NodeId | None) -> None:
-        """Ask somebody else."""
-        self.reader.ask_elsewhere(self, leader)
-
-    def unknown(self) -> None:
-        """A read has no effect."""
-        raise AssertionError("a read has no unknown outcome")
+    def answered(self, answer: AnyAnswer) -> None:
+        """Take the page, or ask somebody else."""
+        if isinstance(answer, ErrorAnswer):
+            self.reader.ask_elsewhere(self, answer.leader)
+        else:
+            assert isinstance(answer, ListAnswer)
+            self.reader.take(self, answer)
 
 
 class _Written:
-    """A write that nobody waits for; implements port.Ticket."""
+    """A write whose answer is of no interest; implements answers.Asker."""
 
-    def committed(self, outcome: Outcome, index: int, term: Term) -> None:
-        """It was applied."""
-
-    def read_at(self, store: Store) -> None:
-        """A write is no read."""
-        raise AssertionError("a write was read")
-
-    def refused(self, leader: NodeId | None) -> None:
-        """It was not done."""
-
-    def unknown(self) -> None:
-        """Perhaps it was done."""
+    def answered(self, answer: AnyAnswer) -> None:
+        """Whatever it is."""
 
 
 class Reader:
@@ -223,12 +205,12 @@ class Reader:
         key = self._random.choice(OWN_KEYS)
         is_put = self._random.random() < 0.7
         request = Put(id=0, key=key, value=f"{self._world.now:.3f}") if is_put else Delete(id=0, key=key)
-        self._servers[self._target].take_request(_Written(), encode_command(request))
+        self._servers[self._target].take_request(_Written(), request)
 
     def _look(self) -> None:
         """Ask one node for what it has, however old that is."""
         server = self._random.choice(self._servers)
-        if server.core is None or self._world.now < server.paused_until:
+        if server.core is None or self._world.now < server.machine.paused_until:
             return
         if self._random.random() < 0.5:
             answer, _ = look_up(server.store, Get(id=0, key=self._random.choice(self._keys), read="stale"))
@@ -237,7 +219,9 @@ class Reader:
             return
         asked = Range(self._random, self._keys).asked
         asked = List(id=0, prefix=asked.prefix, after=asked.after, limit=asked.limit, keys_only=asked.keys_only, read="stale")
-        page = self._read(server.store, asked, self._world.now, server.node_id, server.lives)
+        answer, _ = look_up(server.store, asked)
+        assert isinstance(answer, ListAnswer)
+        page = self._page(answer, asked, self._world.now, server.node_id, server.lives)
         self._stale.page(page, self._states)
 
     def _ask(self) -> None:
@@ -246,7 +230,7 @@ class Reader:
     def _send(self, asked: _Asked) -> None:
         if asked.done:
             return
-        if not self._servers[self._target].take_request(asked, None):
+        if not self._servers[self._target].take_request(asked, self._range.asked):
             self.ask_elsewhere(asked, None)
             return
         self._world.after(PATIENCE_S, self._lose_patience, asked)
@@ -263,18 +247,18 @@ class Reader:
         if not asked.done:
             asked.done = True
             self._target = self._random.randrange(len(self._servers)) if leader is None else leader
-            self._world.after(self._random.uniform(0.02, 0.1), self._ask_again)
+            self._world.after(self._random.uniform(0.02, 0.1) * (1 if leader is not None else NO_LEADER), self._ask_again)
 
     def _ask_again(self) -> None:
         if self._world.now < self._until:
             self._ask()
 
-    def take(self, asked: _Asked, store: Store) -> None:
-        """Read and judge a page, then go on with the next one."""
+    def take(self, asked: _Asked, answer: ListAnswer) -> None:
+        """Judge a page, then go on with the next one."""
         if asked.done:
             return
         asked.done = True
-        page = self._read(store, self._range.asked, asked.called)
+        page = self._page(answer, self._range.asked, asked.called)
         check_page(page, self._states)
         self.pages.append(page)
         self.goes_on += self._range.pages > 0
@@ -283,9 +267,7 @@ class Reader:
         else:
             self._plan()
 
-    def _read(self, store: Store, asked: List, called: float, node: NodeId | None = None, life: int = 0) -> Page:
-        answer, _ = look_up(store, asked)
-        assert isinstance(answer, ListAnswer)
+    def _page(self, answer: ListAnswer, asked: List, called: float, node: NodeId | None = None, life: int = 0) -> Page:
         return Page(
             asked=asked,
             items=tuple(answer.items),

@@ -12,8 +12,8 @@ from bargetrio.simulator import beginnings
 from bargetrio.simulator.altered import alter, newest_snapshot
 from bargetrio.simulator.goals import Goals
 from bargetrio.simulator.invariants import Invariants
-from bargetrio.simulator.memory import MOST_LIES, Broken
-from bargetrio.simulator.network import Network
+from bargetrio.simulator.memory import MOST_LIES, Breach
+from bargetrio.simulator.network import SimulatedNetwork
 from bargetrio.simulator.observer import Look, LookAtMessage
 from bargetrio.simulator.operator import Operator
 from bargetrio.simulator.plan import Plan
@@ -33,7 +33,7 @@ class Losses:
         self,
         plan: Plan,
         world: World,
-        network: Network,
+        network: SimulatedNetwork,
         servers: Sequence[Server],
         operator: Operator,
         invariants: Invariants,
@@ -50,8 +50,8 @@ class Losses:
         self._tell = tell
         self._goals = goals
         self._revive = revive
-        self.looks: dict[type[Fact | DriverFact], Look] = {}
-        self.sent: dict[type[Message], LookAtMessage] = {}
+        self.looks: dict[type[Fact | DriverFact], Look[Server]] = {}
+        self.sent: dict[type[Message], LookAtMessage[Server]] = {}
         if "standing_candidate" in plan.kinds:
             self.looks[PreVoteGranted] = self._pre_vote_granted
             self.sent[VoteReply] = self._vote_sent
@@ -99,7 +99,7 @@ class Losses:
     def _restore_alike(self) -> None:
         """Restore the same backup everywhere: no node has acknowledged anything yet, so nothing is lost."""
         if not self._goals.counts["other_backup_refused"]:
-            raise Broken("a mixed restore is told", "nodes that began with different backups have met, and nobody said so")
+            raise Breach("a mixed restore is told", "nodes that began with different backups have met, and nobody said so")
         self._tell("the operator restores the same backup everywhere")
         self._goals.hit("restored_alike")
         for server in self._servers:

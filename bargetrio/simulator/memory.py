@@ -15,15 +15,15 @@ MOST_LIES = 4
 """Most writes that a lying disk loses."""
 
 
-class Broken(Exception):
-    """A rule was broken: `rule` is its name, the text says by which server and how."""
+class Breach(Exception):
+    """A rule was broken: `rule` is its name, the text says by whom and how."""
 
     def __init__(self, rule: str, text: str) -> None:
         super().__init__(f"{rule}: {text}")
         self.rule = rule
 
 
-class Excused(Broken):
+class Excused(Breach):
     """A rule was broken because a disk lost what it had synced: the seed ends without a verdict."""
 
 
@@ -36,8 +36,8 @@ class Committed(NamedTuple):
 
 
 @dataclass(slots=True)
-class Told:
-    """A server's replies to a leader in a term: the highest match, and the time of the last reply to an append."""
+class ToldLeader:
+    """What a server told a leader in a term: its highest match, and when it last answered an append."""
 
     match_index: Index
     at: float
@@ -88,7 +88,7 @@ class Memory:
         self.outrun_write = -1.0
         """The `writes_since` of the write for which, at the last look, a majority of the others were ahead of a hanging disk."""
         self.heard_at = -1e9
-        self.told: dict[tuple[NodeId, Term, StoreId], Told] = {}
+        self.told: dict[tuple[NodeId, Term, StoreId], ToldLeader] = {}
         """By leader, term, and the store that spoke."""
         self.disk = DiskState(0, None, [0])
         self.store: StoreId = ""
@@ -132,7 +132,7 @@ def disk_after(committed: list[Committed], state: DiskState, records: Sequence[R
             case Install():
                 last = record.snapshot.last_index
                 if last >= len(committed) or committed[last].digest != record.snapshot.digest:
-                    raise Broken("a snapshot is what its label says", f"entry {last} of an installed snapshot is another one")
+                    raise Breach("a snapshot is what its label says", f"entry {last} of an installed snapshot is another one")
                 digests = [entry.digest for entry in committed[: last + 1]]
     return DiskState(term, voted_for, digests)
 

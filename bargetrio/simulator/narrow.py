@@ -9,22 +9,19 @@ so a seed keeps the bounds or breaks them, whatever the machine does. The ideal 
 of each piece once, the heartbeats beside them, and for each piece the way there and back and the disks' longest times.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from bargetrio.kv.commands import encode_command
-from bargetrio.kv.store import Outcome, Store
-from bargetrio.protocol.requests import Put
+from bargetrio.protocol.requests import Put, PutAnswer
 from bargetrio.raft.core import Core
-from bargetrio.raft.messages import NodeId, Term
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.snapshot_state import SnapshotPolicy
-from bargetrio.simulator.memory import Broken
+from bargetrio.simulator.answers import AnyAnswer
+from bargetrio.simulator.cluster import SimulatedCluster
+from bargetrio.simulator.memory import Breach
+from bargetrio.simulator.plan import HEARTBEAT_S, LONG_TIMEOUT_S
 from bargetrio.simulator.plan import NarrowEnd as Plan
-from bargetrio.simulator.server import HEARTBEAT_S, Server
-from bargetrio.simulator.snapshots import STEP_S
-
-if TYPE_CHECKING:
-    from bargetrio.simulator.seed import Seed
+from bargetrio.simulator.server import Server
+from bargetrio.simulator.timed_jobs import STEP_S
 
 VALUES: Final = 3
 SMALL_WRITE_S: Final = 0.2
@@ -42,29 +39,42 @@ REST_S: Final = 10.0
 
 
 class NarrowEnd:
-    """One seed's; `run` raises Broken."""
+    """One seed's; `run` raises Breach."""
 
-    def __init__(self, seed: "Seed", plan: Plan) -> None:
-        self._seed = seed
+    def __init__(self, cluster: SimulatedCluster, plan: Plan) -> None:
+        self._cluster = cluster
         self._plan = plan
-        self._random = seed.world.random("narrow end")
-        alive = [server for server in seed.servers if not server.is_lost]
+        self._random = cluster.world.random("narrow end")
+        self._restart_all()
+        alive = [server for server in cluster.servers if not server.is_lost]
         leaders = [server for server in alive if server.core is not None and isinstance(server.core.role, Leader)]
         self._leader = max(leaders, key=lambda server: _core(server).current_term)
         self._term = _core(self._leader).current_term
         self._followers = [server for server in alive if server is not self._leader]
-        self._can_stop_one = len(alive) - 1 >= len(seed.servers) // 2 + 1
+        self._can_stop_one = len(alive) - 1 >= len(cluster.servers) // 2 + 1
         self._written = 0
+
+    def _restart_all(self) -> None:
+        """Start all nodes again, with larger pieces; and they give up on no request, as a value takes long to cross."""
+        cluster = self._cluster
+        for server in cluster.servers:
+            server.chunk_bytes, server.request_timeout_s = self._plan.chunk_bytes, LONG_TIMEOUT_S
+            server.crash(power=False)
+        for server in cluster.servers:
+            cluster.nemesis.revive(server)
+        until = cluster.world.now + REST_S
+        while not cluster.is_whole():
+            cluster.go_on(cluster.world.now + LOOK_S)
+            if cluster.world.now > until:
+                raise Breach("it heals", f"the nodes did not become equal within {REST_S:.0f} s after all were started again")
 
     def run(self) -> None:
         """Run both parts, then wait until all nodes have the same state again."""
         if not self._followers:
             return
-        seed, plan = self._seed, self._plan
-        seed.referee.fault(f"all links are narrow: {plan.bytes_s:.0f} bytes/s")
-        for server in seed.servers:
-            server.chunk_bytes = plan.chunk_bytes
-        seed.network.widen(plan.bytes_s)
+        cluster, plan = self._cluster, self._plan
+        cluster.referee.fault(f"all links are narrow: {plan.bytes_s:.0f} bytes/s")
+        cluster.network.widen(plan.bytes_s)
         away = self._random.choice(self._followers) if self._can_stop_one else None
         if away is not None:
             away.crash(power=False)
@@ -72,12 +82,12 @@ class NarrowEnd:
         self._write_values()
         if away is not None:
             self._send_snapshot(away)
-        seed.network.widen(0.0)
-        until = seed.world.now + REST_S
-        while not seed.is_whole():
+        cluster.network.widen(0.0)
+        until = cluster.world.now + REST_S
+        while not cluster.is_whole():
             self._look()
-            if seed.world.now > until:
-                raise Broken("it heals", f"the nodes did not become equal within {REST_S:.0f} s after links were wide again")
+            if cluster.world.now > until:
+                raise Breach("it heals", f"the nodes did not become equal within {REST_S:.0f} s after links were wide again")
 
     def _write_values(self) -> None:
         """One at a time; a quorum is at the other end of narrow links, and needs each of them whole."""
@@ -85,20 +95,20 @@ class NarrowEnd:
         longest = 2 * (self._plan.value_bytes * 1.1 / share + 0.5)
         for number in range(VALUES):
             write = self._write(f"narrow {number}", "x" * self._plan.value_bytes)
-            until = self._seed.world.now + longest
+            until = self._cluster.world.now + longest
             while write.index is None:
                 self._look()
-                if self._seed.world.now > until:
+                if self._cluster.world.now > until:
                     text = f"a value of {self._plan.value_bytes} bytes was not committed within {longest:.1f} s over narrow links"
-                    raise Broken("narrow links", text)
-        self._seed.referee.goals.hit("narrow_value")
+                    raise Breach("narrow links", text)
+        self._cluster.referee.goals.hit("narrow_value")
 
     def _send_snapshot(self, away: Server) -> None:
         """Have one taken that `away` needs, start it, and wait until it has installed that."""
-        core, seed = _core(self._leader), self._seed
+        core, cluster = _core(self._leader), self._cluster
         core.snapshots.change_policy(SnapshotPolicy(entries=1 << 60, bytes=1 << 60, trailing=0))
         index = core.log.last_index
-        until = seed.world.now + REST_S
+        until = cluster.world.now + REST_S
         while core.snapshot is None or core.snapshot.last_index < index or core.log.start_index < index:
             if not core.snapshots.is_taking and not core.snapshots.is_asked:
                 if core.snapshot is not None and core.snapshot.last_index >= index:
@@ -107,23 +117,23 @@ class NarrowEnd:
                     index = core.log.last_index
                 self._leader.ask_for_snapshot()
             self._look()
-            if seed.world.now > until:
-                raise Broken("narrow links", f"no snapshot up to entry {index} was taken within {REST_S:.0f} s")
+            if cluster.world.now > until:
+                raise Breach("narrow links", f"no snapshot up to entry {index} was taken within {REST_S:.0f} s")
         ideal = self._ideal_s(core.snapshot.size)
         away.is_lost = False
-        seed.nemesis.revive(away)
-        began = seed.world.now
+        cluster.nemesis.revive(away)
+        began = cluster.world.now
         next_write = began
         while away.core is None or away.core.last_applied < index:
-            if seed.world.now >= next_write:
+            if cluster.world.now >= next_write:
                 self._write("narrow", "small")
                 next_write += SMALL_WRITE_S
             self._look()
-            took = seed.world.now - began
+            took = cluster.world.now - began
             if took > 2 * ideal + BEGIN_S:
                 text = f"a snapshot of {core.snapshot.size} bytes had not crossed after {took:.1f} s, ideal are {ideal:.1f} s"
-                raise Broken("narrow links", text)
-        seed.referee.goals.hit("narrow_snapshot")
+                raise Breach("narrow links", text)
+        cluster.referee.goals.hit("narrow_snapshot")
 
     def _ideal_s(self, size: int) -> float:
         plan = self._plan
@@ -134,39 +144,30 @@ class NarrowEnd:
 
     def _write(self, key: str, value: str) -> "_Write":
         write = _Write()
-        if not self._leader.take_request(write, encode_command(Put(id=0, key=key, value=value))):
-            raise Broken("narrow links", "the leader is down")
+        if not self._leader.take_request(write, Put(id=0, key=key, value=value)):
+            raise Breach("narrow links", "the leader is down")
         return write
 
     def _look(self) -> None:
         """Let a moment pass; the leader must be the same."""
-        self._seed.go_on(self._seed.world.now + LOOK_S)
+        self._cluster.go_on(self._cluster.world.now + LOOK_S)
         core = self._leader.core
         if core is None or core.current_term != self._term or not isinstance(core.role, Leader):
             now = "down" if core is None else f"{core.role.name} in term {core.current_term}"
             text = f"node {self._leader.node_id}, leader of term {self._term}, is {now}, and nothing is wrong but narrow links"
-            raise Broken("narrow links", text)
+            raise Breach("narrow links", text)
 
 
 class _Write:
-    """The ticket of a write; implements port.Ticket."""
+    """Who waits for a write; implements answers.Asker."""
 
     def __init__(self) -> None:
         self.index: int | None = None
 
-    def committed(self, outcome: Outcome, index: int, term: Term) -> None:
-        """It was applied."""
-        self.index = index
-
-    def read_at(self, store: Store) -> None:
-        """It is no read."""
-        raise AssertionError("a write is not read")
-
-    def refused(self, leader: NodeId | None) -> None:
-        """A leader that has room refuses nothing; that it is one is looked at elsewhere."""
-
-    def unknown(self) -> None:
-        """The leader lost its office, which is looked at elsewhere."""
+    def answered(self, answer: AnyAnswer) -> None:
+        """Note that it was applied; an error comes only of a leader that leaves its office, which is looked at elsewhere."""
+        if isinstance(answer, PutAnswer):
+            self.index = answer.index
 
 
 def _core(server: Server) -> Core:

@@ -7,12 +7,14 @@ from typing import Final
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator.losses import Losses
-from bargetrio.simulator.network import Network
+from bargetrio.simulator.network import SimulatedNetwork
 from bargetrio.simulator.operator import Operator
-from bargetrio.simulator.plan import Plan
-from bargetrio.simulator.server import EIO, ROOM_BYTES, Server
+from bargetrio.simulator.plan import ROOM_BYTES, Plan
+from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
+from bargetrio.storage.snapshots import snapshot_name
 
+EIO: Final = 5
 EVERY_S: Final = 4.0
 """Mean time between two faults of one kind."""
 
@@ -24,7 +26,7 @@ class Nemesis:
         self,
         plan: Plan,
         world: World,
-        network: Network,
+        network: SimulatedNetwork,
         servers: Sequence[Server],
         tell: Callable[[str], None],
         burst: Callable[[NodeId, int], None],
@@ -240,8 +242,9 @@ class Nemesis:
         server = self._any(random)
         snapshot = None if server.core is None else server.core.snapshot
         if snapshot is not None:
-            server.readable[snapshot] = random.randrange(snapshot.size)
-            self._tell(f"snapshot {snapshot.last_index} of node {server.node_id} can be read up to {server.readable[snapshot]}")
+            name, end = snapshot_name(snapshot.last_index, snapshot.last_term), random.randrange(snapshot.size)
+            server.machine.readable[name] = end
+            self._tell(f"snapshot {snapshot.last_index} of node {server.node_id} can be read up to {end}")
 
     def _back_up(self, random: Random) -> None:
         server = self._any(random)
@@ -253,7 +256,7 @@ class Nemesis:
         seconds, is_restarted = random.uniform(0.5, 8), random.random() < 0.3
         for server in self._servers if random.random() < 0.1 else [self._any_or_leader(random)]:
             self._tell(f"disk of node {server.node_id} hangs for {seconds:.1f} s")
-            server.disk_hangs_until = self._world.now + seconds
+            server.machine.disk_hangs_until = self._world.now + seconds
             if is_restarted:
                 self._world.after(random.uniform(0.5, 1) * seconds, self._restart, random, server)
 
@@ -277,10 +280,10 @@ class Nemesis:
             server.disk.fail_at.clear()
             server.disk.free_space()
             if server.node_id not in self._plan.late_disks:
-                server.disk_s = (0.0002, 0.002)
-            server.save_s = server.piece_s = (0.0002, 0.02)
-            server.paused_until = min(server.paused_until, self._world.now)
-            server.disk_hangs_until = 0.0
+                server.machine.disk_s = (0.0002, 0.002)
+            server.machine.save_s = server.machine.piece_s = (0.0002, 0.02)
+            server.machine.paused_until = min(server.machine.paused_until, self._world.now)
+            server.machine.disk_hangs_until = 0.0
         if self.losses is not None:
             self.losses.heal()
         for server in self._servers:
@@ -289,7 +292,7 @@ class Nemesis:
     def heal_disks(self) -> None:
         """Disks that were late, also after the healing, are as quick as all others."""
         for server in self._servers:
-            server.disk_s = (0.0002, 0.002)
+            server.machine.disk_s = (0.0002, 0.002)
 
 
 def _listed(links: set[tuple[int, int]]) -> str:

@@ -62,8 +62,8 @@ class Link:
         return lost
 
 
-class Network:
-    """Delivers messages; `links[source][target]` is the link of each pair."""
+class SimulatedNetwork:
+    """Carries messages; `links[source][target]` is the way of each."""
 
     def __init__(self, world: World, plan: Plan, hit: Callable[[str], None] = lambda goal: None) -> None:
         self.links: list[list[Link]] = []

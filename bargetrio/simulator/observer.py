@@ -1,53 +1,30 @@
-"""Who waits for a simulated server's answers (Ticket), and who looks on (Watcher)."""
+"""Who looks on while servers run: the invariants, the goals, the trace."""
 
 from collections.abc import Callable, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from bargetrio.eventlog.driver_facts import DriverFact
-from bargetrio.kv.store import Outcome, Store
+from bargetrio.protocol.requests import Request
+from bargetrio.raft.effects import StoreChunk, Ticket
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Message, NodeId, SnapshotMeta, Term
+from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta
 from bargetrio.raft.records import Record
 from bargetrio.raft.standing import Standing
+from bargetrio.replica.ports import Events
+from bargetrio.simulator.answers import AnyAnswer, Asker
 
-if TYPE_CHECKING:
-    from bargetrio.simulator.outcomes import Outcomes
-    from bargetrio.simulator.server import Server
+S = TypeVar("S")
+S_contra = TypeVar("S_contra", contravariant=True)
+"""A server: this file stands below it."""
 
-
-Look = Callable[["Server", Any], None]
+Look = Callable[[S, Any], None]
 """What is done with a fact of one kind."""
-LookAtMessage = Callable[["Server", NodeId, Any], None]
+LookAtMessage = Callable[[S, NodeId, Any], None]
 """What is done with a message of one kind to a node."""
 
 
-class Ticket(Protocol):
-    """A client that waits for one answer; exactly one of these is called, unless the server dies first."""
-
-    def committed(self, outcome: Outcome, index: int, term: Term) -> None:
-        """The write was applied at `index`."""
-        ...
-
-    def read_at(self, store: Store) -> None:
-        """The read may be answered from `store`."""
-        ...
-
-    def refused(self, leader: NodeId | None) -> None:
-        """Nothing was done, and certainly so."""
-        ...
-
-    def unknown(self) -> None:
-        """Nobody can tell."""
-        ...
-
-
-class Watcher(Protocol):
-    """Who looks on: the invariants, the trace, the recorder."""
-
-    @property
-    def outcomes(self) -> "Outcomes":
-        """Who compares what writes are told with what became of them."""
-        ...
+class Watcher(Protocol[S_contra]):
+    """Is told what servers do, when they do it."""
 
     @property
     def expects(self) -> Sized:
@@ -55,94 +32,108 @@ class Watcher(Protocol):
         ...
 
     @property
-    def sent(self) -> Mapping[type[Message], LookAtMessage]:
+    def sent(self) -> Mapping[type[Message], Callable[[S_contra, NodeId, Any], None]]:
         """What is done with a message that has left, by its kind."""
         ...
 
-    def fact(self, server: "Server", fact: Fact | DriverFact) -> None:
-        """Something happened."""
+    def events_of(self, server: S_contra) -> Events:
+        """Return what takes the facts of a server's replica."""
         ...
 
-    def synced(self, server: "Server", records: Sequence[Record]) -> None:
-        """These records are on the disk for good."""
+    def fact(self, server: S_contra, fact: Fact | DriverFact) -> None:
+        """Something happened to the server."""
         ...
 
-    def writing(self, server: "Server", records: Sequence[Record]) -> None:
-        """A write has begun: from now on the disk may hold these records, whole or not at all."""
+    def passed(self, server: S_contra, now: float) -> None:
+        """A step is over that began, and so ended, at `now` by the server's own clock."""
         ...
 
-    def sync_failed(self, server: "Server") -> None:
-        """The sync of a write failed that had been written before, in a step of its own."""
-        ...
-
-    def recovered(self, server: "Server") -> None:
-        """The server has read its log."""
-        ...
-
-    def snapshot_saved(self, server: "Server", snapshot: SnapshotMeta) -> None:
-        """A snapshot of the server's own has its name."""
-        ...
-
-    def piece_missing(self, server: "Server") -> None:
-        """A piece of a snapshot that is to be sent can't be read."""
-        ...
-
-    def applied(self, server: "Server", first: int, last: int) -> None:
-        """The store has taken these entries."""
-        ...
-
-    def passed(self, server: "Server", now: float) -> None:
-        """A pass is over that began, and so ended, at `now` by the server's own clock."""
-        ...
-
-    def crashing(self, server: "Server", *, writing: bool) -> None:
-        """The server is about to crash; `writing`: in the middle of a write."""
-        ...
-
-    def read_asked(self, ticket: Ticket) -> None:
-        """A read has reached a server."""
-        ...
-
-    def read_served(self, server: "Server", ticket: Ticket) -> None:
-        """It is answered from this server's store."""
-        ...
-
-    def arrived(self, server: "Server", message: Message) -> None:
+    def arrived(self, server: S_contra, message: Message) -> None:
         """A message has come, from a peer that is welcome; only while `expects` is not empty."""
         ...
 
-    def refused(self, server: "Server", peer: NodeId, reason: str) -> None:
+    def refused(self, server: S_contra, peer: NodeId, reason: str) -> None:
         """The server does not hear a peer, and says why."""
         ...
 
-    def standing_written(self, server: "Server", standing: Standing) -> None:
+    # -- requests --------------------------------------------------------------------------------------------------------
+
+    def read_asked(self, asker: Asker) -> None:
+        """A read has reached a server."""
+        ...
+
+    def proposed(self, server: S_contra, tickets: Sequence[Ticket], first_index: Index) -> None:
+        """Entries from `first_index` on were appended for these tickets of the replica, one each."""
+        ...
+
+    def answered(self, server: S_contra, request: Request, asker: Asker, answer: AnyAnswer) -> None:
+        """The server answers a request, at the end of the step that decided it."""
+        ...
+
+    # -- the disk --------------------------------------------------------------------------------------------------------
+
+    def writing(self, server: S_contra, records: Sequence[Record]) -> None:
+        """A write has begun: from now on the disk may hold these records, whole or not at all."""
+        ...
+
+    def synced(self, server: S_contra, records: Sequence[Record]) -> None:
+        """These records are on the disk for good."""
+        ...
+
+    def sync_failed(self, server: S_contra) -> None:
+        """The sync of a write failed that had been written before, in a step of its own."""
+        ...
+
+    def snapshot_saved(self, server: S_contra, snapshot: SnapshotMeta) -> None:
+        """A snapshot of the server's own has its name."""
+        ...
+
+    def storing(self, server: S_contra, effect: StoreChunk) -> None:
+        """A piece of a snapshot is to be stored."""
+        ...
+
+    def piece_missing(self, server: S_contra, peer: NodeId, snapshot: SnapshotMeta) -> None:
+        """A piece of a snapshot that is to be sent to a peer can't be read."""
+        ...
+
+    def standing_written(self, server: S_contra, standing: Standing) -> None:
         """The folder holds this standing."""
         ...
 
-    def disk_lost(self, server: "Server") -> None:
-        """An empty disk is in the place of the server's."""
+    def gave_up(self, server: S_contra, what: str) -> None:
+        """A full disk ended a job."""
         ...
 
-    def image_kept(self, server: "Server") -> None:
-        """There is another copy of the server's folder."""
+    # -- life and death --------------------------------------------------------------------------------------------------
+
+    def recovered(self, server: S_contra) -> None:
+        """The server has read its log."""
         ...
 
-    def put_back(self, server: "Server", number: int) -> None:
-        """That copy is in the folder's place; the first one is number 0."""
+    def crashing(self, server: S_contra, *, writing: bool) -> None:
+        """The server is about to crash; `writing`: in the middle of a write."""
         ...
 
-    def power_failed(self, server: "Server", *, lied: bool) -> None:
+    def ended(self, server: S_contra) -> None:
+        """The server ends; nobody who waits for it is answered."""
+        ...
+
+    def power_failed(self, server: S_contra, *, lied: bool) -> None:
         """The server's machine went down; `lied`: its disk has lost something that it had said to be synced."""
         ...
 
-    def must_stop(self, server: "Server") -> bool:
+    def disk_lost(self, server: S_contra) -> None:
+        """An empty disk is in the place of the server's."""
+        ...
+
+    def image_kept(self, server: S_contra) -> None:
+        """There is another copy of the server's folder."""
+        ...
+
+    def put_back(self, server: S_contra, number: int) -> None:
+        """That copy is in the folder's place; the first one is number 0."""
+        ...
+
+    def must_stop(self, server: S_contra) -> bool:
         """Return whether a server that found something broken for good has stopped as it should."""
-        ...
-
-    def overloaded(self, server: "Server") -> None:
-        """A leader has refused a write because it has too much that is not committed."""
-        ...
-
-    def gave_up(self, server: "Server", what: str) -> None:
-        """A leader lost its office with "reads" or "writes" waiting; or a disk was full, for "a snapshot" or a write."""
         ...

@@ -14,7 +14,7 @@ from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import StoreId
 from bargetrio.simulator.goals import Goals
 from bargetrio.simulator.invariants import Invariants
-from bargetrio.simulator.network import Network
+from bargetrio.simulator.network import SimulatedNetwork
 from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
@@ -37,7 +37,7 @@ class Operator:
         tell: Callable[[str], None],
         goals: Goals,
         revive: Callable[[Server], None],
-        network: Network,
+        network: SimulatedNetwork,
     ) -> None:
         self.needing: dict[NodeId, float] = {}
         """The nodes to be readmitted, each with the seconds until the command is repeated."""
@@ -113,7 +113,7 @@ class Operator:
         self._world.after(again_s, self._ask, server)
         leader = self._newest_leader()
         if leader is not None:
-            leader.step_done(lambda core, now: self._hear(server, core.readmit(node_id, now)))
+            leader.call(lambda core, now: self._hear(server, core.readmit(node_id, now)))
 
     def _is_member(self, server: Server) -> bool:
         """Return whether the newest leader's set of members has this node's store.
@@ -159,7 +159,7 @@ class Operator:
         there = [server for server in self._servers if server.core is not None]
         if there:
             for server in self._told or (there[int(self._world.now * 10) % len(there)],):
-                server.step_done(lambda core, now: self._hear_bootstrap(core.bootstrap(now)))
+                server.call(lambda core, now: self._hear_bootstrap(core.bootstrap(now)))
 
     def _look_for_other_clusters(self, seen: set[NodeId]) -> None:
         """Where two nodes that could not reach each other let the cluster be born, two sets may have been made.

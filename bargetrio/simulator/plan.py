@@ -12,6 +12,20 @@ from msgspec import Struct, structs
 from bargetrio.raft.progress import Pipeline
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 
+HEARTBEAT_S: Final = 0.05
+ELECTION_S: Final = (0.3, 0.6)
+"""The shortest and the longest election timeout."""
+ROOM_BYTES: Final = 100_000
+ROOM_AGAIN_BYTES: Final = 150_000
+ROOM_LOOK_S: Final = 1.0
+"""With less free space a leader refuses writes, until there is so much again; how often it looks."""
+SAVE_AGAIN_S: Final = 1.0
+"""After a full disk ended a snapshot the next one may begin so much later."""
+REQUEST_TIMEOUTS_S: Final = (0.4, 1.0, 4.0)
+"""After one of these a server gives up on a request; the shortest is shorter than most elections."""
+LONG_TIMEOUT_S: Final = 60.0
+"""Where disks are late, or a value is to cross a narrow link, it does not give up."""
+
 Kind = str
 Begun = Literal["", "monday", "tuesday", "earlier"]
 """An empty folder, a restored backup (Tuesday's is the newer one), or a folder of the version before."""
@@ -127,6 +141,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     clock_rates: tuple[float, ...]
     snapshot_policies: tuple[SnapshotPolicy, ...]
     """One for each node: in three of five seeds most take one every 2 to 50 entries, else hardly anybody does."""
+    request_timeout_s: float
     chunk_bytes: int
     save_s: tuple[tuple[float, float], ...]
     """How long saving a slice takes, for each node: where one is slow, another is quick and leaves it behind."""
@@ -197,6 +212,7 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
     late_disks = draw_late_disks(random, nodes)
     late = late_disks if "late_syncs" in kinds else {}
     pipeline = structs.replace(pipeline, write_bytes=random.choice((100, 1000, 10_000)))
+    request_timeout_s = random.choice(REQUEST_TIMEOUTS_S)
     first_starts, bootstraps_at = draw_first_starts(rare, nodes, is_on="late_start" in kinds)
     if bootstraps_at is not None and int(bootstraps_at * 1000) % 2:  # a node less: two majorities, each without another node
         first_starts = _with_one_late(first_starts)
@@ -212,6 +228,7 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
         end_at=80.0 if late else 30.0,
         snapshot_policies=policies,
         quiet=quiet,
+        request_timeout_s=LONG_TIMEOUT_S if late else request_timeout_s,
         chunk_bytes=chunk_bytes * (40 if "large_values" in kinds else 1),
         save_s=tuple((0.0002, slow if "slow_saves" in kinds else 0.02) for slow in slow_saves),
         piece_s=tuple((0.0002, slow if "slow_pieces" in kinds else 0.02) for slow in slow_pieces),

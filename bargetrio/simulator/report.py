@@ -11,8 +11,8 @@ from bargetrio.eventlog.render import Column, LogView, check_page, log_html
 from bargetrio.files import check_ours
 from bargetrio.protocol.events import Event
 from bargetrio.simulator.linearizability import Operation
+from bargetrio.simulator.plan import ELECTION_S
 from bargetrio.simulator.seed import Result
-from bargetrio.simulator.server import ELECTION_S
 
 SHOWN_ON_PAGE = 20_000
 

@@ -12,7 +12,7 @@ from typing import Final
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import AppendReply, Index, Message, NodeId, Term
 from bargetrio.raft.roles import Leader
-from bargetrio.simulator.memory import Broken, Committed, DiskState, Excused, Memory, StoreId
+from bargetrio.simulator.memory import Breach, Committed, DiskState, Excused, Memory, StoreId
 from bargetrio.simulator.outcomes import RULE as OUTCOMES
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
@@ -85,9 +85,9 @@ class Stores:
         ]
         return len(holders) >= self._quorum
 
-    def broken(self, rule: str, text: str) -> Broken:
+    def broken(self, rule: str, text: str) -> Breach:
         """Return the violation of a rule that a disk with lost records may have caused."""
-        return Excused(rule, text) if self.is_damaged else Broken(rule, text)
+        return Excused(rule, text) if self.is_damaged else Breach(rule, text)
 
     # -- changes of disks ------------------------------------------------------------------------------------------------
 
@@ -241,7 +241,7 @@ class Stores:
                 owed.heard_at.add(self._world.now)  # messages of the same time are handled in one step
                 if len(owed.heard_at) > ANSWERS:
                     text = f"node {peer} had acknowledged {owed.index} to node {leader_id} in term {owed.term}, and holds less"
-                    raise Broken("a lost tail is told", f"{text}: node {leader_id} hears that, and says nothing")
+                    raise Breach("a lost tail is told", f"{text}: node {leader_id} hears that, and says nothing")
 
     def ended(self, node_id: NodeId) -> None:
         """Note that a process has ended or a leader stepped down: it need not announce anything any more."""

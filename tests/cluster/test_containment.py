@@ -146,10 +146,10 @@ async def test_a_bug_in_the_loop_ends_its_node_alone(tmp_path: Path, monkeypatch
         hurt = await harness.leader()
         good = Replica._perform
 
-        def perform(self: Replica, now: float) -> None:
+        def perform(self: Replica, now: float, *, may_apply: bool) -> None:
             if self.core.node_id == hurt:
                 raise Bug("in the loop")
-            good(self, now)
+            good(self, now, may_apply=may_apply)
 
         monkeypatch.setattr(Replica, "_perform", perform)
         await harness.until(lambda: harness.state(hurt)[0] == "crashed")

@@ -19,7 +19,8 @@ from bargetrio.protocol.hello import hello_decoder
 from bargetrio.protocol.lines import LineReader
 from bargetrio.protocol.requests import BadRequest, Get, GetAnswer, MalformedLine, Put, decode_request
 from bargetrio.raft.messages import AppendRequest, decode_message, encode_message
-from bargetrio.simulator.stack.seed import Stack, deterministic
+from bargetrio.simulator.stack.seed import deterministic
+from bargetrio.simulator.stack.stack import Stack
 from bargetrio.storage.lines import BadLine, decode_line, encode_line, find_line
 from bargetrio.transport.network import Broken
 from tests.fuzz.mutate import mutated

@@ -55,9 +55,9 @@ def test_the_same_leader_in_a_new_term_is_a_change() -> None:
 def test_an_election_begins_with_a_candidate() -> None:
     """A pre-vote is not counted."""
     figures = NodeFigures()
-    figures.note(RoleChanged(term=1, old="follower", new="pre_candidate", reason=""))
-    figures.note(RoleChanged(term=2, old="pre_candidate", new="candidate", reason=""))
-    figures.note(RoleChanged(term=2, old="candidate", new="leader", reason=""))
+    figures.see_role(RoleChanged(term=1, old="follower", new="pre_candidate", reason=""))
+    figures.see_role(RoleChanged(term=2, old="pre_candidate", new="candidate", reason=""))
+    figures.see_role(RoleChanged(term=2, old="candidate", new="leader", reason=""))
     assert figures.elections == 1
 
 

@@ -22,7 +22,6 @@ from bargetrio.raft.effects import (
     Send,
     SendChunk,
     StoreChunk,
-    TakeSnapshot,
     WriteStanding,
 )
 from bargetrio.raft.facts import Fact
@@ -31,7 +30,7 @@ from bargetrio.raft.messages import AppendReply, AppendRequest, Entry, Message, 
 from bargetrio.raft.progress import Progress
 from bargetrio.raft.records import Append, HardState, LogStart, Remembered
 from bargetrio.raft.roles import Leader
-from bargetrio.raft.snapshot_state import SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotLabel, SnapshotPolicy
 from bargetrio.raft.standing import Configuration, Standing, encode_configuration, identity_of, why_refused
 from bargetrio.simulator.accounts import wrong_in
 
@@ -120,13 +119,14 @@ class Bench:
         self.on_fact: Callable[[int, Fact], None] = lambda node_id, fact: None
         self.writes: list[Persist] = []
         self.applied: list[Apply] = []
-        self.taking: list[TakeSnapshot] = []
+        self.taking: list[SnapshotLabel] = []
         self.compacted: list[Compact] = []
         self.pieces: list[tuple[int, SnapshotRequest]] = []
         """Pieces of snapshots that are to be sent, without their data."""
         self.storing: list[StoreChunk] = []
         self.loading: list[LoadSnapshot] = []
         self.ended: dict[object, str] = {}
+        self.may_apply = True
         self.is_judged = True
         """Whether what the core has counted is counted anew; not where a test has set what no core comes to by itself."""
 
@@ -146,9 +146,12 @@ class Bench:
         return self
 
     def perform(self) -> "Bench":
-        """Sort the effects."""
-        for effect in self.core.take_effects():
+        """Sort the effects, and begin a snapshot that is due."""
+        for effect in self.core.take_effects(may_apply=self.may_apply):
             self._sort(effect)
+        label = self.core.begin_snapshot() if self.core.snapshots.is_due else None
+        if label is not None:
+            self.taking.append(label)
         assert not self.is_judged or wrong_in(self.core) == ""
         return self
 
@@ -213,8 +216,6 @@ class Bench:
                 for ticket in effect.tickets:
                     if ticket is not None:
                         self._end(ticket, "applied")
-            case TakeSnapshot():
-                self.taking.append(effect)
             case Compact():
                 self.compacted.append(effect)
             case SendChunk():

@@ -91,7 +91,7 @@ def test_a_round_whose_heartbeats_are_lost_is_confirmed_by_the_next_ones() -> No
 def test_reads_whose_time_is_over_are_kept_nowhere() -> None:
     """Whether they wait for a round, for its answers, or for what is confirmed to be applied: none is answered later."""
     node = leader()
-    node.core.must_not_apply = True
+    node.may_apply = False
     node.core.propose("w", entries("1")[0].command, node.now)
     node.perform().sync()
     acknowledge(node, 1, node.core.log.last_index)
@@ -106,7 +106,7 @@ def test_reads_whose_time_is_over_are_kept_nowhere() -> None:
     assert list(role.new_reads) == ["waiting"]
     node.core.forget_reads(lambda ticket: True)
     assert not role.new_reads and not any(each.tickets for each in rounds)
-    node.core.must_not_apply = False
+    node.may_apply = True
     node.perform()
     acknowledge(node, 1, node.core.log.last_index, round=confirmed + 3)
     assert [ticket for ticket in node.ended if ticket != "w"] == []

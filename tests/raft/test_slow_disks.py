@@ -9,8 +9,8 @@ from bargetrio.raft.quorum import majority_of
 from bargetrio.raft.records import Append, Truncate
 from bargetrio.raft.roles import UNTIL_SYNCED, Candidate, Leader, PreCandidate
 from bargetrio.raft.standing import Standing
+from bargetrio.simulator.cluster import SimulatedCluster
 from bargetrio.simulator.nemesis import Nemesis
-from bargetrio.simulator.seed import Seed
 from tests.raft.cores import Bench, acknowledge, append, append_readmission, candidate, entries, follower, leader
 
 
@@ -197,15 +197,15 @@ def test_an_election_ends_whatever_syncs_take(nodes: int, sync_s: tuple[float, f
     monkeypatch.setattr(Nemesis, "_heal", lambda self: None)
     within_s = max(60, 15 * sync_s[1])
     for number in range(4):
-        seed = Seed(number, nodes, frozenset(), keep=False)
+        seed = SimulatedCluster(number, nodes, frozenset(), keep=False)
         for server in seed.servers:
-            server.disk_s = sync_s
+            server.machine.disk_s = sync_s
         first = elected(seed, within_s)
         seed.servers[first].crash(power=False)
         assert elected(seed, within_s) != first
 
 
-def elected(seed: Seed, within_s: float) -> int:
+def elected(seed: SimulatedCluster, within_s: float) -> int:
     """Let time pass until a leader has committed an entry of its term; return its id."""
     end = seed.world.now + within_s
     while seed.world.now < end:
@@ -406,9 +406,9 @@ def test_a_slow_voter_that_every_candidate_needs_does_not_split_the_votes(monkey
     monkeypatch.setattr(Nemesis, "_heal", lambda self: None)
     sync_s = 1.2
     for number in range(12):
-        seed = Seed(number, 7, frozenset(), keep=False)
+        seed = SimulatedCluster(number, 7, frozenset(), keep=False)
         first = elected(seed, 10)
         for place in range(3):
             seed.servers[(first + place) % 7].crash(power=False)
-        seed.servers[(first + 3) % 7].disk_s = (sync_s, sync_s)
+        seed.servers[(first + 3) % 7].machine.disk_s = (sync_s, sync_s)
         elected(seed, 12 * sync_s)

@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from bargetrio.raft import snapshots
-from bargetrio.raft.effects import Apply, TakeSnapshot
+from bargetrio.raft.effects import Apply
 from bargetrio.raft.facts import SnapshotTaken
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import (
@@ -16,7 +16,7 @@ from bargetrio.raft.messages import (
     VoteRequest,
 )
 from bargetrio.raft.records import HardState, LogStart
-from bargetrio.raft.snapshot_state import SnapshotPolicy
+from bargetrio.raft.snapshot_state import SnapshotLabel, SnapshotPolicy
 from tests.raft.cores import HEARTBEAT_S, acknowledge, append, entries, follower, leader, snapshot, terms
 from tests.raft.saved import NEVER, lagging_leader, piece, saved
 
@@ -55,13 +55,15 @@ def test_a_snapshot_says_what_it_holds() -> None:
     bench.core.step(append(term=2, log="1 1 2 2", commit=3), 0.0)
     bench.perform().sync()
     bench.core.step(append(term=2, prev=(4, 2), commit=4), 0.0)
-    effects = bench.core.take_effects()
-    assert TakeSnapshot(4, 2, bench.core.log.digest(4), (0, 1, 2), bench.core.configuration) not in effects  # one is under way
-    assert bench.taking == [TakeSnapshot(3, 2, bench.core.log.digest(3), (0, 1, 2), bench.core.configuration)]
+    bench.perform()
+    assert not bench.core.snapshots.is_due  # one is under way
+    assert bench.taking == [SnapshotLabel(3, 2, bench.core.log.digest(3), (0, 1, 2), bench.core.configuration)]
     fresh = follower(policy=SnapshotPolicy(entries=1, trailing=0), log="1")
     fresh.core.step(append(prev=(1, 1), commit=1), 0.0)
-    kinds = [type(effect) for effect in fresh.core.take_effects()]
-    assert kinds.index(Apply) < kinds.index(TakeSnapshot)
+    effects = fresh.core.take_effects()
+    assert [effect.last for effect in effects if isinstance(effect, Apply)] == [1]
+    label = fresh.core.begin_snapshot()
+    assert label is not None and label.last_index == 1
 
 
 def test_a_snapshot_is_never_ahead_of_the_own_disk() -> None:

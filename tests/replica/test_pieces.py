@@ -16,8 +16,9 @@ from bargetrio.kv.store import Store
 from bargetrio.node.backup import READERS, Backup
 from bargetrio.node.jobs import NurseryJobs
 from bargetrio.protocol.requests import Item, List, ListAnswer, Put
-from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk, TakeSnapshot
+from bargetrio.raft.effects import Compact, LoadSnapshot, SendChunk
 from bargetrio.raft.messages import Message, NodeId, SnapshotMeta, SnapshotRequest
+from bargetrio.raft.snapshot_state import SnapshotLabel
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox, Then
 from bargetrio.replica.jobs import SnapshotJobs, SnapshotPlace
@@ -91,8 +92,14 @@ class Sender:
         request = SnapshotRequest(term=1, leader_id=0, snapshot=OF, offset=offset, data=b"")
         self.perform(SendChunk(to, request))
 
-    def perform(self, effect: TakeSnapshot | Compact | SendChunk | LoadSnapshot, store: Store | None = None) -> None:
-        self.snapshots.perform(effect, Store() if store is None else store, trio.current_time())
+    def perform(self, effect: Compact | SendChunk | LoadSnapshot) -> None:
+        self.snapshots.perform(effect)
+
+    def save(self, index: int, store: Store) -> None:
+        self.snapshots.save(SnapshotLabel(index, 1, 0, (0, 1, 2), None), store, trio.current_time())
+
+    def another_may_save(self) -> bool:
+        return self.snapshots._turns.may_save("another node", trio.current_time())
 
     def _post(self, to: NodeId, message: Message) -> None:
         assert isinstance(message, SnapshotRequest)
@@ -154,9 +161,10 @@ async def test_a_node_that_ended_while_it_saved_blocks_no_other_from_saving(tmp_
         dead, alive = Sender(nursery, tmp_path / "dead", None).snapshots, object()
         turns, now = dead._turns, trio.current_time()
         turns.begin_saving(dead, now)
-        assert not turns.may_save(alive, now, wants=True)
+        turns.want_to_save(alive)
+        assert not turns.may_save(alive, now)
         dead.fence(now)
-        assert turns.may_save(alive, now, wants=True)
+        assert turns.may_save(alive, now)
 
 
 async def test_what_is_sent_is_counted_once(tmp_path: Path) -> None:
@@ -204,11 +212,11 @@ async def test_a_snapshot_that_failed_leaves_no_scan_and_no_turn(
     async with trio.open_nursery() as nursery:
         sender = Sender(nursery, tmp_path, None)
         sender.disk.works.set()
-        sender.perform(TakeSnapshot(3, 1, 0, (0, 1, 2), None), store)
+        sender.save(3, store)
         assert store._scans
     assert store._scans == []
     assert sender.given_up == (code == errno.ENOSPC) and bool(sender.inbox.failure) == (code == errno.EIO)
-    assert sender.snapshots._turns.may_save("another node", trio.current_time(), wants=True)
+    assert sender.another_may_save()
     assert (sender.snapshots._figures.snapshots_taken, sender.snapshots._figures.snapshot_bytes) == (0, 0)
 
 
@@ -237,7 +245,7 @@ async def test_what_is_saved_and_loaded_is_counted_each_time(tmp_path: Path) -> 
         sender.disk.works.set()
         for index in (1, 2):
             store.apply(encode_command(Put(id=0, key="k", value="x" * 100 * index)), index)
-            sender.perform(TakeSnapshot(index, 1, 0, (0, 1, 2), None), store)
+            sender.save(index, store)
             while len(sender.taken) < index:
                 await trio.sleep(0.001)
             sender.perform(LoadSnapshot(sender.taken[-1]))

@@ -43,7 +43,7 @@ async def test_what_a_step_staged_before_it_failed_is_recorded(monkeypatch: pyte
     command = Put(id=1, key="a", value="1")
     node.inbox.take_requests(Mock(ClientSession), Batch([command], [encode_command(command)], []))
 
-    def violated(core: Core) -> list[Effect]:
+    def violated(core: Core, **_: object) -> list[Effect]:
         raise ConsensusViolation("two leaders")
 
     monkeypatch.setattr(Core, "take_effects", violated)

@@ -113,16 +113,25 @@ async def test_a_node_with_much_to_apply_does_not_save_before(autojump_clock: Mo
     assert job.store.last_index >= ENTRIES - LONG_BACKLOG
 
 
+def may_save(turns: Turns, node: str, now: float, *, wants: bool) -> bool:
+    """Say what a node wants; return whether it may."""
+    if wants:
+        turns.want_to_save(node)
+    else:
+        turns.want_no_more(node)
+    return turns.may_save(node, now)
+
+
 def test_one_saves_at_a_time() -> None:
     """And only who began can end it."""
     turns = Turns()
-    assert turns.may_save("a", 0, wants=False) and turns.may_save("b", 0, wants=False)
+    assert may_save(turns, "a", 0, wants=False) and may_save(turns, "b", 0, wants=False)
     turns.begin_saving("a", 0)
-    assert turns.may_save("a", 1, wants=False) and not turns.may_save("b", 1, wants=True)
+    assert may_save(turns, "a", 1, wants=False) and not may_save(turns, "b", 1, wants=True)
     turns.end_saving("b", 1)
-    assert not turns.may_save("b", 1, wants=True)
+    assert not may_save(turns, "b", 1, wants=True)
     turns.end_saving("a", 2)
-    assert turns.may_save("b", 2, wants=True)
+    assert may_save(turns, "b", 2, wants=True)
 
 
 def test_each_has_its_turn_to_save() -> None:
@@ -134,8 +143,8 @@ def test_each_has_its_turn_to_save() -> None:
         turns.end_saving(node, 0)
     for now in range(12):
         for node in "cba":
-            turns.may_save(node, now, wants=True)
-        may = [node for node in "cba" if turns.may_save(node, now, wants=True)]
+            may_save(turns, node, now, wants=True)
+        may = [node for node in "cba" if may_save(turns, node, now, wants=True)]
         (saver,) = may
         order.append(saver)
         turns.begin_saving(saver, now)
@@ -149,15 +158,15 @@ def test_a_node_that_cannot_save_delays_others_for_a_short_time_only() -> None:
     for node in "abc":
         turns.begin_saving(node, 0)
         turns.end_saving(node, 0)
-    assert turns.may_save("a", 0.0, wants=True) and not turns.may_save("b", 0.1, wants=True)
-    assert turns.may_save("b", GRACE_S + 0.01, wants=True)
+    assert may_save(turns, "a", 0.0, wants=True) and not may_save(turns, "b", 0.1, wants=True)
+    assert may_save(turns, "b", GRACE_S + 0.01, wants=True)
     turns.begin_saving("c", 0)
     turns.end_saving("c", 1)
-    assert not turns.may_save("b", 1, wants=True)
-    turns.may_save("a", 1, wants=False)
-    assert turns.may_save("b", 1, wants=True) and not turns.may_save("c", 1, wants=True)
+    assert not may_save(turns, "b", 1, wants=True)
+    may_save(turns, "a", 1, wants=False)
+    assert may_save(turns, "b", 1, wants=True) and not may_save(turns, "c", 1, wants=True)
     turns.leave("b", 1)
-    assert turns.may_save("c", 1, wants=True)
+    assert may_save(turns, "c", 1, wants=True)
     turns.begin_saving("c", 2)
-    assert not turns.may_save("a", 1 + STUCK_S, wants=True)
-    assert turns.may_save("a", 3 + STUCK_S, wants=True)
+    assert not may_save(turns, "a", 1 + STUCK_S, wants=True)
+    assert may_save(turns, "a", 3 + STUCK_S, wants=True)

@@ -6,8 +6,8 @@ import pytest
 
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import HardState, Remembered
+from bargetrio.simulator.cluster import SimulatedCluster
 from bargetrio.simulator.disk import SimulatedDisk
-from bargetrio.simulator.seed import Seed
 from tests.storage.logs import append, entry, history, open_log
 
 
@@ -100,7 +100,7 @@ def test_a_lie_is_never_damage(seed: int) -> None:
 
 def test_the_replacement_of_a_disk_needs_all_nodes() -> None:
     """A node with an empty folder and a list of itself alone would begin a cluster of its own: seed 4170."""
-    server = Seed(0, 3, frozenset(), keep=False).servers[0]
+    server = SimulatedCluster(0, 3, frozenset(), keep=False).servers[0]
     server.node_ids = (0,)
     server.lose_disk()
     assert server.start()

@@ -1,14 +1,16 @@
 """The judges of what writes are told: each line of their tables, kept and broken."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from bargetrio.kv.commands import encode_command
-from bargetrio.kv.store import Store, Written
-from bargetrio.protocol.requests import Delete, Put
-from bargetrio.simulator.memory import Broken, Committed
+from bargetrio.kv.store import ConditionFailed, Store, Written
+from bargetrio.protocol.errors import BargeError, ErrorCode
+from bargetrio.protocol.requests import Delete, DeleteAnswer, ErrorAnswer, Put, PutAnswer
+from bargetrio.simulator.memory import Breach, Committed
 from bargetrio.simulator.outcomes import RULE, Outcomes
 from bargetrio.simulator.stack.ledger import Ledger
 
@@ -75,18 +77,9 @@ def test_a_right_answer_is_no_violation() -> None:
 )
 def test_a_wrong_answer_is_a_violation(told: list[Told]) -> None:
     """Whichever way."""
-    with pytest.raises(Broken) as caught:
+    with pytest.raises(Breach) as caught:
         judge(*told)
     assert caught.value.rule == RULE
-
-
-class Ticket:
-    """Somebody who waits."""
-
-    def committed(self, *_: object) -> None: ...
-    def read_at(self, _: object) -> None: ...
-    def refused(self, _: object) -> None: ...
-    def unknown(self) -> None: ...
 
 
 def ring_1() -> tuple[Outcomes, list[Committed], list[Any]]:
@@ -95,18 +88,29 @@ def ring_1() -> tuple[Outcomes, list[Committed], list[Any]]:
     return Outcomes(committed, outcomes), committed, outcomes
 
 
-def test_a_server_may_answer_what_it_proposed_with_its_outcome() -> None:
+def put(request: int, *, index: int = 1, term: int = 1, created: bool = True) -> PutAnswer:
+    """What a put that was applied is told."""
+    return PutAnswer(id=request, key="a", index=index, term=term, created=True if created else UNSET)
+
+
+def error(request: int, code: ErrorCode, detail: str = "") -> ErrorAnswer:
+    """What another request is told."""
+    return ErrorAnswer.of(request, BargeError(code, detail))
+
+
+def test_a_server_may_tell_what_it_proposed_and_what_became_of_it() -> None:
     """Applied at its entry; refused without one; unknown with one; and after a crash nothing is left."""
     judge, committed, _ = ring_1()
-    first, second, third = Ticket(), Ticket(), Ticket()
-    judge.proposed(0, first, 1, 1)
-    judge.applied(0, first, Written("a", True), 1, 1)
-    judge.refused(0, second)
-    judge.proposed(0, third, 2, 1)
-    judge.unknown(0, third)
-    judge.proposed(0, second, 3, 1)
+    judge.proposed(0, 1, 1, 1)
+    judge.answered(0, put(1))
+    judge.answered(0, error(2, "not_leader"))
+    judge.proposed(0, 3, 2, 1)
+    judge.answered(0, error(3, "outcome_unknown"))
+    judge.proposed(0, 4, 3, 1)
+    judge.answered(0, error(4, "storage_failed"))
+    judge.proposed(0, 5, 4, 1)
     judge.crashed(0)
-    judge.refused(0, second)
+    judge.answered(0, error(5, "overloaded"))
     committed.append(Committed(1, 8, 1))
     judge.committed(2, 1)
 
@@ -115,34 +119,52 @@ def test_a_server_may_answer_what_it_proposed_with_its_outcome() -> None:
 def test_what_was_called_refused_may_not_be_committed(index: int) -> None:
     """Before it was told, or later; another entry at that place may."""
     judge, committed, _ = ring_1()
-    ticket = Ticket()
-    judge.proposed(0, ticket, index, 1)
-    with pytest.raises(Broken, match="nothing was done"):
-        judge.refused(0, ticket)
+    judge.proposed(0, 1, index, 1)
+    with pytest.raises(Breach, match="nothing was done"):
+        judge.answered(0, error(1, "not_leader"))
         committed.append(Committed(1, 8, 1))
         judge.committed(2, 1)
     judge, committed, _ = ring_1()
-    judge.proposed(0, ticket, 2, 1)
-    judge.refused(0, ticket)
+    judge.proposed(0, 1, 2, 1)
+    judge.answered(0, error(1, "no_leader"))
     judge.committed(2, 5)
 
 
 @pytest.mark.parametrize(
-    ("outcome", "index", "term"), [(Written("a", False), 1, 1), (Written("a", True), 2, 1), (Written("a", True), 1, 2)]
+    "answer",
+    [
+        put(1, created=False),
+        put(1, index=2),
+        put(1, term=2),
+        DeleteAnswer(id=1, key="a", index=1, term=1, deleted=True),
+        error(1, "precondition_failed", "another"),
+    ],
+    ids=str,
 )
-def test_applied_is_this_entry_with_this_outcome(outcome: Written, index: int, term: int) -> None:
+def test_applied_is_this_entry_with_this_outcome(answer: PutAnswer | DeleteAnswer | ErrorAnswer) -> None:
     """No other index, term or outcome; and none that was not proposed."""
     judge, _, _ = ring_1()
-    ticket = Ticket()
-    with pytest.raises(Broken, match="has proposed nothing"):
-        judge.applied(0, ticket, Written("a", True), 1, 1)
-    judge.proposed(0, ticket, 1, 1)
-    with pytest.raises(Broken):
-        judge.applied(0, ticket, outcome, index, term)
+    with pytest.raises(Breach, match=r"has proposed nothing|no entry of it was applied"):
+        judge.answered(0, answer)
+    judge.proposed(0, 1, 1, 1)
+    with pytest.raises(Breach):
+        judge.answered(0, answer)
 
 
-def test_unknown_is_the_outcome_of_what_was_proposed() -> None:
+@pytest.mark.parametrize(("detail", "is_so"), [("the key is there", True), ("another reason", False)])
+def test_a_condition_that_did_not_hold_is_that_of_the_entry(detail: str, is_so: bool) -> None:
+    """Which was applied, and had this outcome."""
+    judge, committed, outcomes = ring_1()
+    committed.append(Committed(1, 8, 1))
+    outcomes.append(ConditionFailed("a", "the key is there"))
+    judge.proposed(0, 1, 2, 1)
+    with nullcontext() if is_so else pytest.raises(Breach, match="came to"):
+        judge.answered(0, error(1, "precondition_failed", detail))
+
+
+@pytest.mark.parametrize("code", ["outcome_unknown", "storage_failed"])
+def test_unknown_is_told_of_what_was_proposed(code: ErrorCode) -> None:
     """A server that has proposed nothing knows."""
     judge, _, _ = ring_1()
-    with pytest.raises(Broken, match="has not proposed"):
-        judge.unknown(0, Ticket())
+    with pytest.raises(Breach, match="has not proposed"):
+        judge.answered(0, error(1, code))

@@ -9,8 +9,8 @@ from bargetrio.raft.messages import SnapshotMeta, StillReceiving
 from bargetrio.raft.records import LogStart
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator import seed
-from bargetrio.simulator.memory import Broken
-from bargetrio.simulator.seed import Seed
+from bargetrio.simulator.cluster import SimulatedCluster
+from bargetrio.simulator.memory import Breach
 from bargetrio.simulator.world import World
 
 
@@ -57,13 +57,13 @@ def test_a_seed_leaves_the_collector_as_it_was(monkeypatch: pytest.MonkeyPatch) 
     """Also one that breaks a rule, and one that fails in an unknown way."""
     assert gc.isenabled()
 
-    def breaks_a_rule(self: Seed) -> None:
-        raise Broken("a rule", "it is broken")
+    def breaks_a_rule(cluster: SimulatedCluster) -> None:
+        raise Breach("a rule", "it is broken")
 
-    monkeypatch.setattr(Seed, "run", breaks_a_rule)
+    monkeypatch.setattr(seed, "_play", breaks_a_rule)
     assert seed.run(0, 3).failure is not None
     assert gc.isenabled()
-    monkeypatch.setattr(Seed, "run", lambda self: 1 / 0)
+    monkeypatch.setattr(seed, "_play", lambda cluster: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         seed.run(0, 3)
     assert gc.isenabled()
@@ -71,7 +71,7 @@ def test_a_seed_leaves_the_collector_as_it_was(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_snapshot_that_is_given_up_leaves_a_gap() -> None:
     """Nothing about log and snapshot changed in that pass, but the one that was to close the gap is gone."""
-    cluster = Seed(3, 3, frozenset(), keep=False)
+    cluster = SimulatedCluster(3, 3, frozenset(), keep=False)
     cluster.world.run(10.0, 100_000)
     invariants, server = cluster.referee.invariants, cluster.servers[0]
     core = server.core
@@ -84,13 +84,13 @@ def test_a_snapshot_that_is_given_up_leaves_a_gap() -> None:
     )
     invariants.passed(server, server.local_now)
     core.snapshots.installing = None
-    with pytest.raises(Broken, match="no gap behind a snapshot"):
+    with pytest.raises(Breach, match="no gap behind a snapshot"):
         invariants.passed(server, server.local_now)
 
 
 def test_a_follower_that_is_still_receiving_has_spoken_to_its_leader() -> None:
     """A value of 100 kB takes seconds on a link of 0.1 Mbit/s: no append is answered meanwhile, and the leader is not cut off."""
-    cluster = Seed(0, 3, frozenset(), keep=False)
+    cluster = SimulatedCluster(0, 3, frozenset(), keep=False)
     cluster.world.run(10.0, 1_000_000)
     judge = cluster.referee.invariants
     (leader,) = [server for server in cluster.servers if server.core is not None and isinstance(server.core.role, Leader)]
@@ -100,7 +100,7 @@ def test_a_follower_that_is_still_receiving_has_spoken_to_its_leader() -> None:
         for told in judge._memory[server.node_id].told.values():
             told.at = 0.0
     memory = judge._memory[leader.node_id]
-    with pytest.raises(Broken, match="no majority has spoken to it"):
+    with pytest.raises(Breach, match="no majority has spoken to it"):
         judge._check_usefulness(leader, leader.core, memory, leader.local_now)
     receipt = StillReceiving(term=leader.core.current_term, follower_id=follower.node_id)
     judge._receipt_sent(follower, leader.node_id, receipt)
@@ -109,7 +109,7 @@ def test_a_follower_that_is_still_receiving_has_spoken_to_its_leader() -> None:
 
 def test_a_node_that_lost_the_entry_that_readmitted_it_must_not_vote_and_only_a_disk_that_lies_may_cause_that() -> None:
     """The folder names the entry; a node that starts without it takes another store."""
-    cluster = Seed(0, 3, frozenset(), keep=False)
+    cluster = SimulatedCluster(0, 3, frozenset(), keep=False)
     cluster.world.run(10.0, 1_000_000)
     judge, server = cluster.referee.invariants, cluster.servers[0]
     core = server.core
@@ -117,10 +117,10 @@ def test_a_node_that_lost_the_entry_that_readmitted_it_must_not_vote_and_only_a_
     index = core.log.last_index + 100
     judge.configurations[index] = structs.replace(core.configuration, index=index)
     standing = structs.replace(core.standing, admitted=index)
-    with pytest.raises(Broken, match="its disk does not hold"):
+    with pytest.raises(Breach, match="its disk does not hold"):
         judge.standing_written(server, standing)
     judge.stores.touched.add((server.node_id, standing.store))
-    with pytest.raises(Broken, match="its disk does not hold"):
+    with pytest.raises(Breach, match="its disk does not hold"):
         judge.standing_written(server, standing)
     core.may_vote = False
     judge.standing_written(server, standing)
@@ -128,7 +128,7 @@ def test_a_node_that_lost_the_entry_that_readmitted_it_must_not_vote_and_only_a_
 
 def test_a_server_knows_for_how_long_it_stood_still() -> None:
     """Pauses that overlap count once, and that of a server which is down does not count."""
-    cluster = Seed(3, 3, frozenset(), keep=False)
+    cluster = SimulatedCluster(3, 3, frozenset(), keep=False)
     cluster.world.run(1.0, 100_000)
     server = cluster.servers[0]
     server.pause(0.5)

@@ -7,7 +7,7 @@ from typing import Any
 from bargetrio.raft.records import Record
 from bargetrio.simulator.breaks.registry import Patches, breaks
 from bargetrio.simulator.disk import SimulatedDisk, SimulatedFile
-from bargetrio.simulator.server import Server
+from bargetrio.simulator.timed_wal import TimedWal
 from bargetrio.storage import lines
 from bargetrio.storage.recovery import Recovered, segment_name
 from bargetrio.storage.wal import OpenFolder
@@ -36,26 +36,28 @@ def failed_sync_ignored(patches: Patches) -> None:
 
 @breaks("a failed sync stops the node, also where it is a step of its own", "BUG-51")
 def failed_split_sync_ignored(patches: Patches) -> None:
-    def sync(self: Server, log: OpenFolder, descriptor: int, records: Sequence[Record]) -> None:
+    def sync(self: TimedWal, descriptor: int, records: Sequence[Record]) -> None:
         with suppress(OSError):
-            self.disk.sync_descriptor(descriptor)
-        log.note_synced(records)
+            self._machine.disk.sync_descriptor(descriptor)
+        self._folder.note_synced(records)
 
-    patches.set(Server, "_sync", sync)
+    patches.set(TimedWal, "_sync", sync)
 
 
 @breaks("what is written and not synced is not told, where these are two steps", "BUG-50")
 def split_write_told_before_its_sync(patches: Patches) -> None:
-    def sync(self: Server, log: OpenFolder, descriptor: int, records: Sequence[Record]) -> None:
-        def later(life: int) -> None:
-            if life == self.lives:
+    def sync(self: TimedWal, descriptor: int, records: Sequence[Record]) -> None:
+        machine = self._machine
+
+        def later() -> None:
+            if not self._is_over:
                 with suppress(OSError):
-                    self.disk.sync_descriptor(descriptor)
+                    machine.disk.sync_descriptor(descriptor)
 
-        log.note_synced(records)
-        self._world.after(self._random.uniform(*self.disk_s), later, self.lives)
+        self._folder.note_synced(records)
+        machine.world.after(machine.random.uniform(*machine.disk_s), later)
 
-    patches.set(Server, "_sync", sync)
+    patches.set(TimedWal, "_sync", sync)
 
 
 @breaks("recovery writes the last segment anew: what is read need not be on the disk", "BUG-51, BUG-53")

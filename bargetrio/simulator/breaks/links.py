@@ -5,6 +5,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Send
 from bargetrio.raft.messages import NodeId, StillReceiving
 from bargetrio.raft.progress import Transfer
+from bargetrio.raft.snapshot_state import SnapshotLabel
 from bargetrio.raft.state import State
 from bargetrio.simulator.breaks.registry import Patches, breaks
 
@@ -42,11 +43,12 @@ def short_file_asked_for_ever(patches: Patches) -> None:
 
 @breaks("a snapshot is not saved in the place of one that is whole", "OWN-39")
 def snapshot_saved_over_another(patches: Patches) -> None:
-    old = snapshots.maybe_take
+    old = snapshots.begin
 
-    def maybe_take(core: Core) -> None:
+    def begin(core: Core) -> SnapshotLabel | None:
         unreadable, core.snapshots.unreadable = core.snapshots.unreadable, core.snapshot
-        old(core)
+        label = old(core)
         core.snapshots.unreadable = unreadable
+        return label
 
-    patches.set(snapshots, "maybe_take", maybe_take)
+    patches.set(snapshots, "begin", begin)

@@ -4,6 +4,8 @@ from bargetrio.protocol.requests import Delete
 from bargetrio.raft.effects import ProposalRefused
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.state import State
+from bargetrio.replica.requests import Ticket
+from bargetrio.simulator.answers import ClientsSession
 from bargetrio.simulator.breaks.registry import Patches, breaks
 
 
@@ -13,8 +15,9 @@ def deletes_called_refused(patches: Patches) -> None:
 
     def close_office(self: State, leader: Leader, leader_id: int | None) -> None:
         for place, ticket in enumerate(leader.tickets):
-            if isinstance(getattr(ticket, "request", None), Delete):
-                assert ticket is not None
+            if not isinstance(ticket, Ticket) or not isinstance(ticket.session, ClientsSession):
+                continue
+            if isinstance(ticket.session.asked(ticket.request_id), Delete):
                 self.emit(ProposalRefused(ticket, "not_leader", leader_id))
                 leader.tickets[place] = None
         old(self, leader, leader_id)

@@ -12,7 +12,7 @@ from bargetrio.raft.messages import AppendReply
 from bargetrio.raft.roles import Leader, ReadRound
 from bargetrio.raft.state import State
 from bargetrio.simulator.breaks.registry import Patches, breaks, misreads
-from bargetrio.simulator.clients import Call, Client
+from bargetrio.simulator.clients import Call, WorkloadClient
 
 
 @breaks("no read before an entry of the own term is committed", "6.4; BUG-42")
@@ -63,16 +63,16 @@ def unknown_called_refused(patches: Patches) -> None:
 
 @breaks("a client does not repeat a write whose outcome is unknown", "BUG-47")
 def unknown_repeated(patches: Patches) -> None:
-    old = Client.on_unknown
+    old = WorkloadClient.on_unknown
 
-    def on_unknown(self: Client, call: Call) -> None:
+    def on_unknown(self: WorkloadClient, call: Call) -> None:
         if not call.done and call.request is not None and call.tries < 20:
             call.client.on_refused(call, None)
             self._world.after(1.5, self.on_unknown, call)
         else:
             old(self, call)
 
-    patches.set(Client, "on_unknown", on_unknown)
+    patches.set(WorkloadClient, "on_unknown", on_unknown)
 
 
 @breaks("a condition is judged when the write is applied", "docs/architecture.md")

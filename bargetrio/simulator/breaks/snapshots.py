@@ -5,50 +5,50 @@ from typing import Any
 from msgspec import structs
 
 from bargetrio.kv.scan import Scan
+from bargetrio.kv.store import Store
 from bargetrio.raft import receiving, snapshots
 from bargetrio.raft.core import Core
-from bargetrio.raft.effects import Compact, TakeSnapshot
+from bargetrio.raft.effects import Compact
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import Entry, NodeId, SnapshotMeta, SnapshotReply, SnapshotRequest
 from bargetrio.raft.progress import Transfer
 from bargetrio.raft.records import LogStart
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.snapshot_state import SnapshotLabel
 from bargetrio.raft.state import State
+from bargetrio.replica.jobs import SnapshotJobs
+from bargetrio.replica.ports import Steps, blocking
 from bargetrio.simulator.breaks.registry import Patches, breaks, lets_through
 from bargetrio.simulator.disk import SimulatedDisk
-from bargetrio.simulator.snapshots import CLUSTER, Snapshots
 from bargetrio.storage import wal
-from bargetrio.storage.snapshots import SnapshotReceiver, SnapshotStart, SnapshotWriter, snapshot_labels, snapshot_name
+from bargetrio.storage.snapshots import SnapshotReceiver, SnapshotWriter, snapshot_labels, snapshot_name
 
 # -- taking --------------------------------------------------------------------------------------------------------------
 
 
 def _labels(patches: Patches, **wrong: Any) -> None:
     """The label of a snapshot has other values; each is made from the core and the right label."""
-    old = State.emit
+    old = snapshots.begin
 
-    def emit(self: State, effect: Any) -> None:
-        if isinstance(effect, TakeSnapshot):
-            effect = structs.replace(effect, **{name: make(self, effect) for name, make in wrong.items()})
-        old(self, effect)
+    def begin(core: State) -> SnapshotLabel | None:
+        label = old(core)
+        return label and structs.replace(label, **{name: make(core, label) for name, make in wrong.items()})
 
-    patches.set(State, "emit", emit)
+    patches.set(snapshots, "begin", begin)
 
 
 @breaks("a snapshot holds the state at its label, not a later one", "5.1; BUG-29")
 def snapshot_newer_than_its_label(patches: Patches) -> None:
-    def take(self: Snapshots, effect: TakeSnapshot) -> None:
-        start = SnapshotStart(
-            cluster=CLUSTER,
-            members=effect.members,
-            last_index=effect.last_index,
-            last_term=effect.last_term,
-            digest=effect.digest,
-        )
-        self.is_saving = True
-        self._later(lambda: self._save(SnapshotWriter(self._server.disk, start), self._server.store.scan(2)))
+    old = SnapshotJobs._save
 
-    patches.set(Snapshots, "_take", take)
+    def save(self: SnapshotJobs, label: SnapshotLabel, scan: Scan, began: float) -> Steps:
+        store = scan._store
+        assert isinstance(store, Store)
+        scan.close()
+        yield from blocking(lambda: None)
+        yield from old(self, label, store.scan(scan._slice_keys), began)
+
+    patches.set(SnapshotJobs, "_save", save)
 
 
 @breaks("what changes while a state is saved is saved as it was", "5.1; BUG-29")
@@ -58,12 +58,12 @@ def scan_without_images(patches: Patches) -> None:
 
 @breaks("a snapshot has the term of its last entry", "7, Figure 13; BUG-36")
 def snapshot_with_present_term(patches: Patches) -> None:
-    _labels(patches, last_term=lambda core, effect: core.current_term)
+    _labels(patches, last_term=lambda core, label: core.current_term)
 
 
 @breaks("a snapshot names the members of its cluster", "7; BUG-36")
 def snapshot_without_members(patches: Patches) -> None:
-    _labels(patches, members=lambda core, effect: ())
+    _labels(patches, members=lambda core, label: ())
 
 
 @breaks(
@@ -84,17 +84,17 @@ def older_snapshot_counts(patches: Patches) -> None:
 
 @breaks("the log is forgotten when the snapshot lasts, not before", "7; BUG-34")
 def log_cut_before_snapshot_lasts(patches: Patches) -> None:
-    old = State.emit
+    old = snapshots.begin
 
-    def emit(self: State, effect: Any) -> None:
-        old(self, effect)
-        if isinstance(effect, TakeSnapshot):
-            old(
-                self,
-                Compact(effect.last_index + 1, snapshots.snapshots_in_use(self) if self.snapshot is not None else frozenset({0})),
+    def begin(core: State) -> SnapshotLabel | None:
+        label = old(core)
+        if label is not None:
+            core.emit(
+                Compact(label.last_index + 1, snapshots.snapshots_in_use(core) if core.snapshot is not None else frozenset({0}))
             )
+        return label
 
-    patches.set(State, "emit", emit)
+    patches.set(snapshots, "begin", begin)
 
 
 @breaks("the log is forgotten up to the snapshot, not beyond", "7; BUG-30")

@@ -1,60 +1,37 @@
 """What the whole stack keeps for those who wait: nothing, once all is quiet."""
 
-from typing import TYPE_CHECKING
-
 from bargetrio.cluster.node_link import NodeLink
 from bargetrio.node.server import Node
-from bargetrio.replica.replica import Replica
-from bargetrio.simulator.accounts import left_in
-from bargetrio.simulator.memory import Broken
+from bargetrio.simulator.accounts import left_in, left_in_replica
+from bargetrio.simulator.memory import Breach
+from bargetrio.simulator.stack.stack import Stack
 from bargetrio.storage.snapshots import RECEIVING
-
-if TYPE_CHECKING:
-    from bargetrio.simulator.stack.seed import Stack
 
 RULE = "nothing is left when all is quiet"
 
 
-def check_quiet(stack: "Stack", links: list[NodeLink]) -> None:
-    """Look at every node and every link to one, some heartbeats after the last answer of a healed cluster; raise Broken."""
+def check_quiet(stack: Stack, links: list[NodeLink]) -> None:
+    """Look at every node and every link to one, some heartbeats after the last answer of a healed cluster; raise Breach."""
     for node_id, node in stack.living.items():
         replica = node.replica
-        left = [*left_in(replica.core, list(stack.addresses)), *_left_in_replica(replica)]
+        left = [*left_in(replica.core, list(stack.addresses)), *left_in_replica(replica)]
         left += _left_in_sessions(node)
         if node.connections.of_peers != len(stack.addresses) - 1:
             left.append(f"{node.connections.of_peers} connections of peers, where there are {len(stack.addresses)} nodes")
         if replica.core.snapshots.receiving is None and stack.disks[node_id].exists(RECEIVING):
             left.append("a half-received file")
         if left:
-            raise Broken(RULE, f"node {node_id} has {'; '.join(left)}")
+            raise Breach(RULE, f"node {node_id} has {'; '.join(left)}")
     forwarder = stack.cluster.forwarder
     if forwarder._in_flight:
-        raise Broken(RULE, f"the forwarder waits for {len(forwarder._in_flight)} answers")
+        raise Breach(RULE, f"the forwarder waits for {len(forwarder._in_flight)} answers")
     for link in [*forwarder._links.values(), *links]:
         if link.waiting or link._departed:
-            raise Broken(RULE, f"a link waits for {link.waiting} answers, {link._departed} writes have left")
+            raise Breach(RULE, f"a link waits for {link.waiting} answers, {link._departed} writes have left")
     if stack.turns._saver is not None or stack.turns._waiting or stack.turns._prioritized is not None:
-        raise Broken(RULE, "a node saves its state, or waits for its turn")
+        raise Breach(RULE, "a node saves its state, or waits for its turn")
     if stack.recorder._staged:
-        raise Broken(RULE, f"{len(stack.recorder._staged)} facts are not kept")
-
-
-def _left_in_replica(replica: Replica) -> list[str]:
-    inbox, snapshots = replica.inbox, replica.snapshots
-    found = {
-        "requests that wait": len(replica.requests.waiting),
-        "writes that have not ended": replica.writes_under_way + len(inbox.writes),
-        "messages": len(inbox.messages),
-        "requests": len(inbox.requests),
-        "calls of the core": len(inbox.calls),
-        "clients to be answered": replica.requests.unsent_sessions,
-        "clients with reads that may be looked up": len(inbox.sessions_with_room),
-        "snapshots that are read": len(snapshots.pins),
-        "pieces to be read": len(snapshots._reading) + len(snapshots._to_read),
-        "files to be deleted": len(snapshots._to_trim) + snapshots._is_trimming,
-    }
-    left = [f"{count} {what}" for what, count in found.items() if count]
-    return [*left, "a snapshot that is taken"] if replica.core.snapshots.is_taking else left
+        raise Breach(RULE, f"{len(stack.recorder._staged)} facts are not kept")
 
 
 def _left_in_sessions(node: Node) -> list[str]:

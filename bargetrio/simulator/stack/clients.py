@@ -41,7 +41,7 @@ class Told:
         self.created = created
 
 
-class Client:
+class StackClient:
     """One client; one request at a time."""
 
     def __init__(self, number: int, cluster: Cluster, app: App, random: Random, history: list[Operation], ledger: Ledger) -> None:

@@ -10,11 +10,11 @@ from typing import Final, TypeVar
 
 import trio
 
-from bargetrio.node.persister import KernelPersister, Log, OnDone, Persister, SplitLog, SyncFaults
+from bargetrio.node.persister import KernelPersister, OnDone, Persister, SplitLog, SyncedLog, SyncFaults
 from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.replica.figures import Histogram
 from bargetrio.simulator.disk import SimulatedDisk
-from bargetrio.simulator.server import ELECTION_S
+from bargetrio.simulator.plan import ELECTION_S
 from bargetrio.transport.poller import Poller
 
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class VirtualWork:
         while trio.current_time() < self.still_until:
             await trio.sleep_until(self.still_until)
 
-    def persister(self, log: Log, on_done: OnDone, name: str) -> Persister:
+    def persister(self, log: SyncedLog, on_done: OnDone, name: str) -> Persister:
         """Return the virtual one."""
         return VirtualPersister(self, log, on_done)
 
@@ -192,7 +192,7 @@ class VirtualKernelPersister(KernelPersister):
 class VirtualPersister:
     """Writes after a virtual moment. Once fenced, the write in flight gets as far as chance has it, and then nothing more."""
 
-    def __init__(self, work: VirtualWork, log: Log, on_done: OnDone) -> None:
+    def __init__(self, work: VirtualWork, log: SyncedLog, on_done: OnDone) -> None:
         self._work = work
         self._log = log
         self._on_done = on_done

@@ -6,7 +6,7 @@ from typing import Final
 
 from bargetrio.protocol.events import Event
 from bargetrio.simulator.goals import GOALS
-from bargetrio.simulator.server import ELECTION_S
+from bargetrio.simulator.plan import ELECTION_S
 
 _AS_IN_RING_1: Final = (
     *("elected_late", "leader_stepped_down_disk", "snapshot_installed", "several_segments", "write_refused_no_room"),

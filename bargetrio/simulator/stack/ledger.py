@@ -18,8 +18,8 @@ from msgspec import Raw, Struct
 
 from bargetrio.kv.commands import encode_command
 from bargetrio.kv.store import ConditionFailed, Outcome, Removed, Written
-from bargetrio.protocol.requests import Write
-from bargetrio.simulator.memory import Broken
+from bargetrio.protocol.requests import Delete, Put
+from bargetrio.simulator.memory import Breach
 
 RULE: Final = "what is told is so"
 Effect = Literal["applied", "refused", "not done", "unknown"]
@@ -44,7 +44,7 @@ class Ledger:
 
     def note(
         self,
-        request: Write,
+        request: Put | Delete,
         effect: Effect,
         way: str,
         *,
@@ -57,7 +57,7 @@ class Ledger:
         self.tries.append(Try(command=command, effect=effect, way=way, index=index, created=created, deleted=deleted))
 
     def judge(self, commands: Sequence[Raw], outcomes: Sequence[Outcome]) -> None:
-        """Raise Broken for a wrong answer; by index, `commands` and `outcomes` are those of all committed entries."""
+        """Raise Breach for an answer that is not so; by index, `commands` and `outcomes` are those of all committed entries."""
         places: dict[bytes, list[int]] = {}
         for index, raw in enumerate(commands):
             places.setdefault(bytes(raw), []).append(index)
@@ -76,7 +76,7 @@ def _check_place(one: Try, commands: Sequence[Raw], outcomes: Sequence[Outcome])
     what = f"{one.way}: {one.command!r:.80} is told to be entry {index}"
     if not 0 < index < len(commands) or bytes(commands[index]) != one.command:
         held = bytes(commands[index]) if 0 <= index < len(commands) else b""
-        raise Broken(RULE, f"{what}, which is {held!r:.80}")
+        raise Breach(RULE, f"{what}, which is {held!r:.80}")
     match outcomes[index]:
         case Written(created=created):
             is_so = one.created in (None, created)
@@ -85,7 +85,7 @@ def _check_place(one: Try, commands: Sequence[Raw], outcomes: Sequence[Outcome])
         case _:
             is_so = False
     if not is_so:
-        raise Broken(RULE, f"{what} and came to {one}, and it came to {outcomes[index]}")
+        raise Breach(RULE, f"{what} and came to {one}, and it came to {outcomes[index]}")
 
 
 def _check_count(command: bytes, tries: list[Try], came_to: list[Outcome]) -> None:
@@ -93,7 +93,7 @@ def _check_count(command: bytes, tries: list[Try], came_to: list[Outcome]) -> No
     unknown = sum(one.effect == "unknown" for one in tries)
     indices = [one.index for one in tries if one.index is not None]
     if len(set(indices)) < len(indices):
-        raise Broken(RULE, f"two writes {command!r:.80} are told to be the same entry: {sorted(indices)}")
+        raise Breach(RULE, f"two writes {command!r:.80} are told to be the same entry: {sorted(indices)}")
     for effect, found in (
         ("applied", sum(isinstance(outcome, (Written, Removed)) for outcome in came_to)),
         ("refused", sum(isinstance(outcome, ConditionFailed) for outcome in came_to)),
@@ -102,7 +102,7 @@ def _check_count(command: bytes, tries: list[Try], came_to: list[Outcome]) -> No
         if not told <= found <= told + unknown:
             ways = ", ".join(f"{one.way} {one.effect}" for one in tries)
             text = f"{command!r:.80} is {found} times in the log and {effect}, told so {told} times, unknown {unknown} ({ways})"
-            raise Broken(RULE, text)
+            raise Breach(RULE, text)
     told = sum(one.effect in ("applied", "refused") for one in tries)
     if len(came_to) > told + unknown:
-        raise Broken(RULE, f"{command!r:.80} is {len(came_to)} times in the log, and may be {told + unknown} times")
+        raise Breach(RULE, f"{command!r:.80} is {len(came_to)} times in the log, and may be {told + unknown} times")

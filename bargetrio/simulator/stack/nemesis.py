@@ -3,20 +3,17 @@
 from collections import Counter
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import trio
 
 from bargetrio.node.room import ROOM_SEGMENTS
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import Faults, LinkFault
-from bargetrio.simulator.plan import draw_late_disks
-from bargetrio.simulator.server import ELECTION_S
+from bargetrio.simulator.plan import ELECTION_S, draw_late_disks
 from bargetrio.simulator.stack.http import ask
+from bargetrio.simulator.stack.stack import Stack, StackFailure
 from bargetrio.web.guard import App
-
-if TYPE_CHECKING:
-    from bargetrio.simulator.stack.seed import Stack
 
 EIO: Final = 5
 OTHERS_S: Final = 1.0
@@ -25,18 +22,10 @@ TIME_SCALE: Final = 0.4
 """What ring 1 has in its 20 s of faults is to happen in the 8 s of ring 2."""
 
 
-class StackFailure(Exception):
-    """A promise was broken: `rule` is its name, the text says how."""
-
-    def __init__(self, rule: str, text: str) -> None:
-        super().__init__(f"{rule}: {text}")
-        self.rule = rule
-
-
-class Nemesis:
+class StackNemesis:
     """Each fault ends by itself, or with the healing; whose disk was lost is taken in again by `readmit`."""
 
-    def __init__(self, stack: "Stack") -> None:
+    def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._needing: set[int] = set()
         """Whose disk is another one, or who came after the birth, and who does not vote yet."""

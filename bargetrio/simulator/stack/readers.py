@@ -26,7 +26,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.facts import CommitAdvanced, Fact
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.lists import OWN_KEYS, Page, Range, StaleReads, check_order, check_page
-from bargetrio.simulator.memory import Broken
+from bargetrio.simulator.memory import Breach
 from bargetrio.simulator.stack.http import HttpAnswer, ask
 from bargetrio.storage.errors import DamagedSnapshot
 from bargetrio.storage.snapshots import read_snapshot
@@ -60,8 +60,8 @@ class States(Recorder):
         super().stage(node_id, fact)
 
 
-class Reader:
-    """One reader; requests are not retried."""
+class StackReader:
+    """One reader; each question is asked once."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Reader:
         self._stale = StaleReads()
 
     async def run(self, until: float) -> None:
-        """Send requests until that time; raise Broken."""
+        """Ask until that time; raise Breach."""
         kinds = (self._walk, self._walk, self._write_and_leave, self._look, self._look, self._backup)
         while trio.current_time() < until:
             await trio.sleep(self._random.expovariate(1 / PAUSE_S))
@@ -96,7 +96,7 @@ class Reader:
                 await self._random.choice(kinds)()
 
     def judge(self) -> None:
-        """Check all pages against the clients' history; raise Broken."""
+        """Judge all pages beside the clients' history; raise Breach."""
         check_order(self.pages, self._history)
 
     async def _walk(self) -> None:
@@ -128,7 +128,7 @@ class Reader:
             return None
         found = answer.json
         if int(answer.headers["barge-index"]) != found["index"]:
-            raise Broken("lists show the state at their index", f"the header says {answer.headers['barge-index']}: {found}")
+            raise Breach("lists show the state at their index", f"the header says {answer.headers['barge-index']}: {found}")
         return ListAnswer(id=0, items=msgspec.convert(found["items"], list[Item]), next=found["next"], index=found["index"])
 
     async def _write_and_leave(self) -> None:
@@ -175,14 +175,14 @@ class Reader:
         try:
             _, meta = read_snapshot(_Bytes(data), "the backup", store.load)
         except DamagedSnapshot as problem:
-            raise Broken(rule, str(problem)) from None
+            raise Breach(rule, str(problem)) from None
         told = answer.headers["barge-index"], answer.headers["barge-checksum"], answer.headers["content-length"]
         if told != (str(meta.last_index), f"{crc32(data):08x}", str(len(data))):
-            raise Broken(rule, f"its headers say {told}, it ends at {meta.last_index}")
+            raise Breach(rule, f"its headers say {told}, it ends at {meta.last_index}")
         if meta.last_index < floor:
-            raise Broken(rule, f"it ends at entry {meta.last_index}, and {floor} had been told before it was asked for")
+            raise Breach(rule, f"it ends at entry {meta.last_index}, and {floor} had been told before it was asked for")
         if store.stored != self._states[meta.last_index]:
-            raise Broken(rule, f"it is not what the log makes of the keys up to {meta.last_index}")
+            raise Breach(rule, f"it is not what the log makes of the keys up to {meta.last_index}")
         self.backups += 1
 
     def _page(self, asked: List, answer: ListAnswer, called: float, node: int | None = None, life: int = 0) -> Page:

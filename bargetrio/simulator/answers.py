@@ -1,0 +1,82 @@
+"""The connection of all clients to one life of a server: what they ask goes in, each answer comes back to who asked."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
+
+from msgspec import Struct, structs
+
+from bargetrio.kv.commands import encode_command
+from bargetrio.protocol.requests import Delete, DeleteAnswer, ErrorAnswer, GetAnswer, ListAnswer, Put, PutAnswer, Request
+from bargetrio.replica.inbox import Inbox
+from bargetrio.replica.requests import Batch, Ticket
+
+ROOM: Final = 1 << 40
+"""Bytes of answers that a connection takes: clients fetch them at once."""
+
+NO_LEADER: Final = 3
+"""So many times as long a client waits that was told of no leader, before it asks again."""
+
+AnyAnswer = PutAnswer | DeleteAnswer | GetAnswer | ListAnswer | ErrorAnswer
+
+
+class Asker(Protocol):
+    """Who waits for one answer; none comes if the server dies first."""
+
+    def answered(self, answer: AnyAnswer) -> None:
+        """This is the answer."""
+        ...
+
+
+class ClientsSession:
+    """Implements `replica.requests.Session`.
+
+    `answered(request, asker, answer)` is called for each answer, at the end of a step.
+    """
+
+    def __init__(self, inbox: Inbox, answered: Callable[[Request, Asker, AnyAnswer], None]) -> None:
+        self.answers: list[Struct] = []
+        self.room = ROOM
+        self._inbox = inbox
+        self._answered = answered
+        self._asked: dict[int, tuple[Request, Asker]] = {}
+        self._put_off: deque[Ticket] = deque()
+        self._next_id = 0
+
+    def ask(self, request: Request, asker: Asker) -> None:
+        """Put a request into the inbox, under an id that no other one of this life has; who calls this has a step made."""
+        self._next_id += 1
+        request = structs.replace(request, id=self._next_id)
+        self._asked[request.id] = request, asker
+        if isinstance(request, (Put, Delete)):
+            self._inbox.take_requests(self, Batch([request], [encode_command(request)], []))
+        else:
+            self._inbox.take_requests(self, Batch([], [], [request]))
+
+    def flush(self) -> None:
+        """Give the answers to who asked."""
+        answers, self.answers, self.room = self.answers, [], ROOM
+        for answer in answers:
+            assert isinstance(answer, AnyAnswer)
+            assert answer.id is not None
+            request, asker = self._asked.pop(answer.id)
+            self._answered(request, asker, answer)
+
+    def asked(self, request_id: int) -> Request | None:
+        """Return the request that waits under this id."""
+        return self._asked.get(request_id, (None, None))[0]
+
+    def put_off(self, ticket: Ticket) -> None:
+        """Keep a read for the next step, which has room for its answer."""
+        if not ticket.done:
+            ticket.is_put_off = True
+            self._put_off.append(ticket)
+
+    def take_put_off(self) -> Iterator[Ticket]:
+        """Yield the reads that were put off, in their order, while there is room."""
+        while self._put_off and self.room > 0:
+            yield self._put_off.popleft()
+
+    def resume(self) -> None:
+        """Have the reads that were put off looked up in the next step."""
+        self._inbox.session_has_room(self)

@@ -1,0 +1,52 @@
+"""A core that tells the judges what they can't see from outside.
+
+Which entries it makes of proposals, which pieces of snapshots are to be stored, and which can't be sent.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from bargetrio.raft.core import Core
+from bargetrio.raft.effects import Effect, StoreChunk, Ticket
+from bargetrio.raft.messages import Command, Index, NodeId, SnapshotMeta
+
+
+class CoreWatcher(Protocol):
+    """Who is told."""
+
+    def proposed(self, tickets: Sequence[Ticket], first_index: Index) -> None:
+        """Entries from `first_index` on were appended for these tickets, one each."""
+        ...
+
+    def storing(self, effect: StoreChunk) -> None:
+        """A piece of a snapshot is to be stored."""
+        ...
+
+    def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
+        """A piece of a snapshot that is to be sent to a peer can't be read."""
+        ...
+
+
+class WatchedCore(Core):
+    """Does what Core does."""
+
+    def __init__(self, watcher: CoreWatcher, **arguments: Any) -> None:
+        self._watcher = watcher
+        super().__init__(**arguments)
+
+    def propose_all(self, tickets: Sequence[Ticket], commands: Sequence[Command], now: float) -> None:
+        """As Core's; once a proposal is refused as overloaded, so are those after it."""
+        before = self.log.last_index
+        super().propose_all(tickets, commands, now)
+        self._watcher.proposed(tickets[: self.log.last_index - before], before + 1)
+
+    def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
+        """As Core's."""
+        self._watcher.piece_missing(peer, snapshot)
+        super().piece_missing(peer, snapshot)
+
+    def emit(self, effect: Effect) -> None:
+        """As State's."""
+        if type(effect) is StoreChunk:
+            self._watcher.storing(effect)
+        super().emit(effect)
