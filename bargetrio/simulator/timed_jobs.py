@@ -11,7 +11,7 @@ STEP_S: Final = (0.0002, 0.02)
 """How long reading a piece to send takes, at least and at most."""
 TRIM_S: Final = (0.0002, 0.5)
 """How long deleting files takes."""
-KINDS: Final[tuple[JobKind, ...]] = ("save", "load", "send", "store", "trim", "standing")
+KINDS: Final[tuple[JobKind, ...]] = ("save", "load", "drop", "send", "store", "trim", "standing")
 CHANGES_FILES: Final[frozenset[JobKind]] = frozenset({"save", "store", "trim", "standing"})
 
 
@@ -112,7 +112,7 @@ class TimedJobs:
         match kind:
             case "save":
                 return self._machine.save_s
-            case "store" | "load":
+            case "store" | "load" | "drop":
                 return self._machine.piece_s
             case "send":
                 return STEP_S
