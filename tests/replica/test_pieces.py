@@ -287,8 +287,8 @@ async def test_a_state_that_is_replaced_while_it_is_saved_is_freed_when_that_has
             figures=NodeFigures(),
             replace_store=lambda store: old,
         )
-        snapshots.perform(TakeSnapshot(5, 1, 0, (0, 1, 2), None), old, 0.0)
-        snapshots.perform(LoadSnapshot(meta), Store(), 0.0)
+        snapshots.save(SnapshotLabel(5, 1, 0, (0, 1, 2), None), old, 0.0)
+        snapshots.perform(LoadSnapshot(meta))
         save, load = jobs.jobs
         assert not go_on(save, 3)
         assert go_on(load, 100)

@@ -340,5 +340,5 @@ def test_a_leader_whose_disk_hangs_may_lead_until_it_has_heard_that_the_others_a
     memory.match = dict.fromkeys(memory.match, len(memory.disk.digests) - 1)
     memory.stood_still_s = leader.stood_still_s
     invariants._check_usefulness(leader, leader.core, memory, now)
-    with pytest.raises(Broken, match="a disk that hangs leads nobody"):
+    with pytest.raises(Breach, match="a disk that hangs leads nobody"):
         invariants._check_usefulness(leader, leader.core, memory, now)
