@@ -208,7 +208,7 @@ def _wrong_progress(progress: Progress) -> str:
 def _check_waiting(server: Server, role: Leader, waiting: Iterable[Ticket]) -> None:
     """Who waits for the replica is who waits for the core.
 
-    A write that was not committed in time keeps its ticket in the core, which is done: its client was told that nobody knows.
+    A write that was not committed in time keeps its ticket in the core, which is done: its client was told "outcome unknown".
     """
     reads = writes = 0
     for ticket in waiting:

@@ -38,7 +38,7 @@ def test_a_client_is_told_what_the_replica_answers() -> None:
     assert (get.value, get.index) == ("x", put.index)
 
 
-def test_a_write_that_is_not_committed_in_time_is_told_that_nobody_knows() -> None:
+def test_a_write_that_is_not_committed_in_time_has_an_unknown_outcome() -> None:
     """The leader is cut off, and gives up on it: as a leader, or when it leaves office."""
     cluster, leader = cluster_without_faults()
     for peer in range(3):
