@@ -53,31 +53,34 @@ def check(server: Server, core: Core, account: Account) -> None:
 
 def wrong_in(core: Core) -> str:
     """Return in words what a core whose effects were just taken has counted wrongly, "" if nothing; tests ask, too."""
-    role, log = core.role, core.log
+    role, durability = core.role, core.durability
+    last_index, durable_index = core.log.last_index, durability.durable_index
     if type(role) is Leader:
+        uncounted = core.membership.uncounted
+        held = [durable_index]
         for peer, progress in role.progress.items():
-            wrong = _wrong_progress(progress)
-            if not wrong and progress.is_counted is not (peer != core.membership.uncounted and not progress.demotion):
-                who = core.membership.uncounted
-                wrong = f"is_counted is {progress.is_counted}; not counted is {who}, demotion {progress.demotion!r}"
+            wrong, is_counted = _wrong_progress(progress), progress.is_counted
+            if not wrong and is_counted is not (peer != uncounted and not progress.demotion):
+                wrong = f"is_counted is {is_counted}; not counted is {uncounted}, demotion {progress.demotion!r}"
             if wrong:
                 return f"progress of node {peer}: {wrong}"
-        waiting = log.last_index - max(core.last_applied, role.term_start - 1)
-        if len(role.tickets) != waiting:
-            return f"{len(role.tickets)} tickets for {waiting} entries of its own that are not applied"
-        counted = [progress.match_index for progress in role.progress.values() if progress.is_counted]
-        held = sorted([*counted, core.durability.durable_index], reverse=True)
+            if is_counted:
+                held.append(progress.match_index)
+        first = max(core.last_applied + 1, role.term_start)
+        if len(role.tickets) != last_index + 1 - first:
+            return f"{len(role.tickets)} tickets for {last_index + 1 - first} entries of its own that are not applied"
         majority = len(core.members) // 2 + 1
-        by_majority = held[majority - 1] if len(held) >= majority else 0
-        if by_majority >= role.term_start and by_majority > core.commit_index:
-            return f"{core.commit_index} is committed, a majority holds {by_majority}"
-    durability = core.durability
+        if len(held) >= majority:
+            held.sort()
+            by_majority = held[-majority]
+            if by_majority > core.commit_index and by_majority >= role.term_start:
+                return f"{core.commit_index} is committed, a majority holds {by_majority}"
     if durability._in_flight is None:
         # A pass ends with the next write, so now there is nothing to be written.
-        if durability.durable_index != log.last_index or not durability.hard_state_is_durable or _holds_anything(durability):
-            return f"nothing is being written, but of entry {log.last_index} {durability.durable_index} is durable"
-    elif durability._in_flight.covers > log.last_index or durability.durable_index > log.last_index:
-        return f"a write covers entries behind {log.last_index}"
+        if durable_index != last_index or not durability.hard_state_is_durable or _holds_anything(durability):
+            return f"nothing is being written, but of entry {last_index} {durable_index} is durable"
+    elif durability._in_flight.covers > last_index or durable_index > last_index:
+        return f"a write covers entries behind {last_index}"
     if durability._log_records or durability._queued_bytes:
         queued = [
             sum([len(entry.command) for entry in tail.entries])
@@ -91,28 +94,28 @@ def wrong_in(core: Core) -> str:
 
 def _wrong_members(core: Core) -> str:
     """Who counts follows from the configurations that the log holds, what is committed, and what `meta` says."""
-    newest = core.membership.configurations[-1] if core.membership.configurations else None
+    membership, snapshots, standing = core.membership, core.snapshots, core.standing
+    newest = membership.configurations[-1] if membership.configurations else None
     if core.configuration is not newest:
         return f"counts by {core.configuration}, the log's newest is {newest}"
-    held = core.snapshot if core.snapshots.installing is None else core.snapshots.installing
+    held = core.snapshot if snapshots.installing is None else snapshots.installing
     if held is not None and held.configuration is not None and (newest is None or newest.index < held.configuration.index):
         return f"counts by {newest}, its snapshot holds {held.configuration}"
-    if core.membership.is_demoted and not core.membership.is_writing_standing:
+    if membership.is_demoted and not membership.is_writing_standing:
         return "is demoted, and no new store id is being written"
-    if newest is None:
-        uncounted = None
-    else:
+    uncounted = None
+    if newest is not None:
         if newest.index > core.log.last_index:
             return f"has a configuration of entry {newest.index}, the log ends at {core.log.last_index}"
-        committed = max(core.commit_index, core.membership.settled_index)
-        uncounted = newest.readmitted if newest.index > committed else None
-        if core.standing.identity:
-            is_member = newest.stores.get(core.node_id) == core.standing.store
-            if core.may_vote is not (is_member and not core.membership.is_demoted):
+        if newest.index > core.commit_index and newest.index > membership.settled_index:
+            uncounted = newest.readmitted
+        if standing.identity:
+            is_member = newest.stores.get(core.node_id) == standing.store
+            if core.may_vote is not (is_member and not membership.is_demoted):
                 return f"may_vote is {core.may_vote} by {newest}"
-    if core.membership.uncounted != uncounted:
-        return f"does not count {core.membership.uncounted}; the log says {uncounted}, and {committed} is committed"
-    if core.is_settled is not (core.may_vote and core.standing.identity != "" and uncounted is None):
+    if membership.uncounted != uncounted:
+        return f"does not count {membership.uncounted}; the log says {uncounted}, and {core.commit_index} is committed"
+    if core.is_settled is not (core.may_vote and standing.identity != "" and uncounted is None):
         return f"is_settled is {core.is_settled}"
     return ""
 
