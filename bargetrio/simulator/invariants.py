@@ -48,20 +48,14 @@ from bargetrio.raft.roles import Follower, Leader
 from bargetrio.raft.standing import EARLIER, Configuration, Standing, decode_configuration, identity_of
 from bargetrio.simulator import accounts
 from bargetrio.simulator.answers import Asker
+from bargetrio.simulator.leadership import Leadership
 from bargetrio.simulator.memory import Breach, Committed, DiskState, Excused, Memory, StoreId, ToldLeader, disk_after, fate_of
 from bargetrio.simulator.observer import Look, LookAtMessage
 from bargetrio.simulator.outcomes import Outcomes
-from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.stores import Stores
 from bargetrio.simulator.world import World
 from bargetrio.storage.snapshots import read_snapshot, snapshot_name
-
-WEIGHED_EVERY_S: Final = 0.5
-CUT_OFF_S: Final = 6.0
-"""Two election timeouts, the longest pause, and the longest that a message can be late."""
-HANGS_S: Final = 3.0
-"""A leader steps down after 2 s; time in which its process stood still is not counted, for it may have ended the write."""
 
 
 class Invariants:
@@ -94,12 +88,13 @@ class Invariants:
         self._asked: dict[Asker, tuple[Index, float]] = {}
         self._world = world
         self.stores = Stores(self._memory, self.servers, self.quorum, self.committed, world)
+        self.leadership = Leadership(self._memory, self.stores, self.quorum, world)
         self.looks: Final[dict[type[Fact | DriverFact], Look[Server]]] = {
             RoleChanged: self._check_role,
             LogTruncated: self._check_truncation,
             CommitAdvanced: self._check_commit,
-            PreVoteRequested: self._check_silence,
-            VoteGranted: self._check_patience,
+            PreVoteRequested: self.leadership.check_silence,
+            VoteGranted: self.leadership.check_patience,
             Applied: self._check_applied,
             SnapshotInstalled: self._check_installed,
             TailLost: self._check_lost,
@@ -310,7 +305,7 @@ class Invariants:
         tellers = [
             peer
             for peer, memory in self._memory.items()
-            if (told := memory.told.get((server.node_id, term, self._counts_as(server, peer)))) is not None
+            if (told := memory.told.get((server.node_id, term, self.stores.counts_as(server, peer)))) is not None
             and told.at >= asked_at
             and peer != _core(server).membership.uncounted
         ]
@@ -345,7 +340,7 @@ class Invariants:
         if type(role) is Leader:
             if is_changed or memory.led is None or memory.led[0] != core.current_term:
                 self._check_append_only(server, core, memory)
-            self._check_office(server, core, role, memory, now)
+            self.leadership.check_office(server, core, role, memory, now)
         else:
             memory.led = None
             if type(role) is Follower and role.heard_leader_at is not None:
@@ -421,7 +416,7 @@ class Invariants:
             raise (Breach if is_believed else Excused)("leader completeness", text)
 
     def _has_committed(self, core: Core, index: Index) -> bool:
-        return core.log.last_index >= index and self._digest(core, index) == self.committed[index].digest
+        return core.log.last_index >= index and self.stores.digest(core, index) == self.committed[index].digest
 
     def _check_truncation(self, server: Server, fact: LogTruncated) -> None:
         if self._memory[server.node_id].leads:
@@ -475,84 +470,19 @@ class Invariants:
             for node_id in self._memory
             if node_id != uncounted
             and (
-                self.stores.holds(node_id, self._counts_as(server, node_id), fact.index, fact.digest)
+                self.stores.holds(node_id, self.stores.counts_as(server, node_id), fact.index, fact.digest)
                 or (newest is not None and self.stores.holds(node_id, newest.stores[node_id], fact.index, fact.digest))
             )
         ]
 
-    def _counts_as(self, server: Server, node_id: NodeId) -> StoreId:
-        """Return which store of a node counts for this server; where there is no set yet, the one that is there."""
-        core = _core(server)
-        return self._memory[node_id].store if core.configuration is None else core.configuration.stores.get(node_id, "")
-
     def _voted(self, server: Server, voter: NodeId, term: Term) -> bool:
         """Return whether the store that counts as `voter` has voted for this server."""
         stores = self._votes.get((term, voter), {})
-        return server.node_id in stores.get(self._counts_as(server, voter), ())
-
-    def _check_silence(self, server: Server, fact: PreVoteRequested) -> None:
-        """A follower that hears its leader disturbs nobody; one that stood still hears first."""
-        silent = server.local_now - self._memory[server.node_id].heard_at
-        if silent < ELECTION_S[0] - 1e-6:
-            raise Breach("elections follow silence", f"node {server.node_id} heard its leader {silent * 1000:.0f} ms ago")
-
-    def _check_patience(self, server: Server, fact: VoteGranted) -> None:
-        """Who has given its vote gives the candidate its time (BUG-09)."""
-        core = _core(server)
-        if isinstance(core.role, Follower) and core.current_term == fact.term:
-            left = core.role.election_deadline - server.local_now
-            if left < ELECTION_S[0] - 1e-6:
-                raise Breach("a vote gives time", f"node {server.node_id} stands for election itself in {left * 1000:.0f} ms")
-
-    def _check_office(self, server: Server, core: Core, leader: Leader, memory: Memory, now: float) -> None:
-        """What a leader believes of its followers is true, and a majority of them has answered lately (Ongaro 6.2)."""
-        longest, match = ELECTION_S[1], memory.match
-        if core.configuration is not memory.configuration:  # another store may count now: what was known of the one before is not
-            memory.configuration = core.configuration
-            for peer, progress in leader.progress.items():
-                self._check_match(server, core, peer, progress.match_index)
-        heard = 1
-        for peer, progress in leader.progress.items():
-            index = progress.match_index
-            if index != match[peer]:
-                self._check_match(server, core, peer, index)
-                match[peer] = index
-            if now - progress.heard_at < longest and peer != core.membership.uncounted:
-                heard += 1
-        if heard >= self.quorum:
-            memory.quorum_at = now
-        elif now - memory.quorum_at > 2 * HEARTBEAT_S:
-            raise Breach("no quorum, no office", f"node {server.node_id} leads and heard no majority for an election timeout")
-        if self._world.now >= memory.weighed_at:
-            memory.weighed_at = self._world.now + WEIGHED_EVERY_S
-            self._check_usefulness(server, core, memory, now)
-
-    def _check_usefulness(self, server: Server, core: Core, memory: Memory, now: float) -> None:
-        """A leader leaves to whom no majority speaks for long, or whose disk hangs while a majority of the others' do not."""
-        since = self._world.now - CUT_OFF_S
-        told = [
-            each.told.get((server.node_id, core.current_term, self._counts_as(server, node_id)))
-            for node_id, each in self._memory.items()
-        ]
-        spoken = [each for each in told if each is not None and max(each.at, each.received_at) >= since]
-        if memory.elected_at < since and len(spoken) + 1 < self.quorum:
-            raise Breach("cut off, no office", f"node {server.node_id} leads, and no majority has spoken to it for {CUT_OFF_S} s")
-        hangs_s = now - memory.writes_since - (server.stood_still_s - memory.stood_still_s)
-        if memory.writes_since >= 0 and hangs_s > HANGS_S and memory.disk_if_written is not None:
-            last = len(memory.disk_if_written.digests) - 1
-            holders = sum(index >= last and peer != core.membership.uncounted for peer, index in memory.match.items())
-            if holders >= self.quorum:
-                if memory.outrun_write != memory.writes_since:  # they may have synced it just now: the next heartbeat notices
-                    memory.outrun_write = memory.writes_since
-                    return
-                text = (
-                    f"node {server.node_id} leads, its disk hangs for {hangs_s:.1f} s; {holders} others have synced entry {last}"
-                )
-                raise Breach("a disk that hangs leads nobody", text)
+        return server.node_id in stores.get(self.stores.counts_as(server, voter), ())
 
     def _check_lost(self, server: Server, fact: TailLost) -> None:
         """Only of a store that has lost something is it said that it lost what it had acknowledged."""
-        if (fact.peer, self._counts_as(server, fact.peer)) not in self.stores.touched:
+        if (fact.peer, self.stores.counts_as(server, fact.peer)) not in self.stores.touched:
             text = f"node {server.node_id} says that node {fact.peer} lost entries up to {fact.index}; its disk has lost nothing"
             raise Breach("nobody is accused in error", text)
         self.stores.told(server.node_id, fact.peer)
@@ -569,28 +499,9 @@ class Invariants:
     def _check_append_only(self, server: Server, core: Core, memory: Memory) -> None:
         if memory.led is not None and memory.led[0] == core.current_term:
             _, index, digest = memory.led
-            if core.log.last_index < index or self._digest(core, index) != digest:
+            if core.log.last_index < index or self.stores.digest(core, index) != digest:
                 raise Breach("leader append-only", f"node {server.node_id} changed its log before entry {index}")
         memory.led = (core.current_term, core.log.last_index, core.log.last_digest)
-
-    def _check_match(self, server: Server, core: Core, peer: NodeId, index: Index) -> None:
-        """What a leader believes of a follower's disk only rises, and is so, unless the follower has gone on to a later term."""
-        memory, store = self._memory[server.node_id], self._counts_as(server, peer)
-        if memory.match_store.setdefault(peer, store) != store:
-            memory.match_store[peer] = store  # another disk: what was known of the one before says nothing
-            memory.match[peer] = 0
-        if index < memory.match[peer]:
-            raise Breach("match_index only rises", f"node {server.node_id}'s for node {peer}")
-        if index == 0:
-            return
-        disk = self._memory[peer].disk
-        is_present = store == self._memory[peer].store and disk.term == core.current_term
-        if is_present and not self.stores.holds(peer, store, index, self._digest(core, index)):
-            raise Breach("match_index is true", f"node {server.node_id} takes node {peer} to hold its log up to {index}")
-        told = self._memory[peer].told.get((server.node_id, core.current_term, store))
-        if told is None or told.match_index < index:
-            text = f"node {server.node_id} takes node {peer} to hold {index}, which it never said in term {core.current_term}"
-            raise Breach("match_index is true", text)
 
     def _check_promise(self, server: Server, term: Term, voted_for: NodeId | None) -> None:
         disk = self._memory[server.node_id].disk
@@ -708,10 +619,6 @@ class Invariants:
                     raise Breach("log matching", text)
             mirror.append(digest)
         memory.last_index, memory.last_digest = log.last_index, mirror[-1]
-
-    def _digest(self, core: Core, index: Index) -> int:
-        """Return the digest of a log at `index`, also where it is compacted."""
-        return core.log.digest(index) if index >= core.log.start_index else self.committed[index].digest
 
 
 class _Bytes:

@@ -74,6 +74,16 @@ class Stores:
             states.append(memory.disk)
         return any(index < len(state.digests) and state.digests[index] == digest for state in states)
 
+    def counts_as(self, server: Server, node_id: NodeId) -> StoreId:
+        """Return which store of a node counts for this server; where there is no set yet, the one that is there."""
+        assert server.core is not None
+        configuration = server.core.configuration
+        return self._memory[node_id].store if configuration is None else configuration.stores.get(node_id, "")
+
+    def digest(self, core: Core, index: Index) -> int:
+        """Return the digest of a log at `index`, also where it is compacted."""
+        return core.log.digest(index) if index >= core.log.start_index else self._committed[index].digest
+
     def is_on_a_majority(self, index: Index, digest: int) -> bool:
         """Return whether a majority of disks that never lost synced records hold the log with `digest` up to `index`."""
         holders = [

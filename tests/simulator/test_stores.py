@@ -339,6 +339,6 @@ def test_a_leader_whose_disk_hangs_may_lead_until_it_has_heard_that_the_others_a
     memory.disk_if_written, memory.writes_since = memory.disk, now - 4.0
     memory.match = dict.fromkeys(memory.match, len(memory.disk.digests) - 1)
     memory.stood_still_s = leader.stood_still_s
-    invariants._check_usefulness(leader, leader.core, memory, now)
+    invariants.leadership.check_usefulness(leader, leader.core, memory, now)
     with pytest.raises(Breach, match="a disk that hangs leads nobody"):
-        invariants._check_usefulness(leader, leader.core, memory, now)
+        invariants.leadership.check_usefulness(leader, leader.core, memory, now)

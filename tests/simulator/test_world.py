@@ -101,10 +101,10 @@ def test_a_follower_that_is_still_receiving_has_spoken_to_its_leader() -> None:
             told.at = 0.0
     memory = judge._memory[leader.node_id]
     with pytest.raises(Breach, match="no majority has spoken to it"):
-        judge._check_usefulness(leader, leader.core, memory, leader.local_now)
+        judge.leadership.check_usefulness(leader, leader.core, memory, leader.local_now)
     receipt = StillReceiving(term=leader.core.current_term, follower_id=follower.node_id)
     judge._receipt_sent(follower, leader.node_id, receipt)
-    judge._check_usefulness(leader, leader.core, memory, leader.local_now)
+    judge.leadership.check_usefulness(leader, leader.core, memory, leader.local_now)
 
 
 def test_a_node_that_lost_the_entry_that_readmitted_it_must_not_vote_and_only_a_disk_that_lies_may_cause_that() -> None:
