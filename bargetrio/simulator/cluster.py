@@ -49,9 +49,10 @@ class SimulatedCluster:
         self.referee.invariants.servers.update({server.node_id: server for server in self.servers})
         referee = self.referee
         self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, referee.fault, self._burst)
-        tools = referee.invariants, referee.fault, referee.goals, self.nemesis.revive
-        self.operator = Operator(self.plan, self.world, self.servers, *tools, self.network)
-        self.losses = Losses(self.plan, self.world, self.network, self.servers, self.operator, *tools)
+        tools = referee.fault, referee.goals, self.nemesis.revive
+        invariants = referee.invariants
+        self.operator = Operator(self.plan, self.world, self.servers, invariants.membership, *tools, self.network)
+        self.losses = Losses(self.plan, self.world, self.network, self.servers, self.operator, invariants, *tools)
         self.nemesis.operator, self.nemesis.losses = self.operator, self.losses
         referee.on_stopped = self.operator.stopped
         referee.look_too(self.losses.looks, self.losses.sent)

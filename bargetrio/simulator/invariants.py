@@ -25,33 +25,22 @@ from bargetrio.raft.facts import (
 )
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import (
-    AppendReply,
-    AppendRequest,
-    Demotion,
     Index,
-    Introduction,
-    LogDiffers,
-    Message,
     NodeId,
-    PreVoteReply,
-    PreVoteRequest,
     SnapshotMeta,
-    SnapshotReply,
-    SnapshotRequest,
-    StillReceiving,
     Term,
-    VoteReply,
-    VoteRequest,
 )
 from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.raft.roles import Follower, Leader
-from bargetrio.raft.standing import EARLIER, Configuration, Standing, decode_configuration, identity_of
+from bargetrio.raft.standing import decode_configuration
 from bargetrio.simulator import accounts
 from bargetrio.simulator.answers import Asker
 from bargetrio.simulator.leadership import Leadership
-from bargetrio.simulator.memory import Breach, Committed, DiskState, Excused, Memory, StoreId, ToldLeader, disk_after, fate_of
-from bargetrio.simulator.observer import Look, LookAtMessage
+from bargetrio.simulator.membership import Membership
+from bargetrio.simulator.memory import Breach, Committed, DiskState, Excused, Memory, disk_after, fate_of
+from bargetrio.simulator.observer import Look
 from bargetrio.simulator.outcomes import Outcomes
+from bargetrio.simulator.promises import Promises
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.stores import Stores
 from bargetrio.simulator.world import World
@@ -74,20 +63,14 @@ class Invariants:
         self._memory = {node_id: Memory() for node_id in range(nodes)}
         self._accounts = {node_id: accounts.Account() for node_id in range(nodes)}
         self._leaders: dict[Term, NodeId] = {}
-        self._votes: dict[tuple[Term, NodeId], dict[StoreId, set[NodeId]]] = {}
-        """By term and voter: whom each of its stores has voted for. A store that broke its word may have voted twice."""
         self.must_not_commit = False
         """The folders did not begin alike: nobody may acknowledge anything."""
-        self.identity = ""
-        """The cluster's, as the first of its voters has it."""
-        self._births: dict[str, dict[int, StoreId]] = {}
-        """By identity."""
-        self.configurations: dict[Index, Configuration] = {}
-        """Those that committed entries hold."""
         self._entries: dict[tuple[Index, Term], int] = {}
         self._asked: dict[Asker, tuple[Index, float]] = {}
         self._world = world
         self.stores = Stores(self._memory, self.servers, self.quorum, self.committed, world)
+        self.membership = Membership(self._memory, self.stores, self.committed)
+        self.promises = Promises(self._memory, self.stores, self.membership, world)
         self.leadership = Leadership(self._memory, self.stores, self.quorum, world)
         self.looks: Final[dict[type[Fact | DriverFact], Look[Server]]] = {
             RoleChanged: self._check_role,
@@ -104,21 +87,6 @@ class Invariants:
             DiskFailed: lambda server, fact: self.stores.ended(server.node_id),
         }
         """What a single fact can break, by its kind."""
-        self.sent: Final[dict[type[Message], LookAtMessage[Server]]] = {
-            VoteReply: self._vote_sent,
-            PreVoteReply: self._pre_vote_sent,
-            PreVoteRequest: self._question_sent,
-            VoteRequest: self._candidacy_sent,
-            AppendRequest: self._leadership_sent,
-            AppendReply: self._note_told,
-            SnapshotRequest: self._leadership_sent,
-            SnapshotReply: self._installation_sent,
-            StillReceiving: self._receipt_sent,
-            Introduction: lambda server, to, message: None,
-            LogDiffers: lambda server, to, message: self._check_promise(server, message.term, None),
-            Demotion: lambda server, to, message: self._check_promise(server, message.term, None),
-        }
-        """What has left can't be taken back: the disk must know the term, and a vote is given once, in all lives."""
 
     def begin_with(self, log: Log, states: dict[NodeId, DiskState]) -> None:
         """The folders hold parts of this log, or all of it, before the seed begins: it counts as committed."""
@@ -134,55 +102,7 @@ class Invariants:
         """A node that is down has a folder which holds this."""
         self._memory[node_id].disk = state
 
-    def standing_of(self, node_id: NodeId) -> Standing | None:
-        """Return what this node's folder says of its place, whether it runs or not; None before its first start."""
-        return self._memory[node_id].standing
-
-    def is_in_order(self, node_id: NodeId) -> bool:
-        """Return whether this node's disk counts as it; one that broke its word must hold all that was committed, too."""
-        memory, newest = self._memory[node_id], max(self.configurations, default=0)
-        stores = self.configurations[newest].stores if newest else self._births.get(self.identity, {})
-        standing = memory.standing
-        if standing is None or not standing.identity or standing.identity != self.identity:
-            return False
-        if stores.get(node_id) != memory.store:
-            return False
-        if (node_id, memory.store) not in self.stores.touched:
-            return True
-        last = len(self.committed) - 1
-        return last < len(memory.disk.digests) and memory.disk.digests[last] == self.committed[last].digest
-
     # -- what the server tells -------------------------------------------------------------------------------------------
-
-    def _vote_sent(self, server: Server, to: NodeId, message: VoteReply) -> None:
-        if message.granted:
-            self._note_vote(server, message.term, to)
-        self._check_promise(server, message.term, to if message.granted else None)
-
-    def _pre_vote_sent(self, server: Server, to: NodeId, message: PreVoteReply) -> None:
-        if not message.granted:
-            self._check_promise(server, message.term, None)
-
-    def _question_sent(self, server: Server, to: NodeId, message: PreVoteRequest) -> None:
-        self._check_promise(server, message.term - 1, None)
-
-    def _candidacy_sent(self, server: Server, to: NodeId, message: VoteRequest) -> None:
-        self._note_vote(server, message.term, server.node_id)
-        self._check_promise(server, message.term, server.node_id)
-
-    def _leadership_sent(self, server: Server, to: NodeId, message: AppendRequest | SnapshotRequest) -> None:
-        if self._memory[server.node_id].disk.term < message.term:
-            self._check_promise(server, message.term, None)
-
-    def _installation_sent(self, server: Server, to: NodeId, message: SnapshotReply) -> None:
-        self._receipt_sent(server, to, message)
-        if message.installed:
-            self._note_match(server, to, message.term, message.last_index)
-
-    def _receipt_sent(self, server: Server, to: NodeId, message: StillReceiving | SnapshotReply) -> None:
-        self._check_promise(server, message.term, None)
-        told = self._memory[server.node_id].told.setdefault((to, message.term, server.store_id), ToldLeader(0, -1e9))
-        told.received_at = self._world.now
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
         """From now on two states of the disk are possible, or a few more if a snapshot is put in place."""
@@ -261,7 +181,7 @@ class Invariants:
         memory.led = None
         memory.leads = False
         memory.heard_at = -1e9
-        self.standing_written(server, core.standing)
+        self.membership.standing_written(server, core.standing)
         self._note_log(server.node_id, core)
         return fate
 
@@ -398,8 +318,8 @@ class Invariants:
             text = f"term {term} is led by node {self._leaders[term]} and by node {node_id}"
             raise self.stores.broken("election safety", text)
         self._leaders[term] = node_id
-        self._note_vote(server, term, node_id)
-        voters = [voter for voter in self._memory if self._voted(server, voter, term)]
+        self.promises.note_vote(server, term, node_id)
+        voters = [voter for voter in self._memory if self.promises.has_voted(server, voter, term)]
         if len(voters) < self.quorum:
             raise Breach("elected by a majority", f"node {node_id} leads term {term} with the votes of {voters}")
         memory = self._memory[node_id]
@@ -446,7 +366,7 @@ class Invariants:
                 self.committed.append(Committed(term, digest, fact.term))
                 command = core.log.entry(index).command
                 if b'"op":"members"' in bytes(command):
-                    self.configurations[index] = decode_configuration(command, index)
+                    self.membership.configurations[index] = decode_configuration(command, index)
                 self._results.append(self._reference.apply(command, index))
                 self.states.append(dict(self._reference.stored))
                 self.outcomes.committed(index, term)
@@ -475,11 +395,6 @@ class Invariants:
             )
         ]
 
-    def _voted(self, server: Server, voter: NodeId, term: Term) -> bool:
-        """Return whether the store that counts as `voter` has voted for this server."""
-        stores = self._votes.get((term, voter), {})
-        return server.node_id in stores.get(self.stores.counts_as(server, voter), ())
-
     def _check_lost(self, server: Server, fact: TailLost) -> None:
         """Only of a store that has lost something is it said that it lost what it had acknowledged."""
         if (fact.peer, self.stores.counts_as(server, fact.peer)) not in self.stores.touched:
@@ -502,101 +417,6 @@ class Invariants:
             if core.log.last_index < index or self.stores.digest(core, index) != digest:
                 raise Breach("leader append-only", f"node {server.node_id} changed its log before entry {index}")
         memory.led = (core.current_term, core.log.last_index, core.log.last_digest)
-
-    def _check_promise(self, server: Server, term: Term, voted_for: NodeId | None) -> None:
-        disk = self._memory[server.node_id].disk
-        if disk.term < term or (voted_for is not None and disk.term == term and disk.voted_for != voted_for):
-            raise Breach("durable before told", f"node {server.node_id} speaks in term {term}, its disk knows {disk.term}")
-
-    def _note_match(self, server: Server, to: NodeId, term: Term, index: Index) -> None:
-        """What a follower says it has of the leader's log, by a snapshot: no word about reads."""
-        memory, core = self._memory[server.node_id], server.core
-        if core is not None and term == core.current_term and index >= len(memory.disk.digests):
-            raise Breach("durable before told", f"node {server.node_id} says that it has installed {index}, its disk has not")
-        told = memory.told.setdefault((to, term, server.store_id), ToldLeader(0, -1e9))
-        told.match_index = max(told.match_index, index)
-
-    def _note_told(self, server: Server, to: NodeId, message: AppendReply) -> None:
-        memory, core, term, index = self._memory[server.node_id], server.core, message.term, message.match_index
-        if memory.disk.term < term:
-            self._check_promise(server, term, None)
-        if core is not None and term == core.current_term and index >= len(memory.disk.digests):
-            raise Breach("durable before told", f"node {server.node_id} says {index}, its disk less")
-        if memory.altered_from is not None and core is not None and message.success and index >= memory.altered_from:
-            self._check_altered(server, core, to, index)
-        if self.stores.owed:
-            self.stores.said(server.node_id, to, message)
-        told = memory.told.get((to, term, server.store_id))
-        if told is None:
-            memory.told[to, term, server.store_id] = ToldLeader(index, self._world.now)
-            return
-        told.at = self._world.now
-        if index > told.match_index:
-            told.match_index = index
-
-    def _check_altered(self, server: Server, core: Core, to: NodeId, index: Index) -> None:
-        """Who holds another log says so, and acknowledges nothing of it; unless it has it from this very leader."""
-        altered_from = self._memory[server.node_id].altered_from
-        if self._memory[to].altered_from is None and self.stores.is_altered(server.node_id, core):
-            text = f"node {server.node_id} acknowledges {index}, and its log differs from {altered_from} on"
-            raise self.stores.broken("logs that differ are not acknowledged", text)
-
-    def _note_vote(self, server: Server, term: Term, candidate: NodeId) -> None:
-        """One vote a term, for each store; and it is the store of a member."""
-        voter, store = server.node_id, server.store_id
-        chosen = self._votes.setdefault((term, voter), {}).setdefault(store, set())
-        if candidate in chosen:
-            return
-        self._check_voter(server)
-        chosen.add(candidate)
-        if len(chosen) > 1 and (voter, store) not in self.stores.touched:
-            others = ", ".join(f"node {other}" for other in sorted(chosen))
-            raise Breach("one vote a term", f"node {voter} votes in term {term} for {others}")
-
-    def _check_voter(self, server: Server) -> None:
-        """Who votes is of the birth set, or was taken in by an entry that is committed and that its disk holds."""
-        standing = _core(server).standing
-        who = f"node {server.node_id} votes, and its store {server.store_id}"
-        if not standing.identity and standing.origin == EARLIER:
-            return
-        if not standing.identity:
-            raise Breach("a voter is a member", f"{who} is of no cluster yet")
-        if not self.identity:
-            self.identity = standing.identity
-        if standing.identity != self.identity:
-            raise Breach("a voter is a member", f"{who} is of another cluster")
-        if standing.birth.get(server.node_id) == server.store_id:
-            return
-        admitted = self.configurations.get(standing.admitted)
-        if admitted is None or admitted.stores.get(server.node_id) != server.store_id:
-            raise Breach("a voter is a member", f"{who} was taken in by no committed entry")
-        if not self.stores.holds(server.node_id, server.store_id, admitted.index, self.committed[admitted.index].digest):
-            raise Breach("a voter is a member", f"{who} does not hold the entry that took it in, {admitted.index}")
-
-    def standing_written(self, server: Server, standing: Standing) -> None:
-        """The folder says since when this store is a member, or that it is another store now."""
-        memory = self._memory[server.node_id]
-        if memory.store and standing.store != memory.store:
-            if (server.node_id, memory.store) not in self.stores.touched:
-                text = f"node {server.node_id} replaces its store, which has lost nothing"
-                raise Breach("nobody is accused in error", text)
-            memory.former.setdefault(memory.store, []).append(memory.disk)
-            self.stores.ended(server.node_id)
-        memory.store, memory.standing = standing.store, standing
-        if standing.admitted:
-            admitted = self.configurations.get(standing.admitted)
-            if admitted is None or admitted.stores.get(server.node_id) != standing.store:
-                text = f"node {server.node_id} takes entry {standing.admitted} for one that took it in and is committed"
-                raise Breach("a member knows that it is one", text)
-            # A disk that broke its word may have lost that entry: the node sees it when it starts, and takes another store.
-            has_lost_it = (server.node_id, standing.store) in self.stores.touched and not _core(server).may_vote
-            if standing.admitted >= len(memory.disk.digests) and not has_lost_it:
-                text = f"node {server.node_id} was taken in by entry {standing.admitted}, which its disk does not hold"
-                raise Breach("a member knows that it is one", text)
-        if standing.birth:
-            self._births.setdefault(standing.identity, standing.birth)
-            if self._births[standing.identity] != standing.birth or identity_of(standing.birth) != standing.identity:
-                raise Breach("a member knows that it is one", f"node {server.node_id} has another set under the same identity")
 
     def _note_log(self, node_id: NodeId, core: Core) -> None:
         """Log matching: one digest for each (index, term), whoever holds it, whenever."""

@@ -241,7 +241,7 @@ class Losses:
 
     def _look_after(self, server: Server) -> None:
         """Have the operator readmit a node that the others refuse."""
-        if not self._invariants.is_in_order(server.node_id):
+        if not self._invariants.membership.is_in_order(server.node_id):
             self._operator.take_in(server)
 
     def _alter_log(self, random: Random) -> None:
@@ -300,7 +300,7 @@ class Losses:
             server.disk.lies = 0
             server.disk.settle()
             self._correct_nodes(server, tuple(range(len(self._servers))))
-            if not self._invariants.is_in_order(server.node_id):
+            if not self._invariants.membership.is_in_order(server.node_id):
                 self._world.after(2.0, self._look_after, server)
 
 

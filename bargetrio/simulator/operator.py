@@ -13,7 +13,7 @@ from bargetrio.raft.messages import NodeId
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import StoreId
 from bargetrio.simulator.goals import Goals
-from bargetrio.simulator.invariants import Invariants
+from bargetrio.simulator.membership import Membership
 from bargetrio.simulator.network import SimulatedNetwork
 from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.server import Server
@@ -33,7 +33,7 @@ class Operator:
         plan: Plan,
         world: World,
         servers: Sequence[Server],
-        invariants: Invariants,
+        membership: Membership,
         tell: Callable[[str], None],
         goals: Goals,
         revive: Callable[[Server], None],
@@ -44,7 +44,7 @@ class Operator:
         self._plan = plan
         self._world = world
         self._servers = servers
-        self._invariants = invariants
+        self._membership = membership
         self._tell = tell
         self._goals = goals
         self._revive = revive
@@ -62,16 +62,16 @@ class Operator:
         """Return whether this node's disk may be lost: all others are members that vote, and a majority without it."""
         others = [other for other in self._servers if other is not server and not other.is_lost]
         quorum = len(self._servers) // 2 + 1
-        return len(others) >= quorum and all(self._invariants.is_in_order(other.node_id) for other in others)
+        return len(others) >= quorum and all(self._membership.is_in_order(other.node_id) for other in others)
 
     def _are_a_majority_without(self, server: Server) -> bool:
         others = [other for other in self._servers if other is not server and not other.is_lost]
-        return sum(self._invariants.is_in_order(other.node_id) for other in others) > len(self._servers) // 2
+        return sum(self._membership.is_in_order(other.node_id) for other in others) > len(self._servers) // 2
 
     def can_spare_for_good(self, server: Server) -> bool:
         """Return whether the cluster works without this node, and can readmit the nodes that wait for it."""
         others = [other for other in self._servers if other is not server and not other.is_lost]
-        in_order = [other for other in others if self._invariants.is_in_order(other.node_id)]
+        in_order = [other for other in others if self._membership.is_in_order(other.node_id)]
         return len(in_order) >= len(self._servers) // 2 + 1 or len(in_order) == len(others)
 
     # -- taking in -------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ class Operator:
         self._world.after(AGAIN_S, self._empty_stopped, server)
 
     def _empty_stopped(self, server: Server) -> None:
-        if self._invariants.is_in_order(server.node_id) or server.is_lost:
+        if self._membership.is_in_order(server.node_id) or server.is_lost:
             return
         if self._are_a_majority_without(server):
             self.empty(server, "its log differs from the others'")
@@ -136,7 +136,7 @@ class Operator:
             self._world.after(AGAIN_S, self._empty_if_refused, server)
 
     def _empty_if_refused(self, server: Server) -> None:
-        if not self._invariants.is_in_order(server.node_id):
+        if not self._membership.is_in_order(server.node_id):
             self.empty(server, "the leader refuses it")
 
     # -- birth -----------------------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class Operator:
 
     def _bootstrap(self) -> None:
         """Ask some node that is there, or the two; again after a second, until the cluster is born."""
-        if self._invariants.identity:
+        if self._membership.identity:
             return
         self._world.after(AGAIN_S, self._bootstrap)
         there = [server for server in self._servers if server.core is not None]
@@ -180,7 +180,7 @@ class Operator:
     def _empty_all(self) -> None:
         """Nobody has a majority: all that hold a set get an empty folder, also who is down (docs/operations.md)."""
         for server in self._servers:
-            standing = self._invariants.standing_of(server.node_id)
+            standing = self._membership.standing_of(server.node_id)
             if standing is not None and standing.identity and not server.is_lost:
                 self._goals.hit("other_cluster_emptied")
                 self._tell(f"the operator empties the folder of node {server.node_id}: nobody has a majority")
@@ -192,7 +192,7 @@ class Operator:
 
         Folders are looked at, too, where the node is down: nothing is emptied before it is known that no set has a majority.
         """
-        standings = {server.node_id: self._invariants.standing_of(server.node_id) for server in self._servers}
+        standings = {server.node_id: self._membership.standing_of(server.node_id) for server in self._servers}
         right = self._right_identity()
         if not right and any(self._can_get_majority(standing.birth) for standing in standings.values() if standing):
             return set()
@@ -204,15 +204,15 @@ class Operator:
 
     def _right_identity(self) -> str:
         """Return the identity of the cluster that has voted, or that a majority of the folders name; "" if there is none."""
-        identities = [standing.identity for server in self._servers if (standing := self._invariants.standing_of(server.node_id))]
+        identities = [standing.identity for server in self._servers if (standing := self._membership.standing_of(server.node_id))]
         many = [identity for identity in identities if identity and identities.count(identity) > len(self._servers) // 2]
-        return self._invariants.identity or next(iter(many), "")
+        return self._membership.identity or next(iter(many), "")
 
     def _can_get_majority(self, birth: Mapping[NodeId, StoreId]) -> bool:
         """Return whether a majority of the members have this set, or a store of it that is unborn and may adopt it."""
         able = 0
         for server in self._servers:
-            standing = self._invariants.standing_of(server.node_id)
+            standing = self._membership.standing_of(server.node_id)
             if standing is None or server.is_lost or standing.birth not in ({}, birth):
                 continue
             able += birth.get(server.node_id) == standing.store

@@ -85,7 +85,7 @@ class Referee:
         """Who looks at which kind of fact; four of five are appends sent and accepted, which nobody looks at."""
         self.sent: dict[type[Message], LookAtMessage[Server]] = {
             kind: _both(self.goals.sent[kind], look) if kind in self.goals.sent else look
-            for kind, look in self.invariants.sent.items()
+            for kind, look in self.invariants.promises.sent.items()
         }
         self._facts: dict[NodeId, Facts] = {}
         self._stored: dict[NodeId, tuple[SnapshotMeta, bytes]] = {}
@@ -159,7 +159,7 @@ class Referee:
 
     def standing_written(self, server: Server, standing: Standing) -> None:
         """The folder holds this standing."""
-        self.invariants.standing_written(server, standing)
+        self.invariants.membership.standing_written(server, standing)
         self.goals.standing_written(standing)
 
     def must_stop(self, server: Server) -> bool:

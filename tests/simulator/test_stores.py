@@ -64,15 +64,15 @@ def test_a_node_that_came_back_with_the_folder_of_an_earlier_store_gets_an_empty
     cluster.nemesis.revive(node)
     cluster.operator.take_in(node)
     cluster.world.run(10.0, 1_000_000)
-    assert cluster.referee.invariants.is_in_order(node.node_id)
+    assert cluster.referee.invariants.membership.is_in_order(node.node_id)
     node.put_back(0)
     cluster.nemesis.revive(node)
     cluster.world.run(11.0, 1_000_000)
     assert node.core is not None
-    assert (node.core.may_vote, cluster.referee.invariants.is_in_order(node.node_id)) == (True, False)
+    assert (node.core.may_vote, cluster.referee.invariants.membership.is_in_order(node.node_id)) == (True, False)
     cluster.operator.take_in(node)
     cluster.world.run(18.0, 1_000_000)
-    assert cluster.referee.invariants.is_in_order(node.node_id)
+    assert cluster.referee.invariants.membership.is_in_order(node.node_id)
     assert (cluster.operator.needing, cluster.referee.goals.counts["taken_in"]) == ({}, 2)
 
 
@@ -186,13 +186,13 @@ def test_each_store_has_one_vote_a_term() -> None:
     """A node's new disk may vote again where its old one has voted; the same disk may not."""
     cluster = _cluster()
     server, invariants = _follower(cluster), cluster.referee.invariants
-    invariants._note_vote(server, 77, 0)
-    invariants._note_vote(server, 77, 0)
+    invariants.promises.note_vote(server, 77, 0)
+    invariants.promises.note_vote(server, 77, 0)
     with pytest.raises(Breach, match="one vote a term"):
-        invariants._note_vote(server, 77, 1)
+        invariants.promises.note_vote(server, 77, 1)
     assert server.core is not None
-    invariants._votes[78, server.node_id] = {"the disk before": {1}}
-    invariants._note_vote(server, 78, 0)
+    invariants.promises._votes[78, server.node_id] = {"the disk before": {1}}
+    invariants.promises.note_vote(server, 78, 0)
 
 
 def test_a_store_of_no_member_may_not_vote() -> None:
@@ -202,7 +202,7 @@ def test_a_store_of_no_member_may_not_vote() -> None:
     server.lose_disk()
     cluster.nemesis.revive(server)
     with pytest.raises(Breach, match="a voter is a member"):
-        cluster.referee.invariants._note_vote(server, 77, 0)
+        cluster.referee.invariants.promises.note_vote(server, 77, 0)
 
 
 def test_an_altered_log_is_right_in_itself_and_another_one() -> None:
@@ -244,7 +244,7 @@ def test_a_node_with_another_log_stops_and_begins_anew() -> None:
     cluster.nemesis.revive(server)
     cluster.world.run(12.0, 1_000_000)
     assert cluster.referee.goals.counts["log_that_differs_stops"] >= 1
-    assert cluster.referee.invariants.is_in_order(server.node_id)
+    assert cluster.referee.invariants.membership.is_in_order(server.node_id)
 
 
 def test_kinds_that_exclude_each_other_are_never_on_together() -> None:

@@ -103,7 +103,7 @@ def test_a_follower_that_is_still_receiving_has_spoken_to_its_leader() -> None:
     with pytest.raises(Breach, match="no majority has spoken to it"):
         judge.leadership.check_usefulness(leader, leader.core, memory, leader.local_now)
     receipt = StillReceiving(term=leader.core.current_term, follower_id=follower.node_id)
-    judge._receipt_sent(follower, leader.node_id, receipt)
+    judge.promises.receipt_sent(follower, leader.node_id, receipt)
     judge.leadership.check_usefulness(leader, leader.core, memory, leader.local_now)
 
 
@@ -115,15 +115,15 @@ def test_a_node_that_lost_the_entry_that_readmitted_it_must_not_vote_and_only_a_
     core = server.core
     assert core is not None and core.configuration is not None
     index = core.log.last_index + 100
-    judge.configurations[index] = structs.replace(core.configuration, index=index)
+    judge.membership.configurations[index] = structs.replace(core.configuration, index=index)
     standing = structs.replace(core.standing, admitted=index)
     with pytest.raises(Breach, match="its disk does not hold"):
-        judge.standing_written(server, standing)
+        judge.membership.standing_written(server, standing)
     judge.stores.touched.add((server.node_id, standing.store))
     with pytest.raises(Breach, match="its disk does not hold"):
-        judge.standing_written(server, standing)
+        judge.membership.standing_written(server, standing)
     core.may_vote = False
-    judge.standing_written(server, standing)
+    judge.membership.standing_written(server, standing)
 
 
 def test_a_server_knows_for_how_long_it_stood_still() -> None:
