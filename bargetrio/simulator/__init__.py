@@ -8,6 +8,8 @@ machine.py    its disk and clock                    timed_wal.py, timed_jobs.py 
 clients.py    write, read, and remember it          answers.py   how requests come to a replica, and answers back
 observer.py   what servers tell those who look on   referee.py   who looks on: invariants, goals, trace
 invariants.py what must hold after every step       goals.py     rare situations, counted
+leadership.py, promises.py, membership.py   of leaders, of what was said, of who is a member
+stores.py     what lost disks excuse                accounts.py  what is counted along the way
 linearizability.py  judges what the clients saw     breaks/      planted bugs, each of which must be found
 narrow.py     narrow links after the healing: no leader may change
 cluster.py    all of one seed                       seed.py      runs it
