@@ -184,6 +184,16 @@ def test_the_client_library_is_typed_without_any() -> None:
         assert "Any" not in {alias.name for node in found for alias in node.names}, path
 
 
+def test_a_classs_name_says_which_it_is() -> None:
+    """No two files of the package define public classes of the same name."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
+    assert {name: files for name, files in found.items() if len(files) > 1} == {}
+
+
 RING_2 = {"simulator/stack/seed.py"}
 """Its virtual time needs an instrument of trio's, and two private names: its scheduler's dice, and that they are to be used."""
 

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from msgspec import Struct
 
-from bargetrio.config import NODE_KEYS, SNAPSHOT_KEYS, TIMING_KEYS, Configuration
+from bargetrio.config import NODE_KEYS, SNAPSHOT_KEYS, TIMING_KEYS, DaemonConfiguration
 
 DEFAULT = "default"
 
@@ -29,13 +29,13 @@ class Setting(Struct, frozen=True, kw_only=True):
         return str(self.value)
 
 
-def settings(configuration: Configuration) -> list[Setting]:
+def settings(configuration: DaemonConfiguration) -> list[Setting]:
     """Return every value in force, in the order of the documentation; of secrets only that they are set."""
     return _Settings(configuration).all()
 
 
 class _Settings:
-    def __init__(self, configuration: Configuration) -> None:
+    def __init__(self, configuration: DaemonConfiguration) -> None:
         self._found = configuration
         self._root = yaml.compose(configuration.path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
 

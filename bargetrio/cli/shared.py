@@ -19,7 +19,7 @@ from bargetrio.files import expanded
 if TYPE_CHECKING:
     from bargetrio.cli.tables import TableColumn
     from bargetrio.client.client import Client
-    from bargetrio.config import Configuration
+    from bargetrio.config import DaemonConfiguration
     from bargetrio.protocol.errors import BargeError
 
 DEFAULT_CONFIG: Final = "configuration.yml"
@@ -122,7 +122,7 @@ class ClusterOptions(NamedTuple):
             raise click.UsageError("--endpoint names no address")
         return found
 
-    def _token(self, configuration: "Configuration | None") -> bytes | None:
+    def _token(self, configuration: "DaemonConfiguration | None") -> bytes | None:
         path = self.token_file or os.environ.get(TOKEN_FILE)
         if not path:
             return None if configuration is None else configuration.api_token
@@ -253,7 +253,7 @@ def client_command(function: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-def load_configuration(path: str, *, for_client: bool = False) -> "Configuration":
+def load_configuration(path: str, *, for_client: bool = False) -> "DaemonConfiguration":
     """Return the configuration; raise WrongConfiguration, which prints all errors and ends the process with 2."""
     from bargetrio.config import ConfigurationError, load
 

@@ -17,8 +17,8 @@ from bargetrio.config.schema import (
     SNAPSHOT_KEYS,
     TIMING_KEYS,
     TOP_KEYS,
-    Configuration,
     ConfigurationError,
+    DaemonConfiguration,
     NodeConfiguration,
     SnapshotSettings,
     Timing,
@@ -35,7 +35,7 @@ _DECIMAL: Final = re.compile(r"[+-]?(0|[1-9][0-9_]{0,23})")
 MOST_BYTES: Final = 256 * 1024
 
 
-def load(path: Path, *, for_client: bool = False) -> Configuration:
+def load(path: Path, *, for_client: bool = False) -> DaemonConfiguration:
     """Read and check the file; raise ConfigurationError with all errors. A client needs no peer secret."""
     try:
         with path.open("rb") as file:
@@ -63,7 +63,7 @@ class _Reader:
         self._text = text
         self._wrong: list[tuple[int, int, str]] = []
 
-    def read(self) -> Configuration:
+    def read(self) -> DaemonConfiguration:
         """Return the configuration; raise ConfigurationError with all errors."""
         root = self._compose()
         if not isinstance(root, yaml.MappingNode):
@@ -85,7 +85,7 @@ class _Reader:
         if self._wrong:
             raise self._error()
         folder = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-        return Configuration(
+        return DaemonConfiguration(
             path=self._path,
             cluster=cluster,
             api=api,

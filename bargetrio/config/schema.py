@@ -49,7 +49,7 @@ class NodeConfiguration(Struct, frozen=True, kw_only=True):
     api: str | None = None
 
 
-class Configuration(Struct, frozen=True, kw_only=True):
+class DaemonConfiguration(Struct, frozen=True, kw_only=True):
     """A valid configuration: paths are absolute, secrets are read, ids and addresses are unique."""
 
     path: Path

@@ -25,7 +25,7 @@ from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
 from bargetrio.cluster.forward import Forwarder
 from bargetrio.cluster.local_nodes import LocalNodes
-from bargetrio.config import Configuration
+from bargetrio.config import DaemonConfiguration
 from bargetrio.daemon import gc_policy, malloc_policy
 from bargetrio.daemon.descriptors import connection_limits, raise_limit
 from bargetrio.daemon.sd_notify import Notifier, watchdog_interval_s
@@ -67,7 +67,7 @@ class CannotStart(Exception):
 
 
 def serve(
-    configuration: Configuration, node_ids: list[int] | None, *, debug: bool = False, events_file: Path | None = None
+    configuration: DaemonConfiguration, node_ids: list[int] | None, *, debug: bool = False, events_file: Path | None = None
 ) -> int:
     """Run until Ctrl-C or SIGTERM; return the exit code. Raises CannotStart."""
     console.keep_running()  # OWN-29
@@ -93,7 +93,7 @@ class Daemon:
     """One process: nodes, REST, event files, signals."""
 
     def __init__(
-        self, configuration: Configuration, node_ids: list[int] | None, *, debug: bool, events_file: Path | None
+        self, configuration: DaemonConfiguration, node_ids: list[int] | None, *, debug: bool, events_file: Path | None
     ) -> None:
         self._configuration = configuration
         self._alone = node_ids is None

@@ -18,8 +18,7 @@ from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.simulator.answers import AnyAnswer
 from bargetrio.simulator.cluster import SimulatedCluster
 from bargetrio.simulator.memory import Breach
-from bargetrio.simulator.plan import HEARTBEAT_S, LONG_TIMEOUT_S
-from bargetrio.simulator.plan import NarrowEnd as Plan
+from bargetrio.simulator.plan import HEARTBEAT_S, LONG_TIMEOUT_S, NarrowEnd
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.timed_jobs import STEP_S
 
@@ -38,10 +37,10 @@ BEGIN_S: Final = 1.0
 REST_S: Final = 10.0
 
 
-class NarrowEnd:
+class NarrowLinkStage:
     """One seed's; `run` raises Breach."""
 
-    def __init__(self, cluster: SimulatedCluster, plan: Plan) -> None:
+    def __init__(self, cluster: SimulatedCluster, plan: NarrowEnd) -> None:
         self._cluster = cluster
         self._plan = plan
         self._random = cluster.world.random("narrow end")

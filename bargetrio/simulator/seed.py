@@ -15,7 +15,7 @@ from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.simulator.cluster import LATE_QUIET_S, QUIET_S, SimulatedCluster
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.memory import Breach, Excused
-from bargetrio.simulator.narrow import NarrowEnd
+from bargetrio.simulator.narrow import NarrowLinkStage
 from bargetrio.simulator.referee import TimedFact
 from bargetrio.simulator.scale import scaled
 from bargetrio.simulator.stores import MAY_FOLLOW
@@ -61,7 +61,7 @@ def _play(cluster: SimulatedCluster) -> None:
     cluster.come_to_rest()
     if plan.narrow_end is not None:
         cluster.nemesis.heal_disks()
-        NarrowEnd(cluster, plan.narrow_end).run()
+        NarrowLinkStage(cluster, plan.narrow_end).run()
     cluster.go_on(cluster.world.now + (LATE_QUIET_S if plan.late_disks else QUIET_S))
     cluster.judge()
 

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from bargetrio.cli.shared import ClusterOptions
-from bargetrio.config import Configuration, ConfigurationError, NodeConfiguration, SnapshotSettings, Timing, load
+from bargetrio.config import ConfigurationError, DaemonConfiguration, NodeConfiguration, SnapshotSettings, Timing, load
 from bargetrio.config.placement import BoundAddress, binding_problems
 from bargetrio.protocol.addresses import dial_address
 from bargetrio.protocol.hello import PeerHello
@@ -28,7 +28,7 @@ nodes:
 """
 
 
-def loaded(tmp_path: Path, text: str) -> Configuration:
+def loaded(tmp_path: Path, text: str) -> DaemonConfiguration:
     """Load `text` as a file."""
     path = tmp_path / "configuration.yml"
     path.write_text(text)
