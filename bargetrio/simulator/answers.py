@@ -7,7 +7,15 @@ from typing import Final, Protocol
 from msgspec import Struct, structs
 
 from bargetrio.kv.commands import encode_command
-from bargetrio.protocol.requests import Delete, DeleteAnswer, ErrorAnswer, GetAnswer, ListAnswer, Put, PutAnswer, Request
+from bargetrio.protocol.requests import (
+    DeleteAnswer,
+    ErrorAnswer,
+    GetAnswer,
+    ListAnswer,
+    PutAnswer,
+    Request,
+    is_write,
+)
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.requests import Batch, Ticket
 
@@ -48,7 +56,7 @@ class ClientsSession:
         self._next_id += 1
         request = structs.replace(request, id=self._next_id)
         self._asked[request.id] = request, asker
-        if isinstance(request, (Put, Delete)):
+        if is_write(request):
             self._inbox.take_requests(self, Batch([request], [encode_command(request)], []))
         else:
             self._inbox.take_requests(self, Batch([], [], [request]))

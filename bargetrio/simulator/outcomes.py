@@ -61,7 +61,7 @@ class Outcomes:
                 self._judged(node_id, entry, answer)
             case ErrorAnswer(applied=False):
                 self._refuse(node_id, entry)
-            case _:
+            case ErrorAnswer():
                 if entry is None:
                     text = f"node {node_id} calls the outcome of a write unknown that it has not proposed"
                     raise Breach(RULE, text)

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from bargetrio.eventlog.driver_facts import DriverFact, FaultsChanged, RequestAnswered, RequestReceived
-from bargetrio.protocol.requests import Delete, ErrorAnswer, GetAnswer, ListAnswer, Put, Request
+from bargetrio.protocol.requests import ErrorAnswer, GetAnswer, ListAnswer, Request, is_write
 from bargetrio.raft.effects import StoreChunk
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta
@@ -214,17 +214,17 @@ class Referee:
             self._see_error(server, request, answer)
         if isinstance(answer, (GetAnswer, ListAnswer)):
             self.invariants.read_served(server, asker)
-        elif isinstance(request, (Put, Delete)):
+        elif is_write(request):
             self.invariants.outcomes.answered(server.node_id, answer)
 
     def _see_error(self, server: Server, request: Request, answer: ErrorAnswer) -> None:
         core = server.core
         assert core is not None
-        is_write, leads = isinstance(request, (Put, Delete)), isinstance(core.role, Leader)
+        leads = isinstance(core.role, Leader)
         if answer.error == "overloaded":
             self.goals.hit("write_refused_no_room" if core.lacks_room else "write_refused_overload")
             accounts.check_overloaded(server)
-        elif answer.error in ("not_leader", "no_leader") and not is_write and server.led:
+        elif answer.error in ("not_leader", "no_leader") and not is_write(request) and server.led:
             self.goals.hit("read_timed_out" if leads else "read_given_up")
         elif answer.error == "outcome_unknown":
             self.goals.hit("write_timed_out" if leads else "writes_unknown")

@@ -10,7 +10,7 @@ from typing import Any
 from bargetrio.eventlog.driver_facts import DiskFailed, DriverFact, NodeCrashed, NodeKilled, NodeRecovered
 from bargetrio.kv.store import Store
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.requests import Delete, Put, Request
+from bargetrio.protocol.requests import Request, is_write
 from bargetrio.raft.checks import check_message
 from bargetrio.raft.core import Core
 from bargetrio.raft.errors import ConsensusViolation
@@ -312,7 +312,7 @@ class Server:
         """Take a client's request; return False if nobody is here."""
         if self.core is None:
             return False
-        if not isinstance(request, (Put, Delete)):
+        if not is_write(request):
             self.watcher.read_asked(asker)
         if not self.machine.is_paused(self._queue_request, self.lives, asker, request):
             self._queue_request(self.lives, asker, request)

@@ -18,7 +18,7 @@ from msgspec import Raw, Struct
 
 from bargetrio.kv.commands import encode_command
 from bargetrio.kv.store import ConditionFailed, Outcome, Removed, Written
-from bargetrio.protocol.requests import Delete, Put
+from bargetrio.protocol.requests import Write
 from bargetrio.simulator.memory import Breach
 
 RULE: Final = "what is told is so"
@@ -44,7 +44,7 @@ class Ledger:
 
     def note(
         self,
-        request: Put | Delete,
+        request: Write,
         effect: Effect,
         way: str,
         *,
