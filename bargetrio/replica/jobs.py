@@ -108,8 +108,11 @@ class SnapshotJobs:
         if not is_due:
             self._turns.want_no_more(self)
             return
+        if now < self._again_at:
+            self._turns.want_no_more(self)  # a full disk: its turn would only delay the others'
+            return
         self._turns.want_to_save(self)
-        if now < self._again_at or not self._turns.may_save(self, now):
+        if not self._turns.may_save(self, now):
             return
         label = core.begin_snapshot()
         if label is not None:

@@ -7,6 +7,7 @@ from msgspec import Raw
 from trio.testing import MockClock
 
 from bargetrio.eventlog.driver_facts import DriverFact
+from bargetrio.kv.store import Store
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import Applied, Fact
 from bargetrio.raft.messages import AppendRequest, Entry, NodeId
@@ -170,3 +171,14 @@ def test_a_node_that_cannot_save_delays_others_for_a_short_time_only() -> None:
     turns.begin_saving("c", 2)
     assert not may_save(turns, "a", 1 + STUCK_S, wants=True)
     assert may_save(turns, "a", 3 + STUCK_S, wants=True)
+
+
+async def test_a_node_whose_disk_is_full_has_no_turn_while_it_waits(autojump_clock: MockClock) -> None:
+    """The others would wait for it again and again, and it would not begin."""
+    harness = Harness()
+    full = harness.add(1, (1, 2)).replica
+    full.snapshots.maybe_save(full.core, Store(), 5.0, is_due=True)
+    assert harness.turns._waiting == [full.snapshots]
+    full.snapshots._again_at = 10.0
+    full.snapshots.maybe_save(full.core, Store(), 6.0, is_due=True)
+    assert harness.turns._waiting == [] and harness.turns.may_save("another", 6.0)
