@@ -184,7 +184,7 @@ def test_the_client_library_is_typed_without_any() -> None:
         assert "Any" not in {alias.name for node in found for alias in node.names}, path
 
 
-def test_a_classs_name_says_which_it_is() -> None:
+def test_the_name_of_a_class_says_which_it_is() -> None:
     """No two files of the package define public classes of the same name."""
     found: dict[str, list[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):

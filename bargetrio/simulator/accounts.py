@@ -42,7 +42,7 @@ def check(server: Server, core: Core, account: Account) -> None:
     if type(role) is Leader:
         if replica.requests.waiting or role.tickets or role.new_reads or role.rounds or role.confirmed:
             _check_waiting(server, role, replica.requests.waiting)
-    elif replica.requests.waiting:
+    elif any([not ticket.is_put_off for ticket in replica.requests.waiting]):
         _fail(server, f"does not lead, and {len(replica.requests.waiting)} requests are not answered")
     own, jobs = core.snapshots, server.life.jobs
     if jobs.running or own.is_taking or own.receiving or own.installing or core.membership.is_writing_standing:
@@ -139,8 +139,11 @@ def check_quiet(server: Server, alive: Collection[NodeId]) -> None:
     if core is None:
         return
     left = left_in(core, alive)
-    if server.is_at_rest and not server.life.jobs.running:
-        left += left_in_replica(server.replica)
+    left += left_in_replica(server.replica)
+    if server.life.session.unanswered:
+        left.append(f"{server.life.session.unanswered} requests without an answer")
+    if server.life.jobs.running or not server.is_at_rest:
+        left.append("work that does not end")
     if left:
         raise Breach("nothing is left when all is quiet", f"node {server.node_id} has {'; '.join(left)}")
 
@@ -215,7 +218,7 @@ def _check_waiting(server: Server, role: Leader, waiting: Iterable[Ticket]) -> N
     """
     reads = writes = 0
     for ticket in waiting:
-        if not ticket.done:
+        if not ticket.done and not ticket.is_put_off:
             if ticket.read is None:
                 writes += 1
             else:

@@ -18,11 +18,12 @@ from bargetrio.protocol.requests import (
 )
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.requests import Batch, Ticket
+from bargetrio.simulator.memory import Breach
 
 ROOM: Final = 1 << 40
 """Bytes of answers that a connection takes: clients fetch them at once."""
 
-NO_LEADER: Final = 3
+NO_LEADER_BACKOFF: Final = 3
 """So many times as long a client waits that was told of no leader, before it asks again."""
 
 AnyAnswer = PutAnswer | DeleteAnswer | GetAnswer | ListAnswer | ErrorAnswer
@@ -67,8 +68,15 @@ class ClientsSession:
         for answer in answers:
             assert isinstance(answer, AnyAnswer)
             assert answer.id is not None
+            if answer.id not in self._asked:
+                raise Breach("one answer for each request", f"{answer} is a second one, or nobody asked")
             request, asker = self._asked.pop(answer.id)
             self._answered(request, asker, answer)
+
+    @property
+    def unanswered(self) -> int:
+        """How many requests have no answer."""
+        return len(self._asked)
 
     def asked(self, request_id: int) -> Request | None:
         """Return the request that waits under this id."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from bargetrio.protocol.requests import Delete, DeleteAnswer, ErrorAnswer, Get, GetAnswer, Put, PutAnswer
 from bargetrio.raft.messages import NodeId
-from bargetrio.simulator.answers import NO_LEADER, AnyAnswer
+from bargetrio.simulator.answers import NO_LEADER_BACKOFF, AnyAnswer
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
@@ -193,7 +193,7 @@ class WorkloadClient:
         stray = self._random.random() < self._stray
         self._target = leader if leader is not None and not stray else self._random.randrange(count)
         # Who hears of no leader gives the nodes more time to elect one.
-        self._world.after(self._random.uniform(0.005, 0.05) * (1 if leader is not None else NO_LEADER), self._send, call)
+        self._world.after(self._random.uniform(0.005, 0.05) * (1 if leader is not None else NO_LEADER_BACKOFF), self._send, call)
 
     def on_unknown(self, call: Call) -> None:
         """Give up; a write may still take effect, a read has none."""

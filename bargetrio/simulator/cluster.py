@@ -26,6 +26,10 @@ QUIET_S: Final = 0.5
 """So long after the last answer nothing is waited for any more; where disks are late, after `LATE_QUIET_S`."""
 LATE_QUIET_S: Final = 6.0
 LATE_GIVE_UP_S: Final = 10.0
+REST_S: Final = 1.0
+"""For so long a server may still have something to do when all is quiet: a heartbeat is under way, and its answer."""
+MOMENT_S: Final = 0.001
+"""Between two looks at whether that has ended."""
 """So long the last requests wait where disks are late: a write waits for the one before it and for its own sync."""
 
 
@@ -113,8 +117,7 @@ class SimulatedCluster:
     def judge(self) -> None:
         """Once all is quiet: nothing is left, all stores are equal, and what clients were told is linearizable; raise Breach."""
         alive = [server for server in self.servers if not server.is_lost]
-        for server in alive:
-            accounts.check_quiet(server, [other.node_id for other in alive])
+        self.check_quiet()
         first = alive[0]
         for other in alive[1:]:
             if _content(other) != _content(first):
@@ -130,6 +133,15 @@ class SimulatedCluster:
                 self.referee.goals.hit("write_refused_condition")
             elif operation.effect == "unknown" and operation.kind != "get":
                 self.referee.goals.hit("write_unknown_told")
+
+    def check_quiet(self) -> None:
+        """Raise Breach if a server keeps anything for who waits no more; heartbeats that are under way end first."""
+        alive = [server for server in self.servers if not server.is_lost]
+        for server in alive:
+            until = self.world.now + REST_S
+            while not server.has_nothing_to_do and self.world.now < until:
+                self.go_on(self.world.now + MOMENT_S)
+            accounts.check_quiet(server, [other.node_id for other in alive])
 
     def _look_at_windows(self) -> None:
         for server in self.servers:

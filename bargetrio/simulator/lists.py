@@ -15,7 +15,7 @@ from bargetrio.kv.commands import Stored
 from bargetrio.kv.lookup import look_up
 from bargetrio.protocol.requests import Delete, ErrorAnswer, Get, GetAnswer, Item, List, ListAnswer, Put
 from bargetrio.raft.messages import NodeId
-from bargetrio.simulator.answers import NO_LEADER, AnyAnswer
+from bargetrio.simulator.answers import NO_LEADER_BACKOFF, AnyAnswer
 from bargetrio.simulator.linearizability import Operation, describe
 from bargetrio.simulator.memory import Breach
 from bargetrio.simulator.server import Server
@@ -247,7 +247,7 @@ class Reader:
         if not asked.done:
             asked.done = True
             self._target = self._random.randrange(len(self._servers)) if leader is None else leader
-            self._world.after(self._random.uniform(0.02, 0.1) * (1 if leader is not None else NO_LEADER), self._ask_again)
+            self._world.after(self._random.uniform(0.02, 0.1) * (1 if leader is not None else NO_LEADER_BACKOFF), self._ask_again)
 
     def _ask_again(self) -> None:
         if self._world.now < self._until:

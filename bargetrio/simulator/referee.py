@@ -232,6 +232,7 @@ class Referee:
     def storing(self, server: Server, effect: StoreChunk) -> None:
         """Pieces of two snapshots never share a file, also where both have the same last index."""
         if not effect.data:
+            self._stored.pop(server.node_id, None)  # the file is deleted
             return
         if not effect.offset or server.node_id not in self._stored:
             self._stored[server.node_id] = effect.snapshot, b""

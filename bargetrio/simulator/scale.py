@@ -1,4 +1,4 @@
-"""Limits of the core, scaled down so that the few hundred entries of a seed reach them."""
+"""Limits of core and replica, scaled down so that the few hundred entries of a seed reach them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,12 +7,18 @@ from types import ModuleType
 from typing import Final
 
 from bargetrio.raft import core, snapshots
+from bargetrio.replica import replica, requests
 
 SCALED: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
     (core, "APPLY_SLICE", (1, 4, 1000)),
     (core, "UNCOMMITTED_ENTRIES", (12, 100_000, 100_000)),
     (core, "UNCOMMITTED_BYTES", (3000, core.UNCOMMITTED_BYTES, core.UNCOMMITTED_BYTES)),
     (snapshots, "COMPACTION_SLICE", (1, 10, 10_000)),
+    (replica, "MESSAGES_A_STEP", (1, 3, 256)),
+    (replica, "ENTRIES_A_STEP", (1, 10, 1000)),
+    (replica, "LONG_BACKLOG", (3, 10_000, 10_000)),
+    (requests, "REQUESTS_A_STEP", (1, 3, 2000)),
+    (requests, "ANSWER_BYTES_A_STEP", (100, requests.ANSWER_BYTES_A_STEP, requests.ANSWER_BYTES_A_STEP)),
 )
 
 

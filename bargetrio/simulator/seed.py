@@ -58,11 +58,14 @@ def _play(cluster: SimulatedCluster) -> None:
     """Run to the end; raise Breach, ConsensusViolation, DamagedLog or DamagedSnapshot."""
     plan = cluster.plan
     cluster.go_on(plan.clients_until)
+    quiet_s = LATE_QUIET_S if plan.late_disks else QUIET_S
     cluster.come_to_rest()
+    cluster.go_on(cluster.world.now + quiet_s)
     if plan.narrow_end is not None:
+        cluster.check_quiet()  # the stage starts all nodes again
         cluster.nemesis.heal_disks()
         NarrowLinkStage(cluster, plan.narrow_end).run()
-    cluster.go_on(cluster.world.now + (LATE_QUIET_S if plan.late_disks else QUIET_S))
+        cluster.go_on(cluster.world.now + quiet_s)
     cluster.judge()
 
 
@@ -103,6 +106,8 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
         failure = Failure(rule="the core's own checks", text=f"assertion: {problem}", at=cluster.world.now)
     except (DamagedLog, DamagedSnapshot) as problem:
         failure = Failure(rule="disk remembers", text=str(problem), at=cluster.world.now)
+    except Exception as problem:  # a bug is shrunk and told with its seed like any broken rule
+        failure = Failure(rule="no error is raised", text=f"{type(problem).__name__}: {problem}", at=cluster.world.now)
     referee = cluster.referee
     goals: Counter[str] = referee.goals.counts
     return Result(

@@ -94,6 +94,11 @@ class Server:
         return not self._wake_planned
 
     @property
+    def has_nothing_to_do(self) -> bool:
+        """Whether it is at rest and no job of it is under way; True while it is down."""
+        return self.core is None or (self.is_at_rest and not self.life.jobs.running)
+
+    @property
     def store(self) -> Store:
         """The keys; of a server that runs."""
         return self.replica.store

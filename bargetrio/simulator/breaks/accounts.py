@@ -6,11 +6,14 @@ from bargetrio.kv.store import Store
 from bargetrio.protocol.requests import Item
 from bargetrio.raft import receiving
 from bargetrio.raft.core import Core
+from bargetrio.raft.effects import SendChunk
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import SnapshotRequest
 from bargetrio.raft.progress import Progress
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.state import State
+from bargetrio.replica.jobs import DROP_AGAIN_S, SnapshotJobs
+from bargetrio.replica.ports import Sleep
 from bargetrio.simulator.breaks.registry import Patches, breaks
 from bargetrio.simulator.disk import SimulatedDisk
 
@@ -74,3 +77,24 @@ def list_begins_with_the_last_key(patches: Patches) -> None:
         return old(self, prefix, "" if after == prefix else after, limit, **options)
 
     patches.set(Store, "items", items)
+
+
+@breaks("a piece that nobody waits for any more is not kept", "docs/limits.md")
+def piece_kept(patches: Patches) -> None:
+    old = SnapshotJobs.perform
+
+    def perform(self: SnapshotJobs, effect: Any) -> None:
+        if isinstance(effect, SendChunk) and effect.to in self._reading:
+            self._to_read[-1] = effect
+        old(self, effect)
+
+    patches.set(SnapshotJobs, "perform", perform)
+
+
+@breaks("a job ends", "docs/architecture.md")
+def replaced_state_never_freed(patches: Patches) -> None:
+    def drop(self: SnapshotJobs, store: Store) -> Any:
+        while True:
+            yield Sleep(DROP_AGAIN_S)
+
+    patches.set(SnapshotJobs, "_drop", drop)

@@ -1,10 +1,10 @@
 """Planted bugs about what a write is told; those that only the whole stack has are in stack/breaks.py."""
 
 from bargetrio.protocol.requests import Delete
-from bargetrio.raft.effects import ProposalRefused
+from bargetrio.raft.effects import ProposalRefused, ProposalsUnknown
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.state import State
-from bargetrio.replica.requests import Ticket
+from bargetrio.replica.requests import Requests, Ticket
 from bargetrio.simulator.answers import ClientsSession
 from bargetrio.simulator.breaks.registry import Patches, breaks
 
@@ -23,3 +23,29 @@ def deletes_called_refused(patches: Patches) -> None:
         old(self, leader, leader_id)
 
     patches.set(State, "_fail_pending", close_office)
+
+
+@breaks("each request gets its answer", "docs/architecture.md")
+def answers_dropped(patches: Patches) -> None:
+    old = Requests.flush
+
+    def flush(self: Requests) -> None:
+        for session in self.to_flush:
+            del session.answers[3:]
+        old(self)
+
+    patches.set(Requests, "flush", flush)
+
+
+@breaks("a request gets one answer", "docs/architecture.md")
+def answers_repeated(patches: Patches) -> None:
+    old = Requests.give_up_proposals
+
+    def give_up_proposals(self: Requests, effect: ProposalsUnknown) -> None:
+        old(self, effect)
+        for ticket in effect.tickets:
+            if isinstance(ticket, Ticket):
+                ticket.done = False
+        old(self, effect)
+
+    patches.set(Requests, "give_up_proposals", give_up_proposals)

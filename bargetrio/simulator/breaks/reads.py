@@ -66,7 +66,7 @@ def unknown_repeated(patches: Patches) -> None:
     old = WorkloadClient.on_unknown
 
     def on_unknown(self: WorkloadClient, call: Call) -> None:
-        if not call.done and call.request is not None and call.tries < 20:
+        if not call.done and not call.is_read and call.tries < 20:
             call.client.on_refused(call, None)
             self._world.after(1.5, self.on_unknown, call)
         else:
