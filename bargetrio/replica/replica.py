@@ -182,7 +182,7 @@ class Replica:
         may_apply = not (is_behind or self._has_priority) or self._may_apply(is_behind=is_behind)
         self._perform(now, may_apply=may_apply)
         if core.snapshots.is_due or self.snapshots.waits_for_its_turn:
-            # Of what is not applied yet a snapshot would hold nothing, and who waits for that would wait longer.
+            # No snapshot while a backlog is applied: it would lack those entries and delay them.
             self.snapshots.maybe_save(core, self.store, now, is_due=core.snapshots.is_due and not is_behind)
         if core.role is not self._role:
             self._role = core.role

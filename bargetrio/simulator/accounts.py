@@ -1,4 +1,4 @@
-"""What is counted along the way must be what counting anew gives: after each pass of a server, and nothing is left at the end.
+"""Counters must equal a recount after each step of a server, and nothing may be left at the end.
 
 Sums and flags are kept beside what they are about, because counting anew costs too much. A forgotten decrement breaks no rule of
 the paper: a window stays full, a snapshot is never taken again, memory is never given back.
@@ -34,7 +34,7 @@ class Account:
 
 
 def check(server: Server, core: Core, account: Account) -> None:
-    """Look at a server after a pass; raise Breach."""
+    """Look at a server after a step; raise Breach."""
     role, log, replica = core.role, core.log, server.replica
     wrong = wrong_in(core)
     if wrong:
@@ -76,7 +76,7 @@ def wrong_in(core: Core) -> str:
             if by_majority > core.commit_index and by_majority >= role.term_start:
                 return f"{core.commit_index} is committed, a majority holds {by_majority}"
     if durability._in_flight is None:
-        # A pass ends with the next write, so now there is nothing to be written.
+        # A step ends with the next write, so now there is nothing to be written.
         if durable_index != last_index or not durability.hard_state_is_durable or _holds_anything(durability):
             return f"nothing is being written, but of entry {last_index} {durable_index} is durable"
     elif durability._in_flight.covers > last_index or durable_index > last_index:

@@ -23,7 +23,7 @@ GIVE_UP_S: Final = 1.5
 REFUSALS: Final = frozenset({"not_leader", "no_leader", "overloaded"})
 """Errors of requests that were not proposed: they are asked again."""
 BURST_KEYS: Final = tuple(f"b{number}" for number in range(30))
-"""One for each write of a burst: many to one key, of which is unknown whether they were done, are hard to judge."""
+"""One for each write of a burst: many to one key with unknown outcomes are hard to judge."""
 PATIENCE_S: Final = 0.4
 """After so long without an answer a read is asked of another node; a write is not."""
 

@@ -1,7 +1,7 @@
 """What must hold after every step, in every life and across lives (Figure 3, and what it takes for granted).
 
 Digests stand for logs: `log.digest(i)` covers everything up to `i`, so one number a place is compared, not entries. A check looks
-only at what a pass has changed.
+only at what a step has changed.
 """
 
 from collections.abc import Sequence
@@ -237,7 +237,7 @@ class Invariants:
             raise self.stores.broken("reads see the past", text)
 
     def passed(self, server: Server, now: float) -> None:
-        """Check what a pass may have changed."""
+        """Check what a step may have changed."""
         core = server.core
         if core is None:
             return
@@ -379,7 +379,7 @@ class Invariants:
                 raise Breach("a quorum has synced", f"entry {fact.index} is called committed and is on the disks of {holders}")
 
     def _holders(self, server: Server, core: Core, fact: CommitAdvanced, known: Index) -> list[NodeId]:
-        """Return whose store, of those that count for this leader, held the entry; who is being taken in does not count.
+        """Return whose store, of those that count for this leader, held the entry; one that is being readmitted does not count.
 
         What was committed up to `known` before is committed, also where this leader applies it only now.
         """

@@ -35,7 +35,7 @@ class Leadership:
             raise Breach("elections follow silence", f"node {server.node_id} heard its leader {silent * 1000:.0f} ms ago")
 
     def check_patience(self, server: Server, fact: VoteGranted) -> None:
-        """Who has given its vote gives the candidate its time (BUG-09)."""
+        """A node that votes restarts its election timer (BUG-09)."""
         core = server.core
         assert core is not None
         if isinstance(core.role, Follower) and core.current_term == fact.term:

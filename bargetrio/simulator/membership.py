@@ -1,4 +1,4 @@
-"""What must hold of who is a member: the set of a cluster, who was taken in by a committed entry, and whose disk counts."""
+"""What must hold of who is a member: the set of a cluster, who was readmitted by a committed entry, and whose disk counts."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ class Membership:
         return self._memory[node_id].standing
 
     def is_in_order(self, node_id: NodeId) -> bool:
-        """Return whether this node's disk counts as it; one that broke its word must hold all that was committed, too."""
+        """Return whether this node's disk counts as it; one that lost synced data must hold all that was committed, too."""
         memory, newest = self._memory[node_id], max(self.configurations, default=0)
         stores = self.configurations[newest].stores if newest else self._births.get(self.identity, {})
         standing = memory.standing
@@ -42,7 +42,7 @@ class Membership:
         return last < len(memory.disk.digests) and memory.disk.digests[last] == self._committed[last].digest
 
     def check_voter(self, server: Server) -> None:
-        """Who votes is of the birth set, or was taken in by an entry that is committed and that its disk holds."""
+        """Who votes is of the birth set, or was readmitted by an entry that is committed and that its disk holds."""
         assert server.core is not None
         standing = server.core.standing
         who = f"node {server.node_id} votes, and its store {server.store_id}"
@@ -58,7 +58,7 @@ class Membership:
             return
         admitted = self.configurations.get(standing.admitted)
         if admitted is None or admitted.stores.get(server.node_id) != server.store_id:
-            raise Breach("a voter is a member", f"{who} was taken in by no committed entry")
+            raise Breach("a voter is a member", f"{who} was readmitted by no committed entry")
         if not self._stores.holds(server.node_id, server.store_id, admitted.index, self._committed[admitted.index].digest):
             raise Breach("a voter is a member", f"{who} does not hold the entry that took it in, {admitted.index}")
 
@@ -77,12 +77,12 @@ class Membership:
             if admitted is None or admitted.stores.get(server.node_id) != standing.store:
                 text = f"node {server.node_id} takes entry {standing.admitted} for one that took it in and is committed"
                 raise Breach("a member knows that it is one", text)
-            # A disk that broke its word may have lost that entry: the node sees it when it starts, and takes another store.
+            # A disk that lost synced data may have lost that entry: the node sees it when it starts, and takes another store.
             has_lost_it = (
                 (server.node_id, standing.store) in self._stores.touched and server.core is not None and not server.core.may_vote
             )
             if standing.admitted >= len(memory.disk.digests) and not has_lost_it:
-                text = f"node {server.node_id} was taken in by entry {standing.admitted}, which its disk does not hold"
+                text = f"node {server.node_id} was readmitted by entry {standing.admitted}, which its disk does not hold"
                 raise Breach("a member knows that it is one", text)
         if standing.birth:
             self._births.setdefault(standing.identity, standing.birth)

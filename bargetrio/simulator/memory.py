@@ -16,7 +16,7 @@ MOST_LIES = 4
 
 
 class Breach(Exception):
-    """A rule was broken: `rule` is its name, the text says by whom and how."""
+    """A rule was broken: `rule` is its name, the text says by which server and how."""
 
     def __init__(self, rule: str, text: str) -> None:
         super().__init__(f"{rule}: {text}")
@@ -37,7 +37,7 @@ class Committed(NamedTuple):
 
 @dataclass(slots=True)
 class ToldLeader:
-    """What a server told a leader in a term: its highest match, and when it last answered an append."""
+    """A server's replies to a leader in a term: the highest match, and the time of the last reply to an append."""
 
     match_index: Index
     at: float
@@ -58,7 +58,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.digests: list[int] = [0]
-        """The log as it was after the last pass."""
+        """The log as it was after the last step."""
         self.last_index, self.last_digest = 0, 0
         self.term = 0
         self.voted_for: NodeId | None = None
@@ -70,7 +70,7 @@ class Memory:
         self.installing: SnapshotMeta | None = None
         """As they were when `_check_snapshot` last looked; `start_index` is None where it has not in this life."""
         self.led: tuple[Term, Index, int] | None = None
-        """Of a leader: its term, and where its log ended after the last pass."""
+        """Of a leader: its term, and where its log ended after the last step."""
         self.match: dict[NodeId, Index] = {}
         self.match_store: dict[NodeId, StoreId] = {}
         """Of a leader: what it believes of each peer's log, and of which store that is."""

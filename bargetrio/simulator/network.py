@@ -63,7 +63,7 @@ class Link:
 
 
 class SimulatedNetwork:
-    """Carries messages; `links[source][target]` is the way of each."""
+    """Delivers messages; `links[source][target]` is the link of each pair."""
 
     def __init__(self, world: World, plan: Plan, hit: Callable[[str], None] = lambda goal: None) -> None:
         self.links: list[list[Link]] = []

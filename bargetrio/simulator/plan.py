@@ -16,9 +16,11 @@ HEARTBEAT_S: Final = 0.05
 ELECTION_S: Final = (0.3, 0.6)
 """The shortest and the longest election timeout."""
 ROOM_BYTES: Final = 100_000
+"""Bytes free on the disk below which a leader refuses writes."""
 ROOM_AGAIN_BYTES: Final = 150_000
+"""Bytes free from which it takes writes again."""
 ROOM_LOOK_S: Final = 1.0
-"""With less free space a leader refuses writes, until there is so much again; how often it looks."""
+"""Seconds between two looks at the free space."""
 SAVE_AGAIN_S: Final = 1.0
 """After a full disk ended a snapshot the next one may begin so much later."""
 REQUEST_TIMEOUTS_S: Final = (0.4, 1.0, 4.0)
@@ -53,7 +55,7 @@ KINDS: Final[dict[Kind, str]] = {
     "slow_saves": "saving a slice of a snapshot takes up to 2 s, on some nodes",
     "slow_pieces": "storing or loading a piece of a snapshot takes up to 2 s, on some nodes",
     "damaged_pieces": "up to a tenth of the pieces of snapshots arrive with a wrong byte",
-    "lost_disks": "a disk is lost and replaced by an empty one, one after another; the operator has its node taken in again",
+    "lost_disks": "a disk is lost and replaced by an empty one, one after another; the operator has its node readmitted",
     "standing_candidate": "a candidate that a lost disk had voted for stands still while that disk is replaced (five nodes)",
     "late_start": "nodes start for the first time late, by up to 15 s; the operator waits for them, or does not",
     "other_nodes": "a node is started with another list of nodes for a while",

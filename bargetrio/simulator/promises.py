@@ -37,7 +37,7 @@ class Promises:
 
     def __init__(self, memory: dict[NodeId, Memory], stores: Stores, membership: Membership, world: World) -> None:
         self._votes: dict[tuple[Term, NodeId], dict[StoreId, set[NodeId]]] = {}
-        """By term and voter: whom each of its stores has voted for. A store that broke its word may have voted twice."""
+        """By term and voter: whom each of its stores has voted for. A store that lost synced data may have voted twice."""
         self._memory = memory
         self._stores = stores
         self._membership = membership

@@ -29,7 +29,7 @@ HASH_FACTS: Final = 200
 """So many facts of the trace are hashed at once."""
 
 TimedFact = tuple[float, NodeId | None, Fact | DriverFact]
-"""A fact, whose it is, and when it came; a fault is nobody's."""
+"""When it came, the node it is of (None for a fault), and the fact."""
 
 
 class Facts:
@@ -61,11 +61,11 @@ class Facts:
                 look(self._server, fact)
 
     def flush(self) -> None:
-        """All is told."""
+        """Nothing is kept back."""
 
 
 class Referee:
-    """Looks on for everybody: invariants, goals, trace; implements observer.Watcher."""
+    """Passes what servers report to invariants, goals and the trace; implements observer.Watcher."""
 
     def __init__(self, world: World, nodes: int, *, keep: bool) -> None:
         self.invariants = Invariants(nodes, world)
@@ -101,7 +101,7 @@ class Referee:
     def look_too(
         self, looks: dict[type[Fact | DriverFact], Look[Server]], sent: dict[type[Message], LookAtMessage[Server]]
     ) -> None:
-        """Somebody else wants to see these facts, and these messages that have left."""
+        """Report these facts, and these messages when they have left, to further judges."""
         for kind, look in looks.items():
             self.looks[kind] = (*self.looks.get(kind, ()), look)
         for message, look_at in sent.items():

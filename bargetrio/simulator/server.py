@@ -314,7 +314,7 @@ class Server:
                 self.wake()
 
     def take_request(self, asker: Asker, request: Request) -> bool:
-        """Take a client's request; return False if nobody is here."""
+        """Take a client's request; return False if this server is down."""
         if self.core is None:
             return False
         if not is_write(request):
@@ -339,7 +339,7 @@ class Server:
         self.call(lambda core, now: core.link_up(peer, now))
 
     def ask_for_snapshot(self) -> None:
-        """Somebody wants one."""
+        """Have a snapshot taken, whether or not the policy has one due."""
         self.call(lambda core, now: core.take_snapshot())
 
     def call(self, then: Then) -> None:
@@ -362,7 +362,7 @@ class Server:
     # -- what goes out: replica.ports.Outbox -----------------------------------------------------------------------------
 
     def post(self, to: NodeId, message: Message) -> None:
-        """Say this to a peer."""
+        """Send a message to a peer."""
         core = self.core
         assert core is not None
         self.watcher.sent[type(message)](self, to, message)

@@ -57,7 +57,7 @@ class Ledger:
         self.tries.append(Try(command=command, effect=effect, way=way, index=index, created=created, deleted=deleted))
 
     def judge(self, commands: Sequence[Raw], outcomes: Sequence[Outcome]) -> None:
-        """Raise Breach for an answer that is not so; by index, `commands` and `outcomes` are those of all committed entries."""
+        """Raise Breach for a wrong answer; by index, `commands` and `outcomes` are those of all committed entries."""
         places: dict[bytes, list[int]] = {}
         for index, raw in enumerate(commands):
             places.setdefault(bytes(raw), []).append(index)

@@ -61,7 +61,7 @@ class States(Recorder):
 
 
 class StackReader:
-    """One reader; each question is asked once."""
+    """One reader; requests are not retried."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class StackReader:
         self._stale = StaleReads()
 
     async def run(self, until: float) -> None:
-        """Ask until that time; raise Breach."""
+        """Send requests until that time; raise Breach."""
         kinds = (self._walk, self._walk, self._write_and_leave, self._look, self._look, self._backup)
         while trio.current_time() < until:
             await trio.sleep(self._random.expovariate(1 / PAUSE_S))
@@ -96,7 +96,7 @@ class StackReader:
                 await self._random.choice(kinds)()
 
     def judge(self) -> None:
-        """Judge all pages beside the clients' history; raise Breach."""
+        """Check all pages against the clients' history; raise Breach."""
         check_order(self.pages, self._history)
 
     async def _walk(self) -> None:
