@@ -318,7 +318,7 @@ class Requests:
             left -= size
             ticket.done = True  # as in _answer, inlined
             if not session.answers:
-                self._to_flush.append(session)
+                self.to_flush.append(session)
             session.answers.append(answer)
         self._count_made(most - left)
 
