@@ -84,12 +84,18 @@ class ClientsSession:
 
     def put_off(self, ticket: Ticket) -> None:
         """Keep a read for the next step, which has room for its answer."""
-        if not ticket.done:
+        if ticket.done:
+            return
+        if ticket.is_put_off:  # taken, and put off again
+            self._put_off.appendleft(ticket)
+        else:
             ticket.is_put_off = True
             self._put_off.append(ticket)
+        self.room = 0  # later reads wait behind this one
 
     def take_put_off(self) -> Iterator[Ticket]:
         """Yield the reads that were put off, in their order, while there is room."""
+        self.room = ROOM
         while self._put_off and self.room > 0:
             yield self._put_off.popleft()
 
