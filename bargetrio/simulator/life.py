@@ -7,7 +7,7 @@ from bargetrio.kv.store import Store
 from bargetrio.protocol.requests import Request
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import StoreChunk, Ticket
-from bargetrio.raft.messages import Index, NodeId, SnapshotMeta
+from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, SnapshotReply
 from bargetrio.raft.records import Record
 from bargetrio.raft.standing import Standing
 from bargetrio.replica.figures import NodeFigures
@@ -113,6 +113,10 @@ class Life(Generic[S]):
     def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
         """See CoreWatcher."""
         self._watcher.piece_missing(self._server, peer, snapshot)
+
+    def piece_answered(self, reply: SnapshotReply) -> None:
+        """See CoreWatcher."""
+        self._watcher.piece_answered(self._server, reply)
 
     def writing(self, records: Sequence[Record], seconds: float) -> None:
         """See WalWatcher."""

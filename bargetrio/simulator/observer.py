@@ -7,7 +7,7 @@ from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.protocol.requests import Request
 from bargetrio.raft.effects import StoreChunk, Ticket
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta
+from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta, SnapshotReply
 from bargetrio.raft.records import Record
 from bargetrio.raft.standing import Standing
 from bargetrio.replica.ports import Events
@@ -94,6 +94,10 @@ class Watcher(Protocol[S_contra]):
 
     def piece_missing(self, server: S_contra, peer: NodeId, snapshot: SnapshotMeta) -> None:
         """A piece of a snapshot that is to be sent to a peer can't be read."""
+        ...
+
+    def piece_answered(self, server: S_contra, reply: SnapshotReply) -> None:
+        """A server has handled a follower's answer to a piece of a snapshot."""
         ...
 
     def standing_written(self, server: S_contra, standing: Standing) -> None:

@@ -10,7 +10,7 @@ from bargetrio.eventlog.driver_facts import DriverFact, FaultsChanged, RequestAn
 from bargetrio.protocol.requests import ErrorAnswer, GetAnswer, ListAnswer, Request, is_write
 from bargetrio.raft.effects import StoreChunk
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta
+from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta, SnapshotReply
 from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing
@@ -252,6 +252,20 @@ class Referee:
             transfer = core.role.progress[peer].transfer
             is_sent = transfer is not None and transfer.snapshot == snapshot
             assert not (is_gone and is_sent), f"snapshot {snapshot.last_index} was deleted while it is sent"
+
+    def piece_answered(self, server: Server, reply: SnapshotReply) -> None:
+        """The next piece begins where the follower's disk ends, or it is the first one of another transfer."""
+        core = server.core
+        if core is None or not isinstance(core.role, Leader) or reply.term != core.current_term or reply.installed:
+            return
+        progress = core.role.progress.get(reply.follower_id)
+        transfer = None if progress is None else progress.transfer
+        if transfer is None or transfer.snapshot.last_index != reply.last_index or reply.bytes_stored > transfer.snapshot.size:
+            return
+        if transfer.offset not in (reply.bytes_stored, 0):
+            stored = f"node {reply.follower_id} has {reply.bytes_stored} bytes of a snapshot"
+            text = f"{stored}, and node {server.node_id} goes on at {transfer.offset}"
+            raise Breach("the next piece begins where the follower's disk ends", text)
 
     def snapshot_saved(self, server: Server, snapshot: SnapshotMeta) -> None:
         """A server has a new file, whole."""

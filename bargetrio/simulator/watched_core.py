@@ -1,6 +1,7 @@
 """A core that tells the judges what they can't see from outside.
 
-Which entries it makes of proposals, which pieces of snapshots are to be stored, and which can't be sent.
+Which entries it makes of proposals, which pieces of snapshots are to be stored, which can't be sent, and what a leader made of a
+follower's answer to one.
 """
 
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from typing import Any, Protocol
 
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Effect, StoreChunk, Ticket
-from bargetrio.raft.messages import Command, Index, NodeId, SnapshotMeta
+from bargetrio.raft.messages import Command, Index, Message, NodeId, SnapshotMeta, SnapshotReply
 
 
 class CoreWatcher(Protocol):
@@ -24,6 +25,10 @@ class CoreWatcher(Protocol):
 
     def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
         """A piece of a snapshot that is to be sent to a peer can't be read."""
+        ...
+
+    def piece_answered(self, reply: SnapshotReply) -> None:
+        """The core has handled a follower's answer to a piece."""
         ...
 
 
@@ -44,6 +49,11 @@ class WatchedCore(Core):
         """As Core's."""
         self._watcher.piece_missing(peer, snapshot)
         super().piece_missing(peer, snapshot)
+
+    def _step_rare(self, message: Message, now: float) -> None:
+        super()._step_rare(message, now)
+        if type(message) is SnapshotReply:
+            self._watcher.piece_answered(message)
 
     def emit(self, effect: Effect) -> None:
         """As State's."""
