@@ -5,7 +5,6 @@ from functools import partial
 
 from bargetrio.eventlog.driver_facts import LinkDown, LinkUp, Sink
 from bargetrio.node.clients import ClientSession
-from bargetrio.node.hellos import HelloJudge
 from bargetrio.node.memory import ClientMemory
 from bargetrio.node.peers import BadMessage, PeerSession
 from bargetrio.node.places import ClientPlaces
@@ -14,6 +13,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.standing import Standing
 from bargetrio.replica.figures import NodeFigures
+from bargetrio.replica.hellos import HelloJudge
 from bargetrio.replica.inbox import Inbox
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.network import Connection

@@ -20,7 +20,6 @@ from bargetrio.kv.commands import Stored
 from bargetrio.kv.store import Store, decode_slice
 from bargetrio.node.connections import Connections
 from bargetrio.node.figures import TimedLog
-from bargetrio.node.hellos import HelloJudge
 from bargetrio.node.jobs import NurseryJobs
 from bargetrio.node.memory import ClientMemory
 from bargetrio.node.outbox import PeerOutbox
@@ -33,6 +32,7 @@ from bargetrio.protocol.addresses import parse_address
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import NodeId
 from bargetrio.replica.figures import NodeFigures
+from bargetrio.replica.hellos import HelloJudge
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
 from bargetrio.replica.replica import Replica

@@ -11,6 +11,7 @@ from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, SnapshotReply
 from bargetrio.raft.records import Record
 from bargetrio.raft.standing import Standing
 from bargetrio.replica.figures import NodeFigures
+from bargetrio.replica.hellos import HelloJudge
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
 from bargetrio.replica.ports import JobKind, Outbox
@@ -73,6 +74,7 @@ class Life(Generic[S]):
         )
         store.last_index = core.last_applied
         self.inbox = Inbox(wake)
+        self.hellos = HelloJudge(core, self.inbox, folder.earlier_stores)
         self.session = ClientsSession(self.inbox, self._answered)
         self.wal = TimedWal(machine, folder, self.inbox, self, wake_last)
         self.jobs = TimedJobs(machine, self._done, self._gave_up)

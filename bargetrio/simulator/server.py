@@ -5,7 +5,6 @@ its timers all fire late.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from bargetrio.eventlog.driver_facts import DiskFailed, DriverFact, NodeCrashed, NodeKilled, NodeRecovered
 from bargetrio.kv.store import Store
@@ -17,7 +16,7 @@ from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Introduction, Message, NodeId, sender
 from bargetrio.raft.roles import Leader
-from bargetrio.raft.standing import Standing, why_refused
+from bargetrio.raft.standing import Standing
 from bargetrio.replica.inbox import Then
 from bargetrio.replica.replica import AT_ONCE, Replica, StorageFailed
 from bargetrio.simulator.answers import Asker
@@ -32,6 +31,15 @@ from bargetrio.storage.wal import open_folder
 
 Post = Callable[[NodeId, NodeId, Message, Standing], None]
 """Sends a message from a node to another one, by a connection that began with this standing."""
+
+
+class _Hello:
+    """What a peer's connection began with, whether it is refused by now, and what the judges were told of that."""
+
+    def __init__(self, standing: Standing, refusal: Callable[[], str]) -> None:
+        self.standing = standing
+        self.refusal = refusal
+        self.told = ""
 
 
 class Server:
@@ -83,8 +91,8 @@ class Server:
         self._is_spared = False
         self._doom: tuple[bool, Callable[[Server], None]] | None = None
         self._stores_made = 0
-        self._judged: dict[NodeId, tuple[Any, ...]] = {}
-        """What each peer's last hello was judged by, and the verdict."""
+        self._hellos: dict[NodeId, _Hello] = {}
+        """Each peer's last one."""
 
     # -- for those who look on -------------------------------------------------------------------------------------------
 
@@ -146,7 +154,7 @@ class Server:
             return False
         self.refusal = ""
         self.lives += 1
-        self._judged.clear()
+        self._hellos.clear()
         self.life = Life(
             self,
             self.watcher,
@@ -277,26 +285,27 @@ class Server:
 
     # -- what comes in ---------------------------------------------------------------------------------------------------
 
-    def _is_welcome(self, core: Core, peer: NodeId, standing: Standing) -> bool:
-        """Judge what the connection began with, anew only when one of the two sides has changed."""
-        judged = self._judged.get(peer)
-        if judged is not None and judged[0] is standing and judged[1] is core.configuration and judged[2] is core.standing:
-            return bool(judged[3])
-        if judged is None or judged[0] is not standing:
-            self.call(lambda core, now: core.hello_received(peer, standing, now))
-        refusal = why_refused(core.standing, core.configuration, peer, standing, core.members)
-        if refusal:
-            self.watcher.refused(self, peer, refusal)
-        is_welcome = not refusal
-        self._judged[peer] = (standing, core.configuration, core.standing, is_welcome)
-        return is_welcome
+    def _is_welcome(self, peer: NodeId, standing: Standing) -> bool:
+        """Judge what the connection began with, and again when the members' stores have changed."""
+        hello = self._hellos.get(peer)
+        if hello is None or hello.standing is not standing:
+            judge = self.life.hellos
+            judge.judge(peer, standing)
+            self.wake()
+            hello = self._hellos[peer] = _Hello(standing, judge.refusal_since(peer, standing))
+        refusal = hello.refusal()
+        if refusal != hello.told:
+            hello.told = refusal
+            if refusal:
+                self.watcher.refused(self, peer, refusal)
+        return not refusal
 
     def take_message(self, message: Message, standing: Standing) -> None:
         """A peer with this standing said this; a server that is down hears nothing, nor who is not welcome."""
         world, core = self._world, self.core
         if world.now < self.machine.paused_until:
             world.at(self._first_turns[sender(message)], self.take_message, message, standing)
-        elif core is not None and not self._is_welcome(core, sender(message), standing):
+        elif core is not None and not self._is_welcome(sender(message), standing):
             if not isinstance(message, Introduction) or message.asks:  # the answer to a hello tells our standing all the same
                 answer = Introduction(term=core.current_term, node_id=self.node_id, standing=core.standing, asks=False)
                 self._post(self.node_id, sender(message), answer, core.standing)

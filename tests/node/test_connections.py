@@ -3,12 +3,12 @@
 from unittest.mock import Mock
 
 from bargetrio.node.connections import Connections
-from bargetrio.node.hellos import HelloJudge
 from bargetrio.node.memory import ClientMemory
 from bargetrio.node.outbox import PeerOutbox
 from bargetrio.node.places import ClientPlaces
 from bargetrio.raft.messages import AppendReply, VoteReply
 from bargetrio.replica.figures import NodeFigures, PeerFigures
+from bargetrio.replica.hellos import HelloJudge
 from bargetrio.replica.inbox import Inbox
 from bargetrio.transport.peer_link import PeerLink
 from bargetrio.transport.poller import TaskPoller

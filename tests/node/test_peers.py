@@ -8,13 +8,13 @@ import pytest
 import trio
 from msgspec import structs
 
-from bargetrio.node.hellos import HelloJudge
 from bargetrio.node.peers import LONG_BYTES, BadMessage, PeerSession
 from bargetrio.protocol.limits import LINE_BYTES
 from bargetrio.protocol.lines import LineReader
 from bargetrio.raft.messages import Message, SnapshotRequest, encode_message
 from bargetrio.raft.standing import Configuration, Standing
 from bargetrio.replica.figures import PeerFigures
+from bargetrio.replica.hellos import HelloJudge
 from bargetrio.replica.inbox import Inbox
 from bargetrio.transport.handshake import Greeted
 from tests.raft.cores import append, follower, snapshot

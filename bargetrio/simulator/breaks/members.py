@@ -106,13 +106,13 @@ def other_nodes_accepted(patches: Patches) -> None:
 @breaks("nodes that began with different backups do not hear each other", "docs/operations.md")
 def other_backups_accepted(patches: Patches) -> None:
     from bargetrio.raft import standing
-    from bargetrio.simulator import server
+    from bargetrio.replica import hellos
 
     def why_refused(ours: Any, configuration: Any, peer_id: int, theirs: Any, members: Any = ()) -> str:
         return old(structs.replace(ours, origin=EMPTY), configuration, peer_id, structs.replace(theirs, origin=EMPTY), members)
 
     old = standing.why_refused
-    patches.set(server, "why_refused", why_refused)
+    patches.set(hellos, "why_refused", why_refused)
 
     old_met = birth._met_unborn
 
@@ -177,12 +177,12 @@ def demotion_of_another_store_is_heard(patches: Patches) -> None:
 
 @breaks("what another store says is dropped", "BUG-38")
 def other_store_is_heard(patches: Patches) -> None:
-    from bargetrio.simulator import server
+    from bargetrio.replica import hellos
 
-    old = server.__dict__["why_refused"]
+    old = hellos.__dict__["why_refused"]
 
     def why_refused(ours: Any, configuration: Any, peer_id: int, theirs: Any, members: Any = ()) -> str:
         reason: str = old(ours, configuration, peer_id, theirs, members)
         return "" if "another store" in reason else reason
 
-    patches.set(server, "why_refused", why_refused)
+    patches.set(hellos, "why_refused", why_refused)

@@ -24,7 +24,7 @@ class HelloJudge:
     def refusal_since(self, peer_id: NodeId, theirs: Standing) -> Callable[[], str]:
         """Return a function that returns why that store is now refused, "" if not; cached until members' stores change."""
         core = self._core
-        judged: list[object] = [core.configuration, core.standing]
+        judged: list[object] = [None, None]
         told = ""
 
         def refusal() -> str:
