@@ -52,7 +52,7 @@ class SimulatedCluster:
         )
         self.referee.invariants.servers.update({server.node_id: server for server in self.servers})
         referee = self.referee
-        self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, referee.fault, self._burst)
+        self.nemesis = Nemesis(self.plan, self.world, self.network, self.servers, referee.fault, referee.goals, self._burst)
         tools = referee.fault, referee.goals, self.nemesis.revive
         invariants = referee.invariants
         self.operator = Operator(self.plan, self.world, self.servers, invariants.membership, *tools, self.network)

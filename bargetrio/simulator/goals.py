@@ -4,6 +4,7 @@ They are counted from facts and faults alone, so a goal can't be reached by bein
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -30,7 +31,7 @@ from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, Snaps
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing
 from bargetrio.simulator.observer import Look, LookAtMessage
-from bargetrio.simulator.plan import ELECTION_S
+from bargetrio.simulator.plan import ELECTION_S, Begun
 from bargetrio.simulator.server import Server
 
 GOALS: Final[dict[str, str]] = {
@@ -122,7 +123,9 @@ GOALS: Final[dict[str, str]] = {
     "bootstrapped": "a cluster is born without a member that has never been there",
     "tail_lost_told": "a leader says that a follower lost what it had acknowledged",
     "store_replaced": "a node that lost what it had acknowledged is readmitted automatically",
+    "synced_tail_lost": "a disk that lied about its syncs comes back without entries that it had called synced",
     "old_folder_put_back": "a folder is set back to an old copy",
+    "old_folder_lacks": "a folder that was set back to an old copy lacks what its disk held",
     "loss_excused": "something is missing that a majority of disks held only with the one that lost synced data",
     "log_altered": "an entry of a log is another one than everywhere else",
     "logs_differ_told": "a leader, or a follower, says that a log differs from its own",
@@ -133,6 +136,11 @@ GOALS: Final[dict[str, str]] = {
     "other_cluster_emptied": "the operator empties the folder of a node that was born in another cluster",
     "other_store_refused": "a node does not hear one that has another store than before",
     "restored_alike": "folders that began with different backups are restored alike",
+    "restored_written": "a cluster in which all folders began with the same backup answers a write as done",
+    "earlier_led": "a cluster that began with the folders of an earlier version has a leader",
+    "earlier_born": "a cluster that began with the folders of an earlier version gets its set of stores",
+    "starved_left": "a leader whose process gets hardly any time, and that is cut off, leaves office",
+    "starved_stayed": "a leader whose process gets hardly any time, and that is not cut off, stays in office",
 }
 
 
@@ -142,6 +150,10 @@ class Goals:
     def __init__(self, servers: dict[NodeId, Server]) -> None:
         self.counts: Counter[str] = Counter()
         self._servers = servers
+        self._began_with: Begun = ""
+        """What all folders began with."""
+        self._starved: dict[NodeId, tuple[Term, bool]] = {}
+        """Leaders whose processes get hardly any time: their terms, and whether they are cut off."""
         self._leading: dict[NodeId, int] = {}
         self._led: set[NodeId] = set()
         self._crashed: set[NodeId] = set()
@@ -192,6 +204,26 @@ class Goals:
         """Count."""
         assert goal in GOALS, goal
         self.counts[goal] += 1
+
+    def began_with(self, begun_with: Sequence[Begun]) -> None:
+        """The folders were made, one for each node."""
+        self._began_with = begun_with[0] if len(set(begun_with)) == 1 else ""
+
+    def written(self) -> None:
+        """A write is answered as done."""
+        if self._began_with in ("monday", "tuesday"):
+            self.hit("restored_written")
+
+    def starved(self, server: Server, *, is_cut: bool) -> None:
+        """A leader's process gets hardly any time from now on."""
+        if server.core is not None and server.node_id in self._leading:
+            self._starved[server.node_id] = server.core.current_term, is_cut
+
+    def fed(self, server: Server) -> None:
+        """It gets all the time that it needs again."""
+        term, is_cut = self._starved.pop(server.node_id, (0, False))
+        if term and not is_cut and self._leading.get(server.node_id) == term:
+            self.hit("starved_stayed")
 
     def _candidacy(self, server: Server, to: NodeId, message: VoteRequest) -> None:
         asked = (server.node_id, message.term, to)
@@ -253,6 +285,8 @@ class Goals:
 
     def standing_written(self, standing: Standing) -> None:
         """A folder says what it is."""
+        if self._began_with == "earlier" and standing.birth:
+            self.hit("earlier_born")
         if standing.replaces:
             self._replacing.add(standing.store)
         elif standing.admitted and standing.store in self._replacing:
@@ -295,6 +329,8 @@ class Goals:
         if fact.new == "leader":
             self.hit("leader_re_elected" if node_id in self._led else "leader_elected")
             self._led.add(node_id)
+            if self._began_with == "earlier":
+                self.hit("earlier_led")
             if self._leading:
                 self.hit("old_leader_lives")
             self._leading[node_id] = fact.term
@@ -307,6 +343,8 @@ class Goals:
         elif fact.old == "leader":
             why = "disk" if "its disk" in fact.reason else "quorum" if "majority" in fact.reason else "term"
             self.hit(f"leader_stepped_down_{why}")
+            if self._starved.get(node_id) == (fact.term, True) and why == "quorum":
+                self.hit("starved_left")
         elif fact.old == "candidate" and fact.new == "pre_candidate":
             self.hit("split_vote")
         elif fact.old == "candidate" and "leads term" in fact.reason:

@@ -5,7 +5,7 @@ only at what a step has changed.
 """
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final
 
 from bargetrio.eventlog.driver_facts import DiskFailed, DriverFact, NodeCrashed, NodeKilled
 from bargetrio.kv.commands import Stored
@@ -37,7 +37,7 @@ from bargetrio.simulator import accounts
 from bargetrio.simulator.answers import Asker
 from bargetrio.simulator.leadership import Leadership
 from bargetrio.simulator.membership import Membership
-from bargetrio.simulator.memory import Breach, Committed, DiskState, Excused, Memory, disk_after, fate_of
+from bargetrio.simulator.memory import Breach, Committed, DiskState, Excused, Fate, Memory, disk_after, fate_of
 from bargetrio.simulator.observer import Look
 from bargetrio.simulator.outcomes import Outcomes
 from bargetrio.simulator.promises import Promises
@@ -144,7 +144,7 @@ class Invariants:
             return state
         return DiskState(state.term, state.voted_for, [entry.digest for entry in self.committed[: start + 1]])
 
-    def recovered(self, server: Server) -> Literal["nothing in flight", "kept", "lost", "vote lost"]:
+    def recovered(self, server: Server) -> Fate:
         """The disk gave back all that was synced, and of the write that was in flight all or nothing; return which."""
         memory, core = self._memory[server.node_id], _core(server)
         start = core.log.start_index
@@ -168,8 +168,9 @@ class Invariants:
             raise Breach("disk remembers", f"node {server.node_id} had synced {had} and recovered {got}")
         memory.writes_since = -1.0
         fate = fate_of(memory, found)
-        if memory.may_hold is not None:
-            self.stores.found(server, found)
+        if memory.may_hold is not None and self.stores.found(server, found) and altered_from is None:
+            fate = "set back" if memory.is_set_back else "synced tail lost"
+        memory.is_set_back = False
         memory.disk, memory.disk_if_written, memory.disk_between = found, None, []
         memory.digests = [0]
         memory.last_index, memory.last_digest = 0, 0

@@ -79,6 +79,7 @@ class Losses:
     def _begin(self) -> None:
         """Make the folders, and start the nodes at their times."""
         plan, world = self._plan, self._world
+        self._goals.began_with(plan.begun_with)
         if any(plan.begun_with):
             states = {server.node_id: beginnings.begin(server, plan.begun_with[server.node_id]) for server in self._servers}
             self._invariants.begin_with(beginnings.log_before(plan), states)

@@ -13,6 +13,8 @@ from bargetrio.raft.standing import Configuration, Standing
 StoreId = str
 MOST_LIES = 4
 """Most writes that a lying disk loses."""
+Fate = Literal["nothing in flight", "kept", "lost", "vote lost", "synced tail lost", "set back"]
+"""What a restart shows of the write that was in flight; the last two: of what was synced, where the disk breaks its word."""
 
 
 class Breach(Exception):
@@ -109,6 +111,8 @@ class Memory:
         """The last term in which it said, of an altered log, that it differs: its leader may have it stop in that term."""
         self.may_hold: list[DiskState] | None = None
         """What is found at the next start, where not all that was synced can be."""
+        self.is_set_back = False
+        """Whether that is an old copy of the folder."""
         self.disk_if_written: DiskState | None = None
         self.disk_between: list[DiskState] = []
         """Of a write that puts a snapshot in place: where a crash may leave it half-way."""
@@ -137,7 +141,7 @@ def disk_after(committed: list[Committed], state: DiskState, records: Sequence[R
     return DiskState(term, voted_for, digests)
 
 
-def fate_of(memory: Memory, found: DiskState) -> Literal["nothing in flight", "kept", "lost", "vote lost"]:
+def fate_of(memory: Memory, found: DiskState) -> Fate:
     """Return the fate of the write in flight, by the disk's content after a crash."""
     meant = memory.disk_if_written
     if meant is None:

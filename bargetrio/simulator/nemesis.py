@@ -6,6 +6,7 @@ from typing import Final
 
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.roles import Leader
+from bargetrio.simulator.goals import Goals
 from bargetrio.simulator.losses import Losses
 from bargetrio.simulator.network import SimulatedNetwork
 from bargetrio.simulator.operator import Operator
@@ -29,6 +30,7 @@ class Nemesis:
         network: SimulatedNetwork,
         servers: Sequence[Server],
         tell: Callable[[str], None],
+        goals: Goals,
         burst: Callable[[NodeId, int], None],
     ) -> None:
         self._plan = plan
@@ -36,6 +38,7 @@ class Nemesis:
         self._network = network
         self._servers = servers
         self._tell = tell
+        self._goals = goals
         self._burst = burst
         """Has a client send so many writes at once to a node."""
         self._starves_until = 0.0
@@ -151,6 +154,7 @@ class Nemesis:
             return
         self._starves_until = self._world.now + seconds
         self._tell(f"node {leader.node_id} gets hardly any time for {seconds:.1f} s")
+        self._goals.starved(leader, is_cut=is_cut)
         if is_cut:
             self._cut({link for link in self._links() if leader.node_id in link}, seconds)
         moment = self._world.now
@@ -158,6 +162,7 @@ class Nemesis:
             pause_s = random.uniform(0.06, 0.2)
             self._world.at(moment, leader.pause, pause_s)
             moment += pause_s + random.uniform(0.001, 0.01)
+        self._world.at(moment, self._goals.fed, leader)
 
     def _any(self, random: Random) -> Server:
         return random.choice(self._servers)

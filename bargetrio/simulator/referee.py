@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from bargetrio.eventlog.driver_facts import DriverFact, FaultsChanged, RequestAnswered, RequestReceived
-from bargetrio.protocol.requests import ErrorAnswer, GetAnswer, ListAnswer, Request, is_write
+from bargetrio.protocol.requests import ErrorAnswer, GetAnswer, ListAnswer, PutAnswer, Request, is_write
 from bargetrio.raft.effects import StoreChunk
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta, SnapshotReply
@@ -19,7 +19,7 @@ from bargetrio.simulator import accounts
 from bargetrio.simulator.answers import AnyAnswer, Asker
 from bargetrio.simulator.goals import Goals
 from bargetrio.simulator.invariants import Invariants
-from bargetrio.simulator.memory import Breach
+from bargetrio.simulator.memory import Breach, Fate
 from bargetrio.simulator.observer import Look, LookAtMessage
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
@@ -27,6 +27,14 @@ from bargetrio.storage.snapshots import snapshot_name
 
 HASH_FACTS: Final = 200
 """So many facts of the trace are hashed at once."""
+
+GOAL_OF_FATE: Final[dict[Fate, str]] = {
+    "kept": "write_half_done_kept",
+    "lost": "write_in_flight_lost",
+    "vote lost": "vote_lost",
+    "synced tail lost": "synced_tail_lost",
+    "set back": "old_folder_lacks",
+}
 
 TimedFact = tuple[float, NodeId | None, Fact | DriverFact]
 """When it came, the node it is of (None for a fault), and the fact."""
@@ -148,10 +156,8 @@ class Referee:
     def recovered(self, server: Server) -> None:
         """A server is back."""
         fate = self.invariants.recovered(server)
-        if fate == "kept":
-            self.goals.hit("write_half_done_kept")
-        elif fate != "nothing in flight":
-            self.goals.hit("vote_lost" if fate == "vote lost" else "write_in_flight_lost")
+        if fate != "nothing in flight":
+            self.goals.hit(GOAL_OF_FATE[fate])
 
     def crashing(self, server: Server, *, writing: bool) -> None:
         """A server is about to crash."""
@@ -216,6 +222,8 @@ class Referee:
             self.invariants.read_served(server, asker)
         elif is_write(request):
             self.invariants.outcomes.answered(server.node_id, answer)
+            if isinstance(answer, PutAnswer):
+                self.goals.written()
 
     def _see_error(self, server: Server, request: Request, answer: ErrorAnswer) -> None:
         core = server.core

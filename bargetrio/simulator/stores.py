@@ -127,7 +127,7 @@ class Stores:
             memory.former.setdefault(memory.store, []).append(memory.disk)
             memory.store, memory.disk = store, memory.former[store][-1]
         memory.disk_if_written, memory.disk_between = None, []
-        memory.may_hold = [state]
+        memory.may_hold, memory.is_set_back = [state], True
 
     def log_altered(self, node_id: NodeId, index: Index) -> None:
         """Note that its log was altered from this entry on."""
@@ -187,8 +187,8 @@ class Stores:
         else:
             memory.recent.append(before)
 
-    def found(self, server: Server, found: DiskState) -> None:
-        """Note what is missing of a disk that may have lost records, and which leaders must announce it."""
+    def found(self, server: Server, found: DiskState) -> bool:
+        """Note what a disk has lost, and which leaders must announce it; return whether it has lost anything."""
         node_id = server.node_id
         memory = self._memory[node_id]
         had, memory.may_hold = memory.disk, None
@@ -198,7 +198,7 @@ class Stores:
                 break
             same += 1
         if found[:2] == had[:2] and same == len(had.digests):
-            return
+            return False
         memory.former.setdefault(memory.store, []).append(had)
         self.touched.add((node_id, memory.store))
         memory.disk = found
@@ -207,6 +207,7 @@ class Stores:
         ):
             self.is_damaged = True
         self._note_owed(node_id, memory, same - 1)
+        return True
 
     # -- required announcements ------------------------------------------------------------------------------------------
 

@@ -87,10 +87,43 @@ def test_a_lost_tail_that_others_hold_excuses_nothing() -> None:
     assert stores.touched == {(liar.node_id, liar.store_id)}
     assert not stores.is_damaged
     assert type(stores.broken("rule", "text")) is Breach
+    assert cluster.referee.goals.counts["synced_tail_lost"] == 1
     cluster.world.run(12.0, 1_000_000)
     assert cluster.referee.goals.counts["tail_lost_told"] == 1
     assert cluster.referee.goals.counts["store_replaced"] == 1
     assert cluster.operator.can_spare(_leader(cluster))
+
+
+def test_a_folder_that_is_set_back_lacks_something_only_where_its_disk_has_written_since() -> None:
+    """A copy that holds all that the disk held is none to reach a goal with, nor is it a tail that a disk has lost."""
+    cluster = _cluster()
+    node, counts = _follower(cluster), cluster.referee.goals.counts
+    node.crash(power=False)
+    cluster.nemesis.revive(node)
+    node.keep_image()
+    node.put_back(0)
+    cluster.nemesis.revive(node)
+    assert (counts["old_folder_lacks"], counts["synced_tail_lost"]) == (0, 0)
+    cluster.world.run(8.0, 1_000_000)
+    node.put_back(0)
+    cluster.nemesis.revive(node)
+    assert (counts["old_folder_lacks"], counts["synced_tail_lost"]) == (1, 0)
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_starved_leader_that_is_cut_off_leaves_and_one_that_is_not_stays(is_cut: bool) -> None:
+    """Its pauses are shorter than an election timeout, and heartbeats come through between them."""
+    cluster = _cluster()
+    leader, counts = _leader(cluster), cluster.referee.goals.counts
+    cluster.referee.goals.starved(leader, is_cut=is_cut)
+    for other in {0, 1, 2} - {leader.node_id} if is_cut else ():
+        cluster.network.cut(leader.node_id, other)
+        cluster.network.cut(other, leader.node_id)
+    for moment in range(20):
+        cluster.world.at(5.0 + moment * 0.1, leader.pause, 0.09)
+    cluster.world.run(7.0, 1_000_000)
+    cluster.referee.goals.fed(leader)
+    assert (counts["starved_left"], counts["starved_stayed"]) == (int(is_cut), int(not is_cut))
 
 
 def test_a_lost_tail_that_made_the_majority_excuses() -> None:
