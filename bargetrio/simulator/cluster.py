@@ -98,7 +98,7 @@ class SimulatedCluster:
         alive = [server for server in self.servers if not server.is_lost]
         state = ", ".join(_state_of(server) for server in alive)
         what = "no new write was committed" if last is None or not last.done else "the nodes did not become equal"
-        raise self.referee.invariants.stores.broken(
+        raise self.referee.invariants.stores.at_a_halt(
             "it heals", f"{what} within {plan.end_at - plan.heal_at:.0f} s after all had healed: {state}"
         )
 
@@ -124,7 +124,7 @@ class SimulatedCluster:
                 raise Breach("equal stores", f"nodes {first.node_id} and {other.node_id} hold different keys")
         verdict = linearizability.check(self.history)
         if not verdict.ok:
-            raise self.referee.invariants.stores.broken("linearizability", verdict.reason)
+            raise Breach("linearizability", verdict.reason)
         check_order(self.reader.pages, self.history)
         if self.reader.goes_on:
             self.referee.goals.hit("list_goes_on")

@@ -37,7 +37,7 @@ from bargetrio.simulator import accounts
 from bargetrio.simulator.answers import Asker
 from bargetrio.simulator.leadership import Leadership
 from bargetrio.simulator.membership import Membership
-from bargetrio.simulator.memory import Breach, Committed, DiskState, Excused, Fate, Memory, disk_after, fate_of
+from bargetrio.simulator.memory import Breach, Committed, DiskState, Fate, Memory, disk_after, fate_of
 from bargetrio.simulator.observer import Look
 from bargetrio.simulator.outcomes import Outcomes
 from bargetrio.simulator.promises import Promises
@@ -63,6 +63,8 @@ class Invariants:
         self._memory = {node_id: Memory() for node_id in range(nodes)}
         self._accounts = {node_id: accounts.Account() for node_id in range(nodes)}
         self._leaders: dict[Term, NodeId] = {}
+        self._began_with: dict[Term, list[int]] = {}
+        """The digests of each leader's log when it was elected, by term; none of a log that was altered."""
         self.must_not_commit = False
         """The folders did not begin alike: nobody may acknowledge anything."""
         self._entries: dict[tuple[Index, Term], int] = {}
@@ -235,7 +237,7 @@ class Invariants:
             raise Breach("reads are confirmed", text)
         if server.store.last_index < floor:
             text = f"node {server.node_id} reads at entry {server.store.last_index}, entry {floor} was committed before"
-            raise self.stores.broken("reads see the past", text)
+            raise self.stores.without_entry("reads see the past", text, server.store.last_index + 1, term)
 
     def passed(self, server: Server, now: float) -> None:
         """Check what a step may have changed."""
@@ -317,7 +319,7 @@ class Invariants:
         node_id, core = server.node_id, _core(server)
         if term in self._leaders:
             text = f"term {term} is led by node {self._leaders[term]} and by node {node_id}"
-            raise self.stores.broken("election safety", text)
+            raise self.stores.second_leader("election safety", text, term)
         self._leaders[term] = node_id
         self.promises.note_vote(server, term, node_id)
         voters = [voter for voter in self._memory if self.promises.has_voted(server, voter, term)]
@@ -330,11 +332,22 @@ class Invariants:
         index = len(self.committed) - 1
         while index and self.committed[index].in_term >= term:
             index -= 1
-        if not self._has_committed(core, index) and not self.stores.is_altered(node_id, core):
+        if self.stores.is_altered(node_id, core):
+            return
+        if not self._has_committed(core, index):
             first = next(at for at in range(core.log.start_index, index + 1) if not self._has_committed(core, at))
             text = f"node {node_id} leads term {term} without the committed entry {first}"
-            is_believed = self.stores.is_on_a_majority(first, self.committed[first].digest)
-            raise (Breach if is_believed else Excused)("leader completeness", text)
+            raise self.stores.without_entry("leader completeness", text, first, term)
+        digests = [self.committed[at].digest for at in range(core.log.start_index)]
+        self._began_with[term] = digests + [core.log.digest(at) for at in range(core.log.start_index, core.log.last_index + 1)]
+
+    def _check_later_leaders(self, index: Index, term: Term) -> None:
+        """Leader completeness, where an entry is found to be committed after a leader of a later term was elected."""
+        for later in [each for each in self._began_with if each > term]:
+            digests = self._began_with[later]
+            if index >= len(digests) or digests[index] != self.committed[index].digest:
+                text = f"entry {index} is committed in term {term}, and the leader of term {later} was elected without it"
+                raise self.stores.without_entry("leader completeness", text, index, term)
 
     def _has_committed(self, core: Core, index: Index) -> bool:
         return core.log.last_index >= index and self.stores.digest(core, index) == self.committed[index].digest
@@ -344,7 +357,7 @@ class Invariants:
             raise Breach("leader append-only", f"node {server.node_id}, a leader, deletes entries from {fact.index}")
         if fact.index <= self._memory[server.node_id].commit_index:
             text = f"node {server.node_id} deletes entry {fact.index}, which it knew to be committed"
-            raise self.stores.broken("committed for ever", text)
+            raise self.stores.without_entry("committed for ever", text, fact.index, fact.term)
 
     def _check_commit(self, server: Server, fact: CommitAdvanced) -> None:
         core = _core(server)
@@ -358,13 +371,12 @@ class Invariants:
             if index < len(self.committed):
                 before = self.committed[index]
                 if before.digest != digest or before.term != term:
-                    raise self.stores.broken(
-                        "state machine safety",
-                        f"node {server.node_id} calls entry {index} of term {term} committed, "
-                        f"which was committed with term {before.term} before",
-                    )
+                    text = f"node {server.node_id} calls entry {index} of term {term} committed, "
+                    text += f"which was committed with term {before.term} before"
+                    raise self.stores.without_entry("state machine safety", text, index, fact.term)
             else:
                 self.committed.append(Committed(term, digest, fact.term))
+                self._check_later_leaders(index, fact.term)
                 command = core.log.entry(index).command
                 if b'"op":"members"' in bytes(command):
                     self.membership.configurations[index] = decode_configuration(command, index)

@@ -141,4 +141,4 @@ class Promises:
         altered_from = self._memory[server.node_id].altered_from
         if self._memory[to].altered_from is None and self._stores.is_altered(server.node_id, core):
             text = f"node {server.node_id} acknowledges {index}, and its log differs from {altered_from} on"
-            raise self._stores.broken("logs that differ are not acknowledged", text)
+            raise self._stores.without_entry("logs that differ are not acknowledged", text, altered_from or 0, core.current_term)

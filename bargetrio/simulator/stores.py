@@ -1,9 +1,8 @@
 """Stores whose disks lost or altered synced entries: what each held, what is missing, and which rules still apply.
 
 Where a whole disk is lost and its node readmitted, no entry may be lost: such seeds are judged as all others. A disk that loses a
-synced tail, or is set back to an old image, keeps its store id. Of what it held only those entries are demanded that a majority
-of the other disks held, too; and a leader to which it had acknowledged more than it now holds must announce `tail_lost` when the
-two exchange messages again.
+synced tail, or is set back to an old image, keeps its store id. What it may have cost is no longer demanded (damage.py), all else
+is; and a leader to which it had acknowledged more than it now holds must announce `tail_lost` when the two exchange messages.
 """
 
 from collections.abc import Sequence
@@ -12,19 +11,13 @@ from typing import Final
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import AppendReply, Index, Message, NodeId, Term
 from bargetrio.raft.roles import Leader
+from bargetrio.simulator.damage import FOR_EVER, Damage
 from bargetrio.simulator.memory import Breach, Committed, DiskState, Excused, Memory, StoreId
-from bargetrio.simulator.outcomes import RULE as OUTCOMES
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 
 ANSWERS: Final = 2
 """The first refusal of acknowledged entries may be an old answer; this many answers to later probes prove a loss."""
-
-
-MAY_FOLLOW: Final = frozenset(
-    {"lists see the past", "a node's reads do not go back", "lists show the state at their index", "equal stores", OUTCOMES}
-)
-"""Rules visible to clients that may be broken where a disk lost synced entries."""
 
 
 class _Owed:
@@ -42,7 +35,7 @@ class _Owed:
 
 
 class Stores:
-    """The stores of all nodes; `is_damaged`: acknowledged entries or votes may be missing."""
+    """The stores of all nodes; `damages`: what disks that broke their word may have cost."""
 
     def __init__(
         self,
@@ -52,7 +45,7 @@ class Stores:
         committed: Sequence[Committed],
         world: World,
     ) -> None:
-        self.is_damaged = False
+        self.damages: list[Damage] = []
         self.owed: dict[tuple[NodeId, NodeId], _Owed] = {}
         """By leader and follower."""
         self.touched: set[tuple[NodeId, StoreId]] = set()
@@ -95,9 +88,24 @@ class Stores:
         ]
         return len(holders) >= self._quorum
 
-    def broken(self, rule: str, text: str) -> Breach:
-        """Return the violation of a rule that a disk with lost records may have caused."""
-        return Excused(rule, text) if self.is_damaged else Breach(rule, text)
+    def without_entry(self, rule: str, text: str, index: Index, term: Term) -> Breach:
+        """Return the violation of a rule by the leader of `term`, or for it: the committed entry `index` is not there."""
+        is_excused = any(damage.excuses(index, term, self._committed) for damage in self.damages)
+        return Excused(rule, text) if is_excused else Breach(rule, text)
+
+    def second_leader(self, rule: str, text: str, term: Term) -> Breach:
+        """Return the violation of a rule that a vote or a term which a disk forgot may have caused."""
+        is_excused = any(damage.excuses_leader(term) for damage in self.damages)
+        return Excused(rule, text) if is_excused else Breach(rule, text)
+
+    def at_a_halt(self, rule: str, text: str) -> Breach:
+        """Return the violation of a rule by a cluster in which no majority may be left whose logs are alike."""
+        return Excused(rule, text) if self.may_be_of_two_minds else Breach(rule, text)
+
+    @property
+    def may_be_of_two_minds(self) -> bool:
+        """Whether an altered entry may be the cluster's: no majority of disks that may be believed held the right one."""
+        return any(damage.until_term == FOR_EVER for damage in self.damages)
 
     # -- changes of disks ------------------------------------------------------------------------------------------------
 
@@ -136,8 +144,8 @@ class Stores:
 
     @property
     def may_differ(self) -> bool:
-        """Whether logs may differ below the same index and term: one was altered, or a disk has forgotten a vote."""
-        return self._is_any_altered or self.is_damaged
+        """Whether logs may differ below the same index and term: one was altered. A second leader of a term ends the seed."""
+        return self._is_any_altered
 
     def is_altered(self, node_id: NodeId, core: Core) -> bool:
         """Return whether the node's log differs, so that it must not acknowledge entries of the others."""
@@ -162,7 +170,7 @@ class Stores:
         memory.altered_from = memory.altered_on_disk = index
         self.touched.add((node_id, memory.store))
         if index < len(self._committed) and not self.is_on_a_majority(index, self._committed[index].digest):
-            self.is_damaged = True
+            self.damages.append(Damage(index, FOR_EVER))
         return True
 
     def must_stop(self, node_id: NodeId) -> bool:
@@ -202,12 +210,18 @@ class Stores:
         memory.former.setdefault(memory.store, []).append(had)
         self.touched.add((node_id, memory.store))
         memory.disk = found
-        if found[:2] != had[:2] or not all(
-            self.is_on_a_majority(index, had.digests[index]) for index in range(same, len(had.digests))
-        ):
-            self.is_damaged = True
+        self._note_damage(memory, had, found, same)
         self._note_owed(node_id, memory, same - 1)
         return True
+
+    def _note_damage(self, memory: Memory, had: DiskState, found: DiskState, same: Index) -> None:
+        """Note which entries no majority of other disks holds, and which terms are forgotten; `same`: the first lost entry."""
+        lost = [index for index in range(same, len(had.digests)) if not self.is_on_a_majority(index, had.digests[index])]
+        if found[:2] != had[:2]:
+            held = [index for index, entry in enumerate(self._committed) if self.is_on_a_majority(index, entry.digest)]
+            self.damages.append(Damage(len(held), had.term, found.term))
+        elif lost:
+            self.damages.append(Damage(lost[0], had.term if memory.altered_from is None else FOR_EVER))
 
     # -- required announcements ------------------------------------------------------------------------------------------
 
