@@ -247,7 +247,10 @@ class Stores:
 
     def arrived(self, server: Server, message: Message) -> None:
         """Note that a leader received it."""
-        if not isinstance(message, AppendReply) or message.success:
+        if not isinstance(message, AppendReply):
+            return
+        if message.success:
+            self._acknowledged(server, message)
             return
         for (leader_id, peer), owed in list(self.owed.items()):
             if leader_id != server.node_id or not any(message is each for each in owed.said):
@@ -267,6 +270,16 @@ class Stores:
                 if len(owed.heard_at) > ANSWERS:
                     text = f"node {peer} had acknowledged {owed.index} to node {leader_id} in term {owed.term}, and holds less"
                     raise Breach("a lost tail is told", f"{text}: node {leader_id} hears that, and says nothing")
+
+    def _acknowledged(self, server: Server, message: AppendReply) -> None:
+        """Count anew where an acknowledgement from before the loss comes late: the refusals so far may be older than it."""
+        peer, core = message.follower_id, server.core
+        owed = self.owed.get((server.node_id, peer))
+        if owed is None or core is None or not isinstance(core.role, Leader) or message.term != core.current_term:
+            return
+        if message.match_index > core.role.progress[peer].match_index:
+            owed.asked_in = None
+            owed.heard_at.clear()
 
     def ended(self, node_id: NodeId) -> None:
         """Note that a process has ended or a leader stepped down: it need not announce anything any more."""

@@ -3,12 +3,13 @@
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from bargetrio.kv.commands import encode_command
 from bargetrio.protocol.requests import Put
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import LogsDiffer, TailLost
-from bargetrio.raft.messages import Command, Entry
+from bargetrio.raft.messages import AppendReply, Command, Entry
 from bargetrio.raft.records import Append, HardState
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import REPLACED, Standing
@@ -242,6 +243,31 @@ def test_a_leader_that_says_nothing_of_a_lost_tail_is_found(monkeypatch: pytest.
     cluster.nemesis.revive(liar)
     with pytest.raises(Breach, match="a lost tail is told"):
         cluster.world.run(12.0, 1_000_000)
+
+
+def test_an_acknowledgement_from_before_the_loss_that_comes_late_makes_the_refusals_so_far_no_proof(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The leader asks again then, in another round: lying disks, seed 2917. Two more refusals are one too many."""
+    monkeypatch.setattr("bargetrio.raft.demotion.suspect", lambda *arguments: True)
+    cluster = _cluster()
+    leader, liar = _leader(cluster), _follower(cluster)
+    stores, core = cluster.referee.invariants.stores, leader.core
+    assert core is not None and isinstance(core.role, Leader)
+    liar.disk.lie(2)
+    cluster.world.run(6.0, 1_000_000)
+    liar.crash(power=True)
+    cluster.nemesis.revive(liar)
+    found = AppendReply(term=core.current_term, follower_id=liar.node_id, success=True, round=0)
+    late = structs.replace(found, match_index=core.role.progress[liar.node_id].match_index + 1)
+    refusals = [structs.replace(found, success=False, round=round) for round in range(7)]
+    stores.owed[leader.node_id, liar.node_id].said += refusals
+    for message in (*refusals[:3], late, *refusals[3:6]):
+        stores.arrived(leader, message)
+        core.role.round = 2 if message is late else core.role.round
+        cluster.world.now += 0.001
+    with pytest.raises(Breach, match="a lost tail is told"):
+        stores.arrived(leader, refusals[6])
 
 
 def test_a_disk_that_lost_nothing_is_not_said_to_have_lost_something() -> None:
