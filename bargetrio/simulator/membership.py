@@ -28,13 +28,16 @@ class Membership:
         return self._memory[node_id].standing
 
     def is_in_order(self, node_id: NodeId) -> bool:
-        """Return whether this node's disk counts as it; one that lost synced data must hold all that was committed, too."""
+        """Return whether this node's disk counts as it; one that lost synced data must hold all that was committed, too.
+
+        One that may have lost some, or whose log was altered, is not in order before its node has started and noticed.
+        """
         memory, newest = self._memory[node_id], max(self.configurations, default=0)
         stores = self.configurations[newest].stores if newest else self._births.get(self.identity, {})
         standing = memory.standing
         if standing is None or not standing.identity or standing.identity != self.identity:
             return False
-        if stores.get(node_id) != memory.store:
+        if stores.get(node_id) != memory.store or memory.may_hold is not None or memory.altered_from is not None:
             return False
         if (node_id, memory.store) not in self._stores.touched:
             return True

@@ -62,17 +62,21 @@ class Operator:
         """Return whether this node's disk may be lost: all others are members that vote, and a majority without it."""
         others = [other for other in self._servers if other is not server and not other.is_lost]
         quorum = len(self._servers) // 2 + 1
-        return len(others) >= quorum and all(self._membership.is_in_order(other.node_id) for other in others)
+        return len(others) >= quorum and all(self._is_in_order(other) for other in others)
 
     def _are_a_majority_without(self, server: Server) -> bool:
         others = [other for other in self._servers if other is not server and not other.is_lost]
-        return sum(self._membership.is_in_order(other.node_id) for other in others) > len(self._servers) // 2
+        return sum(self._is_in_order(other) for other in others) > len(self._servers) // 2
 
     def can_spare_for_good(self, server: Server) -> bool:
         """Return whether the cluster works without this node, and can readmit the nodes that wait for it."""
         others = [other for other in self._servers if other is not server and not other.is_lost]
-        in_order = [other for other in others if self._membership.is_in_order(other.node_id)]
+        in_order = [other for other in others if self._is_in_order(other)]
         return len(in_order) >= len(self._servers) // 2 + 1 or len(in_order) == len(others)
+
+    def _is_in_order(self, server: Server) -> bool:
+        """Return whether this node is a member that votes, and no power failure will show that its disk lies."""
+        return not server.disk.lies and self._membership.is_in_order(server.node_id)
 
     # -- taking in -------------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,25 @@ def test_a_node_whose_disk_is_lost_is_taken_in_and_no_other_disk_is_lost_before(
     assert cluster.referee.goals.counts["taken_in"] == 1
 
 
+def test_while_a_disk_lies_and_until_its_node_has_started_again_no_other_is_lost() -> None:
+    """Those would be two disks of three, lying disks, seed 6099; the same where a log was altered and nobody has read it yet."""
+    cluster = _cluster()
+    operator, (liar, altered, other) = cluster.operator, cluster.servers
+    assert operator.can_spare_for_good(other)
+    liar.disk.lie(2)
+    assert not operator.can_spare(other) and not operator.can_spare_for_good(other)
+    cluster.world.run(6.0, 1_000_000)
+    liar.crash(power=True)
+    assert not liar.disk.lies
+    assert not operator.can_spare(other) and not operator.can_spare_for_good(other)
+    cluster.nemesis.revive(liar)
+    cluster.world.run(12.0, 1_000_000)
+    assert operator.can_spare(other) and operator.can_spare_for_good(other)
+    altered.crash(power=False)
+    cluster.referee.invariants.stores.log_altered(altered.node_id, 1)
+    assert not operator.can_spare(other) and not operator.can_spare_for_good(other)
+
+
 def test_a_node_that_came_back_with_the_folder_of_an_earlier_store_gets_an_empty_one_and_is_taken_in() -> None:
     """It believes that it votes, and the others refuse it: the operator asks the leader, as docs/operations.md says."""
     cluster = _cluster()
