@@ -21,14 +21,15 @@ def suspect(state: State, leader: Leader, progress: Progress, message: AppendRep
     """Check whether a refusal shows that the follower lost acknowledged entries; return whether the refusal is handled here.
 
     The refusal may be old, sent before the follower had the entries. So the follower is probed again, with a new round number (as
-    for reads, BUG-44): if it refuses that, too, and has acknowledged nothing since, it has lost entries.
+    for reads, BUG-44): if it refuses that, too, and has acknowledged nothing since, it has lost entries. What it acknowledged in
+    an earlier term of this leader's counts as far as it is committed (OWN-175): no later leader had it delete that.
     """
     if progress.demotion:
         return True
-    log, match_index, peer = state.log, progress.match_index, message.follower_id
-    is_short = message.hint_index < match_index
-    # Terms never decrease along a log: its entry at `match_index` has at most the hint's term (an old copy of the folder).
-    is_another = match_index >= log.start_index and message.hint_term < log.term(match_index)
+    log, index, peer = state.log, progress.acknowledged_index, message.follower_id
+    is_short = message.hint_index < index
+    # Terms never decrease along a log: its entry at `index` has at most the hint's term (an old copy of the folder).
+    is_another = index >= log.start_index and message.hint_term < log.term(index)
     if not is_short and not is_another:
         return False
     if progress.suspect_round == 0:
@@ -36,7 +37,7 @@ def suspect(state: State, leader: Leader, progress: Progress, message: AppendRep
         progress.suspect_round = leader.round
         appends.send_empty(state, leader, peer, progress)
     elif message.round >= progress.suspect_round:
-        state.announce(TailLost(peer=peer, term=state.current_term, index=progress.match_index))
+        state.announce(TailLost(peer=peer, term=state.current_term, index=index))
         _demote(state, peer, progress, "lost")
     return True
 
@@ -60,7 +61,7 @@ def send_demotion(state: State, peer: NodeId, progress: Progress) -> None:
             return
         index = progress.next_index - 1
     else:
-        index = progress.match_index
+        index = progress.acknowledged_index
     demotion = Demotion(
         term=state.current_term,
         leader_id=state.node_id,

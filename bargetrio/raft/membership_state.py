@@ -31,3 +31,5 @@ class MembershipState:
         self.began_at = now
         self.differed: dict[NodeId, tuple[StoreId, float]] = {}
         """Which store of each peer last reported, to this node as its leader, that its log differs from this one's, and when."""
+        self.acknowledged: dict[NodeId, tuple[StoreId, Index]] = {}
+        """Which store of each peer acknowledged how much of what is committed, to this node as a leader in this process."""

@@ -76,6 +76,8 @@ class Progress:
     heard_at: float
     timer_restarted_at: float | None = None
     match_index: Index = 0
+    acknowledged_before: Index = 0
+    """What it acknowledged to this node in an earlier term, and is committed: its log can't rightly end before that."""
     state: ProgressState = "probe"
     probe_sent: bool = False
     in_flight: deque[tuple[Index, int]] = field(default_factory=deque)
@@ -93,6 +95,11 @@ class Progress:
     """Why this follower is not counted, if it is its log that is wrong."""
     suspect_round: int = 0
     """A refusal of this round or a later one shows that the follower lost what it acknowledged; 0: no suspicion."""
+
+    @property
+    def acknowledged_index(self) -> Index:
+        """What it acknowledged in this term, or in an earlier one if that is committed: it must hold all up to here."""
+        return max(self.match_index, self.acknowledged_before)
 
     def become_probe(self, next_index: Index) -> None:
         """Find where the logs agree, next at `next_index` - 1: what was sent may be lost, or was refused."""

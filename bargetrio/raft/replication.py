@@ -107,7 +107,7 @@ def on_append_reply(state: State, message: AppendReply, now: float) -> None:
                 commit.advance_commit(state, leader)
     else:
         leader.has_lagging_follower = True
-        if progress.match_index and demotion.suspect(state, leader, progress, message):
+        if progress.acknowledged_index and demotion.suspect(state, leader, progress, message):
             return
         _on_refusal(state, progress, message)
 

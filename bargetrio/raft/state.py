@@ -178,6 +178,7 @@ class State:
         deadline = self.new_election_deadline(now) if isinstance(old, Leader) else old.election_deadline
         self._change_role(Follower(deadline, leader_id), reason)
         if isinstance(old, Leader):
+            self._remember_acknowledged(old)
             self._fail_pending(old, leader_id)
 
     def adopt_higher_term(self, term: Term, node_id: NodeId, now: float) -> bool:
@@ -225,6 +226,7 @@ class State:
         progress = {peer: Progress(next_index=next_index, heard_at=now) for peer in self.peers}
         leader = Leader(next_index, now + self.heartbeat_s, progress)
         self._change_role(leader, reason)
+        self._recall_acknowledged(leader)
         if self.membership.uncounted is not None:
             assert self.membership.uncounted != self.node_id, "who is not counted does not stand for election"
             progress[self.membership.uncounted].is_counted = False
@@ -237,6 +239,24 @@ class State:
         if role.name != self.role.name:
             self.announce(RoleChanged(term=self.current_term, old=self.role.name, new=role.name, reason=reason))
         self.role = role
+
+    def _remember_acknowledged(self, leader: Leader) -> None:
+        """Leadership is lost: remember what each peer's store acknowledged and must not lose, as it is committed (OWN-175).
+
+        What is not committed may be deleted by another leader.
+        """
+        configuration = self.configuration
+        if configuration is None:
+            return
+        for peer, progress in leader.progress.items():
+            index = max(progress.acknowledged_before, min(progress.match_index, self.commit_index))
+            self.membership.acknowledged[peer] = configuration.stores[peer], index
+
+    def _recall_acknowledged(self, leader: Leader) -> None:
+        """Leadership is won again: of each peer that still has the same store."""
+        for peer, (store, index) in self.membership.acknowledged.items():
+            if self.configuration is not None and self.configuration.stores[peer] == store:
+                leader.progress[peer].acknowledged_before = index
 
     def _fail_pending(self, leader: Leader, leader_id: NodeId | None) -> None:
         """Leadership is lost: proposals end as unknown, as another leader may commit them, and reads as failed."""

@@ -314,6 +314,9 @@ class Invariants:
         self._memory[server.node_id].leads = fact.new == "leader"
         if fact.new == "leader":
             self._check_new_leader(server, fact.term)
+            self.stores.took_office(server)
+        elif fact.old == "leader":
+            self.stores.left_office(server)
 
     def _check_new_leader(self, server: Server, term: Term) -> None:
         node_id, core = server.node_id, _core(server)

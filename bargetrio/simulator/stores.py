@@ -24,11 +24,13 @@ class _Owed:
     """A `tail_lost` that a leader has still to announce.
 
     `said`: the follower's answers since; `asked_in`: the leader's read round when it took the first refusal among them.
+    `is_earlier`: the entries were acknowledged in an earlier term of this leader's, and are committed.
     """
 
-    def __init__(self, term: Term, index: Index) -> None:
+    def __init__(self, term: Term, index: Index, *, is_earlier: bool) -> None:
         self.term = term
         self.index = index
+        self.is_earlier = is_earlier
         self.said: list[AppendReply] = []
         self.asked_in: int | None = None
         self.heard_at: set[float] = set()
@@ -231,19 +233,52 @@ class Stores:
             core = server.core
             if core is None or not isinstance(core.role, Leader) or leader_id == node_id:
                 continue
-            index, configuration = core.role.progress[node_id].match_index, core.configuration
+            match_index, configuration = core.role.progress[node_id].match_index, core.configuration
+            store, earlier = self._memory[leader_id].acknowledged.get(node_id, ("", 0))
+            index = max(match_index, earlier if store == memory.store else 0)
             if index > last_index and configuration is not None and configuration.stores.get(node_id) == memory.store:
-                self.owed[leader_id, node_id] = _Owed(core.current_term, index)
+                self.owed[leader_id, node_id] = _Owed(core.current_term, index, is_earlier=index > match_index)
+
+    def left_office(self, server: Server) -> None:
+        """Note what each store has acknowledged to a leader that steps down: what is committed of it, no leader has deleted."""
+        core, memory = server.core, self._memory[server.node_id]
+        if core is None or core.configuration is None:
+            return
+        for peer in core.peers:
+            store = core.configuration.stores.get(peer, "")
+            before_store, before = memory.acknowledged.get(peer, ("", 0))
+            index = memory.match[peer] if memory.match_store.get(peer) == store else 0
+            index = min(index, memory.commit_index)
+            memory.acknowledged[peer] = store, max(index, before) if before_store == store else index
+
+    def took_office(self, server: Server) -> None:
+        """Note what a leader must announce that led an earlier term in this life: who lacks what it had acknowledged then."""
+        core = server.core
+        if core is None or core.configuration is None:
+            return
+        for peer, (store, index) in self._memory[server.node_id].acknowledged.items():
+            memory = self._memory[peer]
+            counts = core.configuration.stores.get(peer) == store == memory.store
+            if counts and (peer, store) in self.touched and len(memory.disk.digests) <= index:
+                self.owed[server.node_id, peer] = _Owed(core.current_term, index, is_earlier=True)
 
     def _forget_owed(self, node_id: NodeId) -> None:
         for pair in [pair for pair in self.owed if node_id in pair]:
             del self.owed[pair]
 
     def said(self, node_id: NodeId, to: NodeId, message: AppendReply) -> None:
-        """Note an answer of a node that has lost entries."""
+        """Note an answer of a node that has lost entries.
+
+        A leader that knows what was acknowledged to it asks for nothing below that in a later term.
+        """
         owed = self.owed.get((to, node_id))
-        if owed is not None and message.term == owed.term:
-            owed.said.append(message)
+        if owed is None or message.term != owed.term:
+            return
+        owed.said.append(message)
+        if owed.is_earlier and message.success and message.prev_log_index < owed.index:
+            text = f"node {node_id} had acknowledged {owed.index} to node {to} before term {owed.term}"
+            text += f", and is given what follows {message.prev_log_index} again"
+            raise Breach("a lost tail is told", f"{text}: node {to} says nothing")
 
     def arrived(self, server: Server, message: Message) -> None:
         """Note that a leader received it."""
@@ -259,6 +294,8 @@ class Stores:
             if core is None or not isinstance(core.role, Leader) or core.current_term != owed.term:
                 del self.owed[leader_id, peer]
                 continue
+            if message.hint_index >= owed.index:
+                continue  # its log is long enough, if not yet on its disk
             memory = self._memory[peer]
             if len(memory.disk.digests) > owed.index:
                 del self.owed[leader_id, peer]
@@ -268,7 +305,7 @@ class Stores:
             elif message.round > owed.asked_in:
                 owed.heard_at.add(self._world.now)  # messages of the same time are handled in one step
                 if len(owed.heard_at) > ANSWERS:
-                    text = f"node {peer} had acknowledged {owed.index} to node {leader_id} in term {owed.term}, and holds less"
+                    text = f"node {peer} had acknowledged {owed.index} to node {leader_id} by term {owed.term}, and holds less"
                     raise Breach("a lost tail is told", f"{text}: node {leader_id} hears that, and says nothing")
 
     def _acknowledged(self, server: Server, message: AppendReply) -> None:
@@ -282,8 +319,9 @@ class Stores:
             owed.heard_at.clear()
 
     def ended(self, node_id: NodeId) -> None:
-        """Note that a process has ended or a leader stepped down: it need not announce anything any more."""
+        """Note that a process has ended: it has forgotten what was acknowledged to it, and need not announce anything."""
         self._forget_owed(node_id)
+        self._memory[node_id].acknowledged.clear()
 
     def told(self, leader_id: NodeId, peer: NodeId) -> None:
         """Note that a leader announced `tail_lost`."""

@@ -1,23 +1,29 @@
 """A disk that lost what its node had acknowledged: the leader names it, counts it no more, and has it readmitted."""
 
+from bargetrio.raft.facts import TailLost
 from bargetrio.raft.messages import (
     AppendReply,
     AppendRequest,
     Demotion,
+    PreVoteReply,
     SnapshotReply,
+    VoteReply,
 )
+from bargetrio.raft.roles import Leader
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.raft.snapshots import begin_transfer
 from bargetrio.raft.standing import REPLACED, Standing
-from tests.raft.cores import Bench, acknowledge, follower, leader, progress
+from tests.raft.cores import Bench, acknowledge, append, append_readmission, follower, leader, progress
 
 NEW = Standing(store="new")
 
 
-def refuse(node: Bench, prev: int, last: int, round: int = 0) -> None:
+def refuse(node: Bench, prev: int, last: int, round: int = 0, hint_term: int = 1) -> None:
     """A follower whose log ends at `last` refuses a probe."""
     term = node.core.current_term
-    reply = AppendReply(term=term, follower_id=1, success=False, prev_log_index=prev, hint_index=last, hint_term=1, round=round)
+    reply = AppendReply(
+        term=term, follower_id=1, success=False, prev_log_index=prev, hint_index=last, hint_term=hint_term, round=round
+    )
     node.step(reply)
 
 
@@ -34,6 +40,83 @@ def test_a_follower_that_lost_what_it_acknowledged_is_named_and_not_counted() ->
     assert not progress(node, 1).is_counted
     term = node.core.current_term
     assert Demotion(term=term, leader_id=0, cause="lost", index=last, entry_term=term, store="store-1") in node.replies()
+
+
+def lead_again(node: Bench) -> None:
+    """Node 2 leads the next term, and this one the term after that."""
+    core = node.core
+    log = core.log
+    node.step(append(term=core.current_term + 1, leader_id=2, prev=(log.last_index, log.last_term))).sync()
+    assert core.role.name == "follower"
+    node.tick(0.61)
+    node.step(PreVoteReply(term=core.current_term + 1, voter_id=2, granted=True)).sync()
+    node.step(VoteReply(term=core.current_term, voter_id=2, granted=True)).sync()
+    assert isinstance(core.role, Leader)
+    node.take_sent()
+
+
+def test_what_was_acknowledged_in_an_earlier_term_and_is_committed_is_missed_in_a_later_one() -> None:
+    """OWN-175: no leader in between had it deleted. The follower is named and repaired as in the same term."""
+    node = leader(log="1 1 1")
+    last = node.core.log.last_index
+    assert (node.core.commit_index, progress(node, 1).match_index) == (last, last)
+    lead_again(node)
+    found, prev = progress(node, 1), node.core.log.last_index - 1
+    assert found.match_index == 0
+    refuse(node, prev, 2)
+    assert node.told("tail_lost") == [], "it may answer an append of the term before"
+    assert [message.round for to, message in node.take_sent() if to == 1 and isinstance(message, AppendRequest)] == [1]
+    refuse(node, prev, 2, round=1)
+    term = node.core.current_term
+    assert node.told("tail_lost") == [TailLost(peer=1, term=term, index=last)]
+    assert not found.is_counted
+    entry_term = node.core.log.term(last)
+    assert Demotion(term=term, leader_id=0, cause="lost", index=last, entry_term=entry_term, store="store-1") in node.replies()
+
+
+def test_what_was_acknowledged_several_terms_ago_is_missed_too() -> None:
+    """Each loss of leadership keeps what the one before had kept, also of a follower that was not heard in between."""
+    node = leader(log="1 1 1")
+    last = node.core.log.last_index
+    for _ in range(3):
+        lead_again(node)
+    refuse(node, last, 2)
+    refuse(node, last, 2, round=1)
+    assert node.told("tail_lost") == [TailLost(peer=1, term=node.core.current_term, index=last)]
+
+
+def test_what_was_acknowledged_and_is_not_committed_may_be_missing_in_a_later_term() -> None:
+    """Raft 5.3, 5.4.2: a leader in between may have had it deleted, so nobody is accused."""
+    node = leader(log="1 1 1", nodes=(0, 1, 2, 3, 4))
+    committed = node.core.log.last_index
+    node.core.propose("x", node.core.log.entry(1).command, node.now)
+    node.perform().sync()
+    acknowledge(node, 1, committed + 1)
+    assert (node.core.commit_index, progress(node, 1).match_index) == (committed, committed + 1)
+    node.step(append(term=node.core.current_term + 1, leader_id=2, prev=(committed, node.core.log.term(committed)))).sync()
+    node.tick(0.61)
+    for peer in (2, 3):
+        node.step(PreVoteReply(term=node.core.current_term + 1, voter_id=peer, granted=True)).sync()
+    for peer in (2, 3):
+        node.step(VoteReply(term=node.core.current_term, voter_id=peer, granted=True)).sync()
+    last, term = node.core.log.last_index - 1, node.core.log.term(committed)
+    for round in range(3):
+        refuse(node, last, committed, round=round, hint_term=term)
+    assert node.told("tail_lost") == [] and progress(node, 1).is_counted
+    assert progress(node, 1).next_index == committed + 1
+
+
+def test_a_disk_that_was_taken_in_meanwhile_is_not_suspected_of_what_the_one_before_acknowledged() -> None:
+    """Another leader has readmitted the node: its new store has acknowledged nothing to this one."""
+    node = leader(log="1 1 1")
+    log, term = node.core.log, node.core.current_term + 1
+    node.step(append_readmission((log.last_index, log.last_term), term, 1)).sync()
+    node.step(append(term=term, prev=(log.last_index, term), commit=log.last_index)).sync()
+    assert node.core.membership.uncounted is None
+    lead_again(node)
+    for round in range(4):
+        refuse(node, log.last_index - 1, 0, round=round)
+    assert node.told("tail_lost") == [] and progress(node, 1).is_counted
 
 
 def test_appends_in_flight_to_a_node_that_is_no_longer_counted_are_forgotten() -> None:

@@ -13,6 +13,7 @@ from bargetrio.raft.messages import AppendReply, Command, Entry
 from bargetrio.raft.records import Append, HardState
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import REPLACED, Standing
+from bargetrio.raft.state import State
 from bargetrio.simulator import seed
 from bargetrio.simulator.altered import alter, newest_snapshot
 from bargetrio.simulator.campaign import SIZES
@@ -262,6 +263,43 @@ def test_a_leader_that_says_nothing_of_a_lost_tail_is_found(monkeypatch: pytest.
     cluster.nemesis.revive(liar)
     with pytest.raises(Breach, match="a lost tail is told"):
         cluster.world.run(12.0, 1_000_000)
+
+
+@pytest.mark.parametrize("is_remembered", [True, False])
+@pytest.mark.parametrize("is_back_before", [True, False])
+def test_a_lost_tail_is_told_by_the_leader_of_a_later_term_to_which_it_was_acknowledged_before(
+    monkeypatch: pytest.MonkeyPatch, is_remembered: bool, is_back_before: bool
+) -> None:
+    """The leader and the liar commit alone, and the liar is down or cut off while the leader loses office and wins it again."""
+    if not is_remembered:
+        monkeypatch.setattr(State, "_remember_acknowledged", lambda state, leader: None)
+    cluster = _cluster()
+    liar, leader, stores, network = _follower(cluster), _leader(cluster), cluster.referee.invariants.stores, cluster.network
+    (third,) = {0, 1, 2} - {liar.node_id, leader.node_id}
+    network.links[leader.node_id][third].is_cut = True
+    liar.disk.lie(2)
+    cluster.world.run(6.0, 1_000_000)
+    liar.crash(power=True)
+    for other in (leader.node_id, third):
+        network.links[liar.node_id][other].is_cut = network.links[other][liar.node_id].is_cut = True
+    if is_back_before:
+        cluster.nemesis.revive(liar)
+    cluster.world.run(8.0, 1_000_000)
+    assert leader.core is not None and not isinstance(leader.core.role, Leader)
+    network.links[leader.node_id][third].is_cut = False
+    cluster.world.run(11.0, 1_000_000)
+    assert _leader(cluster) is leader
+    cluster.nemesis.revive(liar)
+    for other in (leader.node_id, third):
+        network.links[liar.node_id][other].is_cut = network.links[other][liar.node_id].is_cut = False
+    assert list(stores.owed) == [(leader.node_id, liar.node_id)]
+    if is_remembered:
+        cluster.world.run(15.0, 1_000_000)
+        assert stores.owed == {}
+        assert cluster.referee.goals.counts["tail_lost_told"] == 1
+    else:
+        with pytest.raises(Breach, match="a lost tail is told"):
+            cluster.world.run(15.0, 1_000_000)
 
 
 def test_an_acknowledgement_from_before_the_loss_that_comes_late_makes_the_refusals_so_far_no_proof(

@@ -15,6 +15,7 @@ from bargetrio.raft.progress import Progress
 from bargetrio.raft.quorum import is_majority
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import EMPTY
+from bargetrio.raft.state import State
 from bargetrio.simulator.breaks.registry import Patches, breaks
 from bargetrio.storage.folder import Folder
 
@@ -162,6 +163,11 @@ def suspicion_outlives_an_acknowledgement(patches: Patches) -> None:
         progress.suspect_round = suspect_round
 
     patches.set(replication, "_on_success", on_success)
+
+
+@breaks("a leader remembers what was acknowledged to it in earlier terms", "OWN-175")
+def earlier_acknowledgements_forgotten(patches: Patches) -> None:
+    patches.set(State, "_remember_acknowledged", lambda state, leader: None)
 
 
 @breaks("what is said of a node's disk before is not about the one it has now", "OWN-98")
