@@ -32,9 +32,9 @@ def test_no_rule_breaks_and_every_rare_situation_is_reached() -> None:
     assert tally.seeds == SEEDS
     assert tally.missing() == []
     assert len(GOALS) >= 30
-    # Seeds without a verdict, as a disk broke its word. Measured on 2026-11-30: 8 of these 1,200 (0.7 %), and 13 of the first 400
-    # in which a disk may do so (3.3 %), 8 of them with an altered log. More: the excuse is wider, or the mix is heavier.
-    assert tally.goals["loss_excused"] <= SEEDS * 0.012
+    # Seeds without a verdict, as a disk broke its word. Measured on 2026-11-30: 6 of these 1,200 (0.5 %), and 11 of the first 400
+    # in which a disk may do so (2.8 %), 8 of them with an altered log. More: the excuse is wider, or the mix is heavier.
+    assert tally.goals["loss_excused"] <= SEEDS * 0.01
     # Measured on 2026-11-29: 165 operations a seed, 121 of them answered, 27 % unknown. Where only the older kinds are drawn 185
     # are answered and 17 % are unknown; in the others 87 and 35 %: syncs that hang, narrow links and lost disks leave a cluster
     # without a quorum for seconds. Fewer answers, or more unknown outcomes: the mix is heavier, or Barge stands still more.
