@@ -3,12 +3,14 @@
 import pytest
 from msgspec import structs
 
+from bargetrio.protocol.requests import Put
 from bargetrio.raft.messages import AppendReply, Message, PreVoteReply, PreVoteRequest, VoteReply, VoteRequest
 from bargetrio.raft.progress import Pipeline
 from bargetrio.raft.quorum import majority_of
 from bargetrio.raft.records import Append, Truncate
 from bargetrio.raft.roles import UNTIL_SYNCED, Candidate, Leader, PreCandidate
 from bargetrio.raft.standing import Standing
+from bargetrio.simulator.clients import CLIENTS, WorkloadClient
 from bargetrio.simulator.cluster import SimulatedCluster
 from bargetrio.simulator.nemesis import Nemesis
 from tests.raft.cores import Bench, acknowledge, append, append_readmission, candidate, entries, follower, leader
@@ -203,6 +205,35 @@ def test_an_election_ends_whatever_syncs_take(nodes: int, sync_s: tuple[float, f
         first = elected(seed, within_s)
         seed.servers[first].crash(power=False)
         assert elected(seed, within_s) != first
+
+
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_where_every_sync_takes_2_5_s_one_leader_stands_and_commits(nodes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From within a minute on the same node leads in the same term, for a minute more, and each write is committed in it."""
+    monkeypatch.setattr(Nemesis, "_heal", lambda self: None)
+    for number in range(4):
+        seed = SimulatedCluster(number, nodes, frozenset(), keep=False)
+        for server in seed.servers:
+            server.machine.disk_s, server.request_timeout_s = (2.5, 2.5), 20.0
+        elected(seed, 60)
+        seed.world.run(60, 10_000_000)
+        (office,) = offices(seed)
+        client = WorkloadClient(CLIENTS, seed.world, seed.servers, seed.history, 0.0, give_up_s=15)
+        seed.history.clear()
+        for tick in range(600):
+            if tick % 20 == 0 and tick < 500:
+                client.call(Put(id=0, key=f"k{tick}", value="v"), f"k{tick}")
+            seed.world.run(60 + (tick + 1) / 10, 10_000_000)
+            assert offices(seed) == [office], f"seed {number}, at {seed.world.now:.1f} s"
+        assert [operation.effect for operation in seed.history] == ["applied"] * 25
+        committed = seed.referee.invariants.committed
+        assert {committed[operation.index or 0].term for operation in seed.history} == {office[1]}
+
+
+def offices(seed: SimulatedCluster) -> list[tuple[int, int]]:
+    """Return every leader there is, with its term."""
+    cores = [(server.node_id, server.core) for server in seed.servers]
+    return [(node_id, core.current_term) for node_id, core in cores if core is not None and core.role.name == "leader"]
 
 
 def elected(seed: SimulatedCluster, within_s: float) -> int:
