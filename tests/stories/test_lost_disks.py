@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.cli.run import barge
-from tests.stories.daemon import Daemon, write_configuration
+from tests.stories.daemon import TIMING, Daemon, write_configuration
+
+PATIENT = "{heartbeat_ms: 50, election_ms: [2000, 4000], request_timeout_ms: 5000}"
+"""Only the leader of the time knows what a follower acknowledged: it stays on a busy machine."""
+JSON = {"Content-Type": "application/json"}
 
 
 @contextmanager
-def daemons(folder: Path, size: int) -> Iterator[list[Daemon]]:
+def daemons(folder: Path, size: int, timing: str = TIMING) -> Iterator[list[Daemon]]:
     """A process for each node; none of them runs yet."""
-    configuration = write_configuration(folder, size)
+    configuration = write_configuration(folder, size, timing=timing)
     found = [Daemon(configuration, node_id=node_id) for node_id in range(size)]
     try:
         yield found
@@ -39,6 +43,12 @@ def readiness(daemon: Daemon) -> str:
 def wait_for_reason(daemon: Daemon, reason: str) -> None:
     """Return when the daemon is not ready for this reason."""
     daemon.wait_for(lambda: reason in readiness(daemon), reason, 10)
+
+
+def metric(daemon: Daemon, sample: str) -> float:
+    """Return the value of a sample of /metrics, named as it is there."""
+    text = daemon.http("GET", "/metrics").body.decode()
+    return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(f"{sample} "))
 
 
 @pytest.mark.long
@@ -96,3 +106,49 @@ def test_a_cluster_is_born_without_a_member_that_is_late(tmp_path: Path) -> None
         assert barge(tmp_path, "readmit", "2", "--yes").returncode == 0
         all_three[2].wait_for(lambda: readiness(all_three[2]) == "", "node 2 to vote", 10)
         assert all_three[2].get("a").json["value"] == "1"
+
+
+def test_a_follower_that_lost_what_it_had_acknowledged_says_so_until_it_is_taken_in(tmp_path: Path) -> None:
+    """`/readyz` and `/nodes` of its daemon, the leader's event and metric; the readmission waits for the third node's disk."""
+    with daemons(tmp_path, 3, timing=PATIENT) as all_three:
+        for daemon in all_three:
+            daemon.start(wait=False)
+        for daemon in all_three:
+            daemon.wait_until_live()
+        leader = all_three[0].leader()
+        lost, third = (node_id for node_id in range(3) if node_id != leader)
+        leads, loses = all_three[leader], all_three[lost]
+        folder = tmp_path / "data" / f"node-{lost}"
+        assert leads.put("before", "1").status == 201
+        loses.kill_9()
+        shutil.copytree(folder, tmp_path / "copy")
+        loses.start()
+        for number in range(20):
+            assert leads.put(f"k{number}", "v").status == 201
+        held = leads.node(leader)["last_log_index"]
+        loses.wait_for(lambda: loses.node(lost)["last_applied"] == held, "node to have it all", 20)
+        tail_lost = f'barge_events_total{{kind="tail_lost",node="{leader}"}}'
+        assert (metric(leads, tail_lost), readiness(loses)) == (0, "")
+
+        loses.kill_9()
+        hangs = f'{{"disks":[{{"node":{third},"delay_ms":60000}}]}}'
+        leads.http("PUT", "/faults", hangs, JSON)
+        assert all_three[third].http("GET", "/faults").json["disks"] == [{"node": third, "delay_ms": 60000, "error": None}]
+        shutil.rmtree(folder)
+        (tmp_path / "copy").rename(folder)
+        loses.start()
+        told = "its disk lost entries that it had acknowledged: it is taken in again once the others have committed that"
+        loses.wait_for(lambda: told in readiness(loses), "the loss to be told", 20)
+        answer = loses.http("GET", "/readyz")
+        assert (answer.status, answer.json["title"]) == (503, "This daemon is not ready")
+        assert answer.json["detail"] == f"node {lost} takes no part in elections: {told}"
+        assert loses.node(lost)["reason"] == told
+        assert metric(loses, f'barge_node_may_vote{{node="{lost}"}}') == 0
+        assert (metric(leads, tail_lost), readiness(leads)) == (1, "")
+        (event,) = leads.events("tail_lost", node=leader)
+        assert (event["peer"], event["index"]) == (lost, held)
+
+        assert leads.http("PUT", "/faults", "{}", JSON).status == 200
+        loses.wait_for(lambda: readiness(loses) == "", "node to be taken in", 30)
+        assert metric(loses, f'barge_node_may_vote{{node="{lost}"}}') == 1
+        assert loses.node(lost)["last_applied"] >= held
