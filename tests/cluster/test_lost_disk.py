@@ -12,6 +12,8 @@ from bargetrio.node.opening import open_node
 from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import PutAnswer
+from bargetrio.protocol.views import Faults, LinkFault
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.storage.real_disk import RealDisk
 from tests.cluster.harness import Harness
@@ -77,6 +79,71 @@ async def test_a_node_that_has_not_connected_with_a_new_disk_is_not_readmitted(t
         assert refused.value.code == "bad_request"
         with pytest.raises(BargeError, match="no node 7"):
             await harness.cluster.readmit(7)
+
+
+async def test_a_node_that_was_down_learns_of_a_readmission_when_it_runs_and_refuses_the_old_disk(tmp_path: Path) -> None:
+    """Of five only the readmitted node can tell it: the leader of then is cut off from it, and the other two are stopped."""
+    async with Harness(tmp_path, 5, request_timeout_s=8.0).open(within_s=60) as harness:
+        leader = await harness.leader()
+        lost, down, *others = (node for node in range(5) if node != leader)
+        await harness.put("before", "1")
+        await harness.cluster.kill(down)
+        await harness.cluster.kill(lost)
+        (tmp_path / f"node-{lost}").rename(tmp_path / "old")
+        await harness.cluster.revive(lost)
+        await readmitted(harness, lost)
+        await harness.until(lambda: harness.local.views()[lost].may_vote is True)
+
+        for node in others:
+            await harness.cluster.kill(node)
+        cut = [LinkFault(source=one, target=other, cut=True) for one, other in ((leader, down), (down, leader))]
+        await harness.cluster.set_faults(Faults(links=cut))
+        await harness.cluster.revive(down)
+        answer = await written(harness, "after")
+        known = harness.local.known_leader()
+        assert known is not None and (known.leader, known.term) == (lost, answer.term)
+        await harness.until(lambda: (harness.local.views()[down].last_applied or 0) >= answer.index)
+
+        await harness.cluster.set_faults(Faults())
+        await harness.cluster.kill(lost)
+        shutil.rmtree(tmp_path / f"node-{lost}")
+        (tmp_path / "old").rename(tmp_path / f"node-{lost}")
+        before = len(refusals(harness, down, lost))
+        await harness.cluster.revive(lost)
+        reason = f"node {lost} has another store than before"
+        await harness.until(lambda: any(reason in told for told in refusals(harness, down, lost)[before:]))
+        with pytest.raises(BargeError) as refused:
+            await harness.put("without", "a majority")
+        assert refused.value.code in ("no_leader", "outcome_unknown")
+        assert (harness.local.views()[lost].last_applied or 0) < answer.index
+        await harness.cluster.revive(others[0])
+        assert (await written(harness, "again")).index > answer.index
+
+
+async def readmitted(harness: Harness, node: int) -> None:
+    """Readmit a node, asking again while nobody leads or the outcome is unknown, as on a busy machine."""
+    while True:
+        try:
+            await harness.cluster.readmit(node)
+            return
+        except BargeError as problem:
+            assert problem.code in ("no_leader", "outcome_unknown")
+
+
+async def written(harness: Harness, key: str) -> PutAnswer:
+    """Write a key, asking again while there is no leader."""
+    while True:
+        try:
+            return await harness.put(key)
+        except BargeError as problem:
+            assert problem.code in ("no_leader", "outcome_unknown")
+
+
+def refusals(harness: Harness, node: int, peer: int) -> list[str]:
+    """Return what a node has recorded of the links to a peer that were refused or ended."""
+    page = harness.recorder.page(0, nodes=frozenset({node}), kinds=frozenset({"link_down"}), limit=100_000)
+    events = [harness.recorder.event(kept) for kept in page.events]
+    return [event.detail["reason"] for event in events if event.peer == peer]
 
 
 async def test_a_node_that_is_taken_in_abstains_until_its_folder_says_so(tmp_path: Path) -> None:
