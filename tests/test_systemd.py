@@ -1,10 +1,13 @@
-"""The units as systemd itself judges them; skipped where there is no systemd-analyze."""
+"""The units as systemd itself judges them, skipped where there is no systemd-analyze, and what they promise."""
 
+import configparser
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from bargetrio.daemon.run import NO_NODE_LIVES
 
 UNITS = Path(__file__).parents[1] / "systemd"
 NAMES = ("barge.service", "barge@.service")
@@ -45,3 +48,16 @@ def test_what_a_unit_promises(name: str) -> None:
     assert re.search(r"^StateDirectory=barge", text, re.MULTILINE)
     assert re.search(r"^ExecStart=/\S+/bargetrio serve --config /\S+", text, re.MULTILINE)
     assert ("--node %i" in text) == ("@" in name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_daemon_whose_nodes_have_crashed_is_started_again_without_limit(name: str) -> None:
+    """systemd.service(5), Restart=: on-failure takes each exit code that is not among the successful or the prevented ones."""
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.read_string((UNITS / name).read_text())
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0", "in any other section systemd passes over it"
+    service = unit["Service"]
+    assert service["Restart"] in ("on-failure", "always")
+    for key in ("SuccessExitStatus", "RestartPreventExitStatus"):
+        assert str(NO_NODE_LIVES) not in service.get(key, "").split()
+    assert 0 < float(service["RestartSec"]) <= 5

@@ -97,6 +97,7 @@ class Daemon:
     ) -> None:
         self._configuration = configuration
         self._alone = node_ids is None
+        self._ends_when_lost = node_ids is not None or len(configuration.nodes) == 1
         self.exit_code = 0
         self._node_ids = [node.id for node in configuration.nodes] if node_ids is None else node_ids
         self._api = configuration.api_of(node_ids)
@@ -153,7 +154,7 @@ class Daemon:
             election_ms=self._configuration.timing.election_ms,
         )
         nursery.start_soon(restart_on_error, "the API", self._web(app, sock))
-        if not self._alone:
+        if self._ends_when_lost:
             nursery.start_soon(self._end_when_lost, nursery)
         nursery.start_soon(restart_on_error, "notifying systemd", self._notify_systemd)
         nursery.start_soon(restart_on_error, "announcing leaders", self._print_leader)
@@ -167,7 +168,10 @@ class Daemon:
         self._print_addresses()
 
     async def _end_when_lost(self, nursery: trio.Nursery) -> None:
-        """End a daemon started with --node whose own nodes have all crashed, so that systemd restarts it (exit code 3)."""
+        """End a daemon whose own nodes have all crashed, so that systemd restarts it (exit code 3); one that was killed stays.
+
+        Not a daemon of all nodes of a larger cluster: it stays to be asked, and nodes are revived there by hand.
+        """
         was_lost = False
         while not (was_lost and self._local.all_crashed()):  # seen twice: time for answers, for writing events, for a revive
             was_lost = self._local.all_crashed()
