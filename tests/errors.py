@@ -51,7 +51,27 @@ class FailingCluster:
         """Fail."""
         raise self.error
 
+    async def nodes(self, *, local: bool = False) -> Any:
+        """Fail."""
+        raise self.error
+
     async def kill(self, node_id: int, *, local: bool = False) -> Any:
+        """Fail."""
+        raise self.error
+
+    async def revive(self, node_id: int, *, local: bool = False) -> Any:
+        """Fail."""
+        raise self.error
+
+    async def readmit(self, node_id: int, *, local: bool = False) -> Any:
+        """Fail."""
+        raise self.error
+
+    async def bootstrap(self) -> Any:
+        """Fail."""
+        raise self.error
+
+    async def backup(self) -> Any:
         """Fail."""
         raise self.error
 

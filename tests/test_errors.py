@@ -23,6 +23,7 @@ from bargetrio.protocol.errors import APPLIED, HTTP_STATUS, TITLE, ErrorCode
 from bargetrio.web.problems import NotReady, answer_of, of_http
 from bargetrio.web.server import FULL
 from tests.errors import FailingServers, failing
+from tests.stories.daemon import Daemon, write_configuration
 
 CODES: Final[tuple[ErrorCode, ...]] = get_args(ErrorCode)
 
@@ -82,7 +83,12 @@ REST: Final[dict[str, Rest]] = {
     "get": ("GET", "/keys/k", None, {}),
     "list": ("GET", "/keys", None, {}),
     "leader": ("GET", "/leader", None, {}),
+    "nodes": ("GET", "/nodes", None, {}),
     "kill": ("POST", "/nodes/0/kill", None, {}),
+    "revive": ("POST", "/nodes/0/revive", None, {}),
+    "readmit": ("POST", "/nodes/0/readmit", None, {}),
+    "bootstrap": ("POST", "/bootstrap", None, {}),
+    "snapshot": ("GET", "/snapshot", None, {}),
     "faults": ("PUT", "/faults", "{}", JSON),
 }
 
@@ -106,8 +112,8 @@ def test_rest_has_the_error_of_the_table(place: FailingServers, what: str) -> No
     has_retry_after = response.getheader("Retry-After") is not None
     assert (response.status, told["error"], told["applied"]) == (row.statuses[0], code, row.applied)
     assert (told["status"], has_retry_after) == (response.status, row.retry_after)
-    if method in ("PUT", "DELETE"):
-        assert usual_client_sends_again(method, response.status, has_retry_after=has_retry_after) == row.again
+    again = row.again and method != "POST"
+    assert usual_client_sends_again(method, response.status, has_retry_after=has_retry_after) == again
 
 
 def test_a_line_of_a_bulk_write_has_the_error_of_the_table(place: FailingServers) -> None:
@@ -140,7 +146,11 @@ CALLS: Final[dict[str, Callable[[Client], object]]] = {
     "get": lambda barge: barge.get("k"),
     "list": lambda barge: barge.items(),
     "leader": lambda barge: barge.leader(),
+    "nodes": lambda barge: barge.nodes(),
     "kill": lambda barge: barge.kill(0),
+    "revive": lambda barge: barge.revive(0),
+    "readmit": lambda barge: barge.readmit(0),
+    "bootstrap": lambda barge: barge.bootstrap(),
     "faults": lambda barge: barge.set_faults({"groups": [[0], [1, 2]]}),
 }
 OF_KEYS: Final = ("put", "conditional put", "delete", "get", "list")
@@ -174,7 +184,18 @@ def is_looked_for(code: ErrorCode, *, is_write: bool) -> bool:
     return code in ("not_leader", "no_leader") or (code == "storage_failed" and not is_write)
 
 
-COMMANDS: Final = (("put", "k", "v"), ("delete", "k"), ("get", "k"), ("list",), ("leader",), ("kill", "0"))
+COMMANDS: Final = (
+    ("put", "k", "v"),
+    ("delete", "k"),
+    ("get", "k"),
+    ("list",),
+    ("leader",),
+    ("status",),
+    ("kill", "0"),
+    ("revive", "0"),
+    ("readmit", "0", "--yes"),
+    ("bootstrap", "--yes"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -198,6 +219,104 @@ def test_the_command_line_ends_as_the_table_has_it(
         code = "no_leader"
     told = json.loads(result.stderr)
     assert (result.exit_code, told["error"], told["applied"]) == (TABLE[code].exit_code, code, TABLE[code].applied)
+
+
+@pytest.mark.parametrize("way", ["native", "rest"])
+def test_a_backup_ends_as_the_table_has_it(place: FailingServers, tmp_path: Path, way: str) -> None:
+    """It changes nothing, so nothing is left unknown: a daemon that can't give one counts as one that is away."""
+    code = place.cluster.error.code
+    told = "no_leader" if TABLE[code].statuses[0] >= 500 else code
+    where = ["--endpoint", place.api]
+    if way == "native":
+        node = f"{{id: 0, address: {place.node}}}"
+        (tmp_path / "c.yml").write_text(f"cluster: barge\napi: {place.api}\ndata_dir: d\nnodes: [{node}]\n")
+        where = ["--config", str(tmp_path / "c.yml")]
+    result = CliRunner().invoke(cli, ["snapshot", "save", str(tmp_path / "b.snap"), *where])
+    assert (result.exit_code, result.stderr.partition(":")[0]) == (TABLE[told].exit_code, told)
+    assert f"an error: {code}" in result.stderr
+    assert [path.name for path in tmp_path.iterdir() if "snap" in path.name] == []
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Daemon]]:
+    """A real cluster, a daemon for each node."""
+    configuration = write_configuration(tmp_path_factory.mktemp("three"), 3)
+    daemons = [Daemon(configuration, node_id=node_id) for node_id in range(3)]
+    try:
+        for daemon in daemons:
+            daemon.start()
+        yield daemons
+    finally:
+        for daemon in daemons:
+            daemon.end()
+
+
+class Admin(NamedTuple):
+    """A command at a node, and what comes of it: the error's code and words; code None: nothing was to be done."""
+
+    command: str
+    node_id: int | None
+    code: ErrorCode | None
+    words: str = ""
+
+
+def compare(daemon: Daemon, case: Admin) -> None:
+    """Ask by REST, the client library and the command line: each is as the table has it, with the same words."""
+    path = f"/{case.command}" if case.node_id is None else f"/nodes/{case.node_id}/{case.command}"
+    arguments = [case.command, *([] if case.node_id is None else [str(case.node_id)])]
+    if case.command in ("readmit", "bootstrap"):
+        arguments.append("--yes")
+    answer = daemon.http("POST", path)
+    result = CliRunner().invoke(cli, [*arguments, "--json", "--endpoint", daemon.api])
+    if case.code is None:
+        told = answer.status, answer.json["changed"], result.exit_code
+        assert told == (200, False, 0), (case, answer.body, result.output)
+        with Client([], apis=[daemon.api]) as barge:
+            assert getattr(barge, case.command)(case.node_id) is False
+        return
+    row, problem = TABLE[case.code], json.loads(result.stderr)
+    assert (answer.status, answer.json["error"], answer.json["applied"]) == (row.statuses[0], case.code, row.applied), case
+    assert ("retry-after" in answer.headers) == row.retry_after
+    assert not usual_client_sends_again("POST", answer.status, has_retry_after="retry-after" in answer.headers)
+    assert (result.exit_code, problem["error"], problem["applied"]) == (row.exit_code, case.code, row.applied), case
+    assert case.words in answer.json["detail"] and case.words in problem["detail"], (case, answer.body, problem)
+    with Client([], apis=[daemon.api]) as barge, pytest.raises(BargeError, match=re.escape(case.words)) as caught:
+        getattr(barge, case.command)(*([] if case.node_id is None else [case.node_id]))
+    assert (caught.value.code, caught.value.applied) == (case.code, row.applied)
+    in_words = CliRunner().invoke(cli, [*arguments, "--endpoint", daemon.api])
+    assert (in_words.exit_code, in_words.stderr.partition(":")[0]) == (row.exit_code, case.code)
+    assert case.words in in_words.stderr
+
+
+def test_commands_at_nodes_end_as_the_table_has_it(three: list[Daemon], tmp_path: Path) -> None:
+    """Real causes, at a daemon that runs the node and at another one."""
+    leader = three[0].leader()
+    follower, away = (node_id for node_id in range(3) if node_id != leader)
+    for daemon in (three[leader], three[follower]):
+        for command in ("kill", "revive", "readmit"):
+            compare(daemon, Admin(command, 7, "not_found", "the nodes are 0, 1, 2"))
+        compare(daemon, Admin("revive", follower, None))
+        compare(daemon, Admin("readmit", follower, None))
+        compare(daemon, Admin("readmit", leader, "bad_request", f"node {leader} leads: its disk is in use"))
+        compare(daemon, Admin("bootstrap", None, "bad_request", "belongs to a cluster already"))
+    three[away].kill_9()
+    for command in ("kill", "revive"):
+        compare(three[leader], Admin(command, away, "outcome_unknown", f"node {away} runs in no daemon that answers"))
+    assert three[leader].kill_node(follower)["changed"] is True
+    three[leader].wait_for(lambda: three[leader].http("GET", "/leader").status == 503, "the end of its office", 10)
+    compare(three[leader], Admin("kill", follower, None))
+    compare(three[leader], Admin("readmit", follower, "no_leader", "there is no leader: of the members but node"))
+    saved = CliRunner().invoke(cli, ["snapshot", "save", str(tmp_path / "b.snap"), "--endpoint", three[leader].api])
+    assert (saved.exit_code, saved.stderr.partition(":")[0]) == (5, "no_leader")
+    status = CliRunner().invoke(cli, ["status", "--json", "--endpoint", three[leader].api])
+    states = {node["id"]: node["state"] for node in json.loads(status.stdout)["nodes"]}
+    assert (status.exit_code, states) == (0, {leader: "running", follower: "killed", away: "unreachable"})
+    meta = three[follower].configuration.parent / "data" / f"node-{follower}" / "meta"
+    kept = meta.read_bytes()
+    meta.write_bytes(b"{}\n")
+    for daemon in (three[leader], three[follower]):
+        compare(daemon, Admin("revive", follower, "storage_failed", f"node {follower} can't start: "))
+    meta.write_bytes(kept)
 
 
 def test_a_pool_that_repeats_by_itself_makes_an_unknown_write_once() -> None:
