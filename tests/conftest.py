@@ -10,7 +10,7 @@ from zlib import crc32
 
 import pytest
 
-from tests.tools import need
+from tests.tools import BARE_PATH, need
 
 TESTS = Path(__file__).parent
 SLOW = frozenset(
@@ -83,7 +83,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Look for the programs that the test is marked to need."""
+    """Look for the programs that the test is marked to need; without any it finds none beside Python."""
+    os.environ["PATH"] = BARE_PATH
     for mark in item.iter_markers("needs"):
         for tool in mark.args:
             need(tool)

@@ -15,13 +15,39 @@ INI = "[pytest]\naddopts = -q --strict-markers -rsf\nmarkers =\n  slow: slow\n  
 MARKED = 'import pytest\n\n@pytest.mark.needs("zsh")\ndef test_marked(): pass\n\ndef test_plain(): pass\n'
 
 
-def run(folder: Path, **environment: str) -> str:
-    """What pytest says of a marked and a plain test on a machine that has nothing on its PATH."""
+RUNNING = """
+import os, subprocess, sys
+import pytest
+from tests.tools import need
+
+@pytest.mark.needs("zsh")
+def test_marked():
+    assert subprocess.run(["zsh"]).returncode == 0
+
+def test_asking():
+    need("zsh")
+    assert subprocess.run(["zsh"]).returncode == 0
+
+def test_silent():
+    subprocess.run(["zsh"])
+
+def test_first_word_is_python():
+    code = "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
+    assert subprocess.run([sys.executable, "-c", code, "zsh"]).returncode == 0
+
+def test_by_a_shell():
+    assert subprocess.run("zsh", shell=True).returncode == 0
+
+def test_with_an_environment():
+    assert subprocess.run(["/bin/sh", "-c", "zsh"], env={**os.environ, "A": "b"}).returncode == 0
+"""
+
+
+def run(folder: Path, tests: str = MARKED, **environment: str) -> str:
+    """What pytest says of tests, a marked and a plain one, on a machine that has nothing on its PATH."""
     (folder / "conftest.py").write_text("from tests.conftest import *\n")
-    (folder / "pytest.ini").write_text(
-        "[pytest]\naddopts = -q --strict-markers -rsf\nmarkers =\n  slow: slow\n  needs(tool): needs\n"
-    )
-    (folder / "test_both.py").write_text(MARKED)
+    (folder / "pytest.ini").write_text(INI)
+    (folder / "test_both.py").write_text(tests)
     (folder / "empty").mkdir(exist_ok=True)
     bare = {"PATH": str(folder / "empty"), "PYTHONPATH": str(TESTS.parent), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
@@ -36,6 +62,18 @@ def test_without_its_tool_a_test_is_skipped_or_fails(tmp_path: Path) -> None:
     failed = run(tmp_path, BARGE_REQUIRE_TOOLS="1")
     assert re.search(r"1 failed, 1 passed|1 passed, 1 error", failed)
     assert "needs zsh, which is not here (apt-get install zsh), and BARGE_REQUIRE_TOOLS is set" in failed
+
+
+def test_a_test_that_runs_a_program_and_does_not_say_so_fails_though_the_program_is_there(tmp_path: Path) -> None:
+    """Whatever way it runs it: so nothing is found missing only on a machine that lacks it."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "zsh").write_text("#!/bin/sh\nexit 0\n")
+    (programs / "zsh").chmod(0o755)
+    told = run(tmp_path, RUNNING, PATH=str(programs))
+    assert "2 passed" in told and "4 failed" in told, told
+    failed = set(re.findall(r"^FAILED test_both.py::(\w+)", told, re.MULTILINE))
+    assert failed == {"test_silent", "test_first_word_is_python", "test_by_a_shell", "test_with_an_environment"}
 
 
 def test_a_variable_names_a_tool(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -60,9 +98,9 @@ def test_tools_are_looked_for_in_one_place() -> None:
         assert "shutil.which" not in text and "importorskip" not in text, path.name
         for named in re.findall(r'(?:mark\.needs|\bneed)\("([^"]+)"\)', text):
             assert named in tools.TOOLS, (path.name, named)
-        for program in re.findall(r'(?:run|Popen)\(\s*\["([a-z][\w-]*)"', text):
-            tool = {"umount": "mount"}.get(program, program)
-            assert f'needs("{tool}")' in text or f'need("{tool}")' in text, f"{path.name} runs {program} and does not say so"
+        for program in re.findall(r"[\"' ](?:/usr)?(?:/local)?/s?bin/([\w-]+)", text):
+            assert program == "sh", f"{path.name} runs {program} by its path, which passes by PATH"
+        assert "WHOLE_PATH" not in text and "defpath" not in text, path.name
     installed = (TESTS.parent / ".ci" / "run").read_text()
     assert f"{tools.REQUIRE}=1" in installed
     for tool, (_, how) in tools.TOOLS.items():
