@@ -236,3 +236,18 @@ async def test_a_daemon_without_a_node_that_runs_waits_for_one(autojump_clock: t
     cluster = daemon_of({0: Recovering(1.0), 1: Recovering(2.0, OSError(5, "Input/output error"))})
     async with started(cluster, 3.0) as problems:
         assert problems == {1: "Input/output error"}
+
+
+async def test_a_peer_whose_name_does_not_resolve_is_named(tmp_path: Path) -> None:
+    """In the event of the link, and by the node itself, which can't listen there."""
+    harness = Harness(tmp_path)
+    harness.addresses[2] = "barge.invalid:7102"
+    async with harness.open():
+        reason = "the name 'barge.invalid' does not resolve: "
+        assert reason in harness.problems[2]
+        told: list[Any] = []
+        while not told:
+            await trio.sleep(0.01)
+            page = harness.recorder.page(0, nodes=frozenset({0}), kinds=frozenset({"link_down"}), limit=1000)
+            told = [event for event in map(harness.recorder.event, page.events) if event.peer == 2]
+        assert told[0].detail["reason"].startswith(reason)

@@ -302,6 +302,11 @@ def test_a_clients_configuration_dials_loopback_where_the_api_is_a_wildcard() ->
         ("127.0.0.1:8102,", "'[::ffff:127.0.0.1]:8101',", "node 1 and node 0 would both listen on .*127.0.0.1]:8101"),
         ("127.0.0.1:8102,", "127.0.0.1:8102, listen: 192.0.2.1:8102,", "this machine has no such address"),
         ("127.0.0.1:8102,", "127.0.0.1:8102, listen: barge.invalid:8102,", "the name 'barge.invalid' does not resolve"),
+        (
+            "api: 127.0.0.1:8100",
+            "api_token_file: secret\napi: barge.invalid:8100",
+            "the API can't listen on barge.invalid:8100: the name 'barge.invalid' does not",
+        ),
         ("data_dir: data", "data_dir: file", "file is no folder"),
         ("data_dir: data", "data_dir: file/below", "file is no folder"),
         ("data_dir: data", "data_dir: link", "link is a symbolic link to nothing"),

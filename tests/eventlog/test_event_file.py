@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,8 +18,8 @@ from trio.testing import MockClock
 from bargetrio.eventlog.driver_facts import NodeCrashed, NodeKilled
 from bargetrio.eventlog.jsonl import EventFile, read_events
 from bargetrio.eventlog.recorder import Recorder
+from tests.mounts import tmpfs
 from tests.stories.daemon import Daemon, write_configuration
-from tests.tools import missing, need
 
 
 def test_a_half_line_is_cut_before_the_next_life_writes(tmp_path: Path) -> None:
@@ -163,22 +162,6 @@ async def test_the_record_leaves_room_for_the_logs(
         assert b'{"dropped":20}\n' in path.read_bytes() and dropped == [20]
         nursery.cancel_scope.cancel()
     file.close()
-
-
-@contextmanager
-def tmpfs(folder: Path, size: str) -> Iterator[Path]:
-    """Mount a small one; needs root, and leave to mount."""
-    need("mount")
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=False, capture_output=True, text=True
-    )
-    if mounted.returncode:
-        missing(f"leave to mount a tmpfs: {mounted.stderr.strip()}", "run the tests as root, with CAP_SYS_ADMIN")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.slow

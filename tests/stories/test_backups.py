@@ -21,7 +21,8 @@ from bargetrio.files import replacing
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.storage.snapshots import SnapshotStart, SnapshotWriter, snapshot_name
 from tests.cli.run import barge, popen
-from tests.stories.daemon import Daemon, write_configuration
+from tests.mounts import tmpfs
+from tests.stories.daemon import Daemon, running, write_configuration
 
 
 def backup(index: int, cluster: str = "barge") -> bytes:
@@ -146,6 +147,21 @@ def test_a_signal_while_the_new_file_is_being_made_leaves_nothing(tmp_path: Path
     monkeypatch.undo()
     assert len(made) == 1 and os.listdir(tmp_path) == []
     os.close(made[0])
+
+
+def test_a_backup_that_is_larger_than_the_local_disk_ends_in_words(tmp_path: Path) -> None:
+    """A file system of 600 kB and more keys than that, of a real daemon: nothing is left, and the next save has room."""
+    with running(tmp_path, 1) as daemon, tmpfs(tmp_path / "small", "600k") as small:
+        for number in range(30):
+            assert daemon.put(f"k{number}", "v" * 30_000).status == 201
+        told = barge(tmp_path, "snapshot", "save", "small/b.snap", "--endpoint", daemon.api)
+        assert (told.returncode, told.stdout) == (7, b"")
+        assert told.stderr == b"small/b.snap can't be written on this machine: No space left on device\n"
+        assert os.listdir(small) == []
+        for number in range(30):
+            assert daemon.http("DELETE", f"/keys/k{number}").status == 204
+        assert barge(tmp_path, "snapshot", "save", "small/b.snap", "--endpoint", daemon.api).returncode == 0
+        assert os.listdir(small) == ["b.snap"]
 
 
 @pytest.mark.needs("bash")
@@ -334,3 +350,60 @@ def test_a_backup_that_cannot_be_read_is_an_error_with_its_reason(
     more = (configuration.name,) if len(command) > 1 else ()
     result = barge(tmp_path, "snapshot", *command, *more, "b.snap")
     assert (result.returncode, result.stderr.startswith(b"b.snap can't be read: " + words)) == (1, True), result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("others", ["an earlier backup", "nothing"])
+def test_nodes_that_were_restored_differently_make_no_second_history(tmp_path: Path, others: str) -> None:
+    """One with a later backup than the rest: it is refused in words, also once the rest have begun, whoever is down then."""
+    (tmp_path / "old").mkdir()
+    with running(tmp_path / "old", 3) as daemon:
+        for name in ("m", "t"):
+            for number in range(20):
+                assert daemon.put(f"{name}{number}", name).status == 201
+            assert barge(tmp_path, "snapshot", "save", f"{name}.snap", "--endpoint", daemon.api).returncode == 0
+    configuration = write_configuration(tmp_path, 3)
+    assert barge(tmp_path, "snapshot", "restore", "t.snap", "--node", "0").returncode == 0
+    if others == "an earlier backup":
+        assert barge(tmp_path, "snapshot", "restore", "m.snap", "--node", "1", "--node", "2").returncode == 0
+    daemons = [Daemon(configuration, node_id=node_id) for node_id in range(3)]
+    try:
+        for daemon in daemons:
+            daemon.start()
+        for daemon, other in ((daemons[0], 1), (daemons[1], 0), (daemons[2], 0)):
+            daemon.wait_for(lambda d=daemon: "began with another state" in not_ready(d), f"node {other}'s state to be told", 20)  # type: ignore[misc]
+        assert daemons[1].put("w1", "too early").status == 503
+        early = barge(tmp_path, "bootstrap", "--yes", "--endpoint", daemons[1].api)
+        assert (early.returncode, b"node 0's folder began with another state" in early.stderr) == (1, True), early
+        for daemon in daemons:
+            daemon.kill_9()
+        for daemon in daemons[1:]:
+            daemon.start()
+        assert barge(tmp_path, "bootstrap", "--yes", "--endpoint", daemons[1].api).returncode == 0
+        daemons[1].leader()
+        for number in range(1, 41):
+            assert daemons[1].put(f"w{number}", "w").status == 201
+        daemons[0].start()
+        refused = daemons[1].wait_for_event("link_down", node=1, peer=0, timeout=20)
+        for stopped, runs in ((1, 2), (2, 1)):
+            daemons[stopped].kill_9()
+            daemons[runs].wait_for(lambda d=daemons[runs]: d.http("GET", "/leader").status == 503, "the end of its office", 20)  # type: ignore[misc]
+            assert daemons[0].http("GET", "/keys/w1").status == 503, "404 would be another history"
+            assert daemons[0].http("GET", "/keys/w1?read=stale").status == 404
+            assert daemons[0].http("GET", "/keys/t1?read=stale").json["value"] == "t"
+            view = daemons[0].node(0)
+            assert (view["role"] != "leader", view["may_vote"]) == (True, False), (view, refused)
+            daemons[stopped].start()
+            daemons[1].leader()
+        assert daemons[1].get("w40").json["value"] == "w"
+        assert daemons[1].get("t1").status == 404
+    finally:
+        for daemon in daemons:
+            daemon.end()
+
+
+def not_ready(daemon: Daemon) -> str:
+    """Return why the daemon is not ready, with what its links were told; "" if it is."""
+    answer = daemon.http("GET", "/readyz")
+    links = [event["detail"]["reason"] for event in daemon.events("link_down")]
+    return "" if answer.status == 200 else "; ".join([answer.json["detail"], *links])

@@ -37,7 +37,7 @@ class Slow:
 
 
 def make(app: Any, token: bytes | None = None) -> Guard:
-    return Guard(app, hosts=hosts_of(["127.0.0.1:8100"], ("barge.example",)), token=token)
+    return Guard(app, hosts=hosts_of(["127.0.0.1:8100"], ("barge.example", "localhost:9998")), token=token)
 
 
 async def test_at_most_so_many_requests_are_in_flight() -> None:
@@ -92,6 +92,8 @@ async def test_a_handler_that_fails_gives_its_place_back() -> None:
         ({}, 200),
         ({"host": "localhost:8100"}, 200),
         ({"host": "LOCALHOST:8100"}, 200),
+        ({"host": "localhost:9999"}, 403),
+        ({"host": "localhost:9998"}, 200),
         ({"host": "barge.example"}, 200),
         ({"host": "barge.example:8100"}, 200),
         ({"host": "barge.example:9999"}, 403),
