@@ -33,7 +33,7 @@ def exit_code(error: BargeError) -> int:
 def certainty(error: BargeError) -> str:
     """Return in words whether the request may have had an effect; "" if the error's text says it."""
     if error.code == "outcome_unknown":
-        return MAY_HAVE_HAPPENED
+        return MAY_HAVE_HAPPENED if error.of_key else MAY_BE_CHANGED
     if error.applied is None:
         return "it is unknown whether it took effect"
     return "nothing was changed" if EXIT_CODES[error.code] == 5 else ""

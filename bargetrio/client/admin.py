@@ -76,7 +76,11 @@ class Admin:
             return found
 
         wait = self._timeout_s if timeout_s is None else timeout_s
-        return self.exchange(method, path, decode, body=body, timeout_s=wait, may_repeat=True)
+        try:
+            return self.exchange(method, path, decode, body=body, timeout_s=wait, may_repeat=True)
+        except BargeError as error:
+            error.of_key = False
+            raise
 
     def exchange(
         self,
