@@ -10,6 +10,7 @@ from bargetrio.raft.quorum import majority_of
 from bargetrio.raft.records import Append, Truncate
 from bargetrio.raft.roles import UNTIL_SYNCED, Candidate, Leader, PreCandidate
 from bargetrio.raft.standing import Standing
+from bargetrio.simulator import plan
 from bargetrio.simulator.clients import CLIENTS, WorkloadClient
 from bargetrio.simulator.cluster import SimulatedCluster
 from bargetrio.simulator.nemesis import Nemesis
@@ -211,10 +212,11 @@ def test_an_election_ends_whatever_syncs_take(nodes: int, sync_s: tuple[float, f
 def test_where_every_sync_takes_2_5_s_one_leader_stands_and_commits(nodes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """From within a minute on the same node leads in the same term, for a minute more, and each write is committed in it."""
     monkeypatch.setattr(Nemesis, "_heal", lambda self: None)
+    monkeypatch.setattr(plan, "REQUEST_TIMEOUTS_S", (20.0,))
     for number in range(4):
         seed = SimulatedCluster(number, nodes, frozenset(), keep=False)
         for server in seed.servers:
-            server.machine.disk_s, server.request_timeout_s = (2.5, 2.5), 20.0
+            server.machine.disk_s = (2.5, 2.5)
         elected(seed, 60)
         seed.world.run(60, 10_000_000)
         (office,) = offices(seed)

@@ -352,7 +352,7 @@ def test_a_backup_that_cannot_be_read_is_an_error_with_its_reason(
     assert (result.returncode, result.stderr.startswith(b"b.snap can't be read: " + words)) == (1, True), result
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("others", ["an earlier backup", "nothing"])
 def test_nodes_that_were_restored_differently_make_no_second_history(tmp_path: Path, others: str) -> None:
     """One with a later backup than the rest: it is refused in words, also once the rest have begun, whoever is down then."""
