@@ -1,6 +1,7 @@
 """Real processes, real disks, real connections, real faults; judged by what the clients saw and by what the daemons recorded.
 
-Two campaigns of a minute in CI; `BARGE_CAMPAIGN_S=600 pytest tests/campaign` makes longer ones, `BARGE_CAMPAIGN_SEED` others.
+Two campaigns of a minute in CI; `BARGE_CAMPAIGN_S=600 pytest --long tests/campaign` makes longer ones,
+`BARGE_CAMPAIGN_SEED` others.
 """
 
 import os
