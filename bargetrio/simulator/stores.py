@@ -274,6 +274,10 @@ class Stores:
         owed = self.owed.get((to, node_id))
         if owed is None or message.term != owed.term:
             return
+        core = self._servers[to].core
+        if message.success and not message.prev_log_index and core is not None and core.log.start_index:
+            del self.owed[to, node_id]  # the leader's log begins later: it asked for nothing, and sends its snapshot
+            return
         owed.said.append(message)
         if owed.is_earlier and message.success and message.prev_log_index < owed.index:
             text = f"node {node_id} had acknowledged {owed.index} to node {to} before term {owed.term}"
