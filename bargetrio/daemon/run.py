@@ -168,9 +168,9 @@ class Daemon:
         self._print_addresses()
 
     async def _end_when_lost(self, nursery: trio.Nursery) -> None:
-        """End a daemon whose own nodes have all crashed, so that systemd restarts it (exit code 3); one that was killed stays.
+        """End a daemon whose own nodes have all crashed, so that systemd restarts it (exit code 3); killed nodes are no crash.
 
-        Not a daemon of all nodes of a larger cluster: it stays to be asked, and nodes are revived there by hand.
+        A daemon of all nodes of a larger cluster goes on serving REST, by which its nodes are revived.
         """
         was_lost = False
         while not (was_lost and self._local.all_crashed()):  # seen twice: time for answers, for writing events, for a revive

@@ -60,7 +60,7 @@ class BargeError(Exception):
     """An answer other than success, with what the caller needs to decide whether to retry.
 
     `leader` and `address` are the leader's if it is known; `status` overrides the code's usual HTTP status (413, 415, 401).
-    `of_key` is False of a command at nodes or faults (kill, revive, PUT /faults): the client sets it.
+    `of_key` is False where the request was about no key, as all that `client/admin.py` sends.
     """
 
     of_key = True

@@ -77,7 +77,7 @@ class Progress:
     timer_restarted_at: float | None = None
     match_index: Index = 0
     acknowledged_before: Index = 0
-    """What it acknowledged to this node in an earlier term, and is committed: its log can't rightly end before that."""
+    """What it acknowledged to this node in an earlier term, and is committed: a log that ends before it has lost entries."""
     state: ProgressState = "probe"
     probe_sent: bool = False
     in_flight: deque[tuple[Index, int]] = field(default_factory=deque)

@@ -253,7 +253,7 @@ class State:
             self.membership.acknowledged[peer] = configuration.stores[peer], index
 
     def _recall_acknowledged(self, leader: Leader) -> None:
-        """Leadership is won again: of each peer that still has the same store."""
+        """Leadership is won: restore what each peer acknowledged in an earlier term, if its store is the same."""
         for peer, (store, index) in self.membership.acknowledged.items():
             if self.configuration is not None and self.configuration.stores[peer] == store:
                 leader.progress[peer].acknowledged_before = index

@@ -1,4 +1,4 @@
-"""What a disk that broke its word may have cost: of which entries and terms a rule can no longer be demanded.
+"""What a disk that lost or altered synced data may have cost: of which entries and terms a rule can no longer be demanded.
 
 A store X is found, at one moment, with less than it had synced. M: the disks that have never lost anything. Two things may be
 wrong from then on.
@@ -9,14 +9,14 @@ holds the entry: it grants none to a log that is behind its own (Raft 5.4.1), an
 has the entry, too. A vote that this disk gave before it had the entry is of a term that it has left, or of the term of the
 leader from which it has the entry. So the proof of leader completeness (Raft 5.4.3) holds with M's majority in the place of the
 one that had acknowledged. An entry that is committed in a term above `until_term`, X's when it was found, is safe too, with all
-before it: nobody counts an acknowledgement of X from before the loss in such a term, and since then X keeps its word. A leader
+before it: nobody counts an acknowledgement of X from before the loss in such a term, and since then X loses nothing. A leader
 of a term up to `until_term` may still count the old ones, so what it commits is no reason to demand more.
 
 **Terms**, where X also forgot a vote or a term: in those from the one that it knows now up to `until_term` it may vote a second
 time, and follow a leader that it had left. What a leader of such a term does proves nothing. In all other terms each store has
 one vote, and a second leader of one term ends the seed: from what is left of the seed log matching can be demanded.
 
-Where a log was altered, its node never speaks the truth about that entry, in no term.
+Where a log was altered, its acknowledgements and votes prove nothing about that entry, in any term.
 """
 
 from collections.abc import Sequence

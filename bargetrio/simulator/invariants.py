@@ -419,7 +419,7 @@ class Invariants:
         self.stores.told(server.node_id, fact.peer)
 
     def _check_difference(self, server: Server, fact: LogsDiffer) -> None:
-        """Logs differ where one was altered, or where a lost vote may have made two leaders of one term."""
+        """Logs differ only where one was altered."""
         if not self.stores.may_differ:
             text = f"node {server.node_id} says that its log differs from node {fact.peer}'s at {fact.index}; none was altered"
             raise Breach("nobody is accused in error", text)

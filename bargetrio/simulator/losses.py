@@ -209,7 +209,7 @@ class Losses:
             if stage.candidate is not None and stage.third is not None:
                 self._network.links[stage.candidate][stage.third].slow_s = 0.0
 
-    # -- disks that break their word -------------------------------------------------------------------------------------
+    # -- disks that lose synced data -------------------------------------------------------------------------------------
 
     def _lie(self, random: Random) -> None:
         """Have a power failure soon lose some synced writes."""

@@ -104,7 +104,7 @@ OLDER_ALONE: Final = 1 / 3
 Where all are drawn, they add up: a seed answers fewer than half as many operations, and a fault that shows in plain traffic only
 is met less often.
 """
-BREAK_THEIR_WORD: Final = frozenset({"lying_disks", "old_folders", "altered_logs"})
+LOSE_SYNCED_DATA: Final = frozenset({"lying_disks", "old_folders", "altered_logs"})
 """Disks that do not give back what they had synced."""
 NEEDS_THREE: Final = ("lost_disks", "lying_disks", "old_folders", "altered_logs", "other_backups")
 INSTEAD: Final[tuple[tuple[Kind, ...], ...]] = (

@@ -102,10 +102,10 @@ class Stores:
 
     def at_a_halt(self, rule: str, text: str) -> Breach:
         """Return the violation of a rule by a cluster in which no majority may be left whose logs are alike."""
-        return Excused(rule, text) if self.may_be_of_two_minds else Breach(rule, text)
+        return Excused(rule, text) if self.altered_entry_may_win else Breach(rule, text)
 
     @property
-    def may_be_of_two_minds(self) -> bool:
+    def altered_entry_may_win(self) -> bool:
         """Whether an altered entry may be the cluster's: no majority of disks that may be believed held the right one."""
         return any(damage.until_term == FOR_EVER for damage in self.damages)
 

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from bargetrio.protocol.events import Event
 from bargetrio.simulator.audit import Audit, Finding
-from bargetrio.simulator.plan import BREAK_THEIR_WORD
+from bargetrio.simulator.plan import LOSE_SYNCED_DATA
 from bargetrio.simulator.report import events_of
 from bargetrio.simulator.seed import run
 
@@ -19,7 +19,7 @@ def recorded() -> tuple[Event, ...]:
     """Return a run with elections, truncations, crashes, and snapshots taken, installed and recovered from."""
     for seed in range(300):
         result = run(seed, 5, keep=True)
-        if BREAK_THEIR_WORD & set(result.kinds):
+        if LOSE_SYNCED_DATA & set(result.kinds):
             continue  # what such a disk forgets, the audit finds
         events = tuple(events_of(result))
         kinds = {event.kind for event in events}

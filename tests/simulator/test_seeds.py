@@ -8,7 +8,7 @@ from bargetrio.simulator.audit import Audit
 from bargetrio.simulator.campaign import Order, run_all
 from bargetrio.simulator.goals import GOALS
 from bargetrio.simulator.linearizability import check
-from bargetrio.simulator.plan import BREAK_THEIR_WORD, KINDS
+from bargetrio.simulator.plan import KINDS, LOSE_SYNCED_DATA
 from bargetrio.simulator.report import events_of
 from bargetrio.simulator.seed import run
 from tests.simulator.traces import traces
@@ -32,7 +32,7 @@ def test_no_rule_breaks_and_every_rare_situation_is_reached() -> None:
     assert tally.seeds == SEEDS
     assert tally.missing() == []
     assert len(GOALS) >= 30
-    # Seeds without a verdict, as a disk broke its word. Measured on 2026-11-30: 6 of these 1,200 (0.5 %), and 11 of the first 400
+    # Seeds without a verdict, as a disk lost data. Measured on 2026-11-30: 6 of these 1,200 (0.5 %), and 11 of the first 400
     # in which a disk may do so (2.8 %), 8 of them with an altered log. More: the excuse is wider, or the mix is heavier.
     assert tally.goals["loss_excused"] <= SEEDS * 0.01
     # Measured on 2026-11-29: 165 operations a seed, 121 of them answered, 27 % unknown. Where only the older kinds are drawn 185
@@ -54,8 +54,8 @@ def test_another_seed_does_something_else() -> None:
 
 @pytest.mark.parametrize("seed", range(0, 40, 4))
 def test_the_recorded_events_of_a_seed_pass_the_audit(seed: int) -> None:
-    """What `bargetrio check` makes of a run that broke no rule, and in which no disk broke its word."""
-    result = run(seed, 5, frozenset(KINDS) - BREAK_THEIR_WORD, keep=True)
+    """What `bargetrio check` makes of a run that broke no rule, and in which no disk lost or altered synced data."""
+    result = run(seed, 5, frozenset(KINDS) - LOSE_SYNCED_DATA, keep=True)
     audit = Audit()
     assert audit.take_all(events_of(result)) is None
     assert audit.leaders
