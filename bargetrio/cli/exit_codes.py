@@ -1,5 +1,8 @@
 """Exit codes and texts of errors: what is certain about the write."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 from bargetrio.client.interrupted import Interrupted
@@ -50,3 +53,25 @@ def interrupt_text(problem: KeyboardInterrupt) -> str:
     if not isinstance(problem, Interrupted) or problem.applied is not None:
         return "interrupted"
     return f"interrupted: {MAY_HAVE_HAPPENED if problem.of_key else MAY_BE_CHANGED}"
+
+
+@contextmanager
+def forgotten_at_the_end(problem: BaseException) -> Iterator[None]:
+    """Free at the end what `problem` interrupted, without a word of what was only half made.
+
+    A signal may come in the middle of any constructor of the standard library, and from Python 3.13 on the finalizer of an
+    object of io says on stderr that an attribute is missing. The tracebacks of `problem`, and of what it replaced, hold
+    such objects.
+    """
+    try:
+        yield
+    finally:
+        hook, sys.unraisablehook = sys.unraisablehook, lambda unraisable: None
+        try:
+            left = [problem]
+            while left:
+                each = left.pop()
+                each.__traceback__ = None
+                left += [other for other in (each.__cause__, each.__context__) if other is not None and other.__traceback__]
+        finally:
+            sys.unraisablehook = hook

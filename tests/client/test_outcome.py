@@ -1,6 +1,8 @@
 """The outcome of requests without an answer; a write that may have been applied is never retried (BUG-47)."""
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -10,7 +12,7 @@ import pytest
 from bargetrio.client import BargeError, Client, native
 from bargetrio.client.interrupted import Interrupted
 from bargetrio.protocol.requests import Delete, Get, List, Put, Request
-from tests.cli.run import popen
+from tests.cli.run import environment, popen
 from tests.client.servers import BadServer, nobody, problem
 from tests.stories.daemon import Daemon
 
@@ -101,6 +103,38 @@ def test_ctrl_c_says_whether_the_write_may_have_happened(tmp_path: Path, way: Wa
         assert words in err
         assert "Traceback" not in err
         assert ("may have happened" in err) == (command[0] == "put")
+
+
+HALF_MADE = """
+import http.client, socket, sys
+from bargetrio.cli.main import main
+
+def interrupted(self, *arguments, **words):
+    raise KeyboardInterrupt  # as a signal's handler does, before any attribute is there
+
+{target}.__init__ = interrupted
+main()
+"""
+
+
+@pytest.mark.parametrize("target", ["http.client.HTTPResponse", "socket.SocketIO"])
+@pytest.mark.parametrize("typed", ["", "a=1\nquit\n"])
+def test_ctrl_c_in_the_middle_of_a_constructor_leaves_no_traceback(target: str, typed: str) -> None:
+    """Finalizers of io complain of attributes that are missing: from Python 3.13 on, before that in development mode."""
+    command = ("client",) if typed else ("put", "a", "1")
+    with BadServer("rest", None) as server:
+        done = subprocess.run(
+            [sys.executable, "-X", "dev", "-c", HALF_MADE.format(target=target), *command, "--endpoint", server.address],
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=environment(),
+        )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr.strip().endswith("interrupted: the write may have happened: read the key before you repeat it")
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize("moment", ["before", "under way"])
