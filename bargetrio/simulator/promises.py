@@ -37,7 +37,7 @@ class Promises:
 
     def __init__(self, memory: dict[NodeId, Memory], stores: Stores, membership: Membership, world: World) -> None:
         self._votes: dict[tuple[Term, NodeId], dict[StoreId, set[NodeId]]] = {}
-        """By term and voter: whom each of its stores has voted for. A store that lost synced data may have voted twice."""
+        """By term and voter: whom each of its stores has voted for. One that forgot a vote may have voted twice."""
         self._memory = memory
         self._stores = stores
         self._membership = membership
@@ -71,7 +71,7 @@ class Promises:
             return
         self._membership.check_voter(server)
         chosen.add(candidate)
-        if len(chosen) > 1 and (voter, store) not in self._stores.touched:
+        if len(chosen) > 1 and not self._stores.may_vote_again(store, term):
             others = ", ".join(f"node {other}" for other in sorted(chosen))
             raise Breach("one vote a term", f"node {voter} votes in term {term} for {others}")
 

@@ -100,6 +100,10 @@ class Stores:
         is_excused = any(damage.excuses_leader(term) for damage in self.damages)
         return Excused(rule, text) if is_excused else Breach(rule, text)
 
+    def may_vote_again(self, store: StoreId, term: Term) -> bool:
+        """Return whether this store's disk may have forgotten its vote in this term."""
+        return any(damage.excuses_vote(store, term) for damage in self.damages)
+
     def at_a_halt(self, rule: str, text: str) -> Breach:
         """Return the violation of a rule by a cluster in which no majority may be left whose logs are alike."""
         return Excused(rule, text) if self.altered_entry_may_win else Breach(rule, text)
@@ -221,7 +225,7 @@ class Stores:
         lost = [index for index in range(same, len(had.digests)) if not self.is_on_a_majority(index, had.digests[index])]
         if found[:2] != had[:2]:
             held = [index for index, entry in enumerate(self._committed) if self.is_on_a_majority(index, entry.digest)]
-            self.damages.append(Damage(len(held), had.term, found.term))
+            self.damages.append(Damage(len(held), had.term, found.term, memory.store))
         elif lost:
             self.damages.append(Damage(lost[0], had.term if memory.altered_from is None else FOR_EVER))
 

@@ -55,7 +55,7 @@ def test_a_lost_tail_that_made_the_majority_excuses_what_no_other_majority_held(
     term, held = leader.core.current_term, len(cluster.referee.invariants._memory[cut_off].disk.digests)
     liar.crash(power=True)
     cluster.nemesis.revive(liar)
-    ((first, until, forgotten_from),) = stores.damages
+    ((first, until, forgotten_from, _),) = stores.damages
     assert held <= first <= leader.core.commit_index
     assert (until, forgotten_from) == (term, None)
     assert type(stores.without_entry("rule", "text", first, term)) is Excused
@@ -99,9 +99,26 @@ def test_a_folder_set_back_to_an_earlier_term_excuses_no_entry_that_the_others_h
     (damage,) = invariants.stores.damages
     before = invariants._memory[node.node_id].images[0][1].term
     assert before < term
-    assert damage == Damage(len(invariants.committed), term, before)
+    assert damage == Damage(len(invariants.committed), term, before, node.store_id)
     assert type(invariants.stores.second_leader("rule", "text", term)) is Excused
     assert type(invariants.stores.without_entry("rule", "text", len(invariants.committed) - 1, term + 1)) is Breach
+
+
+def test_a_store_that_forgot_a_vote_may_vote_again_in_the_terms_that_it_forgot_alone() -> None:
+    """Raft 5.2. A disk that has lost entries only has forgotten no vote, nor has the disk of another node."""
+    cluster = cluster_after()
+    node, stores, promises = follower_of(cluster), cluster.referee.invariants.stores, cluster.referee.invariants.promises
+    (other,) = [each for each in cluster.servers if each not in (node, leader_of(cluster))]
+    for server in (node, other):
+        stores.touched.add((server.node_id, server.store_id))
+    stores.damages += [Damage(1, 80), Damage(1, 80, 75, node.store_id)]
+    for term in (75, 80):
+        promises.note_vote(node, term, 0)
+        promises.note_vote(node, term, 1)
+    for server, term in ((node, 74), (node, 81), (other, 77)):
+        promises.note_vote(server, term, 0)
+        with pytest.raises(Breach, match="one vote a term"):
+            promises.note_vote(server, term, 1)
 
 
 def test_a_leader_without_a_committed_entry_is_found_where_no_disk_has_lost_anything(monkeypatch: pytest.MonkeyPatch) -> None:
