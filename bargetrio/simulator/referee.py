@@ -262,7 +262,10 @@ class Referee:
             assert not (is_gone and is_sent), f"snapshot {snapshot.last_index} was deleted while it is sent"
 
     def piece_answered(self, server: Server, reply: SnapshotReply) -> None:
-        """The next piece begins where the follower's disk ends, or it is the first one of another transfer."""
+        """The next piece begins where the follower's disk ends: at the beginning if, and only if, it has nothing.
+
+        Also if the leader begins with another file then: it does so only where the follower has to start over.
+        """
         core = server.core
         if core is None or not isinstance(core.role, Leader) or reply.term != core.current_term or reply.installed:
             return
@@ -270,7 +273,7 @@ class Referee:
         transfer = None if progress is None else progress.transfer
         if transfer is None or transfer.snapshot.last_index != reply.last_index or reply.bytes_stored > transfer.snapshot.size:
             return
-        if transfer.offset not in (reply.bytes_stored, 0):
+        if transfer.offset != reply.bytes_stored:
             stored = f"node {reply.follower_id} has {reply.bytes_stored} bytes of a snapshot"
             text = f"{stored}, and node {server.node_id} goes on at {transfer.offset}"
             raise Breach("the next piece begins where the follower's disk ends", text)

@@ -3,12 +3,15 @@
 from random import Random
 
 import pytest
+from msgspec import structs
 
 from bargetrio.kv.commands import encode_command
 from bargetrio.protocol.requests import Put
 from bargetrio.raft.facts import LogsDiffer, TailLost
-from bargetrio.raft.messages import Command, Entry
+from bargetrio.raft.messages import Command, Entry, SnapshotReply
+from bargetrio.raft.progress import Transfer
 from bargetrio.raft.records import Append, HardState
+from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import REPLACED, Standing
 from bargetrio.simulator.altered import alter, newest_snapshot
 from bargetrio.simulator.campaign import SIZES
@@ -316,3 +319,17 @@ def test_a_leader_whose_disk_hangs_may_lead_until_it_has_heard_that_the_others_a
     invariants.leadership.check_usefulness(leader, leader.core, memory, now)
     with pytest.raises(Breach, match="a disk that hangs leads nobody"):
         invariants.leadership.check_usefulness(leader, leader.core, memory, now)
+
+
+def test_a_leader_that_sends_again_what_the_follower_has_of_a_snapshot_is_found() -> None:
+    """Figure 13: the next piece begins where the follower's disk ends, at 0 only if it has nothing."""
+    cluster = cluster_after()
+    leader, follower = leader_of(cluster), follower_of(cluster)
+    core = leader.core
+    assert core is not None and core.snapshot is not None and isinstance(core.role, Leader)
+    core.role.progress[follower.node_id].transfer = Transfer(core.snapshot)
+    last = core.snapshot.last_index
+    reply = SnapshotReply(term=core.current_term, follower_id=follower.node_id, last_index=last, bytes_stored=0, installed=False)
+    cluster.referee.piece_answered(leader, reply)
+    with pytest.raises(Breach, match="the next piece begins where the follower's disk ends"):
+        cluster.referee.piece_answered(leader, structs.replace(reply, bytes_stored=1))

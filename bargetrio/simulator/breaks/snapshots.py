@@ -139,6 +139,20 @@ def follower_that_lost_its_pieces_not_heard(patches: Patches) -> None:
     patches.set(snapshots, "on_snapshot_reply", on_snapshot_reply)
 
 
+@breaks("what the follower's disk has of a snapshot is not sent again", "7; Figure 13, 4")
+def first_piece_sent_twice(patches: Patches) -> None:
+    old = snapshots.on_snapshot_reply
+
+    def on_snapshot_reply(core: Core, message: SnapshotReply, now: float) -> None:
+        old(core, message, now)
+        progress = core.role.progress.get(message.follower_id) if isinstance(core.role, Leader) else None
+        transfer: Transfer | None = None if progress is None else progress.transfer
+        if transfer is not None and transfer.offset and not transfer.restarts:  # the answer to this piece corrects it
+            transfer.offset, transfer.is_due, transfer.restarts = 0, True, 1
+
+    patches.set(snapshots, "on_snapshot_reply", on_snapshot_reply)
+
+
 @breaks("a snapshot that is being sent is not deleted", "7")
 def sent_snapshot_deleted(patches: Patches) -> None:
     patches.set(snapshots, "snapshots_in_use", lambda core: frozenset({core.snapshot.last_index}))
