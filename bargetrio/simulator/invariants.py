@@ -412,9 +412,9 @@ class Invariants:
         ]
 
     def _check_lost(self, server: Server, fact: TailLost) -> None:
-        """Only of a store that has lost something is it said that it lost what it had acknowledged."""
-        if (fact.peer, self.stores.counts_as(server, fact.peer)) not in self.stores.touched:
-            text = f"node {server.node_id} says that node {fact.peer} lost entries up to {fact.index}; its disk has lost nothing"
+        """Only of a store that has lost just what it had acknowledged to this leader is that said."""
+        if not self.stores.has_lost(server, fact.peer, fact.index):
+            text = f"node {server.node_id} says that node {fact.peer} lost entries up to {fact.index}; its disk has not"
             raise Breach("nobody is accused in error", text)
         self.stores.told(server.node_id, fact.peer)
 

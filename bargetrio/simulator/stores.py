@@ -6,7 +6,7 @@ is; and a leader to which it had acknowledged more than it now holds must announ
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import AppendReply, Index, Message, NodeId, Term
@@ -36,6 +36,14 @@ class _Owed:
         self.heard_at: set[float] = set()
 
 
+class _Loss(NamedTuple):
+    """Of a disk that lost synced records: what it knew, what was found, and what it had acknowledged to which leader and term."""
+
+    had: DiskState
+    found: DiskState
+    told: dict[tuple[NodeId, Term], Index]
+
+
 class Stores:
     """The stores of all nodes; `damages`: what disks that broke their word may have cost."""
 
@@ -52,6 +60,7 @@ class Stores:
         """By leader and follower."""
         self.touched: set[tuple[NodeId, StoreId]] = set()
         """Stores in use that have lost synced records."""
+        self._losses: dict[tuple[NodeId, StoreId], list[_Loss]] = {}
         self._is_any_altered = False
         self._memory = memory
         self._servers = servers
@@ -67,7 +76,7 @@ class Stores:
         states = list(memory.former.get(store, ()))
         if store == memory.store:
             states.append(memory.disk)
-        return any(index < len(state.digests) and state.digests[index] == digest for state in states)
+        return any(_has(state, index, digest) for state in states)
 
     def counts_as(self, server: Server, node_id: NodeId) -> StoreId:
         """Return which store of a node counts for this server; where there is no set yet, the one that is there."""
@@ -215,6 +224,8 @@ class Stores:
             return False
         memory.former.setdefault(memory.store, []).append(had)
         self.touched.add((node_id, memory.store))
+        told = {(to, term): told.match_index for (to, term, store), told in memory.told.items() if store == memory.store}
+        self._losses.setdefault((node_id, memory.store), []).append(_Loss(had, found, told))
         memory.disk = found
         self._note_damage(memory, had, found, same)
         self._note_owed(node_id, memory, same - 1)
@@ -228,6 +239,24 @@ class Stores:
             self.damages.append(Damage(len(held), had.term, found.term, memory.store))
         elif lost:
             self.damages.append(Damage(lost[0], had.term if memory.altered_from is None else FOR_EVER))
+
+    def has_lost(self, server: Server, peer: NodeId, index: Index) -> bool:
+        """Return whether the peer's store that counts for this leader has lost an entry that it had acknowledged to it.
+
+        What it acknowledged in an earlier term must have been on its disk when that lost it: the leaders of later terms may have
+        had it deleted. In the same term only this leader can, and does not (Raft 5.3); a disk that knew a later term by then, and
+        is set back to this one, lacks what it acknowledged in this one all the same.
+        """
+        core = server.core
+        assert core is not None
+        return any(
+            index <= told
+            and leader_id == server.node_id
+            and not _has(loss.found, index, self.digest(core, index))
+            and (term == core.current_term or _has(loss.had, index, self.digest(core, index)))
+            for loss in self._losses.get((peer, self.counts_as(server, peer)), ())
+            for (leader_id, term), told in loss.told.items()
+        )
 
     # -- required announcements ------------------------------------------------------------------------------------------
 
@@ -334,3 +363,7 @@ class Stores:
     def told(self, leader_id: NodeId, peer: NodeId) -> None:
         """Note that a leader announced `tail_lost`."""
         self.owed.pop((leader_id, peer), None)
+
+
+def _has(state: DiskState, index: Index, digest: int) -> bool:
+    return index < len(state.digests) and state.digests[index] == digest

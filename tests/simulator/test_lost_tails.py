@@ -3,10 +3,11 @@
 import pytest
 from msgspec import structs
 
+from bargetrio.raft.facts import TailLost
 from bargetrio.raft.messages import AppendReply
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.state import State
-from bargetrio.simulator.memory import Breach
+from bargetrio.simulator.memory import Breach, ToldLeader
 from tests.simulator.clusters import cluster_after, follower_of, leader_of
 
 
@@ -83,3 +84,51 @@ def test_an_acknowledgement_from_before_the_loss_that_comes_late_makes_the_refus
         cluster.world.now += 0.001
     with pytest.raises(Breach, match="a lost tail is told"):
         stores.arrived(leader, refusals[6])
+
+
+def test_a_disk_that_lost_nothing_is_not_said_to_have_lost_something() -> None:
+    """Nor is one that has taken entries of an altered log."""
+    cluster = cluster_after()
+    leader, follower = leader_of(cluster), follower_of(cluster)
+    lost = TailLost(peer=follower.node_id, term=1, index=1)
+    for _ in range(2):
+        with pytest.raises(Breach, match="nobody is accused in error"):
+            cluster.referee.fact(leader, lost)
+        cluster.referee.invariants.stores.touched.add((follower.node_id, follower.store_id))
+
+
+def test_a_disk_that_lost_entries_is_not_said_to_have_lost_others_or_what_it_did_not_acknowledge() -> None:
+    """To the leader that says so, that is; what it acknowledged and lost may be told."""
+    cluster = cluster_after()
+    leader, liar = leader_of(cluster), follower_of(cluster)
+    (third,) = [server for server in cluster.servers if server not in (leader, liar)]
+    memory, core = cluster.referee.invariants._memory[liar.node_id], leader.core
+    assert core is not None
+    liar.disk.lie(2)
+    cluster.world.run(6.0, 1_000_000)
+    liar.crash(power=True)
+    told = memory.told[leader.node_id, core.current_term, memory.store].match_index
+    cluster.nemesis.revive(liar)
+    held = len(memory.disk.digests) - 1
+    assert 0 < held < told
+    for accuser, index in ((leader, held), (leader, told + 1), (third, told)):
+        with pytest.raises(Breach, match="nobody is accused in error"):
+            cluster.referee.fact(accuser, TailLost(peer=liar.node_id, term=core.current_term, index=index))
+    for index in (held + 1, told):
+        cluster.referee.fact(leader, TailLost(peer=liar.node_id, term=core.current_term, index=index))
+
+
+def test_a_disk_is_not_said_to_have_lost_what_a_leader_of_a_later_term_had_deleted_before() -> None:
+    """Raft 5.3: it was acknowledged in an earlier term, and not committed."""
+    cluster = cluster_after()
+    leader, liar = leader_of(cluster), follower_of(cluster)
+    stores, memory, core = cluster.referee.invariants.stores, cluster.referee.invariants._memory[liar.node_id], leader.core
+    assert core is not None
+    term, last = core.current_term, core.log.last_index
+    memory.told = {(leader.node_id, term - 1, liar.store_id): ToldLeader(last, 0.0)}
+    had = memory.disk
+    assert len(had.digests) > last
+    memory.disk = had._replace(digests=[*had.digests[:last], 1, 2])
+    stores.found(liar, had._replace(digests=list(had.digests[: last - 1])))
+    assert not stores.has_lost(leader, liar.node_id, last)
+    assert stores.has_lost(leader, liar.node_id, last - 1)

@@ -7,7 +7,7 @@ from msgspec import structs
 
 from bargetrio.kv.commands import encode_command
 from bargetrio.protocol.requests import Put
-from bargetrio.raft.facts import LogsDiffer, TailLost
+from bargetrio.raft.facts import LogsDiffer
 from bargetrio.raft.messages import Command, Entry, SnapshotReply
 from bargetrio.raft.progress import Transfer
 from bargetrio.raft.records import Append, HardState
@@ -95,17 +95,6 @@ def test_a_starved_leader_that_is_cut_off_leaves_and_one_that_is_not_stays(is_cu
     cluster.world.run(7.0, 1_000_000)
     cluster.referee.goals.fed(leader)
     assert (counts["starved_left"], counts["starved_stayed"]) == (int(is_cut), int(not is_cut))
-
-
-def test_a_disk_that_lost_nothing_is_not_said_to_have_lost_something() -> None:
-    """Of one that lied the same is true."""
-    cluster = cluster_after()
-    leader, follower = leader_of(cluster), follower_of(cluster)
-    lost = TailLost(peer=follower.node_id, term=1, index=1)
-    with pytest.raises(Breach, match="nobody is accused in error"):
-        cluster.referee.fact(leader, lost)
-    cluster.referee.invariants.stores.touched.add((follower.node_id, follower.store_id))
-    cluster.referee.fact(leader, lost)
 
 
 def test_a_log_that_lost_what_a_snapshot_holds_begins_behind_the_snapshot() -> None:
