@@ -31,5 +31,6 @@ class MembershipState:
         self.began_at = now
         self.differed: dict[NodeId, tuple[StoreId, float]] = {}
         """Which store of each peer last reported, to this node as its leader, that its log differs from this one's, and when."""
-        self.acknowledged: dict[NodeId, tuple[StoreId, Index]] = {}
-        """Which store of each peer acknowledged how much of what is committed, to this node as a leader in this process."""
+        self.acknowledged: dict[tuple[NodeId, StoreId], Index] = {}
+        """How much of what is committed each peer's store acknowledged to this node as a leader in this process: of the store
+        that counts, and of the one before it, which counts again if a readmission is deleted."""

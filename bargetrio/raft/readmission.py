@@ -88,5 +88,7 @@ def _propose(state: State, leader: Leader, node_id: NodeId, store: StoreId, now:
     state.append_own(leader, [Entry(state.current_term, encode_configuration(configuration))], (index,))
     leader.tickets.append(None)
     # What is recorded of its log was true of the old disk.
-    leader.progress[node_id] = Progress(next_index=index + 1, heard_at=now)
+    state.note_acknowledged(node_id, leader.progress[node_id])
+    before = state.membership.acknowledged.get((node_id, store), 0)
+    leader.progress[node_id] = Progress(next_index=index + 1, heard_at=now, acknowledged_before=before)
     membership.append(state, configuration)

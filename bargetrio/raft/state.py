@@ -240,23 +240,30 @@ class State:
             self.announce(RoleChanged(term=self.current_term, old=self.role.name, new=role.name, reason=reason))
         self.role = role
 
-    def _remember_acknowledged(self, leader: Leader) -> None:
-        """Leadership is lost: remember what each peer's store acknowledged and must not lose, as it is committed (OWN-175).
+    def note_acknowledged(self, peer: NodeId, progress: Progress) -> None:
+        """Remember what the peer's store acknowledged and must not lose, as it is committed (OWN-175).
 
-        What is not committed may be deleted by another leader.
+        What is not committed may be deleted by another leader. If that deletes the entry that readmits the peer with another
+        store, this one counts again: each store is remembered by itself (OWN-181).
         """
-        configuration = self.configuration
-        if configuration is None:
-            return
-        for peer, progress in leader.progress.items():
+        if self.configuration is not None:
             index = max(progress.acknowledged_before, min(progress.match_index, self.commit_index))
-            self.membership.acknowledged[peer] = configuration.stores[peer], index
+            self.membership.acknowledged[peer, self.configuration.stores[peer]] = index
+
+    def _remember_acknowledged(self, leader: Leader) -> None:
+        """Leadership is lost: remember what was acknowledged, of the stores that can still count."""
+        own = self.membership
+        for peer, progress in leader.progress.items():
+            self.note_acknowledged(peer, progress)
+        # Of the configurations in a log all but the last one are committed: the next is proposed only then (Ongaro 4.1).
+        stores = {member for each in own.configurations[-2:] for member in each.stores.items()}
+        own.acknowledged = {member: index for member, index in own.acknowledged.items() if member in stores}
 
     def _recall_acknowledged(self, leader: Leader) -> None:
-        """Leadership is won: restore what each peer acknowledged in an earlier term, if its store is the same."""
-        for peer, (store, index) in self.membership.acknowledged.items():
-            if self.configuration is not None and self.configuration.stores[peer] == store:
-                leader.progress[peer].acknowledged_before = index
+        """Leadership is won: restore what each peer's present store acknowledged in an earlier term."""
+        if self.configuration is not None:
+            for peer, progress in leader.progress.items():
+                progress.acknowledged_before = self.membership.acknowledged.get((peer, self.configuration.stores[peer]), 0)
 
     def _fail_pending(self, leader: Leader, leader_id: NodeId | None) -> None:
         """Leadership is lost: proposals end as unknown, as another leader may commit them, and reads as failed."""

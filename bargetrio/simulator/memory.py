@@ -73,8 +73,8 @@ class Memory:
         """As they were when `_check_snapshot` last looked; `start_index` is None where it has not in this life."""
         self.led: tuple[Term, Index, int] | None = None
         """Of a leader: its term, and where its log ended after the last step."""
-        self.acknowledged: dict[NodeId, tuple[StoreId, Index]] = {}
-        """Of each node that it led in this life: how much of what is committed that store had acknowledged to it."""
+        self.acknowledged: dict[tuple[NodeId, StoreId], Index] = {}
+        """Of each store that it led in this life: how much of what is committed that store had acknowledged to it."""
         self.match: dict[NodeId, Index] = {}
         self.match_store: dict[NodeId, StoreId] = {}
         """Of a leader: what it believes of each peer's log, and of which store that is."""

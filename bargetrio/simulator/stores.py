@@ -267,8 +267,7 @@ class Stores:
             if core is None or not isinstance(core.role, Leader) or leader_id == node_id:
                 continue
             match_index, configuration = core.role.progress[node_id].match_index, core.configuration
-            store, earlier = self._memory[leader_id].acknowledged.get(node_id, ("", 0))
-            index = max(match_index, earlier if store == memory.store else 0)
+            index = max(match_index, self._memory[leader_id].acknowledged.get((node_id, memory.store), 0))
             if index > last_index and configuration is not None and configuration.stores.get(node_id) == memory.store:
                 self.owed[leader_id, node_id] = _Owed(core.current_term, index, is_earlier=index > match_index)
 
@@ -278,18 +277,25 @@ class Stores:
         if core is None or core.configuration is None:
             return
         for peer in core.peers:
-            store = core.configuration.stores.get(peer, "")
-            before_store, before = memory.acknowledged.get(peer, ("", 0))
-            index = memory.match[peer] if memory.match_store.get(peer) == store else 0
-            index = min(index, memory.commit_index)
-            memory.acknowledged[peer] = store, max(index, before) if before_store == store else index
+            self._note_acknowledged(memory, peer, core.configuration.stores.get(peer, ""))
+
+    def readmits(self, server: Server, peer: NodeId) -> None:
+        """Note what the store before has acknowledged to a leader that proposes another: if that is deleted, it counts again."""
+        memory = self._memory[server.node_id]
+        if memory.leads and peer in memory.match_store:
+            self._note_acknowledged(memory, peer, memory.match_store[peer])
+
+    @staticmethod
+    def _note_acknowledged(memory: Memory, peer: NodeId, store: StoreId) -> None:
+        index = min(memory.match[peer], memory.commit_index) if memory.match_store.get(peer) == store else 0
+        memory.acknowledged[peer, store] = max(index, memory.acknowledged.get((peer, store), 0))
 
     def took_office(self, server: Server) -> None:
         """Note what a leader must announce that led an earlier term in this life: who lacks what it had acknowledged then."""
         core = server.core
         if core is None or core.configuration is None:
             return
-        for peer, (store, index) in self._memory[server.node_id].acknowledged.items():
+        for (peer, store), index in self._memory[server.node_id].acknowledged.items():
             memory = self._memory[peer]
             counts = core.configuration.stores.get(peer) == store == memory.store
             if counts and (peer, store) in self.touched and len(memory.disk.digests) <= index:

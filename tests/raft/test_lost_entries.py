@@ -119,6 +119,57 @@ def test_a_disk_that_was_taken_in_meanwhile_is_not_suspected_of_what_the_one_bef
     assert node.told("tail_lost") == [] and progress(node, 1).is_counted
 
 
+def test_what_a_disk_acknowledged_is_missed_also_if_the_entry_that_readmits_its_node_is_deleted() -> None:
+    """OWN-181: the store before counts again, and a folder that is put back may lack what it had acknowledged."""
+    node = leader(log="1 1 1")
+    log, last = node.core.log, node.core.log.last_index
+    for known_of_new in (0, last):
+        kept = log.last_index, log.last_term
+        node.core.hello_received(1, NEW, node.now)
+        assert node.core.readmit(1, node.now) == ""
+        node.perform().sync()
+        assert node.core.membership.uncounted == 1 and progress(node, 1).acknowledged_before == known_of_new
+        acknowledge(node, 1, last)
+        # The leader of a later term has not got that entry, and this one is elected again.
+        term = node.core.current_term + 1
+        node.step(append(term=term, leader_id=2, prev=kept, log=str(term))).sync()
+        assert node.core.membership.uncounted is None
+        lead_again(node)
+        assert progress(node, 1).acknowledged_before == last
+        acknowledge(node, 2, log.last_index)
+    refuse(node, log.last_index - 1, 2)
+    refuse(node, log.last_index - 1, 2, round=1)
+    assert node.told("tail_lost") == [TailLost(peer=1, term=node.core.current_term, index=last)]
+
+
+def test_what_a_disk_acknowledged_is_missed_also_if_this_node_led_while_the_readmission_was_not_committed() -> None:
+    """OWN-181: that of the later store is remembered beside it, for either may count at the next election."""
+    node = leader(log="1 1 1")
+    log, last, term = node.core.log, node.core.log.last_index, node.core.current_term
+    node.step(append_readmission((last, term), term + 1, 1)).sync()
+    lead_again(node)
+    assert node.core.membership.uncounted == 1 and progress(node, 1).acknowledged_before == 0
+    acknowledge(node, 1, log.last_index)
+    term = node.core.current_term + 1
+    node.step(append(term=term, leader_id=2, prev=(last, log.term(last)), log=str(term))).sync()
+    lead_again(node)
+    assert progress(node, 1).acknowledged_before == last
+
+
+def test_what_is_remembered_of_stores_is_bounded_by_those_that_may_count() -> None:
+    """A store whose successor's readmission is committed never counts again."""
+    node = leader(log="1 1 1")
+    for number in range(4):
+        node.core.hello_received(1, Standing(store=f"new-{number}"), node.now)
+        assert node.core.readmit(1, node.now) == ""
+        node.perform().sync()
+        acknowledge(node, 2, node.core.log.last_index)
+        assert node.core.membership.uncounted is None
+        lead_again(node)
+        acknowledge(node, 2, node.core.log.last_index)
+    assert {store for peer, store in node.core.membership.acknowledged if peer == 1} == {"new-2", "new-3"}
+
+
 def test_appends_in_flight_to_a_node_that_is_no_longer_counted_are_forgotten() -> None:
     """Ongaro 10.2.1: there will be no reply, and when the node is readmitted it is probed anew."""
     node = leader(log="1 1 1")

@@ -3,9 +3,11 @@
 import pytest
 from msgspec import structs
 
-from bargetrio.raft.facts import TailLost
-from bargetrio.raft.messages import AppendReply
+from bargetrio.raft.facts import MembersChanged, TailLost
+from bargetrio.raft.messages import AppendReply, NodeId
+from bargetrio.raft.progress import Progress
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.raft.state import State
 from bargetrio.simulator.memory import Breach, ToldLeader
 from tests.simulator.clusters import cluster_after, follower_of, leader_of
@@ -132,3 +134,74 @@ def test_a_disk_is_not_said_to_have_lost_what_a_leader_of_a_later_term_had_delet
     stores.found(liar, had._replace(digests=list(had.digests[: last - 1])))
     assert not stores.has_lost(leader, liar.node_id, last)
     assert stores.has_lost(leader, liar.node_id, last - 1)
+
+
+def test_what_a_store_acknowledged_is_demanded_also_if_the_entry_that_readmits_its_node_is_deleted() -> None:
+    """OWN-181: it is remembered beside what the store after it has acknowledged, and is demanded when this one counts again."""
+    cluster = cluster_after()
+    leader, liar, invariants = leader_of(cluster), follower_of(cluster), cluster.referee.invariants
+    stores, memory, core, store = invariants.stores, invariants._memory[leader.node_id], leader.core, liar.store_id
+    assert core is not None and core.configuration is not None and isinstance(core.role, Leader)
+    before, index = core.configuration, min(core.role.progress[liar.node_id].match_index, core.commit_index)
+    assert index > 2
+    cluster.referee.fact(leader, MembersChanged(peer=liar.node_id, term=core.current_term, index=index + 1, store="new"))
+    core.configuration = structs.replace(before, stores={**before.stores, liar.node_id: "new"})
+    memory.match[liar.node_id], memory.match_store[liar.node_id] = index - 1, "new"
+    stores.left_office(leader)
+    assert memory.acknowledged[liar.node_id, store] == index and memory.acknowledged[liar.node_id, "new"] == index - 1
+    core.configuration = before
+    disk = invariants._memory[liar.node_id].disk
+    stores.found(liar, disk._replace(digests=list(disk.digests[:index])))
+    stores.owed.clear()
+    stores.took_office(leader)
+    assert [(pair, owed.index) for pair, owed in stores.owed.items()] == [((leader.node_id, liar.node_id), index)]
+
+
+@pytest.mark.parametrize("is_remembered", [True, False])
+def test_a_lost_tail_is_told_also_where_the_node_was_to_be_readmitted_with_another_disk(
+    monkeypatch: pytest.MonkeyPatch, is_remembered: bool
+) -> None:
+    """OWN-181: the leader is cut off with the readmission, another deletes it, and an old copy of the first disk comes back."""
+    note = State.note_acknowledged
+
+    def note_one_store(state: State, peer: NodeId, progress: Progress) -> None:
+        acknowledged = state.membership.acknowledged
+        state.membership.acknowledged = {member: index for member, index in acknowledged.items() if member[0] != peer}
+        note(state, peer, progress)
+
+    if not is_remembered:
+        monkeypatch.setattr(State, "note_acknowledged", note_one_store)
+    cluster = cluster_after(5)
+    node, leader, links = follower_of(cluster), leader_of(cluster), cluster.network.links
+    assert leader.core is not None
+    leader.core.snapshots.policy = SnapshotPolicy(entries=10_000, idle_s=1e9)
+    node.keep_image()
+    cluster.world.run(6.0, 1_000_000)
+    node.lose_disk()
+    cluster.nemesis.revive(node)
+    cluster.world.run(6.5, 1_000_000)
+    others = {0, 1, 2, 3, 4} - {leader.node_id, node.node_id}
+    for other in others:
+        links[leader.node_id][other].is_cut = links[other][leader.node_id].is_cut = True
+    refusals: list[str] = []
+    leader.call(lambda core, now: refusals.append(core.readmit(node.node_id, now)))
+    cluster.world.run(6.6, 1_000_000)
+    assert refusals == [""] and leader.core.membership.uncounted == node.node_id
+    node.crash(power=False)
+    cluster.world.run(9.0, 1_000_000)
+    for other in others:
+        links[leader.node_id][other].is_cut = links[other][leader.node_id].is_cut = False
+    cluster.world.run(10.0, 1_000_000)
+    assert leader.core.membership.uncounted is None
+    leader_of(cluster).crash(power=False)
+    cluster.world.run(11.5, 1_000_000)
+    assert leader_of(cluster) is leader
+    node.put_back(0)
+    cluster.nemesis.revive(node)
+    assert list(cluster.referee.invariants.stores.owed) == [(leader.node_id, node.node_id)]
+    if is_remembered:
+        cluster.world.run(15.0, 1_000_000)
+        assert cluster.referee.goals.counts["tail_lost_told"] == 1
+    else:
+        with pytest.raises(Breach, match="a lost tail is told"):
+            cluster.world.run(15.0, 1_000_000)
