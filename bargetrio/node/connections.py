@@ -1,6 +1,7 @@
 """The events of a node's connections: links to peers go up and down, peers and clients connect."""
 
 import logging
+from collections.abc import Callable
 from functools import partial
 
 from bargetrio.eventlog.driver_facts import LinkDown, LinkUp, Sink
@@ -23,7 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class Connections:
-    """Connections of one node; `core` is only read. `of_peers` is how many peers are connected."""
+    """Connections of one node; `core` is only read. `of_peers` is how many peers are connected.
+
+    `peer_spoke` is called with a peer's id when a new connection of it has carried its first messages.
+    """
 
     def __init__(
         self,
@@ -36,6 +40,7 @@ class Connections:
         hellos: HelloJudge,
         places: ClientPlaces,
         memory: ClientMemory,
+        peer_spoke: Callable[[NodeId], None],
     ) -> None:
         self.places = places
         self.of_peers = 0
@@ -47,6 +52,7 @@ class Connections:
         self._figures = figures
         self._hellos = hellos
         self._memory = memory
+        self._peer_spoke = peer_spoke
 
     def link_up(self, peer_id: NodeId) -> None:
         """Handle a new connection of this node to a peer."""
@@ -80,7 +86,8 @@ class Connections:
         try:
             refusal = self._hellos.refusal_since(peer_id, standing)
             figures = self._figures.peer(peer_id)
-            session = PeerSession(peer_id, self._core, inbox.take_message, inbox.bytes_received, figures, refusal)
+            on_first = partial(self._peer_spoke, peer_id)
+            session = PeerSession(peer_id, self._core, inbox.take_message, inbox.bytes_received, figures, refusal, on_first)
             await session.serve(connection, greeted, self._poller)
         except (BadMessage, LineTooLong) as problem:
             self.link_down(peer_id, f"closed its link: {problem}")

@@ -99,6 +99,7 @@ async def open_node(
             hellos=hellos,
             places=ClientPlaces(settings.most_clients),
             memory=memory,
+            peer_spoke=lambda peer: outbox.links[peer].peer_spoke(),
         )
         identity = _identity(settings, folder, hellos, make_token)
         acceptor = Acceptor(

@@ -29,7 +29,7 @@ class PeerSession:
     `core` is only read: its members and its term, by which messages are validated. `take` gets the messages, for the step that
     follows. `bytes_received` is called with the peer's id when bytes of an incomplete line of at least LONG_BYTES have arrived.
     `refusal` returns why this connection's store is refused by now, "" if it is not; it is called before messages are taken,
-    since members' stores change.
+    since members' stores change. `on_first` is called after the connection's first messages.
     """
 
     def __init__(
@@ -40,6 +40,7 @@ class PeerSession:
         bytes_received: Callable[[NodeId], None],
         figures: PeerFigures,
         refusal: Callable[[], str],
+        on_first: Callable[[], None],
     ) -> None:
         self._peer_id = peer_id
         self._core = core
@@ -47,6 +48,7 @@ class PeerSession:
         self._bytes_came = bytes_received
         self._refusal = refusal
         self._figures = figures
+        self._on_first: Callable[[], None] | None = on_first
 
     async def serve(self, connection: Connection, greeted: Greeted, poller: Poller) -> None:
         """Read messages until the peer disconnects; raise BadMessage, LineTooLong or Broken."""
@@ -81,3 +83,6 @@ class PeerSession:
             if type(message) is AppendReply:
                 self._figures.append_answered(message, trio.current_time())
             self._hand_over(message)
+        if lines and self._on_first is not None:
+            self._on_first()
+            self._on_first = None

@@ -3,9 +3,10 @@
     → {"hello":"client","protocol":1,"cluster":"barge"}
     ← {"hello":"node","protocol":1,"cluster":"barge","node":0}
 
-    → {"hello":"peer","protocol":2,"cluster":"barge","node":1,"to":0,"standing":{"store":"9f...",...},"nonce":"c1..."}
-    ← {"hello":"node","protocol":2,"cluster":"barge","node":0,"standing":{"store":"77...",...},"nonce":"5a...","proof":"..."}
+    → {"hello":"peer","protocol":3,"cluster":"barge","node":1,"to":0,"standing":{"store":"9f...",...},"nonce":"c1..."}
+    ← {"hello":"node","protocol":3,"cluster":"barge","node":0,"standing":{"store":"77...",...},"nonce":"5a...","proof":"..."}
     → {"proof":"..."}
+    ← {"hello":"accepted"}
 
 The proofs are HMAC-SHA256 over both nonces and both ids; they are sent only if a secret is configured. The secret is never sent,
 and a proof is not valid for another connection, direction or pair of nodes.
@@ -66,11 +67,17 @@ class HelloRefused(Struct, frozen=True, kw_only=True, tag_field="hello", tag="re
     detail: str
 
 
+class HelloAccepted(Struct, frozen=True, kw_only=True, tag_field="hello", tag="accepted"):
+    """The node takes the peer's messages: sent once it has checked the peer's proof and its store's standing."""
+
+
 Hello = ClientHello | PeerHello
 HelloAnswer = NodeHello | HelloRefused
+Verdict = HelloAccepted | HelloRefused
 
 hello_decoder: msgspec.json.Decoder[Hello] = msgspec.json.Decoder(Hello)
 answer_decoder: msgspec.json.Decoder[HelloAnswer] = msgspec.json.Decoder(HelloAnswer)
+verdict_decoder: msgspec.json.Decoder[Verdict] = msgspec.json.Decoder(Verdict)
 proof_decoder: msgspec.json.Decoder[PeerProof] = msgspec.json.Decoder(PeerProof)
 
 

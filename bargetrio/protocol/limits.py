@@ -2,7 +2,7 @@
 
 PROTOCOL_VERSION = 1
 """What clients and nodes speak."""
-PEER_PROTOCOL_VERSION = 2
+PEER_PROTOCOL_VERSION = 3
 """What nodes speak among themselves: from 2 on a hello tells the store's standing, and appends a digest."""
 
 KEY_BYTES = 1024

@@ -5,7 +5,7 @@ hello ends the connection; none is skipped.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
@@ -13,6 +13,7 @@ from msgspec import Raw, Struct
 from bargetrio.protocol.hello import (
     ClientHello,
     Hello,
+    HelloAccepted,
     HelloRefused,
     NodeHello,
     PeerHello,
@@ -21,12 +22,15 @@ from bargetrio.protocol.hello import (
     proof,
     proof_decoder,
     proof_is_right,
+    verdict_decoder,
 )
 from bargetrio.protocol.limits import HELLO_LINE_BYTES, LINE_BYTES, PEER_PROTOCOL_VERSION, PROTOCOL_VERSION
 from bargetrio.protocol.lines import LineReader, LineTooLong
 from bargetrio.raft.checks import check_standing
 from bargetrio.raft.standing import Standing
 from bargetrio.transport.network import Broken, Connection
+
+_Answer = TypeVar("_Answer", NodeHello, HelloAccepted)
 
 _encode: Final = msgspec.json.Encoder().encode
 _standing_decoder: Final = msgspec.json.Decoder(Standing)
@@ -93,6 +97,7 @@ async def accept_hello(connection: Connection, identity: Identity, admit_client:
                 rest = await _next_lines(connection, reader)
             _check_proof(rest.pop(0), hello, identity, nonce)
         standing = _check_standing(hello.node, hello.standing, identity)
+        connection.post(_line(HelloAccepted()))
     except HandshakeRefused as refused:
         connection.post(_line(HelloRefused(error=refused.code, detail=str(refused))))
         raise
@@ -100,7 +105,10 @@ async def accept_hello(connection: Connection, identity: Identity, admit_client:
 
 
 async def say_hello(connection: Connection, identity: Identity, to: int) -> Greeted:
-    """Send this node's hello to peer `to`, check the answer; raise HandshakeRefused or Broken. The caller sets a time-out."""
+    """Send this node's hello to peer `to`, check its answer, and wait until it accepts this node.
+
+    The caller sets the time-out. Raises HandshakeRefused or Broken.
+    """
     reader = LineReader(LINE_BYTES)
     nonce = identity.make_nonce()
     hello = PeerHello(
@@ -113,12 +121,7 @@ async def say_hello(connection: Connection, identity: Identity, to: int) -> Gree
     )
     connection.post(_line(hello))
     first, *rest = await _next_lines(connection, reader)
-    try:
-        answer = answer_decoder.decode(first)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise HandshakeRefused("bad_request", "the other side does not speak this protocol") from None
-    if isinstance(answer, HelloRefused):
-        raise HandshakeRefused(answer.error, f"refused by node {to}: {answer.detail}")
+    answer = _decode_answer(answer_decoder, first, to)
     if answer.protocol != PEER_PROTOCOL_VERSION or answer.cluster != identity.cluster or answer.node != to:
         raise HandshakeRefused("bad_request", f"there answers node {answer.node} of cluster {answer.cluster!r}, not node {to}")
     if identity.secret is not None:
@@ -127,7 +130,13 @@ async def say_hello(connection: Connection, identity: Identity, to: int) -> Gree
             raise HandshakeRefused("forbidden", f"node {to} does not know the peer secret")
         ours = proof(identity.secret, "dialler", identity.node_id, to, nonce, answer.nonce)
         connection.post(_encode({"proof": ours}) + b"\n")
+    elif answer.proof:
+        raise HandshakeRefused("forbidden", f"node {to} asks its peers for a proof: peer_secret_file is not configured here")
     standing = _check_standing(to, answer.standing, identity)
+    # A peer checks this node's standing last: until then a connection that it refuses looks like one that is up (BUG-182).
+    if not rest:
+        rest = await _next_lines(connection, reader)
+    _decode_answer(verdict_decoder, rest.pop(0), to)
     return Greeted(peer_id=to, standing=standing, lines=rest, reader=reader)
 
 
@@ -146,6 +155,17 @@ async def _next_lines(connection: Connection, reader: LineReader) -> list[bytes]
             raise too_long
         if lines:
             return lines
+
+
+def _decode_answer(decoder: "msgspec.json.Decoder[_Answer | HelloRefused]", line: bytes, to: int) -> _Answer:
+    """Return a peer's answer; raise HandshakeRefused if it is a refusal, or none."""
+    try:
+        answer = decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise HandshakeRefused("bad_request", "the other side does not speak this protocol") from None
+    if isinstance(answer, HelloRefused):
+        raise HandshakeRefused(answer.error, f"refused by node {to}: {answer.detail}")
+    return answer
 
 
 def _decode_hello(line: bytes) -> Hello:

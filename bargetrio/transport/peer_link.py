@@ -26,7 +26,7 @@ DIAL_TIMEOUT_S = 1.0
 REDIAL_S = (0.02, 0.08)
 """Shortest and longest pause in seconds between two dials: a revived node is connected again within 100 ms."""
 REDIAL_REFUSED_S = (0.5, 1.0)
-"""The same after a refused hello, which the next one seldom changes."""
+"""The same after a refused hello; `PeerLink.peer_spoke` and `reset` end it early, as the next hello may be accepted."""
 
 
 class Traffic(Protocol):
@@ -66,6 +66,8 @@ class PeerLink:
         self._figures = figures
         self._connection: Connection | None = None
         self._nursery: trio.Nursery | None = None
+        self._refused: trio.Event | None = None
+        """Ends the pause after a refusal; None outside of one."""
         self._term: Term = 0
         """The highest term of a message sent."""
 
@@ -127,7 +129,10 @@ class PeerLink:
                 self._on_down(self.peer_id, reason or "the connection ended")
             self._figures.link_failures += 1
             last_reason, self.connected, self._connection = reason, False, None
-            await trio.sleep(self._random.uniform(*pause))
+            self._refused = trio.Event() if pause is REDIAL_REFUSED_S else None
+            with trio.move_on_after(self._random.uniform(*pause)):
+                await (trio.sleep_forever() if self._refused is None else self._refused.wait())
+            self._refused = None
 
     def abort(self) -> None:
         """Reset the connection, and do not reconnect: this node has ended."""
@@ -139,6 +144,18 @@ class PeerLink:
         """Close the connection and reconnect: this node's standing has changed since its hello."""
         if self._connection is not None:
             self._connection.abort()
+        self._end_pause()
+
+    def peer_spoke(self) -> None:
+        """Dial now if this node's last hello was refused: the peer has sent a message, so it has accepted this node's store.
+
+        Call it once for each connection of the peer: if the address leads to another node, the next hello is refused, too.
+        """
+        self._end_pause()
+
+    def _end_pause(self) -> None:
+        if self._refused is not None:
+            self._refused.set()
 
     async def _one_connection(self, writers: trio.Nursery) -> None:
         connection = await self._dial()

@@ -16,6 +16,8 @@ from bargetrio.protocol.requests import PutAnswer
 from bargetrio.protocol.views import Faults, LinkFault
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.storage.real_disk import RealDisk
+from bargetrio.transport.network import Connection
+from bargetrio.transport.sockets import SocketNetwork
 from tests.cluster.harness import Harness
 
 
@@ -144,6 +146,48 @@ def refusals(harness: Harness, node: int, peer: int) -> list[str]:
     page = harness.recorder.page(0, nodes=frozenset({node}), kinds=frozenset({"link_down"}), limit=100_000)
     events = [harness.recorder.event(kept) for kept in page.events]
     return [event.detail["reason"] for event in events if event.peer == peer]
+
+
+class CountingNetwork(SocketNetwork):
+    """Counts the dials."""
+
+    dials = 0
+
+    async def connect(self, host: str, port: int) -> Connection:
+        self.dials += 1
+        return await super().connect(host, port)
+
+
+def connected(harness: Harness, node: int) -> list[int | None]:
+    """Return the peers to which a node has recorded a new connection."""
+    page = harness.recorder.page(0, nodes=frozenset({node}), kinds=frozenset({"link_up"}), limit=100_000)
+    return [harness.recorder.event(kept).peer for kept in page.events]
+
+
+async def test_a_node_whose_new_disk_is_refused_is_told_why_once_by_each_peer(tmp_path: Path) -> None:
+    """BUG-182: it dialled again at once, for ever, and each connection was recorded as one that is up, and ended."""
+    async with saving_house(tmp_path).open() as harness:
+        leader = await harness.leader()
+        await harness.put("k", "v")
+        lost = (leader + 1) % 3
+        others = [node for node in range(3) if node != lost]
+        await harness.cluster.kill(lost)
+        shutil.rmtree(tmp_path / f"node-{lost}")
+        network = CountingNetwork()
+        harness.network_of = lambda node_id: network
+        before = {peer: len(refusals(harness, lost, peer)) for peer in others}
+        ups = len(connected(harness, lost))
+        await harness.cluster.revive(lost)
+        await harness.until(lambda: all(len(refusals(harness, lost, peer)) > before[peer] for peer in others))
+        network.dials = 0
+        await trio.sleep(2.0)
+        assert 2 <= network.dials <= 8, "two peers, each every 0.5 to 1 s"
+        reason = f"node {lost} has another store than before: bargetrio readmit {lost} takes this one in; see docs/operations.md"
+        for peer in others:
+            assert refusals(harness, lost, peer)[before[peer] :] == [f"refused by node {peer}: {reason}"]
+        assert connected(harness, lost)[ups:] == []
+        await readmitted(harness, lost)
+        await harness.until(lambda: set(connected(harness, lost)[ups:]) == set(others))
 
 
 async def test_a_node_that_is_taken_in_abstains_until_its_folder_says_so(tmp_path: Path) -> None:

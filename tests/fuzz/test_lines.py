@@ -31,7 +31,7 @@ CONNECTIONS = 1_500
 LINES = 4
 
 CLIENT_HELLO = b'{"hello":"client","protocol":1,"cluster":"stack"}'
-PEER_HELLO = b'{"hello":"peer","protocol":2,"cluster":"stack","node":1,"to":0,"standing":{"store":"s"},"nonce":"n"}'
+PEER_HELLO = b'{"hello":"peer","protocol":3,"cluster":"stack","node":1,"to":0,"standing":{"store":"s"},"nonce":"n"}'
 REQUESTS = (
     b'{"id":1,"op":"put","key":"fuzz-1","value":"Some Value","if_index":0}',
     b'{"id":2,"op":"get","key":"fuzz-1","read":"linearizable"}',

@@ -39,7 +39,7 @@ async def told_of(*parts: bytes, refusal: str = "") -> tuple[int, int]:
     messages: list[Message] = []
     peers: list[int] = []
     figures = PeerFigures()
-    session = PeerSession(1, follower().core, messages.append, peers.append, figures, lambda: refusal)
+    session = PeerSession(1, follower().core, messages.append, peers.append, figures, lambda: refusal, lambda: None)
     greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
     await session.serve(None, greeted, Parts(*parts))  # type: ignore[arg-type]  # as much as is needed here
     assert set(peers) <= {1}
@@ -71,7 +71,7 @@ async def test_a_store_that_is_no_longer_the_members_is_refused_once_and_its_mes
     refusals = iter(
         [*[""] * (parts > 1), "has another store than before", "", "", ""]
     )  # it is asked before anything has come, too
-    session = PeerSession(1, follower().core, taken.append, taken.append, PeerFigures(), lambda: next(refusals))
+    session = PeerSession(1, follower().core, taken.append, taken.append, PeerFigures(), lambda: next(refusals), lambda: None)
     greeted = Greeted(peer_id=1, standing=None, lines=[piece[:-1]] if parts == 1 else [], reader=LineReader(LINE_BYTES))
     with pytest.raises(BadMessage, match="another store"):
         await session.serve(None, greeted, Parts(*[piece[at : at + size] for at in range(0, len(piece), size)]))  # type: ignore[arg-type]
@@ -90,7 +90,7 @@ async def test_a_store_that_is_no_longer_the_members_is_refused_once_and_its_mes
 async def test_a_message_that_contradicts_itself_ends_its_connection_and_nothing_else(bad: Message) -> None:
     """What came before it is taken; it never reaches the core, where it would end the node."""
     taken: list[Message] = []
-    session = PeerSession(1, follower().core, taken.append, lambda peer: None, PeerFigures(), lambda: "")
+    session = PeerSession(1, follower().core, taken.append, lambda peer: None, PeerFigures(), lambda: "", lambda: None)
     greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
     with pytest.raises(BadMessage):
         await session.serve(None, greeted, Parts(encode_message(append()) + encode_message(bad)))  # type: ignore[arg-type]
@@ -110,3 +110,17 @@ def test_a_connection_is_checked_again_when_members_or_the_own_store_change() ->
     assert refusal() == ""
     core.standing = Standing(store="s0", identity="of another cluster")
     assert "another cluster" in refusal()
+
+
+async def test_the_first_messages_of_a_connection_are_told_once() -> None:
+    """Bytes without an end of a line, and a hello without messages behind it, are none."""
+    heartbeat = encode_message(append())
+    told: list[int] = []
+    taken: list[Message] = []
+    session = PeerSession(
+        1, follower().core, taken.append, lambda peer: None, PeerFigures(), lambda: "", lambda: told.append(len(taken))
+    )
+    greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
+    parts = Parts(heartbeat[:9], heartbeat[9:] + heartbeat, heartbeat)
+    await session.serve(None, greeted, parts)  # type: ignore[arg-type]  # as much as is needed here
+    assert (told, len(taken)) == ([2], 3)

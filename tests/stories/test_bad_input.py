@@ -231,16 +231,16 @@ def test_a_bad_field_is_an_error_and_the_connection_stays(daemon: Daemon, fields
         ({"hello": "client", "protocol": 1, "cluster": "other"}, "cluster"),
         ({"hello": "client", "protocol": 9, "cluster": "barge"}, "protocol"),
         (
-            {"hello": "peer", "protocol": 2, "cluster": "other", "node": 1, "to": 0, "standing": {"store": "s"}, "nonce": "n"},
+            {"hello": "peer", "protocol": 3, "cluster": "other", "node": 1, "to": 0, "standing": {"store": "s"}, "nonce": "n"},
             "cluster",
         ),
-        ({"hello": "peer", "protocol": 2, "cluster": "barge", "node": 7, "to": 0, "standing": {"store": "s"}, "nonce": "n"}, "7"),
-        ({"hello": "peer", "protocol": 2, "cluster": "barge", "node": 0, "to": 0, "standing": {"store": "s"}, "nonce": "n"}, "0"),
-        ({"hello": "peer", "protocol": 2, "cluster": "barge", "node": 1, "to": 2, "standing": {"store": "s"}, "nonce": "n"}, "2"),
+        ({"hello": "peer", "protocol": 3, "cluster": "barge", "node": 7, "to": 0, "standing": {"store": "s"}, "nonce": "n"}, "7"),
+        ({"hello": "peer", "protocol": 3, "cluster": "barge", "node": 0, "to": 0, "standing": {"store": "s"}, "nonce": "n"}, "0"),
+        ({"hello": "peer", "protocol": 3, "cluster": "barge", "node": 1, "to": 2, "standing": {"store": "s"}, "nonce": "n"}, "2"),
         (
             {
                 "hello": "peer",
-                "protocol": 2,
+                "protocol": 3,
                 "cluster": "barge",
                 "node": 1,
                 "to": 0,
@@ -338,7 +338,7 @@ def test_a_peer_without_the_secret_is_refused(tmp_path: Path) -> None:
         store = json.loads((tmp_path / "data" / "node-1" / "meta").read_text())["standing"]["store"]
         hello = {
             "hello": "peer",
-            "protocol": 2,
+            "protocol": 3,
             "cluster": "barge",
             "node": 1,
             "to": 0,
@@ -367,7 +367,7 @@ def test_a_peer_without_the_secret_is_refused(tmp_path: Path) -> None:
 def test_a_peers_message_that_contradicts_itself_ends_its_connection_alone(daemon: Daemon) -> None:
     """It has an index beyond its entries; the receiving node continues, and so does the real node 1."""
     standing = json.loads((daemon.configuration.parent / "data" / "node-1" / "meta").read_text())["standing"]
-    hello = {"hello": "peer", "protocol": 2, "cluster": "barge", "node": 1, "to": 0, "standing": standing, "nonce": "n"}
+    hello = {"hello": "peer", "protocol": 3, "cluster": "barge", "node": 1, "to": 0, "standing": standing, "nonce": "n"}
     append = {
         "type": "append_request",
         "term": 99,
@@ -380,7 +380,7 @@ def test_a_peers_message_that_contradicts_itself_ends_its_connection_alone(daemo
         "configurations": [5],
     }
     answers = say(daemon, json.dumps(hello).encode() + b"\n", json.dumps(append).encode() + b"\n", hello=False)
-    assert [json.loads(answer)["hello"] for answer in answers] == ["node"]
+    assert [json.loads(answer)["hello"] for answer in answers] == ["node", "accepted"]
 
     def is_told() -> bool:  # beside it there may be one of the start, when node 1 was not there yet
         reasons = [event["detail"]["reason"] for event in daemon.events("link_down", node=0) if event["peer"] == 1]

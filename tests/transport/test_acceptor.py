@@ -19,7 +19,7 @@ from bargetrio.transport.network import Broken, Connection, Network
 from bargetrio.transport.sockets import SocketConnection, SocketListener, SocketNetwork
 
 CLIENT = b'{"hello":"client","protocol":1,"cluster":"barge"}\n'
-PEER = b'{"hello":"peer","protocol":2,"cluster":"barge","node":1,"to":0,"standing":{"store":"s1"},"nonce":"n"}\n'
+PEER = b'{"hello":"peer","protocol":3,"cluster":"barge","node":1,"to":0,"standing":{"store":"s1"},"nonce":"n"}\n'
 IDENTITY = Identity(
     cluster="barge",
     node_id=0,

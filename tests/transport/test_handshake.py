@@ -78,8 +78,10 @@ async def test_both_sides_prove_that_they_know_the_secret() -> None:
     assert isinstance(said, HandshakeRefused)
     assert "does not know the peer secret" in str(said)
     assert not isinstance(accepted, Greeted)
-    accepted, _ = await meet(identity(0, secret=b"s"), lambda connection: say_hello(connection, identity(1), 0))
+    accepted, said = await meet(identity(0, secret=b"s"), lambda connection: say_hello(connection, identity(1), 0))
     assert not isinstance(accepted, Greeted)
+    assert isinstance(said, HandshakeRefused)
+    assert str(said) == "node 0 asks its peers for a proof: peer_secret_file is not configured here"
 
 
 async def test_what_was_said_on_one_connection_proves_nothing_on_another() -> None:
@@ -102,13 +104,15 @@ async def test_what_was_said_on_one_connection_proves_nothing_on_another() -> No
     assert isinstance(accepted, HandshakeRefused) and "the proof is wrong" in str(accepted)
 
 
-async def test_a_store_that_is_not_the_members_is_refused_with_a_reason_at_both_ends() -> None:
-    """BUG-38: a node that lost its disk must not vote as before; the dialler checks, too."""
-    accepted, said = await meet(identity(0, refuses="new"), lambda connection: say_hello(connection, identity(1, store="new"), 0))
+@pytest.mark.parametrize("secret", [None, b"s"])
+async def test_a_store_that_is_not_the_members_is_refused_with_a_reason_at_both_ends(secret: bytes | None) -> None:
+    """BUG-38: a node that lost its disk must not vote as before; the dialler checks, too. BUG-182: it is told."""
+    judge, new = identity(0, refuses="new", secret=secret), identity(1, store="new", secret=secret)
+    accepted, said = await meet(judge, lambda connection: say_hello(connection, new, 0))
     assert isinstance(accepted, HandshakeRefused) and str(accepted) == "node 1: no new"
-    connection_ended = isinstance(said, Greeted)  # the refusal comes behind the acceptor's own hello
-    assert connection_ended or "node 1: no new" in str(said)
-    _, said = await meet(identity(0, store="new"), lambda connection: say_hello(connection, identity(1, refuses="new"), 0))
+    assert isinstance(said, HandshakeRefused) and str(said) == "refused by node 0: node 1: no new"
+    new, judge = identity(0, store="new", secret=secret), identity(1, refuses="new", secret=secret)
+    _, said = await meet(new, lambda connection: say_hello(connection, judge, 0))
     assert isinstance(said, HandshakeRefused) and str(said) == "node 0: no new"
 
 
@@ -116,7 +120,7 @@ async def test_a_standing_that_is_none_is_a_bad_hello() -> None:
     """Reported as such, before it is checked."""
 
     async def dial(connection: Connection) -> bytes:
-        hello = {"hello": "peer", "protocol": 2, "cluster": "barge", "node": 1, "to": 0, "standing": {"stor": 1}, "nonce": "n"}
+        hello = {"hello": "peer", "protocol": 3, "cluster": "barge", "node": 1, "to": 0, "standing": {"stor": 1}, "nonce": "n"}
         connection.post(json.dumps(hello).encode() + b"\n")
         answer = b""
         while answer.count(b"\n") != 2:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,9 +12,10 @@ import trio.testing
 
 from bargetrio.raft.messages import VoteReply, encode_message
 from bargetrio.transport.faults import LinkFaults
+from bargetrio.transport.handshake import HandshakeRefused
 from bargetrio.transport.network import Connection, Listener
 from bargetrio.transport.outgoing import Outgoing
-from bargetrio.transport.peer_link import SMALL_BYTES, UNSENT_BYTES, PeerLink
+from bargetrio.transport.peer_link import REDIAL_REFUSED_S, SMALL_BYTES, UNSENT_BYTES, PeerLink
 from tests.raft.cores import append
 
 
@@ -55,7 +57,13 @@ class Line:
         self.aborted.set()
 
 
-def link_over(line: Line, faults: LinkFaults, traffic: Any, on_up: Callable[[], None]) -> PeerLink:
+def link_over(
+    line: Line,
+    faults: LinkFaults,
+    traffic: Any,
+    on_up: Callable[[], None],
+    on_down: Callable[[str], None] = lambda reason: None,
+) -> PeerLink:
     """Return a link to node 1 that dials this line."""
     return PeerLink(
         identity=SimpleNamespace(node_id=0),  # type: ignore[arg-type]  # as much of one as is needed here
@@ -65,7 +73,7 @@ def link_over(line: Line, faults: LinkFaults, traffic: Any, on_up: Callable[[], 
         faults=faults,
         random=random.Random(1),
         on_up=lambda peer: on_up(),
-        on_down=lambda peer, reason: None,
+        on_down=lambda peer, reason: on_down(reason),
         figures=traffic,
     )
 
@@ -202,3 +210,37 @@ async def test_what_was_delayed_on_an_old_connection_is_not_said_on_a_new_one(
         nursery.cancel_scope.cancel()
     assert len(ups) == 2
     assert [line.posted for line in lines.made] == [[], []]
+
+
+@pytest.mark.parametrize("what", ["nothing", "a message of the peer", "another standing of this node"])
+async def test_a_refused_link_dials_at_once_only_when_the_refusal_may_not_hold_any_more(
+    what: str, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A readmitted node is heard again without the pause after a refusal; what comes while it dials or is up changes nothing."""
+    dialled: list[float] = []
+
+    async def refused(link: PeerLink, connection: Connection) -> Any:
+        dialled.append(trio.current_time())
+        raise HandshakeRefused("forbidden", "another store")
+
+    monkeypatch.setattr(PeerLink, "_hello", refused)
+    traffic = SimpleNamespace(sent_messages=0, sent_bytes=0, lost_messages=0, link_failures=0)
+    downs: list[str] = []
+    link = link_over(Lines(), LinkFaults(), traffic, lambda: None, downs.append)
+    link.peer_spoke()
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.run)
+        await trio.sleep(0.1)
+        if what == "a message of the peer":
+            link.peer_spoke()
+        elif what == "another standing of this node":
+            link.reset()
+        await trio.sleep(10.0)
+        nursery.cancel_scope.cancel()
+    pauses = [later - earlier for earlier, later in pairwise(dialled)]
+    first, *others = pauses
+    assert dialled[0] == began
+    assert first == pytest.approx(0.1) if what != "nothing" else REDIAL_REFUSED_S[0] <= first <= REDIAL_REFUSED_S[1]
+    assert all(REDIAL_REFUSED_S[0] <= pause <= REDIAL_REFUSED_S[1] for pause in others)
+    assert downs == ["another store"]
