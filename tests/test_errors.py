@@ -251,6 +251,9 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Daemon]]:
             daemon.end()
 
 
+OTHER_NODES: Final = "the folder is one of a cluster of nodes 0, 1, 2, 3, 4; the configuration names nodes 0, 1, 2"
+
+
 class Admin(NamedTuple):
     """A command at a node, and what comes of it: the error's code and words; code None: nothing was to be done."""
 
@@ -276,7 +279,7 @@ def compare(daemon: Daemon, case: Admin) -> None:
         return
     row, problem = TABLE[case.code], json.loads(result.stderr)
     assert (answer.status, answer.json["error"], answer.json["applied"]) == (row.statuses[0], case.code, row.applied), case
-    assert ("retry-after" in answer.headers) == row.retry_after
+    assert ("retry-after" in answer.headers, answer.json["title"]) == (row.retry_after, TITLE[case.code])
     assert not usual_client_sends_again("POST", answer.status, has_retry_after="retry-after" in answer.headers)
     assert (result.exit_code, problem["error"], problem["applied"]) == (row.exit_code, case.code, row.applied), case
     assert case.words in answer.json["detail"] and case.words in problem["detail"], (case, answer.body, problem)
@@ -315,9 +318,11 @@ def test_commands_at_nodes_end_as_the_table_has_it(three: list[Daemon], tmp_path
     assert (status.exit_code, states) == (0, {leader: "running", follower: "killed", away: "unreachable"})
     meta = three[follower].configuration.parent / "data" / f"node-{follower}" / "meta"
     kept = meta.read_bytes()
-    meta.write_bytes(b"{}\n")
-    for daemon in (three[leader], three[follower]):
-        compare(daemon, Admin("revive", follower, "storage_failed", f"node {follower} can't start: "))
+    other_nodes = {**json.loads(kept), "members": [0, 1, 2, 3, 4]}
+    for content, why in ((b"{}\n", "the file meta is damaged: "), (json.dumps(other_nodes).encode(), OTHER_NODES)):
+        meta.write_bytes(content)
+        for daemon in (three[leader], three[follower]):
+            compare(daemon, Admin("revive", follower, "cannot_start", f"node {follower} can't start: {why}"))
     meta.write_bytes(kept)
 
 

@@ -11,6 +11,7 @@ from bargetrio.protocol.errors import BargeError, ErrorCode
 EXIT_CODES: Final[dict[ErrorCode, int]] = {
     "bad_request": 1,
     "forbidden": 1,
+    "cannot_start": 1,
     "not_found": 3,
     "precondition_failed": 4,
     "no_leader": 5,

@@ -105,26 +105,28 @@ class Slot:
         return changed
 
     async def revive(self, nursery: trio.Nursery) -> bool:
-        """Start the node unless it runs; return whether it was started; raise BargeError(storage_failed) if it can't.
+        """Start the node unless it runs; return whether it was started.
 
+        Raises BargeError: cannot_start, whatever the reason; outcome_unknown if it is being started, and that takes too long.
         If it is killed while starting, `state` is killed on return.
         """
         with trio.move_on_after(REVIVE_WAIT_S) as waited:
             await self._lock.acquire()  # concurrent revives start the node once
         if waited.cancelled_caught:
-            raise BargeError("storage_failed", f"node {self.node_id} is starting, and still recovers or waits for its disk")
+            raise BargeError("outcome_unknown", f"node {self.node_id} is starting, and still recovers or waits for its disk")
         try:
             if self.state == "running":
                 return False
             with trio.move_on_after(REVIVE_WAIT_S) as waited:
                 await self._ended.wait()
             if waited.cancelled_caught:
-                raise BargeError("storage_failed", f"node {self.node_id} still waits for its disk from before it was killed")
+                why = "it still waits for its disk from before it was killed"
+                raise BargeError("cannot_start", f"node {self.node_id} can't start: {why}")
             self._sink.record(self.node_id, NodeRevived())
             with trio.CancelScope(shield=True):
                 await nursery.start(self._live)
             if self.state == "crashed":
-                raise BargeError("storage_failed", f"node {self.node_id} can't start: {self.reason}")
+                raise BargeError("cannot_start", f"node {self.node_id} can't start: {self.reason}")
             return True
         finally:
             self._lock.release()

@@ -15,6 +15,7 @@ ErrorCode = Literal[
     "no_leader",
     "overloaded",
     "storage_failed",
+    "cannot_start",
     "outcome_unknown",
     "forbidden",
 ]
@@ -27,6 +28,7 @@ APPLIED: Final[dict[ErrorCode, bool | None]] = {
     "no_leader": False,
     "overloaded": False,
     "storage_failed": None,
+    "cannot_start": False,
     "outcome_unknown": None,
     "forbidden": False,
 }
@@ -39,6 +41,7 @@ HTTP_STATUS: Final[dict[ErrorCode, int]] = {
     "no_leader": 503,
     "overloaded": 503,
     "storage_failed": 504,
+    "cannot_start": 409,
     "outcome_unknown": 504,
     "forbidden": 403,
 }
@@ -51,6 +54,7 @@ TITLE: Final[dict[ErrorCode, str]] = {
     "no_leader": "The cluster has no leader",
     "overloaded": "Too much is in flight",
     "storage_failed": "This node's disk failed",
+    "cannot_start": "The node can't start",
     "outcome_unknown": "The outcome is unknown",
     "forbidden": "Not allowed",
 }

@@ -20,6 +20,7 @@ _DESCRIPTION: Final = {
     403: "Host or Origin is not allowed",
     404: "there is no such key, node or route",
     405: "the path has no such method",
+    409: "the node can't start; nothing was done",
     412: "the condition does not hold; nothing was done",
     413: "too large",
     415: "a wrong content type",

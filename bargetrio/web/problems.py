@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bargetrio.protocol.errors import TITLE, BargeError, ErrorCode
+from bargetrio.protocol.errors import HTTP_STATUS, TITLE, BargeError, ErrorCode
 
 CONTENT_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = "1"
@@ -40,8 +40,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 def problem_of(error: BargeError, term: int | None = None) -> Problem:
     """Return the problem for `error`; an unusual status gets its own title."""
-    usual = error.status in (400, 404, 412, 503, 504, 403)
-    title = TITLE[error.code] if usual else http.HTTPStatus(error.status).phrase
+    title = TITLE[error.code] if error.status == HTTP_STATUS[error.code] else http.HTTPStatus(error.status).phrase
     if isinstance(error, NotReady):
         title = "This daemon is not ready"
     return Problem(

@@ -157,7 +157,7 @@ ROUTES: Final = (
         path="/nodes/<id>/revive",
         name="revive",
         summary="Start a node again; answers once it has recovered and listens.",
-        codes=(200, 404, 504),
+        codes=(200, 404, 409, 504),
         query=("local",),
         answer=NodeAnswer,
     ),

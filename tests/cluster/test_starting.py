@@ -223,9 +223,34 @@ async def test_a_daemon_serves_with_the_nodes_that_run_while_one_waits_for_its_d
     cluster = daemon_of({0: Recovering(1e6), 1: Recovering(1.0), 2: Recovering(2.0)})
     async with started(cluster, local_nodes.START_S + 1.0) as problems:
         assert (problems, cluster.local.running_ids(), cluster.local.can_lead(0)) == ({}, [1, 2], False)
-        with trio.fail_after(60), pytest.raises(BargeError, match="node 0 is starting"):
+        with trio.fail_after(60), pytest.raises(BargeError, match="node 0 is starting") as caught:
             await cluster.revive(0)
+        assert caught.value.code == "outcome_unknown", "its disk has not failed, and it may run yet"
         assert (await cluster.kill(0)).changed
+
+
+class LongToEnd(Recovering):
+    """A node that ends long after its kill: its disk hangs."""
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["Recovering"]:
+        try:
+            yield self
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(100.0)
+
+
+async def test_a_revive_is_told_that_the_disk_still_works_for_the_life_before(autojump_clock: trio.testing.MockClock) -> None:
+    """BUG-183: it certainly did nothing, and the disk may only be slow: that is no `storage_failed`."""
+    cluster = daemon_of({0: LongToEnd(0.0), 1: Recovering(0.0)})
+    async with started(cluster, 1.0):
+        assert (await cluster.kill(0)).changed
+        with trio.fail_after(60), pytest.raises(BargeError, match="node 0 can't start: it still waits for its disk") as caught:
+            await cluster.revive(0)
+        assert (caught.value.code, caught.value.applied) == ("cannot_start", False)
+        await trio.sleep(100.0)
+        assert (await cluster.revive(0)).changed
 
 
 async def test_a_daemon_without_a_node_that_runs_waits_for_one(autojump_clock: trio.testing.MockClock) -> None:
