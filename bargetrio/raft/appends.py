@@ -10,10 +10,13 @@ from bargetrio.raft.state import State
 def send_empty(state: State, leader: Leader, peer: NodeId, progress: Progress) -> None:
     """Send an append without entries: a heartbeat, in state `probe` also the probe.
 
-    `prev_log_index` is 0 if the log begins after the follower's next index.
+    Where the log begins after the follower's next index, `prev_log_index` is 0, which no follower refuses; or the log's start, to
+    see whether the follower has lost what it acknowledged.
     """
     progress.probe_sent = True
-    prev_log_index = progress.next_index - 1 if progress.next_index > state.log.start_index else 0
+    prev_log_index = progress.next_index - 1
+    if prev_log_index < state.log.start_index:
+        prev_log_index = state.log.start_index if progress.may_lack_acknowledged else 0
     send_append(state, leader, peer, prev_log_index, prev_log_index)
 
 

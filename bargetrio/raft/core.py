@@ -238,9 +238,8 @@ class Core(State):
     def link_up(self, peer: NodeId, now: float) -> None:
         """Note that a new connection to `peer` is open: what was sent over the old one may be lost."""
         if isinstance(self.role, Leader):
-            transfer = self.role.progress[peer].transfer
-            if transfer is not None:
-                transfer.send_again()
+            self.role.round += 1
+            self.role.progress[peer].connected(self.role.round)
 
     def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
         """Note that SendChunk to `peer` found no bytes: the file is gone, or shorter than `snapshot.size`."""

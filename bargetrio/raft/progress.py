@@ -95,11 +95,30 @@ class Progress:
     """Why this follower is not counted, if it is its log that is wrong."""
     suspect_round: int = 0
     """A refusal of this round or a later one shows that the follower lost what it acknowledged; 0: no suspicion."""
+    connection_round: int = 0
+    """The first round of the present connection: an answer to an earlier one may be from before the follower was restarted."""
+    refused_round: int = -1
+    """The newest round that the follower refused though it holds what it acknowledged; -1: none."""
 
     @property
     def acknowledged_index(self) -> Index:
         """What it acknowledged in this term, or in an earlier one if that is committed: it must hold all up to here."""
         return max(self.match_index, self.acknowledged_before)
+
+    @property
+    def may_lack_acknowledged(self) -> bool:
+        """Whether the follower may have lost what it acknowledged: it has refused nothing yet since it was connected.
+
+        It gets no snapshot before it has refused where the log begins: the refusal tells a loss, an installed snapshot hides it.
+        """
+        return self.acknowledged_index > 0 and self.refused_round < self.connection_round
+
+    def connected(self, round: int) -> None:
+        """Note a new connection, of which `round` is the first: the follower may have been restarted, and have lost entries."""
+        self.connection_round = round
+        if self.transfer is not None:
+            self.transfer.send_again()
+            self.probe_sent = False
 
     def become_probe(self, next_index: Index) -> None:
         """Find where the logs agree, next at `next_index` - 1: what was sent may be lost, or was refused."""
@@ -118,6 +137,7 @@ class Progress:
     def become_snapshot(self, snapshot: SnapshotMeta) -> None:
         """Send `snapshot`, from its beginning: the next entry is no longer in the log (Raft 7)."""
         self.state, self.transfer = "snapshot", Transfer(snapshot)
+        self.probe_sent = False
         self.forget_in_flight()
 
     def resume(self, match_index: Index) -> None:

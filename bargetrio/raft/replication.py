@@ -70,10 +70,10 @@ def send_entries(state: State, leader: Leader) -> None:
         leader.has_lagging_follower = True
         if progress.state != "snapshot" and progress.next_index <= state.log.start_index:
             snapshots.begin_transfer(state, peer, progress)
-        if progress.state == "snapshot":
+        if progress.state == "snapshot" and not progress.may_lack_acknowledged:
             snapshots.send_chunk(state, peer, progress)
             continue
-        if progress.state == "probe":
+        if progress.state != "replicate":
             if not progress.probe_sent:
                 appends.send_empty(state, leader, peer, progress)
             continue
@@ -146,6 +146,7 @@ def _on_success(state: State, progress: Progress, message: AppendReply) -> None:
 
 def _on_refusal(state: State, progress: Progress, message: AppendReply) -> None:
     """Decrease `next_index` to where the logs may agree: at most one probe per term (Raft 5.3, the end)."""
+    progress.refused_round = max(progress.refused_round, message.round)
     if message.prev_log_index <= progress.match_index or progress.state == "snapshot":
         return  # an old refusal, overtaken by an acceptance or by a snapshot
     if progress.state == "probe" and message.prev_log_index != progress.next_index - 1:

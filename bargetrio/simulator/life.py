@@ -6,7 +6,7 @@ from typing import Any, Generic
 from bargetrio.kv.store import Store
 from bargetrio.protocol.requests import Request
 from bargetrio.raft.core import Core
-from bargetrio.raft.effects import StoreChunk, Ticket
+from bargetrio.raft.effects import SendChunk, StoreChunk, Ticket
 from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, SnapshotReply
 from bargetrio.raft.records import Record
 from bargetrio.raft.standing import Standing
@@ -111,6 +111,10 @@ class Life(Generic[S]):
     def storing(self, effect: StoreChunk) -> None:
         """See CoreWatcher."""
         self._watcher.storing(self._server, effect)
+
+    def sending(self, effect: SendChunk) -> None:
+        """See CoreWatcher."""
+        self._watcher.sending(self._server, effect)
 
     def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
         """See CoreWatcher."""

@@ -5,7 +5,7 @@ from typing import Any, Protocol, TypeVar
 
 from bargetrio.eventlog.driver_facts import DriverFact
 from bargetrio.protocol.requests import Request
-from bargetrio.raft.effects import StoreChunk, Ticket
+from bargetrio.raft.effects import SendChunk, StoreChunk, Ticket
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta, SnapshotReply
 from bargetrio.raft.records import Record
@@ -90,6 +90,10 @@ class Watcher(Protocol[S_contra]):
 
     def storing(self, server: S_contra, effect: StoreChunk) -> None:
         """A piece of a snapshot is to be stored."""
+        ...
+
+    def sending(self, server: S_contra, effect: SendChunk) -> None:
+        """A piece of a snapshot is to be read and sent."""
         ...
 
     def piece_missing(self, server: S_contra, peer: NodeId, snapshot: SnapshotMeta) -> None:

@@ -105,6 +105,7 @@ class Referee:
         stores = self.invariants.stores
         self.expects = stores.owed
         self.arrived = stores.arrived
+        self.sending = stores.sending
 
     def look_too(
         self, looks: dict[type[Fact | DriverFact], Look[Server]], sent: dict[type[Message], LookAtMessage[Server]]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from bargetrio.raft.core import Core
+from bargetrio.raft.effects import SendChunk
 from bargetrio.raft.messages import AppendReply, Index, Message, NodeId, Term
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator.damage import FOR_EVER, Damage
@@ -24,13 +25,17 @@ class _Owed:
     """A `tail_lost` that a leader has still to announce.
 
     `said`: the follower's answers since; `asked_in`: the leader's read round when it took the first refusal among them.
-    `is_earlier`: the entries were acknowledged in an earlier term of this leader's, and are committed.
+    `is_earlier`: the entries were acknowledged in an earlier term of this leader's, and are committed. `connection_round`: the
+    first round of the leader's connection to the follower when the loss was found; -1: the leader was elected since.
+    `is_long`: the follower has other entries in the place of those it lost, so that its log is no shorter.
     """
 
-    def __init__(self, term: Term, index: Index, *, is_earlier: bool) -> None:
+    def __init__(self, term: Term, index: Index, *, is_earlier: bool, connection_round: int = -1) -> None:
         self.term = term
         self.index = index
         self.is_earlier = is_earlier
+        self.connection_round = connection_round
+        self.is_long = False
         self.said: list[AppendReply] = []
         self.asked_in: int | None = None
         self.heard_at: set[float] = set()
@@ -269,7 +274,12 @@ class Stores:
             match_index, configuration = core.role.progress[node_id].match_index, core.configuration
             index = max(match_index, self._memory[leader_id].acknowledged.get((node_id, memory.store), 0))
             if index > last_index and configuration is not None and configuration.stores.get(node_id) == memory.store:
-                self.owed[leader_id, node_id] = _Owed(core.current_term, index, is_earlier=index > match_index)
+                self.owed[leader_id, node_id] = _Owed(
+                    core.current_term,
+                    index,
+                    is_earlier=index > match_index,
+                    connection_round=core.role.progress[node_id].connection_round,
+                )
 
     def left_office(self, server: Server) -> None:
         """Note what each store has acknowledged to a leader that steps down: what is committed of it, no leader has deleted."""
@@ -308,20 +318,36 @@ class Stores:
     def said(self, node_id: NodeId, to: NodeId, message: AppendReply) -> None:
         """Note an answer of a node that has lost entries.
 
-        A leader that knows what was acknowledged to it asks for nothing below that in a later term.
+        A leader that knows what was acknowledged to it asks for nothing below that in a later term. Where its log begins later,
+        its heartbeats may ask for nothing at all.
         """
         owed = self.owed.get((to, node_id))
         if owed is None or message.term != owed.term:
             return
-        core = self._servers[to].core
-        if message.success and not message.prev_log_index and core is not None and core.log.start_index:
-            del self.owed[to, node_id]  # the leader's log begins later: it asked for nothing, and sends its snapshot
-            return
         owed.said.append(message)
-        if owed.is_earlier and message.success and message.prev_log_index < owed.index:
+        if not message.success:
+            owed.is_long = owed.is_long or message.hint_index >= owed.index
+            return
+        core = self._servers[to].core
+        is_heartbeat = not message.prev_log_index and core is not None and core.log.start_index > 0
+        if owed.is_earlier and message.prev_log_index < owed.index and not is_heartbeat:
             text = f"node {node_id} had acknowledged {owed.index} to node {to} before term {owed.term}"
             text += f", and is given what follows {message.prev_log_index} again"
             raise Breach("a lost tail is told", f"{text}: node {to} says nothing")
+
+    def sending(self, server: Server, effect: SendChunk) -> None:
+        """A leader sends a node a snapshot in the place of what it has lost only if it can't know of the loss.
+
+        It has to ask anew on each connection, and notices that of a restarted node somewhat later.
+        """
+        owed, core = self.owed.get((server.node_id, effect.to)), server.core
+        if owed is None or core is None or not isinstance(core.role, Leader) or core.current_term != owed.term:
+            return
+        if len(self._memory[effect.to].disk.digests) > owed.index:
+            del self.owed[server.node_id, effect.to]
+        elif core.role.progress[effect.to].connection_round > owed.connection_round and not owed.is_long:
+            text = f"node {effect.to} had acknowledged {owed.index} to node {server.node_id} by term {owed.term}, and holds less"
+            raise Breach("a lost tail is told", f"{text}: node {server.node_id} sends it a snapshot")
 
     def arrived(self, server: Server, message: Message) -> None:
         """Note that a leader received it."""

@@ -1,14 +1,14 @@
 """A core that tells the judges what they can't see from outside.
 
-Which entries it makes of proposals, which pieces of snapshots are to be stored, which can't be sent, and what a leader made of a
-follower's answer to one.
+Which entries it makes of proposals, which pieces of snapshots are to be sent and to be stored, which can't be sent, and what a
+leader made of a follower's answer to one.
 """
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from bargetrio.raft.core import Core
-from bargetrio.raft.effects import Effect, StoreChunk, Ticket
+from bargetrio.raft.effects import Effect, SendChunk, StoreChunk, Ticket
 from bargetrio.raft.messages import Command, Index, Message, NodeId, SnapshotMeta, SnapshotReply
 
 
@@ -21,6 +21,10 @@ class CoreWatcher(Protocol):
 
     def storing(self, effect: StoreChunk) -> None:
         """A piece of a snapshot is to be stored."""
+        ...
+
+    def sending(self, effect: SendChunk) -> None:
+        """A piece of a snapshot is to be read and sent."""
         ...
 
     def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
@@ -59,4 +63,6 @@ class WatchedCore(Core):
         """As State's."""
         if type(effect) is StoreChunk:
             self._watcher.storing(effect)
+        elif type(effect) is SendChunk:
+            self._watcher.sending(effect)
         super().emit(effect)

@@ -14,6 +14,7 @@ from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.raft.snapshots import begin_transfer
 from bargetrio.raft.standing import REPLACED, Standing
 from tests.raft.cores import Bench, acknowledge, append, append_readmission, follower, leader, progress
+from tests.raft.saved import saved
 
 NEW = Standing(store="new")
 
@@ -293,3 +294,109 @@ def test_a_disk_that_loses_entries_before_it_votes_again_is_replaced_once_more()
     node.step(Demotion(term=1, leader_id=1, cause="lost", index=4, entry_term=1, store="second"))
     node.write_standings()
     assert node.core.standing.replaces == "second"
+
+
+# -- a leader that has compacted what the follower lacks (OWN-180) ---------------------------------------------------------
+
+
+def compacted_leader(held: int) -> Bench:
+    """A leader whose log begins after entry 4; node 1 has acknowledged `held` entries, and gets a new connection."""
+    node = leader(log="1 1 1 1 1", saved=4, compacted=4, policy=SnapshotPolicy(entries=1000), settled=False)
+    acknowledge(node, 2, node.core.log.last_index)
+    if held:
+        acknowledge(node, 1, held)
+    refuse(node, 5, held)
+    assert progress(node, 1).state == "snapshot"
+    return node
+
+
+def connect_again(node: Bench) -> int:
+    """Node 1 is connected anew; return the first round of the connection."""
+    node.take_sent()
+    node.pieces.clear()
+    node.core.link_up(1, node.now)
+    node.perform()
+    assert isinstance(node.core.role, Leader)
+    return node.core.role.round
+
+
+def probes(node: Bench) -> list[tuple[int, int]]:
+    """(prev_log_index, round) of the appends to node 1."""
+    return [
+        (message.prev_log_index, message.round) for to, message in node.take_sent() if to == 1 and type(message) is AppendRequest
+    ]
+
+
+def test_a_follower_that_lost_what_it_acknowledged_gets_no_snapshot_in_its_place() -> None:
+    """OWN-180: an append at the start of the log is refused, and the refusal tells the loss; a snapshot would hide it."""
+    node = compacted_leader(held=3)
+    round = connect_again(node)
+    assert (probes(node), node.take_pieces()) == ([(4, round)], [])
+    refuse(node, 4, 2, round=round)
+    assert node.told("tail_lost") == [] and probes(node) == [(4, round + 1)]
+    refuse(node, 4, 2, round=round + 1)
+    assert node.told("tail_lost") == [TailLost(peer=1, term=node.core.current_term, index=3)]
+    assert not progress(node, 1).is_counted and node.take_pieces() == []
+    demotion = Demotion(term=node.core.current_term, leader_id=0, cause="lost", index=3, entry_term=0, store="store-1")
+    assert demotion in node.replies()
+
+
+def test_a_follower_that_holds_what_it_acknowledged_gets_the_snapshot_after_its_refusal() -> None:
+    """One round more on each connection; later heartbeats ask for nothing."""
+    node = compacted_leader(held=3)
+    round = connect_again(node)
+    probes(node)
+    refuse(node, 4, 3, round=round)
+    assert (node.take_pieces(), node.told("tail_lost")) == ([(1, 0)], [])
+    node.tick(0.06)
+    assert probes(node) == [(0, round)]
+
+
+def test_a_refusal_from_an_earlier_connection_brings_no_snapshot() -> None:
+    """The follower may have been restarted since, and have lost what it held then."""
+    node = compacted_leader(held=3)
+    round = connect_again(node)
+    refuse(node, 4, 3, round=round - 1)
+    assert node.take_pieces() == []
+    node.tick(0.06)
+    assert probes(node) == [(4, round), (4, round)], "a heartbeat repeats the probe, which may be lost"
+
+
+def test_a_follower_that_has_acknowledged_nothing_gets_its_snapshot_at_once() -> None:
+    """It can't have lost anything: no round more."""
+    node = compacted_leader(held=0)
+    assert node.take_pieces() == [(1, 0)]
+    connect_again(node)
+    assert (probes(node), node.take_pieces()) == ([], [(1, 0)])
+
+
+def test_a_follower_that_holds_the_start_of_the_log_needs_no_snapshot() -> None:
+    """It has taken the entries from another leader, say: what follows is sent."""
+    node = compacted_leader(held=3)
+    round = connect_again(node)
+    probes(node)
+    reply = AppendReply(term=node.core.current_term, follower_id=1, success=True, match_index=4, prev_log_index=4, round=round)
+    node.step(reply)
+    assert (progress(node, 1).state, node.take_pieces(), probes(node)) == ("replicate", [], [(4, round)])
+
+
+def test_a_loss_that_is_noticed_in_a_later_term_is_told_where_the_log_is_compacted_meanwhile() -> None:
+    """The follower was down; its first answer in the new term is to an append where the log begins."""
+    node = leader(log="1 1 1 1 1", saved=4, policy=SnapshotPolicy(entries=1000, trailing=0))
+    last = node.core.log.last_index
+    lead_again(node)
+    for ticket in range(4):
+        node.core.propose(ticket, node.core.log.entry(1).command, node.now)
+    node.perform().sync()
+    acknowledge(node, 2, node.core.log.last_index)
+    node.core.take_snapshot()
+    node.perform()
+    saved(node)
+    node.perform()
+    start = node.core.log.start_index
+    assert (progress(node, 1).state, start > last) == ("snapshot", True)
+    round = connect_again(node)
+    assert probes(node) == [(start, round)]
+    refuse(node, start, 2, round=round)
+    refuse(node, start, 2, round=round + 1)
+    assert node.told("tail_lost") == [TailLost(peer=1, term=node.core.current_term, index=last)]

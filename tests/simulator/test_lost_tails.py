@@ -63,6 +63,40 @@ def test_a_lost_tail_is_told_by_the_leader_of_a_later_term_to_which_it_was_ackno
             cluster.world.run(15.0, 1_000_000)
 
 
+@pytest.mark.parametrize("is_asked", [True, False])
+@pytest.mark.parametrize("is_another_term", [True, False])
+def test_a_lost_tail_is_told_by_a_leader_that_has_compacted_its_log_past_it(
+    monkeypatch: pytest.MonkeyPatch, is_asked: bool, is_another_term: bool
+) -> None:
+    """OWN-180: the snapshot that it sends would hide the loss."""
+    if not is_asked:
+        monkeypatch.setattr(Progress, "may_lack_acknowledged", False)
+    cluster = cluster_after()
+    liar, leader, stores, network = follower_of(cluster), leader_of(cluster), cluster.referee.invariants.stores, cluster.network
+    (third,) = {0, 1, 2} - {liar.node_id, leader.node_id}
+    liar.disk.lie(2)
+    cluster.world.run(6.0, 1_000_000)
+    liar.crash(power=True)
+    if is_another_term:
+        network.links[leader.node_id][third].is_cut = True
+        cluster.world.run(8.0, 1_000_000)
+        assert leader.core is not None and not isinstance(leader.core.role, Leader)
+        network.links[leader.node_id][third].is_cut = False
+    cluster.world.run(16.0, 1_000_000)
+    assert leader.core is not None and isinstance(leader.core.role, Leader)
+    cluster.nemesis.revive(liar)
+    (owed,) = stores.owed.values()
+    assert owed.is_earlier == is_another_term
+    assert leader.core.role.progress[liar.node_id].state == "snapshot"
+    if is_asked:
+        cluster.world.run(19.0, 1_000_000)
+        assert stores.owed == {}
+        assert cluster.referee.goals.counts["tail_lost_told"] == 1
+    else:
+        with pytest.raises(Breach, match="sends it a snapshot"):
+            cluster.world.run(19.0, 1_000_000)
+
+
 def test_an_acknowledgement_from_before_the_loss_that_comes_late_makes_the_refusals_so_far_no_proof(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
