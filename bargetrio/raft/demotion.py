@@ -6,7 +6,7 @@ membership.py has an overview.
 from typing import Literal
 
 from bargetrio.raft import appends, membership
-from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.errors import LogsDisagree
 from bargetrio.raft.facts import LogsDiffer, TailLost
 from bargetrio.raft.messages import AppendReply, Demotion, LogDiffers
 from bargetrio.raft.progress import Progress
@@ -74,7 +74,7 @@ def send_demotion(state: State, peer: NodeId, progress: Progress) -> None:
 
 
 def on_log_differs(state: State, message: LogDiffers, now: float) -> None:
-    """Stop counting a follower whose log differs; raise ConsensusViolation if no majority is left."""
+    """Stop counting a follower whose log differs; raise LogsDisagree if no majority is left."""
     progress = state.progress_of(message.term, message.follower_id, now)
     if progress is None:
         return
@@ -88,9 +88,7 @@ def on_log_differs(state: State, message: LogDiffers, now: float) -> None:
     others = sorted(peer for peer, each in leader.progress.items() if each.demotion == "differs")
     if not is_majority(len(state.members) - len(others), len(state.members)):
         named = ", ".join(map(str, others))
-        raise ConsensusViolation(
-            f"the log differs at or before entry {message.index} from that of node {named}: no majority has it"
-        )
+        raise LogsDisagree(f"the log differs at or before entry {message.index} from that of node {named}: no majority has it")
 
 
 def report_difference(state: State, leader_id: NodeId, index: Index) -> None:
@@ -100,14 +98,14 @@ def report_difference(state: State, leader_id: NodeId, index: Index) -> None:
 
 
 def on_demotion(state: State, message: Demotion, now: float) -> None:
-    """Stop (`differs`), or replace the store and wait to be readmitted (`lost`)."""
+    """Raise LogsDisagree (`differs`), or replace the store and wait to be readmitted (`lost`)."""
     if message.term < state.current_term:
         return
     state.follow(message.term, message.leader_id, now)
     if message.store not in ("", state.standing.store):
         return  # it is about the store that this node had before
     if message.cause == "differs":
-        raise ConsensusViolation(f"the log differs from the majority's at or before entry {message.index}")
+        raise LogsDisagree(f"the log differs from the majority's at or before entry {message.index}")
     log, index = state.log, message.index
     if log.holds(index, message.entry_term) if message.entry_term else log.last_index >= index:
         return  # an old demotion: the entries are here

@@ -21,7 +21,9 @@ disk never falls but by a loss, so one of the store's losses lies between: X kne
 `forgotten_from` <= T after it. This holds for any number of losses: each is compared with what the store's disk knew last, also
 of a store whose folder is put back after another one has been in its place.
 
-Where a log was altered, its acknowledgements and votes prove nothing about that entry, in any term.
+Where a log was altered, its acknowledgements and votes prove nothing about that entry, in any term. If a majority of M holds the
+entry as it was, no leader with the altered one can commit anything: its followers compare digests. What follows the entry on X's
+disk is lost like any tail, since X acknowledges nothing that follows it any more.
 """
 
 from collections.abc import Sequence

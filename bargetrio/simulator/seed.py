@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from msgspec import Struct
 
 from bargetrio.protocol.events import Event
-from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.errors import ConsensusViolation, LogsDisagree
 from bargetrio.simulator.cluster import LATE_QUIET_S, QUIET_S, SimulatedCluster
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.memory import Breach, Excused
@@ -94,7 +94,7 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
     except Breach as problem:
         failure = Failure(rule=problem.rule, text=str(problem), at=cluster.world.now)
     except ConsensusViolation as problem:
-        if cluster.referee.invariants.stores.altered_entry_may_win:
+        if isinstance(problem, LogsDisagree) and cluster.referee.invariants.stores.altered_entry_may_win:
             cluster.referee.goals.hit("loss_excused")
         else:
             failure = Failure(rule="the core's own checks", text=str(problem), at=cluster.world.now)

@@ -189,8 +189,7 @@ class Stores:
         memory = self._memory[node_id]
         memory.altered_from = memory.altered_on_disk = index
         self.touched.add((node_id, memory.store))
-        if index < len(self._committed) and not self.is_on_a_majority(index, self._committed[index].digest):
-            self.damages.append(Damage(index, FOR_EVER))
+        self._note_altered(index)
         return True
 
     def must_stop(self, node_id: NodeId) -> bool:
@@ -238,12 +237,19 @@ class Stores:
 
     def _note_damage(self, memory: Memory, had: DiskState, found: DiskState, same: Index) -> None:
         """Note which entries no majority of other disks holds, and which terms are forgotten; `same`: the first lost entry."""
+        if memory.altered_from is not None and memory.altered_from >= same:
+            self._note_altered(memory.altered_from)
         lost = [index for index in range(same, len(had.digests)) if not self.is_on_a_majority(index, had.digests[index])]
         if found[:2] != had[:2]:
             held = [index for index, entry in enumerate(self._committed) if self.is_on_a_majority(index, entry.digest)]
             self.damages.append(Damage(len(held), had.term, found.term, memory.store))
         elif lost:
-            self.damages.append(Damage(lost[0], had.term if memory.altered_from is None else FOR_EVER))
+            self.damages.append(Damage(lost[0], had.term))
+
+    def _note_altered(self, index: Index) -> None:
+        """Note that an altered entry may be the cluster's, unless a majority of other disks holds it as it was committed."""
+        if index < len(self._committed) and not self.is_on_a_majority(index, self._committed[index].digest):
+            self.damages.append(Damage(index, FOR_EVER))
 
     def has_lost(self, server: Server, peer: NodeId, index: Index) -> bool:
         """Return whether the peer's store that counts for this leader has lost an entry that it had acknowledged to it.

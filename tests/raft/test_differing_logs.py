@@ -4,7 +4,7 @@ import pytest
 from msgspec import Raw, structs
 
 from bargetrio.raft.election import DIFFERS_S
-from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.errors import LogsDisagree
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import (
     AppendReply,
@@ -72,7 +72,7 @@ def test_a_leader_with_a_majority_stops_the_follower_that_differs() -> None:
     assert [fact.peer for fact in node.told("logs_differ")] == [1]  # type: ignore[union-attr]
     assert [message.cause for to, message in node.sent if isinstance(message, Demotion) and to == 1] == ["differs"]
     stopped = follower(log="1 1", term=1)
-    with pytest.raises(ConsensusViolation, match="differs from the majority"):
+    with pytest.raises(LogsDisagree, match="differs from the majority"):
         stopped.step(Demotion(term=1, leader_id=1, cause="differs", index=1, store="store-0"))
 
 
@@ -93,7 +93,7 @@ def test_a_leader_whose_log_differs_from_all_others_stops() -> None:
     """No majority can have its log."""
     node = leader(log="1 1", settled=False)
     differs(node, 1)
-    with pytest.raises(ConsensusViolation, match="no majority has it"):
+    with pytest.raises(LogsDisagree, match="no majority has it"):
         differs(node, 2)
 
 

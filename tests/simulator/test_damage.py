@@ -1,9 +1,13 @@
 """Which rules still hold where a disk lost or altered synced data, and which violations are excused (damage.py)."""
 
+from random import Random
+
 import pytest
 
-from bargetrio.raft.errors import ConsensusViolation
+from bargetrio.raft.errors import ConsensusViolation, LogsDisagree
+from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.simulator import seed
+from bargetrio.simulator.altered import alter
 from bargetrio.simulator.cluster import SimulatedCluster
 from bargetrio.simulator.damage import FOR_EVER, Damage
 from bargetrio.simulator.memory import Breach, Committed, Excused
@@ -133,13 +137,42 @@ def test_a_leader_without_a_committed_entry_is_found_where_no_disk_has_lost_anyt
     assert type(found.value) is Breach
 
 
+@pytest.mark.parametrize("is_on_others", [True, False])
+def test_an_altered_entry_is_excused_for_ever_only_where_no_majority_of_others_holds_it(is_on_others: bool) -> None:
+    """What is lost behind it on the same disk is lost as any tail: until a later term commits something."""
+    cluster = cluster_after()
+    node, leader, invariants = follower_of(cluster), leader_of(cluster), cluster.referee.invariants
+    (cut_off,) = {0, 1, 2} - {node.node_id, leader.node_id}
+    assert node.core is not None
+    node.core.snapshots.policy = SnapshotPolicy(entries=1000)
+    cluster.world.run(5.5, 1_000_000)
+    held = len(invariants._memory[cut_off].disk.digests) - 1
+    cluster.network.links[leader.node_id][cut_off].is_cut = True
+    cluster.world.run(6.0, 1_000_000)
+    assert node.core.log.start_index < held < node.core.commit_index
+    term, last, start = node.core.current_term, node.core.commit_index, node.core.log.start_index
+    node.crash(power=False)
+    index = alter(node.disk, Random(0), *((start, held) if is_on_others else (held, last)))
+    assert index is not None
+    invariants.stores.log_altered(node.node_id, index)
+    cluster.nemesis.revive(node)
+    altered, tail = Damage(index, FOR_EVER), Damage(held + 1 if is_on_others else index, term)
+    assert invariants.stores.damages == ([tail] if is_on_others else [altered, tail])
+    assert invariants.stores.altered_entry_may_win is not is_on_others
+    assert type(invariants.stores.at_a_halt("rule", "text")) is (Breach if is_on_others else Excused)
+
+
 @pytest.mark.parametrize(
-    "problem", [Breach("lists see the past", "text"), Breach("equal stores", "text"), ConsensusViolation("text")]
+    "problem",
+    [Breach("lists see the past", "text"), Breach("equal stores", "text"), ConsensusViolation("text"), LogsDisagree("text")],
 )
 def test_what_clients_see_and_what_a_core_checks_is_judged_where_a_disk_lost_something_too(
     monkeypatch: pytest.MonkeyPatch, problem: Exception
 ) -> None:
-    """A loss that may cause it is found by the rules of leaders and commits, and ends the seed before."""
+    """A loss that may cause it is found by the rules of leaders and commits, and ends the seed before.
+
+    Where an altered entry may win, nodes with the right one stop; any other violation that a core finds is one.
+    """
 
     def play(cluster: SimulatedCluster) -> None:
         cluster.referee.invariants.stores.damages.append(damage)
@@ -149,7 +182,7 @@ def test_what_clients_see_and_what_a_core_checks_is_judged_where_a_disk_lost_som
     damage = Damage(0, 100, 0)
     assert seed.run(0, 3).failure is not None
     damage = Damage(0, FOR_EVER)
-    assert (seed.run(0, 3).failure is None) == isinstance(problem, ConsensusViolation)
+    assert (seed.run(0, 3).failure is None) == isinstance(problem, LogsDisagree)
 
 
 def test_an_entry_that_is_committed_without_the_leader_of_a_later_term_is_found() -> None:
