@@ -239,7 +239,11 @@ class Core(State):
         """Note that a new connection to `peer` is open: what was sent over the old one may be lost."""
         if isinstance(self.role, Leader):
             self.role.round += 1
-            self.role.progress[peer].connected(self.role.round)
+            progress = self.role.progress[peer]
+            progress.connected(self.role.round)
+            transfer = progress.transfer
+            if transfer is not None and not transfer.offset and transfer.snapshot != self.snapshot:
+                snapshots.begin_transfer(self, peer, progress)  # it has nothing of the old one
 
     def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
         """Note that SendChunk to `peer` found no bytes: the file is gone, or shorter than `snapshot.size`."""

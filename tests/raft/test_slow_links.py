@@ -162,6 +162,23 @@ def test_what_a_connection_held_that_ended_is_sent_again_at_once() -> None:
     assert node.perform().take_sent() == []
 
 
+def test_a_snapshot_of_which_nothing_has_arrived_is_replaced_by_the_newest_on_a_new_connection() -> None:
+    """Otherwise two would cross, one after the other; of one that has arrived in part the rest is sent."""
+    for stored in (0, 40):
+        bench = lagging_leader()
+        old = bench.core.snapshot
+        assert old is not None
+        answer(bench, 2, old, stored)
+        bench.core.take_snapshot()
+        new = saved(bench.perform())
+        bench.core.link_up(2, bench.now)
+        bench.take_pieces()
+        bench.perform()
+        transfer = progress(bench, 2).transfer
+        assert transfer is not None and transfer.snapshot == (old if stored else new) and old != new
+        assert bench.take_pieces() == [(2, stored)]
+
+
 # -- files that end too early ----------------------------------------------------------------------------------------------
 
 
