@@ -296,7 +296,7 @@ def test_a_disk_that_loses_entries_before_it_votes_again_is_replaced_once_more()
     assert node.core.standing.replaces == "second"
 
 
-# -- a leader that has compacted what the follower lacks (OWN-180) ---------------------------------------------------------
+# -- a leader that has compacted what the follower lacks (OWN-184) ---------------------------------------------------------
 
 
 def compacted_leader(held: int) -> Bench:
@@ -328,7 +328,7 @@ def probes(node: Bench) -> list[tuple[int, int]]:
 
 
 def test_a_follower_that_lost_what_it_acknowledged_gets_no_snapshot_in_its_place() -> None:
-    """OWN-180: an append at the start of the log is refused, and the refusal tells the loss; a snapshot would hide it."""
+    """OWN-184: an append at the start of the log is refused, and the refusal tells the loss; a snapshot would hide it."""
     node = compacted_leader(held=3)
     round = connect_again(node)
     assert (probes(node), node.take_pieces()) == ([(4, round)], [])

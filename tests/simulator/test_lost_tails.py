@@ -68,7 +68,7 @@ def test_a_lost_tail_is_told_by_the_leader_of_a_later_term_to_which_it_was_ackno
 def test_a_lost_tail_is_told_by_a_leader_that_has_compacted_its_log_past_it(
     monkeypatch: pytest.MonkeyPatch, is_asked: bool, is_another_term: bool
 ) -> None:
-    """OWN-180: the snapshot that it sends would hide the loss."""
+    """OWN-184: the snapshot that it sends would hide the loss."""
     if not is_asked:
         monkeypatch.setattr(Progress, "may_lack_acknowledged", False)
     cluster = cluster_after()
