@@ -5,11 +5,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "bargetrio"
+from tests.sources import PACKAGE, nodes_of, tree_of
 
 MODULES = {"console", "files"}
 """Modules beside the rooms that a room may import."""
@@ -44,31 +45,26 @@ NEVER: dict[str, set[str]] = {
 }
 
 
-def imports(path: Path) -> list[tuple[str, bool]]:
-    """Return (dotted name, only for type checking) of every import of a file."""
-    found: list[tuple[str, bool]] = []
-
-    def walk(node: ast.AST, typing_only: bool) -> None:
-        for child in ast.iter_child_nodes(node):
-            inside = typing_only or (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test))
-            if isinstance(child, ast.Import):
-                found.extend((alias.name, inside) for alias in child.names)
-            elif isinstance(child, ast.ImportFrom):
-                assert child.level == 0, f"{path}: imports are absolute"
-                found.append((child.module or "", inside))
-            walk(child, inside)
-
-    walk(ast.parse(path.read_text()), False)
+def imports(path: Path) -> list[str]:
+    """Return the dotted name of every import of a file."""
+    found: list[str] = []
+    for node in nodes_of(path):
+        if isinstance(node, ast.Import):
+            found.extend(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            found.append(node.module or "")
     return found
 
 
+@cache
 def import_graph() -> dict[str, set[str]]:
     """Return for each file of the package which other files it imports, for type checking too, by dotted names."""
     files = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in PACKAGE.rglob("*.py")}
     graph: dict[str, set[str]] = {}
     for name, path in files.items():
         found: set[str] = set()
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
@@ -113,7 +109,7 @@ def test_every_room_is_in_the_table() -> None:
 def test_a_room_says_what_the_table_says() -> None:
     """In its docstring, in one sentence."""
     for room, allowed in MAY_IMPORT.items():
-        docstring = ast.get_docstring(ast.parse((PACKAGE / room / "__init__.py").read_text())) or ""
+        docstring = ast.get_docstring(tree_of(PACKAGE / room / "__init__.py")) or ""
         (said,) = re.findall(r"May import ([^.:]*)[.:]", docstring)
         assert names_in(said) - {room} == allowed, room
 
@@ -131,7 +127,7 @@ def test_rooms_import_only_what_they_may() -> None:
     wrong: list[str] = []
     for room, allowed in MAY_IMPORT.items():
         for path in room_files(room):
-            for name, _ in imports(path):
+            for name in imports(path):
                 parts = name.split(".")
                 if parts[0] == "bargetrio" and len(parts) > 1 and parts[1] not in allowed | {room}:
                     wrong.append(f"{path.relative_to(PACKAGE)} imports {name}")
@@ -158,7 +154,7 @@ def test_the_rules_of_raft_do_not_know_what_dispatches_to_them() -> None:
 
 def test_a_file_of_raft_imports_only_those_that_its_room_names_before_it() -> None:
     """The list at the end of `raft/__init__`, which has them all."""
-    docstring = ast.get_docstring(ast.parse((PACKAGE / "raft" / "__init__.py").read_text())) or ""
+    docstring = ast.get_docstring(tree_of(PACKAGE / "raft" / "__init__.py")) or ""
     order = re.findall(r"\b(\w+)\.py\b", docstring[docstring.index("State below") :])
     assert sorted(order) == sorted(path.stem for path in (PACKAGE / "raft").glob("*.py") if path.stem != "__init__")
     graph = import_graph()
@@ -171,7 +167,7 @@ def test_nothing_in_raft_kv_replica_and_simulator_uses_the_global_dice() -> None
     """Randomness is a Random that the caller gives (`from random import Random`), never the module's functions."""
     for room in ("raft", "kv", "replica", "simulator"):
         for path in room_files(room):
-            for node in ast.walk(ast.parse(path.read_text())):
+            for node in nodes_of(path):
                 assert not (isinstance(node, ast.Import) and any(alias.name == "random" for alias in node.names)), path
                 if isinstance(node, ast.ImportFrom) and node.module == "random":
                     assert [alias.name for alias in node.names] == ["Random"], path
@@ -180,7 +176,7 @@ def test_nothing_in_raft_kv_replica_and_simulator_uses_the_global_dice() -> None
 def test_the_client_library_is_typed_without_any() -> None:
     """What it returns are structs of protocol/; `Any` would hide a wrong name from its users' type checkers."""
     for path in room_files("client"):
-        found = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        found = [node for node in nodes_of(path) if isinstance(node, ast.ImportFrom)]
         assert "Any" not in {alias.name for node in found for alias in node.names}, path
 
 
@@ -188,7 +184,7 @@ def test_the_name_of_a_class_says_which_it_is() -> None:
     """No two files of the package define public classes of the same name."""
     found: dict[str, list[str]] = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.parse(path.read_text()).body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 found.setdefault(node.name, []).append(str(path.relative_to(PACKAGE)))
     assert {name: files for name, files in found.items() if len(files) > 1} == {}
@@ -198,13 +194,13 @@ RING_2 = {"simulator/stack/seed.py"}
 """Its virtual time needs an instrument of trio's, and two private names: its scheduler's dice, and that they are to be used."""
 
 
-def foreign_privates(path: Path, own: set[str]) -> set[str]:
-    """Return what a file uses of other libraries' private parts: `trio._x`, `task._x`, and what has an instrument in its name.
+def foreign_privates(nodes: Iterable[ast.AST], own: set[str]) -> set[str]:
+    """Return what nodes use of other libraries' private parts: `trio._x`, `task._x`, and what has an instrument in its name.
 
     `own` are all names that the package defines. A subclass may use what its base class keeps for subclasses.
     """
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -227,7 +223,7 @@ def names_defined(paths: Iterable[Path]) -> set[str]:
     """Return the names of all functions, classes, variables and attributes that these files define."""
     found: set[str] = set()
     for path in paths:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 found.add(node.name)
             elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -242,15 +238,14 @@ def test_trio_is_used_by_its_public_interface_only() -> None:
     """And nothing runs inside an instrument of its: where trio keeps its parts may change, and tests' clocks see tasks only."""
     paths = sorted(PACKAGE.rglob("*.py"))
     own = names_defined(paths)
-    found = {str(path.relative_to(PACKAGE)): foreign_privates(path, own) for path in paths}
+    found = {str(path.relative_to(PACKAGE)): foreign_privates(nodes_of(path), own) for path in paths}
     assert {path: names for path, names in found.items() if names and path not in RING_2} == {}
     of_runner = {name.removeprefix("runner.") for path in RING_2 for name in found[path] if name.startswith("runner.")}
     assert of_runner == {"_r", "_ALLOW_DETERMINISTIC_SCHEDULING"}
 
 
-def test_a_use_of_trios_private_parts_is_seen(tmp_path: Path) -> None:
+def test_a_use_of_trios_private_parts_is_seen() -> None:
     """However it is written."""
-    file = tmp_path / "file.py"
     uses = {
         "trio._core._run.GLOBAL_RUN_CONTEXT": "trio._core._run.GLOBAL_RUN_CONTEXT",
         "from trio._core import _run": "trio._core._run",
@@ -262,17 +257,16 @@ def test_a_use_of_trios_private_parts_is_seen(tmp_path: Path) -> None:
         "trio.run(main, instruments=[one])": "trio.instruments",
     }
     for use, name in uses.items():
-        file.write_text(use)
-        assert name in foreign_privates(file, {"_own"}), use
-    file.write_text("self._nursery.start_soon(trio.sleep, 1)\nsession._own.cancel()\nos._exit(3)\n")
-    assert foreign_privates(file, {"_own"}) == set()
+        assert name in foreign_privates(ast.walk(ast.parse(use)), {"_own"}), use
+    own = "self._nursery.start_soon(trio.sleep, 1)\nsession._own.cancel()\nos._exit(3)\n"
+    assert foreign_privates(ast.walk(ast.parse(own)), {"_own"}) == set()
 
 
 def test_only_the_console_prints() -> None:
     """Whoever prints for itself forgets that the stream may be closed, full, or without the character."""
     wrong: list[str] = []
     for path in sorted(PACKAGE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in nodes_of(path):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
                 if called in ("print", "click.echo", "click.secho") or re.match(r"sys\.std(in|out|err)\.(?!isatty)", called):

@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "bargetrio"
+from tests.sources import PACKAGE, nodes_of, tree_of
+
 PAGE = PACKAGE.parent / "docs" / "limits.md"
 UNITS = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 TRIVIAL = (0, 1, -1)
@@ -49,11 +50,6 @@ LIMITING = frozenset(
 def modules() -> list[Path]:
     """Return the package's modules but for the simulator's."""
     return [path for path in sorted(PACKAGE.rglob("*.py")) if "simulator" not in path.parts]
-
-
-@cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
 
 
 def module_of(where: str) -> Any:
@@ -135,6 +131,7 @@ def is_named(function: ast.FunctionDef | ast.AsyncFunctionDef, parameter: str) -
     return any(name.arg == parameter and isinstance(value, (ast.Name, ast.Attribute)) for name, value in pairs)
 
 
+@cache
 def numbers() -> dict[tuple[str, str], object]:
     """Return every number of the package by (file, name)."""
     found: dict[tuple[str, str], object] = {}
@@ -202,7 +199,7 @@ def test_a_number_in_a_call_that_limits_has_a_name() -> None:
     """Else nobody would find it."""
     nameless: list[str] = []
     for path in modules():
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             if isinstance(node, ast.Call) and called(node) in LIMITING:
                 values = [*node.args, *(keyword.value for keyword in node.keywords)]
                 if any(literal(value) not in (None, *TRIVIAL) for value in values):
@@ -229,7 +226,7 @@ def test_every_queue_has_a_length_or_a_word_about_what_bounds_it() -> None:
     explained = {(where.strip("`"), name.strip("`")) for name, where, _ in rows("Queues without a bound of their own")}
     found: set[tuple[str, str]] = set()
     for path in modules():
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(path):
             if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None and makes_endless_queue(node.value):
                 target = node.targets[0] if isinstance(node, ast.Assign) else node.target
                 name = target.attr if isinstance(target, ast.Attribute) else ast.unparse(target)
