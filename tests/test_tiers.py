@@ -1,13 +1,11 @@
 """Tests marked long run when they are asked for; their parts together are all of them. Folders have their marks."""
 
+import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 CONFTEST = Path(__file__).with_name("conftest.py")
 TESTS = """
@@ -19,42 +17,65 @@ def test_quick(): pass
 @pytest.mark.parametrize("n", range(20))
 def test_long(n): pass
 """
+COLLECT = """
+import contextlib, io, json, os, sys
+import pytest
+
+class Seen(list):
+    def pytest_collection_finish(self, session):
+        self.extend(item.nodeid for item in session.items)
+
+answers = []
+for asked in json.loads(sys.argv[1]):
+    environment = [word for word in asked if word.startswith("BARGE_LONG=")]
+    os.environ["BARGE_LONG"] = environment[0].partition("=")[2] if environment else ""
+    seen, complaint = Seen(), io.StringIO()
+    with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(io.StringIO()):
+        arguments = [word for word in asked if word not in environment]
+        pytest.main(["--collect-only", "-p", "no:cacheprovider", *arguments], plugins=[seen])
+    answers.append((seen, complaint.getvalue()))
+print(json.dumps(answers))
+"""
 
 
-def collected(folder: Path, *arguments: str, **environment: str) -> tuple[list[str], str]:
-    """Names of the collected tests of a project with this conftest, and pytest's complaint."""
+def collected(folder: Path, *asked: list[str]) -> list[tuple[list[str], str]]:
+    """For each command line the tests that pytest collects of a project with this conftest, and its complaint.
+
+    A command line may begin with BARGE_LONG=; one process runs all of them.
+    """
     shutil.copy(CONFTEST, folder / "conftest.py")
     markers = "".join(f"  {name}: {name}\n" for name in ("browser", "long", "needs(tool)", "slow"))
     (folder / "pytest.ini").write_text(f"[pytest]\naddopts = -q --strict-markers\nmarkers =\n{markers}")
     (folder / "test_both.py").write_text(TESTS)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BARGE_", "PYTEST_"))}
     kept |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(CONFTEST.parents[1])}
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", *arguments]
-    done = subprocess.run(command, cwd=folder, env={**kept, **environment}, capture_output=True, text=True, check=False)
-    return re.findall(r"^test_both.py::(\S+)$", done.stdout, re.MULTILINE), done.stderr
+    command = [sys.executable, "-c", COLLECT, json.dumps(asked)]
+    done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=True)
+    return [(names, complaint) for names, complaint in json.loads(done.stdout)]
 
 
 def test_long_tests_run_when_they_are_asked_for(tmp_path: Path) -> None:
     """By option or by environment."""
-    assert collected(tmp_path)[0] == ["test_quick"]
-    assert len(collected(tmp_path, "--long")[0]) == 21
-    assert len(collected(tmp_path, BARGE_LONG="1")[0]) == 21
+    plain, option, environment = (names for names, _ in collected(tmp_path, [], ["--long"], ["BARGE_LONG=1"]))
+    assert plain == ["test_both.py::test_quick"]
+    assert len(option) == 21
+    assert environment == option
 
 
 def test_the_parts_are_all_long_tests_once(tmp_path: Path) -> None:
     """And the quick one each time."""
-    parts = [collected(tmp_path, BARGE_LONG="1/2")[0], collected(tmp_path, "--long-part", "2/2")[0]]
-    assert all("test_quick" in part and len(part) > 1 for part in parts)
-    assert len(parts[0]) + len(parts[1]) == 22
-    assert set(parts[0]) | set(parts[1]) == set(collected(tmp_path, "--long")[0])
+    one, other, both = (names for names, _ in collected(tmp_path, ["BARGE_LONG=1/2"], ["--long-part", "2/2"], ["--long"]))
+    assert all("test_both.py::test_quick" in part and len(part) > 1 for part in (one, other))
+    assert len(one) + len(other) == 22
+    assert set(one) | set(other) == set(both)
 
 
-@pytest.mark.parametrize("wrong", ["3/2", "0/3", "x", "1/0"])
-def test_a_part_that_is_none_is_refused(wrong: str, tmp_path: Path) -> None:
+def test_a_part_that_is_none_is_refused(tmp_path: Path) -> None:
     """Instead of running nothing."""
-    names, complaint = collected(tmp_path, "--long-part", wrong)
-    assert names == []
-    assert f"not {wrong}" in complaint
+    wrong = ("3/2", "0/3", "x", "1/0")
+    for part, (names, complaint) in zip(wrong, collected(tmp_path, *(["--long-part", part] for part in wrong)), strict=True):
+        assert names == []
+        assert f"not {part}" in complaint
 
 
 def test_folders_have_their_marks(tmp_path: Path) -> None:
@@ -62,16 +83,10 @@ def test_folders_have_their_marks(tmp_path: Path) -> None:
     for name in ("browser", "cli", "raft"):
         (tmp_path / name).mkdir()
         (tmp_path / name / f"test_{name}.py").write_text("def test_it(): pass\n")
-
-    def chosen(marks: str) -> set[str]:
-        collected(tmp_path)  # writes the files
-        command = [sys.executable, "-m", "pytest", "--collect-only", "-p", "no:cacheprovider", "--long", "-m", marks]
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("BARGE_", "PYTEST_"))}
-        kept |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(CONFTEST.parents[1])}
-        done = subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, text=True, check=False)
-        return {re.split("::|/", line)[0] for line in done.stdout.splitlines() if "::" in line}
-
-    assert chosen("not slow and not browser") == {"raft", "test_both.py"}
-    assert chosen("browser") == {"browser"}
-    assert chosen("slow and not long") == {"browser", "cli"}
-    assert chosen("long and not slow") == set()
+    marks = ("not slow and not browser", "browser", "slow and not long", "long and not slow")
+    answers = collected(tmp_path, *(["--long", "-m", each] for each in marks))
+    quick, browser, slow, none = ({name.partition("::")[0].partition("/")[0] for name in names} for names, _ in answers)
+    assert quick == {"raft", "test_both.py"}
+    assert browser == {"browser"}
+    assert slow == {"browser", "cli"}
+    assert none == set()
