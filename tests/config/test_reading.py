@@ -293,7 +293,7 @@ def test_a_clients_configuration_dials_loopback_where_the_api_is_a_wildcard() ->
     )
 
 
-@pytest.mark.parametrize(
+NOT_HERE = pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ("127.0.0.1:8102,", "127.0.0.1:8102, listen: 127.0.0.1:8101,", "node 1 and node 0 would both listen on 127.0.0.1:8101"),
@@ -314,17 +314,32 @@ def test_a_clients_configuration_dials_loopback_where_the_api_is_a_wildcard() ->
         ("data_dir: data", "data_dir: half", "node-1 is no folder"),
     ],
 )
-def test_check_and_serve_give_the_same_verdict(tmp_path: Path, old: str, new: str, says: str) -> None:
-    """On what only this machine can know; a port that is in use just now is none of it."""
-    (tmp_path / "file").touch()
-    (tmp_path / "link").symlink_to("gone")
-    (tmp_path / "half").mkdir()
-    (tmp_path / "half" / "node-1").touch()
-    (tmp_path / "secret").write_text("s3cret")
-    (tmp_path / "secret").chmod(0o600)
-    text = GOOD.replace(old, new, 1) + "peer_secret_file: secret\n"
+"""Configurations that are right, and can't run on this machine."""
+
+
+def not_here(folder: Path, old: str, new: str) -> str:
+    """Make the files that such a configuration is about, and return it."""
+    (folder / "file").touch()
+    (folder / "link").symlink_to("gone")
+    (folder / "half").mkdir()
+    (folder / "half" / "node-1").touch()
+    (folder / "secret").write_text("s3cret")
+    (folder / "secret").chmod(0o600)
+    return GOOD.replace(old, new, 1) + "peer_secret_file: secret\n"
+
+
+@NOT_HERE
+def test_what_can_not_run_here_is_reported(tmp_path: Path, old: str, new: str, says: str) -> None:
+    """What only this machine can know; a port that is in use just now is none of it."""
     with pytest.raises(ConfigurationError, match=says.replace("[::]", r"\[::\]")):
-        loaded(tmp_path, text).check_runnable(None)
+        loaded(tmp_path, not_here(tmp_path, old, new)).check_runnable(None)
+
+
+@pytest.mark.slow
+@NOT_HERE
+def test_check_and_serve_give_the_same_verdict(tmp_path: Path, old: str, new: str, says: str) -> None:
+    """On all of that."""
+    loaded(tmp_path, not_here(tmp_path, old, new))  # writes it
     for command, code in ((("config", "check"), 2), (("serve",), 1)):
         result = barge(tmp_path, *command)
         assert (result.returncode, result.stdout) == (code, b""), (command, result)
