@@ -64,6 +64,13 @@ def pytest_configure(config: pytest.Config) -> None:
     asked_part(config.getoption("long_part"))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out slow folders and modules where `-m` wants nothing of them: what they import takes seconds."""
+    wants_none = re.fullmatch(r"not slow( and not \w+)*", config.getoption("markexpr")) is not None
+    is_slow = collection_path.parent == TESTS and collection_path.name in SLOW
+    return True if wants_none and is_slow else None
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests by where they are; deselect long ones that were not asked for."""

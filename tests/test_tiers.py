@@ -29,17 +29,17 @@ answers = []
 for asked in json.loads(sys.argv[1]):
     environment = [word for word in asked if word.startswith("BARGE_LONG=")]
     os.environ["BARGE_LONG"] = environment[0].partition("=")[2] if environment else ""
-    seen, complaint = Seen(), io.StringIO()
-    with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(io.StringIO()):
+    seen, said = Seen(), io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
         arguments = [word for word in asked if word not in environment]
         pytest.main(["--collect-only", "-p", "no:cacheprovider", *arguments], plugins=[seen])
-    answers.append((seen, complaint.getvalue()))
+    answers.append((seen, said.getvalue()))
 print(json.dumps(answers))
 """
 
 
 def collected(folder: Path, *asked: list[str]) -> list[tuple[list[str], str]]:
-    """For each command line the tests that pytest collects of a project with this conftest, and its complaint.
+    """For each command line the tests that pytest collects of a project with this conftest, and what it says.
 
     A command line may begin with BARGE_LONG=; one process runs all of them.
     """
@@ -51,7 +51,7 @@ def collected(folder: Path, *asked: list[str]) -> list[tuple[list[str], str]]:
     kept |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(CONFTEST.parents[1])}
     command = [sys.executable, "-c", COLLECT, json.dumps(asked)]
     done = subprocess.run(command, cwd=folder, env=kept, capture_output=True, text=True, check=True)
-    return [(names, complaint) for names, complaint in json.loads(done.stdout)]
+    return [(names, said) for names, said in json.loads(done.stdout)]
 
 
 def test_long_tests_run_when_they_are_asked_for(tmp_path: Path) -> None:
@@ -73,9 +73,9 @@ def test_the_parts_are_all_long_tests_once(tmp_path: Path) -> None:
 def test_a_part_that_is_none_is_refused(tmp_path: Path) -> None:
     """Instead of running nothing."""
     wrong = ("3/2", "0/3", "x", "1/0")
-    for part, (names, complaint) in zip(wrong, collected(tmp_path, *(["--long-part", part] for part in wrong)), strict=True):
+    for part, (names, said) in zip(wrong, collected(tmp_path, *(["--long-part", part] for part in wrong)), strict=True):
         assert names == []
-        assert f"not {part}" in complaint
+        assert f"not {part}" in said
 
 
 def test_folders_have_their_marks(tmp_path: Path) -> None:
@@ -90,3 +90,13 @@ def test_folders_have_their_marks(tmp_path: Path) -> None:
     assert browser == {"browser"}
     assert slow == {"browser", "cli"}
     assert none == set()
+
+
+def test_slow_folders_are_not_imported_where_none_of_their_tests_is_wanted(tmp_path: Path) -> None:
+    """Only where `-m` says so for certain."""
+    (tmp_path / "cli").mkdir()
+    (tmp_path / "cli" / "test_cli.py").write_text("raise RuntimeError('imported')\n")
+    (tmp_path / "test_errors.py").write_text("raise RuntimeError('imported')\n")
+    marks = ("not slow and not browser", "not slow", "not slow and not browser or long", "not browser", "slow")
+    answers = collected(tmp_path, *(["-m", each] for each in marks))
+    assert ["imported" in told for _, told in answers] == [False, False, True, True, True]
