@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.conftest import SLOW
 
 CONFTEST = Path(__file__).with_name("conftest.py")
 TESTS = """
@@ -90,6 +93,18 @@ def test_folders_have_their_marks(tmp_path: Path) -> None:
     assert browser == {"browser"}
     assert slow == {"browser", "cli"}
     assert none == set()
+
+
+def test_the_tests_that_conftest_and_ci_name_are_there() -> None:
+    """One that was renamed would be quick, or left out, and nobody would notice."""
+    ci = (CONFTEST.parents[1] / ".ci" / "run").read_text()
+    named = {f"tests/{name}" for name in SLOW} | set(re.findall(r"tests/[\w/.]+", ci))
+    assert [name for name in sorted(named) if not (CONFTEST.parents[1] / name).exists()] == []
+    (each_time,) = re.findall(r"^each_time=\((.*?)\)", ci, re.MULTILINE | re.DOTALL)
+    for name in each_time.split():
+        place = CONFTEST.parents[1] / name
+        files = place.glob("test_*.py") if place.is_dir() else [place]
+        assert any("mark.long" in file.read_text() for file in files), f"{name} has no long test"
 
 
 def test_slow_folders_are_not_imported_where_none_of_their_tests_is_wanted(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from bargetrio.cli.free_ports import free_ports
 from bargetrio.simulator.seed import run
 from tests.stories.daemon import running
 
+pytestmark = pytest.mark.long
+
 ROOT: Final = Path(__file__).parents[2]
 ROUNDS: Final = 6
 SECONDS: Final = 0.4

@@ -107,7 +107,7 @@ async def _bother(stack: Stack, random: Random) -> None:
     connection.close()
 
 
-@pytest.mark.parametrize("secret", [True, False], ids=["with a peer secret", "without"])
+@pytest.mark.parametrize("secret", [True, pytest.param(False, marks=pytest.mark.long)], ids=["with a peer secret", "without"])
 def test_a_running_cluster_shrugs(secret: bool, caplog: pytest.LogCaptureFixture) -> None:
     """No node ends, no connection ends by a bug, writes stay; with a secret no unauthenticated connection changes the term."""
     random = Random(4)

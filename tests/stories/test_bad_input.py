@@ -291,6 +291,7 @@ def test_a_thousand_rest_clients_change_no_term(daemon: Daemon) -> None:
     assert daemon.node(0)["term"] == term
 
 
+@pytest.mark.long
 def test_a_slow_request_does_not_hold_a_connection_for_ever(daemon: Daemon) -> None:
     """Half a request head is cut by the server's own time-out; others are served meanwhile."""
     host, port = daemon.api.split(":")

@@ -10,6 +10,10 @@ import pytest
 from bargetrio.daemon.run import LOST_LOOK_S
 from tests.stories.daemon import Daemon, write_configuration
 
+EITHER_WAY = pytest.mark.parametrize(
+    "node_id", [pytest.param(0, id="serve --node 0"), pytest.param(None, id="serve", marks=pytest.mark.long)]
+)
+
 
 def break_disks(daemon: Daemon, size: int, error: str = "EIO") -> None:
     """Make the disks of all nodes fail, and write."""
@@ -18,7 +22,7 @@ def break_disks(daemon: Daemon, size: int, error: str = "EIO") -> None:
     daemon.put("a", "x")
 
 
-@pytest.mark.parametrize("node_id", [0, None], ids=["serve --node 0", "serve"])
+@EITHER_WAY
 def test_a_daemon_whose_only_node_crashed_ends_so_that_systemd_starts_it_again(tmp_path: Path, node_id: int | None) -> None:
     """Restart=on-failure takes every exit code but 0."""
     daemon = Daemon(write_configuration(tmp_path, 1), node_id=node_id).start()
@@ -35,7 +39,7 @@ def test_a_daemon_whose_only_node_crashed_ends_so_that_systemd_starts_it_again(t
         daemon.end()
 
 
-@pytest.mark.parametrize("node_id", [0, None], ids=["serve --node 0", "serve"])
+@EITHER_WAY
 def test_a_daemon_whose_only_node_was_killed_stays_and_revives_it(tmp_path: Path, node_id: int | None) -> None:
     """A kill by command is no crash."""
     daemon = Daemon(write_configuration(tmp_path, 1), node_id=node_id).start()

@@ -122,7 +122,8 @@ def percentile(waits_s: list[float], share: float) -> float:
     return waits_s[min(len(waits_s) - 1, int(len(waits_s) * share))]
 
 
-@pytest.mark.parametrize("crowds", [FEW, pytest.param(ALL, marks=pytest.mark.long)], ids=["few", "all"])
+@pytest.mark.long
+@pytest.mark.parametrize("crowds", [FEW, ALL], ids=["few", "all"])
 def test_crowds_of_clients_cost_a_bounded_memory_and_no_leader(tmp_path: Path, crowds: Crowds) -> None:
     """One after the other, of one daemon with three nodes; each crowd is told what it must know."""
     with running(tmp_path) as daemon:

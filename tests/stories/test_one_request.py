@@ -7,6 +7,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.stories.daemon import Daemon, running, running_apart
 
 HELLO = b'{"hello":"client","protocol":1,"cluster":"barge"}\n'
@@ -48,6 +50,7 @@ def test_a_long_list_is_paged_and_delays_no_other_request(tmp_path: Path) -> Non
         assert len(statuses) > 5 and set(statuses) <= {200, 201}
 
 
+@pytest.mark.long
 def test_twenty_thousand_gets_that_nobody_reads_cost_little(tmp_path: Path) -> None:
     """At most 100 MiB at any moment for one connection, 200 for ten; the leader stays, and others are served beside them."""
     with running(tmp_path) as daemon:
