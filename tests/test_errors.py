@@ -293,6 +293,14 @@ def compare(daemon: Daemon, case: Admin) -> None:
         assert in_words.stderr.endswith("(it may have been done: check before you repeat it)\n"), "it is about no key"
 
 
+@pytest.mark.long
+def test_a_leader_is_not_readmitted_at_any_interface(three: list[Daemon]) -> None:
+    """Each of eight answers takes the three seconds in which it could have lost its office."""
+    leader = three[0].leader()
+    for daemon in (three[leader], three[(leader + 1) % 3]):
+        compare(daemon, Admin("readmit", leader, "bad_request", f"node {leader} leads: its disk is in use"))
+
+
 def test_commands_at_nodes_end_as_the_table_has_it(three: list[Daemon], tmp_path: Path) -> None:
     """Real causes, at a daemon that runs the node and at another one."""
     leader = three[0].leader()
@@ -302,8 +310,10 @@ def test_commands_at_nodes_end_as_the_table_has_it(three: list[Daemon], tmp_path
             compare(daemon, Admin(command, 7, "not_found", "the nodes are 0, 1, 2"))
         compare(daemon, Admin("revive", follower, None))
         compare(daemon, Admin("readmit", follower, None))
-        compare(daemon, Admin("readmit", leader, "bad_request", f"node {leader} leads: its disk is in use"))
         compare(daemon, Admin("bootstrap", None, "bad_request", "belongs to a cluster already"))
+    answer = three[follower].http("POST", f"/nodes/{leader}/readmit")
+    assert (answer.status, answer.json["error"]) == (400, "bad_request")
+    assert f"node {leader} leads: its disk is in use" in answer.json["detail"]
     three[away].kill_9()
     for command in ("kill", "revive"):
         compare(three[leader], Admin(command, away, "outcome_unknown", f"node {away} runs in no daemon that answers"))
