@@ -181,7 +181,7 @@ def test_a_real_disk_that_was_full_for_a_while(tmp_path: Path) -> None:
             assert _free(small) == 0
             subprocess.run(["mount", "-o", "remount,size=20m", str(small)], check=True)
             daemon.put("after", "it")
-            time.sleep(3)
+            daemon.wait_for(lambda: b'"after"' in record.read_bytes(), "what it kept to be written", 3)
             assert daemon.stop() < 3
         finally:
             daemon.end()
