@@ -39,7 +39,7 @@ class CommandLine:
         return json.loads(self.run(*arguments, "--json", code=code))
 
 
-@pytest.fixture(params=["configuration", "endpoints"])
+@pytest.fixture(params=["configuration", pytest.param("endpoints", marks=pytest.mark.long)])
 def place(request: pytest.FixtureRequest, daemon: Daemon, tmp_path: Path) -> Iterator[CommandLine]:
     """With BARGE_ENDPOINTS, the first of which is dead, no configuration is needed."""
     yield CommandLine(daemon, None if request.param == "configuration" else tmp_path)

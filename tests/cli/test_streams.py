@@ -163,11 +163,12 @@ def test_in_a_pipe_data_is_what_it_is(place: Daemon) -> None:
 @pytest.mark.parametrize(
     ("more", "key", "frame"),
     [
-        ({"PYTHONIOENCODING": "cp1252"}, KEY.encode("cp1252"), b"\\u65e5"),
-        ({"PYTHONIOENCODING": "latin-1:strict"}, KEY.encode("latin-1"), b"\\u65e5"),
-        (NO_LOCALE, b"Gr\\xfc\\xdfe", b"\\u65e5"),
+        pytest.param({"PYTHONIOENCODING": "cp1252"}, KEY.encode("cp1252"), b"\\u65e5", id="cp1252", marks=pytest.mark.long),
+        pytest.param(
+            {"PYTHONIOENCODING": "latin-1:strict"}, KEY.encode("latin-1"), b"\\u65e5", id="latin-1", marks=pytest.mark.long
+        ),
+        pytest.param(NO_LOCALE, b"Gr\\xfc\\xdfe", b"\\u65e5", id="C"),
     ],
-    ids=["cp1252", "latin-1", "C"],
 )
 def test_what_the_encoding_lacks_is_escaped(place: Daemon, more: dict[str, str], key: bytes, frame: bytes) -> None:
     """29 and 30: nothing fails, JSON stays JSON, and arguments and scripts are UTF-8 where there is no locale."""

@@ -83,6 +83,7 @@ async def test_a_node_that_has_not_connected_with_a_new_disk_is_not_readmitted(t
             await harness.cluster.readmit(7)
 
 
+@pytest.mark.long
 async def test_a_node_that_was_down_learns_of_a_readmission_when_it_runs_and_refuses_the_old_disk(tmp_path: Path) -> None:
     """Of five only the readmitted node can tell it: the leader of then is cut off from it, and the other two are stopped."""
     async with Harness(tmp_path, 5, request_timeout_s=8.0).open(within_s=60) as harness:

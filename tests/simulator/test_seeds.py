@@ -49,7 +49,7 @@ def test_the_same_seed_does_the_same_whatever_the_hashes() -> None:
 
 def test_another_seed_does_something_else() -> None:
     """The trace hash tells runs apart."""
-    assert len({run(seed, 3).trace for seed in range(20)}) == 20
+    assert len({run(seed, 3).trace for seed in range(8)}) == 8
 
 
 @pytest.mark.parametrize("seed", range(0, 40, 4))

@@ -48,11 +48,13 @@ def test_no_promise_is_broken() -> None:
     assert tally.unknown < tally.operations / 10
 
 
+@pytest.mark.long
 def test_the_same_seed_does_the_same_whatever_the_hashes() -> None:
     """In every process."""
     assert traces("bargetrio.simulator.stack.seed", 3) == {f"{[run(seed, 3).trace for seed in range(4)]}\n"}
 
 
+@pytest.mark.long
 def test_a_process_that_runs_many_seeds_does_not_grow() -> None:
     """Disks of seven nodes that lie, and keep what was synced before, fit into little memory; the seed before is forgotten."""
     code = (  # VmHWM is this program's own peak; ru_maxrss begins with that of the process which started it
@@ -97,6 +99,7 @@ def test_a_write_that_is_sent_again_after_a_cut_is_found(monkeypatch: pytest.Mon
     assert found() in ("linearizability", "what is told is so")
 
 
+@pytest.mark.long
 def test_a_failing_seed_is_reported_with_a_command_that_replays_it() -> None:
     """With --stack in it."""
     done = subprocess.run(

@@ -123,6 +123,7 @@ def test_a_hundred_leader_kills_each_end_in_a_new_leader(tmp_path: Path) -> None
         assert daemon.get("round").json["value"] == "99"
 
 
+@pytest.mark.long
 def test_a_process_that_stood_still_keeps_its_leader(tmp_path: Path) -> None:
     """SIGSTOP for two seconds, SIGCONT: all nodes were paused, so no leader is deposed."""
     with running(tmp_path) as daemon:
@@ -191,6 +192,7 @@ def test_one_node_per_host_is_a_cluster_too(tmp_path: Path) -> None:
         assert {event["node"] for event in away.events("node_recovered")} == {0, 1, 2}  # events of all daemons, merged
 
 
+@pytest.mark.long
 def test_a_host_that_stood_still_learns_the_new_term(tmp_path: Path) -> None:
     """One of three processes is stopped while it leads: the others elect, it comes back as a follower, with nothing lost."""
     with running_apart(tmp_path) as daemons:

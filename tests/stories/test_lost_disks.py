@@ -75,6 +75,7 @@ def test_where_two_disks_of_three_are_lost_no_command_begins_a_second_cluster(tm
         assert "here" in left.stdout.decode()
 
 
+@pytest.mark.long
 def test_a_readmission_in_a_cluster_of_two_is_refused_with_what_is_left_to_do(tmp_path: Path) -> None:
     """There is no leader to say so: the daemon does."""
     with daemons(tmp_path, 2) as both:
@@ -89,6 +90,7 @@ def test_a_readmission_in_a_cluster_of_two_is_refused_with_what_is_left_to_do(tm
         assert f"of 2 members a majority of 2 can't be had without node {lost}: what is left is a backup" in told.stderr.decode()
 
 
+@pytest.mark.long
 def test_a_cluster_is_born_without_a_member_that_is_late(tmp_path: Path) -> None:
     """Readiness and status name the missing members; after a bootstrap two begin, and the third is readmitted."""
     with daemons(tmp_path, 3) as all_three:
