@@ -4,6 +4,7 @@ import http.client
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.stories.daemon import Daemon, running, running_apart, write_configuration
@@ -46,6 +47,7 @@ def test_the_page_begins_before_its_daemon(empty_page: Page, tmp_path: Path) -> 
         expect(page.locator("#cards .role-leader")).to_have_count(1)
 
 
+@pytest.mark.long
 def test_fifty_pages_are_served_and_the_next_one_polls(page: Page, daemon: Daemon) -> None:
     """The 51st stream is refused; that page asks once a second, and is as true; a place that becomes free is taken."""
     with ExitStack() as stack:

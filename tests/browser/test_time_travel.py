@@ -5,6 +5,7 @@ import json
 import time
 from typing import Any
 
+import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.chrome import ConsoleErrors
@@ -235,6 +236,7 @@ def nodes(daemon: Daemon) -> list[Any]:
     return found
 
 
+@pytest.mark.long
 def test_a_page_open_for_long_keeps_a_bounded_memory(browser: Browser, daemon: Daemon) -> None:
     """10,000 events at most, whatever comes; a place that fell out is the first that is left."""
     context = browser.new_context()

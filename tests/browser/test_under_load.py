@@ -3,6 +3,7 @@
 import json
 import time
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from tests.stories.daemon import Daemon
@@ -27,6 +28,7 @@ def write_in_bulk(daemon: Daemon, key: str, *, batches: int) -> int:
     return max(int(json.loads(line)["index"]) for line in answer.body.splitlines())
 
 
+@pytest.mark.long
 def test_the_logs_are_drawn_with_the_same_cells_again(page: Page, daemon: Daemon) -> None:
     """With a new table for each drawing a page under load grew by 14 MB a minute (docs/decisions/page.md)."""
     last = write_in_bulk(daemon, "few", batches=1)
@@ -38,6 +40,7 @@ def test_the_logs_are_drawn_with_the_same_cells_again(page: Page, daemon: Daemon
     assert page.evaluate(CELLS_LEFT) == kept == 1 + 4 + 1 + 11 * (1 + 4)
 
 
+@pytest.mark.long
 def test_a_page_is_sent_ten_frames_a_second_at_most(page: Page, daemon: Daemon) -> None:
     """Whatever happens meanwhile. By the daemon's own clock: between the newest events of n frames lie n - 2 pauses or more."""
     page.evaluate(COUNT_FRAMES)

@@ -176,7 +176,7 @@ def test_the_log_shows_what_happened(place: CommandLine) -> None:
     assert "no node" in place.run("log", "--node", "9", code=1)
 
 
-@pytest.mark.parametrize("way", ["configuration", "endpoints"])
+@pytest.mark.parametrize("way", ["configuration", pytest.param("endpoints", marks=pytest.mark.long)])
 def test_the_log_is_followed_over_a_restart_of_the_daemon(tmp_path: Path, way: str) -> None:
     """Events are printed at once; a lost connection is reported and resumed; no event is printed twice; Ctrl-C is 130."""
     with running(tmp_path) as daemon:

@@ -230,6 +230,7 @@ def test_output_that_cannot_be_written_is_reported(place: Daemon) -> None:
     assert (last.returncode, last.stdout) == (OUTPUT_LOST, b"")
 
 
+@pytest.mark.long
 def test_closed_input_and_error_output(place: Daemon) -> None:
     """What needs standard input says that it is closed; a closed or full standard error changes no exit code."""
     found = run_all(place, {0: ""})

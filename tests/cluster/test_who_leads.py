@@ -65,6 +65,7 @@ async def test_a_node_that_denies_that_it_leads_is_not_the_leader(first: Any, se
         assert (view.leader, view.term) == found
 
 
+@pytest.mark.long
 def test_a_leader_that_stepped_down_is_not_named_by_its_own_daemon(tmp_path: Path) -> None:
     """It receives nothing, and the others receive its heartbeats: for a while they still follow it after it has stepped down."""
     timing = "{heartbeat_ms: 50, election_ms: [1000, 2000], request_timeout_ms: 5000}"

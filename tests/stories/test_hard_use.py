@@ -138,6 +138,7 @@ def test_a_process_that_stood_still_keeps_its_leader(tmp_path: Path) -> None:
         assert (daemon.leader(), daemon.node(0)["term"]) == (leader, term)
 
 
+@pytest.mark.long
 def test_a_slow_disk_deposes_no_leader_and_stops_no_other_node(tmp_path: Path) -> None:
     """Heartbeats do not wait for a sync (BUG-14): first a follower's disk is slow, then the leader's."""
     with running(tmp_path) as daemon:

@@ -6,6 +6,8 @@ import threading
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.storage.snapshots import SnapshotStart, SnapshotWriter, snapshot_name
 from tests.stories.daemon import Daemon, running_apart, write_configuration
@@ -130,6 +132,7 @@ def test_a_backup_is_fetched_from_any_daemon(tmp_path: Path) -> None:
         assert "everything up to index" in barge(daemons[0].configuration, "snapshot", "save", str(tmp_path / "b.snap"))
 
 
+@pytest.mark.long
 def test_what_is_no_backup_is_refused(tmp_path: Path) -> None:
     """Cut off, changed in a byte, empty, missing: one line, and nothing is made."""
     daemon = Daemon(write_configuration(tmp_path, 1))

@@ -115,7 +115,13 @@ def test_a_client_that_does_not_continue_loses_its_own_place(daemon: Daemon, hea
             assert daemon.http("GET", path).status == 200, path
 
 
-@pytest.mark.parametrize(("head", "path"), [(BULK, "/keys"), ("GET /snapshot HTTP/1.1\nHost: {api}\n\n", "/snapshot")])
+@pytest.mark.parametrize(
+    ("head", "path"),
+    [
+        pytest.param(BULK, "/keys", id="bulk"),
+        pytest.param("GET /snapshot HTTP/1.1\nHost: {api}\n\n", "/snapshot", id="snapshot", marks=pytest.mark.long),
+    ],
+)
 def test_a_transfer_that_stands_still_makes_room_for_another(daemon: Daemon, head: str, path: str) -> None:
     """16 at a time; the next takes the place of one that is seconds behind."""
     with clients(daemon, TRANSFERS, head):
