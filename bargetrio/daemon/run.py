@@ -110,8 +110,9 @@ class Daemon:
         self._turns = Turns()
         self._client_memory = ClientMemory()
         self._disk_faults = DiskFaults()
-        self._network = SocketNetwork()
-        self._event_loop = make_event_loop()
+        self._rest_connections: Callable[[], int] = lambda: 0
+        self._event_loop = make_event_loop(lambda: not self._network.waits.count and not self._rest_connections())
+        self._network = SocketNetwork(self._attend)
         self._notifier = Notifier()
         self._had_terminal = _has_terminal()
         self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -307,10 +308,15 @@ class Daemon:
         async def run() -> None:
             sock = sockets.pop() if sockets else bind(*parse_address(self._api))
             server = WebServer(app, sock, most=self._shares.web)
-            app.connections = server.connections
+            self._attend(sock.fileno())
+            app.connections = self._rest_connections = server.connections
             await server.run()
 
         return run
+
+    def _attend(self, descriptor: int) -> None:
+        if self._event_loop is not None:
+            self._event_loop.attend(descriptor)
 
     def _bind(self) -> socket.socket:
         try:

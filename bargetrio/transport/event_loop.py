@@ -4,7 +4,10 @@
 run: wait -> [recv, take] [recv, take] [a sync has ended] ... -> step of node 0 -> step of node 2 -> poll again -> ...
 ```
 trio waits for the epoll as for any file. When it is readable, the task reads what has come, has the nodes that got something make
-a step, and polls again, until nothing is left or its time slice is over. So what comes on many connections wakes one task:
+a step, and polls again, until nothing is left or its time slice is over. So what comes on many connections wakes one task. While
+no task waits in trio for a client (`may_wait`), the task waits at its own epoll until the slice is over: what answers a message,
+or ends a sync, mostly comes within it, and a wake through trio costs as much processor time as five polls. A new connection
+(`attend`) ends such a wait: trio accepts it.
 docs/decisions/one_task_a_node.md has the figures. The nodes share nothing but this loop: what a step raises ends the node whose
 step it was.
 """
@@ -24,6 +27,8 @@ from bargetrio.transport.sockets import RECEIVE_BYTES, SocketConnection
 
 TIME_SLICE_S: Final = 0.001
 """Longest time in seconds before the loop yields to trio's other tasks; one pass over all that is ready may take longer."""
+WAIT_S: Final = 0.001
+"""Longest time in seconds for which a pass waits in a time slice, where it may; epoll knows no less than a millisecond."""
 PASS_BYTES: Final = 1024 * 1024
 """Bytes after which a pass reads no more clients before the nodes make their steps; peers and ended syncs are served in each."""
 FEW_READY: Final = 4
@@ -34,7 +39,11 @@ SHARE_BYTES: Final = 32 * 1024
 class EventLoop:
     """Made and run once a process; each node has an EpollPoller on it. All calls but `wake` are made in trio's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_wait: Callable[[], bool] = lambda: False) -> None:
+        """`may_wait`, asked in each slice, says whether trio's tasks may be late by up to `TIME_SLICE_S` and `WAIT_S`."""
+        self._may_wait = may_wait
+        self._is_trio_first = False
+        """Whether this pass saw a new connection, which a task of trio's accepts."""
         self._epoll = select.epoll()
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._eventfd, select.EPOLLIN)
@@ -66,6 +75,10 @@ class EventLoop:
         self._epoll.close()
         os.close(self._eventfd)
 
+    def attend(self, descriptor: int) -> None:
+        """Have each new connection at this listening socket end the wait; the epoll forgets the socket when it is closed."""
+        self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLET)
+
     # -- for EpollPoller ---------------------------------------------------------------------------------------------------
 
     def add(self, poller: "EpollPoller") -> None:
@@ -96,15 +109,21 @@ class EventLoop:
     async def _serve(self) -> NoReturn:
         while True:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            ends = time.perf_counter() + TIME_SLICE_S
-            while self._pass():
-                if time.perf_counter() >= ends:
+            wait_s, ends = self._begin_slice()
+            while self._pass(wait_s):
+                if self._is_trio_first or time.perf_counter() >= ends:
                     await trio.lowlevel.checkpoint()
-                    ends = time.perf_counter() + TIME_SLICE_S
+                    wait_s, ends = self._begin_slice()
 
-    def _pass(self) -> bool:
+    def _begin_slice(self) -> tuple[float, float]:
+        """Return how long a pass of this time slice waits, and when the slice ends."""
+        wait_s = WAIT_S if self._may_wait() and not self._is_trio_first else 0.0
+        self._is_trio_first = False
+        return wait_s, time.perf_counter() + TIME_SLICE_S
+
+    def _pass(self, wait_s: float) -> bool:
         """Read what is ready, once each, then have the nodes that are due make a step; return whether there were any."""
-        ready = self._epoll.poll(0)
+        ready = self._epoll.poll(0 if self._due or self._left else wait_s)
         if self._left:
             left = dict.fromkeys(self._left)
             ready = [(descriptor, 0) for descriptor in left] + [pair for pair in ready if pair[0] not in left]
@@ -122,6 +141,8 @@ class EventLoop:
                 size += handler.ready(RECEIVE_BYTES if handler.is_urgent else share)
             elif descriptor == self._eventfd:
                 self._drain_eventfd()
+            else:  # a listening socket, or one that was forgotten in this pass
+                self._is_trio_first = True
         due, self._due = self._due, []
         for poller in due:
             poller.is_due = False
@@ -319,9 +340,9 @@ class EpollPoller:
                 self.loop.forget(descriptor, handler)
 
 
-def make_event_loop() -> EventLoop | None:
+def make_event_loop(may_wait: Callable[[], bool] = lambda: False) -> EventLoop | None:
     """Return the loop of a process; None where the system has no epoll: then each node's connections are read by tasks."""
-    return EventLoop() if sys.platform == "linux" else None
+    return EventLoop(may_wait) if sys.platform == "linux" else None
 
 
 def make_poller(loop: EventLoop | None = None) -> Poller:

@@ -37,10 +37,23 @@ KERNEL_UNSENT_BYTES = 64 * 1024
 other side for many seconds after this process has stopped."""
 
 
+class Waits:
+    """How many tasks wait in trio for a connection of which something is expected soon."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.count -= 1
+
+
 class SocketConnection:
     """A TCP connection; tests use socket pairs, too, which have no options to set."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, waits: "Waits | None" = None) -> None:
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -54,6 +67,7 @@ class SocketConnection:
         self.outgoing = Outgoing(sock.send)
         self._wake = trio.Event()
         self._closed = False
+        self._waits = Waits() if waits is None else waits
         self.on_close: Callable[[], None] | None = None
         """Called just before the socket is closed at this end, by whoever holds its descriptor (event_loop.py)."""
 
@@ -89,7 +103,8 @@ class SocketConnection:
             while True:
                 if self._closed:
                     raise Broken("closed here")
-                await trio.lowlevel.wait_readable(self._socket.fileno())
+                with self._waits:
+                    await trio.lowlevel.wait_readable(self._socket.fileno())
                 try:
                     return self._socket.recv(RECEIVE_BYTES)
                 except BlockingIOError:
@@ -108,7 +123,8 @@ class SocketConnection:
             self._wake = trio.Event()
             try:
                 while self.outgoing and not self._closed:
-                    await trio.lowlevel.wait_writable(self._socket.fileno())
+                    with self._waits:
+                        await trio.lowlevel.wait_writable(self._socket.fileno())
                     self.outgoing.push()
             except (OSError, trio.ClosedResourceError):
                 self.abort()
@@ -144,8 +160,9 @@ class SocketConnection:
 class SocketListener:
     """A bound TCP port."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, waits: Waits | None = None) -> None:
         self._socket = sock
+        self._waits = waits
 
     async def accept(self) -> Connection:
         """Return the next connection; raise OSError where this one failed, and the next may not (accept(2) has a long list)."""
@@ -160,7 +177,7 @@ class SocketListener:
             except trio.ClosedResourceError:
                 raise Broken("closed here") from None
             try:
-                return SocketConnection(sock)
+                return SocketConnection(sock, self._waits)
             except BaseException:
                 sock.close()
                 raise
@@ -173,7 +190,14 @@ class SocketListener:
 
 
 class SocketNetwork:
-    """The real network."""
+    """The real network. `on_listen` gets the descriptor of each port; `waits` counts who is read or written through trio.
+
+    Dialled connections are not counted: who reads them mostly waits for their end.
+    """
+
+    def __init__(self, on_listen: Callable[[int], None] = lambda descriptor: None) -> None:
+        self.waits = Waits()
+        self._on_listen = on_listen
 
     async def listen(self, host: str, port: int) -> Listener:
         """Bind the port; raise OSError that names it."""
@@ -187,7 +211,8 @@ class SocketNetwork:
         except OSError as problem:
             sock.close()
             raise OSError(problem.errno, f"can't listen on {host}:{port}: {problem.strerror}") from None
-        return SocketListener(sock)
+        self._on_listen(sock.fileno())
+        return SocketListener(sock, self.waits)
 
     async def connect(self, host: str, port: int) -> Connection:
         """Dial each address that the name has, until one answers."""

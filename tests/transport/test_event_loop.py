@@ -2,7 +2,9 @@
 
 import os
 import socket
+import threading
 from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
 import trio
@@ -10,6 +12,7 @@ import trio.testing
 
 from bargetrio.transport import event_loop
 from bargetrio.transport.event_loop import EpollPoller, EventLoop
+from bargetrio.transport.sockets import SocketNetwork
 from tests.transport.test_poller import Reader, harness, until
 
 
@@ -177,3 +180,112 @@ async def test_where_many_clients_send_much_each_is_read_by_its_share() -> None:
         alone.other.sendall(b"x" * 100_000)
         await until(lambda: sum(map(len, alone.taken)) == 200_000)
         assert len(alone.taken[-1]) > event_loop.SHARE_BYTES
+
+
+class WatchedEpoll:
+    """An epoll that notes how long it is asked to wait, and for which descriptors the wait ended."""
+
+    def __init__(self, epoll: Any) -> None:
+        self._epoll = epoll
+        self.polls: list[tuple[float, list[int]]] = []
+
+    def poll(self, timeout: float) -> Any:
+        """Wait, and note it."""
+        found = self._epoll.poll(timeout)
+        self.polls.append((timeout, [descriptor for descriptor, _ in found]))
+        return found
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
+def watch_polls(loop: EventLoop) -> WatchedEpoll:
+    watched = WatchedEpoll(loop._epoll)
+    loop._epoll = cast(Any, watched)
+    return watched
+
+
+@pytest.mark.parametrize("may_wait", [True, False])
+async def test_the_loop_waits_by_itself_only_while_nothing_is_awaited_through_trio(may_wait: bool) -> None:
+    """A wake through trio costs five polls; but what trio serves would be late by as much."""
+    loop = EventLoop(lambda: may_wait)
+    watched = watch_polls(loop)
+
+    def play(other: socket.socket) -> None:
+        other.settimeout(5)
+        for _ in range(100):
+            other.sendall(b"ping")
+            assert other.recv(10) == b"pong"
+
+    async with harness(lambda: EpollPoller(loop)) as home:
+        home._nursery.start_soon(loop.run)
+        reader = await home.reader()
+        reader.on_take = lambda: os.write(reader.connection.fileno(), b"pong")
+        await trio.to_thread.run_sync(play, reader.other)
+    loop.close()
+    assert max(timeout for timeout, _ in watched.polls) == (event_loop.WAIT_S if may_wait else 0)
+
+
+async def test_where_the_loop_waits_by_itself_trio_accepts_new_connections_at_once_and_its_tasks_go_on() -> None:
+    """With input that never ends: whoever connects ends the wait, and the slice after it does not wait."""
+    loop = EventLoop(lambda: True)
+    watched = watch_polls(loop)
+    is_over = threading.Event()
+    listening: list[int] = []
+
+    def listen(descriptor: int) -> None:
+        listening.append(descriptor)
+        loop.attend(descriptor)
+
+    def play(other: socket.socket) -> None:
+        while not is_over.wait(0.0002):
+            other.sendall(b"ping")
+
+    async with harness(lambda: EpollPoller(loop)) as home:
+        home._nursery.start_soon(loop.run)
+        reader = await home.reader()
+        home._nursery.start_soon(trio.to_thread.run_sync, play, reader.other)
+        await until(lambda: len(reader.taken) > 10)
+        began = trio.current_time()
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+        assert trio.current_time() - began < 100 * 10 * (event_loop.TIME_SLICE_S + event_loop.WAIT_S)
+        network = SocketNetwork(listen)
+        listener = await network.listen("127.0.0.1", 0)
+        with socket.socket(fileno=os.dup(listening[0])) as same:
+            address = same.getsockname()
+            watched.polls.clear()
+            for _ in range(20):
+                with socket.create_connection(address):
+                    (await listener.accept()).close()
+        is_over.set()
+        listener.close()
+    loop.close()
+    ended_by = [at for at, (_, found) in enumerate(watched.polls) if listening[0] in found]
+    assert len(ended_by) > 3, "others are accepted before the loop looks"
+    assert not any(timeout for at in ended_by for timeout, _ in watched.polls[at + 1 : at + 2])
+
+
+async def test_what_is_awaited_through_trio_is_counted() -> None:
+    """Who was accepted and has not been heard, and what the kernel does not take; not a dialled connection's end."""
+    network = SocketNetwork()
+    listener = await network.listen("127.0.0.1", 0)
+    address = listener._socket.getsockname()  # type: ignore[attr-defined]
+    async with trio.open_nursery() as nursery:
+        dialled = await network.connect(*address)
+        accepted = await listener.accept()
+        nursery.start_soon(dialled.receive)
+        await trio.testing.wait_all_tasks_blocked()
+        assert network.waits.count == 0
+        nursery.start_soon(accepted.receive)
+        await trio.testing.wait_all_tasks_blocked()
+        assert network.waits.count == 1
+        dialled.post(b"hello")
+        await until(lambda: network.waits.count == 0)
+        accepted.post(b"x" * 2**25)
+        nursery.start_soon(accepted.write)
+        await until(lambda: network.waits.count == 1)
+        nursery.cancel_scope.cancel()
+    assert network.waits.count == 0
+    for each in (dialled, accepted, listener):
+        each.close()
