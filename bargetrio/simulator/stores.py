@@ -119,8 +119,18 @@ class Stores:
         return any(damage.excuses_vote(store, term) for damage in self.damages)
 
     def at_a_halt(self, rule: str, text: str) -> Breach:
-        """Return the violation of a rule by a cluster in which no majority may be left whose logs are alike."""
-        return Excused(rule, text) if self.altered_entry_may_win else Breach(rule, text)
+        """Return the violation of a rule by a cluster in which no majority may be left whose logs are alike.
+
+        So it is also where the entry is safe: a node that held it as it was may be lost for good, another one may have followed
+        a leader with the altered log.
+        """
+        alike = [
+            node_id
+            for node_id, server in self._servers.items()
+            if not server.is_lost and (server.core is None or not self.is_altered(node_id, server.core))
+        ]
+        is_excused = self.altered_entry_may_win or len(alike) < self._quorum
+        return Excused(rule, text) if is_excused else Breach(rule, text)
 
     @property
     def altered_entry_may_win(self) -> bool:
