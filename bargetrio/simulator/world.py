@@ -53,3 +53,12 @@ class World:
             self.steps += 1
             action(*arguments)
         return self.steps <= most_steps
+
+    def end_moment(self, most_steps: int) -> bool:
+        """Run the other actions of the present moment, at which `run` may have stopped between two; as `run` otherwise."""
+        heap = self._heap
+        while heap and heap[0][0] <= self.now and self.steps <= most_steps:
+            self.now, _, action, arguments = heappop(heap)
+            self.steps += 1
+            action(*arguments)
+        return self.steps <= most_steps

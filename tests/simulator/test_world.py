@@ -41,6 +41,25 @@ def test_a_step_that_reaches_the_end_leaves_what_comes_next_to_the_following_run
     assert (world.now, went_on) == (3.0, [True, True, False])
 
 
+def test_the_rest_of_a_moment_can_be_run_to_its_end() -> None:
+    """A run ends with the first action at its end or later: a look between two runs would always see the others wait."""
+    world, done = World(0), list[str]()
+    world.at(1.0, done.append, "first")
+    world.at(1.0, lambda: world.at(world.now, done.append, "planned at this moment"))
+    world.at(1.5, done.append, "later")
+    assert world.run(0.5, 100)
+    assert done == ["first"]
+    assert world.end_moment(100)
+    assert (done, world.now) == (["first", "planned at this moment"], 1.0)
+    world.at(1.0, lambda: world.at(world.now, done.append, "more"))
+    assert not world.end_moment(world.steps)
+
+
+def test_a_single_node_whose_heartbeats_are_due_whenever_the_judge_looks_is_quiet() -> None:
+    """Both come every 50 ms, in this seed at the same moments."""
+    assert seed.run(12689, 1).failure is None
+
+
 def test_a_run_ends_after_so_many_steps() -> None:
     """A seed that goes round in circles is found."""
     world = World(0)
