@@ -184,6 +184,18 @@ async def test_ring_2_has_a_failed_sync_stop_the_log(autojump_clock: trio.testin
     await ring.persister.aclose()
 
 
+async def test_ring_2_can_have_the_next_sync_of_the_kernel_fail(autojump_clock: trio.testing.MockClock) -> None:
+    """Once, and it is counted."""
+    ring = Ring2Write()
+    ring.work.fails_kernel_sync = True
+    ring.persister.begin(1, ring.records)
+    await trio.sleep(0.01)
+    ((_, failure),) = ring.told
+    assert failure is not None and failure.errno == errno.EIO
+    assert (ring.reached, ring.work.fails_kernel_sync) == (["kernel_sync_failed"], False)
+    await ring.persister.aclose()
+
+
 async def test_ring_2_reports_no_sync_whose_process_has_ended(autojump_clock: trio.testing.MockClock) -> None:
     """And from then on the disk takes nothing."""
     ring = Ring2Write()
@@ -208,7 +220,7 @@ async def test_ring_2_ends_a_sync_that_hangs_when_the_disk_answers(
     await trio.sleep(2.9)
     assert (ring.told, ring.reached) == ([], [])
     await trio.sleep(0.2)
-    assert (ring.told, ring.reached) == ([(1, None)], ["hanging_sync"])
+    assert (ring.told, ring.reached) == ([(1, None)], ["hanging_kernel_sync" if gives_descriptors else "hanging_sync"])
     await ring.persister.aclose()
 
 
@@ -218,6 +230,7 @@ async def test_ring_2_has_a_killed_node_wait_for_its_disk_and_report_nothing(
 ) -> None:
     """A thread that is in the folder can't be ended, only the process can."""
     ring = Ring2Write(gives_descriptors=gives_descriptors)
+    crash = "crash_before_the_sync" if gives_descriptors else "crash_in_a_write"
     ring.work.hang(began := trio.current_time() + 3)
     ring.persister.begin(1, ring.records)
     await trio.sleep(1)
@@ -225,7 +238,7 @@ async def test_ring_2_has_a_killed_node_wait_for_its_disk_and_report_nothing(
         await ring.persister.aclose()
     assert trio.current_time() == began
     await trio.sleep(1)
-    assert (ring.told, ring.reached) == ([], ["killed_in_a_hanging_sync"])
+    assert (ring.told, ring.reached) == ([], [crash, "killed_in_a_hanging_sync"])
 
 
 @both_ways

@@ -5,6 +5,7 @@ Where the disk gives descriptors, the product's own `KernelPersister` writes, wi
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from errno import EIO
 from random import Random
 from typing import Final, TypeVar
 
@@ -13,7 +14,7 @@ import trio
 from bargetrio.node.persister import KernelPersister, OnDone, Persister, SplitLog, SyncedLog, SyncFaults
 from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.replica.figures import Histogram
-from bargetrio.simulator.disk import SimulatedDisk
+from bargetrio.simulator.disk import SimulatedDisk, Unplugged
 from bargetrio.simulator.plan import ELECTION_S
 from bargetrio.transport.poller import Poller
 
@@ -34,6 +35,8 @@ class VirtualWork:
         self.hit = hit
         """Counts rare situations (goals.py)."""
         self.disk = disk
+        self.fails_kernel_sync = False
+        """The next sync that the kernel makes fails."""
         self._hangs_until = 0.0
         self._answers = trio.Event()
 
@@ -61,6 +64,7 @@ class VirtualWork:
     def heal(self) -> None:
         """Nothing is slow."""
         self.be_quick()
+        self.fails_kernel_sync = False
         self.still_until = 0.0
         self.answer()
 
@@ -72,14 +76,14 @@ class VirtualWork:
         await self.wait_while_it_hangs()
         return work()
 
-    async def sync(self, goal_if_late: str) -> list[str]:
+    async def sync(self, goal_if_late: str, goal_if_hanging: str) -> list[str]:
         """Wait as long as a write of the log and its sync take; return what rare situations that was, if it ends."""
         began = trio.current_time()
         with trio.move_on_after(self.random.uniform(*self.sync_s)):
             await self._answers.wait()
         goals = [goal_if_late] if trio.current_time() - began > ELECTION_S[1] else []
         if self.hangs:
-            goals.append("hanging_sync")
+            goals.append(goal_if_hanging)
             await self.wait_while_it_hangs()
         await self.stand_still()
         return goals
@@ -144,9 +148,15 @@ class VirtualSync:
     def end(self) -> OSError | None:
         """Sync now; return what went wrong."""
         self.is_busy = False
+        disk = self._work.disk
+        if self._work.fails_kernel_sync:
+            self._work.fails_kernel_sync, disk.fail_at[disk.calls + 1] = False, EIO
         try:
-            self._work.disk.sync_descriptor(self._descriptor)
+            disk.sync_descriptor(self._descriptor)
+        except Unplugged as problem:
+            return problem
         except OSError as problem:
+            self._work.hit("kernel_sync_failed")
             return problem
         return None
 
@@ -155,7 +165,7 @@ class VirtualSync:
         self.is_busy = False
 
     async def _run(self) -> None:
-        goals = await self._work.sync("late_kernel_sync")
+        goals = await self._work.sync("late_kernel_sync", "hanging_kernel_sync")
         if self.is_busy:
             self._work.hit(*goals)
             self.ready()
@@ -180,6 +190,7 @@ class VirtualKernelPersister(KernelPersister):
     def fence(self) -> None:
         """The process ends here, with bytes written and not synced, or synced and not told."""
         if self._virtual.is_busy:
+            self._work.hit("crash_before_the_sync")
             if self._work.hangs:
                 self._work.hit("killed_in_a_hanging_sync")
             if self._work.random.random() < 0.4:
@@ -210,8 +221,8 @@ class VirtualPersister:
             return
         self._fenced = True
         disk = self._work.disk
-        if self._in_flight is not None and self._work.hangs:
-            self._work.hit("killed_in_a_hanging_sync")
+        if self._in_flight is not None:
+            self._work.hit("crash_in_a_write", *(["killed_in_a_hanging_sync"] if self._work.hangs else []))
         if self._in_flight is not None and self._work.random.random() < 0.7:
             disk.unplugged_at = disk.calls + self._work.random.choice((1, 2, 2, 2, 3, 4))
             with suppress(OSError):
@@ -227,7 +238,7 @@ class VirtualPersister:
         await trio.lowlevel.checkpoint()
 
     async def _write(self, number: int, records: Sequence[Record]) -> None:
-        goals = await self._work.sync("late_sync")
+        goals = await self._work.sync("late_sync", "hanging_sync")
         if self._fenced:
             return
         self._work.hit(*goals)
@@ -236,6 +247,7 @@ class VirtualPersister:
             self._log.write(records)
         except OSError as problem:
             failure = problem
+            self._work.hit("write_failed")
         _settle(self._work.disk, records)
         self._in_flight = None
         self._on_done(number, failure)

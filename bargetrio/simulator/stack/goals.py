@@ -11,13 +11,22 @@ from bargetrio.simulator.plan import ELECTION_S
 _AS_IN_RING_1: Final = (
     *("elected_late", "leader_stepped_down_disk", "snapshot_installed", "several_segments", "write_refused_no_room"),
     *("disk_lost", "taken_in", "first_start_late", "bootstrapped"),
+    *("leader_stepped_down_quorum", "truncation", "list_goes_on", "still_receiving"),
+    *("crash_in_a_write", "crash_before_the_sync", "kernel_sync_failed"),
 )
 STACK_GOALS: Final[dict[str, str]] = {
     **{goal: GOALS[goal] for goal in _AS_IN_RING_1},
     "tail_lost": "a power failure takes entries that a disk had said to be synced",
     "late_sync": "a sync that a thread makes takes longer than the longest election timeout",
     "late_kernel_sync": "a sync that the kernel makes takes longer than the longest election timeout",
-    "hanging_sync": "a sync hangs, and goes on",
+    "hanging_sync": "a sync that a thread makes hangs, and goes on",
+    "hanging_kernel_sync": "a sync that the kernel makes hangs, and goes on",
+    "write_failed": "a write of the log that a thread makes, or its sync, fails",
+    "narrow_queue": "bytes wait at their sender, as a narrow connection takes no more",
+    "narrow_late": "bytes are longer on their way over a narrow connection than the longest election timeout",
+    "large_value": "a value of more than 5 kB is committed",
+    "snapshot_in_pieces": "a snapshot is installed that was sent in several pieces",
+    "backup_read": "a backup is read while there are faults",
     "killed_in_a_hanging_sync": "a node is killed while a sync of its log hangs",
     "nearly_full_disk_told": "a node says that its disk is nearly full",
     "room_again_told": "a node says that there is room on its disk again",
@@ -26,8 +35,8 @@ STACK_GOALS: Final[dict[str, str]] = {
 }
 
 
-def count_events(events: Iterable[Event]) -> Counter[str]:
-    """Return how often events tell of a rare situation."""
+def count_events(events: Iterable[Event], chunk_bytes: int) -> Counter[str]:
+    """Return how often events tell of a rare situation; a piece of a snapshot has `chunk_bytes`."""
     found: Counter[str] = Counter()
     stood_at: dict[int | None, float] = {}
     full: set[int | None] = set()
@@ -42,8 +51,12 @@ def count_events(events: Iterable[Event]) -> Counter[str]:
                     found["elected_late"] += event.time - stood_at.get(node, event.time) > ELECTION_S[1]
                 elif detail["old"] == "leader":
                     found["leader_stepped_down_disk"] += "its disk has not ended a write" in detail["reason"]
+                    found["leader_stepped_down_quorum"] += "heard no majority" in detail["reason"]
+            case "log_truncated":
+                found["truncation"] += 1
             case "snapshot_installed":
                 found["snapshot_installed"] += 1
+                found["snapshot_in_pieces"] += detail["size"] > chunk_bytes
             case "disk_space":
                 found["nearly_full_disk_told" if detail["is_low"] else "room_again_told"] += 1
             case "node_crashed" if "no space" in detail["reason"]:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from errno import EIO
 from random import Random
 from typing import Any, Final
 
@@ -15,7 +16,6 @@ from bargetrio.simulator.stack.http import ask
 from bargetrio.simulator.stack.stack import Stack, StackFailure
 from bargetrio.web.guard import App
 
-EIO: Final = 5
 OTHERS_S: Final = 1.0
 """So long a node is in another cluster before its folder is emptied: it may be just being born."""
 TIME_SCALE: Final = 0.4
@@ -235,12 +235,14 @@ class StackNemesis:
             await self.revive(node_id)
 
     async def _disk(self, random: Random, app: App) -> None:
-        """A disk fails at one of its next calls, or is slow for a while; a node that stopped is revived."""
+        """A call of a disk fails, or the kernel's next sync, or it is slow for a while; a node that stopped is revived."""
         node_id = random.choice(list(self._stack.addresses))
-        if random.random() < 0.5:
-            self._stack.disks[node_id].fail_at[self._stack.disks[node_id].calls + random.randint(1, 8)] = EIO
+        disk, work, how = self._stack.disks[node_id], self._stack.work[node_id], random.random()
+        if how < 0.2 and disk.gives_descriptors:
+            work.fails_kernel_sync = True
+        elif how < 0.5:
+            disk.fail_at[disk.calls + random.randint(1, 8)] = EIO
         else:
-            work = self._stack.work[node_id]
             work.latency_s = work.sync_s = (0.01, random.uniform(0.02, 0.3))
         await trio.sleep(random.uniform(0.1, 1.0))
         self._stack.work[node_id].be_quick()

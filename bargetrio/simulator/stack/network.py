@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import trio
 
+from bargetrio.simulator.plan import ELECTION_S
 from bargetrio.transport.network import Broken, Connection, Listener
 from bargetrio.transport.outgoing import Outgoing
 
@@ -22,6 +23,7 @@ NARROW_WINDOW: Final = 20_000
 """What a connection with a bandwidth takes that nobody has read: the rest waits at the sender."""
 NARROW_S: Final = 0.02
 """Bytes of a connection with a bandwidth arrive as often."""
+STILL_RECEIVING: Final = b'{"type":"still_receiving"'
 
 
 class MemoryConnection:
@@ -61,6 +63,8 @@ class MemoryConnection:
     def post(self, data: bytes) -> None:
         """Send some of it now; the writer task sends the rest."""
         if not self.is_closed:
+            if data.startswith(STILL_RECEIVING):
+                self._network.hit("still_receiving")
             try:
                 if self.outgoing.post(data):
                     self._wake.set()
@@ -161,6 +165,8 @@ class MemoryConnection:
         bytes_s = self.other.bytes_s
         room = min(len(data), (NARROW_WINDOW if bytes_s else self._window) - self._under_way)
         if room <= 0:
+            if bytes_s:
+                self._network.hit("narrow_queue")
             raise BlockingIOError
         count = self._network.share_of(room)
         self._under_way += count
@@ -217,9 +223,10 @@ class MemoryListener:
 
 
 class MemoryNetwork:
-    """Listeners by address. `run` moves the bytes."""
+    """Listeners by address. `run` moves the bytes. `hit` counts rare situations (goals.py)."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, hit: Callable[..., None] = lambda *goals: None) -> None:
+        self.hit = hit
         self._random = random
         self._listeners: dict[Address, MemoryListener] = {}
         self._open: dict[MemoryConnection, None] = {}
@@ -304,6 +311,8 @@ class MemoryNetwork:
         for place in range(0, len(data), part):
             to.last_arrival = max(trio.current_time(), to.last_arrival) + len(data[place : place + part]) / to.bytes_s
             self.fly(to, to.arrive, data[place : place + part])
+        if to.last_arrival - trio.current_time() > ELECTION_S[1]:
+            self.hit("narrow_late")
 
     def fly(self, to: MemoryConnection, action: Callable[..., None], *arguments: Any) -> None:
         """Do it at the other end, after all that was sent there before."""

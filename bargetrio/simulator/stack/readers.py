@@ -74,9 +74,10 @@ class StackReader:
         states: list[dict[str, Stored]],
         history: list[Operation],
         keys: tuple[str, ...],
+        hit: Callable[..., None],
     ) -> None:
         self.pages: list[Page] = []
-        self.backups = 0
+        self._hit = hit
         self._cluster = cluster
         self._app = app
         self._links = links
@@ -113,6 +114,7 @@ class StackReader:
             self.pages.append(page)
             if not walk.go_on(page):
                 return
+            self._hit("list_goes_on")
 
     async def _list(self, asked: List) -> ListAnswer | None:
         with suppress(BargeError):
@@ -183,7 +185,7 @@ class StackReader:
             raise Breach(rule, f"it ends at entry {meta.last_index}, and {floor} had been told before it was asked for")
         if store.stored != self._states[meta.last_index]:
             raise Breach(rule, f"it is not what the log makes of the keys up to {meta.last_index}")
-        self.backups += 1
+        self._hit("backup_read")
 
     def _page(self, asked: List, answer: ListAnswer, called: float, node: int | None = None, life: int = 0) -> Page:
         return Page(

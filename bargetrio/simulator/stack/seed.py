@@ -90,6 +90,7 @@ async def _inside(stack: Stack, nursery: trio.Nursery) -> None:
         states=stack.recorder.states,
         history=stack.history,
         keys=KEYS,
+        hit=stack.hit,
     )
     end = trio.current_time() + FAULTS_S
     async with trio.open_nursery() as working:

@@ -38,6 +38,9 @@ from bargetrio.web.guard import App
 SEGMENT_BYTES: Final = (8 * 1024, 64 * 1024, 1024 * 1024)
 """A file of the log has one of these sizes, so that logs roll; full size would be 32 MiB of memory a node."""
 
+LARGE_BYTES: Final = 5000
+"""A command of more has a large value."""
+
 
 class StackFailure(Exception):
     """A promise was broken: `rule` is its name, the text says how."""
@@ -69,7 +72,7 @@ class Stack:
         """How often the rare situations of goals.py were reached that no event tells."""
         self.addresses = {node_id: f"node-{node_id}:1" for node_id in range(nodes)}
         self.recorder = States(self._core_of, "stack", wall_clock=trio.current_time, capacity=1_000_000, heartbeats=1_000_000)
-        self.network = MemoryNetwork(self.random("network"))
+        self.network = MemoryNetwork(self.random("network"), self.hit)
         self.disks = {node_id: SimulatedDisk(self.random(f"disk {node_id}")) for node_id in range(nodes)}
         self.work = {
             node_id: VirtualWork(self.disks[node_id], self.random(f"work {node_id}"), self.hit) for node_id in range(nodes)
@@ -184,7 +187,8 @@ class Stack:
     def goals(self) -> dict[str, int]:
         """Return how often each rare situation was reached."""
         several = sum(sum(name.startswith("wal/") for name in disk.names()) > 1 for disk in self.disks.values())
-        counts = self.made + count_events(self.events()) + Counter(several_segments=several)
+        large = sum(len(command) > LARGE_BYTES for command in self.recorder.commands)
+        counts = self.made + count_events(self.events(), self.chunk_bytes) + Counter(several_segments=several, large_value=large)
         return dict(sorted(counts.items()))
 
     def events(self) -> list[Event]:
