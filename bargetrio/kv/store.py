@@ -18,7 +18,7 @@ from bargetrio.kv.commands import (
     decode_commands,
 )
 from bargetrio.kv.scan import SLICE_KEYS, Scan
-from bargetrio.protocol.limits import PAGE_BYTES
+from bargetrio.protocol.limits import PAGE_BYTES as PAGE_BYTES
 from bargetrio.protocol.requests import Item
 
 
@@ -126,12 +126,14 @@ class Store:
         return self._stored.get(key)
 
     def items(
-        self, prefix: str, after: str, limit: int, *, keys_only: bool = False, most_bytes: int = PAGE_BYTES
+        self, prefix: str, after: str, limit: int, *, keys_only: bool = False, most_bytes: int | None = None
     ) -> tuple[list[Item], str | None]:
         """Return up to `limit` keys in order, and the key to continue after, None at the end.
 
-        Keys and values returned have at most `most_bytes` together; a larger first item is returned alone.
+        Keys and values returned have at most `most_bytes` together, PAGE_BYTES if that is None; a larger first item is returned
+        alone.
         """
+        most_bytes = PAGE_BYTES if most_bytes is None else most_bytes
         found: list[Item] = []
         size = 0
         for key in islice(self._from(prefix, after), limit + 1):

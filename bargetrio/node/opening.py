@@ -228,6 +228,7 @@ async def _recover(
             now=now,
             snapshot_policy=settings.snapshot_policy,
             standing=folder.standing,
+            pipeline=settings.pipeline,
         )
         folder.release_recovered()
         return folder, core, Store.of(found, core.last_applied)

@@ -5,6 +5,7 @@ from msgspec import Struct
 from bargetrio.kv.scan import SLICE_KEYS
 from bargetrio.protocol.limits import UNAUTHENTICATED
 from bargetrio.raft.messages import NodeId
+from bargetrio.raft.progress import PIPELINE, Pipeline
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.storage.wal import SEGMENT_BYTES
 
@@ -22,6 +23,7 @@ class NodeSettings(Struct, frozen=True, kw_only=True):
     peer_secret: bytes | None = None
     seed: int | None = None
     snapshot_policy: SnapshotPolicy = SnapshotPolicy()
+    pipeline: Pipeline = PIPELINE
     chunk_bytes: int = 256 * 1024
     """Bytes of a snapshot in one message."""
     most_clients: int = 20_000

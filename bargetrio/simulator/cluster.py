@@ -7,6 +7,7 @@ from bargetrio.raft.messages import NodeId
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator import accounts, linearizability
 from bargetrio.simulator.clients import CLIENTS, GIVE_UP_S, KEYS, Call, WorkloadClient
+from bargetrio.simulator.goals import look_at_window
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.lists import Reader, check_order
 from bargetrio.simulator.losses import Losses
@@ -150,7 +151,7 @@ class SimulatedCluster:
     def _look_at_windows(self) -> None:
         for server in self.servers:
             if server.core is not None and isinstance(server.core.role, Leader):
-                self.referee.goals.look_at_window(server.core.role, server.core)
+                look_at_window(server.core.role, server.core, self.referee.goals.hit)
         self.world.after(LOOK_S, self._look_at_windows)
 
     def _burst(self, node_id: NodeId, count: int) -> None:

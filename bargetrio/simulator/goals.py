@@ -4,7 +4,7 @@ They are counted from facts and faults alone, so a goal can't be reached by bein
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -266,18 +266,6 @@ class Goals:
         self.hit("piece_missing")
         self._missing.add(server.node_id)
 
-    def look_at_window(self, leader: Leader, core: Core) -> None:
-        """What bounds the appends that are on their way."""
-        pipeline, log = core.pipeline, core.log
-        for progress in leader.progress.values():
-            in_flight = list(progress.in_flight)
-            if progress.in_flight_bytes >= pipeline.window_bytes and progress.next_index <= log.last_index:
-                self.hit("window_full_by_bytes")
-            for (before, _), (last, size) in pairwise(in_flight):
-                is_cut = before >= log.start_index and last < progress.next_index - 1 and last - before < pipeline.batch_entries
-                if is_cut and size + log.bytes_between(last, last + 1) > pipeline.batch_bytes:
-                    self.hit("batch_cut_by_bytes")
-
     def installs(self, *, drops_entries: bool) -> None:
         """A snapshot is put in the place of a log."""
         if drops_entries:
@@ -410,3 +398,16 @@ class Goals:
             self.hit("recovered_snapshot_alone" if fact.snapshot == fact.index else "recovered_snapshot_and_log")
         if sum(name.endswith(".log") for name in server.disk.names()) > 1:
             self.hit("several_segments")
+
+
+def look_at_window(leader: Leader, core: Core, hit: Callable[[str], None]) -> None:
+    """Count what bounds the appends that are on their way."""
+    pipeline, log = core.pipeline, core.log
+    for progress in leader.progress.values():
+        in_flight = list(progress.in_flight)
+        if progress.in_flight_bytes >= pipeline.window_bytes and progress.next_index <= log.last_index:
+            hit("window_full_by_bytes")
+        for (before, _), (last, size) in pairwise(in_flight):
+            is_cut = before >= log.start_index and last < progress.next_index - 1 and last - before < pipeline.batch_entries
+            if is_cut and size + log.bytes_between(last, last + 1) > pipeline.batch_bytes:
+                hit("batch_cut_by_bytes")

@@ -11,6 +11,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from bargetrio.kv import store
 from bargetrio.kv.commands import Stored
 from bargetrio.kv.lookup import look_up
 from bargetrio.protocol.requests import Delete, ErrorAnswer, Get, GetAnswer, Item, List, ListAnswer, Put
@@ -53,7 +54,12 @@ class Page(Struct, frozen=True, kw_only=True):
 def page_of(state: Mapping[str, Stored], asked: List) -> tuple[tuple[Item, ...], str | None]:
     """Return what a page of `state` must show, by the plainest way: look at every key."""
     keys = sorted(key for key in state if key.startswith(asked.prefix) and key > asked.after)
-    shown = keys[: asked.limit]
+    shown, size = list[str](), 0
+    for key in keys[: asked.limit]:
+        size += len(key.encode()) + (0 if asked.keys_only else len(state[key].value.encode()))
+        if shown and size > store.PAGE_BYTES:
+            break
+        shown.append(key)
     return tuple(_item(key, state[key], asked.keys_only) for key in shown), shown[-1] if len(keys) > len(shown) else None
 
 

@@ -120,9 +120,10 @@ STACK_KINDS: Final = (
     *("loss", "delay", "one_way_cuts", "partitions", "broken_connections", "crashes", "kills", "disks", "restart_all", "pauses"),
     *("narrow_links", "lost_disks", "lying_disks"),
     *("late_syncs", "hanging_syncs", "filling_disks", "late_start"),
+    *("small_batches",),
 )
 """The kinds of ring 2; a connection keeps its order, so nothing is repeated or overtaken inside one."""
-STACK_RARE: Final = {"late_start": RARE["late_start"]}
+STACK_RARE: Final = {"late_start": RARE["late_start"], "small_batches": 0.65}
 """How often they are on that are not on in every other seed of ring 2."""
 
 
@@ -204,7 +205,7 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
     )
     later = [kind for kind in LINK_KINDS if random.random() < 0.5]
     bytes_s = tuple(_between(random, 12_500, 12_500_000) for _ in range(nodes * (nodes - 1)))
-    pipeline, unsent_bytes = _pipeline(random), random.choice((5_000, 50_000, 500_000))
+    pipeline, unsent_bytes = draw_pipeline(random), random.choice((5_000, 50_000, 500_000))
     narrow_end = _narrow_end(random) if random.random() < 0.4 else None
     later += [kind for kind in DISK_KINDS if random.random() < 0.5]
     later += _draw_rare(rare, nodes)
@@ -301,7 +302,8 @@ def _between(random: Random, least: float, most: float) -> float:
     return float(least * (most / least) ** random.random())
 
 
-def _pipeline(random: Random) -> Pipeline:
+def draw_pipeline(random: Random) -> Pipeline:
+    """Draw bounds of what a leader sends ahead of the answers that ordinary traffic reaches."""
     return Pipeline(
         batch_entries=random.choice((1, 2, 3, 10)),
         batch_bytes=random.choice((100, 1000, 10_000)),

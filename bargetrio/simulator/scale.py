@@ -9,7 +9,10 @@ from typing import Final
 from bargetrio.raft import core, snapshots
 from bargetrio.replica import replica, requests
 
-SCALED: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
+Scaled = tuple[tuple[ModuleType, str, tuple[int, ...]], ...]
+"""Modules, their constants, and the values of which one is drawn."""
+
+SCALED: Final[Scaled] = (
     (core, "APPLY_SLICE", (1, 4, 1000)),
     (core, "UNCOMMITTED_ENTRIES", (12, 100_000, 100_000)),
     (core, "UNCOMMITTED_BYTES", (3000, core.UNCOMMITTED_BYTES, core.UNCOMMITTED_BYTES)),
@@ -23,13 +26,13 @@ SCALED: Final[tuple[tuple[ModuleType, str, tuple[int, ...]], ...]] = (
 
 
 @contextmanager
-def scaled(random: Random) -> Iterator[None]:
-    """Draw each limit, in every second seed; afterwards they are as they were."""
-    kept = [(module, name, getattr(module, name)) for module, name, _ in SCALED]
-    drawn = [random.choice(values) for _, _, values in SCALED]
+def scaled(random: Random, limits: Scaled = SCALED, *, chance: float = 0.5) -> Iterator[None]:
+    """Draw each limit, in every second seed or with that chance; afterwards they are as they were."""
+    kept = [(module, name, getattr(module, name)) for module, name, _ in limits]
+    drawn = [random.choice(values) for _, _, values in limits]
     try:
-        if random.random() < 0.5:
-            for (module, name, _), value in zip(SCALED, drawn, strict=True):
+        if random.random() < chance:
+            for (module, name, _), value in zip(limits, drawn, strict=True):
                 setattr(module, name, value)
         yield
     finally:

@@ -20,6 +20,7 @@ PAUSE_S = 0.25
 BULK_PAUSE_S = 0.4
 
 NEARLY_FULL = "is nearly full"
+TOO_MANY = "too many writes wait"
 JSON = {"content-type": "application/json"}
 
 
@@ -50,6 +51,8 @@ class StackClient:
         """Whether one of ten values has 5 to 50 kB."""
         self.refused_no_room = 0
         """How many writes were refused because the leader's disk is nearly full, as far as the forwarder told."""
+        self.refused_overload = 0
+        """The same, because too many writes waited to be committed."""
         self._process = number
         self._cluster = cluster
         self._app = app
@@ -124,6 +127,7 @@ class StackClient:
             if error.code == "precondition_failed":
                 return Told("refused")
             self.refused_no_room += NEARLY_FULL in error.detail
+            self.refused_overload += TOO_MANY in error.detail
             return Told("unknown" if error.applied is None else None)
         match answer:
             case PutAnswer():

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 import trio
 
+from bargetrio.node import persister
 from bargetrio.node.persister import KernelPersister, OnDone, Persister, SplitLog, SyncedLog, SyncFaults
 from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.replica.figures import Histogram
@@ -116,14 +117,14 @@ class VirtualWork:
         if not self.disk.gives_descriptors:
             return thread
         sync = VirtualSync(self)
-        persister = VirtualKernelPersister(self, thread, log, sync, on_done, fsync)
+        by_kernel = VirtualKernelPersister(self, thread, log, sync, on_done, fsync)
 
         def ended() -> None:
-            persister.sync_ended()
+            by_kernel.sync_ended()
             poller.wake()
 
         sync.ready = ended
-        return persister
+        return by_kernel
 
 
 class VirtualSync:
@@ -213,6 +214,8 @@ class VirtualPersister:
     def begin(self, number: int, records: Sequence[Record]) -> None:
         """Start."""
         self._in_flight = records
+        if self._work.disk.gives_descriptors and not persister._is_small(records):
+            self._work.hit("large_batch_by_thread")
         trio.lowlevel.spawn_system_task(self._write, number, records)
 
     def fence(self) -> None:

@@ -13,6 +13,7 @@ _AS_IN_RING_1: Final = (
     *("disk_lost", "taken_in", "first_start_late", "bootstrapped"),
     *("leader_stepped_down_quorum", "truncation", "list_goes_on", "still_receiving"),
     *("crash_in_a_write", "crash_before_the_sync", "kernel_sync_failed"),
+    *("batch_cut_by_bytes", "window_full_by_bytes", "write_refused_overload"),
 )
 STACK_GOALS: Final[dict[str, str]] = {
     **{goal: GOALS[goal] for goal in _AS_IN_RING_1},
@@ -26,6 +27,11 @@ STACK_GOALS: Final[dict[str, str]] = {
     "narrow_late": "bytes are longer on their way over a narrow connection than the longest election timeout",
     "large_value": "a value of more than 5 kB is committed",
     "snapshot_in_pieces": "a snapshot is installed that was sent in several pieces",
+    "page_cut_by_bytes": "a page of a list ends because of its size",
+    "slice_cut_by_bytes": "a slice of a snapshot ends because of its size",
+    "apply_cut_by_bytes": "a step applies less than is committed, because of its size",
+    "large_batch_by_thread": "a write is too large for the loop: a thread makes it, where others are synced by the kernel",
+    "unsent_bound_reached": "so much is unsent to a peer that its link drops the next entries and pieces of snapshots",
     "backup_read": "a backup is read while there are faults",
     "killed_in_a_hanging_sync": "a node is killed while a sync of its log hangs",
     "nearly_full_disk_told": "a node says that its disk is nearly full",

@@ -13,6 +13,7 @@ from typing import Any, Final
 import trio
 
 from bargetrio.simulator.plan import ELECTION_S
+from bargetrio.transport import peer_link
 from bargetrio.transport.network import Broken, Connection, Listener
 from bargetrio.transport.outgoing import Outgoing
 
@@ -24,6 +25,7 @@ NARROW_WINDOW: Final = 20_000
 NARROW_S: Final = 0.02
 """Bytes of a connection with a bandwidth arrive as often."""
 STILL_RECEIVING: Final = b'{"type":"still_receiving"'
+BULK: Final = (b'{"type":"append_request"', b'{"type":"snapshot_request"')
 
 
 class MemoryConnection:
@@ -68,6 +70,8 @@ class MemoryConnection:
             try:
                 if self.outgoing.post(data):
                     self._wake.set()
+                if len(self.outgoing) > peer_link.UNSENT_BYTES and data.startswith(BULK):
+                    self._network.hit("unsent_bound_reached")
             except OSError:
                 self.abort()
 

@@ -22,8 +22,11 @@ from bargetrio.kv.commands import Stored
 from bargetrio.kv.store import Outcome, Store
 from bargetrio.protocol.errors import BargeError, NoAnswer, NotSent
 from bargetrio.protocol.requests import Delete, Get, GetAnswer, Item, List, ListAnswer, Put
+from bargetrio.raft import core as raft_core
 from bargetrio.raft.core import Core
-from bargetrio.raft.facts import CommitAdvanced, Fact
+from bargetrio.raft.facts import AppendSent, Applied, CommitAdvanced, Fact
+from bargetrio.raft.roles import Leader
+from bargetrio.simulator.goals import look_at_window
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.lists import OWN_KEYS, Page, Range, StaleReads, check_order, check_page
 from bargetrio.simulator.memory import Breach
@@ -39,8 +42,9 @@ PATIENCE_S: Final = 3.0
 class States(Recorder):
     """The recorder of ring 2; it also keeps what all keys hold after each committed entry, of a store that nothing happens to."""
 
-    def __init__(self, core_of: Callable[[int], Core], run: str, **options: Any) -> None:
+    def __init__(self, core_of: Callable[[int], Core], hit: Callable[..., None], run: str, **options: Any) -> None:
         super().__init__(run, **options)
+        self._hit = hit
         self.states: list[dict[str, Stored]] = [{}]
         self.commands: list[Raw] = [Raw(b"null")]
         self.outcomes: list[Outcome] = [None]
@@ -57,7 +61,21 @@ class States(Recorder):
                 self.commands.append(log.entry(index).command)
                 self.outcomes.append(self._reference.apply(self.commands[index], index))
                 self.states.append(dict(self._reference.stored))
+        self._count(node_id, fact)
         super().stage(node_id, fact)
+
+    def _count(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+        """Count what ends appends and slices of the log that are applied."""
+        if node_id is None or not isinstance(fact, (AppendSent, Applied)):
+            return
+        core = self._core_of(node_id)
+        if isinstance(core.role, Leader) and isinstance(fact, AppendSent) and fact.count:
+            look_at_window(core.role, core, self._hit)
+        elif isinstance(fact, Applied) and core.log.start_index < fact.first_index and fact.index < core.commit_index:
+            is_full = fact.index - fact.first_index + 1 >= raft_core.APPLY_SLICE
+            size = core.log.bytes_between(fact.first_index - 1, fact.index + 1)
+            if not is_full and size > raft_core.APPLY_BYTES:
+                self._hit("apply_cut_by_bytes")
 
 
 class StackReader:
@@ -75,7 +93,9 @@ class StackReader:
         history: list[Operation],
         keys: tuple[str, ...],
         hit: Callable[..., None],
+        slice_keys: int,
     ) -> None:
+        self._slice_keys = slice_keys
         self.pages: list[Page] = []
         self._hit = hit
         self._cluster = cluster
@@ -112,6 +132,8 @@ class StackReader:
             page = self._page(walk.asked, answer, called)
             check_page(page, self._states)
             self.pages.append(page)
+            if page.next is not None and len(page.items) < page.asked.limit:
+                self._hit("page_cut_by_bytes")
             if not walk.go_on(page):
                 return
             self._hit("list_goes_on")
@@ -173,9 +195,15 @@ class StackReader:
         if answer is None or answer.status != 200:
             return
         rule = "a backup is whole and new"
-        store, data = Store(), answer.body
+        store, data, slices = Store(), answer.body, list[int]()
+
+        def load(line: bytes) -> None:
+            before = len(store.stored)
+            store.load(line)
+            slices.append(len(store.stored) - before)
+
         try:
-            _, meta = read_snapshot(_Bytes(data), "the backup", store.load)
+            _, meta = read_snapshot(_Bytes(data), "the backup", load)
         except DamagedSnapshot as problem:
             raise Breach(rule, str(problem)) from None
         told = answer.headers["barge-index"], answer.headers["barge-checksum"], answer.headers["content-length"]
@@ -186,6 +214,8 @@ class StackReader:
         if store.stored != self._states[meta.last_index]:
             raise Breach(rule, f"it is not what the log makes of the keys up to {meta.last_index}")
         self._hit("backup_read")
+        if any(count < self._slice_keys for count in slices[:-1]):
+            self._hit("slice_cut_by_bytes")
 
     def _page(self, asked: List, answer: ListAnswer, called: float, node: int | None = None, life: int = 0) -> Page:
         return Page(

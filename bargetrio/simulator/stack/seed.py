@@ -20,11 +20,13 @@ from bargetrio.cluster.node_link import NodeLink
 from bargetrio.simulator import linearizability
 from bargetrio.simulator.audit import Audit
 from bargetrio.simulator.memory import Breach
+from bargetrio.simulator.scale import scaled
 from bargetrio.simulator.seed import Failure, Result
 from bargetrio.simulator.stack.accounts import check_quiet
 from bargetrio.simulator.stack.clients import CLIENTS, KEYS, BulkWriter, StackClient
 from bargetrio.simulator.stack.nemesis import StackNemesis
 from bargetrio.simulator.stack.readers import StackReader
+from bargetrio.simulator.stack.scale import STACK_SCALED
 from bargetrio.simulator.stack.stack import Stack, StackFailure
 from bargetrio.web.guard import App
 
@@ -91,6 +93,7 @@ async def _inside(stack: Stack, nursery: trio.Nursery) -> None:
         history=stack.history,
         keys=KEYS,
         hit=stack.hit,
+        slice_keys=stack.slice_keys,
     )
     end = trio.current_time() + FAULTS_S
     async with trio.open_nursery() as working:
@@ -101,6 +104,7 @@ async def _inside(stack: Stack, nursery: trio.Nursery) -> None:
         working.start_soon(nemesis.make_faults, app, end)
     await _come_to_rest(stack, clients[0], nemesis, app)
     stack.made["write_refused_no_room"] += sum(client.refused_no_room for client in clients)
+    stack.made["write_refused_overload"] += sum(client.refused_overload for client in clients)
     await trio.sleep(QUIET_S)
     check_quiet(stack, list(links.values()))
     reader.judge()
@@ -139,7 +143,7 @@ def _judge(stack: Stack) -> None:
     verdict = linearizability.check(stack.history)
     if not verdict.ok:
         raise StackFailure("linearizability", verdict.reason)
-    contents = {node_id: node.store.items("", "", 1000) for node_id, node in stack.living.items()}
+    contents = {node_id: node.store.items("", "", 1000, most_bytes=1 << 40) for node_id, node in stack.living.items()}
     if len({msgspec.json.encode(content) for content in contents.values()}) > 1:
         raise StackFailure("equal states", f"the nodes hold different keys: {contents}")
     for event in stack.events():
@@ -182,7 +186,7 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
     failure: Failure | None = None
     level = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # a node whose disk was made to fail says so; here that is no news
-    with deterministic(seed):
+    with deterministic(seed), scaled(stack.random("scale"), STACK_SCALED, chance=float(stack.is_small)):
         try:
             trio.run(_play, stack, steps, clock=trio.testing.MockClock(rate=0.0, autojump_threshold=0), instruments=[steps])
         except* (StackFailure, Breach) as group:

@@ -9,6 +9,7 @@ from typing import Final
 
 import trio
 import trio.testing
+from msgspec import structs
 
 from bargetrio.cluster.cluster import Cluster
 from bargetrio.cluster.daemons import Daemons
@@ -20,6 +21,7 @@ from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.events import Event
 from bargetrio.raft.core import Core
+from bargetrio.raft.progress import PIPELINE
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.replica.turns import Turns
 from bargetrio.simulator.disk import SimulatedDisk
@@ -30,6 +32,7 @@ from bargetrio.simulator.stack.goals import STACK_GOALS, count_events
 from bargetrio.simulator.stack.ledger import Ledger
 from bargetrio.simulator.stack.network import MemoryNetwork
 from bargetrio.simulator.stack.readers import States
+from bargetrio.simulator.stack.scale import draw_small_pipeline, with_few_bytes
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.poller import TaskPoller
 from bargetrio.web.app import make_app
@@ -64,6 +67,15 @@ class Stack:
             entries=draw.randint(5, 50) if often else 10_000, bytes=1 << 30, trailing=draw.choice((0, 0, 1, 5, 20))
         )
         self.chunk_bytes = draw.choice((100, 500, 3000))
+        self.pipeline, self.slice_keys, small = PIPELINE, 1, self.random("small batches")
+        self.is_small = "small_batches" in self.kinds
+        """Whether bounds are scaled down (scale.py)."""
+        if self.is_small:
+            self.snapshot_policy = with_few_bytes(small, self.snapshot_policy)
+            self.slice_keys = small.choice((1, 2, 100))
+            self.pipeline = draw_small_pipeline(small)
+            if "late_syncs" not in self.kinds:  # an entry a sync would take minutes
+                self.pipeline = structs.replace(self.pipeline, write_bytes=small.choice((100, 1000, 10_000)))
         self.request_timeout_s: float = self.random("time-out").choice((0.25, 0.6, 1.5))
         """Shorter than an election in a third of the seeds: then a leader that was cut off gives up on writes while in office."""
         self.history: list[Operation] = []
@@ -71,7 +83,9 @@ class Stack:
         self.made: Counter[str] = Counter()
         """How often the rare situations of goals.py were reached that no event tells."""
         self.addresses = {node_id: f"node-{node_id}:1" for node_id in range(nodes)}
-        self.recorder = States(self._core_of, "stack", wall_clock=trio.current_time, capacity=1_000_000, heartbeats=1_000_000)
+        self.recorder = States(
+            self._core_of, self.hit, "stack", wall_clock=trio.current_time, capacity=1_000_000, heartbeats=1_000_000
+        )
         self.network = MemoryNetwork(self.random("network"), self.hit)
         self.disks = {node_id: SimulatedDisk(self.random(f"disk {node_id}")) for node_id in range(nodes)}
         self.work = {
@@ -138,7 +152,8 @@ class Stack:
             seed=tokens.getrandbits(64),
             snapshot_policy=self.snapshot_policy,
             chunk_bytes=self.chunk_bytes,
-            slice_keys=1,
+            slice_keys=self.slice_keys,
+            pipeline=self.pipeline,
             segment_bytes=self.segment_bytes,
         )
         async with open_node(
