@@ -120,10 +120,16 @@ STACK_KINDS: Final = (
     *("loss", "delay", "one_way_cuts", "partitions", "broken_connections", "crashes", "kills", "disks", "restart_all", "pauses"),
     *("narrow_links", "lost_disks", "lying_disks"),
     *("late_syncs", "hanging_syncs", "filling_disks", "late_start"),
-    *("small_batches",),
+    *("small_batches", "old_folders"),
 )
 """The kinds of ring 2; a connection keeps its order, so nothing is repeated or overtaken inside one."""
-STACK_RARE: Final = {"late_start": RARE["late_start"], "small_batches": 0.65}
+STACK_RARE: Final = {
+    "late_start": RARE["late_start"],
+    "small_batches": 0.65,
+    "lying_disks": 0.3,
+    "old_folders": 0.2,
+    "lost_disks": 0.6,
+}
 """How often they are on that are not on in every other seed of ring 2."""
 
 
@@ -255,6 +261,11 @@ def _draw_rare(random: Random, nodes: int) -> list[Kind]:
         on = [kind for kind in on if kind not in NEEDS_THREE]
     if nodes < 5:
         on = [kind for kind in on if kind != "standing_candidate"]
+    return one_of_each_group(on)
+
+
+def one_of_each_group(on: list[Kind]) -> list[Kind]:
+    """Return the kinds without those that another one excludes."""
     for group in INSTEAD:
         chosen = [kind for kind in group if kind in on]
         on = [kind for kind in on if kind not in chosen[1:]]

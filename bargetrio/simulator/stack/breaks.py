@@ -1,8 +1,15 @@
-"""Planted bugs about outcomes of writes, in code that only the whole stack has: ring 2 finds them."""
+"""Planted bugs that ring 2 finds: about outcomes of writes, in code that only the whole stack has, and about lost tails."""
+
+from typing import Final
 
 from bargetrio.cluster import forward
 from bargetrio.node.server import Node
 from bargetrio.protocol.errors import BargeError
+from bargetrio.raft import demotion
+from bargetrio.raft.messages import AppendReply
+from bargetrio.raft.progress import Progress
+from bargetrio.raft.roles import Leader
+from bargetrio.raft.state import State
 from bargetrio.replica.replica import StorageFailed
 from bargetrio.replica.requests import Requests
 from bargetrio.simulator.breaks.registry import Patches, breaks
@@ -35,3 +42,31 @@ def failed_disk_called_refused(patches: Patches) -> None:
         old(self, problem)
 
     patches.set(Node, "_tell_why", tell_why)
+
+
+LOSSES: Final = frozenset({"lying_disks", "old_folders", "crashes", "partitions", "pauses"})
+
+
+@breaks("entries that were acknowledged and lost are not sent again before that is told", "OWN-175", stack=True, faults=LOSSES)
+def lost_tail_sent_again(patches: Patches) -> None:
+    def suspect(state: State, leader: Leader, progress: Progress, message: AppendReply) -> bool:
+        if message.hint_index < progress.acknowledged_index:
+            progress.match_index, progress.acknowledged_before = min(progress.match_index, message.hint_index), 0
+        return False
+
+    patches.set(demotion, "suspect", suspect)
+
+
+@breaks("only what a follower acknowledged is lost, not what was sent to it", "docs/storage_format.md", stack=True, faults=LOSSES)
+def sent_called_acknowledged(patches: Patches) -> None:
+    old = demotion.suspect
+
+    def suspect(state: State, leader: Leader, progress: Progress, message: AppendReply) -> bool:
+        acknowledged = progress.match_index
+        progress.match_index = max(acknowledged, min(message.prev_log_index, state.log.last_index))
+        try:
+            return old(state, leader, progress, message)
+        finally:
+            progress.match_index = acknowledged
+
+    patches.set(demotion, "suspect", suspect)

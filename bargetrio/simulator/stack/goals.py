@@ -13,11 +13,11 @@ _AS_IN_RING_1: Final = (
     *("disk_lost", "taken_in", "first_start_late", "bootstrapped"),
     *("leader_stepped_down_quorum", "truncation", "list_goes_on", "still_receiving"),
     *("crash_in_a_write", "crash_before_the_sync", "kernel_sync_failed"),
+    *("synced_tail_lost", "tail_lost_told", "old_folder_put_back", "store_replaced", "loss_excused"),
     *("batch_cut_by_bytes", "window_full_by_bytes", "write_refused_overload"),
 )
 STACK_GOALS: Final[dict[str, str]] = {
     **{goal: GOALS[goal] for goal in _AS_IN_RING_1},
-    "tail_lost": "a power failure takes entries that a disk had said to be synced",
     "late_sync": "a sync that a thread makes takes longer than the longest election timeout",
     "late_kernel_sync": "a sync that the kernel makes takes longer than the longest election timeout",
     "hanging_sync": "a sync that a thread makes hangs, and goes on",
@@ -60,6 +60,10 @@ def count_events(events: Iterable[Event], chunk_bytes: int) -> Counter[str]:
                     found["leader_stepped_down_quorum"] += "heard no majority" in detail["reason"]
             case "log_truncated":
                 found["truncation"] += 1
+            case "tail_lost":
+                found["tail_lost_told"] += 1
+            case "member_changed":
+                found["store_replaced"] += "it counts as a node with a new disk" in detail["reason"]
             case "snapshot_installed":
                 found["snapshot_installed"] += 1
                 found["snapshot_in_pieces"] += detail["size"] > chunk_bytes

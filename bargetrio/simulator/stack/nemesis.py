@@ -11,6 +11,7 @@ import trio
 from bargetrio.node.room import ROOM_SEGMENTS
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import Faults, LinkFault
+from bargetrio.simulator.disk import Image
 from bargetrio.simulator.plan import ELECTION_S, draw_late_disks
 from bargetrio.simulator.stack.http import ask
 from bargetrio.simulator.stack.stack import Stack, StackFailure
@@ -44,6 +45,7 @@ class StackNemesis:
             "narrow_links": self._narrow,
             "lost_disks": self._lose_disk,
             "lying_disks": self._lie,
+            "old_folders": self._copy_folder,
             "late_syncs": self._slow_syncs,
             "hanging_syncs": self._hang,
             "filling_disks": self._fill,
@@ -87,7 +89,7 @@ class StackNemesis:
     def _can_spare(self, node_id: int) -> bool:
         """Whether the others can do without this node's disk: all run and vote, and are a majority with it left out."""
         others = [view for view in self._stack.local.views() if view.id != node_id]
-        is_nobody_missing = not self._stack.absent and not self._needing - {node_id}
+        is_nobody_missing = not self._stack.absent and not (self._needing | self._stack.tails.lacking()) - {node_id}
         are_in_order = is_nobody_missing and all(view.state == "running" and view.may_vote for view in others)
         return are_in_order and len(others) > (len(others) + 1) // 2
 
@@ -105,20 +107,43 @@ class StackNemesis:
         await self.revive(node_id)
 
     async def _lie(self, random: Random, app: App) -> None:
-        """A power failure takes entries that a disk said to have synced; all others hold them, so nothing may be lost."""
-        node_id = random.choice(list(self._stack.addresses))
+        """A power failure takes entries that a disk said to have synced, half of the times only such that all others hold."""
+        node_id, held_by_all = random.choice(list(self._stack.addresses)), random.random() < 0.5
         disk = self._stack.disks[node_id]
         disk.lie(random.randint(1, 4))
         await trio.sleep(random.uniform(0.05, 0.5))
         views = {view.id: view for view in self._stack.local.views()}
-        last = views.pop(node_id).last_log_index or 0
-        if self._can_spare(node_id) and all((view.last_log_index or 0) >= last for view in views.values()):
+        view = views.pop(node_id)
+        last = (view.last_log_index or 0) if held_by_all else 0
+        is_behind = any((other.last_log_index or 0) < last for other in views.values())
+        if view.state == "running" and self._can_spare(node_id) and not is_behind:
             await self._end(node_id, power=True, may_lose_synced=True)
-            self._stack.hit("tail_lost")
             await trio.sleep(random.uniform(0.0, 0.3))
             await self.revive(node_id)
         disk.lies = 0
         disk.settle()  # or a later power failure takes what was synced meanwhile
+
+    async def _copy_folder(self, random: Random, app: App) -> None:
+        """Keep a copy of a folder, and put it back a while later."""
+        node_id, seconds, down = self._any_or_leader(random), random.uniform(0.2, 3.0), random.uniform(0.0, 0.5)
+        if node_id in self._stack.local.running_ids():
+            store, image = self._store_of(node_id), self._stack.disks[node_id].image()
+            self._nursery.start_soon(self._put_back, node_id, store, image, seconds, down)
+
+    async def _put_back(self, node_id: int, store: str, image: Image, seconds: float, down: float) -> None:
+        await trio.sleep(seconds)
+        running = self._stack.local.running_ids()
+        if node_id not in running or self._store_of(node_id) != store or not self._can_spare(node_id):
+            return
+        self._stack.tails.may_lose(node_id, forgets=True)
+        await self._end(node_id, power=False)
+        self._stack.disks[node_id].put_back(image)
+        self._stack.hit("old_folder_put_back")
+        await trio.sleep(down)
+        await self.revive(node_id)
+
+    def _store_of(self, node_id: int) -> str:
+        return self._stack.living[node_id].replica.core.standing.store
 
     async def _take_in_until(self, app: App, end: float) -> None:
         while trio.current_time() < end:
@@ -188,6 +213,8 @@ class StackNemesis:
     async def _end(self, node_id: int, *, power: bool, may_lose_synced: bool = False) -> None:
         """End a process: its disk takes nothing more from that moment on, and forgets with the power."""
         work = self._stack.work[node_id]
+        if may_lose_synced:
+            self._stack.tails.may_lose(node_id, forgets=False)
         await self._stack.cluster.kill(node_id)
         if work.hangs:  # a process's end takes the thread along
             work.answer()

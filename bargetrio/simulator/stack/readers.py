@@ -31,6 +31,7 @@ from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.lists import OWN_KEYS, Page, Range, StaleReads, check_order, check_page
 from bargetrio.simulator.memory import Breach
 from bargetrio.simulator.stack.http import HttpAnswer, ask
+from bargetrio.simulator.stack.tails import Tails
 from bargetrio.storage.errors import DamagedSnapshot
 from bargetrio.storage.snapshots import read_snapshot
 from bargetrio.web.guard import App
@@ -42,8 +43,9 @@ PATIENCE_S: Final = 3.0
 class States(Recorder):
     """The recorder of ring 2; it also keeps what all keys hold after each committed entry, of a store that nothing happens to."""
 
-    def __init__(self, core_of: Callable[[int], Core], hit: Callable[..., None], run: str, **options: Any) -> None:
+    def __init__(self, core_of: Callable[[int], Core], tails: Tails, hit: Callable[..., None], run: str, **options: Any) -> None:
         super().__init__(run, **options)
+        self.tails = tails
         self._hit = hit
         self.states: list[dict[str, Stored]] = [{}]
         self.commands: list[Raw] = [Raw(b"null")]
@@ -62,6 +64,8 @@ class States(Recorder):
                 self.outcomes.append(self._reference.apply(self.commands[index], index))
                 self.states.append(dict(self._reference.stored))
         self._count(node_id, fact)
+        if node_id is not None:
+            self.tails.take(node_id, fact)
         super().stage(node_id, fact)
 
     def _count(self, node_id: int | None, fact: Fact | DriverFact) -> None:

@@ -19,7 +19,7 @@ import trio.testing
 from bargetrio.cluster.node_link import NodeLink
 from bargetrio.simulator import linearizability
 from bargetrio.simulator.audit import Audit
-from bargetrio.simulator.memory import Breach
+from bargetrio.simulator.memory import Breach, Excused
 from bargetrio.simulator.scale import scaled
 from bargetrio.simulator.seed import Failure, Result
 from bargetrio.simulator.stack.accounts import check_quiet
@@ -55,7 +55,7 @@ class _Steps(trio.abc.Instrument):
 
 async def _play(stack: Stack, steps: _Steps) -> None:
     """Run and judge; raise StackFailure."""
-    with steps.scope:
+    with steps.scope, stack.over:
         with trio.move_on_after(FAULTS_S + HEAL_S + 30) as watchdog:
             async with trio.open_nursery() as nursery:
                 began = trio.current_time()
@@ -67,6 +67,8 @@ async def _play(stack: Stack, steps: _Steps) -> None:
                 nursery.cancel_scope.cancel()
         if watchdog.cancelled_caught:
             raise StackFailure("it ends", "the run did not end in time")
+    if stack.problem is not None:
+        raise stack.problem
     if steps.scope.cancelled_caught:
         raise StackFailure("it ends", f"{MOST_STEPS:,} steps and no end")
     _judge(stack)
@@ -149,7 +151,7 @@ def _judge(stack: Stack) -> None:
     for event in stack.events():
         if event.kind == "node_crashed" and BUG.match(reason := str(event.detail["reason"])):
             raise StackFailure("only a disk ends a node", f"node {event.node}: {reason}")
-    finding = Audit().take_all(stack.events())
+    finding = Audit().take_all(stack.as_audited())
     if finding is not None:
         raise StackFailure(finding.rule, finding.told())
 
@@ -192,7 +194,10 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
         except* (StackFailure, Breach) as group:
             problem = _innermost(group)
             assert isinstance(problem, (StackFailure, Breach))
-            failure = Failure(rule=problem.rule, text=str(problem), at=stack.ended_at)
+            if isinstance(problem, Excused):
+                stack.hit("loss_excused")
+            else:
+                failure = Failure(rule=problem.rule, text=str(problem), at=stack.ended_at)
         finally:
             logging.disable(level)
     events = stack.events()

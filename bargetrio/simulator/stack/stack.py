@@ -26,13 +26,15 @@ from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.replica.turns import Turns
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.linearizability import Operation
-from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S, STACK_KINDS, STACK_RARE, draw_first_starts
+from bargetrio.simulator.memory import Breach
+from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S, STACK_KINDS, STACK_RARE, draw_first_starts, one_of_each_group
 from bargetrio.simulator.stack.disk_work import VirtualWork
 from bargetrio.simulator.stack.goals import STACK_GOALS, count_events
 from bargetrio.simulator.stack.ledger import Ledger
 from bargetrio.simulator.stack.network import MemoryNetwork
 from bargetrio.simulator.stack.readers import States
 from bargetrio.simulator.stack.scale import draw_small_pipeline, with_few_bytes
+from bargetrio.simulator.stack.tails import Tails
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.poller import TaskPoller
 from bargetrio.web.app import make_app
@@ -60,7 +62,8 @@ class Stack:
         self.seed = seed
         self.nodes = nodes
         draw = self.random("plan")
-        self.drawn = tuple(kind for kind in STACK_KINDS if draw.random() < STACK_RARE.get(kind, 0.5))
+        drawn = [kind for kind in STACK_KINDS if draw.random() < STACK_RARE.get(kind, 0.5)]
+        self.drawn = tuple(one_of_each_group(drawn))
         self.kinds = tuple(kind for kind in self.drawn if allowed is None or kind in allowed)
         often = draw.random() < 0.5
         self.snapshot_policy = SnapshotPolicy(
@@ -83,8 +86,13 @@ class Stack:
         self.made: Counter[str] = Counter()
         """How often the rare situations of goals.py were reached that no event tells."""
         self.addresses = {node_id: f"node-{node_id}:1" for node_id in range(nodes)}
+        self.tails = Tails(self._core_of, nodes, self.hit)
+        self.tails.end = self._end
+        self.problem: Breach | None = None
+        """What has ended the seed, or that nothing more can be demanded."""
+        self.over = trio.CancelScope()
         self.recorder = States(
-            self._core_of, self.hit, "stack", wall_clock=trio.current_time, capacity=1_000_000, heartbeats=1_000_000
+            self._core_of, self.tails, self.hit, "stack", wall_clock=trio.current_time, capacity=1_000_000, heartbeats=1_000_000
         )
         self.network = MemoryNetwork(self.random("network"), self.hit)
         self.disks = {node_id: SimulatedDisk(self.random(f"disk {node_id}")) for node_id in range(nodes)}
@@ -122,6 +130,11 @@ class Stack:
         for goal in goals:
             assert goal in STACK_GOALS, goal
             self.made[goal] += 1
+
+    def _end(self, problem: Breach) -> None:
+        """End the seed; the first problem counts."""
+        self.problem = self.problem or problem
+        self.over.cancel()
 
     async def _free_bytes(self, node_id: int) -> int:
         return self.disks[node_id].free_bytes()
@@ -168,6 +181,7 @@ class Stack:
             turns=self.turns,
         ) as node:
             self.living[node_id] = node
+            self.tails.opened(node_id, node.replica.core, trio.current_time())
             yield node
 
     async def start(self, nursery: trio.Nursery) -> App:
@@ -205,6 +219,16 @@ class Stack:
         large = sum(len(command) > LARGE_BYTES for command in self.recorder.commands)
         counts = self.made + count_events(self.events(), self.chunk_bytes) + Counter(several_segments=several, large_value=large)
         return dict(sorted(counts.items()))
+
+    def as_audited(self) -> list[Event]:
+        """Return the events. A store whose disk forgot a vote or a term has another name since: the audit knows no such disks."""
+        events = self.events()
+        for place, event in enumerate(events):
+            times = sum(moment <= event.time for moment in self.tails.forgotten.get(event.node, ()))
+            if times and event.kind == "node_recovered":
+                detail = {**event.detail, "store": f"{event.detail['store']}, set back {times} times"}
+                events[place] = structs.replace(event, detail=detail)
+        return events
 
     def events(self) -> list[Event]:
         """Return all that was recorded."""

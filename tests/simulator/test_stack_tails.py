@@ -1,0 +1,81 @@
+"""Ring 2's disks that lose what they had synced, and the judge of that."""
+
+from random import Random
+from typing import NamedTuple
+
+import pytest
+
+from bargetrio.simulator.breaks import BREAKS, broken
+from bargetrio.simulator.plan import INSTEAD, one_of_each_group
+from bargetrio.simulator.stack.seed import run
+from bargetrio.simulator.stack.tails import Held, last_same
+
+FEW = 12
+
+
+class Found(NamedTuple):
+    seed: int
+    rule: str
+
+
+def found(name: str) -> Found | None:
+    """Return the first seed that a planted bug fails, and the rule that it breaks."""
+    kinds = BREAKS[name].faults or BREAKS["lost_tail_sent_again"].faults
+    for seed in range(FEW):
+        with broken(name):
+            failure = run(seed, 5, kinds).failure
+        if failure is not None:
+            assert run(seed, 5, kinds).failure is None
+            return Found(seed, failure.rule)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [("lost_tail_sent_again", "a lost tail is told"), ("sent_called_acknowledged", "no false accusation")],
+)
+def test_a_loss_that_is_not_told_and_one_that_never_was_are_found(name: str, rule: str) -> None:
+    """Each by its own rule, and the seed is clean with the rule back."""
+    result = found(name)
+    assert result is not None and result.rule == rule
+
+
+@pytest.mark.parametrize("kind", ["lying_disks", "old_folders"])
+def test_what_a_disk_lost_is_told_and_its_node_votes_again(kind: str) -> None:
+    """And nothing that a majority of the others held is missing."""
+    reached = set[str]()
+    for seed in range(FEW):
+        result = run(seed, 3, frozenset({kind, "crashes"}))
+        assert result.failure is None
+        reached |= {goal for goal, count in result.goals.items() if count}
+    assert {"synced_tail_lost", "tail_lost_told", "store_replaced"} <= reached
+
+
+def held(start_index: int, *digests: int) -> Held:
+    """Return a log that begins after `start_index`, by its digests from there on."""
+    by_index = dict(enumerate(digests, start_index))
+    return Held("s", 1, None, start_index, start_index + len(digests) - 1, by_index)
+
+
+@pytest.mark.parametrize(
+    ("had", "has", "same"),
+    [
+        (held(0, 0, 1, 2, 3), held(0, 0, 1, 2, 3), 3),
+        (held(0, 0, 1, 2, 3), held(0, 0, 1), 1),
+        (held(0, 0, 1, 2, 3), held(0, 0, 1, 9, 9), 1),
+        (held(5, 50, 60), held(0, 0, 10), 1),
+        (held(5, 50, 60), held(0, 0, 10, 20, 30, 40, 50), 5),
+        (held(2, 20, 30), held(3, 30), 3),
+    ],
+)
+def test_up_to_where_two_states_of_a_disk_are_the_same(had: Held, has: Held, same: int) -> None:
+    """Also where one of them begins with a snapshot; below both it is the committed log."""
+    assert last_same(had, has) == same
+
+
+def test_of_the_kinds_that_exclude_each_other_one_is_on() -> None:
+    """Where a disk breaks its word, no other is lost: that would be two."""
+    random = Random(3)
+    for group in INSTEAD:
+        on = random.sample(group, len(group))
+        assert len(set(one_of_each_group([*on, "crashes"])) & set(group)) == 1
