@@ -120,7 +120,7 @@ STACK_KINDS: Final = (
     *("loss", "delay", "one_way_cuts", "partitions", "broken_connections", "crashes", "kills", "disks", "restart_all", "pauses"),
     *("narrow_links", "lost_disks", "lying_disks"),
     *("late_syncs", "hanging_syncs", "filling_disks", "late_start"),
-    *("small_batches", "old_folders"),
+    *("small_batches", "old_folders", "altered_logs", "other_nodes"),
 )
 """The kinds of ring 2; a connection keeps its order, so nothing is repeated or overtaken inside one."""
 STACK_RARE: Final = {
@@ -128,7 +128,9 @@ STACK_RARE: Final = {
     "small_batches": 0.65,
     "lying_disks": 0.3,
     "old_folders": 0.2,
+    "altered_logs": 0.25,
     "lost_disks": 0.6,
+    "other_nodes": 0.2,
 }
 """How often they are on that are not on in every other seed of ring 2."""
 

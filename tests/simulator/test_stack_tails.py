@@ -1,4 +1,4 @@
-"""Ring 2's disks that lose what they had synced, and the judge of that."""
+"""Ring 2's disks that lose or alter what they had synced, other lists of nodes, and the judge of that."""
 
 from random import Random
 from typing import NamedTuple
@@ -49,6 +49,30 @@ def test_what_a_disk_lost_is_told_and_its_node_votes_again(kind: str) -> None:
         assert result.failure is None
         reached |= {goal for goal, count in result.goals.items() if count}
     assert {"synced_tail_lost", "tail_lost_told", "store_replaced"} <= reached
+
+
+def test_a_node_whose_log_was_altered_stops_and_one_with_another_list_does_not_start() -> None:
+    """Then it begins anew, or with the right list."""
+    reached = set[str]()
+    for seed in range(FEW):
+        result = run(seed, 3, frozenset({"altered_logs", "other_nodes", "crashes"}))
+        assert result.failure is None
+        reached |= {goal for goal, count in result.goals.items() if count}
+    assert {"log_altered", "logs_differ_told", "log_that_differs_stops", "taken_in", "other_nodes_refused"} <= reached
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("digests_not_compared", "altered_logs"), ("other_nodes_accepted", "other_nodes"), ("logs_not_compared", "")],
+)
+def test_what_ring_1_finds_is_found_in_the_whole_stack(name: str, kind: str) -> None:
+    """Logs that are not compared, by their digests or for votes, and a list of nodes that is not."""
+    kinds = frozenset({kind, "crashes"}) if kind else BREAKS["lost_tail_sent_again"].faults
+    for seed in range(FEW):
+        with broken(name):
+            if run(seed, 5, kinds).failure is not None:
+                return
+    pytest.fail("it is not found")
 
 
 def held(start_index: int, *digests: int) -> Held:

@@ -14,6 +14,7 @@ _AS_IN_RING_1: Final = (
     *("leader_stepped_down_quorum", "truncation", "list_goes_on", "still_receiving"),
     *("crash_in_a_write", "crash_before_the_sync", "kernel_sync_failed"),
     *("synced_tail_lost", "tail_lost_told", "old_folder_put_back", "store_replaced", "loss_excused"),
+    *("log_altered", "logs_differ_told", "log_that_differs_stops", "other_nodes_refused"),
     *("batch_cut_by_bytes", "window_full_by_bytes", "write_refused_overload"),
 )
 STACK_GOALS: Final[dict[str, str]] = {
@@ -60,6 +61,8 @@ def count_events(events: Iterable[Event], chunk_bytes: int) -> Counter[str]:
                     found["leader_stepped_down_quorum"] += "heard no majority" in detail["reason"]
             case "log_truncated":
                 found["truncation"] += 1
+            case "logs_differ":
+                found["logs_differ_told"] += 1
             case "tail_lost":
                 found["tail_lost_told"] += 1
             case "member_changed":

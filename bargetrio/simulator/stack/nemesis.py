@@ -11,12 +11,15 @@ import trio
 from bargetrio.node.room import ROOM_SEGMENTS
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import Faults, LinkFault
+from bargetrio.simulator.altered import alter, newest_snapshot
 from bargetrio.simulator.disk import Image
 from bargetrio.simulator.plan import ELECTION_S, draw_late_disks
 from bargetrio.simulator.stack.http import ask
 from bargetrio.simulator.stack.stack import Stack, StackFailure
 from bargetrio.web.guard import App
 
+DIFFERS: Final = "the log differs"
+"""Why a node stops whose log is not the majority's."""
 OTHERS_S: Final = 1.0
 """So long a node is in another cluster before its folder is emptied: it may be just being born."""
 TIME_SCALE: Final = 0.4
@@ -30,6 +33,8 @@ class StackNemesis:
         self._stack = stack
         self._needing: set[int] = set()
         """Whose disk is another one, or who came after the birth, and who does not vote yet."""
+        self._altered: dict[int, int] = {}
+        """Whose log was altered, from which entry on, and who has not stopped since."""
         self._others_since: dict[int, float] = {}
         """Who is in another cluster than the majority, and since when that is seen."""
 
@@ -46,6 +51,8 @@ class StackNemesis:
             "lost_disks": self._lose_disk,
             "lying_disks": self._lie,
             "old_folders": self._copy_folder,
+            "altered_logs": self._alter_log,
+            "other_nodes": self._start_with_other_nodes,
             "late_syncs": self._slow_syncs,
             "hanging_syncs": self._hang,
             "filling_disks": self._fill,
@@ -89,7 +96,8 @@ class StackNemesis:
     def _can_spare(self, node_id: int) -> bool:
         """Whether the others can do without this node's disk: all run and vote, and are a majority with it left out."""
         others = [view for view in self._stack.local.views() if view.id != node_id]
-        is_nobody_missing = not self._stack.absent and not (self._needing | self._stack.tails.lacking()) - {node_id}
+        missing = self._stack.absent | self._needing | self._altered.keys() | self._stack.tails.lacking()
+        is_nobody_missing = not missing - {node_id}
         are_in_order = is_nobody_missing and all(view.state == "running" and view.may_vote for view in others)
         return are_in_order and len(others) > (len(others) + 1) // 2
 
@@ -142,6 +150,57 @@ class StackNemesis:
         await trio.sleep(down)
         await self.revive(node_id)
 
+    async def _alter_log(self, random: Random, app: App) -> None:
+        """A committed entry of a log, which all hold, is another one when its node starts again: it must stop."""
+        node_id, stack = random.choice(list(self._stack.addresses)), self._stack
+        if node_id not in stack.local.running_ids() or node_id in self._altered or not self._can_spare(node_id):
+            return
+        core = stack.living[node_id].replica.core
+        above = max(core.log.start_index, core.standing.admitted)
+        last = min(core.commit_index, *(node.replica.core.durability.durable_index for node in stack.living.values()))
+        await self._end(node_id, power=False)
+        index = alter(stack.disks[node_id], random, max(above, newest_snapshot(stack.disks[node_id])), last)
+        if index is not None:
+            self._altered[node_id] = index
+            stack.tails.altered.add((node_id, core.standing.store))
+            stack.hit("log_altered")
+        await trio.sleep(random.uniform(0.0, 0.3))
+        await self.revive(node_id)
+
+    async def _empty_stopped(self) -> None:
+        """Give a node that has stopped, as its log is not the others', an empty folder; so does the operator."""
+        for node_id, index in list(self._altered.items()):
+            view = self._stack.local.views()[node_id]
+            if view.state == "crashed" and DIFFERS in (view.reason or ""):
+                self._stack.hit("log_that_differs_stops")
+                await self._end(node_id, power=False)
+                self._stack.disks[node_id].lose()
+                self._needing.add(node_id)
+                del self._altered[node_id]
+                await self._start(node_id)
+            elif view.state == "running" and newest_snapshot(self._stack.disks[node_id]) >= index:
+                del self._altered[node_id]  # a leader's snapshot has taken its place
+
+    async def _start_with_other_nodes(self, random: Random, app: App) -> None:
+        """Start a node with a `nodes:` list that lacks some, or has one too many; it is refused, and the right one is not."""
+        stack = self._stack
+        node_id, right = random.choice(list(stack.addresses)), list(stack.addresses)
+        wrong = [other for other in right if other == node_id or random.random() < 0.6]
+        if node_id not in stack.local.running_ids():
+            return
+        await self._end(node_id, power=False)
+        stack.listed[node_id] = wrong if len(wrong) < len(right) else [*right, len(right)]
+        try:
+            await stack.cluster.revive(node_id)
+        except BargeError as error:
+            if "the configuration names nodes" in error.detail:  # else its disk has failed before that was looked at
+                stack.hit("other_nodes_refused")
+        else:
+            raise StackFailure("a folder is one of its cluster's nodes", f"node {node_id} starts with {stack.listed[node_id]}")
+        finally:
+            del stack.listed[node_id]
+        await self.revive(node_id)
+
     def _store_of(self, node_id: int) -> str:
         return self._stack.living[node_id].replica.core.standing.store
 
@@ -153,6 +212,7 @@ class StackNemesis:
     async def take_in(self, app: App) -> None:
         """Ask for each node with another disk that it be taken in, once; docs/operations.md says to ask again."""
         await self._empty_other_clusters()
+        await self._empty_stopped()
         for node_id in sorted(self._needing - self._stack.absent):
             view = self._stack.local.views()[node_id]
             if view.state == "running" and view.may_vote:
@@ -227,10 +287,13 @@ class StackNemesis:
             self._stack.disks[node_id].end_process()
 
     async def revive(self, node_id: int) -> None:
-        """Start a node, unless a full disk has ended it: its daemon starts it when there is room."""
+        """Start a node, unless its log differs, or a full disk has ended it: its daemon starts it when there is room."""
         view = self._stack.local.views()[node_id]
-        if view.state == "crashed" and "no space" in (view.reason or ""):
+        if view.state == "crashed" and ("no space" in (view.reason or "") or DIFFERS in (view.reason or "")):
             return
+        await self._start(node_id)
+
+    async def _start(self, node_id: int) -> None:
         try:
             await self._stack.cluster.revive(node_id)
         except BargeError as error:

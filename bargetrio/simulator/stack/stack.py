@@ -105,6 +105,8 @@ class Stack:
         draw = self.random("disks and members")
         self.segment_bytes: int = draw.choice(SEGMENT_BYTES)
         self.first_starts, self.bootstraps_at = draw_first_starts(draw, nodes, is_on="late_start" in self.kinds)
+        self.listed: dict[int, list[int]] = {}
+        """Nodes that are started with another list of nodes."""
         self.absent = {node_id for node_id, moment in enumerate(self.first_starts) if moment}
         """Nodes that have not started for the first time: their disks are not there yet."""
         self.link_faults = LinkFaults(seed)
@@ -157,7 +159,7 @@ class Stack:
             cluster="stack",
             node_id=node_id,
             listen=self.addresses[node_id],
-            addresses=self.addresses,
+            addresses={other: f"node-{other}:1" for other in self.listed.get(node_id, self.addresses)},
             heartbeat_s=HEARTBEAT_S,
             election_s=ELECTION_S,
             request_timeout_s=self.request_timeout_s,

@@ -15,7 +15,16 @@ from typing import Final, NamedTuple
 
 from bargetrio.eventlog.driver_facts import DriverFact, NodeCrashed, NodeKilled, NodeRecovered
 from bargetrio.raft.core import Core
-from bargetrio.raft.facts import AppendAccepted, CommitAdvanced, Fact, ReadServed, RoleChanged, SnapshotInstalled, TailLost
+from bargetrio.raft.facts import (
+    AppendAccepted,
+    CommitAdvanced,
+    Fact,
+    LogsDiffer,
+    ReadServed,
+    RoleChanged,
+    SnapshotInstalled,
+    TailLost,
+)
 from bargetrio.raft.messages import Index, NodeId, Term
 from bargetrio.raft.quorum import is_majority
 from bargetrio.raft.roles import Leader
@@ -24,6 +33,7 @@ from bargetrio.simulator.damage import Damage
 from bargetrio.simulator.memory import Breach, Committed, Excused
 
 TOLD: Final = "a lost tail is told"
+ACCUSED: Final = "no false accusation"
 COMPLETE: Final = "leader completeness"
 SAFETY: Final = "state machine safety"
 
@@ -55,6 +65,8 @@ class Tails:
         self.end: Callable[[Breach], None] = lambda problem: None
         self.touched: set[tuple[NodeId, StoreId]] = set()
         """Stores in use that have lost synced entries, a vote or a term."""
+        self.altered: set[tuple[NodeId, StoreId]] = set()
+        """Stores in whose log an entry is another one."""
         self.running: set[NodeId] = set()
         self.forgotten: dict[NodeId | None, list[float]] = {}
         """When nodes started on disks that had forgotten a vote or a term."""
@@ -152,6 +164,9 @@ class Tails:
                 self._leads_again(node_id, fact.term)
             case TailLost():
                 self._told(node_id, fact)
+            case LogsDiffer():
+                if not any((each, self._core_of(each).standing.store) in self.altered for each in (node_id, fact.peer)):
+                    self.end(Breach(ACCUSED, f"node {node_id} says that its log and that of node {fact.peer} differ"))
             case AppendAccepted():
                 self._accepted(node_id, fact)
             case SnapshotInstalled():
@@ -185,6 +200,8 @@ class Tails:
 
     def _elected(self, node_id: NodeId, term: Term) -> None:
         """A leader has all that was committed in earlier terms (Raft 5.4)."""
+        if (node_id, self._core_of(node_id).standing.store) in self.altered:
+            return  # nobody takes its entries; that it commits another one is found when it does
         first = self._leaders.setdefault(term, node_id)
         if any(damage.excuses_leader(term) for damage in self._damages):
             self.end(Excused(COMPLETE, f"node {node_id} leads term {term}, in which a disk may vote again, first node {first}"))
@@ -212,7 +229,7 @@ class Tails:
         configuration = self._core_of(node_id).configuration
         store = "" if configuration is None else configuration.stores.get(fact.peer, "")
         if (fact.peer, store) not in self.touched:
-            self.end(Breach("no false accusation", f"node {node_id} says that node {fact.peer} lost entries up to {fact.index}"))
+            self.end(Breach(ACCUSED, f"node {node_id} says that node {fact.peer} lost entries up to {fact.index}"))
         self._owed.pop((node_id, fact.peer), None)
 
     def _accepted(self, node_id: NodeId, fact: AppendAccepted) -> None:
