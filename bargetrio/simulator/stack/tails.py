@@ -55,6 +55,8 @@ class _Owed(NamedTuple):
     store: StoreId
     last_index: Index
     term: Term | None
+    is_long: bool
+    """Whether the follower has other entries in the place of those it lost, so that its log is no shorter."""
 
 
 class Tails:
@@ -104,11 +106,11 @@ class Tails:
         self._lacks[node_id] = had.store, had.last_index
         if same < had.last_index:
             self._hit("synced_tail_lost")
-            self._note_owed(node_id, had.store, same)
+            self._note_owed(node_id, had.store, same, found.last_index)
         if forgot:
             self.forgotten.setdefault(node_id, []).append(now)
             safe = [index for index, entry in enumerate(self.committed) if self._is_on_a_majority(index, entry.digest, node_id)]
-            self._damages.append(Damage(len(safe), had.term, found.term))
+            self._damages.append(Damage(len(safe), had.term, found.term, had.store))
             return
         lost = range(max(same, had.start_index) + 1, had.last_index + 1)
         unsafe = [index for index in lost if not self._is_on_a_majority(index, had.digests[index], node_id)]
@@ -137,15 +139,16 @@ class Tails:
     def _digest(self, index: Index) -> int | None:
         return self.committed[index].digest if index < len(self.committed) else None
 
-    def _note_owed(self, node_id: NodeId, store: StoreId, same: Index) -> None:
+    def _note_owed(self, node_id: NodeId, store: StoreId, same: Index, last_index: Index) -> None:
         for leader_id in self.running - {node_id}:
             core = self._core_of(leader_id)
             owed = []
             configuration, (before_store, before) = core.configuration, self._before(leader_id, node_id)
             if isinstance(core.role, Leader) and configuration is not None and configuration.stores.get(node_id) == store:
-                owed.append(_Owed(store, core.role.progress[node_id].match_index, core.current_term))
+                index = core.role.progress[node_id].match_index
+                owed.append(_Owed(store, index, core.current_term, last_index >= index))
             if before_store == store:
-                owed.append(_Owed(store, before, None))
+                owed.append(_Owed(store, before, None, last_index >= before))
             self._owed[leader_id, node_id] = [each for each in owed if each.last_index > same]
 
     def _before(self, leader_id: NodeId, peer: NodeId) -> tuple[StoreId, Index]:
@@ -250,10 +253,16 @@ class Tails:
                 all_owed[:] = [owed for owed in all_owed if owed.last_index > fact.index]
 
     def _installed(self, node_id: NodeId, fact: SnapshotInstalled) -> None:
-        """EXCLUDED: a leader that has compacted its log past what was lost sends its snapshot, and says nothing."""
-        for (_, peer), all_owed in self._owed.items():
-            if peer == node_id:
-                all_owed[:] = [owed for owed in all_owed if owed.last_index > fact.index]
+        """A leader whose log begins later asks first. A log that is no shorter it can't tell from a whole one."""
+        store = self._core_of(node_id).standing.store
+        for (leader_id, peer), all_owed in self._owed.items():
+            if peer != node_id:
+                continue
+            for owed in all_owed:
+                if leader_id == fact.peer and owed.store == store and owed.term in (None, fact.term) and not owed.is_long:
+                    text = f"node {node_id} had acknowledged {owed.last_index} to node {leader_id} and lost it"
+                    self.end(Breach(TOLD, f"{text}: in term {fact.term} it is given a snapshot, and nothing is said"))
+            all_owed[:] = [owed for owed in all_owed if owed.last_index > fact.index]
 
 
 def held_by(core: Core) -> Held:
