@@ -1,6 +1,6 @@
 """What the folders of a seed begin with where they are not empty: restored backups, or folders of the version before."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -9,9 +9,10 @@ from bargetrio.kv.commands import encode_command
 from bargetrio.kv.store import Store
 from bargetrio.protocol.requests import Put
 from bargetrio.raft.log import Log
-from bargetrio.raft.messages import Command, Entry
+from bargetrio.raft.messages import Command, Entry, NodeId
 from bargetrio.raft.records import Append, HardState
 from bargetrio.raft.standing import origin_of_backup
+from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.machine import CLUSTER
 from bargetrio.simulator.memory import DiskState
 from bargetrio.simulator.plan import Begun, Plan
@@ -49,7 +50,7 @@ def begin(server: Server, begun: Begun) -> DiskState:
             _of_the_version_before(server, written, digests[-1])
             return DiskState(TERM, 0, digests)
         case "monday" | "tuesday":
-            _restored(server, written, digests[-1])
+            restore(server.disk, CLUSTER, server.node_id, server.node_ids, server.make_store_id, begun)
             return DiskState(TERM, None, digests)
 
 
@@ -65,15 +66,24 @@ def _of_the_version_before(server: Server, written: Sequence[Entry], digest: int
     disk.put("meta", msgspec.json.encode(meta) + b"\n")
 
 
-def _restored(server: Server, written: Sequence[Entry], digest: int) -> None:
-    """As storage/restore.py makes it from a backup."""
-    disk, last = server.disk, len(written)
+def restore(
+    disk: SimulatedDisk,
+    cluster: str,
+    node_id: NodeId,
+    members: tuple[NodeId, ...],
+    make_store_id: Callable[[], str],
+    begun: Begun,
+) -> None:
+    """Make a folder from a backup, as storage/restore.py does."""
+    last = LAST[begun]
+    written = commands()[:last]
+    digest = Log([Entry(TERM, command) for command in written]).last_digest
     origin = origin_of_backup(last, TERM, digest)
-    folder = open_folder(disk, CLUSTER, server.node_id, server.make_store_id, members=server.node_ids, origin=origin)
+    folder = open_folder(disk, cluster, node_id, make_store_id, members=members, origin=origin)
     folder.write([HardState(term=TERM)])
     store = Store()
-    store.apply_all([entry.command for entry in written], 1)
-    start = SnapshotStart(cluster=CLUSTER, members=server.node_ids, last_index=last, last_term=TERM, digest=digest)
+    store.apply_all(written, 1)
+    start = SnapshotStart(cluster=cluster, members=members, last_index=last, last_term=TERM, digest=digest)
     writer, scan = SnapshotWriter(disk, start), store.scan(100)
     while (line := scan.next_slice()) is not None:
         if line:

@@ -120,7 +120,7 @@ STACK_KINDS: Final = (
     *("loss", "delay", "one_way_cuts", "partitions", "broken_connections", "crashes", "kills", "disks", "restart_all", "pauses"),
     *("narrow_links", "lost_disks", "lying_disks"),
     *("late_syncs", "hanging_syncs", "filling_disks", "late_start"),
-    *("small_batches", "old_folders", "altered_logs", "other_nodes"),
+    *("small_batches", "old_folders", "altered_logs", "other_nodes", "other_backups", "restored"),
 )
 """The kinds of ring 2; a connection keeps its order, so nothing is repeated or overtaken inside one."""
 STACK_RARE: Final = {
@@ -131,6 +131,8 @@ STACK_RARE: Final = {
     "altered_logs": 0.25,
     "lost_disks": 0.6,
     "other_nodes": 0.2,
+    "other_backups": 0.1,
+    "restored": 0.12,
 }
 """How often they are on that are not on in every other seed of ring 2."""
 
@@ -252,7 +254,7 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
         clock_rates=rates if "clocks" in kinds else (1.0,) * nodes,
         first_starts=first_starts,
         bootstraps_at=bootstraps_at,
-        begun_with=_begun_with(rare, nodes, kinds),
+        begun_with=draw_begun_with(rare, nodes, kinds),
         kernel_synced=frozenset(node_id for node_id in range(nodes) if rare.random() < 0.5),  # drawn last
     )
 
@@ -294,7 +296,8 @@ def _with_one_late(first_starts: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(moment if node in late[:1] else 0.0 for node, moment in enumerate(first_starts))
 
 
-def _begun_with(random: Random, nodes: int, kinds: tuple[Kind, ...]) -> tuple[Begun, ...]:
+def draw_begun_with(random: Random, nodes: int, kinds: tuple[Kind, ...]) -> tuple[Begun, ...]:
+    """Draw what each node's folder begins with."""
     mixed: list[Begun] = [random.choice(("", "monday", "tuesday")) for _ in range(nodes)]
     odd = random.randrange(nodes)
     if len(set(mixed)) == 1:

@@ -1,4 +1,4 @@
-"""Ring 2's disks that lose or alter what they had synced, other lists of nodes, and the judge of that."""
+"""Ring 2's disks that lose or alter what they had synced, other lists of nodes, backups, and the judge of that."""
 
 from random import Random
 from typing import NamedTuple
@@ -8,9 +8,15 @@ import pytest
 from bargetrio.simulator.breaks import BREAKS, broken
 from bargetrio.simulator.plan import INSTEAD, one_of_each_group
 from bargetrio.simulator.stack.seed import run
+from bargetrio.simulator.stack.stack import Stack
 from bargetrio.simulator.stack.tails import Held, last_same
 
 FEW = 12
+
+
+def seeds_with(kind: str) -> list[int]:
+    """Return seeds of three nodes that draw a rare kind."""
+    return [seed for seed in range(100) if kind in Stack(seed, 3, frozenset({kind})).kinds]
 
 
 class Found(NamedTuple):
@@ -59,6 +65,25 @@ def test_a_node_whose_log_was_altered_stops_and_one_with_another_list_does_not_s
         assert result.failure is None
         reached |= {goal for goal, count in result.goals.items() if count}
     assert {"log_altered", "logs_differ_told", "log_that_differs_stops", "taken_in", "other_nodes_refused"} <= reached
+
+
+@pytest.mark.parametrize(
+    ("kind", "goals"),
+    [("restored", {"restored_written"}), ("other_backups", {"other_backup_refused", "restored_alike"})],
+)
+def test_folders_begin_with_backups(kind: str, goals: set[str]) -> None:
+    """The same ones: a cluster is born and holds their contents. Different ones: nothing is committed until they are alike."""
+    for seed in seeds_with(kind)[:3]:
+        result = run(seed, 3, frozenset({kind, "kills"}))
+        assert result.failure is None
+        assert {goal for goal, count in result.goals.items() if count} >= goals
+
+
+def test_different_backups_that_are_accepted_are_found() -> None:
+    """By the first leader."""
+    with broken("other_backups_accepted"):
+        failure = run(seeds_with("other_backups")[0], 3, frozenset({"other_backups"})).failure
+    assert failure is not None and failure.rule == "a mixed restore begins no cluster"
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ _AS_IN_RING_1: Final = (
     *("crash_in_a_write", "crash_before_the_sync", "kernel_sync_failed"),
     *("synced_tail_lost", "tail_lost_told", "old_folder_put_back", "store_replaced", "loss_excused"),
     *("log_altered", "logs_differ_told", "log_that_differs_stops", "other_nodes_refused"),
+    *("other_backup_refused", "restored_alike", "restored_written"),
     *("batch_cut_by_bytes", "window_full_by_bytes", "write_refused_overload"),
 )
 STACK_GOALS: Final[dict[str, str]] = {

@@ -20,6 +20,11 @@ from bargetrio.web.guard import App
 
 DIFFERS: Final = "the log differs"
 """Why a node stops whose log is not the majority's."""
+OTHER_BACKUP: Final = "folder began with another state"
+ALIKE_AT_S: Final = (2.5, 4.0)
+"""When the operator restores the same backup everywhere."""
+TOLD_S: Final = 3.0
+"""By then some of them have met, whatever faults there are."""
 OTHERS_S: Final = 1.0
 """So long a node is in another cluster before its folder is emptied: it may be just being born."""
 TIME_SCALE: Final = 0.4
@@ -63,6 +68,7 @@ class StackNemesis:
             self._nursery = nursery
             nursery.start_soon(self._take_in_until, app, end)
             nursery.start_soon(self._start_late, app)
+            nursery.start_soon(self._restore_alike)
             while trio.current_time() < end and (links or others):
                 await trio.sleep(random.uniform(0.05, 0.6))
                 kind = random.choice([*links, *others])
@@ -241,6 +247,27 @@ class StackNemesis:
             await trio.sleep_until(began + stack.first_starts[node_id] * TIME_SCALE)
             stack.absent.discard(node_id)
             stack.hit("first_start_late")
+            await self.revive(node_id)
+
+    async def _restore_alike(self) -> None:
+        """Where the folders began with different backups, end all nodes after a while, and restore the same one everywhere."""
+        stack = self._stack
+        if not stack.tails.must_not_commit:
+            return
+        await trio.sleep(stack.random("restored alike").uniform(*ALIKE_AT_S))
+        told_by = trio.current_time() + TOLD_S
+        while not any(event.kind == "link_down" and OTHER_BACKUP in event.detail["reason"] for event in stack.events()):
+            if trio.current_time() > told_by:
+                raise StackFailure("a mixed restore is told", "nodes that began with different backups meet, and nobody says so")
+            await trio.sleep(0.2)
+        stack.hit("other_backup_refused")
+        for node_id in stack.addresses:
+            await self._end(node_id, power=False)
+        while running := stack.local.running_ids():  # somebody else has started one meanwhile
+            await self._end(running[0], power=False)
+        stack.restore_alike()
+        stack.hit("restored_alike")
+        for node_id in stack.addresses:
             await self.revive(node_id)
 
     def _identities(self) -> dict[int, str]:

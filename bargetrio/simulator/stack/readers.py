@@ -25,11 +25,13 @@ from bargetrio.protocol.requests import Delete, Get, GetAnswer, Item, List, List
 from bargetrio.raft import core as raft_core
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import AppendSent, Applied, CommitAdvanced, Fact
+from bargetrio.raft.log import Log
+from bargetrio.raft.messages import Command, Entry, Term
 from bargetrio.raft.roles import Leader
 from bargetrio.simulator.goals import look_at_window
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.lists import OWN_KEYS, Page, Range, StaleReads, check_order, check_page
-from bargetrio.simulator.memory import Breach
+from bargetrio.simulator.memory import Breach, Committed
 from bargetrio.simulator.stack.http import HttpAnswer, ask
 from bargetrio.simulator.stack.tails import Tails
 from bargetrio.storage.errors import DamagedSnapshot
@@ -53,6 +55,15 @@ class States(Recorder):
         """By index: the committed entries' commands, and what each came to."""
         self._reference = Store()
         self._core_of = core_of
+
+    def begin_with(self, term: Term, commands: list[Command]) -> None:
+        """All nodes begin with a backup in which these were committed."""
+        log = Log([Entry(term, command) for command in commands])
+        for index, command in enumerate(commands, 1):
+            self.commands.append(command)
+            self.outcomes.append(self._reference.apply(command, index))
+            self.states.append(dict(self._reference.stored))
+            self.tails.committed.append(Committed(term, log.digest(index), term))
 
     def stage(self, node_id: int | None, fact: Fact | DriverFact) -> None:
         """The first node that reports an entry as committed still has it."""

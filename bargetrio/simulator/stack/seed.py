@@ -106,6 +106,8 @@ async def _inside(stack: Stack, nursery: trio.Nursery) -> None:
         working.start_soon(nemesis.make_faults, app, end)
     await _come_to_rest(stack, clients[0], nemesis, app)
     stack.made["write_refused_no_room"] += sum(client.refused_no_room for client in clients)
+    if stack.begun_with[0] and "restored" in stack.kinds:
+        stack.made["restored_written"] += sum(one.kind == "put" and one.effect == "applied" for one in stack.history)
     stack.made["write_refused_overload"] += sum(client.refused_overload for client in clients)
     await trio.sleep(QUIET_S)
     check_quiet(stack, list(links.values()))

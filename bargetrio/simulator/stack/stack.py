@@ -24,10 +24,20 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.progress import PIPELINE
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.replica.turns import Turns
+from bargetrio.simulator import beginnings
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.memory import Breach
-from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S, STACK_KINDS, STACK_RARE, draw_first_starts, one_of_each_group
+from bargetrio.simulator.plan import (
+    ELECTION_S,
+    HEARTBEAT_S,
+    STACK_KINDS,
+    STACK_RARE,
+    Begun,
+    draw_begun_with,
+    draw_first_starts,
+    one_of_each_group,
+)
 from bargetrio.simulator.stack.disk_work import VirtualWork
 from bargetrio.simulator.stack.goals import STACK_GOALS, count_events
 from bargetrio.simulator.stack.ledger import Ledger
@@ -63,7 +73,7 @@ class Stack:
         self.nodes = nodes
         draw = self.random("plan")
         drawn = [kind for kind in STACK_KINDS if draw.random() < STACK_RARE.get(kind, 0.5)]
-        self.drawn = tuple(one_of_each_group(drawn))
+        self.drawn = tuple(kind for kind in one_of_each_group(drawn) if nodes > 1 or kind != "other_backups")
         self.kinds = tuple(kind for kind in self.drawn if allowed is None or kind in allowed)
         often = draw.random() < 0.5
         self.snapshot_policy = SnapshotPolicy(
@@ -109,9 +119,17 @@ class Stack:
         """Nodes that are started with another list of nodes."""
         self.absent = {node_id for node_id, moment in enumerate(self.first_starts) if moment}
         """Nodes that have not started for the first time: their disks are not there yet."""
+        self.lives: Counter[int] = Counter()
+        self.begun_with = draw_begun_with(self.random("backups"), nodes, self.kinds)
+        """What each node's folder begins with."""
+        for node_id, begun in enumerate(self.begun_with):
+            if begun:
+                self.restore(node_id, begun)
+        self.tails.must_not_commit = len(set(self.begun_with)) > 1
+        if any(self.begun_with):  # the last that any node has, or will have
+            self.recorder.begin_with(beginnings.TERM, beginnings.commands()[: beginnings.LAST["tuesday"]])
         self.link_faults = LinkFaults(seed)
         self.turns = Turns()
-        self.lives: Counter[int] = Counter()
         self.living: dict[int, Node] = {}
         """Each node's present life."""
         self.ended_at = 0.0
@@ -147,6 +165,19 @@ class Stack:
     def random(self, name: str) -> Random:
         """Return a source of randomness of its own."""
         return Random(f"{self.seed}/stack/{name}")
+
+    def restore(self, node_id: int, begun: Begun) -> None:
+        """Have a node, which is down, begin with a backup."""
+        disk, ids = self.disks[node_id], self.random(f"stores {node_id} {self.lives[node_id]}")
+        disk.lose()
+        disk.fail_at.clear()
+        beginnings.restore(disk, "stack", node_id, tuple(self.addresses), lambda: f"{ids.getrandbits(128):032x}", begun)
+
+    def restore_alike(self) -> None:
+        """Have all nodes, which are down, begin with the same backup: nothing was acknowledged, so nothing is lost."""
+        for node_id in self.addresses:
+            self.restore(node_id, "tuesday")
+        self.tails.must_not_commit = False
 
     @asynccontextmanager
     async def _open_node(self, node_id: int) -> AsyncIterator[Node]:

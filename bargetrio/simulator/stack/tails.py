@@ -34,6 +34,7 @@ from bargetrio.simulator.memory import Breach, Committed, Excused
 
 TOLD: Final = "a lost tail is told"
 ACCUSED: Final = "no false accusation"
+MIXED: Final = "a mixed restore begins no cluster"
 COMPLETE: Final = "leader completeness"
 SAFETY: Final = "state machine safety"
 
@@ -69,6 +70,8 @@ class Tails:
         """Stores in use that have lost synced entries, a vote or a term."""
         self.altered: set[tuple[NodeId, StoreId]] = set()
         """Stores in whose log an entry is another one."""
+        self.must_not_commit = False
+        """Whether the nodes began with different backups."""
         self.running: set[NodeId] = set()
         self.forgotten: dict[NodeId | None, list[float]] = {}
         """When nodes started on disks that had forgotten a vote or a term."""
@@ -185,6 +188,9 @@ class Tails:
                 pass
 
     def _commit(self, node_id: NodeId, fact: CommitAdvanced) -> None:
+        if self.must_not_commit:
+            self.end(Breach(MIXED, f"node {node_id} commits entry {fact.index}"))
+            return
         core, known = self._core_of(node_id), len(self.committed)
         log = core.log
         if fact.index >= known:
@@ -203,6 +209,8 @@ class Tails:
 
     def _elected(self, node_id: NodeId, term: Term) -> None:
         """A leader has all that was committed in earlier terms (Raft 5.4)."""
+        if self.must_not_commit:
+            self.end(Breach(MIXED, f"node {node_id} leads term {term}"))
         if (node_id, self._core_of(node_id).standing.store) in self.altered:
             return  # nobody takes its entries; that it commits another one is found when it does
         first = self._leaders.setdefault(term, node_id)
