@@ -341,7 +341,10 @@ class StackNemesis:
             raise StackFailure("kill and revive", f"kill answers {answer.status}: {answer.body!r}")
         await trio.sleep(random.uniform(0.0, 1.0))
         answer = await ask(app, "POST", f"/nodes/{node_id}/revive")
-        if answer.status not in (200, 503, 504):  # 504: its disk fails just then, and what was done is not known
+        if answer.status == 409 and b"damaged" in answer.body:
+            raise StackFailure("disk remembers", f"revive answers {answer.body!r}")
+        # 409: it can't start, as its disk fails or is full; 504: its disk fails just then, and what was done is not known
+        if answer.status not in (200, 409, 503, 504):
             raise StackFailure("kill and revive", f"revive answers {answer.status}: {answer.body!r}")
 
     async def _restart_all(self, random: Random, app: App) -> None:
