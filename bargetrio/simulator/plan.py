@@ -127,7 +127,7 @@ STACK_RARE: Final = {
     "late_start": RARE["late_start"],
     "small_batches": 0.65,
     "lying_disks": 0.3,
-    "old_folders": 0.2,
+    "old_folders": 0.3,
     "altered_logs": 0.25,
     "lost_disks": 0.6,
     "other_nodes": 0.2,

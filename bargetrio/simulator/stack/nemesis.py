@@ -20,6 +20,8 @@ from bargetrio.web.guard import App
 
 DIFFERS: Final = "the log differs"
 """Why a node stops whose log is not the majority's."""
+LOOK_S: Final = 0.1
+"""Between two looks at whether a node's disk can be spared."""
 OTHER_BACKUP: Final = "folder began with another state"
 ALIKE_AT_S: Final = (2.5, 4.0)
 """When the operator restores the same backup everywhere."""
@@ -146,8 +148,9 @@ class StackNemesis:
 
     async def _put_back(self, node_id: int, store: str, image: Image, seconds: float, down: float) -> None:
         await trio.sleep(seconds)
-        running = self._stack.local.running_ids()
-        if node_id not in running or self._store_of(node_id) != store or not self._can_spare(node_id):
+        while node_id not in self._stack.local.running_ids() or not self._can_spare(node_id):
+            await trio.sleep(LOOK_S)
+        if self._store_of(node_id) != store:
             return
         self._stack.tails.may_lose(node_id, forgets=True)
         await self._end(node_id, power=False)
