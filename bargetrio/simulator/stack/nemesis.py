@@ -384,7 +384,8 @@ class StackNemesis:
 
     async def _hang(self, random: Random, app: App) -> None:
         """No call of a disk ends for a while, now and then of all; some are restarted meanwhile, as machines or processes."""
-        seconds, is_restarted = random.uniform(0.5, 6.0), random.random() < 0.3
+        seconds = random.uniform(0.5, 2.5) if random.random() < 0.4 else random.uniform(2.5, 6.0)
+        is_restarted = random.random() < 0.25
         hanging = list(self._stack.addresses) if random.random() < 0.1 else [self._any_or_leader(random)]
         if any(work.hangs for work in self._stack.work.values()):
             return
