@@ -1,15 +1,20 @@
 """Ring 2's disks that lose or alter what they had synced, other lists of nodes, backups, and the judge of that."""
 
 from random import Random
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 
+from bargetrio.raft.facts import CommitAdvanced, RoleChanged
+from bargetrio.raft.log import Log
+from bargetrio.raft.messages import NO_OP, Entry
 from bargetrio.simulator.breaks import BREAKS, broken
+from bargetrio.simulator.memory import Breach, Excused
 from bargetrio.simulator.plan import INSTEAD, one_of_each_group
 from bargetrio.simulator.stack.seed import run
 from bargetrio.simulator.stack.stack import Stack
-from bargetrio.simulator.stack.tails import Held, last_same
+from bargetrio.simulator.stack.tails import Held, Tails, last_same
 
 FEW = 12
 
@@ -128,3 +133,64 @@ def test_of_the_kinds_that_exclude_each_other_one_is_on() -> None:
     for group in INSTEAD:
         on = random.sample(group, len(group))
         assert len(set(one_of_each_group([*on, "crashes"])) & set(group)) == 1
+
+
+class Trio:
+    """Three cores of which the judge sees as much as it looks at: a log of term 1, and how much of it is on the disk."""
+
+    def __init__(self, *lengths: int) -> None:
+        self.cores = [self.core(node_id, length) for node_id, length in enumerate(lengths)]
+        self.ended: list[Breach] = []
+        self.tails = Tails(lambda node_id: self.cores[node_id], 3, lambda *goals: None)
+        self.tails.end = self.ended.append
+        self.tails.running |= {0, 1, 2}
+
+    @staticmethod
+    def core(node_id: int, length: int) -> Any:
+        log = Log([Entry(1, NO_OP)] * length)
+        standing = SimpleNamespace(store=f"store {node_id}")
+        disk = SimpleNamespace(durable_index=length)
+        return SimpleNamespace(
+            log=log, standing=standing, durability=disk, current_term=1, voted_for=None, role=None, configuration=None
+        )
+
+    def commits(self, node_id: int, index: int) -> None:
+        digest = self.cores[node_id].log.digest(index)
+        self.tails.take(node_id, CommitAdvanced(term=1, index=index, old_index=0, digest=digest))
+
+    def loses(self, node_id: int, length: int) -> None:
+        self.tails.may_lose(node_id, forgets=False)
+        self.cores[node_id] = self.core(node_id, length)
+        self.tails.opened(node_id, self.cores[node_id], 0.0)
+
+    def leads(self, node_id: int) -> None:
+        self.tails.take(node_id, RoleChanged(term=2, old="candidate", new="leader", reason=""))
+
+
+def test_what_a_majority_held_only_with_the_disk_that_lost_it_is_not_demanded() -> None:
+    """The seed ends without a result when a leader lacks it."""
+    three = Trio(3, 3, 2)
+    three.commits(0, 3)
+    three.loses(1, 1)
+    three.leads(2)
+    (end,) = three.ended
+    assert isinstance(end, Excused)
+
+
+def test_what_a_majority_of_untouched_disks_held_is_demanded() -> None:
+    """Entry 2 was on two of them."""
+    three = Trio(3, 3, 2)
+    three.commits(0, 3)
+    three.loses(1, 1)
+    three.leads(1)
+    (end,) = three.ended
+    assert not isinstance(end, Excused) and "without the committed entry 2" in str(end)
+
+
+def test_a_node_is_not_in_order_until_its_disk_holds_again_what_it_lost() -> None:
+    """Meanwhile no other disk is lost."""
+    three = Trio(3, 3, 3)
+    three.loses(1, 1)
+    assert three.tails.lacking() == {1}
+    three.cores[1] = three.core(1, 3)
+    assert three.tails.lacking() == set()
