@@ -1,7 +1,8 @@
 """The product's bounds, scaled down so that the small writes of a seed of ring 2 reach them, by number and by bytes.
 
 What settings hold is handed in with them; the other bounds are constants of modules, which `scaled` sets and puts back. Not
-among them is what must exceed a heartbeat: LONG_BYTES of node/peers.py, or each heartbeat looks like a piece that arrives.
+among them is what must exceed a heartbeat: LONG_BYTES of node/peers.py, or each heartbeat looks like a piece that arrives. A
+value of 50 kB takes a send of SEND_BYTES each half millisecond: it must be there within the shortest request timeout.
 """
 
 from random import Random
@@ -29,7 +30,7 @@ STACK_SCALED: Final[Scaled] = (
     (persister, "SMALL_BYTES", (60, 200, persister.SMALL_BYTES)),
     (clients, "MOST_IN_FLIGHT", (0, 2, clients.MOST_IN_FLIGHT)),
     (clients, "MOST_UNSENT_BYTES", (100, 1000, clients.MOST_UNSENT_BYTES)),
-    (outgoing, "SEND_BYTES", (40, 1000, outgoing.SEND_BYTES)),
+    (outgoing, "SEND_BYTES", (1000, 10_000, outgoing.SEND_BYTES)),
     (outgoing, "ROOM_BYTES", (20, 500, outgoing.ROOM_BYTES)),
     (peer_link, "UNSENT_BYTES", (1000, 10_000, peer_link.UNSENT_BYTES)),
     (bulk, "BATCH_LINES", (1, 2, bulk.BATCH_LINES)),
