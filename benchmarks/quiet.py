@@ -5,7 +5,7 @@ The facts themselves are still made, since nodes count by them; what is saved is
 
 from bargetrio import cli
 from bargetrio.daemon import run
-from bargetrio.eventlog.driver_facts import DriverFact
+from bargetrio.eventlog.host_facts import HostFact
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.raft.facts import Fact
 
@@ -13,10 +13,10 @@ from bargetrio.raft.facts import Fact
 class Dropping(Recorder):
     """Keeps nothing."""
 
-    def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+    def record(self, node_id: int | None, fact: Fact | HostFact) -> None:
         """Drop it."""
 
-    def stage(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+    def stage(self, node_id: int | None, fact: Fact | HostFact) -> None:
         """Drop it."""
 
 

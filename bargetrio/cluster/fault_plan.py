@@ -3,7 +3,7 @@
 import msgspec
 
 from bargetrio.cluster.disk_faults import ERRORS, DiskFaults
-from bargetrio.eventlog.driver_facts import FaultsChanged
+from bargetrio.eventlog.host_facts import FaultsChanged
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import Faults

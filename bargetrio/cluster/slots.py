@@ -10,7 +10,7 @@ from typing import Final
 import trio
 from trio import TaskStatus
 
-from bargetrio.eventlog.driver_facts import NodeCrashed, NodeKilled, NodeRevived, Sink
+from bargetrio.eventlog.host_facts import NodeCrashed, NodeKilled, NodeRevived, Sink
 from bargetrio.node.figures import NodeGauges
 from bargetrio.node.running_node import BackupFile, OpenNode, RunningNode
 from bargetrio.node.status import Belief, NodeStatus

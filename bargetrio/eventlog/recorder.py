@@ -15,7 +15,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
-from bargetrio.eventlog.driver_facts import DriverFact, NodeCrashed, NodeKilled, NodeRecovered, RequestReceived
+from bargetrio.eventlog.host_facts import HostFact, NodeCrashed, NodeKilled, NodeRecovered, RequestReceived
 from bargetrio.eventlog.preview import compact_copy, preview_of
 from bargetrio.protocol.events import Beat, Event
 from bargetrio.raft.facts import AppendAccepted, AppendSent, Applied, Fact, RoleChanged
@@ -42,7 +42,7 @@ class RecordedFact(NamedTuple):
     seq: int
     time: float
     node: int | None
-    fact: Fact | DriverFact
+    fact: Fact | HostFact
     role: str
 
 
@@ -88,7 +88,7 @@ class _DroppedNumbers:
 
 
 class Recorder:
-    """A daemon's event log; implements `driver_facts.Sink`. All calls are made in trio's thread."""
+    """A daemon's event log; implements `host_facts.Sink`. All calls are made in trio's thread."""
 
     def __init__(
         self,
@@ -114,14 +114,14 @@ class Recorder:
         self._last_event_seq = 0
         self._roles: dict[int | None, str] = {}
         self._changed: trio.Event | None = None
-        self._staged: list[tuple[float, int | None, Fact | DriverFact]] = []
+        self._staged: list[tuple[float, int | None, Fact | HostFact]] = []
 
-    def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+    def record(self, node_id: int | None, fact: Fact | HostFact) -> None:
         """Number, timestamp and store the fact."""
         self.stage(node_id, fact)
         self.flush()
 
-    def stage(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+    def stage(self, node_id: int | None, fact: Fact | HostFact) -> None:
         """Timestamp the fact; `flush` records it."""
         self._staged.append((self._wall_clock(), node_id, fact))
 
@@ -242,7 +242,7 @@ class Recorder:
             detail=detail,
         )
 
-    def _note_role(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+    def _note_role(self, node_id: int | None, fact: Fact | HostFact) -> None:
         match fact:
             case RoleChanged():
                 self._roles[node_id] = fact.new

@@ -57,7 +57,7 @@ Submit = Callable[["ClientSession", Batch], None]
 class ClientSession:
     """One client; implements `replica.requests.Session` and `memory.Holder`.
 
-    `on_room` is called when `take_put_off` has reads that may be looked up now. `memory` is that of all clients of the process.
+    `on_room` is called when `take_deferred` has reads that may be looked up now. `memory` is that of all clients of the process.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class ClientSession:
         self._unsent = connection.outgoing.unsent
         self.room = MOST_UNSENT_BYTES
         """Bytes of answers to reads that may be made before the next flush; if none are left, reads are postponed."""
-        self._put_off: deque[Ticket] = deque()
+        self._deferred: deque[Ticket] = deque()
         self._has_waited = False
         """Whether it resumes because others have received their answers; it shares that room with others that wait."""
         self._in_flight = 0
@@ -150,9 +150,9 @@ class ClientSession:
     def _end(self) -> None:
         """Stop reading and looking up; requests in flight may still be applied."""
         self._is_open, self.room, self._pending_bytes = False, 0, 0
-        for ticket in self._put_off:
+        for ticket in self._deferred:
             ticket.done = True
-        self._put_off.clear()
+        self._deferred.clear()
         self._memory.leave(self)
         self._count()
 
@@ -172,33 +172,33 @@ class ClientSession:
         """Close the connection; its requests may still be applied."""
         self._connection.close()
 
-    def put_off(self, ticket: Ticket) -> None:
-        """Keep a read for `take_put_off`, unless it has timed out or its client has disconnected."""
+    def defer(self, ticket: Ticket) -> None:
+        """Keep a read for `take_deferred`, unless it has timed out or its client has disconnected."""
         if ticket.done:
             return
         if not self._is_open:
             ticket.done = True
             return
-        if ticket.is_put_off:  # taken, and put off again
-            self._put_off.appendleft(ticket)
+        if ticket.is_deferred:  # taken, and deferred again
+            self._deferred.appendleft(ticket)
         else:
-            ticket.is_put_off = True
-            self._put_off.append(ticket)
+            ticket.is_deferred = True
+            self._deferred.append(ticket)
         self.room = 0  # later reads wait behind this one
         self._wait_for_room()
 
-    def take_put_off(self) -> Iterable[Ticket]:
+    def take_deferred(self) -> Iterable[Ticket]:
         """Yield the postponed reads, in their order, while there is room for their answers."""
         answers = self._memory.answers
         self.room = MOST_UNSENT_BYTES - len(self._unsent)
         if answers.waiting or self._has_waited:
             self.room = 0 if self._unsent else 1  # one answer each, while others wait
         self._has_waited = False
-        while self._put_off and self.room > 0 and answers.free > 0:
-            ticket = self._put_off.popleft()
+        while self._deferred and self.room > 0 and answers.free > 0:
+            ticket = self._deferred.popleft()
             if not ticket.done:
                 yield ticket
-        if self._put_off:
+        if self._deferred:
             self.room = 0
             self._wait_for_room()
 
@@ -221,7 +221,7 @@ class ClientSession:
             self.room = MOST_UNSENT_BYTES - unsent if self._is_open else 0
             if unsent > CUT_BYTES:
                 self._connection.abort()
-            if self._put_off:  # later reads are queued after these
+            if self._deferred:  # later reads are queued after these
                 if self.room > 0:
                     self._on_room(self)
                 self.room = 0
@@ -240,7 +240,7 @@ class ClientSession:
         """Handle room in the connection's buffer, or its end."""
         self.since = self._memory.clock
         self._count()
-        if self._put_off:
+        if self._deferred:
             self._on_room(self)
         else:
             self.room = MOST_UNSENT_BYTES - len(self._unsent)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 
-from bargetrio.eventlog.driver_facts import LinkDown, LinkUp, Sink
+from bargetrio.eventlog.host_facts import LinkDown, LinkUp, Sink
 from bargetrio.node.clients import ClientSession
 from bargetrio.node.memory import ClientMemory
 from bargetrio.node.peers import BadMessage, PeerSession

@@ -15,7 +15,7 @@ from typing import Final
 
 import trio
 
-from bargetrio.eventlog.driver_facts import NodeRecovered, Sink
+from bargetrio.eventlog.host_facts import NodeRecovered, Sink
 from bargetrio.kv.commands import Stored
 from bargetrio.kv.store import Store, decode_slice
 from bargetrio.node.connections import Connections

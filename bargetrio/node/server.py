@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from bargetrio.eventlog.driver_facts import DiskFailed, Sink
+from bargetrio.eventlog.host_facts import DiskFailed, Sink
 from bargetrio.kv.store import Store
 from bargetrio.node.backup import READERS, Backup
 from bargetrio.node.connections import Connections

@@ -6,7 +6,7 @@ The product's host is node/: tasks of trio, threads, sockets. A port may call th
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
 
-from bargetrio.eventlog.driver_facts import DriverFact
+from bargetrio.eventlog.host_facts import HostFact
 from bargetrio.kv.store import Store
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Message, NodeId
@@ -44,7 +44,7 @@ class Outbox(Protocol):
 class Events(Protocol):
     """The sink of the replica's facts."""
 
-    def stage(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+    def stage(self, node_id: NodeId | None, fact: Fact | HostFact) -> None:
         """Timestamp the fact now and keep it for `flush`, which is called before the step returns; never raises."""
         ...
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple, Protocol, assert_never, cast
 
 from msgspec import Raw, Struct
 
-from bargetrio.eventlog.driver_facts import RequestAnswered, RequestReceived
+from bargetrio.eventlog.host_facts import RequestAnswered, RequestReceived
 from bargetrio.kv.lookup import look_up
 from bargetrio.kv.store import ConditionFailed, MalformedCommand, Removed, Store, Written
 from bargetrio.protocol.errors import BargeError
@@ -37,27 +37,27 @@ class Session(Protocol):
 
     answers: list[Struct]
     room: int
-    """Bytes of answers to reads that may be made before the next `flush`; without any left, reads are put off."""
+    """Bytes of answers to reads that may be made before the next `flush`; without any left, reads are deferred."""
 
     def flush(self) -> None:
         """Send what is in `answers`, and empty it."""
         ...
 
-    def put_off(self, ticket: "Ticket") -> None:
-        """Keep a read for `take_put_off`, unless its time is over or its client is gone."""
+    def defer(self, ticket: "Ticket") -> None:
+        """Keep a read for `take_deferred`, unless its time is over or its client is gone."""
         ...
 
-    def take_put_off(self) -> Iterable["Ticket"]:
-        """Yield the reads that were put off, in their order, while there is room for their answers."""
+    def take_deferred(self) -> Iterable["Ticket"]:
+        """Yield the reads that were deferred, in their order, while there is room for their answers."""
         ...
 
     def resume(self) -> None:
-        """There may be room for the answers to reads that were put off."""
+        """There may be room for the answers to reads that were deferred."""
         ...
 
 
 class AnswerRoom:
-    """Bytes of answers to reads that may still be made, one for all replicas of a process; beyond it reads are put off.
+    """Bytes of answers to reads that may still be made, one for all replicas of a process; beyond it reads are deferred.
 
     `free` is what is left, below 0 if a last answer was larger. `waiting` are the sessions that have put reads off for it, any
     objects with the method `Session.resume`.
@@ -80,7 +80,7 @@ class Ticket(Struct, eq=False):
     """A request that waits: exactly one answer goes to its client, whoever gives it first.
 
     `read` is what is to be looked up, None for a write: its value is in the log, and a ticket that is done may stay in a queue
-    until older ones are. `is_put_off` is set when a read may be answered, and waits for its client to fetch earlier answers.
+    until older ones are. `is_deferred` is set when a read may be answered, and waits for its client to fetch earlier answers.
     """
 
     session: Session
@@ -88,7 +88,7 @@ class Ticket(Struct, eq=False):
     read: Read | None
     deadline: float
     done: bool = False
-    is_put_off: bool = False
+    is_deferred: bool = False
 
 
 class Batch(NamedTuple):
@@ -162,9 +162,9 @@ class Requests:
             self.waiting += [ticket for ticket in stale if not ticket.done]
 
     def resume_reads(self, sessions: list[Session], store: Store) -> None:
-        """Look up what these sessions had put off, as far as there is room now."""
+        """Look up what these sessions had deferred, as far as there is room now."""
         for session in sessions:
-            self._answer_reads(session.take_put_off(), store)
+            self._answer_reads(session.take_deferred(), store)
 
     # -- what the core says ----------------------------------------------------------------------------------------------
 
@@ -253,7 +253,7 @@ class Requests:
             op = _op_of(ticket)
             if op == "write":
                 error = BargeError("outcome_unknown", "not committed in time; the write may still be applied later")
-            elif ticket.is_put_off:
+            elif ticket.is_deferred:
                 error = BargeError("overloaded", "earlier answers on this connection were not fetched in time")
             else:
                 error = BargeError("no_leader", "no majority confirmed the read in time")
@@ -299,7 +299,7 @@ class Requests:
     def _answer_reads(self, tickets: Iterable[Ticket], store: Store) -> None:
         """Look them up, but those whose time is over or whose client must fetch earlier answers first.
 
-        A linearizable read that is put off stays one: the state at any later moment holds all that it must show (Ongaro 6.4).
+        A linearizable read that is deferred stays one: the state at any later moment holds all that it must show (Ongaro 6.4).
         """
         most = left = min(self._answer_room.free, ANSWER_BYTES_A_STEP - self._made_bytes)
         for ticket in tickets:
@@ -310,7 +310,7 @@ class Requests:
                     most = left
                     if self._made_bytes >= ANSWER_BYTES_A_STEP:
                         self._held_back[session] = None
-                session.put_off(ticket)
+                session.defer(ticket)
                 continue
             assert ticket.read is not None, "only reads are looked up"
             answer, size = look_up(store, ticket.read)

@@ -42,7 +42,7 @@ def check(server: Server, core: Core, account: Account) -> None:
     if type(role) is Leader:
         if replica.requests.waiting or role.tickets or role.new_reads or role.rounds or role.confirmed:
             _check_waiting(server, role, replica.requests.waiting)
-    elif any([not ticket.is_put_off for ticket in replica.requests.waiting]):
+    elif any([not ticket.is_deferred for ticket in replica.requests.waiting]):
         _fail(server, f"does not lead, and {len(replica.requests.waiting)} requests are not answered")
     own, jobs = core.snapshots, server.life.jobs
     if jobs.running or own.is_taking or own.receiving or own.installing or core.membership.is_writing_standing:
@@ -218,7 +218,7 @@ def _check_waiting(server: Server, role: Leader, waiting: Iterable[Ticket]) -> N
     """
     reads = writes = 0
     for ticket in waiting:
-        if not ticket.done and not ticket.is_put_off:
+        if not ticket.done and not ticket.is_deferred:
             if ticket.read is None:
                 writes += 1
             else:

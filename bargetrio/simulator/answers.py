@@ -49,7 +49,7 @@ class ClientsSession:
         self._inbox = inbox
         self._answered = answered
         self._asked: dict[int, tuple[Request, Asker]] = {}
-        self._put_off: deque[Ticket] = deque()
+        self._deferred: deque[Ticket] = deque()
         self._next_id = 0
 
     def ask(self, request: Request, asker: Asker) -> None:
@@ -82,23 +82,23 @@ class ClientsSession:
         """Return the request that waits under this id."""
         return self._asked.get(request_id, (None, None))[0]
 
-    def put_off(self, ticket: Ticket) -> None:
+    def defer(self, ticket: Ticket) -> None:
         """Keep a read for the next step, which has room for its answer."""
         if ticket.done:
             return
-        if ticket.is_put_off:  # taken, and put off again
-            self._put_off.appendleft(ticket)
+        if ticket.is_deferred:  # taken, and deferred again
+            self._deferred.appendleft(ticket)
         else:
-            ticket.is_put_off = True
-            self._put_off.append(ticket)
+            ticket.is_deferred = True
+            self._deferred.append(ticket)
         self.room = 0  # later reads wait behind this one
 
-    def take_put_off(self) -> Iterator[Ticket]:
-        """Yield the reads that were put off, in their order, while there is room."""
+    def take_deferred(self) -> Iterator[Ticket]:
+        """Yield the reads that were deferred, in their order, while there is room."""
         self.room = ROOM
-        while self._put_off and self.room > 0:
-            yield self._put_off.popleft()
+        while self._deferred and self.room > 0:
+            yield self._deferred.popleft()
 
     def resume(self) -> None:
-        """Have the reads that were put off looked up in the next step."""
+        """Have the reads that were deferred looked up in the next step."""
         self._inbox.session_has_room(self)

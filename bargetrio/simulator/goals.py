@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Final
 
-from bargetrio.eventlog.driver_facts import DiskFailed, DriverFact, NodeKilled, NodeRecovered
+from bargetrio.eventlog.host_facts import DiskFailed, HostFact, NodeKilled, NodeRecovered
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import (
     AppendRejected,
@@ -172,7 +172,7 @@ class Goals:
         """Stores that have taken the place of one that lost something."""
         self._restarted: set[NodeId] = set()
         """Followers that had a part of one when they crashed."""
-        self.looks: Final[dict[type[Fact | DriverFact], Look[Server]]] = {
+        self.looks: Final[dict[type[Fact | HostFact], Look[Server]]] = {
             RoleChanged: self._role,
             TermChanged: self._term,
             PreVoteRefused: lambda server, fact: self._refusal("pre_vote_refused", fact.reason),

@@ -7,7 +7,7 @@ only at what a step has changed.
 from collections.abc import Sequence
 from typing import Final
 
-from bargetrio.eventlog.driver_facts import DiskFailed, DriverFact, NodeCrashed, NodeKilled
+from bargetrio.eventlog.host_facts import DiskFailed, HostFact, NodeCrashed, NodeKilled
 from bargetrio.kv.commands import Stored
 from bargetrio.kv.store import Outcome, Store
 from bargetrio.raft.core import Core
@@ -75,7 +75,7 @@ class Invariants:
         self.membership = Membership(self._memory, self.stores, self.committed)
         self.promises = Promises(self._memory, self.stores, self.membership, world)
         self.leadership = Leadership(self._memory, self.stores, self.quorum, world)
-        self.looks: Final[dict[type[Fact | DriverFact], Look[Server]]] = {
+        self.looks: Final[dict[type[Fact | HostFact], Look[Server]]] = {
             RoleChanged: self._check_role,
             LogTruncated: self._check_truncation,
             CommitAdvanced: self._check_commit,

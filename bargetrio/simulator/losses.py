@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Final
 
-from bargetrio.eventlog.driver_facts import DriverFact
+from bargetrio.eventlog.host_facts import HostFact
 from bargetrio.raft.facts import Fact, PreVoteGranted
 from bargetrio.raft.messages import Message, NodeId, VoteReply
 from bargetrio.raft.roles import Candidate, Leader, PreCandidate
@@ -50,7 +50,7 @@ class Losses:
         self._tell = tell
         self._goals = goals
         self._revive = revive
-        self.looks: dict[type[Fact | DriverFact], Look[Server]] = {}
+        self.looks: dict[type[Fact | HostFact], Look[Server]] = {}
         self.sent: dict[type[Message], LookAtMessage[Server]] = {}
         if "standing_candidate" in plan.kinds:
             self.looks[PreVoteGranted] = self._pre_vote_granted

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, Protocol, TypeVar
 
-from bargetrio.eventlog.driver_facts import DriverFact
+from bargetrio.eventlog.host_facts import HostFact
 from bargetrio.protocol.requests import Request
 from bargetrio.raft.effects import SendChunk, StoreChunk, Ticket
 from bargetrio.raft.facts import Fact
@@ -40,7 +40,7 @@ class Watcher(Protocol[S_contra]):
         """Return what takes the facts of a server's replica."""
         ...
 
-    def fact(self, server: S_contra, fact: Fact | DriverFact) -> None:
+    def fact(self, server: S_contra, fact: Fact | HostFact) -> None:
         """Something happened to the server."""
         ...
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bargetrio.eventlog.driver_facts import DriverFact, FaultsChanged, RequestAnswered, RequestReceived
+from bargetrio.eventlog.host_facts import FaultsChanged, HostFact, RequestAnswered, RequestReceived
 from bargetrio.protocol.requests import ErrorAnswer, GetAnswer, ListAnswer, PutAnswer, Request, is_write
 from bargetrio.raft.effects import StoreChunk
 from bargetrio.raft.facts import Fact
@@ -36,7 +36,7 @@ GOAL_OF_FATE: Final[dict[Fate, str]] = {
     "set back": "old_folder_lacks",
 }
 
-TimedFact = tuple[float, NodeId | None, Fact | DriverFact]
+TimedFact = tuple[float, NodeId | None, Fact | HostFact]
 """When it came, the node it is of (None for a fault), and the fact."""
 
 
@@ -51,7 +51,7 @@ class Facts:
         self._server = server
         self._node_id = server.node_id
 
-    def stage(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+    def stage(self, node_id: NodeId | None, fact: Fact | HostFact) -> None:
         """Take a fact."""
         kind = type(fact)
         if kind is RequestReceived or kind is RequestAnswered:
@@ -85,8 +85,8 @@ class Referee:
         self.keeps = keep
         self._hash = blake2b(digest_size=8)
         self._encode_lines = msgspec.json.Encoder().encode_lines
-        self.unhashed: list[tuple[float, NodeId, str, Fact | DriverFact]] = []
-        self.looks: dict[type[Fact | DriverFact], tuple[Look[Server], ...]] = {
+        self.unhashed: list[tuple[float, NodeId, str, Fact | HostFact]] = []
+        self.looks: dict[type[Fact | HostFact], tuple[Look[Server], ...]] = {
             kind: tuple(looks[kind] for looks in (self.goals.looks, self.invariants.looks) if kind in looks)
             for kind in (*self.goals.looks, *self.invariants.looks)
         }
@@ -108,7 +108,7 @@ class Referee:
         self.sending = stores.sending
 
     def look_too(
-        self, looks: dict[type[Fact | DriverFact], Look[Server]], sent: dict[type[Message], LookAtMessage[Server]]
+        self, looks: dict[type[Fact | HostFact], Look[Server]], sent: dict[type[Message], LookAtMessage[Server]]
     ) -> None:
         """Report these facts, and these messages when they have left, to further judges."""
         for kind, look in looks.items():
@@ -132,7 +132,7 @@ class Referee:
         """Return what takes the facts of this server's replica."""
         return self._facts.setdefault(server.node_id, Facts(self, server))
 
-    def fact(self, server: Server, fact: Fact | DriverFact) -> None:
+    def fact(self, server: Server, fact: Fact | HostFact) -> None:
         """Take a fact."""
         self._facts[server.node_id].stage(server.node_id, fact)
 

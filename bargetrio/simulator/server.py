@@ -6,7 +6,7 @@ its timers all fire late.
 
 from collections.abc import Callable
 
-from bargetrio.eventlog.driver_facts import DiskFailed, DriverFact, NodeCrashed, NodeKilled, NodeRecovered
+from bargetrio.eventlog.host_facts import DiskFailed, HostFact, NodeCrashed, NodeKilled, NodeRecovered
 from bargetrio.kv.store import Store
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Request, is_write
@@ -437,5 +437,5 @@ class Server:
             self._timer_at = moment
             self._world.at(moment, self._on_timer, moment)
 
-    def _tell(self, fact: Fact | DriverFact) -> None:
+    def _tell(self, fact: Fact | HostFact) -> None:
         self.watcher.fact(self, fact)

@@ -15,7 +15,7 @@ from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
 from bargetrio.cluster.forward import Forwarder
 from bargetrio.cluster.local_nodes import LocalNodes
-from bargetrio.eventlog.driver_facts import Sink
+from bargetrio.eventlog.host_facts import Sink
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.node.opening import open_node
 from bargetrio.node.running_node import OpenNode, RunningNode

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import trio
 
-from bargetrio.eventlog.driver_facts import DriverFact
+from bargetrio.eventlog.host_facts import HostFact
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import DiskFault, Faults
@@ -166,12 +166,12 @@ async def test_a_bug_in_the_sink_ends_its_node_alone(tmp_path: Path) -> None:
             self.recorder = recorder
             self.broken = False
 
-        def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+        def record(self, node_id: int | None, fact: Fact | HostFact) -> None:
             if self.broken:
                 raise Bug("in the sink")
             self.recorder.record(node_id, fact)
 
-        def stage(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+        def stage(self, node_id: int | None, fact: Fact | HostFact) -> None:
             self.record(node_id, fact)
 
         def flush(self) -> None:

@@ -15,7 +15,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bargetrio.eventlog.driver_facts import NodeCrashed, NodeKilled
+from bargetrio.eventlog.host_facts import NodeCrashed, NodeKilled
 from bargetrio.eventlog.jsonl import EventFile, read_events
 from bargetrio.eventlog.recorder import Recorder
 from tests.mounts import tmpfs

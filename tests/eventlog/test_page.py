@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bargetrio.eventlog.debug_log import DebugLog
-from bargetrio.eventlog.driver_facts import LinkDown, NodeKilled
+from bargetrio.eventlog.host_facts import LinkDown, NodeKilled
 from bargetrio.eventlog.jsonl import EventFile, read_events
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.eventlog.render import Column, LogView, log_html, log_page

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 from msgspec import Raw
 
-from bargetrio.eventlog.driver_facts import DriverFact, NodeKilled, NodeRecovered, RequestReceived
+from bargetrio.eventlog.host_facts import HostFact, NodeKilled, NodeRecovered, RequestReceived
 from bargetrio.eventlog.preview import compact_copy, preview_of, preview_text
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.kv.commands import encode_command
@@ -54,7 +54,7 @@ def make(capacity: int = 100, heartbeats: int = 10, *, hide_values: bool = False
 
 def test_every_fact_has_a_kind_that_is_listed() -> None:
     """One list of kinds for page, filters and documents."""
-    kinds = {fact.kind for union in (Fact, DriverFact) for fact in union.__args__}
+    kinds = {fact.kind for union in (Fact, HostFact) for fact in union.__args__}
     assert kinds <= set(KINDS)
     later: set[str] = set()
     assert set(KINDS) - kinds == later

@@ -5,7 +5,7 @@ from typing import Any
 
 import trio
 
-from bargetrio.eventlog.driver_facts import DriverFact
+from bargetrio.eventlog.host_facts import HostFact
 from bargetrio.kv.store import Store
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import Fact
@@ -25,10 +25,10 @@ from bargetrio.transport.poller import TaskPoller
 class Nobody:
     """Keeps no fact."""
 
-    def record(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+    def record(self, node_id: NodeId | None, fact: Fact | HostFact) -> None:
         pass
 
-    def stage(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+    def stage(self, node_id: NodeId | None, fact: Fact | HostFact) -> None:
         self.record(node_id, fact)
 
     def flush(self) -> None:

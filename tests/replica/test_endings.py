@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bargetrio.eventlog.driver_facts import DriverFact, RequestAnswered, RequestReceived
+from bargetrio.eventlog.host_facts import HostFact, RequestAnswered, RequestReceived
 from bargetrio.kv.commands import encode_command
 from bargetrio.node.clients import ClientSession
 from bargetrio.protocol.errors import BargeError
@@ -45,7 +45,7 @@ class Counted(Nobody):
         self.received = 0
         self.answered: Counter[tuple[str, str]] = Counter()
 
-    def record(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+    def record(self, node_id: int | None, fact: Fact | HostFact) -> None:
         if isinstance(fact, RequestReceived):
             self.received += fact.count
         elif isinstance(fact, RequestAnswered):

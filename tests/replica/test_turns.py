@@ -6,7 +6,7 @@ import trio
 from msgspec import Raw
 from trio.testing import MockClock
 
-from bargetrio.eventlog.driver_facts import DriverFact
+from bargetrio.eventlog.host_facts import HostFact
 from bargetrio.kv.store import Store
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import Applied, Fact
@@ -45,7 +45,7 @@ class Harness(Nobody):
         found = self.nodes[node_id] = Hosted(core, events=self, jobs=self.begun, turns=self.turns)
         return found
 
-    def record(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+    def record(self, node_id: NodeId | None, fact: Fact | HostFact) -> None:
         """Note what is applied; the follower learns what is committed when the leader begins."""
         if isinstance(fact, Applied) and node_id is not None:
             self.applied.append((node_id, fact.index))

@@ -150,7 +150,7 @@ READS = pytest.mark.parametrize("read", ["linearizable", "stale"])
 
 @READS
 async def test_answers_are_not_made_while_a_client_does_not_read(read: ReadLevel, autojump_clock: MockClock) -> None:
-    """About 1 MiB is looked up; what was put off comes as the client reads, all of it and in order."""
+    """About 1 MiB is looked up; what was deferred comes as the client reads, all of it and in order."""
     looked_up: list[str] = []
     async with place(looked_up) as here:
         await here.ask(*gets(60, read))
@@ -170,7 +170,7 @@ async def test_answers_are_not_made_while_a_client_does_not_read(read: ReadLevel
 
 @READS
 async def test_a_client_that_reads_at_once_gets_all_without_another_request(read: ReadLevel, autojump_clock: MockClock) -> None:
-    """What is put off for the bytes of this turn comes in the next ones, though no writer ever had to make room."""
+    """What is deferred for the bytes of this turn comes in the next ones, though no writer ever had to make room."""
     looked_up: list[str] = []
     async with place(looked_up) as here:
         here.pipe.room = 1 << 30

@@ -77,7 +77,7 @@ def test_twenty_thousand_gets_that_nobody_reads_cost_little(tmp_path: Path) -> N
 
 
 def test_a_slow_reader_gets_every_answer(tmp_path: Path) -> None:
-    """What was put off comes when there is room; nothing twice, nothing torn."""
+    """What was deferred comes when there is room; nothing twice, nothing torn."""
     with running(tmp_path, 1) as daemon:
         for number in range(4):
             daemon.put(f"k{number}", str(number) * (MIB // 4))

@@ -38,9 +38,9 @@ def _left_in_sessions(node: Node) -> list[str]:
     """Of each client's connection: requests that were answered are not in flight, and no answer waits to be sent."""
     left = []
     for session in node.connections.places._idle_since:
-        if session._in_flight or session.answers or session._put_off:
+        if session._in_flight or session.answers or session._deferred:
             left.append(
                 f"a client with {session._in_flight} requests in flight, {len(session.answers)} answers to be sent and"
-                f" {len(session._put_off)} reads put off"
+                f" {len(session._deferred)} reads deferred"
             )
     return left

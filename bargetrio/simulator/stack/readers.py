@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from bargetrio.cluster.cluster import Cluster
 from bargetrio.cluster.node_link import NodeLink, RequestBatch
-from bargetrio.eventlog.driver_facts import DriverFact
+from bargetrio.eventlog.host_facts import HostFact
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.kv.commands import Stored
 from bargetrio.kv.store import Outcome, Store
@@ -65,7 +65,7 @@ class States(Recorder):
             self.states.append(dict(self._reference.stored))
             self.tails.committed.append(Committed(term, log.digest(index), term))
 
-    def stage(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+    def stage(self, node_id: int | None, fact: Fact | HostFact) -> None:
         """The first node that reports an entry as committed still has it."""
         if isinstance(fact, CommitAdvanced) and fact.index >= len(self.states):
             assert node_id is not None
@@ -79,7 +79,7 @@ class States(Recorder):
             self.tails.take(node_id, fact)
         super().stage(node_id, fact)
 
-    def _count(self, node_id: int | None, fact: Fact | DriverFact) -> None:
+    def _count(self, node_id: int | None, fact: Fact | HostFact) -> None:
         """Count what ends appends and slices of the log that are applied."""
         if node_id is None or not isinstance(fact, (AppendSent, Applied)):
             return

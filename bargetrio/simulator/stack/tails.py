@@ -13,7 +13,7 @@ leader.
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
-from bargetrio.eventlog.driver_facts import DriverFact, NodeCrashed, NodeKilled, NodeRecovered
+from bargetrio.eventlog.host_facts import HostFact, NodeCrashed, NodeKilled, NodeRecovered
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import (
     AppendAccepted,
@@ -159,7 +159,7 @@ class Tails:
 
     # -- what nodes report -----------------------------------------------------------------------------------------------
 
-    def take(self, node_id: NodeId, fact: Fact | DriverFact) -> None:
+    def take(self, node_id: NodeId, fact: Fact | HostFact) -> None:
         """Check a fact as it is reported."""
         match fact:
             case CommitAdvanced():

@@ -100,7 +100,7 @@ class LinkDown(Struct, frozen=True, kw_only=True, gc=False):
     reason: str
 
 
-DriverFact = (
+HostFact = (
     RequestReceived
     | RequestAnswered
     | NodeKilled
@@ -118,11 +118,11 @@ DriverFact = (
 class Sink(Protocol):
     """The port for a node's facts; the recorder implements it."""
 
-    def record(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+    def record(self, node_id: NodeId | None, fact: Fact | HostFact) -> None:
         """Number, timestamp and store the fact; never blocks, never raises."""
         ...
 
-    def stage(self, node_id: NodeId | None, fact: Fact | DriverFact) -> None:
+    def stage(self, node_id: NodeId | None, fact: Fact | HostFact) -> None:
         """As `record`, but only timestamp the fact now: the caller must `flush` before its next await."""
         ...
 
