@@ -287,7 +287,7 @@ class Cluster:
                 may_be_done = True
             except BargeError as problem:
                 if problem.code not in ("not_found", "not_leader"):
-                    if may_be_done and problem.applied is False:
+                    if may_be_done and problem.applied is False and problem.code != "cannot_start":  # that, only its own knows
                         break
                     raise
         raise BargeError("outcome_unknown", f"node {node_id} runs in no daemon that answers (asked {', '.join(others)})")

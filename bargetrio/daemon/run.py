@@ -112,7 +112,7 @@ class Daemon:
         self._disk_faults = DiskFaults()
         self._rest_connections: Callable[[], int] = lambda: 0
         self._event_loop = make_event_loop(lambda: not self._network.waits.count and not self._rest_connections())
-        self._network = SocketNetwork(self._attend)
+        self._network = SocketNetwork(self._register_listener)
         self._notifier = Notifier()
         self._had_terminal = _has_terminal()
         self._ignores_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
@@ -308,15 +308,19 @@ class Daemon:
         async def run() -> None:
             sock = sockets.pop() if sockets else bind(*parse_address(self._api))
             server = WebServer(app, sock, most=self._shares.web)
-            self._attend(sock.fileno())
+            try:
+                self._register_listener(sock.fileno())
+            except OSError:
+                sock.close()
+                raise
             app.connections = self._rest_connections = server.connections
             await server.run()
 
         return run
 
-    def _attend(self, descriptor: int) -> None:
+    def _register_listener(self, descriptor: int) -> None:
         if self._event_loop is not None:
-            self._event_loop.attend(descriptor)
+            self._event_loop.register_listener(descriptor)
 
     def _bind(self) -> socket.socket:
         try:

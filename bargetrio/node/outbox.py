@@ -26,6 +26,10 @@ class PeerOutbox:
         """Return whether the link has bytes that the kernel has not accepted yet."""
         return self.links[to].has_unsent
 
+    def connection(self, to: NodeId) -> int:
+        """Return how many connections there were to this peer."""
+        return self.links[to].connections
+
     def redial(self) -> None:
         """Close all connections, and dial again."""
         for link in self.links.values():

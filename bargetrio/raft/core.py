@@ -240,10 +240,10 @@ class Core(State):
         if isinstance(self.role, Leader):
             self.role.round += 1
             progress = self.role.progress[peer]
-            progress.connected(self.role.round)
+            progress.begin_connection(self.role.round)
             transfer = progress.transfer
             if transfer is not None and not transfer.offset and transfer.snapshot != self.snapshot:
-                snapshots.begin_transfer(self, peer, progress)  # it has nothing of the old one
+                snapshots.begin_transfer(self, peer, progress)  # nothing of the old one has been acknowledged
 
     def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
         """Note that SendChunk to `peer` found no bytes: the file is gone, or shorter than `snapshot.size`."""

@@ -49,10 +49,12 @@ class Transfer:
 
     `heartbeats_waited`: heartbeats since the chunk was sent, or since a sign that it is arriving. `patience`: how many minimum
     election timeouts to wait for the reply; it doubles each time. `restarts`: how often the follower had to start over.
+    `has_begun`: a chunk was sent.
     """
 
     snapshot: SnapshotMeta
     offset: int = 0
+    has_begun: bool = False
     is_due: bool = True
     heartbeats_waited: int = 0
     patience: int = 1
@@ -107,15 +109,16 @@ class Progress:
 
     @property
     def may_lack_acknowledged(self) -> bool:
-        """Whether the follower may have lost what it acknowledged: it has refused nothing yet since it was connected.
+        """Whether the follower may have lost what it acknowledged: since it was connected it has refused nothing with a log that
+        holds that.
 
         It gets no snapshot before it has refused where the log begins: the refusal tells a loss, an installed snapshot hides it.
         """
         return self.acknowledged_index > 0 and self.refused_round < self.connection_round
 
-    def connected(self, round: int) -> None:
-        """Note a new connection, of which `round` is the first: the follower may have been restarted, and have lost entries."""
-        self.connection_round = round
+    def begin_connection(self, first_round: int) -> None:
+        """Note a new connection: the follower may have been restarted, and have lost entries."""
+        self.connection_round = first_round
         if self.transfer is not None:
             self.transfer.send_again()
             self.probe_sent = False

@@ -161,7 +161,6 @@ def begin_transfer(state: State, peer: NodeId, progress: Progress) -> None:
     """Begin to send the newest snapshot to a follower whose next entry is compacted (Raft 7)."""
     assert state.snapshot is not None and state.snapshot.last_index >= state.log.start_index
     progress.become_snapshot(state.snapshot)
-    _announce_sent(state, peer, state.snapshot, done=False)
 
 
 def send_chunk(state: State, peer: NodeId, progress: Progress) -> None:
@@ -169,6 +168,9 @@ def send_chunk(state: State, peer: NodeId, progress: Progress) -> None:
     transfer = progress.transfer
     assert transfer is not None
     if transfer.is_due:
+        if not transfer.has_begun:
+            transfer.has_begun = True
+            _announce_sent(state, peer, transfer.snapshot, done=False)
         transfer.is_due, transfer.heartbeats_waited = False, 0
         request = SnapshotRequest(
             term=state.current_term, leader_id=state.node_id, snapshot=transfer.snapshot, offset=transfer.offset, data=b""

@@ -94,7 +94,7 @@ class SnapshotJobs:
         self.waits_for_its_turn = False
         self._reading: set[NodeId] = set()
         """The peers for whom a piece is being read."""
-        self._to_read: dict[NodeId, SendChunk] = {}
+        self._to_read: dict[NodeId, tuple[SendChunk, int]] = {}
         """For each peer the newest piece to be read next."""
         self._to_trim: deque[Compact] = deque()
         self._is_trimming = False
@@ -134,7 +134,7 @@ class SnapshotJobs:
                     self._is_trimming = True
                     self._jobs.start(Job("trim", self._trim()))
             case SendChunk():
-                self._to_read[effect.to] = effect
+                self._to_read[effect.to] = effect, self._outbox.connection(effect.to)
                 if effect.to not in self._reading:  # one at a time: a disk that hangs does not occupy all threads (OWN-39)
                     self._reading.add(effect.to)
                     self._jobs.start(Job("send", self._send_chunks(effect.to)))
@@ -231,19 +231,22 @@ class SnapshotJobs:
 
     def _send_chunks(self, to: NodeId) -> Steps:
         try:
-            while (effect := self._to_read.pop(to, None)) is not None:
-                yield from self._send_chunk(effect)
+            while (wanted := self._to_read.pop(to, None)) is not None:
+                yield from self._send_chunk(*wanted)
         except OSError as problem:
             self._inbox.disk_failed(problem)
         finally:
             self._reading.discard(to)
 
-    def _send_chunk(self, effect: SendChunk) -> Steps:
+    def _send_chunk(self, effect: SendChunk, connection: int) -> Steps:
+        """Read and send a piece, unless there is another connection by then: the core asks anew (OWN-184)."""
         message = effect.message
         snapshot = message.snapshot
         data = yield from blocking(lambda: read_piece(self._place.disk, snapshot, message.offset, self._place.chunk_bytes))
         if data is None or (not data and message.offset < snapshot.size):  # the file is gone, or ends too early
             self._inbox.call(lambda core, now: core.piece_missing(effect.to, snapshot))
+            return
+        if self._outbox.connection(effect.to) != connection:
             return
         self._figures.snapshot_bytes_sent += len(data)
         self._figures.snapshots_sent += message.offset + len(data) >= snapshot.size

@@ -36,6 +36,10 @@ class Outbox(Protocol):
         """Send the message, or lose it; never blocks."""
         ...
 
+    def connection(self, to: NodeId) -> int:
+        """Return a number that is another one after each reconnect to this peer."""
+        ...
+
     def redial(self) -> None:
         """Reconnect to all peers: this node's standing has changed since the hellos of its connections."""
         ...

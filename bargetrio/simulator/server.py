@@ -4,6 +4,7 @@ A power failure or a kill can come at any moment, also in the middle of a write 
 its timers all fire late.
 """
 
+from collections import Counter
 from collections.abc import Callable
 
 from bargetrio.eventlog.host_facts import DiskFailed, HostFact, NodeCrashed, NodeKilled, NodeRecovered
@@ -91,6 +92,7 @@ class Server:
         self._is_spared = False
         self._doom: tuple[bool, Callable[[Server], None]] | None = None
         self._stores_made = 0
+        self._links_up: Counter[NodeId] = Counter()
         self._hellos: dict[NodeId, _Hello] = {}
         """Each peer's last one."""
 
@@ -345,6 +347,7 @@ class Server:
 
     def link_up(self, peer: NodeId) -> None:
         """A connection to a peer stands again."""
+        self._links_up[peer] += 1
         self.call(lambda core, now: core.link_up(peer, now))
 
     def ask_for_snapshot(self) -> None:
@@ -376,6 +379,10 @@ class Server:
         assert core is not None
         self.watcher.sent[type(message)](self, to, message)
         self._post(self.node_id, to, message, core.standing)
+
+    def connection(self, to: NodeId) -> int:
+        """Return how often the link to this peer came up."""
+        return self._links_up[to]
 
     def redial(self) -> None:
         """Each message is judged by the standing that its sender has then: nothing is to be done."""

@@ -5,9 +5,9 @@ run: wait -> [recv, take] [recv, take] [a sync has ended] ... -> step of node 0 
 ```
 trio waits for the epoll as for any file. When it is readable, the task reads what has come, has the nodes that got something make
 a step, and polls again, until nothing is left or its time slice is over. So what comes on many connections wakes one task. While
-no task waits in trio for a client (`may_wait`), the task waits at its own epoll until the slice is over: what answers a message,
-or ends a sync, mostly comes within it, and a wake through trio costs as much processor time as five polls. A new connection
-(`attend`) ends such a wait: trio accepts it.
+nothing else is awaited through trio (`may_wait`), the task waits at its own epoll until the slice is over: what answers a
+message, or ends a sync, mostly comes within it, and a wake through trio costs as much processor time as ten polls. A new
+connection (`register_listener`) ends such a wait: trio accepts it.
 docs/decisions/one_task_a_node.md has the figures. The nodes share nothing but this loop: what a step raises ends the node whose
 step it was.
 """
@@ -28,7 +28,7 @@ from bargetrio.transport.sockets import RECEIVE_BYTES, SocketConnection
 TIME_SLICE_S: Final = 0.001
 """Longest time in seconds before the loop yields to trio's other tasks; one pass over all that is ready may take longer."""
 WAIT_S: Final = 0.001
-"""Longest time in seconds for which a pass waits in a time slice, where it may; epoll knows no less than a millisecond."""
+"""Longest time in seconds for which a pass waits in a time slice, where it may; `select.epoll` rounds up to milliseconds."""
 PASS_BYTES: Final = 1024 * 1024
 """Bytes after which a pass reads no more clients before the nodes make their steps; peers and ended syncs are served in each."""
 FEW_READY: Final = 4
@@ -42,8 +42,8 @@ class EventLoop:
     def __init__(self, may_wait: Callable[[], bool] = lambda: False) -> None:
         """`may_wait`, asked in each slice, says whether trio's tasks may be late by up to `TIME_SLICE_S` and `WAIT_S`."""
         self._may_wait = may_wait
-        self._is_trio_first = False
-        """Whether this pass saw a new connection, which a task of trio's accepts."""
+        self._saw_new_connection = False
+        """Whether there was a new connection, which a task of trio's accepts, since the time slice began."""
         self._epoll = select.epoll()
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._eventfd, select.EPOLLIN)
@@ -75,7 +75,7 @@ class EventLoop:
         self._epoll.close()
         os.close(self._eventfd)
 
-    def attend(self, descriptor: int) -> None:
+    def register_listener(self, descriptor: int) -> None:
         """Have each new connection at this listening socket end the wait; the epoll forgets the socket when it is closed."""
         self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLET)
 
@@ -111,14 +111,14 @@ class EventLoop:
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             wait_s, ends = self._begin_slice()
             while self._pass(wait_s):
-                if self._is_trio_first or time.perf_counter() >= ends:
+                if self._saw_new_connection or time.perf_counter() >= ends:
                     await trio.lowlevel.checkpoint()
                     wait_s, ends = self._begin_slice()
 
     def _begin_slice(self) -> tuple[float, float]:
         """Return how long a pass of this time slice waits, and when the slice ends."""
-        wait_s = WAIT_S if self._may_wait() and not self._is_trio_first else 0.0
-        self._is_trio_first = False
+        wait_s = WAIT_S if self._may_wait() and not self._saw_new_connection else 0.0
+        self._saw_new_connection = False
         return wait_s, time.perf_counter() + TIME_SLICE_S
 
     def _pass(self, wait_s: float) -> bool:
@@ -142,7 +142,7 @@ class EventLoop:
             elif descriptor == self._eventfd:
                 self._drain_eventfd()
             else:  # a listening socket, or one that was forgotten in this pass
-                self._is_trio_first = True
+                self._saw_new_connection = True
         due, self._due = self._due, []
         for poller in due:
             poller.is_due = False

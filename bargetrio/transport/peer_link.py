@@ -56,6 +56,8 @@ class PeerLink:
     ) -> None:
         self.peer_id = peer_id
         self.connected = False
+        self.connections = 0
+        """How many there were, with this one."""
         self._identity = identity
         self._address = address
         self._network = network
@@ -66,8 +68,9 @@ class PeerLink:
         self._figures = figures
         self._connection: Connection | None = None
         self._nursery: trio.Nursery | None = None
-        self._refused: trio.Event | None = None
-        """Ends the pause after a refusal; None outside of one."""
+        self._redial_now = trio.Event()
+        self._is_refused = False
+        """Whether this is the pause after a refusal, which `_redial_now` may end."""
         self._term: Term = 0
         """The highest term of a message sent."""
 
@@ -112,14 +115,14 @@ class PeerLink:
     async def _keep_up(self, writers: trio.Nursery) -> None:
         last_reason = ""
         while True:
-            pause = REDIAL_S
+            pause, is_refused = REDIAL_S, False
             reason = ""
             try:
                 await self._one_connection(writers)
             except OSError as problem:
                 reason = problem.strerror or str(problem)
             except HandshakeRefused as refused:
-                reason, pause = str(refused), REDIAL_REFUSED_S
+                reason, pause, is_refused = str(refused), REDIAL_REFUSED_S, True
             except Broken:
                 reason = "the connection broke"
             except Exception as problem:  # retried with the next dial
@@ -129,10 +132,11 @@ class PeerLink:
                 self._on_down(self.peer_id, reason or "the connection ended")
             self._figures.link_failures += 1
             last_reason, self.connected, self._connection = reason, False, None
-            self._refused = trio.Event() if pause is REDIAL_REFUSED_S else None
+            self._redial_now = trio.Event()
+            self._is_refused = is_refused
             with trio.move_on_after(self._random.uniform(*pause)):
-                await (trio.sleep_forever() if self._refused is None else self._refused.wait())
-            self._refused = None
+                await self._redial_now.wait()
+            self._is_refused = False
 
     def abort(self) -> None:
         """Reset the connection, and do not reconnect: this node has ended."""
@@ -154,8 +158,8 @@ class PeerLink:
         self._end_pause()
 
     def _end_pause(self) -> None:
-        if self._refused is not None:
-            self._refused.set()
+        if self._is_refused:
+            self._redial_now.set()
 
     async def _one_connection(self, writers: trio.Nursery) -> None:
         connection = await self._dial()
@@ -165,6 +169,7 @@ class PeerLink:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self._connection, self.connected = connection, True
+                self.connections += 1
                 self._on_up(self.peer_id)
                 await _until_it_ends(connection)
                 # Before the nursery closes: a step in between may post.

@@ -37,8 +37,11 @@ KERNEL_UNSENT_BYTES = 64 * 1024
 other side for many seconds after this process has stopped."""
 
 
-class Waits:
-    """How many tasks wait in trio for a connection of which something is expected soon."""
+class TrioWaits:
+    """How many tasks wait through trio to read an accepted connection, or to write one.
+
+    While any does, the event loop does not block (event_loop.py).
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -53,7 +56,7 @@ class Waits:
 class SocketConnection:
     """A TCP connection; tests use socket pairs, too, which have no options to set."""
 
-    def __init__(self, sock: socket.socket, waits: "Waits | None" = None) -> None:
+    def __init__(self, sock: socket.socket, waits: TrioWaits | None = None, *, is_dialled: bool = False) -> None:
         sock.setblocking(False)
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -67,7 +70,8 @@ class SocketConnection:
         self.outgoing = Outgoing(sock.send)
         self._wake = trio.Event()
         self._closed = False
-        self._waits = Waits() if waits is None else waits
+        self._writes = TrioWaits() if waits is None else waits
+        self._reads = TrioWaits() if is_dialled else self._writes  # who reads a dialled connection waits for its end
         self.on_close: Callable[[], None] | None = None
         """Called just before the socket is closed at this end, by whoever holds its descriptor (event_loop.py)."""
 
@@ -103,7 +107,7 @@ class SocketConnection:
             while True:
                 if self._closed:
                     raise Broken("closed here")
-                with self._waits:
+                with self._reads:
                     await trio.lowlevel.wait_readable(self._socket.fileno())
                 try:
                     return self._socket.recv(RECEIVE_BYTES)
@@ -123,7 +127,7 @@ class SocketConnection:
             self._wake = trio.Event()
             try:
                 while self.outgoing and not self._closed:
-                    with self._waits:
+                    with self._writes:
                         await trio.lowlevel.wait_writable(self._socket.fileno())
                     self.outgoing.push()
             except (OSError, trio.ClosedResourceError):
@@ -160,7 +164,7 @@ class SocketConnection:
 class SocketListener:
     """A bound TCP port."""
 
-    def __init__(self, sock: socket.socket, waits: Waits | None = None) -> None:
+    def __init__(self, sock: socket.socket, waits: TrioWaits | None = None) -> None:
         self._socket = sock
         self._waits = waits
 
@@ -190,13 +194,10 @@ class SocketListener:
 
 
 class SocketNetwork:
-    """The real network. `on_listen` gets the descriptor of each port; `waits` counts who is read or written through trio.
-
-    Dialled connections are not counted: who reads them mostly waits for their end.
-    """
+    """The real network. `on_listen` gets the descriptor of each port; `waits` is that of all its connections."""
 
     def __init__(self, on_listen: Callable[[int], None] = lambda descriptor: None) -> None:
-        self.waits = Waits()
+        self.waits = TrioWaits()
         self._on_listen = on_listen
 
     async def listen(self, host: str, port: int) -> Listener:
@@ -208,10 +209,10 @@ class SocketNetwork:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(address)
             sock.listen(BACKLOG)
+            self._on_listen(sock.fileno())
         except OSError as problem:
             sock.close()
             raise OSError(problem.errno, f"can't listen on {host}:{port}: {problem.strerror}") from None
-        self._on_listen(sock.fileno())
         return SocketListener(sock, self.waits)
 
     async def connect(self, host: str, port: int) -> Connection:
@@ -231,7 +232,7 @@ class SocketNetwork:
             if code == 0:
                 with suppress(OSError, AttributeError):  # where the system has it
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_UNSENT_BYTES)
-                return SocketConnection(sock)
+                return SocketConnection(sock, self.waits, is_dialled=True)
             sock.close()
             failure = OSError(code, f"{host}:{port} does not answer")
         raise failure

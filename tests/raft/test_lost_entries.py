@@ -352,6 +352,22 @@ def test_a_follower_that_holds_what_it_acknowledged_gets_the_snapshot_after_its_
     assert probes(node) == [(0, round)]
 
 
+def test_as_long_as_the_follower_is_asked_no_snapshot_is_said_to_be_sent_nor_waited_for() -> None:
+    """Its first piece, once it is sent, is repeated as soon as that of any other transfer."""
+    node = leader(log="1 1 1 1 1", saved=4, compacted=4, policy=SnapshotPolicy(entries=1000), settled=False)
+    acknowledge(node, 2, node.core.log.last_index)
+    acknowledge(node, 1, 3)
+    round = connect_again(node)
+    refuse(node, 5, 3, round=round - 1)
+    for _ in range(40):
+        node.tick(0.05)
+        acknowledge(node, 2, node.core.log.last_index)
+    transfer = progress(node, 1).transfer
+    assert transfer is not None and (transfer.patience, node.told("snapshot_sent")) == (1, [])
+    refuse(node, 4, 3, round=round)
+    assert len(node.take_pieces()) == len(node.told("snapshot_sent")) == 1
+
+
 def test_a_refusal_from_an_earlier_connection_brings_no_snapshot() -> None:
     """The follower may have been restarted since, and have lost what it held then."""
     node = compacted_leader(held=3)

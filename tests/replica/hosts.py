@@ -51,6 +51,10 @@ class Posted:
 
     def __init__(self, post: Callable[[NodeId, Message], None] = lambda to, message: None) -> None:
         self.post = post
+        self.connections = 0
+
+    def connection(self, to: NodeId) -> int:
+        return self.connections
 
     def redial(self) -> None:
         pass

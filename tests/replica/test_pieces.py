@@ -78,10 +78,11 @@ class Sender:
         self.work = work
         trim: Any = SimpleNamespace(trim=lambda first_index, keep: self.kept.append(set(keep)))
         self.place = SnapshotPlace(disk=disk, folder=trim, cluster="c", chunk_bytes=60, again_s=10, slice_keys=1)
+        self.outbox = Posted(self._post)
         self.snapshots = SnapshotJobs(
             place=self.place,
             inbox=self.inbox,
-            outbox=Posted(self._post),
+            outbox=self.outbox,
             jobs=NurseryJobs(nursery, work),
             turns=Turns(),
             figures=NodeFigures(),
@@ -133,6 +134,19 @@ async def test_a_disk_that_hangs_is_asked_once_for_each_peer(tmp_path: Path) -> 
         assert sender.disk.begun == 2
         sender.disk.works.set()
     assert sorted(sender.sent) == [(1, 0, 60), (1, 0, 60), (2, 0, 60), (2, 19, 60)]
+
+
+async def test_a_piece_that_was_wanted_for_an_earlier_connection_is_not_sent(tmp_path: Path) -> None:
+    """The follower may have been restarted and have lost entries, which a snapshot that is installed would hide (OWN-184)."""
+    async with trio.open_nursery() as nursery:
+        sender = Sender(nursery, tmp_path, 100)
+        sender.ask(1, 0)
+        sender.ask(1, 60)
+        await trio.testing.wait_all_tasks_blocked()
+        sender.outbox.connections += 1
+        sender.ask(2, 0)
+        sender.disk.works.set()
+    assert sender.sent == [(2, 0, 60)]
 
 
 async def test_a_truncated_file_is_reported(tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ async def test_where_the_loop_waits_by_itself_trio_accepts_new_connections_at_on
 
     def listen(descriptor: int) -> None:
         listening.append(descriptor)
-        loop.attend(descriptor)
+        loop.register_listener(descriptor)
 
     def play(other: socket.socket) -> None:
         while not is_over.wait(0.0002):
@@ -267,7 +267,7 @@ async def test_where_the_loop_waits_by_itself_trio_accepts_new_connections_at_on
 
 
 async def test_what_is_awaited_through_trio_is_counted() -> None:
-    """Who was accepted and has not been heard, and what the kernel does not take; not a dialled connection's end."""
+    """Who was accepted and has not been heard, and what the kernel does not take; not the end of a dialled connection."""
     network = SocketNetwork()
     listener = await network.listen("127.0.0.1", 0)
     address = listener._socket.getsockname()  # type: ignore[attr-defined]
@@ -282,10 +282,12 @@ async def test_what_is_awaited_through_trio_is_counted() -> None:
         assert network.waits.count == 1
         dialled.post(b"hello")
         await until(lambda: network.waits.count == 0)
-        accepted.post(b"x" * 2**25)
-        nursery.start_soon(accepted.write)
-        await until(lambda: network.waits.count == 1)
+        for count, each in enumerate((accepted, dialled), 1):
+            each.post(b"x" * 2**25)
+            nursery.start_soon(each.write)
+            await until(lambda count=count: network.waits.count == count)  # type: ignore[misc]
         nursery.cancel_scope.cancel()
     assert network.waits.count == 0
-    for each in (dialled, accepted, listener):
-        each.close()
+    dialled.close()
+    accepted.close()
+    listener.close()

@@ -85,7 +85,7 @@ def piece_kept(patches: Patches) -> None:
 
     def perform(self: SnapshotJobs, effect: Any) -> None:
         if isinstance(effect, SendChunk) and effect.to in self._reading:
-            self._to_read[-1] = effect
+            self._to_read[-1] = effect, 0
         old(self, effect)
 
     patches.set(SnapshotJobs, "perform", perform)
