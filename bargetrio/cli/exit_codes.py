@@ -57,12 +57,11 @@ def interrupt_text(problem: KeyboardInterrupt) -> str:
 
 
 @contextmanager
-def forgotten_at_the_end(problem: BaseException) -> Iterator[None]:
-    """Free at the end what `problem` interrupted, without a word of what was only half made.
+def dropping_tracebacks(problem: BaseException) -> Iterator[None]:
+    """At the end free the frames that `problem` interrupted, with `sys.unraisablehook` silenced meanwhile.
 
-    A signal may come in the middle of any constructor of the standard library, and from Python 3.13 on the finalizer of an
-    object of io says on stderr that an attribute is missing. The tracebacks of `problem`, and of what it replaced, hold
-    such objects.
+    A signal may come in the middle of any constructor of the standard library; from Python 3.13 on the finalizer of such a
+    half-built object of io complains on stderr of the attributes that it misses. The tracebacks keep these objects alive.
     """
     try:
         yield

@@ -37,13 +37,13 @@ def main() -> None:
     try:
         cli(prog_name=PROGRAM, standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt) as problem:
-        from bargetrio.cli.exit_codes import INTERRUPTED, forgotten_at_the_end, interrupt_text
+        from bargetrio.cli.exit_codes import INTERRUPTED, dropping_tracebacks, interrupt_text
 
         cause = problem if isinstance(problem, KeyboardInterrupt) else problem.__cause__ or problem.__context__
         if not isinstance(cause, KeyboardInterrupt):  # a confirmation that was declined, or not answered
             console.complain("nothing was done")
             sys.exit(1)
-        with forgotten_at_the_end(problem):
+        with dropping_tracebacks(problem):
             console.complain(interrupt_text(cause))
         sys.exit(INTERRUPTED)
     except click.ClickException as problem:

@@ -5,7 +5,7 @@ from typing import Final
 
 from bargetrio.cli import fault_edits
 from bargetrio.cli.client_calls import ClientCalls
-from bargetrio.cli.exit_codes import INTERRUPTED, error_text, exit_code, forgotten_at_the_end, interrupt_text
+from bargetrio.cli.exit_codes import INTERRUPTED, dropping_tracebacks, error_text, exit_code, interrupt_text
 from bargetrio.cli.repl_commands import HELP as HELP
 from bargetrio.cli.repl_commands import WORDS, parse
 from bargetrio.cli.tables import NODES, TableColumn, node_notes, node_rows, shortened, table
@@ -85,7 +85,7 @@ class Repl:
                 complain(f"line {number}: {error_text(error)}")
                 return exit_code(error)
             except KeyboardInterrupt as problem:
-                with forgotten_at_the_end(problem):
+                with dropping_tracebacks(problem):
                     complain(f"line {number}: {interrupt_text(problem)}")
                 return INTERRUPTED
         return 0
@@ -111,7 +111,7 @@ class Repl:
             except BargeError as error:
                 complain(self._paint.error(printable_lines(error_text(error))))
             except KeyboardInterrupt as problem:
-                with forgotten_at_the_end(problem):
+                with dropping_tracebacks(problem):
                     complain(self._paint.error(interrupt_text(problem)))
 
     def do(self, line: str) -> None:

@@ -139,7 +139,7 @@ class Cluster:
         return await self._on_other_daemon(node_id, "kill", local=local)
 
     async def revive(self, node_id: int, *, local: bool = False) -> NodeAnswer:
-        """Start the node again; return once it has recovered and listens; raise cannot_start if it can't."""
+        """Start the node again; return once it has recovered and listens; raise cannot_start or outcome_unknown."""
         self._check_known(node_id)
         if node_id in self.local.slots:
             return await self.local.revive(node_id)

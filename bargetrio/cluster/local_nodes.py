@@ -153,7 +153,7 @@ class LocalNodes:
         return NodeAnswer(id=node_id, state=slot.state, changed=changed)
 
     async def revive(self, node_id: int) -> NodeAnswer:
-        """Start an own node again; return once it has recovered and listens; raise BargeError(cannot_start) if it can't."""
+        """Start an own node again; return once it has recovered and listens; raises as `Slot.revive`."""
         assert self._nursery is not None
         slot = self.slots[node_id]
         changed = await slot.revive(self._nursery)

@@ -107,7 +107,7 @@ class Slot:
     async def revive(self, nursery: trio.Nursery) -> bool:
         """Start the node unless it runs; return whether it was started.
 
-        Raises BargeError: cannot_start, whatever the reason; outcome_unknown if it is being started, and that takes too long.
+        Raises BargeError: cannot_start, with the reason; outcome_unknown if another call still starts it after REVIVE_WAIT_S.
         If it is killed while starting, `state` is killed on return.
         """
         with trio.move_on_after(REVIVE_WAIT_S) as waited:

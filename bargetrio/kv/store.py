@@ -18,7 +18,7 @@ from bargetrio.kv.commands import (
     decode_commands,
 )
 from bargetrio.kv.scan import SLICE_KEYS, Scan
-from bargetrio.protocol.limits import PAGE_BYTES as PAGE_BYTES
+from bargetrio.protocol.limits import PAGE_BYTES as PAGE_BYTES  # the simulators set it here, for a seed
 from bargetrio.protocol.requests import Item
 
 

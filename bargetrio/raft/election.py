@@ -123,14 +123,19 @@ def on_vote_request(state: State, message: VoteRequest, now: float) -> None:
             now, term=message.term, leader_id=None, reason=f"node {message.candidate_id} asks for votes in a higher term"
         )
     reason = _why_no_vote(state, message, now)
-    if isinstance(state.role, Candidate) and message.term == state.current_term:
-        # The votes may be split, and with a member down neither candidate may win: with slow disks both would wait long.
-        state.role.time_ends_at = min(state.role.time_ends_at, state.role.election_deadline)
+    if message.term == state.current_term:
+        _expect_split_votes(state)
     if reason:
         state.announce(VoteRefused(peer=message.candidate_id, term=message.term, reason=reason))
         state.send(
             message.candidate_id,
-            VoteReply(term=state.current_term, voter_id=state.node_id, granted=False, reason=reason),
+            VoteReply(
+                term=state.current_term,
+                voter_id=state.node_id,
+                granted=False,
+                reason=reason,
+                has_given_up=state.voted_for == state.node_id and not _counts_votes(state),
+            ),
         )
         return
     if state.voted_for is None:
@@ -139,6 +144,23 @@ def on_vote_request(state: State, message: VoteRequest, now: float) -> None:
     known = max(state.commit_index, state.membership.settled_index)
     reply = VoteReply(term=message.term, voter_id=state.node_id, granted=True, commit_index=known)
     state.send(message.candidate_id, reply)
+
+
+def _counts_votes(state: State) -> bool:
+    """Return whether this node has stood for election in this term, and not been restarted since: votes for it still count."""
+    role = state.role
+    return isinstance(role, Candidate | Leader) or (isinstance(role, PreCandidate) and bool(role.votes))
+
+
+def _expect_split_votes(state: State) -> None:
+    """As a candidate that knows of another one in its term: wait for one election timeout only, however slow disks are.
+
+    The votes may be split, and with a member down neither may win: both would wait long (Raft 5.2). One that was restarted since
+    asks for no votes any more: its refusal tells that it has given up (OWN-185). That a voter has voted for a candidate, or
+    that another one's time is over, is no reason: with slow disks one of them is about to win.
+    """
+    if isinstance(state.role, Candidate):
+        state.role.time_ends_at = min(state.role.time_ends_at, state.role.election_deadline)
 
 
 def _vote(state: State, message: VoteRequest, now: float) -> None:
@@ -155,7 +177,11 @@ def on_vote_reply(state: State, message: VoteReply, now: float) -> None:
     if state.adopt_higher_term(message.term, message.voter_id, now):
         return
     role = state.role
-    if not message.granted or message.term != state.current_term:
+    if message.term != state.current_term:
+        return
+    if not message.granted:
+        if message.has_given_up:
+            _expect_split_votes(state)
         return
     state.membership.known_commit = max(state.membership.known_commit, message.commit_index)
     state.vote_wait_s = max(state.vote_wait_s, now - state.votes_asked_at)

@@ -32,5 +32,7 @@ class MembershipState:
         self.differed: dict[NodeId, tuple[StoreId, float]] = {}
         """Which store of each peer last reported, to this node as its leader, that its log differs from this one's, and when."""
         self.acknowledged: dict[tuple[NodeId, StoreId], Index] = {}
-        """How much of what is committed each peer's store acknowledged to this node as a leader in this process: of the store
-        that counts, and of the one before it, which counts again if a readmission is deleted."""
+        """How much of what is committed each peer's store acknowledged to this node as a leader in this process.
+
+        A store that was replaced is kept as long as it may count again: its readmission may be deleted.
+        """

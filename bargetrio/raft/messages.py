@@ -57,12 +57,14 @@ class VoteReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="vote_r
     """Sent only when the vote is on the disk (Raft 5.2, Ongaro 3.8).
 
     `commit_index` is the voter's: a new leader may need it to know that a readmission is committed (membership.py).
+    `has_given_up`: the voter has stood for election in this term, and was restarted since.
     """
 
     term: Term
     voter_id: NodeId
     granted: bool
     reason: str = ""
+    has_given_up: bool = False
     commit_index: Index = 0
 
 

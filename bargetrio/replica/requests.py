@@ -59,7 +59,7 @@ class Session(Protocol):
 class AnswerRoom:
     """Bytes of answers to reads that may still be made, one for all replicas of a process; beyond it reads are deferred.
 
-    `free` is what is left, below 0 if a last answer was larger. `waiting` are the sessions that have put reads off for it, any
+    `free` is what is left, below 0 if a last answer was larger. `waiting` are the sessions that have deferred reads for it, any
     objects with the method `Session.resume`.
     """
 

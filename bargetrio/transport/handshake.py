@@ -60,7 +60,7 @@ class Identity(Struct, frozen=True, kw_only=True):
 
 
 class Greeted(Struct, frozen=True, kw_only=True):
-    """The result of a handshake: lines received after the hello, and the reader for the rest."""
+    """The result of a handshake: lines received after it, and the reader for the rest."""
 
     peer_id: int | None
     standing: Standing | None

@@ -83,6 +83,43 @@ def test_a_candidate_that_meets_another_one_in_its_term_waits_for_one_election_t
     assert isinstance(node.core.role, Leader)
 
 
+def test_a_candidate_that_is_refused_by_one_that_has_given_up_waits_for_one_election_timeout_only() -> None:
+    """OWN-185: that one was restarted, and asks for no votes. Any other refusal tells of no split vote."""
+    node = stands(nodes=(0, 1, 2, 3, 4))
+    node.tick(2.5)
+    node.sync()
+    node.tick(0.61)
+    term = node.core.current_term
+    refusal = VoteReply(term=term, voter_id=4, granted=False, reason="already voted for node 3")
+    node.step(refusal)
+    node.step(structs.replace(refusal, term=term - 1, has_given_up=True))
+    node.tick(0.61)
+    assert isinstance(node.core.role, Candidate)
+    node.step(structs.replace(refusal, has_given_up=True))
+    node.tick(0.61)
+    assert isinstance(node.core.role, PreCandidate)
+    node.step(vote(node, 1))
+    node.step(vote(node, 2))
+    assert isinstance(node.core.role, Leader)
+
+
+def test_one_that_stood_for_election_and_was_restarted_says_so_when_it_refuses() -> None:
+    """As a candidate, and after its time, votes for it still count."""
+    node = stands(nodes=(0, 1, 2, 3, 4))
+    node.tick(2.5)
+    node.sync()
+    request = VoteRequest(term=node.core.current_term, candidate_id=4, last_log_index=9, last_log_term=9)
+    restarted = follower(term=request.term, voted_for=0, nodes=(0, 1, 2, 3, 4))
+    other = follower(term=request.term, voted_for=1, nodes=(0, 1, 2, 3, 4))
+    node.step(request)
+    node.tick(0.61)
+    assert isinstance(node.core.role, PreCandidate)
+    for each in (node, restarted, other):
+        each.step(request)
+    told = [[reply.has_given_up for reply in each.replies() if isinstance(reply, VoteReply)] for each in (node, restarted, other)]
+    assert told == [[False, False], [True], [False]]
+
+
 def test_a_candidate_repeats_no_request_while_its_own_vote_is_not_on_the_disk() -> None:
     """Raft 5.2: it has sent none yet."""
     node = stands()
