@@ -6,8 +6,8 @@ run: wait -> [recv, take] [recv, take] [a sync has ended] ... -> step of node 0 
 trio waits for the epoll as for any file. When it is readable, the task reads what has come, has the nodes that got something make
 a step, and polls again, until nothing is left or its time slice is over. So what comes on many connections wakes one task. While
 nothing else is awaited through trio (`may_wait`), the task waits at its own epoll until the slice is over: what answers a
-message, or ends a sync, mostly comes within it, and a wake through trio costs as much processor time as ten polls. A new
-connection (`register_listener`) ends such a wait: trio accepts it.
+message, or ends a sync, mostly comes within it, and a wake through trio costs as much processor time as ten polls. It does so
+only while it is busy: between heartbeats nothing comes. A new connection (`register_listener`) ends such a wait: trio accepts it.
 docs/decisions/one_task_a_node.md has the figures. The nodes share nothing but this loop: what a step raises ends the node whose
 step it was.
 """
@@ -29,6 +29,8 @@ TIME_SLICE_S: Final = 0.001
 """Longest time in seconds before the loop yields to trio's other tasks; one pass over all that is ready may take longer."""
 WAIT_S: Final = 0.001
 """Longest time in seconds for which a pass waits in a time slice, where it may; `select.epoll` rounds up to milliseconds."""
+BUSY_WAKES: Final = 16
+"""The loop is busy after so many wakes through trio, each within WAIT_S of the one before: more than heartbeats make."""
 PASS_BYTES: Final = 1024 * 1024
 """Bytes after which a pass reads no more clients before the nodes make their steps; peers and ended syncs are served in each."""
 FEW_READY: Final = 4
@@ -44,6 +46,8 @@ class EventLoop:
         self._may_wait = may_wait
         self._saw_new_connection = False
         """Whether there was a new connection, which a task of trio's accepts, since the time slice began."""
+        self._wakes = 0
+        """How many wakes came soon after one another."""
         self._epoll = select.epoll()
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._eventfd, select.EPOLLIN)
@@ -108,7 +112,9 @@ class EventLoop:
 
     async def _serve(self) -> NoReturn:
         while True:
+            waits_since = time.perf_counter()
             await trio.lowlevel.wait_readable(self._epoll.fileno())
+            self._wakes = self._wakes + 1 if time.perf_counter() - waits_since < WAIT_S else 0
             wait_s, ends = self._begin_slice()
             while self._pass(wait_s):
                 if self._saw_new_connection or time.perf_counter() >= ends:
@@ -117,7 +123,8 @@ class EventLoop:
 
     def _begin_slice(self) -> tuple[float, float]:
         """Return how long a pass of this time slice waits, and when the slice ends."""
-        wait_s = WAIT_S if self._may_wait() and not self._saw_new_connection else 0.0
+        is_busy = self._wakes >= BUSY_WAKES
+        wait_s = WAIT_S if is_busy and self._may_wait() and not self._saw_new_connection else 0.0
         self._saw_new_connection = False
         return wait_s, time.perf_counter() + TIME_SLICE_S
 

@@ -205,9 +205,12 @@ def watch_polls(loop: EventLoop) -> WatchedEpoll:
     return watched
 
 
-@pytest.mark.parametrize("may_wait", [True, False])
-async def test_the_loop_waits_by_itself_only_while_nothing_is_awaited_through_trio(may_wait: bool) -> None:
-    """A wake through trio costs five polls; but what trio serves would be late by as much."""
+@pytest.mark.parametrize(("may_wait", "busy_wakes"), [(True, 0), (False, 0), (True, 101)])
+async def test_the_loop_waits_by_itself_only_while_it_is_busy_and_nothing_is_awaited_through_trio(
+    may_wait: bool, busy_wakes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wake through trio costs ten polls; but what trio serves would be late, and an idle loop would wait in vain."""
+    monkeypatch.setattr(event_loop, "BUSY_WAKES", busy_wakes)
     loop = EventLoop(lambda: may_wait)
     watched = watch_polls(loop)
 
@@ -223,11 +226,29 @@ async def test_the_loop_waits_by_itself_only_while_nothing_is_awaited_through_tr
         reader.on_take = lambda: os.write(reader.connection.fileno(), b"pong")
         await trio.to_thread.run_sync(play, reader.other)
     loop.close()
-    assert max(timeout for timeout, _ in watched.polls) == (event_loop.WAIT_S if may_wait else 0)
+    assert max(timeout for timeout, _ in watched.polls) == (event_loop.WAIT_S if may_wait and not busy_wakes else 0)
 
 
-async def test_where_the_loop_waits_by_itself_trio_accepts_new_connections_at_once_and_its_tasks_go_on() -> None:
+async def test_the_loop_is_busy_after_many_wakes_in_a_row() -> None:
+    """Each soon after the one before: a pause begins the count anew."""
+    loop = EventLoop(lambda: True)
+    async with harness(lambda: EpollPoller(loop)) as home:
+        home._nursery.start_soon(loop.run)
+        reader = await home.reader()
+        most = 0
+        for _ in range(event_loop.BUSY_WAKES + 4):
+            reader.other.sendall(b"ping")
+            await trio.sleep(2 * event_loop.WAIT_S)
+            most = max(most, loop._wakes)
+        assert most < event_loop.BUSY_WAKES
+    loop.close()
+
+
+async def test_where_the_loop_waits_by_itself_trio_accepts_new_connections_at_once_and_its_tasks_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With input that never ends: whoever connects ends the wait, and the slice after it does not wait."""
+    monkeypatch.setattr(event_loop, "BUSY_WAKES", 0)
     loop = EventLoop(lambda: True)
     watched = watch_polls(loop)
     is_over = threading.Event()
