@@ -29,8 +29,9 @@ TIME_SLICE_S: Final = 0.001
 """Longest time in seconds before the loop yields to trio's other tasks; one pass over all that is ready may take longer."""
 WAIT_S: Final = 0.001
 """Longest time in seconds for which a pass waits in a time slice, where it may; `select.epoll` rounds up to milliseconds."""
-BUSY_WAKES: Final = 16
-"""The loop is busy after so many wakes through trio, each within WAIT_S of the one before: more than heartbeats make."""
+BUSY_S: Final = 0.005
+BUSY_WAKES: Final = 8
+"""The loop is busy after so many wakes through trio, each within BUSY_S seconds after the last pass: heartbeats make fewer."""
 PASS_BYTES: Final = 1024 * 1024
 """Bytes after which a pass reads no more clients before the nodes make their steps; peers and ended syncs are served in each."""
 FEW_READY: Final = 4
@@ -114,7 +115,7 @@ class EventLoop:
         while True:
             waits_since = time.perf_counter()
             await trio.lowlevel.wait_readable(self._epoll.fileno())
-            self._wakes = self._wakes + 1 if time.perf_counter() - waits_since < WAIT_S else 0
+            self._wakes = self._wakes + 1 if time.perf_counter() - waits_since < BUSY_S else 0
             wait_s, ends = self._begin_slice()
             while self._pass(wait_s):
                 if self._saw_new_connection or time.perf_counter() >= ends:
