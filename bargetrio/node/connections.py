@@ -61,8 +61,9 @@ class Connections:
         self._inbox.call(lambda core, now: core.link_up(peer_id, now))
 
     def link_down(self, peer_id: NodeId, reason: str) -> None:
-        """Handle the end of a connection from or to a peer, or a failed dial."""
+        """Handle the end of a connection to a peer, or a failed dial."""
         self._sink.record(self._node_id, LinkDown(peer=peer_id, reason=reason))
+        self._inbox.call(lambda core, now: core.link_down(peer_id))
 
     async def serve(self, connection: Connection, greeted: Greeted) -> None:
         """Serve a client or peer after its hello, until the connection ends. Raises Broken."""
@@ -90,7 +91,7 @@ class Connections:
             session = PeerSession(peer_id, self._core, inbox.take_message, inbox.bytes_received, figures, refusal, on_first)
             await session.serve(connection, greeted, self._poller)
         except (BadMessage, LineTooLong) as problem:
-            self.link_down(peer_id, f"closed its link: {problem}")
+            self._sink.record(self._node_id, LinkDown(peer=peer_id, reason=f"closed its link: {problem}"))
         finally:
             self.of_peers -= 1
             inbox.call(partial(_hung_up, peer_id, standing))

@@ -245,6 +245,15 @@ class Core(State):
             if transfer is not None and not transfer.offset and transfer.snapshot != self.snapshot:
                 snapshots.begin_transfer(self, peer, progress)  # nothing of the old one has been acknowledged
 
+    def link_down(self, peer: NodeId) -> None:
+        """Note that the connection to `peer` has ended, or could not be opened: a disk that it had may be another one by now.
+
+        The store of the member is told apart by its own connection (`connection_closed`); one that is refused has none for long.
+        """
+        configuration, (standing, _) = self.configuration, self.membership.seen.get(peer, (None, 0.0))
+        if standing is not None and configuration is not None and standing.store != configuration.stores.get(peer):
+            del self.membership.seen[peer]
+
     def piece_missing(self, peer: NodeId, snapshot: SnapshotMeta) -> None:
         """Note that SendChunk to `peer` found no bytes: the file is gone, or shorter than `snapshot.size`."""
         snapshots.on_piece_missing(self, peer, snapshot)

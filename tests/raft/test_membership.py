@@ -271,6 +271,19 @@ def test_readmission_is_refused_in_words_where_it_cannot_be() -> None:
     assert "does not lead" in follower().core.readmit(1, 0.0)
 
 
+def test_a_new_disk_whose_node_is_down_again_is_not_readmitted() -> None:
+    """Its folder may be another one when it is started (OWN-186). The member's own store is forgotten with its own connection."""
+    node = leader()
+    node.core.hello_received(1, NEW, node.now)
+    node.core.hello_received(2, Standing(store="store-2"), node.now)
+    node.core.link_down(1)
+    node.core.link_down(2)
+    assert "has not connected yet" in node.core.readmit(1, node.now)
+    assert node.core.readmit(2, node.now) == ""
+    node.core.hello_received(1, NEW, node.now)
+    assert node.core.readmit(1, node.now) == ""
+
+
 def test_a_store_that_was_a_member_is_never_taken_in_again() -> None:
     """A copy of its folder from before the birth has no record of it; its old acknowledgements might count again."""
     node = leader()
