@@ -44,7 +44,7 @@ def suspect(state: State, leader: Leader, progress: Progress, message: AppendRep
 
 def _demote(state: State, peer: NodeId, progress: Progress, cause: Literal["differs", "lost"]) -> None:
     progress.demotion = cause
-    progress.become_probe(progress.next_index)
+    progress.become_probe(max(progress.next_index, progress.match_index + 1))
     membership.refresh(state)
     send_demotion(state, peer, progress)
 

@@ -352,6 +352,18 @@ def test_a_follower_that_holds_what_it_acknowledged_gets_the_snapshot_after_its_
     assert probes(node) == [(0, round)]
 
 
+def test_a_loss_that_is_told_in_place_of_a_snapshot_leaves_the_next_entry_behind_what_was_acknowledged() -> None:
+    """While a snapshot is sent that is not so: a late acknowledgement may pass the next entry (seed 10953)."""
+    node = compacted_leader(held=2)
+    acknowledge(node, 1, 3)
+    assert (progress(node, 1).state, progress(node, 1).next_index, progress(node, 1).match_index) == ("snapshot", 3, 3)
+    round = connect_again(node)
+    refuse(node, 4, 2, round=round)
+    refuse(node, 4, 2, round=round + 1)
+    assert node.told("tail_lost") != []
+    assert (progress(node, 1).state, progress(node, 1).next_index) == ("probe", 4)
+
+
 def test_as_long_as_the_follower_is_asked_no_snapshot_is_said_to_be_sent_nor_waited_for() -> None:
     """Its first piece, once it is sent, is repeated as soon as that of any other transfer."""
     node = leader(log="1 1 1 1 1", saved=4, compacted=4, policy=SnapshotPolicy(entries=1000), settled=False)
