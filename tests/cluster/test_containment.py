@@ -50,6 +50,7 @@ class BuggyNetwork(SocketNetwork):
     """Raises where `where` says, once the cluster runs."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.where = ""
 
     async def connect(self, host: str, port: int) -> Connection:

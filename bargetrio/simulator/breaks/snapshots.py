@@ -223,7 +223,7 @@ def applied_while_installing(patches: Patches) -> None:
 @breaks(
     "a second snapshot waits until the first is in place",
     "BUG-35",
-    faults=frozenset({"slow_saves", "slow_pieces", "crashes", "kills", "restart_all"}),
+    faults=frozenset({"slow_saves", "slow_pieces", "crashes", "kills", "restart_all", "partitions", "bridge", "stranded_leader"}),
 )
 def two_snapshots_at_once(patches: Patches) -> None:
     old = receiving.on_snapshot_request
