@@ -83,28 +83,6 @@ async def test_a_node_that_has_not_connected_with_a_new_disk_is_not_readmitted(t
             await harness.cluster.readmit(7)
 
 
-async def test_a_new_disk_whose_node_was_stopped_is_not_readmitted(tmp_path: Path) -> None:
-    """OWN-186: its folder may be another one, the old one above all, when the node is started again."""
-    async with saving_house(tmp_path).open() as harness:
-        leader = await harness.leader()
-        lost = (leader + 1) % 3
-        await harness.put("before", "1")
-        await harness.cluster.kill(lost)
-        (tmp_path / f"node-{lost}").rename(tmp_path / "old")
-        await harness.cluster.revive(lost)
-        await harness.until(lambda: f"readmit {lost}" in harness.local.views()[lost].reason)
-        await trio.sleep(1.0)
-        await harness.cluster.kill(lost)
-        await trio.sleep(0.5)
-        shutil.rmtree(tmp_path / f"node-{lost}")
-        with pytest.raises(BargeError, match=f"node {lost} has not connected yet"):
-            await harness.cluster.readmit(lost)
-        (tmp_path / "old").rename(tmp_path / f"node-{lost}")
-        await harness.cluster.revive(lost)
-        answer = await harness.put("after", "2")
-        await harness.until(lambda: (harness.local.views()[lost].last_applied or 0) >= answer.index)
-
-
 @pytest.mark.long
 async def test_a_node_that_was_down_learns_of_a_readmission_when_it_runs_and_refuses_the_old_disk(tmp_path: Path) -> None:
     """Of five only the readmitted node can tell it: the leader of then is cut off from it, and the other two are stopped."""
