@@ -17,6 +17,7 @@ from bargetrio.protocol.views import Faults, LinkFault
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.network import Connection
+from bargetrio.transport.peer_link import REDIAL_REFUSED_S
 from bargetrio.transport.sockets import SocketNetwork
 from tests.cluster.harness import Harness
 
@@ -81,6 +82,28 @@ async def test_a_node_that_has_not_connected_with_a_new_disk_is_not_readmitted(t
         assert refused.value.code == "bad_request"
         with pytest.raises(BargeError, match="no node 7"):
             await harness.cluster.readmit(7)
+
+
+async def test_a_new_disk_whose_node_was_stopped_is_not_readmitted(tmp_path: Path) -> None:
+    """OWN-186: its folder may be another one when the node is started again. The leader knows when it dials the next time."""
+    async with saving_house(tmp_path).open() as harness:
+        leader = await harness.leader()
+        lost = (leader + 1) % 3
+        await harness.put("before", "1")
+        await harness.cluster.kill(lost)
+        (tmp_path / f"node-{lost}").rename(tmp_path / "old")
+        await harness.cluster.revive(lost)
+        await harness.until(lambda: f"readmit {lost}" in harness.local.views()[lost].reason)
+        await trio.sleep(REDIAL_REFUSED_S[1])
+        await harness.cluster.kill(lost)
+        await trio.sleep(2 * REDIAL_REFUSED_S[1])
+        shutil.rmtree(tmp_path / f"node-{lost}")
+        with pytest.raises(BargeError, match=f"node {lost} has not connected yet"):
+            await harness.cluster.readmit(lost)
+        (tmp_path / "old").rename(tmp_path / f"node-{lost}")
+        await harness.cluster.revive(lost)
+        answer = await harness.put("after", "2")
+        await harness.until(lambda: (harness.local.views()[lost].last_applied or 0) >= answer.index)
 
 
 @pytest.mark.long
