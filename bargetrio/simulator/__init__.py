@@ -9,7 +9,8 @@ clients.py    write, read, and remember it          answers.py   how requests co
 observer.py   what servers tell those who look on   referee.py   who looks on: invariants, goals, trace
 invariants.py what must hold after every step       goals.py     rare situations, counted
 leadership.py, promises.py, membership.py   of leaders, of what was said, of who is a member
-stores.py     what lost disks excuse                accounts.py  what is counted along the way
+snapshot_labels.py   of the files of snapshots      accounts.py  what is counted along the way
+stores.py, damage.py   what disks lost, and what that excuses
 linearizability.py  judges what the clients saw     breaks/      planted bugs, each of which must be found
 narrow.py     narrow links after the healing: no leader may change
 cluster.py    all of one seed                       seed.py      runs it

@@ -25,12 +25,7 @@ from bargetrio.raft.facts import (
     VoteGranted,
 )
 from bargetrio.raft.log import Log
-from bargetrio.raft.messages import (
-    Index,
-    NodeId,
-    SnapshotMeta,
-    Term,
-)
+from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, Term
 from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.raft.roles import Follower, Leader
 from bargetrio.raft.standing import decode_configuration
@@ -43,9 +38,9 @@ from bargetrio.simulator.observer import Look
 from bargetrio.simulator.outcomes import Outcomes
 from bargetrio.simulator.promises import Promises
 from bargetrio.simulator.server import Server
+from bargetrio.simulator.snapshot_labels import check_label
 from bargetrio.simulator.stores import Stores
 from bargetrio.simulator.world import World
-from bargetrio.storage.snapshots import read_snapshot, snapshot_name
 
 
 class Invariants:
@@ -204,20 +199,8 @@ class Invariants:
         self._check_state(server, last)
 
     def snapshot_saved(self, server: Server, snapshot: SnapshotMeta) -> None:
-        """A file holds exactly the state that its label names (BUG-29), the term, and the members (BUG-36)."""
-        index = snapshot.last_index
-        what = f"node {server.node_id} saves a snapshot up to entry {index}"
-        if index >= len(self.committed) or (snapshot.last_term, snapshot.digest) != self.committed[index][:2]:
-            raise Breach("a snapshot is what its label says", f"{what}, which is not what was committed")
-        held = _core(server).snapshot
-        if held is not None and held.last_index == index and held != _core(server).snapshots.unreadable:
-            raise Breach("snapshots go forward", f"{what}, in the place of the one it has")
-        if snapshot.members != server.node_ids:
-            raise Breach("a snapshot is what its label says", f"{what} with members {snapshot.members}")
-        store, path = Store(), snapshot_name(index, snapshot.last_term)
-        read_snapshot(_Bytes(server.disk.peek(path)), path, store.load)
-        if store.stored != self.states[index]:
-            raise Breach("a snapshot is what its label says", f"{what} that holds another state")
+        """See snapshot_labels.py."""
+        check_label(server, snapshot, self.committed, self.states)
 
     def read_asked(self, asker: Asker) -> None:
         """From now on the read must see all that anybody has called committed by now."""
@@ -457,16 +440,6 @@ class Invariants:
                     raise Breach("log matching", text)
             mirror.append(digest)
         memory.last_index, memory.last_digest = log.last_index, mirror[-1]
-
-
-class _Bytes:
-    """A file that is in memory."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def read_part(self, offset: int, size: int) -> bytes:
-        return self._data[offset : offset + size]
 
 
 def _core(server: Server) -> Core:

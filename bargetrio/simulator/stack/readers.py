@@ -32,6 +32,7 @@ from bargetrio.simulator.goals import look_at_window
 from bargetrio.simulator.linearizability import Operation
 from bargetrio.simulator.lists import OWN_KEYS, Page, Range, StaleReads, check_order, check_page
 from bargetrio.simulator.memory import Breach, Committed
+from bargetrio.simulator.snapshot_labels import BytesFile
 from bargetrio.simulator.stack.http import HttpAnswer, ask
 from bargetrio.simulator.stack.tails import Tails
 from bargetrio.storage.errors import DamagedSnapshot
@@ -218,7 +219,7 @@ class StackReader:
             slices.append(len(store.stored) - before)
 
         try:
-            _, meta = read_snapshot(_Bytes(data), "the backup", load)
+            _, meta = read_snapshot(BytesFile(data), "the backup", load)
         except DamagedSnapshot as problem:
             raise Breach(rule, str(problem)) from None
         told = answer.headers["barge-index"], answer.headers["barge-checksum"], answer.headers["content-length"]
@@ -243,11 +244,3 @@ class StackReader:
             node=node,
             life=life,
         )
-
-
-class _Bytes:
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def read_part(self, offset: int, size: int) -> bytes:
-        return self._data[offset : offset + size]
