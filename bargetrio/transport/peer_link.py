@@ -69,8 +69,7 @@ class PeerLink:
         self._connection: Connection | None = None
         self._nursery: trio.Nursery | None = None
         self._redial_now = trio.Event()
-        self._is_refused = False
-        """Whether this is the pause after a refusal, which `_redial_now` may end."""
+        """Ends the pause between two dials."""
         self._term: Term = 0
         """The highest term of a message sent."""
 
@@ -115,14 +114,14 @@ class PeerLink:
     async def _keep_up(self, writers: trio.Nursery) -> None:
         last_reason = ""
         while True:
-            pause, is_refused = REDIAL_S, False
+            pause = REDIAL_S
             reason = ""
             try:
                 await self._one_connection(writers)
             except OSError as problem:
                 reason = problem.strerror or str(problem)
             except HandshakeRefused as refused:
-                reason, pause, is_refused = str(refused), REDIAL_REFUSED_S, True
+                reason, pause = str(refused), REDIAL_REFUSED_S
             except Broken:
                 reason = "the connection broke"
             except Exception as problem:  # retried with the next dial
@@ -133,10 +132,8 @@ class PeerLink:
             self._figures.link_failures += 1
             last_reason, self.connected, self._connection = reason, False, None
             self._redial_now = trio.Event()
-            self._is_refused = is_refused
             with trio.move_on_after(self._random.uniform(*pause)):
                 await self._redial_now.wait()
-            self._is_refused = False
 
     def abort(self) -> None:
         """Reset the connection, and do not reconnect: this node has ended."""
@@ -148,18 +145,14 @@ class PeerLink:
         """Close the connection and reconnect: this node's standing has changed since its hello."""
         if self._connection is not None:
             self._connection.abort()
-        self._end_pause()
+        self._redial_now.set()
 
     def peer_spoke(self) -> None:
-        """Dial now if this node's last hello was refused: the peer has sent a message, so it has accepted this node's store.
+        """Dial now: the peer has sent a message, so it runs, and accepts this node's store, which it may have refused before.
 
         Call it once for each connection of the peer: if the address leads to another node, the next hello is refused, too.
         """
-        self._end_pause()
-
-    def _end_pause(self) -> None:
-        if self._is_refused:
-            self._redial_now.set()
+        self._redial_now.set()
 
     async def _one_connection(self, writers: trio.Nursery) -> None:
         connection = await self._dial()
