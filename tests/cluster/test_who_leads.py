@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bargetrio.cluster.daemons import Daemons, Unreachable
-from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.errors import BargeError, ErrorCode
 from bargetrio.protocol.views import LeaderView
 from tests.client.servers import BadServer
 from tests.cluster.harness import one_daemon
@@ -105,6 +105,17 @@ def test_a_leader_that_stepped_down_is_not_named_by_its_own_daemon(tmp_path: Pat
     finally:
         for daemon in daemons:
             daemon.end()
+
+
+async def test_what_a_nodes_own_daemon_says_of_its_start_is_told_though_the_configured_one_is_silent() -> None:
+    """Only the daemon that runs the node says why it can't start; another refusal leaves open what the silent one has done."""
+    said: dict[ErrorCode, ErrorCode] = {"cannot_start": "cannot_start", "overloaded": "outcome_unknown"}
+    for code, told in said.items():
+        answers = {"first:1": SILENT, "second:1": BargeError(code, "node 1 can't start: damage")}
+        cluster = one_daemon(apis={0: "own:1", 1: "first:1", 2: "second:1"}, local_ids=[0], daemons=ScriptedDaemons(answers))
+        with pytest.raises(BargeError) as caught:
+            await cluster.revive(1)
+        assert caught.value.code == told
 
 
 @pytest.mark.parametrize(
