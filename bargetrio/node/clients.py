@@ -71,7 +71,7 @@ class ClientSession:
         self._on_room = on_room
         self._unsent = connection.outgoing.unsent
         self.room = MOST_UNSENT_BYTES
-        """Bytes of answers to reads that may be made before the next flush; if none are left, reads are postponed."""
+        """Bytes of answers to reads that may be made before the next flush; if none are left, reads are deferred."""
         self._deferred: deque[Ticket] = deque()
         self._has_waited = False
         """Whether it resumes because others have received their answers; it shares that room with others that wait."""
@@ -188,7 +188,7 @@ class ClientSession:
         self._wait_for_room()
 
     def take_deferred(self) -> Iterable[Ticket]:
-        """Yield the postponed reads, in their order, while there is room for their answers."""
+        """Yield the deferred reads, in their order, while there is room for their answers."""
         answers = self._memory.answers
         self.room = MOST_UNSENT_BYTES - len(self._unsent)
         if answers.waiting or self._has_waited:

@@ -30,7 +30,7 @@ class Inbox:
         """Writes that have ended: their numbers, and why they failed."""
         self.calls: deque[Then] = deque()
         self.sessions_with_room: list[Session] = []
-        """Their postponed reads may be looked up now."""
+        """Their deferred reads may be looked up now."""
         self.failure: OSError | None = None
         """Why the disk is not to be trusted any more."""
 
@@ -73,6 +73,6 @@ class Inbox:
         self.wake()
 
     def session_has_room(self, session: Session) -> None:
-        """Queue a session's postponed reads for the next step, and wake the replica."""
+        """Queue a session's deferred reads for the next step, and wake the replica."""
         self.sessions_with_room.append(session)
         self.wake()
