@@ -9,7 +9,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Final, Protocol, TypeVar
 
@@ -183,7 +182,7 @@ PASSING: Final = frozenset({errno.EAGAIN, errno.ENOMEM, errno.ECANCELED, errno.E
 
 
 class _ThreadSync:
-    """One sync in a thread, if the kernel can't do it; at its end it signals the eventfd, as the kernel would."""
+    """One sync in a thread, if the kernel can't do it; at its end it counts up the eventfd, as the kernel would."""
 
     def __init__(self, descriptor: int, eventfd: int, faults: SyncFaults | None) -> None:
         self.problem: OSError | None = None
@@ -274,11 +273,9 @@ class KernelPersister:
             self._by_thread = _ThreadSync(self._descriptor, self._sync.eventfd, None)
 
     def sync_ended(self) -> None:
-        """Report the result of the sync; to be called when the eventfd is readable."""
+        """Report the result of the sync; to be called whenever the eventfd was counted up."""
         by_thread = self._by_thread
         if not self._sync.is_busy:
-            with suppress(BlockingIOError):  # drain it: epoll is level-triggered
-                os.eventfd_read(self._sync.eventfd)
             if by_thread is None or not by_thread.is_over:
                 return
             problem, self._by_thread = by_thread.problem, None
@@ -325,7 +322,7 @@ def with_kernel_syncs(
 ) -> Persister:
     """Return a KernelPersister where the system and `poller` support it; else `thread`.
 
-    It calls `on_done` in trio's thread: within `begin`, or when `poller` finds the eventfd readable.
+    It calls `on_done` in trio's thread: within `begin`, or when `poller` sees the eventfd counted up.
     """
     try:
         sync = make_kernel_sync()

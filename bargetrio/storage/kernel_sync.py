@@ -22,7 +22,7 @@ class KernelSync(Protocol):
     """One sync at a time, of any file."""
 
     eventfd: int
-    """Readable when the sync has ended."""
+    """Counted up when a sync has ended, and never read: to be watched edge-triggered."""
     is_busy: bool
 
     def begin(self, descriptor: int) -> None:
@@ -30,7 +30,7 @@ class KernelSync(Protocol):
         ...
 
     def end(self) -> OSError | None:
-        """Wait until the sync has ended, without delay if the eventfd is readable; return its error."""
+        """Wait until the sync has ended, without delay once the eventfd was counted up; return its error."""
         ...
 
     def close(self) -> None:
@@ -66,11 +66,6 @@ class _Kernel:
 
 def _make_eventfd() -> int:
     return os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-
-
-def _drain(eventfd: int) -> None:
-    with suppress(BlockingIOError):  # the completion may have been waited for without the eventfd
-        os.eventfd_read(eventfd)
 
 
 def _as_problem(result: int) -> OSError | None:
@@ -157,7 +152,6 @@ class UringSync:
         self._completed = (head + 1) & 0xFFFFFFFF
         _U32.pack_into(ring, self._cq_head, self._completed)
         self.is_busy = False
-        _drain(self.eventfd)
         return _as_problem(result)
 
     def close(self) -> None:
@@ -262,7 +256,6 @@ class AioSync:
         while not self._call("getevents", self._context, ctypes.c_long(1), ctypes.c_long(1), ctypes.byref(self._event), None):
             pass
         self.is_busy = False
-        _drain(self.eventfd)
         return _as_problem(self._event.result)
 
     def close(self) -> None:

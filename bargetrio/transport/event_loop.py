@@ -27,6 +27,8 @@ from bargetrio.transport.sockets import RECEIVE_BYTES, SocketConnection
 
 TIME_SLICE_S: Final = 0.001
 """Longest time in seconds before the loop yields to trio's other tasks; one pass over all that is ready may take longer."""
+WAITING_SLICE_S: Final = 0.004
+"""The same where it may wait: nothing else is awaited through trio but its deadlines, and the first of them ends the slice."""
 WAIT_S: Final = 0.001
 """Longest time in seconds for which a pass waits in a time slice, where it may; `select.epoll` rounds up to milliseconds."""
 BUSY_S: Final = 0.005
@@ -43,7 +45,7 @@ class EventLoop:
     """Made and run once a process; each node has an EpollPoller on it. All calls but `wake` are made in trio's thread."""
 
     def __init__(self, may_wait: Callable[[], bool] = lambda: False) -> None:
-        """`may_wait`, asked in each slice, says whether trio's tasks may be late by up to `TIME_SLICE_S` and `WAIT_S`."""
+        """`may_wait`, asked in each slice, says whether trio's tasks may be late by up to `WAITING_SLICE_S` and `WAIT_S`."""
         self._may_wait = may_wait
         self._saw_new_connection = False
         """Whether there was a new connection, which a task of trio's accepts, since the time slice began."""
@@ -96,9 +98,9 @@ class EventLoop:
         if poller in self._driven:
             self._driven.remove(poller)
 
-    def register(self, descriptor: int, handler: "_Handler") -> None:
-        """Call the handler whenever the descriptor is readable."""
-        self._epoll.register(descriptor, select.EPOLLIN)
+    def register(self, descriptor: int, handler: "_Handler", *, is_edge_triggered: bool = False) -> None:
+        """Call the handler whenever the descriptor is readable; edge-triggered, once each time that it becomes so."""
+        self._epoll.register(descriptor, select.EPOLLIN | (select.EPOLLET if is_edge_triggered else 0))
         self._handlers[descriptor] = handler
 
     def forget(self, descriptor: int, handler: "_Handler") -> bool:
@@ -124,10 +126,12 @@ class EventLoop:
 
     def _begin_slice(self) -> tuple[float, float]:
         """Return how long a pass of this time slice waits, and when the slice ends."""
-        is_busy = self._wakes >= BUSY_WAKES
-        wait_s = WAIT_S if is_busy and self._may_wait() and not self._saw_new_connection else 0.0
+        may_wait = self._wakes >= BUSY_WAKES and self._may_wait() and not self._saw_new_connection
         self._saw_new_connection = False
-        return wait_s, time.perf_counter() + TIME_SLICE_S
+        now = time.perf_counter()
+        if not may_wait:
+            return 0.0, now + TIME_SLICE_S
+        return WAIT_S, now + min(WAITING_SLICE_S, self._alarm.deadline - trio.current_time())
 
     def _pass(self, wait_s: float) -> bool:
         """Read what is ready, once each, then have the nodes that are due make a step; return whether there were any."""
@@ -154,8 +158,12 @@ class EventLoop:
         due, self._due = self._due, []
         for poller in due:
             poller.is_due = False
-            if poller in self._driven:
-                self._step(poller)
+            deadline = poller.make_step()
+            if deadline < self._alarm.deadline:
+                if deadline == NOW:
+                    self._want(poller)
+                else:
+                    self._alarm.deadline = deadline
         return bool(due)
 
     def _drain_eventfd(self) -> None:
@@ -166,13 +174,6 @@ class EventLoop:
             if poller.is_woken or poller.deadline <= now:
                 poller.is_woken = False
                 self._want(poller)
-
-    def _step(self, poller: "EpollPoller") -> None:
-        deadline = poller.make_step()
-        if deadline == NOW:
-            self._want(poller)
-        elif deadline < self._alarm.deadline:
-            self._alarm.deadline = deadline
 
     def _want(self, poller: "EpollPoller") -> None:
         if not poller.is_due:
@@ -268,7 +269,7 @@ class EpollPoller:
         self._step = step
         self._over = trio.Event()
         for descriptor, handler in self._watched.items():
-            self.loop.register(descriptor, handler)
+            self.loop.register(descriptor, handler, is_edge_triggered=True)
         self.loop.add(self)
         try:
             await self._over.wait()
@@ -278,10 +279,11 @@ class EpollPoller:
         raise self._problem
 
     def make_step(self) -> float:
-        """Make a step, called by the loop; what it raises ends `drive`. Returns when the next one is due."""
-        assert self._step is not None
+        """Make a step, called by the loop, if it is driven; what it raises ends `drive`. Returns when the next one is due."""
+        if (step := self._step) is None:
+            return self.deadline
         try:
-            self.deadline = self._step()
+            self.deadline = step()
         except Exception as problem:  # raised in the task that calls `drive`
             self.fail(problem)
         return self.deadline
@@ -325,7 +327,7 @@ class EpollPoller:
 
         handler = self._watched[descriptor] = _Handler(self, call, is_urgent=True)
         if self._step is not None:
-            self.loop.register(descriptor, handler)
+            self.loop.register(descriptor, handler, is_edge_triggered=True)
         return True
 
     async def run(self) -> None:

@@ -54,7 +54,10 @@ class Poller(Protocol):
         ...
 
     def watch(self, descriptor: int, ready: Callable[[], None]) -> bool:
-        """While the node is driven, call `ready` before its step if the descriptor is readable; False if this kind can't."""
+        """While the node is driven, call `ready` before its step when the descriptor has become readable, once more or anew.
+
+        It need not be read for that: it is watched edge-triggered. Returns False if this kind can't.
+        """
         ...
 
     async def run(self) -> None:

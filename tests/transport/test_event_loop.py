@@ -4,6 +4,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -81,6 +82,21 @@ async def test_nodes_of_one_process_share_an_event_loop_and_not_their_ends() -> 
     shared.close()
 
 
+async def test_what_is_watched_is_heard_once_each_time_and_need_not_be_read() -> None:
+    """An eventfd's count is never read: a call for each sync is spared. The loop does not spin on it."""
+    async with harness(EpollPoller) as home:
+        eventfd = os.eventfd(0, os.EFD_NONBLOCK)
+        heard: list[None] = []
+        os.eventfd_write(eventfd, 1)
+        home.poller.watch(eventfd, lambda: heard.append(None))
+        for count in range(1, 4):
+            await until(lambda count=count: len(heard) == count)  # type: ignore[misc]
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(heard) == count
+            os.eventfd_write(eventfd, 1)
+    os.close(eventfd)
+
+
 async def test_a_descriptor_that_is_used_again_is_not_the_old_connection() -> None:
     """Closed and opened within one step: the task of the old one must not stop the reading of the new one."""
     async with harness(EpollPoller) as home:
@@ -105,7 +121,7 @@ async def test_what_goes_wrong_in_the_loop_itself_ends_its_run(monkeypatch: pyte
     def fail(*_: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(poller.loop, "_step", fail)
+    monkeypatch.setattr(poller.loop, "_drain_eventfd", fail)
     with trio.fail_after(5), pytest.RaisesGroup(pytest.RaisesExc(ZeroDivisionError, match="a bug")):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(poller.drive, lambda: trio.current_time() + 60)
@@ -270,7 +286,7 @@ async def test_where_the_loop_waits_by_itself_trio_accepts_new_connections_at_on
         began = trio.current_time()
         for _ in range(100):
             await trio.lowlevel.checkpoint()
-        assert trio.current_time() - began < 100 * 10 * (event_loop.TIME_SLICE_S + event_loop.WAIT_S)
+        assert trio.current_time() - began < 100 * 10 * (event_loop.WAITING_SLICE_S + event_loop.WAIT_S)
         network = SocketNetwork(listen)
         listener = await network.listen("127.0.0.1", 0)
         with socket.socket(fileno=os.dup(listening[0])) as same:
@@ -285,6 +301,37 @@ async def test_where_the_loop_waits_by_itself_trio_accepts_new_connections_at_on
     ended_by = [at for at, (_, found) in enumerate(watched.polls) if listening[0] in found]
     assert len(ended_by) > 3, "others are accepted before the loop looks"
     assert not any(timeout for at in ended_by for timeout, _ in watched.polls[at + 1 : at + 2])
+
+
+async def test_a_slice_ends_at_the_first_deadline_of_a_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long a slice may be: with input for another node that never ends, a heartbeat leaves in time."""
+    monkeypatch.setattr(event_loop, "BUSY_WAKES", 0)
+    monkeypatch.setattr(event_loop, "WAITING_SLICE_S", 2.0)
+    loop = EventLoop(lambda: True)
+    is_over = threading.Event()
+    steps: list[float] = []
+
+    def play(other: socket.socket) -> None:
+        while not is_over.wait(0.0002):
+            other.sendall(b"ping")
+
+    def step() -> float:
+        steps.append(trio.current_time())
+        return steps[-1] + 0.02
+
+    beating = EpollPoller(loop)
+    async with harness(lambda: EpollPoller(loop)) as home:
+        home._nursery.start_soon(loop.run)
+        reader = await home.reader()
+        home._nursery.start_soon(trio.to_thread.run_sync, play, reader.other)
+        await until(lambda: len(reader.taken) > 10)
+        home._nursery.start_soon(beating.drive, step)
+        try:
+            await until(lambda: len(steps) >= 5)
+        finally:
+            is_over.set()
+    loop.close()
+    assert max(later - earlier for earlier, later in pairwise(steps)) < 1.0
 
 
 async def test_what_is_awaited_through_trio_is_counted() -> None:
