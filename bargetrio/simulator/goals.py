@@ -131,6 +131,8 @@ GOALS: Final[dict[str, str]] = {
     "logs_differ_told": "a leader, or a follower, says that a log differs from its own",
     "log_that_differs_stops": "a node stops whose log differs from the majority's",
     "other_nodes_refused": "a folder is not opened with another list of nodes",
+    "other_list_refused": "a node does not hear one with an unborn store whose configuration names other nodes",
+    "other_list_not_readmitted": "a node with a new disk is not readmitted, for its configuration names other nodes",
     "other_backup_refused": "a node does not hear one that began with another backup",
     "other_cluster_refused": "a node does not hear one that was born in another cluster",
     "other_cluster_emptied": "the operator empties the folder of a node that was born in another cluster",
@@ -282,7 +284,9 @@ class Goals:
 
     def refused(self, reason: str) -> None:
         """A server does not hear another one."""
-        if "began with another state" in reason:
+        if "'s configuration names nodes" in reason:
+            self.hit("other_list_refused")
+        elif "began with another state" in reason:
             self.hit("other_backup_refused")
         elif "another cluster" in reason:
             self.hit("other_cluster_refused")
