@@ -144,6 +144,8 @@ def why_refused(
             return ""
         if expected is None:
             return f"node {peer_id} is not a member of this cluster"
+        if theirs.replaces and theirs.replaces == expected:
+            return _why_lost_tail_refused(peer_id, len(configuration.stores))
         what = "was absent when the cluster was born" if expected == ABSENT else "has another store than before"
         return f"node {peer_id} {what}: bargetrio readmit {peer_id} takes this one in; see docs/operations.md"
     if other := why_other_members(peer_id, theirs, members):
@@ -154,6 +156,13 @@ def why_refused(
             " all members begin empty, or with the same backup; see docs/operations.md"
         )
     return ""
+
+
+def _why_lost_tail_refused(peer_id: NodeId, members: int) -> str:
+    lost = f"node {peer_id}'s disk lost entries that it had acknowledged"
+    if members > 2:
+        return f"{lost}: the cluster readmits it by itself"
+    return f'{lost}, and of two members neither can be readmitted: see "Too many lost disks" in docs/operations.md'
 
 
 def why_other_members(peer_id: NodeId, theirs: Standing, members: Collection[NodeId], *, is_born: bool = False) -> str:

@@ -137,6 +137,7 @@ GOALS: Final[dict[str, str]] = {
     "other_cluster_refused": "a node does not hear one that was born in another cluster",
     "other_cluster_emptied": "the operator empties the folder of a node that was born in another cluster",
     "other_store_refused": "a node does not hear one that has another store than before",
+    "lost_tail_refused": "a node does not hear one that lost what it had acknowledged, until it is readmitted automatically",
     "restored_alike": "folders that began with different backups are restored alike",
     "restored_written": "a cluster in which all folders began with the same backup answers a write as done",
     "earlier_led": "a cluster that began with the folders of an earlier version has a leader",
@@ -290,6 +291,8 @@ class Goals:
             self.hit("other_backup_refused")
         elif "another cluster" in reason:
             self.hit("other_cluster_refused")
+        elif "lost entries" in reason:
+            self.hit("lost_tail_refused")
         elif "another store" in reason:
             self.hit("other_store_refused")
 

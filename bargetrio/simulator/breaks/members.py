@@ -201,6 +201,6 @@ def other_store_is_heard(patches: Patches) -> None:
 
     def why_refused(ours: Any, configuration: Any, peer_id: int, theirs: Any, members: Any = ()) -> str:
         reason: str = old(ours, configuration, peer_id, theirs, members)
-        return "" if "another store" in reason else reason
+        return "" if "another store" in reason or "lost entries" in reason else reason
 
     patches.set(hellos, "why_refused", why_refused)
