@@ -31,6 +31,7 @@ from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import NodeId
+from bargetrio.raft.standing import as_told
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.hellos import HelloJudge
 from bargetrio.replica.inbox import Inbox
@@ -101,7 +102,7 @@ async def open_node(
             memory=memory,
             peer_spoke=lambda peer: outbox.links[peer].peer_spoke(),
         )
-        identity = _identity(settings, folder, hellos, make_token)
+        identity = _identity(settings, folder, core, hellos, make_token)
         acceptor = Acceptor(
             listener,
             identity,
@@ -255,14 +256,16 @@ def _make_persister(
     return disk_work.with_kernel_syncs(thread, folder, poller, inbox.write_ended, figures.fsync, faults)
 
 
-def _identity(settings: NodeSettings, folder: OpenFolder, hellos: HelloJudge, make_token: Callable[[], str]) -> Identity:
+def _identity(
+    settings: NodeSettings, folder: OpenFolder, core: Core, hellos: HelloJudge, make_token: Callable[[], str]
+) -> Identity:
     return Identity(
         cluster=settings.cluster,
         node_id=settings.node_id,
         peer_ids=frozenset(settings.addresses) - {settings.node_id},
         secret=settings.peer_secret,
         make_nonce=make_token,
-        standing=lambda: folder.standing,
+        standing=lambda: as_told(folder.standing, core.members),
         judge=hellos.judge,
     )
 

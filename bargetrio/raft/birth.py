@@ -12,7 +12,7 @@ from msgspec import structs
 from bargetrio.raft import membership
 from bargetrio.raft.messages import Introduction
 from bargetrio.raft.quorum import is_majority, majority_of
-from bargetrio.raft.standing import ABSENT, EARLIER, EMPTY, REPLACED, Standing, StoreId, identity_of
+from bargetrio.raft.standing import ABSENT, EARLIER, EMPTY, REPLACED, Standing, StoreId, identity_of, why_other_members
 from bargetrio.raft.state import State
 from bargetrio.raft.values import NodeId
 
@@ -63,6 +63,8 @@ def bootstrap(state: State, now: float) -> str:
             return f"node {peer} belongs to a cluster that has begun: bargetrio readmit admits this node to it"
         if standing.origin == EMPTY and state.standing.origin == EARLIER:
             continue  # A lost disk: its node is absent from the birth, and is readmitted later.
+        if other := why_other_members(peer, standing, state.members):
+            return other
         if standing.origin != state.standing.origin:
             return f"node {peer}'s folder began with another state ({standing.origin}): all begin empty, or with the same backup"
     here = _met_unborn(state, now)
@@ -129,12 +131,17 @@ def _present(birth: Mapping[NodeId, StoreId]) -> int:
 
 
 def _met_unborn(state: State, now: float) -> dict[NodeId, StoreId]:
-    """Return the stores of this node and of unborn members with the same origin, introduced within INTRODUCTION_TTL_S."""
+    """Return the stores of this node and of unborn members with the same origin and the same members in their configuration.
+
+    Only of those that were introduced within INTRODUCTION_TTL_S.
+    """
     own = state.standing
     here = {state.node_id: own.store}
     for peer in state.peers:
         standing, at = state.membership.met.get(peer, (None, 0.0))
-        if standing is not None and now - at < INTRODUCTION_TTL_S and not standing.identity and standing.origin == own.origin:
+        if standing is None or now - at >= INTRODUCTION_TTL_S or standing.identity or standing.origin != own.origin:
+            continue
+        if not why_other_members(peer, standing, state.members):
             here[peer] = standing.store
     return here
 

@@ -25,7 +25,8 @@ from bargetrio.raft.standing import Configuration, Standing, decode_configuratio
 MOST_DIGEST: Final = 2**32 - 1
 """A running digest is a CRC-32."""
 
-
+MOST_MEMBERS: Final = 50
+"""Nodes of a cluster, as in a configuration file (protocol/limits.py)."""
 MOST_TERMS_AHEAD: Final = 2**32
 """No cluster gets so far ahead of one of its nodes: with two elections a second it would take 68 years."""
 
@@ -58,6 +59,15 @@ def check_message(message: Message, members: Collection[NodeId], current_term: T
 
 def check_standing(node_id: NodeId, standing: Standing) -> None:
     """Raise ValueError if a node's standing contradicts itself."""
+    if members := standing.members:
+        if standing.identity:
+            raise ValueError(f"node {node_id}'s store belongs to a cluster, and tells the nodes of its configuration")
+        if len(members) > MOST_MEMBERS:
+            raise ValueError(f"node {node_id}'s configuration is said to name {len(members)} nodes: {MOST_MEMBERS} at most")
+        if any(before >= after for before, after in pairwise(members)):
+            raise ValueError(f"the nodes of node {node_id}'s configuration are not told in rising order")
+        if node_id not in members:
+            raise ValueError(f"node {node_id}'s configuration does not name it")
     if standing.birth:
         if standing.identity != identity_of(standing.birth):
             raise ValueError(f"node {node_id}'s identity is not that of the set of stores that it tells")

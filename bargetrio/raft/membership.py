@@ -20,7 +20,7 @@ from bargetrio.raft.facts import MemberChanged, MembersChanged
 from bargetrio.raft.messages import Entry, Introduction
 from bargetrio.raft.records import Remembered
 from bargetrio.raft.roles import Leader
-from bargetrio.raft.standing import EARLIER, Configuration, Standing, StoreId, why_other_members
+from bargetrio.raft.standing import EARLIER, Configuration, Standing, StoreId, as_told, why_other_members
 from bargetrio.raft.state import State
 from bargetrio.raft.values import Index, NodeId
 
@@ -74,10 +74,10 @@ def why_abstains(state: State) -> str:
         return "another disk has taken this one's place: the node was readmitted with it"
     if state.configuration is None:
         last = last_standings(state, float("-inf"))
-        refused = [reason for peer, told in last.items() if (reason := why_other_members(peer, told, state.members))]
-        if refused:
-            return refused[0]
         born = {peer: told.identity for peer, told in last.items() if told.identity}
+        for peer in born or last:
+            if reason := why_other_members(peer, last[peer], state.members):
+                return reason
         if len(set(born.values())) > 1:
             return "members of two clusters of this name answer: empty the folders of those that began later, then readmit them"
         if born:
@@ -185,7 +185,7 @@ def learn_commit(state: State) -> None:
 
 
 def introduce(state: State, *, asks: bool) -> None:
-    standing = state.membership.birth_under_way or state.standing
+    standing = as_told(state.membership.birth_under_way or state.standing, state.members)
     for peer in state.peers:
         state.send(peer, Introduction(term=state.current_term, node_id=state.node_id, standing=standing, asks=asks))
 

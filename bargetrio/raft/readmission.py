@@ -10,7 +10,7 @@ from bargetrio.raft.messages import Entry
 from bargetrio.raft.progress import Progress
 from bargetrio.raft.quorum import is_majority, majority_of
 from bargetrio.raft.roles import Leader
-from bargetrio.raft.standing import ABSENT, Configuration, Standing, StoreId, encode_configuration
+from bargetrio.raft.standing import ABSENT, Configuration, Standing, StoreId, encode_configuration, why_other_members
 from bargetrio.raft.state import State
 from bargetrio.raft.values import NodeId
 
@@ -59,6 +59,8 @@ def readmit(state: State, node_id: NodeId, now: float) -> str:
     standing, _ = state.membership.seen.get(node_id, (None, 0.0))
     if standing is None:
         return f"node {node_id} has not connected yet: start it with its new disk, then try again"
+    if other := why_other_members(node_id, standing, configuration.stores, is_born=True):
+        return other
     if standing.store == configuration.stores[node_id]:
         if now - leader.progress[node_id].heard_at < state.election_max_s or state.membership.uncounted == node_id:
             return ""

@@ -8,9 +8,11 @@ unborn    the store belongs to no cluster yet: it has neither voted nor acknowle
 born      the set of the members' stores (the birth set) is on its disk; the hash of that set is the cluster's identity
 admitted  the store is not in the birth set: it was readmitted by an entry that was committed without counting it (membership.py)
 ```
-Both sides of a connection send their `Standing` in the hello and check the other's with `why_refused`. Members do not compare
-the `nodes:` lists of their configuration files: an operator may change one on one host and not on another. An unborn node
-compares its own list with the birth set of a member, so that its operator is told the right reason.
+Both sides of a connection send their `Standing` in the hello and check the other's with `why_refused`. Born members do not
+compare the `nodes:` lists of their configuration files: an operator may change one on one host and not on another. An unborn
+store tells the list of its node (`as_told`), which refuses every log and snapshot of other members: with other members than
+those it takes part in no birth and is not readmitted. It compares its list with the birth set of a member as well, so that its
+operator is told the reason.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,7 +20,7 @@ from hashlib import sha256
 from typing import Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from bargetrio.raft.values import Command, Index, NodeId
 
@@ -45,7 +47,8 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     store: this folder's id. origin: the folder's initial state (EMPTY, EARLIER, REPLACED, `origin_of_backup`). identity: that of
     the cluster which the store belongs to, "" while it is unborn. birth: the set of stores whose hash is the identity; empty if
     the store was admitted later. admitted: the index of the entry that admitted it, 0 if it is in the birth set. replaces: the id
-    that this folder had before it lost entries it had acknowledged.
+    that this folder had before it lost entries it had acknowledged. members: the node ids that the configuration of an unborn
+    store names, sorted; only told, not in `meta`; () where they are not known.
     """
 
     store: StoreId
@@ -54,6 +57,7 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     birth: dict[int, StoreId] = {}
     admitted: Index = 0
     replaces: StoreId = ""
+    members: tuple[NodeId, ...] = ()
 
 
 class Configuration(Struct, frozen=True, kw_only=True):
@@ -110,6 +114,11 @@ def identity_of(stores: Mapping[int, StoreId]) -> str:
     return sha256(_encode(sorted(stores.items()))).hexdigest()[:32]
 
 
+def as_told(standing: Standing, members: tuple[NodeId, ...]) -> Standing:
+    """Return a standing as hellos and introductions tell it; `members` are the sorted node ids of this node's configuration."""
+    return standing if standing.identity else structs.replace(standing, members=members)
+
+
 def why_refused(
     ours: Standing, configuration: Configuration | None, peer_id: NodeId, theirs: Standing, members: Collection[NodeId] = ()
 ) -> str:
@@ -117,7 +126,7 @@ def why_refused(
 
     `ours` is this node's standing, `configuration` the newest one in its log, None while it is unborn. Votes and acknowledgements
     count for the store that gave them: those of a store that is not the member's are refused (BUG-38). `members`: the ids that
-    this node's configuration file names, by which an unborn node judges the set of a born one; (): not known.
+    this node's configuration file names, with which an unborn node compares those of the peer; (): not known.
     """
     if ours.identity and theirs.identity and ours.identity != theirs.identity:
         return (
@@ -125,6 +134,8 @@ def why_refused(
             f" restore (identity {theirs.identity[:8]}, ours is {ours.identity[:8]}); see docs/operations.md"
         )
     if configuration is not None:
+        if other := why_other_members(peer_id, theirs, configuration.stores, is_born=True):
+            return other
         expected = configuration.stores.get(peer_id)
         if theirs.store == expected:
             return ""
@@ -133,6 +144,8 @@ def why_refused(
             return ""
         if expected is None:
             return f"node {peer_id} is not a member of this cluster"
+        if theirs.replaces and theirs.replaces == expected:
+            return _why_lost_tail_refused(peer_id, len(configuration.stores))
         what = "was absent when the cluster was born" if expected == ABSENT else "has another store than before"
         return f"node {peer_id} {what}: bargetrio readmit {peer_id} takes this one in; see docs/operations.md"
     if other := why_other_members(peer_id, theirs, members):
@@ -145,14 +158,25 @@ def why_refused(
     return ""
 
 
-def why_other_members(peer_id: NodeId, theirs: Standing, members: Collection[NodeId]) -> str:
-    """Return the text that a born peer's set has other nodes than `members`, "" if not, or if either is not known."""
-    if not theirs.birth or not members or theirs.birth.keys() == set(members):
+def _why_lost_tail_refused(peer_id: NodeId, members: int) -> str:
+    lost = f"node {peer_id}'s disk lost entries that it had acknowledged"
+    if members > 2:
+        return f"{lost}: the cluster readmits it by itself"
+    return f'{lost}, and of two members neither can be readmitted: see "Too many lost disks" in docs/operations.md'
+
+
+def why_other_members(peer_id: NodeId, theirs: Standing, members: Collection[NodeId], *, is_born: bool = False) -> str:
+    """Return the text that a peer has other members than these, "" if not, or if either are not known.
+
+    A born peer's are those of its birth set, an unborn one's those that its configuration names. `members` are those of this
+    node's cluster if `is_born`, else those that its configuration names.
+    """
+    has = theirs.birth.keys() or theirs.members
+    if not has or not members or set(has) == set(members):
         return ""
-    return (
-        f"node {peer_id} belongs to a cluster of nodes {listed(theirs.birth)}, and the configuration here names"
-        f" nodes {listed(members)}: they must be the same; see docs/operations.md"
-    )
+    there = f"node {peer_id} belongs to a cluster of nodes" if theirs.birth else f"node {peer_id}'s configuration names nodes"
+    here = "the members of this cluster are nodes" if is_born else "the configuration here names nodes"
+    return f"{there} {listed(has)}, and {here} {listed(members)}: they must be the same; see docs/operations.md"
 
 
 def listed(members: Collection[NodeId]) -> str:

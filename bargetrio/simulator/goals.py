@@ -131,10 +131,13 @@ GOALS: Final[dict[str, str]] = {
     "logs_differ_told": "a leader, or a follower, says that a log differs from its own",
     "log_that_differs_stops": "a node stops whose log differs from the majority's",
     "other_nodes_refused": "a folder is not opened with another list of nodes",
+    "other_list_refused": "a node does not hear one with an unborn store whose configuration names other nodes",
+    "other_list_not_readmitted": "a node with a new disk is not readmitted, for its configuration names other nodes",
     "other_backup_refused": "a node does not hear one that began with another backup",
     "other_cluster_refused": "a node does not hear one that was born in another cluster",
     "other_cluster_emptied": "the operator empties the folder of a node that was born in another cluster",
     "other_store_refused": "a node does not hear one that has another store than before",
+    "lost_tail_refused": "a node does not hear one that lost what it had acknowledged, until it is readmitted automatically",
     "restored_alike": "folders that began with different backups are restored alike",
     "restored_written": "a cluster in which all folders began with the same backup answers a write as done",
     "earlier_led": "a cluster that began with the folders of an earlier version has a leader",
@@ -282,10 +285,14 @@ class Goals:
 
     def refused(self, reason: str) -> None:
         """A server does not hear another one."""
-        if "began with another state" in reason:
+        if "'s configuration names nodes" in reason:
+            self.hit("other_list_refused")
+        elif "began with another state" in reason:
             self.hit("other_backup_refused")
         elif "another cluster" in reason:
             self.hit("other_cluster_refused")
+        elif "lost entries" in reason:
+            self.hit("lost_tail_refused")
         elif "another store" in reason:
             self.hit("other_store_refused")
 

@@ -367,7 +367,7 @@ class Invariants:
                 self._check_later_leaders(index, fact.term)
                 command = core.log.entry(index).command
                 if b'"op":"members"' in bytes(command):
-                    self.membership.configurations[index] = decode_configuration(command, index)
+                    self.membership.committed(decode_configuration(command, index))
                 self._results.append(self._reference.apply(command, index))
                 self.states.append(dict(self._reference.stored))
                 self.outcomes.committed(index, term)

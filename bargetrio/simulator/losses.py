@@ -16,7 +16,7 @@ from bargetrio.simulator.memory import MOST_LIES, Breach
 from bargetrio.simulator.network import SimulatedNetwork
 from bargetrio.simulator.observer import Look, LookAtMessage
 from bargetrio.simulator.operator import Operator
-from bargetrio.simulator.plan import Plan
+from bargetrio.simulator.plan import LOSE_SYNCED_DATA, Plan
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 
@@ -79,6 +79,8 @@ class Losses:
     def _begin(self) -> None:
         """Make the folders, and start the nodes at their times."""
         plan, world = self._plan, self._world
+        if "other_nodes" in plan.kinds and not any(plan.begun_with):
+            self._maybe_begin_with_other_nodes(world.random("losses first nodes"))
         self._goals.began_with(plan.begun_with)
         if any(plan.begun_with):
             states = {server.node_id: beginnings.begin(server, plan.begun_with[server.node_id]) for server in self._servers}
@@ -265,20 +267,47 @@ class Losses:
     # -- another list ----------------------------------------------------------------------------------------------------
 
     def _start_with_other_nodes(self, random: Random) -> None:
-        """Start a node with a `nodes:` list that lacks a node, or has one too many, and later with the right one."""
+        """Start a node with a `nodes:` list that lacks a node, or has one too many, and later with the right one.
+
+        In half of the times it has a new disk, too, and the operator wants it readmitted.
+        """
         server, seconds = random.choice(self._servers), random.uniform(0.3, 3)
         right = tuple(range(len(self._servers)))
-        wrong = [node for node in right if node == server.node_id or random.random() < 0.6]
-        if len(wrong) == len(right):
-            wrong.append(len(right))
+        wrong = self._other_list(random, server)
+        is_new = random.random() < 0.5
         if server.core is None or server.is_lost or server.node_ids != right:
             return
+        if is_new and len(wrong) > 1 and not LOSE_SYNCED_DATA & set(self._plan.kinds) and self._operator.can_spare(server):
+            self._replace_disk(server, 0.02)
+            server.node_ids = wrong
+            self._tell(f"node {server.node_id} is set up with nodes {wrong}")
+            self._world.after(2 + 2 * seconds, self._correct_nodes, server, right)  # the operator asks every second
+            return
         server.crash(power=False)
-        server.node_ids = tuple(wrong)
-        self._tell(f"node {server.node_id} is started with nodes {wrong}")
+        server.node_ids = wrong
+        self._tell(f"node {server.node_id} is started with nodes {list(wrong)}")
         if not server.start():
             self._goals.hit("other_nodes_refused")
         self._world.after(seconds, self._correct_nodes, server, right)
+
+    def _other_list(self, random: Random, server: Server) -> tuple[NodeId, ...]:
+        right = range(len(self._servers))
+        wrong = [node for node in right if node == server.node_id or random.random() < 0.6]
+        if len(wrong) == len(right):
+            wrong.append(len(right))
+        return tuple(wrong)
+
+    def _maybe_begin_with_other_nodes(self, random: Random) -> None:
+        """In half of the seeds a node starts with another list for the first time.
+
+        Not with its own node alone: it would rightly begin a cluster of one.
+        """
+        server, seconds = random.choice(self._servers), random.uniform(1, 6)
+        wrong = self._other_list(random, server)
+        if random.random() < 0.5 and len(wrong) > 1:
+            self._tell(f"node {server.node_id} is set up with nodes {wrong}")
+            server.node_ids = wrong
+            self._world.at(server.first_start + seconds, self._correct_nodes, server, tuple(range(len(self._servers))))
 
     def _correct_nodes(self, server: Server, right: tuple[NodeId, ...]) -> None:
         if server.node_ids != right:
@@ -286,8 +315,14 @@ class Losses:
             server.node_ids = right
             self._tell(f"node {server.node_id} has the right list of nodes again")
             self._revive(server)
-            if "the configuration names nodes" in server.refusal:
-                self._operator.empty(server, "it was new when the list was wrong")
+            self._empty_if_new(server)
+
+    def _empty_if_new(self, server: Server) -> None:
+        """Empty a folder that was made with the wrong list; look again where a fault of the disk hides that."""
+        if "the configuration names nodes" in server.refusal:
+            self._operator.empty(server, "it was new when the list was wrong")
+        elif server.core is None and not server.is_lost:
+            self._world.after(1.0, self._empty_if_new, server)
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 

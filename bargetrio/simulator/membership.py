@@ -1,9 +1,9 @@
 """What must hold of who is a member: the set of a cluster, who was readmitted by a committed entry, and whose disk counts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bargetrio.raft.messages import Index, NodeId
-from bargetrio.raft.standing import EARLIER, Configuration, Standing, identity_of
+from bargetrio.raft.standing import EARLIER, Configuration, Standing, identity_of, listed
 from bargetrio.simulator.memory import Breach, Committed, Memory, StoreId
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.stores import Stores
@@ -19,6 +19,8 @@ class Membership:
         """Those that committed entries hold."""
         self._births: dict[str, dict[int, StoreId]] = {}
         """By identity."""
+        self._lists: dict[StoreId, tuple[NodeId, ...]] = {}
+        """The nodes of the configuration with which each store was made: no other members are ever accepted with it."""
         self._memory = memory
         self._stores = stores
         self._committed = committed
@@ -65,6 +67,20 @@ class Membership:
         if not self._stores.holds(server.node_id, server.store_id, admitted.index, self._committed[admitted.index].digest):
             raise Breach("a voter is a member", f"{who} does not hold the entry that took it in, {admitted.index}")
 
+    def committed(self, configuration: Configuration) -> None:
+        """A committed entry holds this configuration."""
+        self.configurations[configuration.index] = configuration
+        node_id = configuration.readmitted
+        if node_id is not None:
+            self._check_list(node_id, configuration.stores, f"is readmitted by entry {configuration.index}")
+
+    def _check_list(self, node_id: NodeId, stores: Mapping[int, StoreId], what: str) -> None:
+        """A node whose configuration names other nodes refuses the members' log, so it never votes."""
+        nodes = self._lists.get(stores[node_id], tuple(stores))
+        if sorted(nodes) != sorted(stores):
+            text = f"node {node_id}, whose configuration names nodes {listed(nodes)}, {what}, with members {listed(stores)}"
+            raise Breach("all members have the same list of nodes", text)
+
     def standing_written(self, server: Server, standing: Standing) -> None:
         """The folder says since when this store is a member, or that it is another store now."""
         memory = self._memory[server.node_id]
@@ -75,6 +91,7 @@ class Membership:
             memory.former.setdefault(memory.store, []).append(memory.disk)
             self._stores.ended(server.node_id)
         memory.store, memory.standing = standing.store, standing
+        self._lists.setdefault(standing.store, server.node_ids)
         if standing.admitted:
             admitted = self.configurations.get(standing.admitted)
             if admitted is None or admitted.stores.get(server.node_id) != standing.store:
@@ -89,5 +106,7 @@ class Membership:
                 raise Breach("a member knows that it is one", text)
         if standing.birth:
             self._births.setdefault(standing.identity, standing.birth)
+            for node_id in standing.birth:
+                self._check_list(node_id, standing.birth, f"is in the birth set that node {server.node_id} has")
             if self._births[standing.identity] != standing.birth or identity_of(standing.birth) != standing.identity:
                 raise Breach("a member knows that it is one", f"node {server.node_id} has another set under the same identity")

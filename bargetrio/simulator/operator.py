@@ -136,6 +136,8 @@ class Operator:
 
     def _hear(self, server: Server, answer: str) -> None:
         self._tell(f"readmit {server.node_id}: {answer or 'under way'}")
+        if "'s configuration names nodes" in answer:
+            self._goals.hit("other_list_not_readmitted")
         if "give it an empty one" in answer:
             self._world.after(AGAIN_S, self._empty_if_refused, server)
 

@@ -17,7 +17,7 @@ from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Introduction, Message, NodeId, sender
 from bargetrio.raft.roles import Leader
-from bargetrio.raft.standing import Standing
+from bargetrio.raft.standing import Standing, as_told
 from bargetrio.replica.inbox import Then
 from bargetrio.replica.replica import AT_ONCE, Replica, StorageFailed
 from bargetrio.simulator.answers import Asker
@@ -93,6 +93,8 @@ class Server:
         self._doom: tuple[bool, Callable[[Server], None]] | None = None
         self._stores_made = 0
         self._links_up: Counter[NodeId] = Counter()
+        self._told: tuple[Standing, Standing] | None = None
+        """The last standing, and how it was told."""
         self._hellos: dict[NodeId, _Hello] = {}
         """Each peer's last one."""
 
@@ -118,10 +120,11 @@ class Server:
         """Which store this server speaks for; "" while it is down."""
         return "" if self.core is None else self.core.standing.store
 
-    @property
-    def standing(self) -> Standing | None:
-        """What this server's hellos say at this moment; None while it is down."""
-        return None if self.core is None else self.core.standing
+    def _standing_told(self, core: Core) -> Standing:
+        """Return what this server's hellos say at this moment: the same object as long as that does not change."""
+        if self._told is None or self._told[0] is not core.standing:
+            self._told = core.standing, as_told(core.standing, core.members)
+        return self._told[1]
 
     @property
     def was_superseded(self) -> bool:
@@ -223,7 +226,7 @@ class Server:
     def lose_disk(self) -> None:
         """The machine ends, and its disk with it; an empty one is in its place when it starts again.
 
-        Who sets it up names all nodes: an empty folder whose list is its own node alone rightly begins a cluster of one.
+        It is set up with all nodes, unless the caller gives it another list: one of its own node alone rightly begins a cluster.
         """
         self.crash(power=True)
         self.disk.lose()
@@ -251,7 +254,7 @@ class Server:
         if self.core is not None and until > machine.paused_until:
             self.stood_still_s += until - max(self._world.now, machine.paused_until)
             machine.paused_until = until
-            self._first_turns = [until + machine.random.random() * 0.003 for _ in self.node_ids]
+            self._first_turns = [until + machine.random.random() * 0.003 for _ in self._all_ids]
             self._world.at(until, self._resume, self.lives)
 
     def _resume(self, life: int) -> None:
@@ -291,6 +294,8 @@ class Server:
         """Judge what the connection began with, and again when the members' stores have changed."""
         hello = self._hellos.get(peer)
         if hello is None or hello.standing is not standing:
+            if peer not in self.node_ids:
+                return False  # refused before the standings are told (transport/handshake.py)
             judge = self.life.hellos
             judge.judge(peer, standing)
             self.wake()
@@ -308,13 +313,17 @@ class Server:
         if world.now < self.machine.paused_until:
             world.at(self._first_turns[sender(message)], self.take_message, message, standing)
         elif core is not None and not self._is_welcome(sender(message), standing):
-            if not isinstance(message, Introduction) or message.asks:  # the answer to a hello tells our standing all the same
-                answer = Introduction(term=core.current_term, node_id=self.node_id, standing=core.standing, asks=False)
-                self._post(self.node_id, sender(message), answer, core.standing)
+            is_answered = not isinstance(message, Introduction) or message.asks
+            if is_answered and sender(message) in self.node_ids:  # the answer to a hello tells our standing all the same
+                told = self._standing_told(core)
+                answer = Introduction(term=core.current_term, node_id=self.node_id, standing=told, asks=False)
+                self._post(self.node_id, sender(message), answer, told)
         elif core is not None:
             try:
                 check_message(message, core.members, core.current_term)  # as node/peers.py does
             except ValueError as problem:
+                if self.node_ids != self._all_ids:
+                    return  # for its list of nodes the message is malformed: it closes the connection
                 raise AssertionError(f"node {sender(message)} sent a malformed message: {problem}") from None
             if self.watcher.expects:
                 self.watcher.arrived(self, message)
@@ -378,7 +387,7 @@ class Server:
         core = self.core
         assert core is not None
         self.watcher.sent[type(message)](self, to, message)
-        self._post(self.node_id, to, message, core.standing)
+        self._post(self.node_id, to, message, self._standing_told(core))
 
     def connection(self, to: NodeId) -> int:
         """Return how often the link to this peer came up."""

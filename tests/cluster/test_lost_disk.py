@@ -214,6 +214,38 @@ async def test_a_node_whose_new_disk_is_refused_is_told_why_once_by_each_peer(tm
         await harness.until(lambda: set(connected(harness, lost)[ups:]) == set(others))
 
 
+async def test_a_node_with_a_new_disk_and_another_list_of_nodes_is_not_readmitted(tmp_path: Path) -> None:
+    """OWN-187: both lists are named by the command, in the events, and by the node itself; the right list helps."""
+    async with saving_house(tmp_path).open() as harness:
+        leader = await harness.leader()
+        await harness.put("k", "v")
+        lost = (leader + 1) % 3
+        await harness.cluster.kill(lost)
+        shutil.rmtree(tmp_path / f"node-{lost}")
+        right = harness.addresses
+        harness.addresses = {**right, 3: "127.0.0.1:1"}
+        await harness.cluster.revive(lost)
+        reason = (
+            f"node {lost}'s configuration names nodes 0, 1, 2, 3, and the members of this cluster are nodes 0, 1, 2:"
+            " they must be the same; see docs/operations.md"
+        )
+        here = (
+            f"node {leader} belongs to a cluster of nodes 0, 1, 2, and the configuration here names nodes 0, 1, 2, 3:"
+            " they must be the same; see docs/operations.md"
+        )
+        await harness.until(lambda: reason in refusals(harness, leader, lost))
+        await harness.until(lambda: here in refusals(harness, lost, leader))
+        assert "the configuration here names nodes 0, 1, 2, 3" in harness.local.ready()
+        with pytest.raises(BargeError, match=reason):
+            await harness.cluster.readmit(lost)
+        await harness.cluster.kill(lost)
+        shutil.rmtree(tmp_path / f"node-{lost}")
+        harness.addresses = right
+        await harness.cluster.revive(lost)
+        await readmitted(harness, lost)
+        await harness.until(lambda: harness.local.views()[lost].may_vote is True)
+
+
 async def test_a_node_that_is_taken_in_abstains_until_its_folder_says_so(tmp_path: Path) -> None:
     """A crash between the entry and its admission does not make it vote too early; it then continues."""
     async with saving_house(tmp_path).open() as harness:

@@ -3,7 +3,8 @@
 import pytest
 from msgspec import Raw, structs
 
-from bargetrio.raft.checks import MOST_TERMS_AHEAD, check_message
+from bargetrio.protocol.limits import MOST_NODES
+from bargetrio.raft.checks import MOST_MEMBERS, MOST_TERMS_AHEAD, check_message
 from bargetrio.raft.messages import (
     AppendReply,
     AppendRequest,
@@ -54,6 +55,9 @@ GOOD: list[Message] = [
     piece(),
     piece(structs.replace(LABEL, configuration=None), offset=90),
     introduced(Standing(store="new")),
+    introduced(Standing(store="new", members=(0, 1, 2))),
+    introduced(Standing(store="new", members=(1, 2**53 - 1))),
+    introduced(Standing(store="new", members=tuple(range(MOST_MEMBERS)))),
     introduced(Standing(store="store-1", identity=IDENTITY, birth=STORES)),
     introduced(Standing(store="new", identity=IDENTITY, admitted=7)),
 ]
@@ -89,6 +93,11 @@ BAD: list[tuple[str, Message]] = [
     ),
     ("is not that of the set of stores", introduced(Standing(store="store-1", identity="other", birth=STORES))),
     ("is not that of the set of stores", introduced(Standing(store="store-1", birth=STORES))),
+    ("and tells the nodes", introduced(Standing(store="new", identity=IDENTITY, admitted=7, members=(0, 1, 2)))),
+    ("51 nodes: 50 at most", introduced(Standing(store="new", members=tuple(range(MOST_MEMBERS + 1))))),
+    ("rising order", introduced(Standing(store="new", members=(0, 2, 1)))),
+    ("rising order", introduced(Standing(store="new", members=(0, 1, 1, 2)))),
+    ("does not name it", introduced(Standing(store="new", members=(0, 2)))),
     ("is not in the set of stores", introduced(Standing(store="other", identity=IDENTITY, birth=STORES))),
 ]
 
@@ -129,3 +138,8 @@ def test_a_command_that_is_nested_too_deep_holds_no_configuration() -> None:
     message = structs.replace(append(term=3, prev=(3, 1)), entries=(deep,), configurations=(4,))
     with pytest.raises((ValueError, RecursionError)):
         check_message(message, THREE, 3)
+
+
+def test_a_standing_may_tell_as_many_nodes_as_a_configuration_may_name() -> None:
+    """raft/ does not know the configuration's file."""
+    assert MOST_MEMBERS == MOST_NODES

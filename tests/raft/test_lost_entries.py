@@ -1,5 +1,7 @@
 """A disk that lost what its node had acknowledged: the leader names it, counts it no more, and has it readmitted."""
 
+from msgspec import structs
+
 from bargetrio.raft.facts import TailLost
 from bargetrio.raft.messages import (
     AppendReply,
@@ -12,8 +14,8 @@ from bargetrio.raft.messages import (
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.raft.snapshots import begin_transfer
-from bargetrio.raft.standing import REPLACED, Standing
-from tests.raft.cores import Bench, acknowledge, append, append_readmission, follower, leader, progress
+from bargetrio.raft.standing import REPLACED, Configuration, Standing, why_refused
+from tests.raft.cores import IDENTITY, STORES, Bench, acknowledge, append, append_readmission, follower, leader, progress
 from tests.raft.saved import saved
 
 NEW = Standing(store="new")
@@ -239,6 +241,21 @@ def test_a_node_that_lost_entries_abstains_takes_a_new_store_and_is_readmitted_a
     node.core.hello_received(1, Standing(store="new", origin="replaced", replaces="store-1"), node.now)
     node.perform().sync()
     assert node.core.configuration is not None and node.core.configuration.stores[1] == "new"
+
+
+def test_what_is_said_of_a_lost_tail_is_that_the_cluster_repairs_it() -> None:
+    """OWN-188: not that `bargetrio readmit` is needed; of two members neither can be readmitted, in any way."""
+    ours = Standing(store="store-0", identity=IDENTITY, birth=STORES)
+    lost = Standing(store="new", origin=REPLACED, replaces="store-1")
+    three = Configuration(index=0, identity=IDENTITY, stores=STORES)
+    lost_entries = "node 1's disk lost entries that it had acknowledged"
+    assert why_refused(ours, three, 1, lost) == f"{lost_entries}: the cluster readmits it by itself"
+    two = structs.replace(three, stores={0: "store-0", 1: "store-1"})
+    assert why_refused(ours, two, 1, lost) == (
+        f'{lost_entries}, and of two members neither can be readmitted: see "Too many lost disks" in docs/operations.md'
+    )
+    another = structs.replace(lost, replaces="older")
+    assert "has another store than before: bargetrio readmit 1 takes this one in" in why_refused(ours, three, 1, another)
 
 
 def test_a_demotion_of_the_disk_before_is_not_meant_for_the_new_one() -> None:

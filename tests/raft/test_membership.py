@@ -271,6 +271,21 @@ def test_readmission_is_refused_in_words_where_it_cannot_be() -> None:
     assert "does not lead" in follower().core.readmit(1, 0.0)
 
 
+def test_a_new_disk_of_a_node_with_another_list_is_not_readmitted() -> None:
+    """OWN-187: the entry was committed, and the node then refused every append."""
+    node = leader()
+    last = node.core.log.last_index
+    for store in ("new", "store-1"):
+        node.core.hello_received(1, Standing(store=store, members=(0, 1)), node.now)
+        assert node.core.readmit(1, node.now) == (
+            "node 1's configuration names nodes 0, 1, and the members of this cluster are nodes 0, 1, 2:"
+            " they must be the same; see docs/operations.md"
+        )
+    assert node.core.log.last_index == last
+    node.core.hello_received(1, Standing(store="new", members=(0, 1, 2)), node.now)
+    assert node.core.readmit(1, node.now) == "" and node.core.log.last_index == last + 1
+
+
 def test_a_new_disk_whose_node_is_down_again_is_not_readmitted() -> None:
     """Its folder may be another one when it is started (OWN-186). The member's own store is forgotten with its own connection."""
     node = leader()

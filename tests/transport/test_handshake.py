@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
+from msgspec import structs
 
 from bargetrio.cli.free_ports import free_ports
 from bargetrio.protocol.errors import BargeError
@@ -130,6 +131,19 @@ async def test_a_standing_that_is_none_is_a_bad_hello() -> None:
     accepted, answer = await meet(identity(0), dial)
     assert isinstance(accepted, HandshakeRefused)
     assert b"does not tell its store's standing" in bytes(answer)  # type: ignore[call-overload]  # dial returns bytes
+
+
+async def test_an_unborn_store_tells_the_nodes_of_its_configuration() -> None:
+    """Both sides do; nodes that contradict themselves make a bad hello (raft/checks.py)."""
+    told = Standing(store="new", members=(0, 1, 2))
+    one, other = (structs.replace(identity(node_id), standing=lambda: told) for node_id in (0, 1))
+    accepted, said = await meet(one, lambda connection: say_hello(connection, other, 0))
+    assert isinstance(accepted, Greeted) and isinstance(said, Greeted)
+    assert accepted.standing == said.standing == told
+    twice = structs.replace(other, standing=lambda: Standing(store="new", members=(0, 1, 1)))
+    accepted, said = await meet(one, lambda connection: say_hello(connection, twice, 0))
+    assert isinstance(accepted, HandshakeRefused) and "rising order" in str(accepted)
+    assert isinstance(said, HandshakeRefused) and "rising order" in str(said)
 
 
 async def test_requests_may_follow_the_hello_in_one_piece() -> None:

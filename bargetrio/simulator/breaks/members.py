@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec import structs
 
-from bargetrio.raft import birth, demotion, membership, receiving, replication
+from bargetrio.raft import birth, demotion, membership, readmission, receiving, replication
 from bargetrio.raft.core import Core
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import AppendReply, Demotion
@@ -16,6 +16,7 @@ from bargetrio.raft.quorum import is_majority
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import EMPTY
 from bargetrio.raft.state import State
+from bargetrio.simulator import server
 from bargetrio.simulator.breaks.registry import Patches, breaks
 from bargetrio.storage.folder import Folder
 
@@ -104,6 +105,17 @@ def other_nodes_accepted(patches: Patches) -> None:
     patches.set(Folder, "__init__", init)
 
 
+@breaks("an unborn store tells the list of nodes of its configuration", "OWN-187")
+def other_list_not_told(patches: Patches) -> None:
+    patches.set(membership, "as_told", lambda standing, members: standing)
+    patches.set(server, "as_told", lambda standing, members: standing)
+
+
+@breaks("a node is readmitted only with the members' list of nodes", "OWN-187", faults=frozenset({"other_nodes", "crashes"}))
+def other_list_readmitted(patches: Patches) -> None:
+    patches.set(readmission, "why_other_members", lambda peer_id, theirs, members, *, is_born=False: "")
+
+
 @breaks("nodes that began with different backups do not hear each other", "docs/operations.md")
 def other_backups_accepted(patches: Patches) -> None:
     from bargetrio.raft import standing
@@ -189,6 +201,6 @@ def other_store_is_heard(patches: Patches) -> None:
 
     def why_refused(ours: Any, configuration: Any, peer_id: int, theirs: Any, members: Any = ()) -> str:
         reason: str = old(ours, configuration, peer_id, theirs, members)
-        return "" if "another store" in reason else reason
+        return "" if "another store" in reason or "lost entries" in reason else reason
 
     patches.set(hellos, "why_refused", why_refused)
