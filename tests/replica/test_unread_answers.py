@@ -1,6 +1,7 @@
 """A client that does not read its answers costs little: no read is looked up for it, and none of its requests is read."""
 
 import sys
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -23,7 +24,7 @@ from bargetrio.raft.effects import Ticket as AnyTicket
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.roles import Leader
-from bargetrio.replica.requests import Batch, Session
+from bargetrio.replica.requests import Batch, Session, Ticket
 from bargetrio.transport.handshake import Greeted
 from tests.replica.hosts import Hosted
 from tests.replica.pipes import Pipe
@@ -282,3 +283,14 @@ async def test_a_write_that_is_done_keeps_no_value_behind_a_read_that_waits(auto
         assert sum(not ticket.done for ticket in here.node.replica.requests.waiting) == 49
         assert len(here.node.replica.requests.waiting) == 50
         assert sys.getrefcount(value) == before
+
+
+def test_a_read_that_is_deferred_again_stays_before_those_deferred_after_it() -> None:
+    """It was taken when there was room, and by then there was none any more."""
+    session: Any = None
+    first, second = (Ticket(session, number, Get(id=number, key="a"), 0.0) for number in (1, 2))
+    reads: deque[Ticket] = deque()
+    first.defer_in(reads)
+    second.defer_in(reads)
+    reads.popleft().defer_in(reads)
+    assert [ticket.request_id for ticket in reads] == [1, 2]
