@@ -182,7 +182,7 @@ def check(events_files: tuple[str, ...], history_files: tuple[str, ...]) -> None
             audit.begin_file()
             finding = audit.take_all(read_events(Path(path), audit.missed))
             if finding is not None:
-                console.say(f"{path}: {finding.told()}")
+                console.say(f"{path}: {finding.describe()}")
                 sys.exit(1)
         history = [operation for path in history_files for operation in _operations(Path(path))]
     except ValueError as problem:
