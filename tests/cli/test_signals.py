@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from bargetrio.cli import signals
 from tests.cli.run import environment, popen
 from tests.client.servers import BadServer
+from tests.sources import PACKAGE
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
@@ -114,6 +116,16 @@ def test_what_was_ignored_at_the_start_stays_ignored(number: signal.Signals) -> 
         assert server.heard.wait(20)
         process.send_signal(number)
         assert process.wait(20) == 5
+
+
+def test_the_installed_command_begins_with_the_kernels_default_and_the_library_leaves_signals_alone() -> None:
+    """The script that pip makes imports `bargetrio.__main__` before anything else of the package."""
+    scripts = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"bargetrio": "bargetrio.__main__:main"}
+    for module, handler in (("__main__", "SIG_DFL"), ("cli", "default_int_handler"), ("client", "default_int_handler")):
+        code = f"import signal, bargetrio.{module}; print(signal.getsignal(signal.SIGINT) is signal.{handler})"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
+        assert done.stdout == "True\n", module
 
 
 OURS = "/bargetrio/"
