@@ -15,7 +15,7 @@ from bargetrio.protocol.errors import APPLIED
 from bargetrio.protocol.events import KINDS
 from bargetrio.simulator.breaks import BREAKS
 from bargetrio.web.routes import ROUTES
-from tests.simulator import test_breaks, test_seeds, test_stack
+from tests.simulator import amounts
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -236,9 +236,9 @@ def test_every_key_is_in_configuration() -> None:
 def test_the_numbers_of_seeds_are_those_of_the_tests() -> None:
     """In CI, and for planted bugs."""
     text = text_of("testing")
-    assert f"`bargetrio simulate` | {test_seeds.SEEDS:,} seeds |" in text
-    assert f"`bargetrio simulate --stack` | {test_stack.SEEDS} seeds |" in text
-    assert f"within {test_breaks.MOST_SEEDS} seeds of ring 1, or {test_breaks.MOST_STACK_SEEDS} of ring 2" in text
+    assert f"`bargetrio simulate` | {amounts.SEEDS:,} seeds |" in text
+    assert f"`bargetrio simulate --stack` | {amounts.STACK_SEEDS} seeds |" in text
+    assert f"within {amounts.BREAK_SEEDS} seeds of ring 1, or {amounts.BREAK_STACK_SEEDS} of ring 2" in text
 
 
 def test_planted_bugs_stand_beside_those_of_others() -> None:

@@ -275,6 +275,22 @@ def test_only_the_console_prints() -> None:
     assert [place for place in wrong if not place.startswith(allowed)] == []
 
 
+def test_no_test_module_imports_from_another_one() -> None:
+    """What several share is in a module beside them, or in conftest.py: a test can be changed, moved or run by itself."""
+    tests = PACKAGE.parent / "tests"
+    wrong: list[str] = []
+    for path in sorted(tests.rglob("*.py")):
+        for node in nodes_of(path):
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{alias.name}" for alias in node.names]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            wrong += [f"{path.relative_to(tests)} imports {name}" for name in names if re.match(r"tests\b.*\.test_", name)]
+    assert wrong == []
+
+
 def test_client_commands_never_import_the_server() -> None:
     """`bargetrio get` starts fast: no trio, quart, hypercorn, and none of our server's rooms."""
     code = (

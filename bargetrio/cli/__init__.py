@@ -10,10 +10,11 @@ repl.py      the interactive client, a line at a time      repl_commands.py  the
 terminal.py  its prompt, history and Tab                   tables.py    rows as text, with rich or without
 exit_codes.py  what an error means: exit code, certainty  fault_edits.py  one fault, put to those in force
 simulate.py  simulate, check                              replay.py    recorded runs as the live page
+signals.py   Ctrl-C and SIGTERM, raised in a command
 client_calls.py  what of the client library is used here  setting_origins.py  where each value of a configuration comes from
 ```
 Exit codes: 0 ok, 1 error, 2 usage or configuration, 3 not found, 4 precondition failed, 5 unavailable, 6 outcome unknown,
-7 answer not written, 130 interrupted. May import client, protocol, eventlog, config, console and files;
+7 answer not written, 130 interrupted, 143 terminated. May import client, protocol, eventlog, config, console and files;
 when a command that needs it runs, so that the others start fast, also daemon, storage, kv and simulator. Start at main.py.
 """
 

@@ -12,6 +12,7 @@ from zlib import crc32
 import click
 
 from bargetrio import console
+from bargetrio.cli import signals
 from bargetrio.cli.shared import ClusterOptions, UserPath, config_option, fail, load_configuration, place_options
 from bargetrio.files import replacing
 
@@ -133,7 +134,8 @@ def _label_of(file: str) -> "SnapshotStart | None":
 
 
 def _end_by_exception() -> None:
-    """Turn SIGTERM and SIGHUP into SystemExit, so that unfinished files are deleted."""
+    """Turn SIGINT into KeyboardInterrupt, SIGTERM and SIGHUP into SystemExit, so that unfinished files are deleted."""
+    signals.begin(signal.SIGINT)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, lambda number, _: sys.exit(128 + number))

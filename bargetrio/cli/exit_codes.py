@@ -3,8 +3,10 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from signal import SIGINT, SIGTERM
 from typing import Final
 
+from bargetrio.cli import signals
 from bargetrio.client.interrupted import Interrupted
 from bargetrio.protocol.errors import BargeError, ErrorCode
 
@@ -24,7 +26,8 @@ EXIT_CODES: Final[dict[ErrorCode, int]] = {
 
 OUTPUT_LOST: Final = 7
 """What was asked was done, and the answer, or the file that was to hold it, could not be written on this machine."""
-INTERRUPTED: Final = 130
+INTERRUPTED: Final = 128 + SIGINT
+TERMINATED: Final = 128 + SIGTERM
 MAY_HAVE_HAPPENED: Final = "the write may have happened: read the key before you repeat it"
 MAY_BE_CHANGED: Final = "it may have been done: check before you repeat it"
 
@@ -49,11 +52,28 @@ def error_text(error: BargeError) -> str:
     return f"{error.code}: {error.detail}" + (f" ({certain})" if certain else "")
 
 
+def interrupt_code(problem: KeyboardInterrupt) -> int:
+    """Return the exit code after SIGINT or SIGTERM, as a shell tells them."""
+    return TERMINATED if signals.is_terminated(problem) else INTERRUPTED
+
+
+def interrupt_fields(problem: KeyboardInterrupt) -> dict[str, object]:
+    """Return the error after SIGINT or SIGTERM as an object: {"error", "detail", "applied"}.
+
+    `applied` is None for a write that may be applied, and where the signal came while no request was waited for.
+    """
+    error = "terminated" if signals.is_terminated(problem) else "interrupted"
+    if not isinstance(problem, Interrupted):
+        return {"error": error, "detail": "", "applied": None}
+    if problem.applied is None:
+        return {"error": error, "detail": MAY_HAVE_HAPPENED if problem.of_key else MAY_BE_CHANGED, "applied": None}
+    return {"error": error, "detail": "nothing was changed", "applied": problem.applied}
+
+
 def interrupt_text(problem: KeyboardInterrupt) -> str:
-    """Return the text after Ctrl-C: whether the write may have been applied."""
-    if not isinstance(problem, Interrupted) or problem.applied is not None:
-        return "interrupted"
-    return f"interrupted: {MAY_HAVE_HAPPENED if problem.of_key else MAY_BE_CHANGED}"
+    """Return the same as one line."""
+    fields = interrupt_fields(problem)
+    return f"{fields['error']}: {fields['detail']}" if fields["detail"] else str(fields["error"])
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import sys
 import click
 
 from bargetrio import __version__, console
-from bargetrio.cli import completion, faults, keys, nodes, serving, settings
+from bargetrio.cli import completion, faults, keys, nodes, serving, settings, signals
 from bargetrio.cli.backup import snapshot
 from bargetrio.cli.replay import replay
 from bargetrio.cli.simulate import check, simulate
@@ -32,33 +32,56 @@ for command in (
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line, and end the process; a signal ends it without a traceback at any moment."""
     console.prepare()
     try:
-        cli(prog_name=PROGRAM, standalone_mode=False)
-    except (click.exceptions.Abort, KeyboardInterrupt) as problem:
-        from bargetrio.cli.exit_codes import INTERRUPTED, dropping_tracebacks, interrupt_text
+        code = _run()
+        signals.end()
+    except (click.exceptions.Abort, KeyboardInterrupt) as problem:  # click makes the one of the other
+        signals.ignore()
+        from bargetrio.cli.exit_codes import dropping_tracebacks, interrupt_code, interrupt_text
 
-        cause = problem if isinstance(problem, KeyboardInterrupt) else problem.__cause__ or problem.__context__
-        if not isinstance(cause, KeyboardInterrupt):  # a confirmation that was declined, or not answered
-            console.complain("nothing was done")
-            sys.exit(1)
+        cause = _interrupt_of(problem)
+        assert cause is not None
+        code, text = interrupt_code(cause), interrupt_text(cause)
         with dropping_tracebacks(problem):
-            console.complain(interrupt_text(cause))
-        sys.exit(INTERRUPTED)
+            signals.end()
+            console.complain(text)
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run the command; return the exit code. Raises KeyboardInterrupt, or Abort because of one."""
+    try:
+        cli(prog_name=PROGRAM, standalone_mode=False)
+    except SystemExit as end:
+        assert end.code is None or isinstance(end.code, int)
+        return end.code or 0
+    except click.exceptions.Abort as problem:
+        if _interrupt_of(problem) is not None:
+            raise
+        console.complain("nothing was done")  # a confirmation that was declined, or not answered
+        return 1
     except click.ClickException as problem:
         shown = io.StringIO()
         problem.show(shown)
         console.complain(shown.getvalue().rstrip("\n"))
-        sys.exit(problem.exit_code)
+        return problem.exit_code
     except console.InputLost as problem:
         console.complain(str(problem))
-        sys.exit(2)
+        return 2
     except console.OutputLost as problem:
         from bargetrio.cli.exit_codes import OUTPUT_LOST
 
         console.give_up_output()
         if problem.errno == errno.EPIPE:  # the reader has closed the pipe, as `| head` does
-            sys.exit(1)
+            return 1
         console.complain(f"{problem}; the request itself was carried out")
-        sys.exit(OUTPUT_LOST)
+        return OUTPUT_LOST
+    return 0
+
+
+def _interrupt_of(problem: BaseException) -> KeyboardInterrupt | None:
+    """Return the KeyboardInterrupt that this is, or that click made an Abort of."""
+    cause = problem if isinstance(problem, KeyboardInterrupt) else problem.__cause__ or problem.__context__
+    return cause if isinstance(cause, KeyboardInterrupt) else None

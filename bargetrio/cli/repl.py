@@ -5,7 +5,7 @@ from typing import Final
 
 from bargetrio.cli import fault_edits
 from bargetrio.cli.client_calls import ClientCalls
-from bargetrio.cli.exit_codes import INTERRUPTED, dropping_tracebacks, error_text, exit_code, interrupt_text
+from bargetrio.cli.exit_codes import TERMINATED, dropping_tracebacks, error_text, exit_code, interrupt_code, interrupt_text
 from bargetrio.cli.repl_commands import HELP as HELP
 from bargetrio.cli.repl_commands import WORDS, parse
 from bargetrio.cli.tables import NODES, TableColumn, node_notes, node_rows, shortened, table
@@ -72,7 +72,7 @@ class Repl:
         assert self._commands.keys() == WORDS.keys()
 
     def run_script(self, lines: Iterable[str], complain: Callable[[str], None]) -> int:
-        """Run every line; stop at the first error, or Ctrl-C, and return its exit code, else 0."""
+        """Run every line; stop at the first error, Ctrl-C or SIGTERM, and return its exit code, else 0."""
         for number, line in enumerate(lines, 1):
             try:
                 self.do(line)
@@ -85,21 +85,24 @@ class Repl:
                 complain(f"line {number}: {error_text(error)}")
                 return exit_code(error)
             except KeyboardInterrupt as problem:
+                code = interrupt_code(problem)
                 with dropping_tracebacks(problem):
                     complain(f"line {number}: {interrupt_text(problem)}")
-                return INTERRUPTED
+                return code
         return 0
 
     def run_prompt(self, read: Callable[[], str], complain: Callable[[str], None]) -> int:
         """Read and execute lines until the user ends the session; errors are printed.
 
-        Ctrl-C discards the line, or the request; Ctrl-D (EOFError) ends. Pasted text may have several lines.
+        Ctrl-C discards the line, or the request; Ctrl-D (EOFError) and SIGTERM end. Pasted text may have several lines.
         """
         self._write("Barge. `help` lists the commands.")
         while True:
             try:
                 text = read()
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as problem:
+                if interrupt_code(problem) == TERMINATED:
+                    raise
                 continue
             except EOFError:
                 return 0
@@ -111,8 +114,11 @@ class Repl:
             except BargeError as error:
                 complain(self._paint.error(printable_lines(error_text(error))))
             except KeyboardInterrupt as problem:
+                code = interrupt_code(problem)
                 with dropping_tracebacks(problem):
                     complain(self._paint.error(interrupt_text(problem)))
+                if code == TERMINATED:
+                    return code
 
     def do(self, line: str) -> None:
         """Execute the line; raise BargeError or Quit."""

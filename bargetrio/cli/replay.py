@@ -3,6 +3,7 @@
 The page is one file, made once: written with --html, or served to the browsers of this machine.
 """
 
+import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 
 from bargetrio import console
+from bargetrio.cli import signals
 from bargetrio.cli.shared import UserPath
 from bargetrio.files import replacing
 
@@ -27,6 +29,7 @@ def replay(
     from bargetrio.eventlog.render import check_page, log_html
     from bargetrio.eventlog.replay import view_of
 
+    signals.begin(signal.SIGINT)
     if html_file is not None:
         if port:
             raise click.UsageError("--html and --port are not given together")

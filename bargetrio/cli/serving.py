@@ -1,5 +1,6 @@
 """The commands serve, demo and client."""
 
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import click
 
 from bargetrio import console
+from bargetrio.cli import signals
 from bargetrio.cli.shared import ClusterOptions, UserPath, config_option, fail, load_configuration, place_options
 
 
@@ -57,6 +59,7 @@ def client(place: ClusterOptions) -> None:
     write = partial(console.say, styled=True)
     with place.client() as barge:
         if not console.input_is_terminal():
+            signals.begin(signal.SIGINT, signal.SIGTERM)
             sys.exit(Repl(barge, write).run_script(console.input_lines(), console.complain))
         from bargetrio.cli.repl import Style
         from bargetrio.cli.terminal import HELPER_S, reader
@@ -66,4 +69,5 @@ def client(place: ClusterOptions) -> None:
         draws = may_draw(is_terminal=is_terminal)
         repl = Repl(barge, write, paint=Style(colours=colours), fancy=draws)
         with reader(lambda: place.client(max_wait_s=HELPER_S), colours=colours, plain=not draws) as read:
+            signals.begin(signal.SIGINT, signal.SIGTERM)
             sys.exit(repl.run_prompt(read, partial(console.complain, styled=True)))

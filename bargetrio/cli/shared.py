@@ -6,6 +6,7 @@ address of a daemon's page and REST; then keys go through it, too, and no config
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 import click
 
 from bargetrio import console
+from bargetrio.cli import signals
 from bargetrio.files import expanded
 
 if TYPE_CHECKING:
@@ -198,7 +200,20 @@ class Output:
             console.complain_json(json_bytes({"error": error.code, "detail": error.detail, "applied": error.applied}))
         else:
             console.complain(error_text(error))
+        signals.end()
         sys.exit(exit_code(error))
+
+    def fail_interrupted(self, problem: KeyboardInterrupt) -> NoReturn:
+        """Print what is certain after SIGINT or SIGTERM, and exit with 130 or 143."""
+        signals.ignore()
+        from bargetrio.cli.exit_codes import dropping_tracebacks, interrupt_code, interrupt_fields, interrupt_text
+
+        code = interrupt_code(problem)
+        text = json_bytes(interrupt_fields(problem)) if self.as_json else interrupt_text(problem)
+        with dropping_tracebacks(problem):
+            signals.end()
+            console.complain_json(text) if isinstance(text, bytes) else console.complain(text)
+        sys.exit(code)
 
 
 def place_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -241,14 +256,21 @@ def client_command(function: Callable[..., None]) -> Callable[..., None]:
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line; errors, too.")
     @functools.wraps(function)
     def wrapper(place: ClusterOptions, *arguments: Any, as_json: bool, **options: Any) -> None:
+        from bargetrio.cli import exit_codes  # noqa: F401 - before a signal may raise
         from bargetrio.protocol.errors import BargeError
 
         output = Output(as_json=as_json)
-        with place.client() as barge:
+        client = place.client()
+        try:
             try:
-                function(barge, output, *arguments, **options)
+                signals.begin(signal.SIGINT, signal.SIGTERM)
+                with client as barge:
+                    function(barge, output, *arguments, **options)
             except BargeError as error:
                 output.fail(error)
+            signals.end()
+        except KeyboardInterrupt as problem:  # whatever it came in the middle of: also of the message about another error
+            output.fail_interrupted(problem)
 
     return wrapper
 

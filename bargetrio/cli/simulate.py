@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bargetrio import console
+from bargetrio.cli import signals
 from bargetrio.cli.shared import UserPath
 
 if TYPE_CHECKING:
@@ -74,6 +76,7 @@ def simulate(
     from bargetrio.simulator.breaks import BREAKS
     from bargetrio.simulator.campaign import Order, Tally, run_all, run_one
 
+    signals.begin(signal.SIGINT)
     if broken is not None and broken not in BREAKS:
         raise click.BadParameter(f"there is no rule {broken!r}; --list names them", param_hint="--break")
     try:
@@ -170,6 +173,7 @@ def check(events_files: tuple[str, ...], history_files: tuple[str, ...]) -> None
     from bargetrio.simulator import linearizability
     from bargetrio.simulator.audit import Audit
 
+    signals.begin(signal.SIGINT)
     if not events_files and not history_files:
         raise click.UsageError("give an events file, or a --history, or both")
     audit = Audit()
@@ -178,7 +182,7 @@ def check(events_files: tuple[str, ...], history_files: tuple[str, ...]) -> None
             audit.begin_file()
             finding = audit.take_all(read_events(Path(path), audit.missed))
             if finding is not None:
-                console.say(f"{path}: {finding.told()}")
+                console.say(f"{path}: {finding.describe()}")
                 sys.exit(1)
         history = [operation for path in history_files for operation in _operations(Path(path))]
     except ValueError as problem:

@@ -107,6 +107,10 @@ class Admin:
             try:
                 reply = self._exchange(api, method, path, body, headers or {}, timeout_s, may_repeat=may_repeat)
                 found = _decoded(reply, decode)
+            except Interrupted as problem:
+                if may_be_done:
+                    problem.applied = None
+                raise
             except NotSent as problem:
                 failures.append(f"{api}: {problem}")
                 continue

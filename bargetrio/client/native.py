@@ -103,7 +103,10 @@ class NativeKeys:
             except BaseException:  # raised by a signal handler, as for time limits: part of a request may have been sent
                 line.drop()
                 raise
-            time.sleep(min(PAUSE_S, max(0.0, end - time.monotonic())))
+            try:
+                time.sleep(min(PAUSE_S, max(0.0, end - time.monotonic())))
+            except KeyboardInterrupt:
+                raise Interrupted(applied=False) from None
         raise BargeError("no_leader", f"no leader within {self._timeout_s:g} s: {why}")
 
     def _own_connection(self) -> _ProcessConnection:

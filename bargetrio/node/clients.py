@@ -179,11 +179,7 @@ class ClientSession:
         if not self._is_open:
             ticket.done = True
             return
-        if ticket.is_deferred:  # taken, and deferred again
-            self._deferred.appendleft(ticket)
-        else:
-            ticket.is_deferred = True
-            self._deferred.append(ticket)
+        ticket.defer_in(self._deferred)
         self.room = 0  # later reads wait behind this one
         self._wait_for_room()
 

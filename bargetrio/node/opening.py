@@ -251,7 +251,7 @@ def _make_persister(
     figures: NodeFigures,
 ) -> Persister:
     timed = TimedLog(folder.write, figures.fsync)
-    thread = disk_work.persister(timed, inbox.write_done, f"node {settings.node_id} disk")
+    thread = disk_work.persister(timed, inbox.write_ended_threadsafe, f"node {settings.node_id} disk")
     faults = getattr(disk, "sync_faults", None)
     return disk_work.with_kernel_syncs(thread, folder, poller, inbox.write_ended, figures.fsync, faults)
 

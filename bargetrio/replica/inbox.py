@@ -17,7 +17,7 @@ Then = Callable[[Core, float], None]
 
 
 class Inbox:
-    """Methods are called in the replica's thread, `write_done` in any; none blocks.
+    """Methods are called in the replica's thread, `write_ended_threadsafe` in any; none blocks.
 
     Only the replica reads the queues.
     """
@@ -53,13 +53,13 @@ class Inbox:
         """Queue a client's validated requests; the caller wakes the replica, as for `take_message`."""
         self.requests.append((session, batch))
 
-    def write_done(self, number: int, failure: OSError | None) -> None:
-        """Queue the end of a write of the log, and wake the replica; thread-safe."""
+    def write_ended_threadsafe(self, number: int, failure: OSError | None) -> None:
+        """Queue the end of a write of the log, and wake the replica; for other threads than the replica's."""
         self.writes.append((number, failure))
         self.wake()
 
     def write_ended(self, number: int, failure: OSError | None) -> None:
-        """As `write_done`, called within a step or just before one: no wake-up."""
+        """Queue the end of a write of the log; within a step or just before one, so that nothing need be woken."""
         self.writes.append((number, failure))
 
     def call(self, then: Then) -> None:

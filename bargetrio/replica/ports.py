@@ -24,7 +24,7 @@ class Wal(Protocol):
     def begin(self, number: int, records: Sequence[Record]) -> None:
         """Begin write `number`, at most one at a time; never blocks.
 
-        It ends with one `Inbox.write_done` or `write_ended`, or with the host.
+        It ends with one `Inbox.write_ended_threadsafe` or `write_ended`, or with the host.
         """
         ...
 

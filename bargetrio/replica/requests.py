@@ -90,6 +90,14 @@ class Ticket(Struct, eq=False):
     done: bool = False
     is_deferred: bool = False
 
+    def defer_in(self, reads: "deque[Ticket]") -> None:
+        """Queue this read behind those of its session that were deferred before; one that is deferred again is the oldest."""
+        if self.is_deferred:
+            reads.appendleft(self)
+        else:
+            self.is_deferred = True
+            reads.append(self)
+
 
 class Batch(NamedTuple):
     """Checked requests that came together; `commands` are those of the writes, as `kv.commands.encode_command` makes them."""

@@ -86,11 +86,7 @@ class ClientsSession:
         """Keep a read for the next step, which has room for its answer."""
         if ticket.done:
             return
-        if ticket.is_deferred:  # taken, and deferred again
-            self._deferred.appendleft(ticket)
-        else:
-            ticket.is_deferred = True
-            self._deferred.append(ticket)
+        ticket.defer_in(self._deferred)
         self.room = 0  # later reads wait behind this one
 
     def take_deferred(self) -> Iterator[Ticket]:

@@ -20,7 +20,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     text: str
     event: Event
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Return it as text."""
         return f"{self.rule}: {self.text}\n  event {self.event.id}: node {self.event.node} {sentence(self.event)}"
 

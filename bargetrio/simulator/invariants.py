@@ -213,8 +213,8 @@ class Invariants:
         tellers = [
             peer
             for peer, memory in self._memory.items()
-            if (told := memory.told.get((server.node_id, term, self.stores.counts_as(server, peer)))) is not None
-            and told.at >= asked_at
+            if (replies := memory.replies.get((server.node_id, term, self.stores.counts_as(server, peer)))) is not None
+            and replies.at >= asked_at
             and peer != _core(server).membership.uncounted
         ]
         if len(tellers) + 1 < self.quorum:
@@ -401,7 +401,7 @@ class Invariants:
         if not self.stores.has_lost(server, fact.peer, fact.index):
             text = f"node {server.node_id} says that node {fact.peer} lost entries up to {fact.index}; its disk has not"
             raise Breach("nobody is accused in error", text)
-        self.stores.told(server.node_id, fact.peer)
+        self.stores.tail_lost_reported(server.node_id, fact.peer)
 
     def _check_difference(self, server: Server, fact: LogsDiffer) -> None:
         """Logs differ only where one was altered."""

@@ -69,11 +69,11 @@ class Leadership:
     def check_usefulness(self, server: Server, core: Core, memory: Memory, now: float) -> None:
         """A leader leaves to whom no majority speaks for long, or whose disk hangs while a majority of the others' do not."""
         since = self._world.now - CUT_OFF_S
-        told = [
-            each.told.get((server.node_id, core.current_term, self._stores.counts_as(server, node_id)))
+        replies = [
+            each.replies.get((server.node_id, core.current_term, self._stores.counts_as(server, node_id)))
             for node_id, each in self._memory.items()
         ]
-        spoken = [each for each in told if each is not None and max(each.at, each.received_at) >= since]
+        spoken = [each for each in replies if each is not None and max(each.at, each.received_at) >= since]
         if memory.elected_at < since and len(spoken) + 1 < self._quorum:
             raise Breach("cut off, no office", f"node {server.node_id} leads, and no majority has spoken to it for {CUT_OFF_S} s")
         hangs_s = now - memory.writes_since - (server.stood_still_s - memory.stood_still_s)
@@ -103,7 +103,7 @@ class Leadership:
         is_present = store == self._memory[peer].store and disk.term == core.current_term
         if is_present and not self._stores.holds(peer, store, index, self._stores.digest(core, index)):
             raise Breach("match_index is true", f"node {server.node_id} takes node {peer} to hold its log up to {index}")
-        told = self._memory[peer].told.get((server.node_id, core.current_term, store))
-        if told is None or told.match_index < index:
+        replies = self._memory[peer].replies.get((server.node_id, core.current_term, store))
+        if replies is None or replies.match_index < index:
             text = f"node {server.node_id} takes node {peer} to hold {index}, which it never said in term {core.current_term}"
             raise Breach("match_index is true", text)

@@ -43,7 +43,7 @@ class Page(Struct, frozen=True, kw_only=True):
     node: NodeId | None = None
     life: int = 0
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Return it for people."""
         asked = f"prefix {self.asked.prefix!r}, after {self.asked.after!r}, limit {self.asked.limit}"
         where = "" if self.node is None else f" of node {self.node}"
@@ -66,18 +66,18 @@ def page_of(state: Mapping[str, Stored], asked: List) -> tuple[tuple[Item, ...],
 def check_page(page: Page, states: Sequence[Mapping[str, Stored]]) -> None:
     """The page shows the state at its index; raise Breach."""
     if page.index >= len(states):
-        raise Breach("lists show the state at their index", f"{page.told()}, and only {len(states) - 1} are committed")
+        raise Breach("lists show the state at their index", f"{page.describe()}, and only {len(states) - 1} are committed")
     expected = page_of(states[page.index], page.asked)
     if (page.items, page.next) != expected:
         should = f"{[item.key for item in expected[0]]}, next {expected[1]!r}"
-        raise Breach("lists show the state at their index", f"{page.told()}, and there are {should}")
+        raise Breach("lists show the state at their index", f"{page.describe()}, and there are {should}")
 
 
 def check_order(pages: Sequence[Page], history: Sequence[Operation]) -> None:
     """A page is not older than what was told before it was asked for, nor newer than what was called later; raise Breach."""
     fresh = sorted((page for page in pages if page.asked.read != "stale"), key=lambda page: page.called)
     told = [(operation.ended, operation.index, describe(operation)) for operation in history if _is_told(operation)]
-    told += [(page.ended, page.index, page.told()) for page in fresh]
+    told += [(page.ended, page.index, page.describe()) for page in fresh]
     told.sort(key=lambda moment: moment[0] or 0.0)
     place, highest, by_whom = 0, 0, ""
     for page in fresh:
@@ -86,7 +86,7 @@ def check_order(pages: Sequence[Page], history: Sequence[Operation]) -> None:
                 highest, by_whom = told[place][1] or 0, told[place][2]
             place += 1
         if page.index < highest:
-            raise Breach("lists see the past", f"{page.told()}, asked for after {by_whom} had been told")
+            raise Breach("lists see the past", f"{page.describe()}, asked for after {by_whom} had been told")
     fresh.sort(key=lambda page: page.ended)
     place, latest = 0, None
     for write in sorted((one for one in history if one.kind != "get" and _is_told(one)), key=lambda one: one.called):
@@ -95,7 +95,7 @@ def check_order(pages: Sequence[Page], history: Sequence[Operation]) -> None:
                 latest = fresh[place]
             place += 1
         if latest is not None and (write.index or 0) <= latest.index:
-            raise Breach("lists see the past", f"{latest.told()}, and {describe(write)} came later")
+            raise Breach("lists see the past", f"{latest.describe()}, and {describe(write)} came later")
 
 
 class StaleReads:
@@ -110,7 +110,7 @@ class StaleReads:
         check_page(page, states)
         least = self._least.get((page.node, page.life), 0)
         if page.index < least:
-            raise Breach("a node's reads do not go back", f"{page.told()}, after a read at {least}")
+            raise Breach("a node's reads do not go back", f"{page.describe()}, after a read at {least}")
         self._least[page.node, page.life] = page.index
 
     def get(self, node: NodeId, life: int, answer: GetAnswer, states: Sequence[Mapping[str, Stored]]) -> None:

@@ -38,7 +38,7 @@ class Committed(NamedTuple):
 
 
 @dataclass(slots=True)
-class ToldLeader:
+class LeaderReplies:
     """A server's replies to a leader in a term: the highest match, and the time of the last reply to an append."""
 
     match_index: Index
@@ -92,8 +92,8 @@ class Memory:
         self.outrun_write = -1.0
         """The `writes_since` of the write for which, at the last look, a majority of the others were ahead of a hanging disk."""
         self.heard_at = -1e9
-        self.told: dict[tuple[NodeId, Term, StoreId], ToldLeader] = {}
-        """By leader, term, and the store that spoke."""
+        self.replies: dict[tuple[NodeId, Term, StoreId], LeaderReplies] = {}
+        """To each leader, by its id, the term, and the store of this node."""
         self.disk = DiskState(0, None, [0])
         self.store: StoreId = ""
         """Which store's the disk is; "" before the first start."""

@@ -48,7 +48,7 @@ class Watcher(Protocol[S_contra]):
         """A step is over that began, and so ended, at `now` by the server's own clock."""
         ...
 
-    def arrived(self, server: S_contra, message: Message) -> None:
+    def message_received(self, server: S_contra, message: Message) -> None:
         """A message has come, from a peer that is welcome; only while `expects` is not empty."""
         ...
 

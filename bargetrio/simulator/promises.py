@@ -25,7 +25,7 @@ from bargetrio.raft.messages import (
     VoteRequest,
 )
 from bargetrio.simulator.membership import Membership
-from bargetrio.simulator.memory import Breach, Memory, StoreId, ToldLeader
+from bargetrio.simulator.memory import Breach, LeaderReplies, Memory, StoreId
 from bargetrio.simulator.observer import LookAtMessage
 from bargetrio.simulator.server import Server
 from bargetrio.simulator.stores import Stores
@@ -48,7 +48,7 @@ class Promises:
             PreVoteRequest: self._question_sent,
             VoteRequest: self._candidacy_sent,
             AppendRequest: self._leadership_sent,
-            AppendReply: self._note_told,
+            AppendReply: self._reply_sent,
             SnapshotRequest: self._leadership_sent,
             SnapshotReply: self._installation_sent,
             StillReceiving: self.receipt_sent,
@@ -107,18 +107,18 @@ class Promises:
 
     def receipt_sent(self, server: Server, to: NodeId, message: StillReceiving | SnapshotReply) -> None:
         self._check_disk(server, message.term, None)
-        told = self._memory[server.node_id].told.setdefault((to, message.term, server.store_id), ToldLeader(0, -1e9))
-        told.received_at = self._world.now
+        replies = self._memory[server.node_id].replies.setdefault((to, message.term, server.store_id), LeaderReplies(0, -1e9))
+        replies.received_at = self._world.now
 
     def _note_match(self, server: Server, to: NodeId, term: Term, index: Index) -> None:
         """What a follower says it has of the leader's log, by a snapshot: no word about reads."""
         memory, core = self._memory[server.node_id], server.core
         if core is not None and term == core.current_term and index >= len(memory.disk.digests):
             raise Breach("durable before told", f"node {server.node_id} says that it has installed {index}, its disk has not")
-        told = memory.told.setdefault((to, term, server.store_id), ToldLeader(0, -1e9))
-        told.match_index = max(told.match_index, index)
+        replies = memory.replies.setdefault((to, term, server.store_id), LeaderReplies(0, -1e9))
+        replies.match_index = max(replies.match_index, index)
 
-    def _note_told(self, server: Server, to: NodeId, message: AppendReply) -> None:
+    def _reply_sent(self, server: Server, to: NodeId, message: AppendReply) -> None:
         memory, core, term, index = self._memory[server.node_id], server.core, message.term, message.match_index
         if memory.disk.term < term:
             self._check_disk(server, term, None)
@@ -126,15 +126,15 @@ class Promises:
             raise Breach("durable before told", f"node {server.node_id} says {index}, its disk less")
         if memory.altered_from is not None and core is not None and message.success and index >= memory.altered_from:
             self._check_altered(server, core, to, index)
-        if self._stores.owed:
-            self._stores.said(server.node_id, to, message)
-        told = memory.told.get((to, term, server.store_id))
-        if told is None:
-            memory.told[to, term, server.store_id] = ToldLeader(index, self._world.now)
+        if self._stores.expected_reports:
+            self._stores.reply_sent(server.node_id, to, message)
+        replies = memory.replies.get((to, term, server.store_id))
+        if replies is None:
+            memory.replies[to, term, server.store_id] = LeaderReplies(index, self._world.now)
             return
-        told.at = self._world.now
-        if index > told.match_index:
-            told.match_index = index
+        replies.at = self._world.now
+        if index > replies.match_index:
+            replies.match_index = index
 
     def _check_altered(self, server: Server, core: Core, to: NodeId, index: Index) -> None:
         """Who holds another log says so, and acknowledges nothing of it; unless it has it from this very leader."""

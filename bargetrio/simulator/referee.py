@@ -62,7 +62,7 @@ class Facts:
         if len(unhashed) == HASH_FACTS:
             referee.hash_what_waits()
         if referee.keeps:
-            referee.told.append((referee.world.now, self._node_id, fact))
+            referee.facts.append((referee.world.now, self._node_id, fact))
         looks = referee.looks.get(kind)
         if looks is not None:
             for look in looks:
@@ -78,7 +78,7 @@ class Referee:
     def __init__(self, world: World, nodes: int, *, keep: bool) -> None:
         self.invariants = Invariants(nodes, world)
         self.goals = Goals(self.invariants.servers)
-        self.told: list[TimedFact] = []
+        self.facts: list[TimedFact] = []
         self.on_stopped: Callable[[Server], None] = lambda server: None
         """Who is told of a server that stopped as it should."""
         self.world = world
@@ -103,8 +103,8 @@ class Referee:
         self.passed = self.invariants.passed
         self.read_asked = self.invariants.read_asked
         stores = self.invariants.stores
-        self.expects = stores.owed
-        self.arrived = stores.arrived
+        self.expects = stores.expected_reports
+        self.message_received = stores.message_received
         self.sending = stores.sending
 
     def look_too(
@@ -141,7 +141,7 @@ class Referee:
         self.hash_what_waits()
         self._hash.update(text.encode())
         if self.keeps:
-            self.told.append((self.world.now, None, FaultsChanged(faults={}, text=text)))
+            self.facts.append((self.world.now, None, FaultsChanged(faults={}, text=text)))
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
         """A write began."""

@@ -22,9 +22,9 @@ def events_of(result: Result) -> list[Event]:
     if result.events:
         return result.events
     now = [0.0]
-    size = len(result.told) + 1
+    size = len(result.facts) + 1
     recorder = Recorder(f"seed-{result.seed}", wall_clock=lambda: now[0], capacity=size, heartbeats=size)
-    for moment, node_id, fact in result.told:
+    for moment, node_id, fact in result.facts:
         now[0] = moment
         recorder.record(node_id, fact)
     page = recorder.page(0, heartbeats=True, limit=size)

@@ -47,7 +47,7 @@ class Result(Struct, frozen=True, kw_only=True):
     unknown: int
     committed: int
     goals: dict[str, int]
-    told: list[TimedFact] = []
+    facts: list[TimedFact] = []
     events: list[Event] = []
     """Ring 2 has its events from the recorder itself."""
     history: list[Operation] = []
@@ -119,6 +119,6 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
         unknown=sum(operation.effect == "unknown" for operation in cluster.history),
         committed=len(referee.invariants.committed) - 1,
         goals=dict(sorted(goals.items())),
-        told=referee.told,
+        facts=referee.facts,
         history=cluster.history if keep else [],
     )

@@ -35,12 +35,12 @@ Post = Callable[[NodeId, NodeId, Message, Standing], None]
 
 
 class _Hello:
-    """What a peer's connection began with, whether it is refused by now, and what the judges were told of that."""
+    """What a peer's connection began with, whether it is refused by now, and the last refusal that was reported."""
 
     def __init__(self, standing: Standing, refusal: Callable[[], str]) -> None:
         self.standing = standing
         self.refusal = refusal
-        self.told = ""
+        self.reported = ""
 
 
 class Server:
@@ -301,8 +301,8 @@ class Server:
             self.wake()
             hello = self._hellos[peer] = _Hello(standing, judge.refusal_since(peer, standing))
         refusal = hello.refusal()
-        if refusal != hello.told:
-            hello.told = refusal
+        if refusal != hello.reported:
+            hello.reported = refusal
             if refusal:
                 self.watcher.refused(self, peer, refusal)
         return not refusal
@@ -326,7 +326,7 @@ class Server:
                     return  # for its list of nodes the message is malformed: it closes the connection
                 raise AssertionError(f"node {sender(message)} sent a malformed message: {problem}") from None
             if self.watcher.expects:
-                self.watcher.arrived(self, message)
+                self.watcher.message_received(self, message)
             if not self._wake_planned and world.takes_next_step():  # as in wake_last; where no turn is planned, nothing waits
                 self._step(core, message)
             else:

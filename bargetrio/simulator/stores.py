@@ -21,10 +21,10 @@ ANSWERS: Final = 2
 """The first refusal of acknowledged entries may be an old answer; this many answers to later probes prove a loss."""
 
 
-class _Owed:
+class _ExpectedReport:
     """A `tail_lost` that a leader has still to announce.
 
-    `said`: the follower's answers since; `asked_in`: the leader's read round when it took the first refusal among them.
+    `replies`: the follower's answers since; `asked_in`: the leader's read round when it took the first refusal among them.
     `is_earlier`: the entries were acknowledged in an earlier term of this leader's, and are committed. `connection_round`: the
     first round of the leader's connection to the follower when the loss was found; -1: the leader was elected since.
     `is_long`: the follower has other entries in the place of those it lost, so that its log is no shorter.
@@ -36,7 +36,7 @@ class _Owed:
         self.is_earlier = is_earlier
         self.connection_round = connection_round
         self.is_long = False
-        self.said: list[AppendReply] = []
+        self.replies: list[AppendReply] = []
         self.asked_in: int | None = None
         self.heard_at: set[float] = set()
 
@@ -46,7 +46,7 @@ class _Loss(NamedTuple):
 
     had: DiskState
     found: DiskState
-    told: dict[tuple[NodeId, Term], Index]
+    acknowledged: dict[tuple[NodeId, Term], Index]
 
 
 class Stores:
@@ -61,7 +61,7 @@ class Stores:
         world: World,
     ) -> None:
         self.damages: list[Damage] = []
-        self.owed: dict[tuple[NodeId, NodeId], _Owed] = {}
+        self.expected_reports: dict[tuple[NodeId, NodeId], _ExpectedReport] = {}
         """By leader and follower."""
         self.touched: set[tuple[NodeId, StoreId]] = set()
         """Stores in use that have lost synced records."""
@@ -143,7 +143,7 @@ class Stores:
         """Note that an empty disk has replaced this one."""
         memory = self._memory[node_id]
         memory.former.setdefault(memory.store, []).append(memory.disk)
-        self._forget_owed(node_id)
+        self._drop_expected_reports(node_id)
         memory.store, memory.standing = "", None
         memory.altered_from = memory.altered_on_disk = None
         memory.differed_in = 0
@@ -238,11 +238,13 @@ class Stores:
             return False
         memory.former.setdefault(memory.store, []).append(had)
         self.touched.add((node_id, memory.store))
-        told = {(to, term): told.match_index for (to, term, store), told in memory.told.items() if store == memory.store}
-        self._losses.setdefault((node_id, memory.store), []).append(_Loss(had, found, told))
+        acknowledged = {
+            (to, term): replies.match_index for (to, term, store), replies in memory.replies.items() if store == memory.store
+        }
+        self._losses.setdefault((node_id, memory.store), []).append(_Loss(had, found, acknowledged))
         memory.disk = found
         self._note_damage(memory, had, found, same)
-        self._note_owed(node_id, memory, same - 1)
+        self._expect_reports(node_id, memory, same - 1)
         return True
 
     def _note_damage(self, memory: Memory, had: DiskState, found: DiskState, same: Index) -> None:
@@ -271,18 +273,18 @@ class Stores:
         core = server.core
         assert core is not None
         return any(
-            index <= told
+            index <= acknowledged
             and leader_id == server.node_id
             and not _has(loss.found, index, self.digest(core, index))
             and (term == core.current_term or _has(loss.had, index, self.digest(core, index)))
             for loss in self._losses.get((peer, self.counts_as(server, peer)), ())
-            for (leader_id, term), told in loss.told.items()
+            for (leader_id, term), acknowledged in loss.acknowledged.items()
         )
 
     # -- required announcements ------------------------------------------------------------------------------------------
 
-    def _note_owed(self, node_id: NodeId, memory: Memory, last_index: Index) -> None:
-        self._forget_owed(node_id)
+    def _expect_reports(self, node_id: NodeId, memory: Memory, last_index: Index) -> None:
+        self._drop_expected_reports(node_id)
         for leader_id, server in self._servers.items():
             core = server.core
             if core is None or not isinstance(core.role, Leader) or leader_id == node_id:
@@ -290,7 +292,7 @@ class Stores:
             match_index, configuration = core.role.progress[node_id].match_index, core.configuration
             index = max(match_index, self._memory[leader_id].acknowledged.get((node_id, memory.store), 0))
             if index > last_index and configuration is not None and configuration.stores.get(node_id) == memory.store:
-                self.owed[leader_id, node_id] = _Owed(
+                self.expected_reports[leader_id, node_id] = _ExpectedReport(
                     core.current_term,
                     index,
                     is_earlier=index > match_index,
@@ -325,29 +327,29 @@ class Stores:
             memory = self._memory[peer]
             counts = core.configuration.stores.get(peer) == store == memory.store
             if counts and (peer, store) in self.touched and len(memory.disk.digests) <= index:
-                self.owed[server.node_id, peer] = _Owed(core.current_term, index, is_earlier=True)
+                self.expected_reports[server.node_id, peer] = _ExpectedReport(core.current_term, index, is_earlier=True)
 
-    def _forget_owed(self, node_id: NodeId) -> None:
-        for pair in [pair for pair in self.owed if node_id in pair]:
-            del self.owed[pair]
+    def _drop_expected_reports(self, node_id: NodeId) -> None:
+        for pair in [pair for pair in self.expected_reports if node_id in pair]:
+            del self.expected_reports[pair]
 
-    def said(self, node_id: NodeId, to: NodeId, message: AppendReply) -> None:
+    def reply_sent(self, node_id: NodeId, to: NodeId, message: AppendReply) -> None:
         """Note an answer of a node that has lost entries.
 
         A leader that knows what was acknowledged to it asks for nothing below that in a later term. Where its log begins later,
         its heartbeats may ask for nothing at all.
         """
-        owed = self.owed.get((to, node_id))
-        if owed is None or message.term != owed.term:
+        report = self.expected_reports.get((to, node_id))
+        if report is None or message.term != report.term:
             return
-        owed.said.append(message)
+        report.replies.append(message)
         if not message.success:
-            owed.is_long = owed.is_long or message.hint_index >= owed.index
+            report.is_long = report.is_long or message.hint_index >= report.index
             return
         core = self._servers[to].core
         is_heartbeat = not message.prev_log_index and core is not None and core.log.start_index > 0
-        if owed.is_earlier and message.prev_log_index < owed.index and not is_heartbeat:
-            text = f"node {node_id} had acknowledged {owed.index} to node {to} before term {owed.term}"
+        if report.is_earlier and message.prev_log_index < report.index and not is_heartbeat:
+            text = f"node {node_id} had acknowledged {report.index} to node {to} before term {report.term}"
             text += f", and is given what follows {message.prev_log_index} again"
             raise Breach("a lost tail is told", f"{text}: node {to} says nothing")
 
@@ -356,61 +358,65 @@ class Stores:
 
         It has to ask anew on each connection, and notices that of a restarted node somewhat later.
         """
-        owed, core = self.owed.get((server.node_id, effect.to)), server.core
-        if owed is None or core is None or not isinstance(core.role, Leader) or core.current_term != owed.term:
+        report, core = self.expected_reports.get((server.node_id, effect.to)), server.core
+        if report is None or core is None or not isinstance(core.role, Leader) or core.current_term != report.term:
             return
-        if len(self._memory[effect.to].disk.digests) > owed.index:
-            del self.owed[server.node_id, effect.to]
-        elif core.role.progress[effect.to].connection_round > owed.connection_round and not owed.is_long:
-            text = f"node {effect.to} had acknowledged {owed.index} to node {server.node_id} by term {owed.term}, and holds less"
+        if len(self._memory[effect.to].disk.digests) > report.index:
+            del self.expected_reports[server.node_id, effect.to]
+        elif core.role.progress[effect.to].connection_round > report.connection_round and not report.is_long:
+            text = (
+                f"node {effect.to} had acknowledged {report.index} to node {server.node_id} by term {report.term}, and holds less"
+            )
             raise Breach("a lost tail is told", f"{text}: node {server.node_id} sends it a snapshot")
 
-    def arrived(self, server: Server, message: Message) -> None:
+    def message_received(self, server: Server, message: Message) -> None:
         """Note that a leader received it."""
         if not isinstance(message, AppendReply):
             return
         if message.success:
             self._acknowledged(server, message)
             return
-        for (leader_id, peer), owed in list(self.owed.items()):
-            if leader_id != server.node_id or not any(message is each for each in owed.said):
+        for (leader_id, peer), report in list(self.expected_reports.items()):
+            if leader_id != server.node_id or not any(message is each for each in report.replies):
                 continue
             core = server.core
-            if core is None or not isinstance(core.role, Leader) or core.current_term != owed.term:
-                del self.owed[leader_id, peer]
+            if core is None or not isinstance(core.role, Leader) or core.current_term != report.term:
+                del self.expected_reports[leader_id, peer]
                 continue
-            if message.hint_index >= owed.index:
+            if message.hint_index >= report.index:
                 continue  # its log is long enough, if not yet on its disk
             memory = self._memory[peer]
-            if len(memory.disk.digests) > owed.index:
-                del self.owed[leader_id, peer]
+            if len(memory.disk.digests) > report.index:
+                del self.expected_reports[leader_id, peer]
                 continue
-            if owed.asked_in is None:
-                owed.asked_in = core.role.round
-            elif message.round > owed.asked_in:
-                owed.heard_at.add(self._world.now)  # messages of the same time are handled in one step
-                if len(owed.heard_at) > ANSWERS:
-                    text = f"node {peer} had acknowledged {owed.index} to node {leader_id} by term {owed.term}, and holds less"
+            if report.asked_in is None:
+                report.asked_in = core.role.round
+            elif message.round > report.asked_in:
+                report.heard_at.add(self._world.now)  # messages of the same time are handled in one step
+                if len(report.heard_at) > ANSWERS:
+                    text = (
+                        f"node {peer} had acknowledged {report.index} to node {leader_id} by term {report.term}, and holds less"
+                    )
                     raise Breach("a lost tail is told", f"{text}: node {leader_id} hears that, and says nothing")
 
     def _acknowledged(self, server: Server, message: AppendReply) -> None:
         """Count anew where an acknowledgement from before the loss comes late: the refusals so far may be older than it."""
         peer, core = message.follower_id, server.core
-        owed = self.owed.get((server.node_id, peer))
-        if owed is None or core is None or not isinstance(core.role, Leader) or message.term != core.current_term:
+        report = self.expected_reports.get((server.node_id, peer))
+        if report is None or core is None or not isinstance(core.role, Leader) or message.term != core.current_term:
             return
         if message.match_index > core.role.progress[peer].match_index:
-            owed.asked_in = None
-            owed.heard_at.clear()
+            report.asked_in = None
+            report.heard_at.clear()
 
     def ended(self, node_id: NodeId) -> None:
         """Note that a process has ended: it has forgotten what was acknowledged to it, and need not announce anything."""
-        self._forget_owed(node_id)
+        self._drop_expected_reports(node_id)
         self._memory[node_id].acknowledged.clear()
 
-    def told(self, leader_id: NodeId, peer: NodeId) -> None:
+    def tail_lost_reported(self, leader_id: NodeId, peer: NodeId) -> None:
         """Note that a leader announced `tail_lost`."""
-        self.owed.pop((leader_id, peer), None)
+        self.expected_reports.pop((leader_id, peer), None)
 
 
 def _has(state: DiskState, index: Index, digest: int) -> bool:

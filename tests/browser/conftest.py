@@ -70,3 +70,30 @@ def seek(page: Page, event_id: str) -> None:
     """Lead the page to the moment of an event by its address; return once that is drawn, and what flew on the ring is gone."""
     page.evaluate("id => { location.hash = '#id=' + id; }", event_id)
     page.wait_for_function("id => document.querySelector('#table tr.current')?.dataset.id === id", arg=event_id)
+
+
+COMPARE_STATES = """() => {
+    const timeline = Barge.app.timeline, wrong = [];
+    const freeze = value => {
+        if (value && typeof value === "object") { Object.freeze(value); Object.values(value).forEach(freeze); }
+    };
+    let state = timeline.base;
+    timeline.events.forEach((event, i) => {
+        freeze(state);
+        if (i % 37 === 0 && JSON.stringify(timeline.at(timeline.first + i)) !== JSON.stringify(state)) { wrong.push(i); }
+        state = Barge.model.apply(state, event);
+    });
+    return wrong;
+}"""
+"""Returns the places at which a state that the page computes differs from that of applying every event in order."""
+
+
+def current(page: Page) -> str:
+    """Return the id of the event that the page stands at."""
+    return str(page.locator("#table tr.current").get_attribute("data-id"))
+
+
+def wait_for_change(page: Page, before: str) -> str:
+    """Wait until the page stands at another event than `before`; return its id."""
+    page.wait_for_function("id => document.querySelector('#table tr.current')?.dataset.id !== id", arg=before)
+    return current(page)

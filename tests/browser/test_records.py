@@ -13,8 +13,7 @@ from bargetrio.eventlog.jsonl import read_events
 from bargetrio.eventlog.render import Column, LogView, log_html
 from bargetrio.eventlog.sentences import sentence
 from bargetrio.protocol.events import Event
-from tests.browser.conftest import seek
-from tests.browser.test_time_travel import COMPARE_STATES, wait_for_change
+from tests.browser.conftest import COMPARE_STATES, seek, wait_for_change
 from tests.stories.daemon import Daemon, running
 
 REJECTION = """() => {

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.chrome import ConsoleErrors
-from tests.browser.conftest import seek, wait_until_all_is_drawn
+from tests.browser.conftest import COMPARE_STATES, current, seek, wait_for_change, wait_until_all_is_drawn
 from tests.stories.daemon import Daemon
 
 PLAY_UNTIL = """async id => {
@@ -17,19 +17,6 @@ PLAY_UNTIL = """async id => {
     document.getElementById("pause").click();
     while (Barge.app.player.place < Barge.app.timeline.after(id)) { await new Promise(requestAnimationFrame); }
     return performance.now() - began;
-}"""
-COMPARE_STATES = """() => {
-    const timeline = Barge.app.timeline, wrong = [];
-    const freeze = value => {
-        if (value && typeof value === "object") { Object.freeze(value); Object.values(value).forEach(freeze); }
-    };
-    let state = timeline.base;
-    timeline.events.forEach((event, i) => {
-        freeze(state);
-        if (i % 37 === 0 && JSON.stringify(timeline.at(timeline.first + i)) !== JSON.stringify(state)) { wrong.push(i); }
-        state = Barge.model.apply(state, event);
-    });
-    return wrong;
 }"""
 ADD_EVENTS = """async () => {
     const sizes = [];
@@ -44,16 +31,6 @@ ADD_EVENTS = """async () => {
     }
     return sizes;
 }"""
-
-
-def current(page: Page) -> str:
-    """Return the id of the event that the page stands at."""
-    return str(page.locator("#table tr.current").get_attribute("data-id"))
-
-
-def wait_for_change(page: Page, before: str) -> str:
-    page.wait_for_function("id => document.querySelector('#table tr.current')?.dataset.id !== id", arg=before)
-    return current(page)
 
 
 def test_pause_holds_the_moment_while_the_cluster_goes_on(page: Page, daemon: Daemon) -> None:

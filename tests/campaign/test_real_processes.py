@@ -66,7 +66,7 @@ def test_what_clients_saw_is_linearizable_whatever_happened(apart: bool, tmp_pat
             continue  # that life was killed before it began
         audit.begin_file()
         finding = audit.take_all(read_events(path, audit.missed))
-        assert finding is None, f"{path.name}: {finding.told()}"
+        assert finding is None, f"{path.name}: {finding.describe()}"
     assert len(audit.leaders) > 1
 
 

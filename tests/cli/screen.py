@@ -56,6 +56,12 @@ class Terminal:
         """The line with the cursor."""
         return str(self._screen.display[self._screen.cursor.y]).rstrip()
 
+    @property
+    def is_cooked(self) -> bool:
+        """Whether the terminal echoes and edits lines, as a shell expects to find it."""
+        wanted = termios.ICANON | termios.ECHO
+        return bool(termios.tcgetattr(self._main)[3] & wanted == wanted)
+
     def colour_of(self, words: str) -> str:
         """Return the colour of the last such words on the screen."""
         for row in range(ROWS - 1, -1, -1):

@@ -6,6 +6,7 @@ import pytest
 
 from bargetrio.cli.repl import Quit, Repl, Style
 from bargetrio.cli.repl_commands import WORDS
+from bargetrio.cli.signals import Terminated
 from bargetrio.client import BargeError, Faults, Interrupted
 from tests.client.fakes import FakeBarge
 
@@ -202,6 +203,18 @@ def test_whether_the_write_may_have_been_applied_is_reported(problem: BaseExcept
     assert session.shown[1:] == ["key  index  value"]
 
 
+def test_sigterm_ends_the_session_at_the_prompt_and_at_a_request() -> None:
+    """Ctrl-C gives up a line; SIGTERM is for the process. At the prompt cli/main.py says what the session's end is."""
+    with pytest.raises(Terminated):
+        Session(FakeBarge(), Terminated, "never=1")
+    fake = FakeBarge()
+    fake.problem = Interrupted(applied=None)
+    fake.problem.__context__ = Terminated()
+    session = Session(fake, "a=1", "never=1")
+    assert session.code == 143
+    assert session.complaints == ["terminated: the write may have happened: read the key before you repeat it"]
+
+
 @pytest.mark.parametrize(
     ("problem", "code", "words"),
     [
@@ -210,6 +223,7 @@ def test_whether_the_write_may_have_been_applied_is_reported(problem: BaseExcept
         (BargeError("forbidden", "no"), 1, "forbidden"),
         (Interrupted(applied=None), 130, "may have happened"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (Terminated(), 143, "terminated"),
     ],
 )
 def test_a_script_ends_at_the_first_problem_with_its_code(problem: BaseException, code: int, words: str) -> None:

@@ -1,5 +1,6 @@
 """`bargetrio client` in a real terminal, against a real cluster: prompt, Tab, history, colours, Ctrl-C, Ctrl-D."""
 
+import os
 import shlex
 import signal
 from collections.abc import Iterator
@@ -176,6 +177,26 @@ def test_a_time_out_says_that_the_write_may_have_happened(daemon: Daemon) -> Non
         screen.until(lambda: screen.line.endswith("barge>"))
         screen.type("\x04")
         assert screen.end() == 0
+
+
+@pytest.mark.parametrize("toolkit", [True, False], ids=["toolkit", "plain"])
+@pytest.mark.parametrize("typed", ["", "half a li", "slow=1\n"], ids=["prompt", "line", "request"])
+def test_sigterm_says_what_is_certain_and_leaves_the_terminal_as_it_was(
+    daemon: Daemon, bare: Path, typed: str, toolkit: bool
+) -> None:
+    """At the prompt, too, where the terminal is in raw mode; exit code 143."""
+    more = {} if toolkit else {"PYTHONPATH": f"{bare}:{os.environ.get('PYTHONPATH', '')}"}
+    with BadServer("rest", None) as server, client(daemon, "--endpoint", server.address, **more) as screen:
+        screen.type(typed)
+        if typed.endswith("\n"):
+            screen.until(lambda: any(b"POST" in asked for asked in server.asked))
+        else:
+            screen.until(lambda: screen.line.endswith(typed))
+        screen.process.send_signal(signal.SIGTERM)
+        screen.until("terminated: the write may have happened: " if typed.endswith("\n") else "terminated")
+        assert screen.end() == 143
+        assert screen.is_cooked
+        assert "Traceback" not in screen.text
 
 
 def test_a_cluster_that_stops_and_comes_back(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, Li
 from bargetrio.protocol.views import LeaderView
 from tests.client.fakes import FakeBarge
 from tests.stories.daemon import Daemon
-from tests.web.test_containment import served_quart
+from tests.web.serving import served_quart
 
 WAYS = ["native", "rest", "fake"]
 

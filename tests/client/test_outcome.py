@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Literal
 
@@ -83,7 +84,7 @@ def test_the_address_of_a_node_is_no_endpoint(daemon: Daemon) -> None:
 
 
 @ways
-@pytest.mark.parametrize(("command", "words"), [(("put", "a", "1"), "may have happened"), (("get", "a"), "interrupted\n")])
+@pytest.mark.parametrize(("command", "words"), [(("put", "a", "1"), "may have happened"), (("get", "a"), "nothing was changed")])
 def test_ctrl_c_says_whether_the_write_may_have_happened(tmp_path: Path, way: Way, command: tuple[str, ...], words: str) -> None:
     """And ends with 130."""
     with BadServer(way, None) as server:
@@ -167,3 +168,31 @@ def test_an_interrupt_reports_whether_the_write_may_have_been_applied(
     is_unknown = moment == "under way" and isinstance(request_, (Put, Delete))
     assert caught.value.applied is (None if is_unknown else False)
     assert keys._line.connection is None
+
+
+def test_ctrl_c_between_two_attempts_has_changed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No node leads: each has refused the write, or was not reached."""
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupted)
+    with pytest.raises(Interrupted) as caught:
+        native.NativeKeys([nobody()], "barge", 1.0).execute(Put(id=0, key="a", value="1"), object)
+    assert caught.value.applied is False
+
+
+def test_ctrl_c_after_a_daemon_that_gave_no_answer_leaves_a_change_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kill is repeated at the next daemon, whom the signal kept from being asked; the first may have done it."""
+    connect = HTTPConnection.connect
+
+    def interrupted(connection: HTTPConnection) -> None:
+        if connection.port == 1:
+            raise KeyboardInterrupt
+        connect(connection)
+
+    monkeypatch.setattr(HTTPConnection, "connect", interrupted)
+    with BadServer("rest", b"") as first, Client([], apis=[first.address, "127.0.0.1:1"]) as barge:
+        with pytest.raises(Interrupted) as caught:
+            barge.kill(1)
+        assert (caught.value.applied, caught.value.of_key) == (None, False)

@@ -10,7 +10,7 @@ from bargetrio.cluster.forward import Forwarder
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, Get, List, Put, Request
 from bargetrio.transport.sockets import SocketNetwork
-from tests.cluster.test_forward import forwarding, refused
+from tests.cluster.scripted import forwarding, refused
 
 OPERATIONS: Final[dict[str, list[Request]]] = {
     "put": [Put(id=0, key="a", value="x")],

@@ -23,7 +23,7 @@ from bargetrio.replica.requests import Batch, Session
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.outgoing import ROOM_BYTES
 from tests.replica.hosts import Hosted
-from tests.replica.test_unread_answers import Pipe
+from tests.replica.pipes import Pipe
 
 VALUE = "v" * 100_000
 

@@ -5,8 +5,7 @@ from trio.testing import MockClock
 
 from bargetrio.node.stepping import Stepping
 from bargetrio.transport.poller import TaskPoller
-from tests.replica.hosts import Hosted
-from tests.replica.test_steps import one_of_three
+from tests.replica.hosts import Hosted, one_of_three
 
 
 async def test_a_loop_with_nothing_to_do_still_turns(autojump_clock: MockClock) -> None:

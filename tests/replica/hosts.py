@@ -1,6 +1,7 @@
 """A replica in a task of the test's own loop, with as little around it as a test needs."""
 
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any
 
 import trio
@@ -10,7 +11,7 @@ from bargetrio.kv.store import Store
 from bargetrio.raft.core import Core
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Message, NodeId
-from bargetrio.raft.records import Record
+from bargetrio.raft.records import Record, Remembered
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
@@ -119,3 +120,16 @@ class Hosted:
             await self.poller.drive(lambda: self.replica.step(trio.current_time()))
         finally:
             self.replica.fence(trio.current_time())
+
+
+def one_of_three(*, heartbeat_s: float = 0.05, election_s: tuple[float, float] = (0.3, 0.6)) -> Core:
+    """Return a new core of node 0 of three."""
+    return Core(
+        node_id=0,
+        node_ids=(0, 1, 2),
+        remembered=Remembered(),
+        heartbeat_s=heartbeat_s,
+        election_s=election_s,
+        random=Random(1),
+        now=0.0,
+    )

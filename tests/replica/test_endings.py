@@ -24,7 +24,7 @@ from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.replica import StorageFailed
 from bargetrio.replica.requests import Batch
 from tests.replica.hosts import Hosted, Nobody, Posted
-from tests.replica.test_unread_answers import Pipe
+from tests.replica.pipes import Pipe
 
 OPERATIONS: Final[dict[str, Request]] = {
     "put": Put(id=1, key="a", value="new"),

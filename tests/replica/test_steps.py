@@ -1,6 +1,5 @@
 """A step of a replica: what it takes, what it tells though it fails, and when it wants the next one."""
 
-from random import Random
 from typing import Any
 from unittest.mock import Mock
 
@@ -17,23 +16,10 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Effect
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.messages import Message, NodeId
-from bargetrio.raft.records import Remembered
 from bargetrio.replica.replica import AT_ONCE, MESSAGES_A_STEP, NEVER
 from bargetrio.replica.requests import Batch
 from tests.raft.cores import append
-from tests.replica.hosts import Hosted, Nobody, Posted
-
-
-def one_of_three(*, heartbeat_s: float = 0.05, election_s: tuple[float, float] = (0.3, 0.6)) -> Core:
-    return Core(
-        node_id=0,
-        node_ids=(0, 1, 2),
-        remembered=Remembered(),
-        heartbeat_s=heartbeat_s,
-        election_s=election_s,
-        random=Random(1),
-        now=0.0,
-    )
+from tests.replica.hosts import Hosted, Nobody, Posted, one_of_three
 
 
 async def test_what_a_step_staged_before_it_failed_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """A client that does not read its answers costs little: no read is looked up for it, and none of its requests is read."""
 
 import sys
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -23,67 +24,13 @@ from bargetrio.raft.effects import Ticket as AnyTicket
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.roles import Leader
-from bargetrio.replica.requests import Batch, Session
+from bargetrio.replica.requests import Batch, Session, Ticket
 from bargetrio.transport.handshake import Greeted
-from bargetrio.transport.outgoing import Outgoing
 from tests.replica.hosts import Hosted
+from tests.replica.pipes import Pipe
 
 VALUE = "v" * 100_000
 COMMANDS = [msgspec.Raw(b'{"op":"put","key":"k%02d","value":"%s"}' % (number, VALUE.encode())) for number in range(30)]
-
-
-class Pipe:
-    """A connection whose client reads as much as the test lets it."""
-
-    def __init__(self) -> None:
-        self.taken = bytearray()
-        self.room = 0
-        self.is_aborted = False
-        self.outgoing = Outgoing(self._send)
-        self.has_left = trio.Event()
-        self.data: list[bytes] = []
-
-    def _send(self, data: bytes | memoryview) -> int:
-        count = min(self.room, len(data))
-        if not count:
-            raise BlockingIOError
-        self.room -= count
-        self.taken += data[:count]
-        return count
-
-    @property
-    def unsent_bytes(self) -> int:
-        return len(self.outgoing)
-
-    def kernel_bytes(self) -> int:
-        return 0
-
-    def post(self, data: bytes) -> None:
-        self.outgoing.post(data)
-
-    def read(self, count: int) -> None:
-        """Let the client read so much."""
-        self.room = count
-        while self.room and self.outgoing:
-            self.outgoing.push()
-
-    async def receive(self) -> bytes:
-        if not self.data:
-            await self.has_left.wait()
-            return b""
-        await trio.lowlevel.checkpoint()
-        return self.data.pop(0)
-
-    def abort(self) -> None:
-        self.is_aborted = True
-
-    async def write(self) -> None: ...
-    def finish(self) -> None: ...
-    def close(self) -> None: ...
-
-    def answers(self) -> list[Any]:
-        """Return what the client has read, line by line."""
-        return [msgspec.json.decode(line) for line in bytes(self.taken).split(b"\n")[:-1]]
 
 
 class Place:
@@ -336,3 +283,14 @@ async def test_a_write_that_is_done_keeps_no_value_behind_a_read_that_waits(auto
         assert sum(not ticket.done for ticket in here.node.replica.requests.waiting) == 49
         assert len(here.node.replica.requests.waiting) == 50
         assert sys.getrefcount(value) == before
+
+
+def test_a_read_that_is_deferred_again_stays_before_those_deferred_after_it() -> None:
+    """It was taken when there was room, and by then there was none any more."""
+    session: Any = None
+    first, second = (Ticket(session, number, Get(id=number, key="a"), 0.0) for number in (1, 2))
+    reads: deque[Ticket] = deque()
+    first.defer_in(reads)
+    second.defer_in(reads)
+    reads.popleft().defer_in(reads)
+    assert [ticket.request_id for ticket in reads] == [1, 2]

@@ -127,7 +127,7 @@ def test_a_changed_event_is_named(rule: str) -> None:
     finding = audit(events)
     assert finding is not None
     assert (finding.rule, finding.event) == (rule, event)
-    assert event.id in finding.told()
+    assert event.id in finding.describe()
 
 
 @pytest.mark.parametrize("kind", ["snapshot_taken", "snapshot_installed"])

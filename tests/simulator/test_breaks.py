@@ -11,9 +11,8 @@ from bargetrio.simulator.breaks.registry import Patches
 from bargetrio.simulator.campaign import SIZES
 from bargetrio.simulator.seed import run
 from bargetrio.simulator.stack import seed as stack
+from tests.simulator.amounts import BREAK_SEEDS, BREAK_STACK_SEEDS
 
-MOST_SEEDS = 500
-MOST_STACK_SEEDS = 40
 """Of ring 2, whose seeds take a hundred times as long."""
 
 
@@ -60,7 +59,7 @@ def test_what_replaces_a_function_takes_its_arguments(name: str) -> None:
 def test_a_rule_that_is_taken_away_is_missed(name: str) -> None:
     """And the same seed is clean when the rule is back."""
     planted = BREAKS[name]
-    run_seed, most = (stack.run, MOST_STACK_SEEDS) if planted.stack else (run, MOST_SEEDS)
+    run_seed, most = (stack.run, BREAK_STACK_SEEDS) if planted.stack else (run, BREAK_SEEDS)
     for seed in range(most):
         nodes = SIZES[seed % len(SIZES)]
         with broken(name):

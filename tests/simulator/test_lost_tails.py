@@ -9,7 +9,7 @@ from bargetrio.raft.progress import Progress
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.raft.state import State
-from bargetrio.simulator.memory import Breach, ToldLeader
+from bargetrio.simulator.memory import Breach, LeaderReplies
 from tests.simulator.clusters import cluster_after, follower_of, leader_of
 
 
@@ -53,10 +53,10 @@ def test_a_lost_tail_is_told_by_the_leader_of_a_later_term_to_which_it_was_ackno
     cluster.nemesis.revive(liar)
     for other in (leader.node_id, third):
         network.links[liar.node_id][other].is_cut = network.links[other][liar.node_id].is_cut = False
-    assert list(stores.owed) == [(leader.node_id, liar.node_id)]
+    assert list(stores.expected_reports) == [(leader.node_id, liar.node_id)]
     if is_remembered:
         cluster.world.run(15.0, 1_000_000)
-        assert stores.owed == {}
+        assert stores.expected_reports == {}
         assert cluster.referee.goals.counts["tail_lost_told"] == 1
     else:
         with pytest.raises(Breach, match="a lost tail is told"):
@@ -85,12 +85,12 @@ def test_a_lost_tail_is_told_by_a_leader_that_has_compacted_its_log_past_it(
     cluster.world.run(16.0, 1_000_000)
     assert leader.core is not None and isinstance(leader.core.role, Leader)
     cluster.nemesis.revive(liar)
-    (owed,) = stores.owed.values()
-    assert owed.is_earlier == is_another_term
+    (report,) = stores.expected_reports.values()
+    assert report.is_earlier == is_another_term
     assert leader.core.role.progress[liar.node_id].state == "snapshot"
     if is_asked:
         cluster.world.run(19.0, 1_000_000)
-        assert stores.owed == {}
+        assert stores.expected_reports == {}
         assert cluster.referee.goals.counts["tail_lost_told"] == 1
     else:
         with pytest.raises(Breach, match="sends it a snapshot"):
@@ -113,13 +113,13 @@ def test_an_acknowledgement_from_before_the_loss_that_comes_late_makes_the_refus
     found = AppendReply(term=core.current_term, follower_id=liar.node_id, success=True, round=0)
     late = structs.replace(found, match_index=core.role.progress[liar.node_id].match_index + 1)
     refusals = [structs.replace(found, success=False, round=round) for round in range(7)]
-    stores.owed[leader.node_id, liar.node_id].said += refusals
+    stores.expected_reports[leader.node_id, liar.node_id].replies += refusals
     for message in (*refusals[:3], late, *refusals[3:6]):
-        stores.arrived(leader, message)
+        stores.message_received(leader, message)
         core.role.round = 2 if message is late else core.role.round
         cluster.world.now += 0.001
     with pytest.raises(Breach, match="a lost tail is told"):
-        stores.arrived(leader, refusals[6])
+        stores.message_received(leader, refusals[6])
 
 
 def test_a_disk_that_lost_nothing_is_not_said_to_have_lost_something() -> None:
@@ -143,7 +143,7 @@ def test_a_disk_that_lost_entries_is_not_said_to_have_lost_others_or_what_it_did
     liar.disk.lie(2)
     cluster.world.run(6.0, 1_000_000)
     liar.crash(power=True)
-    told = memory.told[leader.node_id, core.current_term, memory.store].match_index
+    told = memory.replies[leader.node_id, core.current_term, memory.store].match_index
     cluster.nemesis.revive(liar)
     held = len(memory.disk.digests) - 1
     assert 0 < held < told
@@ -161,7 +161,7 @@ def test_a_disk_is_not_said_to_have_lost_what_a_leader_of_a_later_term_had_delet
     stores, memory, core = cluster.referee.invariants.stores, cluster.referee.invariants._memory[liar.node_id], leader.core
     assert core is not None
     term, last = core.current_term, core.log.last_index
-    memory.told = {(leader.node_id, term - 1, liar.store_id): ToldLeader(last, 0.0)}
+    memory.replies = {(leader.node_id, term - 1, liar.store_id): LeaderReplies(last, 0.0)}
     had = memory.disk
     assert len(had.digests) > last
     memory.disk = had._replace(digests=[*had.digests[:last], 1, 2])
@@ -186,9 +186,9 @@ def test_what_a_store_acknowledged_is_demanded_also_if_the_entry_that_readmits_i
     core.configuration = before
     disk = invariants._memory[liar.node_id].disk
     stores.found(liar, disk._replace(digests=list(disk.digests[:index])))
-    stores.owed.clear()
+    stores.expected_reports.clear()
     stores.took_office(leader)
-    assert [(pair, owed.index) for pair, owed in stores.owed.items()] == [((leader.node_id, liar.node_id), index)]
+    assert [(pair, report.index) for pair, report in stores.expected_reports.items()] == [((leader.node_id, liar.node_id), index)]
 
 
 @pytest.mark.parametrize("is_remembered", [True, False])
@@ -232,7 +232,7 @@ def test_a_lost_tail_is_told_also_where_the_node_was_to_be_readmitted_with_anoth
     assert leader_of(cluster) is leader
     node.put_back(0)
     cluster.nemesis.revive(node)
-    assert list(cluster.referee.invariants.stores.owed) == [(leader.node_id, node.node_id)]
+    assert list(cluster.referee.invariants.stores.expected_reports) == [(leader.node_id, node.node_id)]
     if is_remembered:
         cluster.world.run(15.0, 1_000_000)
         assert cluster.referee.goals.counts["tail_lost_told"] == 1

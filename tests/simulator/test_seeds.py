@@ -11,10 +11,10 @@ from bargetrio.simulator.linearizability import check
 from bargetrio.simulator.plan import KINDS, LOSE_SYNCED_DATA
 from bargetrio.simulator.report import events_of
 from bargetrio.simulator.seed import run
+from tests.simulator.amounts import SEEDS
 from tests.simulator.traces import traces
 
 FEW_SEEDS = 100
-SEEDS = 1200
 
 
 def test_no_rule_breaks_in_the_first_seeds() -> None:

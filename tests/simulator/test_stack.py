@@ -16,10 +16,10 @@ from bargetrio.simulator.campaign import Order, run_all
 from bargetrio.simulator.stack.disk_work import VirtualPersister
 from bargetrio.simulator.stack.goals import STACK_GOALS
 from bargetrio.simulator.stack.seed import run
+from tests.simulator.amounts import STACK_SEEDS
 from tests.simulator.traces import traces
 
 FEW_SEEDS = 10
-SEEDS = 100
 MOST_SEEDS = 60
 
 
@@ -40,12 +40,12 @@ def test_no_promise_is_broken_in_the_first_seeds() -> None:
 @pytest.mark.long
 def test_no_promise_is_broken() -> None:
     """Linearizable histories, clean audits, everybody back: clusters of 1 to 7; and the seeds did get into trouble."""
-    tally = run_all(Order(first=0, count=SEEDS, stack=True), os.cpu_count() or 1, lambda so_far: None, keep_going=True)
+    tally = run_all(Order(first=0, count=STACK_SEEDS, stack=True), os.cpu_count() or 1, lambda so_far: None, keep_going=True)
     assert [(result.seed, result.failure) for result in tally.failures] == []
-    assert tally.seeds == SEEDS
+    assert tally.seeds == STACK_SEEDS
     assert tally.missing(STACK_GOALS) == []
-    assert tally.goals["loss_excused"] <= SEEDS / 25
-    assert tally.operations > SEEDS * 80
+    assert tally.goals["loss_excused"] <= STACK_SEEDS / 25
+    assert tally.operations > STACK_SEEDS * 80
     assert tally.unknown < tally.operations / 10
 
 

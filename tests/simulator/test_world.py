@@ -116,8 +116,8 @@ def test_a_follower_that_is_still_receiving_has_spoken_to_its_leader() -> None:
     follower = next(server for server in cluster.servers if server is not leader)
     assert leader.core is not None
     for server in cluster.servers:
-        for told in judge._memory[server.node_id].told.values():
-            told.at = 0.0
+        for replies in judge._memory[server.node_id].replies.values():
+            replies.at = 0.0
     memory = judge._memory[leader.node_id]
     with pytest.raises(Breach, match="no majority has spoken to it"):
         judge.leadership.check_usefulness(leader, leader.core, memory, leader.local_now)

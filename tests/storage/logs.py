@@ -97,3 +97,25 @@ def history(random: Random, writes: int) -> list[tuple[list[Record], Remembered]
             entries += new
         made.append((records, Remembered(hard_state=hard_state, entries=tuple(entries))))
     return made
+
+
+LOG = [entry(1, f"e{index}") for index in range(1, 9)]
+"""A log of eight entries."""
+
+
+def loaded(disk: SimulatedDisk) -> tuple[Remembered, list[bytes]]:
+    """Return the persistent state of the folder, and the loaded state of the state machine."""
+    state: list[bytes] = []
+    folder = open_log(disk, load=state.append)
+    folder.close()
+    return folder.remembered, state
+
+
+def with_log(entries: list[Entry], segment_bytes: int = 300) -> tuple[SimulatedDisk, OpenFolder]:
+    """A folder with these entries, a write for each."""
+    disk = SimulatedDisk(Random(1))
+    folder = open_log(disk, segment_bytes)
+    folder.write([HardState(term=entries[0].term, voted_for=1)])
+    for count, new in enumerate(entries):
+        folder.write([append(entries[:count], new)])
+    return disk, folder

@@ -24,17 +24,19 @@ from bargetrio.storage.snapshots import (
 )
 from bargetrio.storage.wal import OpenFolder
 from tests.storage.logs import (
+    LOG,
     append,
     digest,
     entry,
     file_of,
+    loaded,
     open_log,
     save,
     send,
     start_of,
     state_after,
+    with_log,
 )
-from tests.storage.test_snapshots import LOG, loaded, with_log
 
 
 def crashes(

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from bargetrio.raft.messages import Entry, SnapshotMeta
-from bargetrio.raft.records import HardState, Install, LogStart, Remembered
+from bargetrio.raft.messages import SnapshotMeta
+from bargetrio.raft.records import HardState, Install, LogStart
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot, WrongFolder
 from bargetrio.storage.lines import HEADER, encode_line
@@ -27,45 +27,28 @@ from bargetrio.storage.snapshots import (
     snapshot_labels,
     snapshot_name,
 )
-from bargetrio.storage.wal import OpenFolder, open_folder
+from bargetrio.storage.wal import open_folder
 from tests.storage.logs import (
+    LOG,
     MEMBERS,
     append,
     digest,
     entry,
     file_of,
+    loaded,
     open_log,
     save,
     send,
     start_of,
     state_after,
     truncate,
+    with_log,
 )
-
-LOG = [entry(1, f"e{index}") for index in range(1, 9)]
 
 
 def name_of(snapshot: SnapshotMeta) -> str:
     """The path of its file."""
     return snapshot_name(snapshot.last_index, snapshot.last_term)
-
-
-def loaded(disk: SimulatedDisk) -> tuple[Remembered, list[bytes]]:
-    """Return the persistent state of the folder, and the loaded state of the state machine."""
-    state: list[bytes] = []
-    folder = open_log(disk, load=state.append)
-    folder.close()
-    return folder.remembered, state
-
-
-def with_log(entries: list[Entry], segment_bytes: int = 300) -> tuple[SimulatedDisk, OpenFolder]:
-    """A folder with these entries, a write for each."""
-    disk = SimulatedDisk(Random(1))
-    folder = open_log(disk, segment_bytes)
-    folder.write([HardState(term=entries[0].term, voted_for=1)])
-    for count, new in enumerate(entries):
-        folder.write([append(entries[:count], new)])
-    return disk, folder
 
 
 # -- the file --------------------------------------------------------------------------------------------------------------

@@ -12,23 +12,14 @@ import trio
 from trio.testing import MockClock
 
 from bargetrio.cli.free_ports import free_ports
-from bargetrio.raft.standing import Standing
 from bargetrio.transport.acceptor import Acceptor
 from bargetrio.transport.handshake import Greeted, HandshakeRefused, Identity
 from bargetrio.transport.network import Broken, Connection, Network
 from bargetrio.transport.sockets import SocketConnection, SocketListener, SocketNetwork
+from tests.transport.accepting import IDENTITY, raise_it
 
 CLIENT = b'{"hello":"client","protocol":1,"cluster":"barge"}\n'
 PEER = b'{"hello":"peer","protocol":3,"cluster":"barge","node":1,"to":0,"standing":{"store":"s1"},"nonce":"n"}\n'
-IDENTITY = Identity(
-    cluster="barge",
-    node_id=0,
-    peer_ids=frozenset({1, 2}),
-    secret=None,
-    make_nonce=lambda: "nonce",
-    standing=lambda: Standing(store="s0"),
-    judge=lambda peer_id, standing: "",
-)
 ERRNOS = sorted(errno.errorcode)
 
 
@@ -134,10 +125,6 @@ async def test_clients_may_be_refused_in_words_and_peers_come_in() -> None:
         refused = await answer(await dial(network, port, CLIENT))
         assert refused == b'{"hello":"refused","error":"overloaded","detail":"no place"}\n'
         assert b'"hello":"node"' in await answer(await dial(network, port, PEER))
-
-
-def raise_it(problem: Exception) -> None:
-    raise AssertionError from problem
 
 
 @asynccontextmanager

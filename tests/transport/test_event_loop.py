@@ -14,7 +14,7 @@ import trio.testing
 from bargetrio.transport import event_loop
 from bargetrio.transport.event_loop import EpollPoller, EventLoop
 from bargetrio.transport.sockets import SocketNetwork
-from tests.transport.test_poller import Reader, harness, until
+from tests.transport.pollers import Reader, harness, until
 
 
 async def test_nodes_of_one_process_share_an_event_loop_and_not_their_ends() -> None:

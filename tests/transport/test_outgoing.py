@@ -199,7 +199,7 @@ async def test_a_hello_may_be_half_taken(monkeypatch: pytest.MonkeyPatch) -> Non
     from bargetrio.cluster.node_link import NodeLink, RequestBatch
     from bargetrio.protocol.requests import Get
     from bargetrio.transport.acceptor import Acceptor
-    from tests.transport.test_acceptor import IDENTITY, raise_it
+    from tests.transport.accepting import IDENTITY, raise_it
 
     async def answer(connection: Connection, greeted: object) -> None:
         lines: list[bytes] = []

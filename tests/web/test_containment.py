@@ -2,8 +2,6 @@
 
 import json
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -12,9 +10,8 @@ import trio
 from bargetrio.protocol.requests import Get, GetAnswer, Request
 from bargetrio.protocol.views import LeaderView
 from bargetrio.web import server
-from bargetrio.web.app import make_app
-from bargetrio.web.guard import hosts_of
 from bargetrio.web.server import WebServer, bind
+from tests.web.serving import served, served_quart
 
 
 class Broken:
@@ -34,28 +31,6 @@ class Broken:
         if isinstance(request, Get) and request.key == "good":
             return GetAnswer(id=0, key="good", index=1, value="x")
         raise RuntimeError("a bug with a secret in it")
-
-
-@asynccontextmanager
-async def served(app: Any, sock: socket.socket | None = None) -> AsyncIterator[int]:
-    """Serve `app` on a free port."""
-    sock = sock or bind("127.0.0.1", 0)
-    with trio.fail_after(10):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(WebServer(app, sock).run)
-            yield sock.getsockname()[1]
-            nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def served_quart(cluster: Any) -> AsyncIterator[int]:
-    """Serve the REST application in front of `cluster`; at the end nothing of it is in flight."""
-    sock = bind("127.0.0.1", 0)
-    port = sock.getsockname()[1]
-    app = make_app(cluster, hosts=hosts_of([f"127.0.0.1:{port}"], ()), token=None)
-    async with served(app, sock):
-        yield port
-    assert app.in_flight == 0
 
 
 async def ask(port: int, path: str) -> tuple[int, bytes]:

@@ -158,7 +158,7 @@ def _judge(stack: Stack) -> None:
             raise StackFailure("only a disk ends a node", f"node {event.node}: {reason}")
     finding = Audit().take_all(stack.as_audited())
     if finding is not None:
-        raise StackFailure(finding.rule, finding.told())
+        raise StackFailure(finding.rule, finding.describe())
 
 
 @contextmanager

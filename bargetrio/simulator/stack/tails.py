@@ -50,8 +50,8 @@ class Held(NamedTuple):
     digests: Mapping[Index, int]
 
 
-class _Owed(NamedTuple):
-    """A `tail_lost` that a leader owes: in this term, or, of what it knew to be committed, in any term (None)."""
+class _ExpectedReport(NamedTuple):
+    """A `tail_lost` that a leader must announce: in this term, or, of what it knew to be committed, in any term (None)."""
 
     store: StoreId
     last_index: Index
@@ -86,7 +86,7 @@ class Tails:
         """Up to where the log went that a store has lost a part of."""
         self._acknowledged: dict[NodeId, dict[NodeId, tuple[StoreId, Index]]] = {}
         """By leader: what each peer's store had acknowledged to this process of what is committed."""
-        self._owed: dict[tuple[NodeId, NodeId], list[_Owed]] = {}
+        self._expected_reports: dict[tuple[NodeId, NodeId], list[_ExpectedReport]] = {}
         """By leader and follower."""
 
     # -- disks -----------------------------------------------------------------------------------------------------------
@@ -145,14 +145,14 @@ class Tails:
     def _note_owed(self, node_id: NodeId, store: StoreId, same: Index, last_index: Index) -> None:
         for leader_id in self.running - {node_id}:
             core = self._core_of(leader_id)
-            owed = []
+            reports = []
             configuration, (before_store, before) = core.configuration, self._before(leader_id, node_id)
             if isinstance(core.role, Leader) and configuration is not None and configuration.stores.get(node_id) == store:
                 index = core.role.progress[node_id].match_index
-                owed.append(_Owed(store, index, core.current_term, last_index >= index))
+                reports.append(_ExpectedReport(store, index, core.current_term, last_index >= index))
             if before_store == store:
-                owed.append(_Owed(store, before, None, last_index >= before))
-            self._owed[leader_id, node_id] = [each for each in owed if each.last_index > same]
+                reports.append(_ExpectedReport(store, before, None, last_index >= before))
+            self._expected_reports[leader_id, node_id] = [each for each in reports if each.last_index > same]
 
     def _before(self, leader_id: NodeId, peer: NodeId) -> tuple[StoreId, Index]:
         return self._acknowledged.get(leader_id, {}).get(peer, ("", 0))
@@ -182,8 +182,8 @@ class Tails:
             case NodeKilled() | NodeCrashed():
                 self.running.discard(node_id)
                 self._acknowledged.pop(node_id, None)
-                for pair in [pair for pair in self._owed if node_id in pair]:
-                    del self._owed[pair]
+                for pair in [pair for pair in self._expected_reports if node_id in pair]:
+                    del self._expected_reports[pair]
             case _:
                 pass
 
@@ -234,43 +234,43 @@ class Tails:
         is_excused = any(damage.excuses(index, term, self.committed) for damage in self._damages)
         self.end(Excused(rule, text) if is_excused else Breach(rule, text))
 
-    # -- what is owed ----------------------------------------------------------------------------------------------------
+    # -- expected reports ------------------------------------------------------------------------------------------------
 
     def _told(self, node_id: NodeId, fact: TailLost) -> None:
         configuration = self._core_of(node_id).configuration
         store = "" if configuration is None else configuration.stores.get(fact.peer, "")
         if (fact.peer, store) not in self.touched:
             self.end(Breach(ACCUSED, f"node {node_id} says that node {fact.peer} lost entries up to {fact.index}"))
-        self._owed.pop((node_id, fact.peer), None)
+        self._expected_reports.pop((node_id, fact.peer), None)
 
     def _accepted(self, node_id: NodeId, fact: AppendAccepted) -> None:
-        if not fact.count or not self._owed:
+        if not fact.count or not self._expected_reports:
             return
         store = self._core_of(node_id).standing.store
-        for (leader_id, peer), all_owed in self._owed.items():
+        for (leader_id, peer), reports in self._expected_reports.items():
             if peer != node_id:
                 continue
-            all_owed[:] = [owed for owed in all_owed if owed.store == store]  # it is another one since: that was told
+            reports[:] = [report for report in reports if report.store == store]  # it is another one since: that was told
             if leader_id == fact.peer:
-                for owed in all_owed:
-                    if owed.term in (None, fact.term) and fact.first_index <= owed.last_index:
-                        text = f"node {node_id} had acknowledged {owed.last_index} to node {leader_id} and lost it"
+                for report in reports:
+                    if report.term in (None, fact.term) and fact.first_index <= report.last_index:
+                        text = f"node {node_id} had acknowledged {report.last_index} to node {leader_id} and lost it"
                         text += f": in term {fact.term} it is given {fact.first_index} again, and nothing is said"
                         self.end(Breach(TOLD, text))
             else:  # it may have again what it lacked
-                all_owed[:] = [owed for owed in all_owed if owed.last_index > fact.index]
+                reports[:] = [report for report in reports if report.last_index > fact.index]
 
     def _installed(self, node_id: NodeId, fact: SnapshotInstalled) -> None:
         """A leader whose log begins later asks first. A log that is no shorter it can't tell from a whole one."""
         store = self._core_of(node_id).standing.store
-        for (leader_id, peer), all_owed in self._owed.items():
+        for (leader_id, peer), reports in self._expected_reports.items():
             if peer != node_id:
                 continue
-            for owed in all_owed:
-                if leader_id == fact.peer and owed.store == store and owed.term in (None, fact.term) and not owed.is_long:
-                    text = f"node {node_id} had acknowledged {owed.last_index} to node {leader_id} and lost it"
+            for report in reports:
+                if leader_id == fact.peer and report.store == store and report.term in (None, fact.term) and not report.is_long:
+                    text = f"node {node_id} had acknowledged {report.last_index} to node {leader_id} and lost it"
                     self.end(Breach(TOLD, f"{text}: in term {fact.term} it is given a snapshot, and nothing is said"))
-            all_owed[:] = [owed for owed in all_owed if owed.last_index > fact.index]
+            reports[:] = [report for report in reports if report.last_index > fact.index]
 
 
 def held_by(core: Core) -> Held:
