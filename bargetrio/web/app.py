@@ -1,7 +1,7 @@
 """The REST application: routes and handlers, behind the guard, and the conversion of errors to problems."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 from quart import Response
 from quart_trio import QuartTrio
@@ -12,8 +12,8 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.web import bodies
 from bargetrio.web.bulk import BulkWrite
 from bargetrio.web.guard import HEAD, Guard, Receive, RequestHead, Scope, Send
+from bargetrio.web.keys import KEY_ROUTES, answer_key
 from bargetrio.web.problems import answer_of, of_http
-from bargetrio.web.puts import put_key
 from bargetrio.web.rest import Rest
 from bargetrio.web.routes import ROUTES, STATIC, Route
 
@@ -27,7 +27,7 @@ def make_app(
     # No time-out of Quart's: the guard bounds the time of an answer by its length (places.py).
     quart.config.update(MAX_CONTENT_LENGTH=bodies.JSON_BODY_BYTES, BODY_TIMEOUT=15, RESPONSE_TIMEOUT=None)
     for route in (*ROUTES, STATIC):
-        if route.name not in _BESIDE:
+        if route.name not in KEY_ROUTES:  # those are answered beside the framework, as a bulk write is
             handler: Callable[[], Any] = getattr(rest, route.name)
             quart.add_url_rule(_rule(route), route.name, handler, methods=[route.method])
     _register_error_handlers(quart, cluster)
@@ -35,8 +35,8 @@ def make_app(
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
         head: RequestHead = scope[HEAD]
-        if head.route.name == "put_key":
-            await put_key(cluster, scope, receive, send)
+        if head.route.name in KEY_ROUTES:
+            await answer_key(cluster, scope, receive, send)
         elif head.bulk:
             await BulkWrite(cluster, rest.figures, receive, send).run()
         else:
@@ -45,10 +45,6 @@ def make_app(
 
     rest.guard = Guard(front, hosts=hosts, token=token, figures=rest.figures)
     return rest.guard
-
-
-_BESIDE: Final = frozenset({"put_key"})
-"""Answered beside the framework (a bulk write is, too; `POST /keys` with one key is not)."""
 
 
 def _rule(route: Route) -> str:

@@ -7,27 +7,23 @@ from typing import Any, Final
 import msgspec
 import trio
 from quart import Response, request
-from werkzeug.datastructures import MIMEAccept
-from werkzeug.http import parse_accept_header
 
 from bargetrio import __version__
 from bargetrio.cluster.cluster import BackupFile, Cluster
 from bargetrio.eventlog.render import ASSETS, Column, LogView, asset, live_page, log_html, log_page
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.events import KINDS, EventQuery
-from bargetrio.protocol.requests import DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer
-from bargetrio.protocol.validation import check_key, decode_value_b64
+from bargetrio.protocol.requests import List, ListAnswer, Put, PutAnswer
+from bargetrio.protocol.validation import check_key
 from bargetrio.protocol.views import Faults, NodeView
 from bargetrio.web import bodies, openapi
-from bargetrio.web.conditions import condition_of, is_fresh
+from bargetrio.web.conditions import is_fresh
 from bargetrio.web.guard import HEAD, Guard, RequestHead
 from bargetrio.web.headers import media_type_of
+from bargetrio.web.keys import written
 from bargetrio.web.metrics import WebCounters, WebGauges, text_of
 from bargetrio.web.problems import JSON, NotReady, json_body
-from bargetrio.web.puts import written
-from bargetrio.web.routes import KeyAnswer
 from bargetrio.web.stream import frames, live_frames
-from bargetrio.web.targets import key_of
 
 LOG_EVENTS: Final = 300
 DRAWING: Final = 2
@@ -44,7 +40,7 @@ _no_fields: Final = msgspec.json.Decoder(NoFields)
 
 
 class Rest:
-    """The handlers, named as in routes.py, except those beside the framework: writes of one key, and bulk writes."""
+    """The handlers, named as in routes.py, except those beside the framework: reads and writes of one key, and bulk writes."""
 
     def __init__(self, cluster: Cluster, election_ms: tuple[int, int] | None = None) -> None:
         self._cluster = cluster
@@ -55,42 +51,6 @@ class Rest:
         self._openapi = msgspec.json.encode(openapi.document(__version__))
 
     # -- keys ------------------------------------------------------------------------------------------------------------
-
-    async def get_key(self) -> Response:
-        """GET /keys/<key>."""
-        read = _head().query.read_level()
-        key = key_of(_head().argument)
-        answer = await self._cluster.execute(Get(id=0, key=key, read=read))
-        assert isinstance(answer, GetAnswer)
-        if answer.index == 0:
-            if b"if-match" in _head().headers:
-                raise BargeError("precondition_failed", "there is no such key")
-            raise BargeError("not_found", "there is no such key")
-        headers = {"ETag": f'"{answer.index}"', "Barge-Index": str(answer.index), "Vary": "Accept"}
-        if is_fresh(_head().headers, headers["ETag"]):
-            return Response(b"", 304, headers)
-        value_b64 = None if answer.value_b64 is msgspec.UNSET else answer.value_b64
-        accept = parse_accept_header(_head().headers.get(b"accept", b"").decode("latin-1"), MIMEAccept)
-        wanted = accept.best_match([JSON, "text/plain", "application/octet-stream"], JSON)
-        if wanted == JSON:
-            body = KeyAnswer(key=key, index=answer.index, value=answer.value, value_b64=value_b64)
-            return Response(json_body(body), 200, headers, content_type=JSON)
-        if value_b64 is not None:
-            return Response(decode_value_b64(value_b64), 200, headers, content_type="application/octet-stream")
-        return Response((answer.value or "").encode(), 200, headers, content_type="text/plain; charset=utf-8")
-
-    async def delete_key(self) -> Response:
-        """DELETE /keys/<key>."""
-        key = key_of(_head().argument)
-        if_index, if_absent = condition_of(_head().headers)
-        await _nothing()
-        if if_absent:  # a delete of a key that must not exist: 412 or 404 (RFC 9110, 13.1.2), by the state of the key
-            if_index = 0
-        answer = await self._cluster.execute(bodies.delete_of(key, if_index))
-        assert isinstance(answer, DeleteAnswer)
-        if not answer.deleted:
-            raise BargeError("not_found", "there is no such key")
-        return Response(b"", 204, {"Barge-Index": str(answer.index), "Barge-Entry-Term": str(answer.term)})
 
     async def list_keys(self) -> Response:
         """GET /keys."""

@@ -37,6 +37,17 @@ def test_a_key_is_written_read_changed_and_removed(daemon: Daemon) -> None:
     assert daemon.get("a").status == 404
 
 
+def test_an_answer_without_a_body_tells_no_length_and_no_type_of_one(daemon: Daemon) -> None:
+    """RFC 9110, 8.6: none in a 204, and in a 304 only that of the 200 in its place."""
+    tag = daemon.put("bare", "1").headers["etag"]
+    fresh = daemon.http("GET", "/keys/bare", headers={"If-None-Match": tag})
+    assert (fresh.status, fresh.body, fresh.headers["etag"]) == (304, b"", tag)
+    removed = daemon.http("DELETE", "/keys/bare")
+    assert (removed.status, removed.body) == (204, b"")
+    for answer in (fresh, removed):
+        assert not answer.headers.keys() & {"content-length", "content-type", "transfer-encoding"}
+
+
 def test_raw_values_come_back_as_they_went_in(daemon: Daemon) -> None:
     """Text, bytes that are not UTF-8, nothing at all; with Accept: text/plain, as JSON with value_b64."""
     for key, value in (("text", "zwölf".encode()), ("bytes", b"\x00\xff\xfe"), ("empty", b"")):

@@ -12,7 +12,7 @@ from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Put, PutAnswer
 from bargetrio.protocol.views import LeaderView
-from bargetrio.web import bodies, puts
+from bargetrio.web import bodies, keys
 from bargetrio.web.guard import HEAD, NO_QUERY, RequestHead
 from bargetrio.web.headers import headers_of
 from bargetrio.web.targets import route_of, target_of
@@ -72,7 +72,7 @@ async def put(
         "query_string": b"",
         "headers": pairs,
     }
-    await puts.put_key(cast(Cluster, cluster), scope, receive, send)
+    await keys.answer_key(cast(Cluster, cluster), scope, receive, send)
     if not sent:
         return None
     start, body = sent
@@ -120,7 +120,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for_for_ever(autojump_clo
     cluster = OneNode()
     answer = await put(cluster, [part(b"Some ", more=True)])
     assert answer is not None and answer[0] == 408
-    assert trio.current_time() == pytest.approx(puts.BODY_TIMEOUT_S)
+    assert trio.current_time() == pytest.approx(keys.BODY_TIMEOUT_S)
     assert cluster.asked == []
 
 
