@@ -51,6 +51,8 @@ class EventLoop:
         """Whether there was a new connection, which a task of trio's accepts, since the time slice began."""
         self._wakes = 0
         """How many wakes came soon after one another."""
+        self._slice_ends = float("-inf")
+        """When the time slice ends, by `time.perf_counter`."""
         self._epoll = select.epoll()
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._eventfd, select.EPOLLIN)
@@ -118,20 +120,23 @@ class EventLoop:
             waits_since = time.perf_counter()
             await trio.lowlevel.wait_readable(self._epoll.fileno())
             self._wakes = self._wakes + 1 if time.perf_counter() - waits_since < BUSY_S else 0
-            wait_s, ends = self._begin_slice()
+            wait_s = self._begin_slice()
             while self._pass(wait_s):
-                if self._saw_new_connection or time.perf_counter() >= ends:
+                if self._saw_new_connection or time.perf_counter() >= self._slice_ends:
                     await trio.lowlevel.checkpoint()
-                    wait_s, ends = self._begin_slice()
+                    wait_s = self._begin_slice()
 
-    def _begin_slice(self) -> tuple[float, float]:
-        """Return how long a pass of this time slice waits, and when the slice ends."""
+    def _begin_slice(self) -> float:
+        """Return how long a pass of this time slice waits."""
         may_wait = self._wakes >= BUSY_WAKES and self._may_wait() and not self._saw_new_connection
         self._saw_new_connection = False
-        now = time.perf_counter()
-        if not may_wait:
-            return 0.0, now + TIME_SLICE_S
-        return WAIT_S, now + min(WAITING_SLICE_S, self._alarm.deadline - trio.current_time())
+        self._slice_ends = time.perf_counter() + (WAITING_SLICE_S if may_wait else TIME_SLICE_S)
+        self._end_slice_at(self._alarm.deadline)
+        return WAIT_S if may_wait else 0.0
+
+    def _end_slice_at(self, deadline: float) -> None:
+        """End the time slice at this time of trio's, if it would end later."""
+        self._slice_ends = min(self._slice_ends, time.perf_counter() + deadline - trio.current_time())
 
     def _pass(self, wait_s: float) -> bool:
         """Read what is ready, once each, then have the nodes that are due make a step; return whether there were any."""
@@ -164,6 +169,7 @@ class EventLoop:
                     self._want(poller)
                 else:
                     self._alarm.deadline = deadline
+                    self._end_slice_at(deadline)
         return bool(due)
 
     def _drain_eventfd(self) -> None:
