@@ -79,7 +79,9 @@ async def daemon_of(node: ScriptedNode, *broken: int) -> AsyncIterator[Cluster]:
         yield cast(RunningNode, node)
 
     apis = {node_id: f"api-{node_id}:1" for node_id in range(3)}
-    cluster = one_daemon(apis=apis, local_ids=[*broken, len(broken)], daemons=Daemons({}, None), open_node=open_node)
+    cluster = one_daemon(
+        apis=apis, local_ids=[*broken, len(broken)], daemons=Daemons({}, None, cluster="barge"), open_node=open_node
+    )
     async with trio.open_nursery() as nursery:
         await cluster.local.start(nursery)
         yield cluster
