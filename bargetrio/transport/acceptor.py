@@ -1,9 +1,9 @@
 """The node's port: by its hello a connection is a client's or a peer's.
 
 Unauthenticated connections are bounded: 5 s, 4 KiB, 256; the oldest is closed for a new one, so that they cannot keep out a peer.
-Clients are bounded separately (node/places.py). Peers are bounded by id, as without a peer secret anybody can send a peer's hello:
-the oldest connection with that id is closed for a new one. If it is the peer's own, the peer dials again, and Raft sends again what
-was lost with it.
+Clients are bounded separately (node/places.py). Peers are bounded by id, as without a peer secret anybody can send their hello:
+the oldest connection with that id is closed for a new one. If it is the peer's own, the peer dials again, and Raft sends again
+what was lost with it.
 """
 
 import logging

@@ -58,6 +58,7 @@ class ScriptedNode:
             is_born=trio.current_time() >= self._born_at,
             may_vote=True,
             abstains="",
+            refusals="",
             peers=[],
             **cast(Any, numbers),
         )
