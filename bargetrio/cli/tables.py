@@ -60,7 +60,7 @@ def node_rows(nodes: Sequence[NodeView]) -> list[list[str]]:
 
 
 def node_notes(nodes: Sequence[NodeView]) -> list[str]:
-    """Return a line for each node that crashed, can't be reached or does not vote, with the reason."""
+    """Return a line for each node that crashed, can't be reached or takes no part, with the reason."""
     said = [node for node in nodes if node.reason and node.state != "killed"]
     return [f"node {node.id}: {encodable(printable(node.reason))}" for node in said]
 

@@ -125,11 +125,14 @@ class Cluster:
         if local:
             return own
         views = {view.id: view for view in own}
+        refusals: dict[str, str] = {}
         if len(views) < len(self.node_ids):
-            for answer in (await self._ask_others("GET", "/nodes?local=1", NodesAnswer)).values():
+            for api, answer in (await self._ask_others("GET", "/nodes?local=1", NodesAnswer)).items():
                 if isinstance(answer, NodesAnswer):
                     views.update({view.id: view for view in answer.nodes})
-        return [views.get(node_id, self._remote_view(node_id)) for node_id in self.node_ids]
+                elif isinstance(answer, BargeError):
+                    refusals[api] = _refused_by(api, answer)
+        return [views.get(node_id, self._remote_view(node_id, refusals)) for node_id in self.node_ids]
 
     async def kill(self, node_id: int, *, local: bool = False) -> NodeAnswer:
         """Crash the node; return once its port refuses. An unknown id raises not_found, which lists the known ones."""
@@ -259,11 +262,10 @@ class Cluster:
 
     # -- other daemons -------------------------------------------------------------------------------------------------
 
-    def _remote_view(self, node_id: int) -> NodeView:
-        reason = f"its daemon at {self._apis[node_id]} does not answer"
-        return NodeView(
-            id=node_id, address=self.local.addresses[node_id], api=self._apis[node_id], state="unreachable", reason=reason
-        )
+    def _remote_view(self, node_id: int, refusals: dict[str, str]) -> NodeView:
+        api = self._apis[node_id]
+        reason = refusals.get(api, f"its daemon at {api} does not answer")
+        return NodeView(id=node_id, address=self.local.addresses[node_id], api=api, state="unreachable", reason=reason)
 
     def _check_known(self, node_id: int) -> None:
         if node_id not in self.local.addresses:
@@ -286,6 +288,8 @@ class Cluster:
             except Unreachable:
                 may_be_done = True
             except BargeError as problem:
+                if problem.code == "forbidden":
+                    raise BargeError("forbidden", _refused_by(api, problem), status=problem.status) from None
                 if problem.code not in ("not_found", "not_leader"):
                     if may_be_done and problem.applied is False and problem.code != "cannot_start":  # that, only its own knows
                         break
@@ -307,6 +311,10 @@ class Cluster:
 
         await _all(ask(api) for api in self._other_apis())
         return {api: answers[api] for api in sorted(answers)}
+
+
+def _refused_by(api: str, problem: BargeError) -> str:
+    return f"the daemon at {api} refuses this one: {problem.detail}"
 
 
 def _why_not(problem: Exception) -> str:

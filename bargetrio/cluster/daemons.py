@@ -7,6 +7,7 @@ answers.
 import http.client
 from functools import partial
 from typing import Any, Final, TypeVar
+from urllib.parse import quote, unquote
 
 import msgspec
 import trio
@@ -15,12 +16,25 @@ from bargetrio.protocol.errors import BargeError, ErrorCode
 
 T = TypeVar("T")
 
+CLUSTER_HEADER: Final = "Barge-Cluster"
+"""Names the cluster that a request of another daemon is for, percent-encoded: an `api` may lead to a daemon of another one."""
+
 TIMEOUT_S: Final = 1.0
 REVIVE_TIMEOUT_S: Final = 60.0
 """A node with a long log takes its time to recover."""
 MOST_AT_ONCE: Final = 16
 MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Of another daemon's answer; what is longer is cut, and cannot be read."""
+
+
+def encode_cluster(name: str) -> str:
+    """Return the value of CLUSTER_HEADER: a cluster's name may have letters that a header may not."""
+    return quote(name, safe="")
+
+
+def decode_cluster(value: bytes) -> str:
+    """Return the name in a CLUSTER_HEADER; what can't be decoded is in no name, so it differs from each."""
+    return unquote(value.decode("latin-1"), errors="replace")
 
 
 class Unreachable(Exception):
@@ -33,11 +47,13 @@ class _Problem(msgspec.Struct, frozen=True):
 
 
 class Daemons:
-    """Sends requests to other daemons; `apis` has the REST address of each node's daemon."""
+    """Sends requests to other daemons of `cluster`; `apis` has the REST address of each node's daemon."""
 
-    def __init__(self, apis: dict[int, str], token: bytes | None) -> None:
+    def __init__(self, apis: dict[int, str], token: bytes | None, *, cluster: str) -> None:
         self.apis = apis
-        self._token = token
+        self._headers = {CLUSTER_HEADER: encode_cluster(cluster)}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token.decode('ascii', 'replace')}"
         self._limiter = trio.CapacityLimiter(MOST_AT_ONCE)
 
     async def ask(self, api: str, method: str, path: str, kind: type[T], body: Any = None, *, timeout_s: float = TIMEOUT_S) -> T:
@@ -53,7 +69,7 @@ class Daemons:
         raise BargeError(problem.error, problem.detail, status=status)
 
     def _ask(self, api: str, method: str, path: str, body: Any, timeout_s: float) -> tuple[int, bytes]:
-        headers = {} if self._token is None else {"Authorization": f"Bearer {self._token.decode('ascii', 'replace')}"}
+        headers = self._headers.copy()
         data = None
         if body is not None:
             data = msgspec.json.encode(body)

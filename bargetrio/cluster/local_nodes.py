@@ -214,7 +214,7 @@ class LocalNodes:
             voted_for=status.voted_for,
             leader=status.leader,
             may_vote=status.may_vote,
-            reason=status.abstains,
+            reason=status.reason,
             commit_index=status.commit_index,
             last_applied=status.last_applied,
             last_log_index=status.last_log_index,
@@ -283,21 +283,41 @@ class LocalNodes:
     # -- health --------------------------------------------------------------------------------------------------------
 
     def ready(self) -> str:
-        """Return "" if this daemon is ready, else the reason."""
+        """Return "" if each node of this daemon that no operator has killed takes part, and one runs; else the reasons.
+
+        A node takes part if it runs, may vote, has a leader with a quorum or is one, is not far behind, and its disk answers.
+        """
         statuses = self._statuses()
+        knows_leader = self.known_leader() is not None
+        reasons: list[str] = []
         if not statuses:
-            return "no node of this daemon runs"
-        for node_id, status in statuses.items():
-            if not status.may_vote:
-                return f"node {node_id} takes no part in elections: {status.abstains}"
-        if self.known_leader() is None:
-            return "no leader with a quorum is known"
-        for node_id, status in statuses.items():
-            if status.lag > CAUGHT_UP_ENTRIES:
-                return f"node {node_id} is still catching up: it lacks {status.lag} entries"
-        for node_id, gauges in self.gauges().items():
-            if gauges.oldest_write_s > HANGS_S:
-                return f"the disk of node {node_id} has not ended a write for {gauges.oldest_write_s:.0f} s"
+            reasons.append("no node of this daemon runs")
+        elif not knows_leader and any(status.may_vote for status in statuses.values()):
+            reasons.append("no leader with a quorum is known")
+        reasons += [self._why_not_ready(slot, knows_leader=knows_leader) for slot in self.slots.values()]
+        return "; ".join(filter(None, reasons))
+
+    def _why_not_ready(self, slot: Slot, *, knows_leader: bool) -> str:
+        """Return why a node takes no part; "" if it does, was killed, or lacks only the leader that this daemon does not know."""
+        node, status = f"node {slot.node_id}", slot.status()
+        if slot.state == "crashed":
+            return f"{node} crashed: {slot.reason}"
+        if slot.state == "starting":
+            return f"{node} recovers, or waits for its disk"
+        if status is None:
+            return ""
+        if not status.may_vote:
+            return f"{node} takes no part in elections: {status.abstains}"
+        if not status.has_quorum:
+            refusals = f": {status.refusals}" if status.refusals else ""
+            if knows_leader:
+                return f"{node} has no leader with a quorum{refusals}"
+            return f"{node} has none{refusals}" if refusals else ""
+        if status.lag > CAUGHT_UP_ENTRIES:
+            return f"{node} is still catching up: it lacks {status.lag} entries"
+        gauges = slot.gauges()
+        if gauges is not None and gauges.oldest_write_s > HANGS_S:
+            return f"the disk of {node} has not ended a write for {gauges.oldest_write_s:.0f} s"
         return ""
 
     def status(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 from bargetrio.node.places import CLIENTS
-from bargetrio.protocol.limits import UNAUTHENTICATED
+from bargetrio.protocol.limits import PEER_CONNECTIONS, UNAUTHENTICATED
 
 OPEN_FILES: Final = 65_536
 """The soft limit that a daemon sets, if the hard limit allows it."""
@@ -18,8 +18,8 @@ OF_PROCESS: Final = 40
 """Standard streams, trio, the event loop, REST's listener, the event record, requests to other daemons, name look-ups."""
 OF_NODE: Final = 24
 """A node's lock, folder, segments, snapshots that are saved, sent, received and read, its io_uring, listener and eventfds."""
-OF_PEER: Final = 4
-"""A connection in each direction, and its successor while it is not closed yet."""
+OF_PEER: Final = 2 + PEER_CONNECTIONS
+"""The dialled connection, its successor while it is not closed yet, and the accepted ones."""
 WEB: Final = 256
 FEWEST: Final = 4
 """The least number of connections of each kind, whatever the limit is."""

@@ -237,7 +237,7 @@ class Daemon:
             forwarder,
             link_faults=self._link_faults,
             disk_faults=self._disk_faults,
-            daemons=Daemons(self._apis, self._configuration.api_token),
+            daemons=Daemons(self._apis, self._configuration.api_token, cluster=self._configuration.cluster),
         )
 
     async def _free_bytes(self, node_id: int) -> int:

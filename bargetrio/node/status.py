@@ -1,6 +1,6 @@
 """The status of a running node, from memory."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -8,6 +8,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.facts import RoleName
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.roles import Leader
+from bargetrio.raft.standing import listed
 from bargetrio.transport.peer_link import PeerLink
 
 
@@ -16,6 +17,8 @@ class PeerStatus(Struct, frozen=True, kw_only=True):
 
     id: NodeId
     connected: bool
+    refused: str
+    """Why the last handshake with it was refused, by it or by this node; "" if it was not."""
     match_index: int | None = None
     next_index: int | None = None
     progress: str | None = None
@@ -34,7 +37,9 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     may_vote: bool
     """False while it abstains from elections: its cluster is not born, or its disk is not, or not yet, a member's."""
     abstains: str
-    """Why it abstains; "" if it votes."""
+    """Why it abstains; "" if it votes. With the refusal of a peer whose store it does not know, as of another cluster's name."""
+    refusals: str
+    """Which peers' handshakes are refused, and why the first one is; "" if none is."""
     commit_index: int
     last_applied: int
     lag: int
@@ -45,6 +50,13 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     snapshot_index: int
     keys: int
     peers: list[PeerStatus]
+
+    @property
+    def reason(self) -> str:
+        """Why it takes no part: why it abstains, or, while it has no leader with a quorum, which peers are refused; else ""."""
+        if not self.may_vote:
+            return self.abstains
+        return f"it has no leader with a quorum: {self.refusals}" if self.refusals and not self.has_quorum else ""
 
 
 class Belief(Struct, frozen=True, kw_only=True, gc=False):
@@ -65,6 +77,8 @@ def belief_of(core: Core, now: float) -> Belief:
 
 def status_of(core: Core, keys: int, links: Mapping[NodeId, PeerLink], now: float) -> NodeStatus:
     """Return a node's state; `keys` is the number of keys in its store."""
+    peers = [_peer_status(core, peer, links[peer]) for peer in core.peers]
+    unknown = _refusals([peer for peer in peers if peer.id not in core.membership.last_hello])
     return NodeStatus(
         role=core.role.name,
         term=core.current_term,
@@ -73,7 +87,8 @@ def status_of(core: Core, keys: int, links: Mapping[NodeId, PeerLink], now: floa
         has_quorum=core.has_quorum(now),
         is_born=core.standing.identity != "",
         may_vote=core.may_vote,
-        abstains=core.why_abstains(),
+        abstains="" if core.may_vote else "; ".join(filter(None, (core.why_abstains(), unknown))),
+        refusals=_refusals(peers),
         commit_index=core.commit_index,
         last_applied=core.last_applied,
         lag=core.lag,
@@ -82,7 +97,7 @@ def status_of(core: Core, keys: int, links: Mapping[NodeId, PeerLink], now: floa
         log_start=core.log.start_index,
         snapshot_index=0 if core.snapshot is None else core.snapshot.last_index,
         keys=keys,
-        peers=[_peer_status(core, peer, links[peer].connected) for peer in core.peers],
+        peers=peers,
     )
 
 
@@ -92,13 +107,25 @@ def proposals_pending(core: Core) -> int:
     return len(role.tickets) - role.tickets.count(None) if isinstance(role, Leader) else 0
 
 
-def _peer_status(core: Core, peer: NodeId, connected: bool) -> PeerStatus:
+def _refusals(peers: Sequence[PeerStatus]) -> str:
+    """Return the first refusal and the other peers whose handshakes are refused: most often for the same reason."""
+    refused = [peer for peer in peers if peer.refused]
+    if not refused:
+        return ""
+    first, *others = refused
+    also = f"; the handshake with node {listed([peer.id for peer in others])} is refused, too" if others else ""
+    return first.refused + also
+
+
+def _peer_status(core: Core, peer: NodeId, link: PeerLink) -> PeerStatus:
+    connected, refused = link.connected, link.refused
     if not isinstance(core.role, Leader):
-        return PeerStatus(id=peer, connected=connected)
+        return PeerStatus(id=peer, connected=connected, refused=refused)
     progress = core.role.progress[peer]
     return PeerStatus(
         id=peer,
         connected=connected,
+        refused=refused,
         match_index=progress.match_index,
         next_index=progress.next_index,
         progress=progress.state,

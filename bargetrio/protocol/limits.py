@@ -29,6 +29,11 @@ HELLO_TIMEOUT_S = 5.0
 """A connection that has not said hello by then is closed."""
 UNAUTHENTICATED = 256
 """Connections without a hello; when full, the oldest is closed and the newcomer admitted."""
+PEER_CONNECTIONS = 4
+"""Accepted connections with the id of one peer; when full, the oldest is closed and the newcomer admitted.
+
+A peer has one, and a second one while the end of the first is not noticed yet.
+"""
 JSON_DEPTH = 16
 """Deeper nesting than this is not a request."""
 

@@ -9,10 +9,12 @@ NodeState = Literal["starting", "running", "killed", "crashed", "unreachable"]
 
 
 class PeerView(Struct, frozen=True, kw_only=True):
-    """A leader's view of one follower; on other nodes only `id` and `connected` are set."""
+    """A node's link to a peer, and a leader's view of a follower; on other nodes only `id`, `connected` and `refused` are set."""
 
     id: int
     connected: bool
+    refused: str = ""
+    """Why the last handshake with the peer was refused, by either; "" if it was not."""
     match_index: int | None = None
     next_index: int | None = None
     progress: Literal["probe", "replicate", "snapshot"] | None = None
@@ -26,6 +28,7 @@ class NodeView(Struct, frozen=True, kw_only=True):
     api: str
     state: NodeState
     reason: str = ""
+    """Why it takes no part: it crashed, can't be reached, abstains, or has no leader and handshakes with peers are refused."""
     role: str | None = None
     term: int | None = None
     voted_for: int | None = None

@@ -319,6 +319,8 @@ class Losses:
 
     def _empty_if_new(self, server: Server) -> None:
         """Empty a folder that was made with the wrong list; look again where a fault of the disk hides that."""
+        if server.node_ids != tuple(range(len(self._servers))):
+            return  # it was started with another list meanwhile: its folder may be a member's by now
         if "the configuration names nodes" in server.refusal:
             self._operator.empty(server, "it was new when the list was wrong")
         elif server.core is None and not server.is_lost:

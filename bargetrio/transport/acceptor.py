@@ -1,7 +1,9 @@
 """The node's port: by its hello a connection is a client's or a peer's.
 
 Unauthenticated connections are bounded: 5 s, 4 KiB, 256; the oldest is closed for a new one, so that they cannot keep out a peer.
-Clients are bounded separately (node/places.py); peers are not.
+Clients are bounded separately (node/places.py). Peers are bounded by id, as without a peer secret anybody can send their hello:
+the oldest connection with that id is closed for a new one. If it is the peer's own, the peer dials again, and Raft sends again
+what was lost with it.
 """
 
 import logging
@@ -9,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from bargetrio.protocol.limits import HELLO_TIMEOUT_S, UNAUTHENTICATED
+from bargetrio.protocol.limits import HELLO_TIMEOUT_S, PEER_CONNECTIONS, UNAUTHENTICATED
 from bargetrio.transport.handshake import Greeted, HandshakeRefused, Identity, accept_hello
 from bargetrio.transport.network import Broken, Connection, Listener
 
@@ -53,6 +55,7 @@ class Acceptor:
         self._told_at = float("-inf")
         self._unauthenticated: dict[Connection, None] = {}
         self._connections: dict[Connection, None] = {}
+        self._of_peers: dict[int, dict[Connection, None]] = {peer_id: {} for peer_id in identity.peer_ids}
 
     async def run(self) -> None:
         """Accept and serve until the listener is closed or this is cancelled."""
@@ -96,12 +99,18 @@ class Acceptor:
             connection.close()
 
     async def _serve_contained(self, connection: Connection, greeted: Greeted) -> None:
+        held = None if greeted.peer_id is None else self._of_peers[greeted.peer_id]
+        if held is not None:
+            _add(held, connection, PEER_CONNECTIONS)
         try:
             await self._serve(connection, greeted)
         except Broken:
             pass
         except Exception as problem:  # a bug in one connection must not end the node
             self._on_error(problem)
+        finally:
+            if held is not None:
+                held.pop(connection, None)
 
     async def _greet(self, connection: Connection) -> Greeted | None:
         with trio.move_on_after(HELLO_TIMEOUT_S):
@@ -112,17 +121,22 @@ class Acceptor:
 
     def _hold(self, connection: Connection) -> None:
         """Count a connection as unauthenticated: before its hello, and while it is drained at its end."""
-        self._unauthenticated[connection] = None
-        if len(self._unauthenticated) > self._most_unauthenticated:
-            oldest = next(iter(self._unauthenticated))
-            del self._unauthenticated[oldest]
-            oldest.abort()
+        _add(self._unauthenticated, connection, self._most_unauthenticated)
 
     def _tell(self, problem: OSError) -> None:
         now = trio.current_time()
         if now - self._told_at >= TELL_S:
             self._told_at = now
             log.warning("node %d can't accept a connection: %s", self._identity.node_id, problem.strerror or problem)
+
+
+def _add(held: dict[Connection, None], connection: Connection, most: int) -> None:
+    """Add a connection; close the oldest one if there are more than `most`."""
+    held[connection] = None
+    if len(held) > most:
+        oldest = next(iter(held))
+        del held[oldest]
+        oldest.abort()
 
 
 async def leave(connection: Connection) -> None:

@@ -56,6 +56,8 @@ class PeerLink:
     ) -> None:
         self.peer_id = peer_id
         self.connected = False
+        self.refused = ""
+        """Why this node or the peer refused the other's hello in the last dial; "" if neither did."""
         self.connections = 0
         """How many there were, with this one."""
         self._identity = identity
@@ -115,13 +117,14 @@ class PeerLink:
         last_reason = ""
         while True:
             pause = REDIAL_S
-            reason = ""
+            reason = refused = ""
             try:
                 await self._one_connection(writers)
             except OSError as problem:
                 reason = problem.strerror or str(problem)
-            except HandshakeRefused as refused:
-                reason, pause = str(refused), REDIAL_REFUSED_S
+            except HandshakeRefused as problem:
+                reason = refused = str(problem)
+                pause = REDIAL_REFUSED_S
             except Broken:
                 reason = "the connection broke"
             except Exception as problem:  # retried with the next dial
@@ -130,7 +133,7 @@ class PeerLink:
             if self.connected or reason != last_reason:
                 self._on_down(self.peer_id, reason or "the connection ended")
             self._figures.link_failures += 1
-            last_reason, self.connected, self._connection = reason, False, None
+            last_reason, self.refused, self.connected, self._connection = reason, refused, False, None
             self._redial_now = trio.Event()
             with trio.move_on_after(self._random.uniform(*pause)):
                 await self._redial_now.wait()
@@ -161,7 +164,7 @@ class PeerLink:
             await self._hello(connection)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self._connection, self.connected = connection, True
+                self._connection, self.connected, self.refused = connection, True, ""
                 self.connections += 1
                 self._on_up(self.peer_id)
                 await _until_it_ends(connection)

@@ -43,7 +43,7 @@ def make_app(
             # The guard has parsed the target; the framework gets the route's rule instead of a path.
             await app({**scope, "path": _rule(head.route)}, receive, send)
 
-    rest.guard = Guard(front, hosts=hosts, token=token, figures=rest.figures)
+    rest.guard = Guard(front, cluster=cluster.cluster_name, hosts=hosts, token=token, figures=rest.figures)
     return rest.guard
 
 

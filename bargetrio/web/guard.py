@@ -1,4 +1,4 @@
-"""Checks before the application: target, Host, Origin, token, headers, and the number of requests in flight.
+"""Checks before the application: target, Host, Origin, token, cluster, headers, and the number of requests in flight.
 
 A browser can be made to POST to a port of this machine (CSRF), and a foreign name can be made to resolve to it (DNS rebinding):
 etcd's CVE-2018-1098 and -1099. So a foreign Origin is always refused, and Host must be one of `hosts_of`. Plain ASGI, so that a
@@ -15,6 +15,7 @@ from typing import Any, Final
 import trio
 from msgspec import Struct
 
+from bargetrio.cluster.daemons import CLUSTER_HEADER, decode_cluster
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
 from bargetrio.web.headers import Headers, check_headers, headers_of, media_type_of
@@ -41,6 +42,7 @@ REFUSAL_S: Final = 5.0
 PROBE_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/version", "/", STATIC.path})
 """What a load balancer may ask without a token; and the page itself: it holds nothing, asks for the token, and sends it."""
+_CLUSTER_HEADER: Final = CLUSTER_HEADER.lower().encode()
 HEAD: Final = "barge.head"
 """Under this name the scope holds what was read of the request."""
 NDJSON: Final = "application/x-ndjson"
@@ -68,10 +70,13 @@ class RequestHead(Struct, frozen=True):
 
 
 class Guard:
-    """ASGI middleware that checks requests and bounds their number."""
+    """ASGI middleware that checks requests and bounds their number; `cluster` is the name of this daemon's cluster."""
 
-    def __init__(self, app: App, *, hosts: frozenset[str], token: bytes | None, figures: WebCounters | None = None) -> None:
+    def __init__(
+        self, app: App, *, cluster: str, hosts: frozenset[str], token: bytes | None, figures: WebCounters | None = None
+    ) -> None:
         self._app = app
+        self._cluster = cluster
         self._hosts = hosts
         self._token = token
         self._figures = figures or WebCounters()
@@ -169,6 +174,9 @@ class Guard:
                 raise BargeError("forbidden", "a token is needed: Authorization: Bearer ...", status=401)
             if not hmac.compare_digest(given, b"Bearer " + self._token):
                 raise BargeError("forbidden", "the token is wrong", status=401)
+        asked = headers.get(_CLUSTER_HEADER)
+        if asked is not None and (name := decode_cluster(asked)) != self._cluster:
+            raise BargeError("forbidden", f"this is a daemon of cluster {self._cluster!r}, not of {name[:80]!r}")
 
     def _is_own(self, origin: str) -> bool:
         scheme, _, host = origin.partition("://")

@@ -13,7 +13,7 @@ from bargetrio.web.routes import Route
 Headers = dict[bytes, bytes]
 """Names in lower case. Lines of a list (`Accept`, `If-Match`) are joined by commas, as RFC 9110, 5.3 has it."""
 
-_FORBIDDEN_TWICE: Final = frozenset({b"host", b"origin", b"sec-fetch-site"})
+_FORBIDDEN_TWICE: Final = frozenset({b"host", b"origin", b"sec-fetch-site", b"barge-cluster"})
 _ONCE: Final = frozenset(
     {
         b"authorization",

@@ -17,7 +17,7 @@ _DESCRIPTION: Final = {
     304: "unchanged since the ETag given",
     400: "not a valid request; nothing was done",
     401: "a token is needed",
-    403: "Host or Origin is not allowed",
+    403: "Host or Origin is not allowed, or Barge-Cluster names another cluster",
     404: "there is no such key, node or route",
     405: "the path has no such method",
     409: "the node can't start; nothing was done",

@@ -112,7 +112,11 @@ class Harness:
                     nursery=nursery,
                 )
                 self.cluster = Cluster(
-                    self.local, forwarder, link_faults=self.link_faults, disk_faults=self.disk_faults, daemons=Daemons({}, None)
+                    self.local,
+                    forwarder,
+                    link_faults=self.link_faults,
+                    disk_faults=self.disk_faults,
+                    daemons=Daemons({}, None, cluster="barge"),
                 )
                 self.problems = await self.local.start(nursery)
                 try:

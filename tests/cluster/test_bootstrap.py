@@ -58,6 +58,7 @@ class ScriptedNode:
             is_born=trio.current_time() >= self._born_at,
             may_vote=True,
             abstains="",
+            refusals="",
             peers=[],
             **cast(Any, numbers),
         )
@@ -79,7 +80,9 @@ async def daemon_of(node: ScriptedNode, *broken: int) -> AsyncIterator[Cluster]:
         yield cast(RunningNode, node)
 
     apis = {node_id: f"api-{node_id}:1" for node_id in range(3)}
-    cluster = one_daemon(apis=apis, local_ids=[*broken, len(broken)], daemons=Daemons({}, None), open_node=open_node)
+    cluster = one_daemon(
+        apis=apis, local_ids=[*broken, len(broken)], daemons=Daemons({}, None, cluster="barge"), open_node=open_node
+    )
     async with trio.open_nursery() as nursery:
         await cluster.local.start(nursery)
         yield cluster

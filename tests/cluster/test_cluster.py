@@ -163,7 +163,7 @@ class Answers(Daemons):
     """Other daemons that answer with what they put in force, or not."""
 
     def __init__(self, problems: dict[str, Exception]) -> None:
-        super().__init__({}, None)
+        super().__init__({}, None, cluster="barge")
         self._problems = problems
 
     async def ask(self, api: str, method: str, path: str, kind: type[Any], body: Any = None, *, timeout_s: float = 1.0) -> Any:

@@ -3,12 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
+from msgspec import Raw
 
 from bargetrio.eventlog.host_facts import HostFact
 from bargetrio.eventlog.recorder import Recorder
+from bargetrio.node.server import Node
+from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.hello import PeerHello
+from bargetrio.protocol.limits import PEER_CONNECTIONS, PEER_PROTOCOL_VERSION
 from bargetrio.protocol.views import DiskFault, Faults
 from bargetrio.raft.facts import Fact
 from bargetrio.replica.replica import Replica
@@ -228,3 +234,31 @@ async def test_waiting_clients_of_a_failed_disk_get_an_error(tmp_path: Path) -> 
         await harness.until(lambda: harness.state(leader)[0] == "crashed")
         kinds = {kept.fact.kind for kept in harness.recorder.page(None, limit=10_000).events if kept.node == leader}
         assert {"disk_failed", "node_crashed"} <= kinds
+
+
+async def test_connections_that_say_they_are_a_peer_are_bounded_and_the_peer_comes_back(tmp_path: Path) -> None:
+    """OWN-192: without a peer secret anybody can open them; the peer whose connection is closed for one dials again."""
+    async with Harness(tmp_path).open() as harness:
+        leader = await harness.leader()
+        before = (await harness.put("before")).index
+        other = (leader + 1) % 3
+        node = harness.local.slots[leader]._node
+        assert isinstance(node, Node)
+        hello = PeerHello(
+            protocol=PEER_PROTOCOL_VERSION,
+            cluster="barge",
+            node=leader,
+            to=other,
+            standing=Raw(msgspec.json.encode(node.replica.core.standing)),
+            nonce="n",
+        )
+        network, silent = SocketNetwork(), []
+        for _ in range(50):
+            silent.append(await network.connect(*parse_address(harness.addresses[other])))
+            silent[-1].post(msgspec.json.encode(hello) + b"\n")
+            assert await silent[-1].receive()
+        await harness.until(lambda: harness.local.gauges()[other].peer_connections <= 1 + PEER_CONNECTIONS)
+        after = (await harness.put("after")).index
+        await harness.until(lambda: (harness.local.views()[other].last_applied or 0) >= after > before)
+        for connection in silent:
+            connection.close()

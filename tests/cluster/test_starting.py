@@ -199,7 +199,10 @@ class Recovering:
 def daemon_of(nodes: dict[int, Recovering]) -> Cluster:
     apis = {node_id: f"api:{node_id}" for node_id in nodes}
     return one_daemon(
-        apis=apis, local_ids=list(nodes), daemons=Daemons({}, None), open_node=lambda node_id: cast(Any, nodes[node_id].open())
+        apis=apis,
+        local_ids=list(nodes),
+        daemons=Daemons({}, None, cluster="barge"),
+        open_node=lambda node_id: cast(Any, nodes[node_id].open()),
     )
 
 

@@ -4,13 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from bargetrio.cluster.daemons import Daemons, Unreachable
 from bargetrio.protocol.errors import BargeError, ErrorCode
 from bargetrio.protocol.views import LeaderView
 from tests.client.servers import BadServer
 from tests.cluster.harness import one_daemon
-from tests.stories.daemon import Daemon, write_configuration
+from tests.stories.daemon import Daemon, running, write_configuration
 
 NO_LEADER = BargeError("no_leader", "no majority of the nodes follows a leader")
 SILENT = Unreachable("it does not answer")
@@ -25,7 +26,7 @@ class ScriptedDaemons(Daemons):
     """The other daemons, as a test has them answer; by api."""
 
     def __init__(self, answers: dict[str, Any]) -> None:
-        super().__init__({}, None)
+        super().__init__({}, None, cluster="barge")
         self._answers = answers
 
     async def ask(self, api: str, method: str, path: str, kind: type[Any], body: Any = None, *, timeout_s: float = 1.0) -> Any:
@@ -131,10 +132,34 @@ async def test_a_daemon_that_answers_as_none_leaves_a_kill_unknown(answer: bytes
     """What was asked may be done: no bad_request, no error of the framework; and of what is only asked it knows nothing."""
     with BadServer("rest", answer) as other:
         apis = {0: "127.0.0.1:1", 1: other.address}
-        cluster = one_daemon(apis=apis, local_ids=[0], daemons=Daemons(apis, None))
+        cluster = one_daemon(apis=apis, local_ids=[0], daemons=Daemons(apis, None, cluster="barge"))
         with pytest.raises(BargeError) as caught:
             await cluster.kill(1)
         assert (caught.value.code, caught.value.applied) == ("outcome_unknown", None), kind
         assert [view.state for view in await cluster.nodes()][1] == "unreachable"
         with pytest.raises(BargeError, match="no majority"):
             await cluster.leader()
+
+
+def test_a_daemon_of_another_cluster_is_asked_nothing_and_its_refusal_is_told(tmp_path: Path) -> None:
+    """OWN-191: this daemon's `api` of node 2 leads to a daemon of another cluster, which has a node 2 as well."""
+    (tmp_path / "other").mkdir()
+    with running(tmp_path / "other") as other:
+        path = write_configuration(tmp_path, 3)
+        settings = yaml.safe_load(path.read_text())
+        settings["cluster"] = "schöne-1"
+        settings["nodes"][2]["api"] = other.api
+        path.write_text(yaml.safe_dump(settings, allow_unicode=True))
+        ours = Daemon(path, node_id=0)
+        try:
+            ours.start()
+            refusal = f"the daemon at {other.api} refuses this one: this is a daemon of cluster 'barge', not of 'schöne-1'"
+            for verb in ("kill", "revive"):
+                answer = ours.http("POST", f"/nodes/2/{verb}")
+                assert (answer.status, answer.json["error"], answer.json["applied"]) == (403, "forbidden", False)
+                assert answer.json["detail"] == refusal
+            view = ours.node(2)
+            assert (view["state"], view["reason"]) == ("unreachable", refusal)
+            assert other.node(2)["state"] == "running"
+        finally:
+            ours.end()

@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from bargetrio.cli.free_ports import free_ports
+from bargetrio.protocol.limits import PEER_CONNECTIONS
 from bargetrio.transport.acceptor import Acceptor
 from bargetrio.transport.handshake import Greeted, HandshakeRefused, Identity
 from bargetrio.transport.network import Broken, Connection, Network
@@ -127,6 +128,24 @@ async def test_clients_may_be_refused_in_words_and_peers_come_in() -> None:
         assert b'"hello":"node"' in await answer(await dial(network, port, PEER))
 
 
+async def test_connections_with_a_peers_id_are_bounded_and_the_oldest_is_closed_for_a_new_one() -> None:
+    """OWN-192: without a peer secret anybody can send a peer's hello and be silent. Other peers and clients are not affected."""
+    async with accepting() as (network, port):
+        others = [await dial(network, port, PEER.replace(b'"node":1', b'"node":2')), await dial(network, port, CLIENT)]
+        for other in others:
+            assert b'"hello":"node"' in await answer(other)
+        held: list[Connection] = []
+        for _ in range(3 * PEER_CONNECTIONS):
+            held.append(await dial(network, port, PEER))
+            assert b'"hello":"accepted"' in await answer_with(held[-1], b"accepted")
+        for closed in held[:-PEER_CONNECTIONS]:
+            with pytest.raises(Broken):
+                await closed.receive()
+        for kept in [*others, *held[-PEER_CONNECTIONS:]]:
+            kept.post(b"ping\n")
+            assert await answer_with(kept, b"ping") == b"ping\n"
+
+
 @asynccontextmanager
 async def accepting(
     identity: Identity = IDENTITY, *, admit_client: Callable[[], None] = lambda: None, on_error: object = raise_it
@@ -162,6 +181,14 @@ async def answer(connection: Connection) -> bytes:
     return data
 
 
+async def answer_with(connection: Connection, word: bytes) -> bytes:
+    """Return what comes, up to the end of the line with this word."""
+    data = b""
+    while word not in data:
+        data += await answer(connection)
+    return data
+
+
 async def test_nothing_is_kept_of_connections_that_have_ended() -> None:
     """Whether accepted, refused or silent: a node serves millions of them."""
     network = SocketNetwork()
@@ -177,7 +204,7 @@ async def test_nothing_is_kept_of_connections_that_have_ended() -> None:
                 connection.close()
             last = await dial(network, port, CLIENT)
             assert await answer(last)
-            while len(acceptor._connections) > 1 or acceptor._unauthenticated:
+            while len(acceptor._connections) > 1 or acceptor._unauthenticated or any(acceptor._of_peers.values()):
                 await trio.sleep(0.01)
             last.close()
             while acceptor._connections:

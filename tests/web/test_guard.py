@@ -6,6 +6,7 @@ import pytest
 import trio
 import trio.testing
 
+from bargetrio.cluster.daemons import encode_cluster
 from bargetrio.web.guard import IN_FLIGHT, STREAMS, Guard, Receive, Scope, Send, hosts_of
 
 
@@ -37,7 +38,7 @@ class Slow:
 
 
 def make(app: Any, token: bytes | None = None) -> Guard:
-    return Guard(app, hosts=hosts_of(["127.0.0.1:8100"], ("barge.example", "localhost:9998")), token=token)
+    return Guard(app, cluster="schöne-1", hosts=hosts_of(["127.0.0.1:8100"], ("barge.example", "localhost:9998")), token=token)
 
 
 async def test_at_most_so_many_requests_are_in_flight() -> None:
@@ -114,6 +115,27 @@ async def test_whose_host_and_origin(headers: dict[str, str], status: int) -> No
     app = Slow()
     app.go.set()
     asked = GuardedRequest(**headers)
+    await make(app)(asked.scope, asked.receive, asked.send)
+    assert asked.status == status
+
+
+@pytest.mark.parametrize(
+    ("cluster", "status"),
+    [
+        (encode_cluster("schöne-1"), 200),
+        ("sch%c3%b6ne-1", 200),
+        (encode_cluster("schone-1"), 403),
+        ("schöne-1", 403),
+        ("%FF%", 403),
+        ("", 403),
+    ],
+)
+@pytest.mark.parametrize("path", ["/keys/a", "/livez"])
+async def test_a_request_that_is_for_another_cluster_is_refused(path: str, cluster: str, status: int) -> None:
+    """OWN-191: an `api` may lead to a daemon of another cluster. Requests that name none are answered (the tests above)."""
+    app = Slow()
+    app.go.set()
+    asked = GuardedRequest(path, barge_cluster=cluster)
     await make(app)(asked.scope, asked.receive, asked.send)
     assert asked.status == status
 

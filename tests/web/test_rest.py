@@ -326,6 +326,7 @@ def test_the_page_is_not_sent_again_while_nothing_happens(daemon: Daemon) -> Non
 def test_health(daemon: Daemon) -> None:
     """livez, readyz, status, version."""
     assert daemon.http("GET", "/livez").json == {"live": True}
+    daemon.wait_for(lambda: daemon.http("GET", "/readyz").status == 200, "each node to hear the leader")
     assert daemon.http("GET", "/readyz").json == {"ready": True}
     status = daemon.http("GET", "/status").json
     assert (status["leader"], status["nodes"]) == (daemon.leader(), [0, 1, 2])

@@ -72,7 +72,7 @@ window.Barge = window.Barge || {};
       + ", follows " + none(view.leader) + ", log " + view.last_log_index + " of term " + view.last_log_term + ", commit " + view.commit_index
       + ", applied " + view.last_applied : "") + (view.reason ? ": " + view.reason : "")]);
     (view.peers || []).forEach(function (peer) {
-      facts.push(["link to node " + peer.id, (peer.connected ? "connected" : "not connected")
+      facts.push(["link to node " + peer.id, (peer.connected ? "connected" : peer.refused ? "refused: " + peer.refused : "not connected")
         + (peer.progress ? ", " + peer.progress + ", match " + peer.match_index + ", next " + peer.next_index : "")]);
     });
     return facts;

@@ -231,7 +231,11 @@ class Stack:
             nursery=nursery,
         )
         self.cluster = Cluster(
-            self.local, forwarder, link_faults=self.link_faults, disk_faults=self.disk_faults, daemons=Daemons({}, None)
+            self.local,
+            forwarder,
+            link_faults=self.link_faults,
+            disk_faults=self.disk_faults,
+            daemons=Daemons({}, None, cluster="barge"),
         )
         problems = await self.local.start(nursery)
         if set(problems) - self.absent:
