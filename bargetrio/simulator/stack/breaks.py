@@ -6,6 +6,7 @@ from bargetrio.cluster import forward
 from bargetrio.node.server import Node
 from bargetrio.protocol.errors import BargeError
 from bargetrio.raft import demotion
+from bargetrio.raft.core import Core
 from bargetrio.raft.messages import AppendReply
 from bargetrio.raft.progress import Progress
 from bargetrio.raft.roles import Leader
@@ -42,6 +43,11 @@ def failed_disk_called_refused(patches: Patches) -> None:
         old(self, problem)
 
     patches.set(Node, "_tell_why", tell_why)
+
+
+@breaks("a store whose node can't be reached any more is not readmitted", "OWN-186", stack=True, faults=frozenset({"lost_disks"}))
+def gone_store_readmitted(patches: Patches) -> None:
+    patches.set(Core, "link_down", lambda self, peer: None)
 
 
 LOSSES: Final = frozenset({"lying_disks", "old_folders", "crashes", "partitions", "pauses"})

@@ -34,6 +34,7 @@ STACK_GOALS: Final[dict[str, str]] = {
     "apply_cut_by_bytes": "a step applies less than is committed, because of its size",
     "large_batch_by_thread": "a write is too large for the loop: a thread makes it, where others are synced by the kernel",
     "unsent_bound_reached": "so much is unsent to a peer that its link drops the next entries and pieces of snapshots",
+    "lost_before_readmission": "a node's store is deleted before it is readmitted, and `readmit` does not admit it",
     "backup_read": "a backup is read while there are faults",
     "killed_in_a_hanging_sync": "a node is killed while a sync of its log hangs",
     "nearly_full_disk_told": "a node says that its disk is nearly full",

@@ -16,6 +16,7 @@ from bargetrio.simulator.disk import Image
 from bargetrio.simulator.plan import ELECTION_S, draw_late_disks
 from bargetrio.simulator.stack.http import ask
 from bargetrio.simulator.stack.stack import Stack, StackFailure
+from bargetrio.transport.peer_link import REDIAL_REFUSED_S
 from bargetrio.web.guard import App
 
 DIFFERS: Final = "the log differs"
@@ -29,6 +30,8 @@ TOLD_S: Final = 3.0
 """By then some of them have met, whatever faults there are."""
 OTHERS_S: Final = 1.0
 """So long a node is in another cluster before its folder is emptied: it may be just being born."""
+GONE_S: Final = REDIAL_REFUSED_S[1] + 0.5
+"""So long after a node was stopped whose store is refused its leader may not know it: it dials that node again until then."""
 TIME_SCALE: Final = 0.4
 """What ring 1 has in its 20 s of faults is to happen in the 8 s of ring 2."""
 
@@ -40,6 +43,8 @@ class StackNemesis:
         self._stack = stack
         self._needing: set[int] = set()
         """Whose disk is another one, or who came after the birth, and who does not vote yet."""
+        self._not_asked: set[int] = set()
+        """For whom the operator does not ask yet."""
         self._altered: dict[int, int] = {}
         """Whose log was altered, from which entry on, and who has not stopped since."""
         self._others_since: dict[int, float] = {}
@@ -80,6 +85,7 @@ class StackNemesis:
                     await happen[kind](random, app)
             await trio.sleep_until(end)
             nursery.cancel_scope.cancel()
+        self._not_asked.clear()
         await self._stack.cluster.set_faults(Faults())
 
     def _link_faults(self, random: Random, kind: str) -> Faults:
@@ -119,8 +125,35 @@ class StackNemesis:
         self._stack.disks[node_id].lose()
         self._needing.add(node_id)
         self._stack.hit("disk_lost")
+        is_lost_again = random.random() < 0.5 and "pauses" not in self._stack.kinds
+        if is_lost_again:
+            self._not_asked.add(node_id)
         await trio.sleep(random.uniform(0.0, 0.5))
         await self.revive(node_id)
+        if is_lost_again:
+            self._nursery.start_soon(self._lose_again, node_id, random.uniform(0.1, 0.5))
+
+    async def _lose_again(self, node_id: int, after_s: float) -> None:
+        """Stop a node before it is readmitted, and delete its folder: what nobody has any more is not readmitted (OWN-186)."""
+        await trio.sleep(after_s)
+        if self._stack.local.view(node_id).state != "running":
+            self._not_asked.discard(node_id)
+            return
+        store = self._store_of(node_id)
+        await self._end(node_id, power=False)
+        self._stack.disks[node_id].lose()
+        await trio.sleep(GONE_S)
+        self._not_asked.discard(node_id)
+        await trio.sleep(1.0)  # the operator asks
+        if any(self._stores_known(other).get(node_id) == store for other in self._stack.local.running_ids()):
+            raise StackFailure("what is readmitted is there", f"node {node_id}'s store {store} was deleted before `readmit`")
+        self._stack.hit("lost_before_readmission")
+        await self.revive(node_id)
+
+    def _stores_known(self, node_id: int) -> dict[int, str]:
+        """Return the members' stores by this node's newest configuration."""
+        configuration = self._stack.living[node_id].replica.core.configuration
+        return {} if configuration is None else configuration.stores
 
     async def _lie(self, random: Random, app: App) -> None:
         """A power failure takes entries that a disk said to have synced, half of the times only such that all others hold."""
@@ -222,7 +255,7 @@ class StackNemesis:
         """Ask for each node with another disk that it be taken in, once; docs/operations.md says to ask again."""
         await self._empty_other_clusters()
         await self._empty_stopped()
-        for node_id in sorted(self._needing - self._stack.absent):
+        for node_id in sorted(self._needing - self._stack.absent - self._not_asked):
             view = self._stack.local.views()[node_id]
             if view.state == "running" and view.may_vote:
                 self._needing.discard(node_id)
