@@ -58,6 +58,8 @@ from bargetrio.raft.snapshot_state import SnapshotLabel, SnapshotPolicy
 from bargetrio.raft.standing import Standing
 from bargetrio.raft.state import State
 
+AT_ONCE: Final = float("-inf")
+"""The deadline of a core, or of its host, that has more to do."""
 APPLY_SLICE: Final = 1000
 APPLY_BYTES: Final = 4 * 1024 * 1024
 """Entries of one Apply, and bytes of their commands, or one larger command: no step may hold the loop for long."""
@@ -311,16 +313,13 @@ class Core(State):
 
     # -- output ----------------------------------------------------------------------------------------------------------
 
-    @property
-    def next_deadline(self) -> float:
-        """When `tick` must be called at the latest; -inf while entries are to be applied, or memory to be freed."""
-        if (self.last_applied < self.commit_index and self.has_more_to_apply) or self.log.forgotten:
-            return float("-inf")
-        return self.timer_deadline
+    def next_deadline(self, *, may_apply: bool = True) -> float:
+        """Return when `tick` must be called at the latest, in seconds of the host's clock; `may_apply` as for `take_effects`.
 
-    @property
-    def timer_deadline(self) -> float:
-        """When `tick` must be called at the latest where nothing may be applied."""
+        AT_ONCE while there are entries that may be applied, or memory to be freed.
+        """
+        if (self.last_applied < self.commit_index and may_apply and self.has_more_to_apply) or self.log.forgotten:
+            return AT_ONCE
         role = self.role
         deadline = role.heartbeat_deadline if type(role) is Leader else role.election_deadline
         return deadline if self.is_settled or self.standing.identity else min(deadline, self.membership.introduce_at)

@@ -12,14 +12,14 @@ from bargetrio.kv.store import Store
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Request, is_write
 from bargetrio.raft.checks import check_message
-from bargetrio.raft.core import Core
+from bargetrio.raft.core import AT_ONCE, Core
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Introduction, Message, NodeId, sender
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing, as_told
 from bargetrio.replica.inbox import Then
-from bargetrio.replica.replica import AT_ONCE, Replica, StorageFailed
+from bargetrio.replica.replica import Replica, StorageFailed
 from bargetrio.simulator.answers import Asker
 from bargetrio.simulator.disk import Image
 from bargetrio.simulator.life import Life
