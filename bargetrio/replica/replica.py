@@ -125,7 +125,7 @@ class Replica:
             self._events.flush()
 
     def ask_for_snapshot(self) -> None:
-        """Have a snapshot taken, now or as soon as the one under way is done."""
+        """Have a snapshot taken in the next step that may, whether or not the policy has one due; none while one is under way."""
         if not self.core.snapshots.is_asked and not self.core.snapshots.is_taking:
             self.core.take_snapshot()
             self.inbox.wake()

@@ -360,8 +360,9 @@ class Server:
         self.call(lambda core, now: core.link_up(peer, now))
 
     def ask_for_snapshot(self) -> None:
-        """Have a snapshot taken, whether or not the policy has one due."""
-        self.call(lambda core, now: core.take_snapshot())
+        """See Replica.ask_for_snapshot; a server that is down hears nothing."""
+        if self.core is not None:
+            self.replica.ask_for_snapshot()
 
     def call(self, then: Then) -> None:
         """Have the core called in the next step."""
