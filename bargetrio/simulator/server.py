@@ -330,7 +330,7 @@ class Server:
             if not self._wake_planned and world.takes_next_step():  # as in wake_last; where no turn is planned, nothing waits
                 self._step(core, message)
             else:
-                self.life.inbox.take_message(message)
+                self.replica.inbox.take_message(message)
                 self.wake()
 
     def take_request(self, asker: Asker, request: Request) -> bool:
@@ -351,7 +351,7 @@ class Server:
     def bytes_come(self, peer: NodeId) -> None:
         """Bytes of a long message of a peer's have come; a server that stands still notices nothing."""
         if self._world.now >= self.machine.paused_until and self.core is not None:
-            self.life.inbox.bytes_received(peer)
+            self.replica.inbox.bytes_received(peer)
             self.wake()
 
     def link_up(self, peer: NodeId) -> None:
@@ -367,7 +367,7 @@ class Server:
     def call(self, then: Then) -> None:
         """Have the core called in the next step."""
         if self.core is not None:
-            self.life.inbox.call(then)
+            self.replica.inbox.call(then)
 
     def make_store_id(self) -> str:
         """Return an id that no folder of this node has had."""
