@@ -6,7 +6,7 @@ from typing import Any, Generic
 from bargetrio.kv.store import Store
 from bargetrio.protocol.requests import Request
 from bargetrio.raft.core import Core
-from bargetrio.raft.messages import NodeId, SnapshotMeta
+from bargetrio.raft.messages import SnapshotMeta
 from bargetrio.raft.standing import Standing
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.hellos import HelloJudge
@@ -19,10 +19,9 @@ from bargetrio.replica.turns import Turns
 from bargetrio.simulator.answers import AnyAnswer, Asker, ClientsSession
 from bargetrio.simulator.machine import CLUSTER, Machine
 from bargetrio.simulator.observer import S, Watcher
-from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S, SAVE_AGAIN_S, Plan
+from bargetrio.simulator.plan import SAVE_AGAIN_S
 from bargetrio.simulator.timed_jobs import TimedJobs
 from bargetrio.simulator.timed_wal import TimedWal
-from bargetrio.simulator.watched_core import WatchedCore
 from bargetrio.storage.wal import OpenFolder
 
 
@@ -37,14 +36,11 @@ class Life(Generic[S]):
         server: S,
         watcher: Watcher[S],
         *,
-        node_id: NodeId,
-        node_ids: tuple[NodeId, ...],
+        core: Core,
         machine: Machine,
-        plan: Plan,
         folder: OpenFolder,
         store: Store,
         outbox: Outbox,
-        has_unsent: Callable[[NodeId], bool],
         chunk_bytes: int,
         request_timeout_s: float,
         wake: Callable[[], None],
@@ -55,22 +51,6 @@ class Life(Generic[S]):
         self._server = server
         self._watcher = watcher
         self.folder = folder
-        core: Core = WatchedCore(
-            server,
-            watcher,
-            node_id=node_id,
-            node_ids=node_ids,
-            remembered=folder.remembered,
-            heartbeat_s=HEARTBEAT_S,
-            election_s=ELECTION_S,
-            random=machine.random,
-            now=machine.local_now,
-            snapshot_policy=plan.snapshot_policies[node_id],
-            pipeline=plan.pipeline,
-            has_unsent=has_unsent,
-            standing=folder.standing,
-        )
-        store.last_index = core.last_applied
         inbox = Inbox(wake)
         self.hellos = HelloJudge(core, inbox, folder.earlier_stores)
         self.session = ClientsSession(inbox, self._answered)
@@ -84,15 +64,7 @@ class Life(Generic[S]):
             outbox=outbox,
             jobs=self.jobs,
             events=watcher.events_of(server),
-            place=SnapshotPlace(
-                disk=machine.disk,
-                folder=folder,
-                cluster=CLUSTER,
-                chunk_bytes=chunk_bytes,
-                again_s=SAVE_AGAIN_S,
-                slice_keys=2 + node_id % 3,  # two nodes' files of the same state are not the same bytes
-                write_bytes=1,
-            ),
+            place=_place(core, machine, folder, chunk_bytes),
             addresses={},
             request_timeout_s=request_timeout_s,
             answer_room=AnswerRoom(),
@@ -112,3 +84,15 @@ class Life(Generic[S]):
 
     def _gave_up(self, what: str) -> None:
         self._watcher.gave_up(self._server, what)
+
+
+def _place(core: Core, machine: Machine, folder: OpenFolder, chunk_bytes: int) -> SnapshotPlace:
+    return SnapshotPlace(
+        disk=machine.disk,
+        folder=folder,
+        cluster=CLUSTER,
+        chunk_bytes=chunk_bytes,
+        again_s=SAVE_AGAIN_S,
+        slice_keys=2 + core.node_id % 3,  # two nodes' files of the same state are not the same bytes
+        write_bytes=1,
+    )

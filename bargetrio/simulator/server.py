@@ -25,10 +25,11 @@ from bargetrio.simulator.disk import Image
 from bargetrio.simulator.life import Life
 from bargetrio.simulator.machine import CLUSTER, Machine
 from bargetrio.simulator.observer import Watcher
-from bargetrio.simulator.plan import ROOM_AGAIN_BYTES, ROOM_BYTES, ROOM_LOOK_S, Plan
+from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S, ROOM_AGAIN_BYTES, ROOM_BYTES, ROOM_LOOK_S, Plan
+from bargetrio.simulator.watched_core import WatchedCore
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot, StorageError
-from bargetrio.storage.wal import open_folder
+from bargetrio.storage.wal import OpenFolder, open_folder
 
 Post = Callable[[NodeId, NodeId, Message, Standing], None]
 """Sends a message from a node to another one, by a connection that began with this standing."""
@@ -143,15 +144,7 @@ class Server:
         assert self.core is None and not self.is_lost
         store = Store()
         try:
-            folder = open_folder(
-                self.disk,
-                CLUSTER,
-                self.node_id,
-                self.make_store_id,
-                members=self.node_ids,
-                load=store.load,
-                segment_bytes=self.machine.segment_bytes,
-            )
+            folder = self._open_folder(store)
         except (DamagedLog, DamagedSnapshot):
             raise
         except StorageError as problem:
@@ -159,18 +152,17 @@ class Server:
             return False
         self.refusal = ""
         self.lives += 1
+        core = self._recovered_core(folder)
+        store.last_index = core.last_applied
         self._hellos.clear()
         self.life = Life(
             self,
             self.watcher,
-            node_id=self.node_id,
-            node_ids=self.node_ids,
+            core=core,
             machine=self.machine,
-            plan=self._plan,
             folder=folder,
             store=store,
             outbox=self,
-            has_unsent=self._has_unsent,
             chunk_bytes=self.chunk_bytes,
             request_timeout_s=self.request_timeout_s,
             wake=self.wake,
@@ -178,7 +170,7 @@ class Server:
             write_begun=self._on_write,
         )
         self.replica = self.life.replica
-        core = self.core = self.replica.core
+        self.core = core
         self.watcher.recovered(self)
         self._tell(
             NodeRecovered(
@@ -193,6 +185,36 @@ class Server:
         )
         self.wake()
         return True
+
+    def _open_folder(self, store: Store) -> OpenFolder:
+        """Recover the folder, and the state of its snapshot into `store`; raise StorageError."""
+        return open_folder(
+            self.disk,
+            CLUSTER,
+            self.node_id,
+            self.make_store_id,
+            members=self.node_ids,
+            load=store.load,
+            segment_bytes=self.machine.segment_bytes,
+        )
+
+    def _recovered_core(self, folder: OpenFolder) -> Core:
+        machine, plan = self.machine, self._plan
+        return WatchedCore(
+            self,
+            self.watcher,
+            node_id=self.node_id,
+            node_ids=self.node_ids,
+            remembered=folder.remembered,
+            heartbeat_s=HEARTBEAT_S,
+            election_s=ELECTION_S,
+            random=machine.random,
+            now=machine.local_now,
+            snapshot_policy=plan.snapshot_policies[self.node_id],
+            pipeline=plan.pipeline,
+            has_unsent=self._has_unsent,
+            standing=folder.standing,
+        )
 
     def crash(self, *, power: bool) -> None:
         """End in the middle of whatever is going on; with `power` the disk forgets what was not synced."""
