@@ -29,6 +29,7 @@ from bargetrio.raft.effects import (
     ProposalRefused,
     ReadFailed,
     RefusalReason,
+    ReturnedTicket,
     Ticket,
 )
 from bargetrio.raft.facts import Applied
@@ -194,7 +195,7 @@ class Core(State):
         self.append_own(leader, [Entry(self.current_term, command) for command in commands])
         leader.tickets.extend(tickets)
 
-    def forget_reads(self, is_over: Callable[[Ticket], bool]) -> None:
+    def forget_reads(self, is_over: Callable[[ReturnedTicket], bool]) -> None:
         """Drop the reads for which `is_over` is true; they are in the order of their deadlines."""
         if isinstance(self.role, Leader):
             reads.forget(self.role, is_over)

@@ -247,7 +247,7 @@ class Replica:
                 case Compact() | SendChunk() | StoreChunk() | LoadSnapshot():
                     self.snapshots.perform(effect)
                 case ReadReady():
-                    requests.answer_reads(effect.tickets, self.store)
+                    requests.answer_reads(effect, self.store)
                 case ReadFailed():
                     requests.refuse_reads(effect)
                 case ProposalRefused():
