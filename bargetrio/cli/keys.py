@@ -56,7 +56,7 @@ def get(barge: "Client", output: Output, key: str, read: "ReadLevel", raw: bool)
 @client_command
 def put(barge: "Client", output: Output, key: str, value: str, if_index: int | None, if_absent: bool) -> None:
     """Write a key; VALUE - is read from standard input, every byte of it."""
-    data: str | bytes = console.read_input(VALUE_BYTES + 1) if value == "-" else value
+    data: str | bytes = _piped_value() if value == "-" else value
     answer = barge.put(key, data, if_index=if_index, if_absent=if_absent)
     fields: dict[str, Any] = {"key": answer.key, "index": answer.index, "term": answer.term}
     if isinstance(answer.created, bool):
@@ -148,6 +148,14 @@ def walk(
 def _print_more(after: str | None) -> None:
     if after is not None:
         console.complain(f"there are more: --after {after!r}, or --all")
+
+
+def _piped_value() -> bytes:
+    """Return standard input; raise BargeError where it is longer than a value may be."""
+    data = console.read_input(VALUE_BYTES + 1)
+    if len(data) > VALUE_BYTES:
+        raise BargeError("bad_request", f"the value has more than {VALUE_BYTES} bytes, the most that is allowed", status=413)
+    return data
 
 
 def _item_fields(key: str, index: int, value: str | None, value_b64: Any) -> dict[str, Any]:

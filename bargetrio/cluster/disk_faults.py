@@ -42,7 +42,7 @@ class DiskFaults:
             self._changed.wait(delay_s)
         number = self._errors.get(node_id)
         if number is not None:
-            raise OSError(number, f"{os.strerror(number)} (a fault set by PUT /faults)")
+            raise OSError(number, f"{os.strerror(number)} (an injected fault: bargetrio heal, or DELETE /faults, ends it)")
 
 
 class FaultyFile:

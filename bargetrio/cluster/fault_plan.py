@@ -54,7 +54,7 @@ class FaultPlan:
 
     def _check_node(self, node_id: int) -> None:
         if node_id not in self._node_ids:
-            raise BargeError("bad_request", f"there is no node {node_id}; the nodes are {listed(self._node_ids)}")
+            raise BargeError("not_found", f"there is no node {node_id}; the nodes are {listed(self._node_ids)}")
 
 
 def listed(ids: list[int]) -> str:

@@ -23,6 +23,7 @@ from bargetrio import console
 from bargetrio.cluster.cluster import Cluster
 from bargetrio.cluster.daemons import Daemons
 from bargetrio.cluster.disk_faults import DiskFaults, FaultyDisk
+from bargetrio.cluster.fault_plan import listed
 from bargetrio.cluster.forward import Forwarder
 from bargetrio.cluster.local_nodes import LocalNodes
 from bargetrio.config import DaemonConfiguration
@@ -144,9 +145,12 @@ class Daemon:
         forwarder = self._make_forwarder(nursery)
         problems = await self._local.start(nursery)
         if problems:
+            reasons = [f"node {node_id} can't start: {why}" for node_id, why in sorted(problems.items())]
+            if others := self._local.running_ids():
+                reasons.append(f"so the daemon does not start; node {listed(others)} would have")
             self._local.stop()
             nursery.cancel_scope.cancel()
-            raise CannotStart("\n".join(f"node {node_id} can't start: {why}" for node_id, why in sorted(problems.items())))
+            raise CannotStart("\n".join(reasons))
         gc_policy.start()
         app = make_app(
             self._make_cluster(forwarder),

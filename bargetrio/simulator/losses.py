@@ -243,9 +243,10 @@ class Losses:
         self._world.after(down + 3, self._look_after, server)
 
     def _look_after(self, server: Server) -> None:
-        """Have the operator readmit a node that the others refuse."""
+        """Have the operator readmit a node that the others refuse; the copy may be of a time when its list of nodes was wrong."""
         if not self._invariants.membership.is_in_order(server.node_id):
             self._operator.take_in(server)
+            self._empty_if_new(server)
 
     def _alter_log(self, random: Random) -> None:
         """Start a node with a log in which one committed entry is altered; it must stop."""

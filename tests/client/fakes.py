@@ -101,7 +101,7 @@ class FakeBarge:
         named = [*(n for group in faults.groups for n in group), *(disk.node for disk in faults.disks)]
         named += [end for link in faults.links for end in (link.source, link.target)]
         if unknown := set(named) - self.running.keys():
-            raise BargeError("bad_request", f"there is no node {min(unknown)}")
+            raise BargeError("not_found", f"there is no node {min(unknown)}")
         self.in_force = faults
         return self.in_force
 

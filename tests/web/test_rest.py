@@ -221,6 +221,8 @@ def test_faults_are_said_once(daemon: Daemon) -> None:
         assert len(told.body) < 500
     twice = '{"links":[{"from":0,"to":1,"delay_ms":5,"delay_ms":6}]}'
     assert daemon.http("PUT", "/faults", twice, JSON).status == 400
+    unknown = daemon.http("PUT", "/faults", '{"disks":[{"node":9,"delay_ms":5}]}', JSON)
+    assert (unknown.status, unknown.json["error"]) == (404, "not_found"), "as a kill of it"
     assert daemon.http("GET", "/faults").json == {"groups": [], "links": [], "disks": []}
 
 
