@@ -1,11 +1,11 @@
-"""Compares the answer to each write with what became of the entry that a server proposed for it.
+"""Compares the answer to each write with the outcome of the entry that a server proposed for it.
 
 A history alone does not show every wrong answer: a write that was applied and answered as refused is repeated by its client, and
 a delete applied twice, or a put that is overwritten unread, leaves no trace. Here every entry is tied to its request.
 
-| a server tells | what must hold |
+| answer | what must hold |
 |---|---|
-| applied at an index | the committed entry there is the one that it proposed for this request, and had this outcome |
+| applied at an index | the committed entry there is the one that the server proposed for this request, with this outcome |
 | the condition did not hold | the entry that it proposed for this request is committed, and had this outcome |
 | refused | it has proposed no entry for this request, or one that is not and never will be committed |
 | unknown | it has proposed an entry for this request |
@@ -23,12 +23,12 @@ RULE: Final = "what is told is so"
 
 
 class Outcomes:
-    """Takes what servers propose, what is committed, and what they answer, by the requests' ids of one life; raises Breach."""
+    """Records proposals, commits and answers of servers, by the requests' ids of one life; raises Breach."""
 
     def __init__(self, committed: Sequence[Committed], outcomes: Sequence[Outcome]) -> None:
         self._committed = committed
         self._outcomes = outcomes
-        """By index: what the command of each committed entry came to."""
+        """By index: the outcome of each committed command."""
         self._proposed: dict[tuple[NodeId, int], tuple[Index, Term]] = {}
         self._refused: dict[tuple[Index, Term], NodeId] = {}
 

@@ -11,14 +11,14 @@ from bargetrio.storage.wal import OpenFolder
 
 
 class WalWatcher(Protocol):
-    """Who is told how far a write has come."""
+    """Receives the progress of writes."""
 
     def writing(self, records: Sequence[Record], seconds: float) -> None:
-        """A write has begun, and takes so long: from now on the disk may hold these records, whole or not at all."""
+        """A write has begun that takes `seconds`: from now on the disk may hold these records, whole or not at all."""
         ...
 
     def synced(self, records: Sequence[Record]) -> None:
-        """These records are on the disk for good."""
+        """These records are durable."""
         ...
 
     def sync_failed(self) -> None:
@@ -27,7 +27,7 @@ class WalWatcher(Protocol):
 
 
 class TimedWal:
-    """One life's; implements `replica.ports.Wal`.
+    """The log of one life; implements `replica.ports.Wal`.
 
     Where the disk gives descriptors a small write is two steps, as with `node.persister.KernelPersister`: written at once, synced
     at its end. Elsewhere both happen at its end. `wake` is called when a write has ended.
@@ -105,7 +105,7 @@ class TimedWal:
         self._folder.note_synced(records)
 
     def break_off(self) -> None:
-        """The process ends: the write in flight is not begun, between two calls of the disk, or done and not yet told."""
+        """The process ends: the write in flight is not begun, between two calls of the disk, or done and not yet reported."""
         self._is_over = True
         if self._in_flight is None:
             return
@@ -123,7 +123,7 @@ class TimedWal:
         self._settle(records)
 
     def _settle(self, records: Sequence[Record]) -> None:
-        """A disk that lies lies about entries: of a vote that was lost nobody could ever tell."""
+        """A lying disk loses entries only: the loss of a vote could never be detected."""
         disk = self._machine.disk
         if disk.lies and any(type(record) in (HardState, Install) for record in records):
             disk.settle()

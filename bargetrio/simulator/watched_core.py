@@ -1,7 +1,7 @@
-"""A core that tells the judges what they can't see from outside.
+"""A Core with hooks: reports proposals, snapshot chunks and their acknowledgements to the checkers.
 
-Which entries it makes of proposals, which pieces of snapshots are to be sent and to be stored, which can't be sent, and what a
-leader made of a follower's answer to one.
+A checker can't get these from facts and messages: the entries appended for proposals, the chunks to be sent and to be stored,
+those that can't be read, and how a leader handled a follower's acknowledgement of a chunk.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from bargetrio.raft.messages import Command, Index, Message, NodeId, SnapshotMet
 
 
 class CoreWatcher(Protocol):
-    """Who is told."""
+    """Receives the reports."""
 
     def proposed(self, tickets: Sequence[Ticket], first_index: Index) -> None:
         """Entries from `first_index` on were appended for these tickets, one each."""
@@ -37,7 +37,7 @@ class CoreWatcher(Protocol):
 
 
 class WatchedCore(Core):
-    """Does what Core does."""
+    """Behaves as Core, and reports to its watcher."""
 
     def __init__(self, watcher: CoreWatcher, **arguments: Any) -> None:
         self._watcher = watcher
