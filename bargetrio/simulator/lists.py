@@ -86,7 +86,7 @@ def check_order(pages: Sequence[Page], history: Sequence[Operation]) -> None:
                 highest, by_whom = told[place][1] or 0, told[place][2]
             place += 1
         if page.index < highest:
-            raise Breach("lists see the past", f"{page.describe()}, asked for after {by_whom} had been told")
+            raise Breach("lists see the past", f"{page.describe()}, asked for after {by_whom} had been answered")
     fresh.sort(key=lambda page: page.ended)
     place, latest = 0, None
     for write in sorted((one for one in history if one.kind != "get" and _is_told(one)), key=lambda one: one.called):

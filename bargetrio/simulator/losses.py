@@ -102,7 +102,7 @@ class Losses:
     def _restore_alike(self) -> None:
         """Restore the same backup everywhere: no node has acknowledged anything yet, so nothing is lost."""
         if not self._goals.counts["other_backup_refused"]:
-            raise Breach("a mixed restore is told", "nodes that began with different backups have met, and nobody said so")
+            raise Breach("a mixed restore is reported", "nodes that began with different backups have met, and none reported it")
         self._tell("the operator restores the same backup everywhere")
         self._goals.hit("restored_alike")
         for server in self._servers:

@@ -19,7 +19,7 @@ from bargetrio.protocol.requests import DeleteAnswer, ErrorAnswer, PutAnswer
 from bargetrio.raft.messages import Index, NodeId, Term
 from bargetrio.simulator.memory import Breach, Committed
 
-RULE: Final = "what is told is so"
+RULE: Final = "answers match the log"
 
 
 class Outcomes:
@@ -45,7 +45,7 @@ class Outcomes:
         node_id = self._refused.get((index, term))
         if node_id is not None:
             raise Breach(
-                RULE, f"entry {index} of term {term} is committed; node {node_id} had told its client that nothing was done"
+                RULE, f"entry {index} of term {term} is committed; node {node_id} had answered its client that nothing was done"
             )
 
     def answered(self, node_id: NodeId, answer: PutAnswer | DeleteAnswer | ErrorAnswer) -> None:
@@ -70,7 +70,7 @@ class Outcomes:
         self, node_id: NodeId, entry: tuple[Index, Term] | None, answer: PutAnswer | DeleteAnswer, outcome: Outcome
     ) -> None:
         index, term = answer.index, answer.term
-        what = f"node {node_id} tells a write that it is entry {index} of term {term}"
+        what = f"node {node_id} answers a write as entry {index} of term {term}"
         if entry != (index, term):
             raise Breach(
                 RULE, f"{what}, and has proposed {'nothing' if entry is None else f'entry {entry[0]} of {entry[1]}'} for it"
@@ -81,7 +81,7 @@ class Outcomes:
             raise Breach(RULE, f"{what} and came to {outcome}, and it came to {self._outcomes[index]}")
 
     def _judged(self, node_id: NodeId, entry: tuple[Index, Term] | None, answer: ErrorAnswer) -> None:
-        what = f"node {node_id} tells a write that its condition did not hold"
+        what = f"node {node_id} answers a write that its condition did not hold"
         if entry is None or not self._is_committed(*entry):
             raise Breach(RULE, f"{what}, and no entry of it was applied")
         outcome = self._outcomes[entry[0]]

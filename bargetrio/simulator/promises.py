@@ -78,7 +78,7 @@ class Promises:
     def _check_disk(self, server: Server, term: Term, voted_for: NodeId | None) -> None:
         disk = self._memory[server.node_id].disk
         if disk.term < term or (voted_for is not None and disk.term == term and disk.voted_for != voted_for):
-            raise Breach("durable before told", f"node {server.node_id} speaks in term {term}, its disk knows {disk.term}")
+            raise Breach("durable before sent", f"node {server.node_id} speaks in term {term}, its disk knows {disk.term}")
 
     def _vote_sent(self, server: Server, to: NodeId, message: VoteReply) -> None:
         if message.granted:
@@ -114,7 +114,7 @@ class Promises:
         """Check an acknowledgement by a snapshot; it acknowledges no read round."""
         memory, core = self._memory[server.node_id], server.core
         if core is not None and term == core.current_term and index >= len(memory.disk.digests):
-            raise Breach("durable before told", f"node {server.node_id} says that it has installed {index}, its disk has not")
+            raise Breach("durable before sent", f"node {server.node_id} says that it has installed {index}, its disk has not")
         replies = memory.replies.setdefault((to, term, server.store_id), LeaderReplies(0, -1e9))
         replies.match_index = max(replies.match_index, index)
 
@@ -123,7 +123,7 @@ class Promises:
         if memory.disk.term < term:
             self._check_disk(server, term, None)
         if core is not None and term == core.current_term and index >= len(memory.disk.digests):
-            raise Breach("durable before told", f"node {server.node_id} says {index}, its disk less")
+            raise Breach("durable before sent", f"node {server.node_id} says {index}, its disk less")
         if memory.altered_from is not None and core is not None and message.success and index >= memory.altered_from:
             self._check_altered(server, core, to, index)
         if self._stores.expected_reports:

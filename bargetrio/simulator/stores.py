@@ -352,7 +352,7 @@ class Stores:
         if report.is_earlier and message.prev_log_index < report.index and not is_heartbeat:
             text = f"node {node_id} had acknowledged {report.index} to node {to} before term {report.term}"
             text += f", and is given what follows {message.prev_log_index} again"
-            raise Breach("a lost tail is told", f"{text}: node {to} says nothing")
+            raise Breach("a lost tail is reported", f"{text}: node {to} does not report it")
 
     def sending(self, server: Server, effect: SendChunk) -> None:
         """A leader sends a node a snapshot in the place of what it has lost only if it can't know of the loss.
@@ -368,7 +368,7 @@ class Stores:
             text = (
                 f"node {effect.to} had acknowledged {report.index} to node {server.node_id} by term {report.term}, and holds less"
             )
-            raise Breach("a lost tail is told", f"{text}: node {server.node_id} sends it a snapshot")
+            raise Breach("a lost tail is reported", f"{text}: node {server.node_id} sends it a snapshot")
 
     def message_received(self, server: Server, message: Message) -> None:
         """Note that a leader received it."""
@@ -398,7 +398,7 @@ class Stores:
                     text = (
                         f"node {peer} had acknowledged {report.index} to node {leader_id} by term {report.term}, and holds less"
                     )
-                    raise Breach("a lost tail is told", f"{text}: node {leader_id} hears that, and says nothing")
+                    raise Breach("a lost tail is reported", f"{text}: node {leader_id} receives that, and does not report it")
 
     def _acknowledged(self, server: Server, message: AppendReply) -> None:
         """Count anew where an acknowledgement from before the loss comes late: the refusals so far may be older than it."""
