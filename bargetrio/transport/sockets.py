@@ -26,11 +26,11 @@ BACKLOG = 1024
 RECEIVE_BYTES = 256 * 1024
 """Of one read of a socket."""
 USER_TIMEOUT_MS = 10_000
-"""TCP_USER_TIMEOUT: the kernel closes a connection whose bytes were not acknowledged for so long."""
+"""TCP_USER_TIMEOUT: the kernel closes a connection whose bytes were not acknowledged for this long."""
 KEEPALIVE_S = 30
 KEEPALIVE_AGAIN_S = 10
 KEEPALIVE_PROBES = 3
-"""tcp(7): the kernel asks a connection that was silent for so long, in such intervals and so often at most, whether it is still
+"""tcp(7): idle time, interval and number of the probes by which the kernel asks a silent connection whether it is still
 there: who vanishes without a word gives its descriptor and its place back within a minute."""
 KERNEL_UNSENT_BYTES = 64 * 1024
 """TCP_NOTSENT_LOWAT of a dialled connection. Without it the kernel takes up to 4 MiB, and over a slow link those would reach the
