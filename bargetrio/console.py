@@ -66,7 +66,7 @@ class _Descriptor(io.BufferedIOBase):
                 left = memoryview(b"\n" + left.tobytes())
             while left:
                 left = left[self._write_some(left) :]
-        except BlockingIOError:  # nobody reads, and we may not wait: the rest is dropped
+        except BlockingIOError:  # the reader has stopped, and we may not wait: the rest is dropped
             self._cut = len(left) < size
         except OSError as problem:
             if not self.drops:

@@ -320,7 +320,7 @@ class Requests:
                         self._held_back[session] = None
                 session.defer(ticket)
                 continue
-            assert ticket.read is not None, "only reads are looked up"
+            assert ticket.read is not None, "only reads are executed here"
             answer, size = look_up(store, ticket.read)
             session.room -= size
             left -= size

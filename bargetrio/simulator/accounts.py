@@ -179,7 +179,7 @@ def left_in_replica(replica: Replica) -> list[str]:
         "requests": len(inbox.requests),
         "calls of the core": len(inbox.calls),
         "clients to be answered": len(replica.requests.to_flush),
-        "clients with reads that may be looked up": len(inbox.sessions_with_room),
+        "clients with reads that may be executed": len(inbox.sessions_with_room),
         "snapshots that are read": len(snapshots.pins),
         "pieces to be read": len(snapshots._reading) + len(snapshots._to_read),
         "files to be deleted": len(snapshots._to_trim) + snapshots._is_trimming,

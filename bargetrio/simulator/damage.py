@@ -9,7 +9,7 @@ holds the entry: it grants none to a log that is behind its own (Raft 5.4.1), an
 has the entry, too. A vote that this disk gave before it had the entry is of a term that it has left, or of the term of the
 leader from which it has the entry. So the proof of leader completeness (Raft 5.4.3) holds with M's majority in the place of the
 one that had acknowledged. An entry that is committed in a term above `until_term`, X's when it was found, is safe too, with all
-before it: nobody counts an acknowledgement of X from before the loss in such a term, and since then X loses nothing. A leader
+before it: no node counts an acknowledgement of X from before the loss in such a term, and since then X loses nothing. A leader
 of a term up to `until_term` may still count the old ones, so what it commits extends no invariant.
 
 **Terms**, where X also forgot a vote or a term: in those from the one that it knows now up to `until_term` it may vote a second

@@ -421,7 +421,7 @@ class SimulatedDisk:
         for offset, data in inode.pending:
             for start, piece in _sectors(offset, data):
                 touched.setdefault(start // SECTOR, []).append((start, piece))
-        # Now and then all but one sector are there: a hole in the middle is the hardest to tell from a whole record.
+        # Now and then all but one sector are there: a hole in the middle is the hardest to distinguish from a whole record.
         hole = self._random.choice(list(touched)) if touched and self._random.random() < 0.3 else None
         for sector, pieces in touched.items():
             kept = len(pieces) - (sector == hole) if hole is not None else self._random.randint(0, len(pieces))

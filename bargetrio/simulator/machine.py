@@ -32,7 +32,7 @@ class Machine:
         self.save_s, self.piece_s = plan.save_s[node_id], plan.piece_s[node_id]
         """How long it takes to write a slice of a snapshot that is saved, and to store or load a piece of one that has come."""
         self.readable: dict[str, int] = {}
-        """Snapshots' files that end too early for who reads them to send them, and where."""
+        """Snapshot files that end too early when they are read for sending, and where."""
 
     @property
     def local_now(self) -> float:

@@ -253,7 +253,7 @@ class Referee:
             raise Breach("a file has one snapshot's pieces", text)
 
     def piece_missing(self, server: Server, peer: NodeId, snapshot: SnapshotMeta) -> None:
-        """A piece can't be read: the file ends too early, which is a fault, or is gone, and then nobody needs it any more."""
+        """A piece can't be read: the file ends too early, which is a fault, or is gone, and then it is not needed any more."""
         self.goals.missing_piece(server)
         core = server.core
         if core is not None and isinstance(core.role, Leader):

@@ -401,7 +401,7 @@ class Stores:
                     raise Breach("a lost tail is reported", f"{text}: node {leader_id} receives that, and does not report it")
 
     def _acknowledged(self, server: Server, message: AppendReply) -> None:
-        """Count anew where an acknowledgement from before the loss comes late: the refusals so far may be older than it."""
+        """Restart the count when an acknowledgement from before the loss comes late: earlier refusals may be older than it."""
         peer, core = message.follower_id, server.core
         report = self.expected_reports.get((server.node_id, peer))
         if report is None or core is None or not isinstance(core.role, Leader) or message.term != core.current_term:

@@ -86,7 +86,7 @@ class TimedJobs:
             result = problem = None
             match step:
                 case Slice():
-                    pass  # here nobody waits for it
+                    pass  # here no task waits for it
                 case Blocking():
                     running.work = step.work
                     self._machine.world.after(self._machine.random.uniform(*self._takes_s(job.kind)), self._go_on, running)

@@ -80,7 +80,7 @@ class EventLoop:
             os.eventfd_write(self._eventfd, 1)
 
     def close(self) -> None:
-        """Close the epoll and the eventfd; nobody is driven or read any more."""
+        """Close the epoll and the eventfd; no node is driven and no connection read any more."""
         self._epoll.close()
         os.close(self._eventfd)
 

@@ -268,7 +268,7 @@ class StackNemesis:
     # -- nodes that come late --------------------------------------------------------------------------------------------
 
     async def _start_late(self, app: App) -> None:
-        """Start nodes for the first time; where nobody waits for them, let the cluster be born without them before."""
+        """Start nodes for the first time; if the operator does not wait for them, first let the cluster be born without them."""
         stack, began = self._stack, trio.current_time()
         if stack.absent and stack.bootstraps_at is not None:
             self._needing |= stack.absent
@@ -433,7 +433,7 @@ class StackNemesis:
         await self.revive(node_id)
 
     async def _fill(self, random: Random, app: App) -> None:
-        """A disk is nearly full for a while, full, or first the one and then the other; then somebody deletes something."""
+        """A disk is nearly full for a while, full, or first the one and then the other; then files are deleted."""
         node_id = self._any_or_leader(random)
         self._nursery.start_soon(self._fill_and_free, node_id, random.random(), random.uniform(1.2, 3.0), random)
 

@@ -116,7 +116,7 @@ class MemoryConnection:
             self._network.fly(self.other, self.other.be_over)
 
     def close(self) -> None:
-        """End it; unread bytes turn this into a reset."""
+        """End it; with unread bytes this becomes a reset."""
         if not self.is_closed:
             self._shut()
             self._network.fly(self.other, self.other.reset if self._inbox else self.other.be_over)

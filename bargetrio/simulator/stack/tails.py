@@ -269,7 +269,7 @@ class Tails:
             for report in reports:
                 if leader_id == fact.peer and report.store == store and report.term in (None, fact.term) and not report.is_long:
                     text = f"node {node_id} had acknowledged {report.last_index} to node {leader_id} and lost it"
-                    self.end(Breach(TOLD, f"{text}: in term {fact.term} it is given a snapshot, and nothing is said"))
+                    self.end(Breach(TOLD, f"{text}: in term {fact.term} it is sent a snapshot, and nothing is reported"))
             reports[:] = [report for report in reports if report.last_index > fact.index]
 
 
