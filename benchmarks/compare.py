@@ -1,130 +1,50 @@
-"""Barge beside etcd, PySyncObj and redis on this machine: in one run, in alternating rounds, with the same values and load.
+"""Barge beside etcd, NATS, antietcd, PySyncObj and redis on this machine: in one run, in alternating rounds, with the same values
+and load.
 
-    python benchmarks/compare.py --rounds 3 --seconds 5 --write --plot docs/images      # about 12 minutes
+    python benchmarks/compare.py --rounds 3 --seconds 5 --write --plot docs/images      # about 30 minutes
     python benchmarks/compare.py --quick                                               # does it work?
 
-Needs etcd, wrk, redis-server and redis-benchmark on the path (Debian: etcd-server, wrk, redis) and `pip install '.[bench]'`. Ends
-with 1 if there was an error, or if a load generator was too busy for its figures to count.
+A system that is not installed is named, with how to get it, and left out; `python benchmarks/peers.py` says which are here. etcd
+is loaded by both of its interfaces, gRPC and the JSON gateway, and the last column has the ratio to whichever was faster. After
+the first round's loads, some hundred puts are watched with strace: how often each system syncs stands in the table as it was
+seen. Ends with 1 if there was an error, or if a load generator was too busy for its figures to count.
 """
 
 import argparse
-import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+import peers
 import report
-from drive import Measured, by_bulk, by_load, by_redis_benchmark, by_wrk, connections_of, pysyncobj, script_for
-from systems import Running, barge, etcd, python_server, redis
+import sync_count
+from contenders import (
+    ANTIETCD,
+    APART,
+    BARE,
+    ETCD,
+    ETCDS,
+    KEEPS,
+    NATS_LATE,
+    NEW_ETCD,
+    ONE,
+    REDIS,
+    SYSTEMS,
+    WORKS,
+    Figures,
+    Round,
+    Work,
+    left_out,
+)
+from drive import Measured, by_load, by_wrk, connections_of, script_for
+from systems import python_server
 
-ETCD, PYSYNCOBJ, REDIS, ONE, APART, BARE = "etcd", "PySyncObj", "redis", "Barge, one process", "Barge, one each", "bare Quart"
-SYSTEMS = (ETCD, PYSYNCOBJ, REDIS, ONE, APART, BARE)
+NOT_DRAWN = (NEW_ETCD, NATS_LATE, ANTIETCD, BARE)
 BUSY = 0.9
 """A generator that takes more of its core than this may be what was measured."""
-REST_CONNECTIONS = 64
-
-
-@dataclass(frozen=True)
-class Work:
-    """A kind of load: what Barge must reach beside the system in `beside`, in one process and in one a node."""
-
-    name: str
-    op: str
-    shape: str
-    asked: tuple[float | None, float | None]
-    field: str = "rate"
-    beside: str = ETCD
-
-    def is_reached(self, ratio: float, bound: float) -> bool:
-        """Return whether the ratio is good enough: a rate at least, a latency at most so many times as much."""
-        return ratio <= bound if self.field == "p50_ms" else ratio >= bound
-
-    def words(self, bound: float) -> str:
-        """Return the bound for the table."""
-        return f"p50 ≤ {bound:g} ×" if self.field == "p50_ms" else f"≥ {bound:g} ×"
-
-
-WORKS = (
-    Work("put 1x1", "put", "1x1", (0.75, 0.75), field="p50_ms"),
-    Work("put 1x64", "put", "1x64", (4.5, 5)),
-    Work("put 256x1", "put", "256x1", (1.5, 1.8)),
-    Work("put 100x10", "put", "100x10", (5.5, 6.5)),
-    Work("get 1x64", "get", "1x64", (6, 6)),
-    Work("get 256x1", "get", "256x1", (1.5, 1.8)),
-    Work("bulk put over REST", "bulk", "", (4, None), beside="etcd's best put"),
-    Work("REST single put, 64 connections", "rest", "64x1", (0.85, None), beside=BARE),
-)
-DURABLE = {
-    ETCD: "three copies, synced (JSON gateway, wrk)",
-    PYSYNCOBJ: "three journals, mapped into memory, never synced: lost with the power",
-    REDIS: "one copy, synced",
-    ONE: "three copies, synced",
-    APART: "three copies, synced",
-    BARE: "keeps nothing",
-}
-
-Figures = dict[tuple[str, str], list[Measured]]
-Do = Callable[[Work], Measured]
-
-
-class Round:
-    """One round: every system once, in a folder of its own."""
-
-    def __init__(self, folder: Path, seconds: int, works: tuple[Work, ...], outstanding: list[int]) -> None:
-        self._folder = folder
-        self._seconds = seconds
-        self._works = works
-        self._outstanding = outstanding
-
-    def run(self, system: str, figures: Figures) -> None:
-        """Start the system, and do every work it knows."""
-        can = {ETCD: ("put", "get"), REDIS: ("put", "get"), PYSYNCOBJ: ("put",), BARE: ("rest",)}
-        known = can.get(system, ("put", "get", "bulk", "rest") if system == ONE else ("put", "get"))
-        works = [work for work in self._works if work.op in known]
-        if not works:
-            return
-        with self._started(system) as do:
-            for work in works:
-                figures.setdefault((work.name, system), []).append(do(work))
-
-    @contextmanager
-    def _started(self, system: str) -> Iterator[Do]:
-        folder, seconds = self._folder / system.replace(" ", "-").replace(",", ""), self._seconds
-        if system == ETCD:
-            with etcd(folder) as running:
-                yield lambda work: by_wrk(
-                    running, script_for(self._folder, f"etcd {work.op}"), connections_of(work.shape), seconds
-                )
-        elif system == PYSYNCOBJ:  # each at its better setting
-            with pysyncobj(folder, batch=True) as many, pysyncobj(folder.with_name("pysyncobj-single"), batch=False) as single:
-                yield lambda work: (single if work.shape == "1x1" else many).load(work.shape, seconds)
-        elif system == REDIS:
-            with redis(folder) as running:
-                yield lambda work: by_redis_benchmark(running, work.op, work.shape, seconds)
-        elif system == BARE:
-            with python_server(folder, "bare_quart.py") as running:
-                yield lambda work: by_wrk(running, script_for(self._folder, "rest put"), REST_CONNECTIONS, seconds)
-        else:
-            with barge(folder, apart=system == APART) as running_barge:
-                pids, configuration = running_barge.pids, ["--config", str(running_barge.configuration)]
-
-                def do(work: Work) -> Measured:
-                    if work.op == "bulk":
-                        measured, outstanding = by_bulk(running_barge, seconds)
-                        self._outstanding.append(outstanding)
-                        return measured
-                    if work.op == "rest":
-                        rest = Running(running_barge.apis[0], pids)
-                        return by_wrk(rest, script_for(self._folder, "rest put"), REST_CONNECTIONS, seconds)
-                    return by_load(configuration, pids, work.op, work.shape, seconds)
-
-                by_load(configuration, pids, "put", "1x64", 0.5)  # every key is there before the first get
-                yield do
 
 
 def ratios(work: Work, system: str, figures: Figures) -> list[float]:
@@ -136,6 +56,21 @@ def ratios(work: Work, system: str, figures: Figures) -> list[float]:
     else:
         others = [getattr(measured, work.field) for measured in figures.get((work.name, work.beside), [])]
     return [mine / other for mine, other in zip(own, others, strict=False)]
+
+
+def beside_etcd(work: Work, system: str, figures: Figures) -> str:
+    """Return the ratio to etcd by its best interface for this work, and which that is; bulk writes are beside its best puts."""
+    if work.op == "rest":
+        return ""
+    own = [getattr(measured, work.field) for measured in figures[work.name, system]]
+    names = [work.name] if work.op != "bulk" else [other.name for other in WORKS if other.op == "put"]
+    others = {
+        etcd_system if work.op != "bulk" else f"{etcd_system}, {name}": [getattr(run, work.field) for run in runs]
+        for name in names
+        for etcd_system in ETCDS
+        if (runs := figures.get((name, etcd_system)))
+    }
+    return report.beside_best(own, others, least=work.field == "p50_ms")
 
 
 def rows_of(figures: Figures, works: tuple[Work, ...]) -> tuple[list[list[str]], list[str]]:
@@ -156,7 +91,7 @@ def rows_of(figures: Figures, works: tuple[Work, ...]) -> tuple[list[list[str]],
                 )
                 if not reached:
                     missed.append(f"{work.name}, {system}: {statistics.median(found):.2f} × where {work.words(bound)} is asked")
-            rows.append([work.name, system, *columns(runs), spread(found), asked])
+            rows.append([work.name, system, *columns(runs), report.spread(found), asked, beside_etcd(work, system, figures)])
     return rows, missed
 
 
@@ -173,17 +108,9 @@ def columns(runs: list[Measured]) -> list[str]:
     return [f"{middle('rate'):,.0f}", *latencies, *costs, share, str(sum(run.errors for run in runs))]
 
 
-def spread(found: list[float]) -> str:
-    """Return the median, and the least and greatest of several."""
-    if not found:
-        return ""
-    text = f"{statistics.median(found):.2f} ×"
-    return text if len(found) == 1 else f"{text} ({min(found):.2f} to {max(found):.2f})"
-
-
 HEAD = (
     *("work", "system", "per s", "p50 ms", "p99 ms", "server CPU s", "µs CPU a request", "peak MiB", "generator"),
-    *("errors", "ratio", "asked"),
+    *("errors", "ratio", "asked", "beside etcd's best interface"),
 )
 
 
@@ -219,25 +146,55 @@ def check_generators(
     return rows, busy
 
 
-def text_of(rounds: int, seconds: int, figures: Figures, works: tuple[Work, ...], folder: Path, outstanding: list[int]) -> str:
+def kept_of(figures: Figures, seen: Mapping[str, str]) -> str:
+    """Return the table of what each measured system keeps, and how often it was seen to sync."""
+    measured = [system for system in SYSTEMS if any(name == system for _, name in figures)]
+    rows = [[system, *KEEPS[system], seen.get(system, "")] for system in measured]
+    return report.table(("system", "keeps", "loaded by", "syncs, as seen"), rows)
+
+
+def named(missing: Mapping[str, str]) -> str:
+    """Say which systems were left out, and how to get them."""
+    return "Left out, since not installed: " + "; ".join(f"{system}: {problem}" for system, problem in missing.items()) + "."
+
+
+def text_of(
+    rounds: int,
+    seconds: int,
+    figures: Figures,
+    works: tuple[Work, ...],
+    folder: Path,
+    outstanding: list[int],
+    seen: Mapping[str, str],
+    missing: Mapping[str, str],
+) -> str:
     """Return all that goes into the page, and tell what is wrong on stderr."""
     rows, missed = rows_of(figures, works)
     generators, busy = check_generators(folder, min(seconds, 2), figures, works)
     errors = sum(run.errors for runs in figures.values() for run in runs)
     for word in [*missed, *busy, *([f"{errors} errors"] if errors else [])]:
         print(word, file=sys.stderr)
-    names = [f"{report.version_of('etcd', '--version')} through its JSON gateway", report.version_of("redis-server", "--version")]
-    used = f"{', '.join(names)}, PySyncObj {version('pysyncobj')}, Quart {version('quart')} on hypercorn {version('hypercorn')}"
+    used = ", ".join([*peers.versions(), f"Quart {version('quart')} on hypercorn {version('hypercorn')}"])
     parts = [
         f"{report.where()}; {rounds} rounds of {seconds} s a load, medians. {used}.",
-        "What each of them keeps: " + "; ".join(f"{system}: {what}" for system, what in DURABLE.items()) + ".",
+        *([named(missing)] if missing else []),
+        kept_of(figures, seen),
+        f"Syncs are those of {sync_count.PUTS} puts, one after the other (fewer of antietcd; PySyncObj: those of a second), seen "
+        "by strace after the first round. A majority must have synced a put before its answer; the member that lags may sync two "
+        "at once. Barge has its syncs done by the kernel "
+        "(io_uring), which strace does not see as fsync: it sees the requests.",
         report.table(HEAD, rows),
+        "The columns `ratio` and `asked` are beside etcd 3.4's JSON gateway; the last is beside whichever of etcd's interfaces "
+        "did this work best in this run. "
         "`1x64` is one connection with 64 requests outstanding; HTTP has no such thing, so wrk holds 64 connections with one "
         "each. Server CPU and peak memory are those of all its processes in the measured seconds. PySyncObj has no port for "
-        "clients: its load is made inside its leader, so its CPU is the load's, too; its reads are local, so it has no gets here."
+        "clients: its load is made inside its leader, so its CPU is the load's, too; its reads are local: it has no gets here, "
+        "as NATS has none. "
+        "antietcd's database begins empty, and it has no puts by 256 and more at once: each waits for a whole copy of it."
         + (f" Bulk writes had {statistics.median(outstanding):,.0f} lines outstanding." if outstanding else ""),
         "**Is a load generator the bottleneck?** The column `generator` is its share of one core while it loads the system; "
-        "it has one thread. Against benchmarks/echo.py, which answers at once (one thread of Python on the other core):",
+        "it has one thread; that of gRPC has one for each core, and its share is that of all cores. Against benchmarks/echo.py, "
+        "which answers at once (one thread of Python on the other core):",
         report.table(("generator", "load", "does nothing, per s", "fastest Barge, or etcd, per s", "ratio"), generators),
     ]
     if errors or busy:
@@ -250,7 +207,8 @@ def draw(folder: Path, figures: Figures, works: tuple[Work, ...]) -> list[Path]:
     drawn = []
     for op in ("put", "get"):
         chosen = [work for work in works if work.op == op]
-        systems = [system for system in SYSTEMS if any((work.name, system) in figures for work in chosen)]
+        shown = [system for system in SYSTEMS if system not in NOT_DRAWN]
+        systems = [system for system in shown if any((work.name, system) in figures for work in chosen)]
         for field, unit in (("rate", f"{op}/s"), ("p50_ms", "p50, ms")):
             series = {
                 system: [
@@ -280,22 +238,26 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw into this folder")
     parser.add_argument("--write", action="store_true", help="put the tables into benchmarks/results.md")
     arguments = parser.parse_args()
-    for tool in ("etcd", "wrk", "redis-server", "redis-benchmark"):
-        if shutil.which(tool) is None:
-            raise SystemExit(f"{tool} is not on the path (Debian: etcd-server, wrk, redis)")
     rounds, seconds = (1, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
+    wanted = [system for system in SYSTEMS if not arguments.system or system in (*arguments.system, ETCD)]
+    missing = left_out(dict.fromkeys((*wanted, BARE)))  # what bare Quart needs, single puts over REST need, too
     works = tuple(work for work in WORKS if not arguments.work or work.name in arguments.work)
-    systems = [system for system in SYSTEMS if not arguments.system or system in (*arguments.system, ETCD)]
+    if BARE in missing:
+        works = tuple(work for work in works if work.op != "rest")
+    if missing:
+        print(named(missing), file=sys.stderr, flush=True)
+    systems = [system for system in wanted if system not in missing]
     figures: Figures = {}
+    seen: dict[str, str] = {}
     outstanding: list[int] = []
     with tempfile.TemporaryDirectory() as name:
         for number in range(rounds):
             folder = Path(name) / str(number)
             folder.mkdir()
             for system in systems if number % 2 == 0 else reversed(systems):  # whoever is first has the machine's best or worst
-                Round(folder, seconds, works, outstanding).run(system, figures)
+                Round(folder, seconds, works, outstanding).run(system, figures, seen)
                 print(f"round {number + 1} of {rounds}: {system}", file=sys.stderr, flush=True)
-        text = text_of(rounds, seconds, figures, works, Path(name), outstanding)
+        text = text_of(rounds, seconds, figures, works, Path(name), outstanding, seen, missing)
     print(text)
     if arguments.plot is not None:
         text += report.images(draw(arguments.plot, figures, works))

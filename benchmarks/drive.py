@@ -1,11 +1,13 @@
 """Drives what systems.py starts: each call loads one system with one shape and returns a Measured.
 
-wrk loads what speaks HTTP, load.py and bulk.py load Barge, redis-benchmark loads redis; PySyncObj's leader loads itself. What the
-servers cost is counted over the measured seconds only, the generator's own CPU time likewise.
+wrk loads what speaks HTTP, etcd_load etcd by gRPC, nats_load.py NATS, load.py and bulk.py Barge, redis-benchmark redis;
+PySyncObj's leader loads itself. What the servers cost is counted over the measured seconds only, the generator's own CPU time
+likewise.
 """
 
 import base64
 import csv
+import http.client
 import io
 import json
 import os
@@ -68,6 +70,7 @@ end
 local prebuilt = {{}}
 local count = 0
 function init()
+  local fresh = string.format("%012d", os.time())
   for number = 0, {keys} - 1 do
     local key = string.format("key%09d", number * 7919 % {keys})
     {build}
@@ -85,7 +88,7 @@ function done(summary, latency, requests)
 end
 """
 BUILD = {
-    "etcd put": """local body = '{"key":"' .. b64(key) .. '","value":"' .. value .. '"}'
+    "etcd put": """local body = '{"key":"' .. b64(key) .. '","value":"' .. b64(fresh) .. value .. '"}'
     prebuilt[#prebuilt + 1] = wrk.format("POST", "/v3/kv/put", {["Content-Type"] = "application/json"}, body)""",
     "etcd get": """local body = '{"key":"' .. b64(key) .. '"}'
     prebuilt[#prebuilt + 1] = wrk.format("POST", "/v3/kv/range", {["Content-Type"] = "application/json"}, body)""",
@@ -94,8 +97,11 @@ BUILD = {
 
 
 def script_for(folder: Path, what: str) -> Path:
-    """Write the script that makes wrk's requests."""
-    value = base64.b64encode(VALUE.encode()).decode() if what.startswith("etcd") else VALUE
+    """Write the script that makes wrk's requests.
+
+    A value for etcd begins with twelve digits that no run before it had: antietcd keeps nothing of a put that changes nothing.
+    """
+    value = base64.b64encode(VALUE[12:].encode()).decode() if what.startswith("etcd") else VALUE
     path = folder / f"{what.replace(' ', '_')}.lua"
     path.write_text(LUA.format(value=value, keys=KEYS, build=BUILD[what]))
     return path
@@ -119,6 +125,24 @@ def _wrk(running: Running, script: Path, connections: int, seconds: int) -> Meas
     return told(count, count / duration_us * 1e6, p50_us / 1000, p99_us / 1000, errors, cost, own_cpu_s / elapsed)
 
 
+def fill(running: Running, keys: int = KEYS, batch: int = 100) -> None:
+    """Write every key that a get may ask for, by etcd's transactions: it takes at most 128 operations in each."""
+    host, _, port = running.address.rpartition(":")
+
+    def put(number: int) -> dict[str, Any]:
+        encoded = [base64.b64encode(text.encode()).decode() for text in (f"key{number:09d}", VALUE)]
+        return {"request_put": {"key": encoded[0], "value": encoded[1]}}
+
+    for first in range(0, keys, batch):
+        connection = http.client.HTTPConnection(host, int(port), timeout=30)
+        puts = {"compare": [], "success": [put(number) for number in range(first, min(keys, first + batch))], "failure": []}
+        connection.request("POST", "/v3/kv/txn", json.dumps(puts), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        if answer.status != 200 or not json.loads(answer.read()).get("succeeded"):
+            raise SystemExit(f"a transaction of {batch} puts was not taken: {answer.status}")
+        connection.close()
+
+
 def spent(command: list[str]) -> tuple[str, float, float]:
     """Run a load generator; return its output, its CPU seconds and how long it took."""
     began = time.perf_counter()
@@ -136,6 +160,32 @@ def told(count: int, rate: float, p50_ms: float, p99_ms: float, errors: int, cos
     return Measured(rate, p50_ms, p99_ms, errors, cost.cpu_s, 1e6 * cost.cpu_s / max(1, count), cost.peak_mib, generator)
 
 
+# -- etcd's gRPC ---------------------------------------------------------------------------------------------------------
+
+
+def by_etcd_load(running: Running, program: str, op: str, shape: str, seconds: float) -> Measured:
+    """Drive etcd by its own client; the program says when it begins and ends to measure."""
+    command = [program, "--endpoint", running.address, "--op", op, "--shape", shape, "--keys", str(KEYS)]
+    command += ["--value-bytes", str(len(VALUE)), "--seconds", str(seconds), "--warm-up", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told_begin = process.stdout.readline()
+        meter = Meter(running.pids)
+        told_end = process.stdout.readline()
+        cost = meter.read()
+        output = process.stdout.read()
+    if process.returncode or (told_begin, told_end) != ("measuring\n", "measured\n"):
+        raise SystemExit(f"etcd_load ended with {process.returncode}: {told_begin}{told_end}{output}")
+    return of_etcd_load(output, cost)
+
+
+def of_etcd_load(output: str, cost: Cost) -> Measured:
+    """Read what etcd_load says; its share is that of the cores that its threads may take."""
+    found = json.loads(output)
+    share = found["own_cpu_s"] / found["seconds"] / found["threads"]
+    return told(found["answers"], found["rate"], found["p50_ms"], found["p99_ms"], found["errors"], cost, share)
+
+
 # -- our own generators --------------------------------------------------------------------------------------------------
 
 
@@ -147,6 +197,14 @@ def by_load(
     command += ["--keys", str(keys), "--value-bytes", str(value_bytes)]
     command += ["--shape", shape, "--seconds", str(seconds), "--warm-up", "1"]
     command += [word for pid in pids for word in ("--watch", str(pid))]
+    return _ours(json.loads(spent(command)[0]))
+
+
+def by_nats_load(running: Running, shape: str, seconds: float) -> Measured:
+    """Put into a bucket of NATS."""
+    command = [sys.executable, str(HERE / "nats_load.py"), "--address", running.address, "--shape", shape, "--keys", str(KEYS)]
+    command += ["--seconds", str(seconds), "--warm-up", "1"]
+    command += [word for pid in running.pids for word in ("--watch", str(pid))]
     return _ours(json.loads(spent(command)[0]))
 
 
@@ -193,6 +251,10 @@ class PySyncObj:
     def __init__(self, processes: "list[subprocess.Popen[str]]") -> None:
         self.pids = [process.pid for process in processes]
         self._leader = self._find(processes)
+
+    def put_for(self, seconds: float) -> int:
+        """Put one after the other; return how many that were."""
+        return int(self._ask(self._leader, f"put 1 0 {seconds}")["answers"])
 
     def load(self, shape: str, seconds: float) -> Measured:
         """Keep as many puts outstanding as the shape; the cost is the servers' and the load's together."""

@@ -129,8 +129,8 @@ class Connection:
 class Load:
     """All connections, and one epoll over them."""
 
-    def __init__(self, address: str, cluster: str, connections: int, lines: Lines) -> None:
-        self.connections = [Connection(address, cluster, lines) for _ in range(connections)]
+    def __init__(self, address: str, cluster: str, connections: int, lines: Lines, kind: type[Connection] = Connection) -> None:
+        self.connections = [kind(address, cluster, lines) for _ in range(connections)]
         self._by_descriptor = {connection.socket.fileno(): connection for connection in self.connections}
         self._epoll = select.epoll()
         for connection in self.connections:
@@ -173,11 +173,19 @@ def percentile_ms(ordered: "list[float]", percent: int) -> float:
 
 
 def run(
-    address: str, cluster: str, shape: str, seconds: float, warm_up: float, lines: Lines, op: str, watched: list[int]
+    address: str,
+    cluster: str,
+    shape: str,
+    seconds: float,
+    warm_up: float,
+    lines: Lines,
+    op: str,
+    watched: list[int],
+    kind: type[Connection] = Connection,
 ) -> Result:
     """Load the leader for `warm_up` seconds, then measure for `seconds`."""
     connections, outstanding = (int(part) for part in shape.split("x"))
-    load = Load(address, cluster, connections, lines)
+    load = Load(address, cluster, connections, lines, kind)
     began = time.perf_counter()
     for connection in load.connections:
         connection.fire(outstanding, time.perf_counter())

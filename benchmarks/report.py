@@ -2,6 +2,7 @@
 
 import os
 import platform
+import statistics
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,30 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table."""
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
+
+
+def spread(found: Sequence[float]) -> str:
+    """Return the median, and the least and greatest of several."""
+    if not found:
+        return ""
+    text = f"{statistics.median(found):.2f} ×"
+    return text if len(found) == 1 else f"{text} ({min(found):.2f} to {max(found):.2f})"
+
+
+def best_of(figures: Mapping[str, Sequence[float]], *, least: bool = False) -> str:
+    """Return the name whose median over the rounds is the greatest; with `least` the smallest, as of latencies."""
+    return (min if least else max)(figures, key=lambda name: statistics.median(figures[name]))
+
+
+def beside_best(own: Sequence[float], others: Mapping[str, Sequence[float]], *, least: bool = False) -> str:
+    """Return each round's ratio to the best of several interfaces, and which one that is: `2.00 × (1.90 to 2.10) of etcd, gRPC`.
+
+    The interface is chosen once, by its median, so that all rounds are compared with the same one.
+    """
+    if not others:
+        return ""
+    best = best_of(others, least=least)
+    return f"{spread([mine / other for mine, other in zip(own, others[best], strict=False)])} of {best}"
 
 
 def where() -> str:

@@ -14,6 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from nats_load import make_bucket
 
 from bargetrio.cli.free_ports import free_ports
 
@@ -52,14 +55,14 @@ def started(commands: list[list[str]], folder: Path) -> Iterator[list[subprocess
 
 
 @contextmanager
-def etcd(folder: Path) -> Iterator[Running]:
-    """A three-node etcd; the address is its leader's for clients."""
+def etcd(folder: Path, program: str = "etcd") -> Iterator[Running]:
+    """A three-node etcd; the address is its leader's for clients, by gRPC and by its JSON gateway."""
     folder.mkdir()
     ports = free_ports(6)
     peers = ",".join(f"n{number}=http://127.0.0.1:{ports[3 + number]}" for number in range(3))
     commands = [
         [
-            *("etcd", "--name", f"n{number}", "--data-dir", str(folder / f"n{number}"), "--log-level", "error"),
+            *(program, "--name", f"n{number}", "--data-dir", str(folder / f"n{number}"), "--log-level", "error"),
             *("--listen-client-urls", f"http://127.0.0.1:{ports[number]}"),
             *("--advertise-client-urls", f"http://127.0.0.1:{ports[number]}"),
             *("--listen-peer-urls", f"http://127.0.0.1:{ports[3 + number]}"),
@@ -72,21 +75,79 @@ def etcd(folder: Path) -> Iterator[Running]:
         yield Running(etcd_leader(ports[:3]), [process.pid for process in processes])
 
 
-def etcd_leader(ports: list[int]) -> str:
-    """Return the address of the member that leads."""
-    end = time.monotonic() + 20
+@contextmanager
+def antietcd(folder: Path, command: list[str]) -> Iterator[Running]:
+    """A three-node antietcd that syncs each change and asks its followers before it answers a read."""
+    folder.mkdir()
+    ports = free_ports(3)
+    members = ",".join(f"n{number}=http://127.0.0.1:{port}" for number, port in enumerate(ports))
+    commands = [
+        [
+            *(*command, "--ip", "127.0.0.1", "--port", str(port), "--data", str(folder / f"n{number}.gz")),
+            *("--node_id", f"n{number}", "--cluster_key", "barge", "--cluster", members, "--stale_read", "0"),
+            *("--replication_timeout", "10000"),  # with its own, 1 s, puts fail where some tens are outstanding
+        ]
+        for number, port in enumerate(ports)
+    ]
+    with started(commands, folder) as processes:
+        yield Running(etcd_leader(ports, 3), [process.pid for process in processes])
+
+
+@contextmanager
+def nats(folder: Path, program: str, *, sync_always: bool) -> Iterator[Running]:
+    """Three servers of NATS with a JetStream bucket that has a replica on each; the address is that of the leader's server.
+
+    Without `sync_always` they have NATS's own setting, a sync every two minutes.
+    """
+    folder.mkdir()
+    ports = free_ports(6)
+    routes = ", ".join(f"nats://127.0.0.1:{port}" for port in ports[3:])
+    sync = "sync_interval: always" if sync_always else ""
+    commands = []
+    for number in range(3):
+        configuration = folder / f"n{number}.conf"
+        configuration.write_text(
+            f'server_name: n{number}\nlisten: "127.0.0.1:{ports[number]}"\n'
+            f'jetstream {{\n  store_dir: "{folder / f"n{number}"}"\n  {sync}\n}}\n'
+            f'cluster {{\n  name: barge\n  listen: "127.0.0.1:{ports[3 + number]}"\n  routes: [{routes}]\n}}\n'
+        )
+        commands.append([program, "-c", str(configuration)])
+    with started(commands, folder) as processes:
+        leader = make_bucket({f"n{number}": f"127.0.0.1:{ports[number]}" for number in range(3)})
+        yield Running(leader, [process.pid for process in processes])
+
+
+def etcd_leader(ports: list[int], settled_s: float = 0.2) -> str:
+    """Return the address of the member that leads, once all have agreed on it for so long.
+
+    antietcd answers the same question; while its members connect to each other, they elect one leader after the other.
+    """
+    end = time.monotonic() + 30
+    before, since = None, 0.0
     while time.monotonic() < end:
-        for port in ports:
-            try:
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
-                connection.request("POST", "/v3/maintenance/status", "{}")
-                status = json.loads(connection.getresponse().read())
-                if status.get("leader") and status["leader"] == status["header"]["member_id"]:
-                    return f"127.0.0.1:{port}"
-            except (OSError, ValueError, http.client.HTTPException):
-                pass
+        try:
+            told = [_etcd_status(port) for port in ports]
+        except (OSError, ValueError, http.client.HTTPException):
+            told = []
+        leaders = {(status.get("leader"), status.get("raftTerm")) for status in told}
+        ids = [status["header"]["member_id"] for status in told]
+        leader = next(iter(leaders))[0] if len(leaders) == 1 else None
+        has_all = all(len(status.get("followers", ports)) == len(ports) for status in told)
+        if leader not in ids or not has_all or leaders != before:
+            before, since = leaders, time.monotonic()
+        elif time.monotonic() - since >= settled_s:
+            return f"127.0.0.1:{ports[ids.index(leader)]}"
         time.sleep(0.1)
-    raise SystemExit("etcd did not elect a leader within 20 s")
+    raise SystemExit("etcd did not elect a leader within 30 s")
+
+
+def _etcd_status(port: int) -> dict[str, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    try:
+        connection.request("POST", "/v3/maintenance/status", "{}", {"Content-Type": "application/json"})
+        return dict(json.loads(connection.getresponse().read()))
+    finally:
+        connection.close()
 
 
 def write_configuration(folder: Path, *, nodes: int = 3, extra: str = "") -> Path:

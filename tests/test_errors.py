@@ -20,7 +20,7 @@ from bargetrio.cli import cli
 from bargetrio.cli.exit_codes import EXIT_CODES
 from bargetrio.client import BargeError, Client
 from bargetrio.protocol.errors import APPLIED, HTTP_STATUS, TITLE, ErrorCode
-from bargetrio.web.problems import NotReady, answer_of, of_http
+from bargetrio.web.problems import answer_of, of_http
 from bargetrio.web.server import FULL
 from tests.errors import FailingServers, failing
 from tests.stories.daemon import Daemon, write_configuration
@@ -363,11 +363,11 @@ def test_no_status_that_clients_repeat_goes_with_an_unknown_write() -> None:
 
 
 def test_a_daemon_that_is_not_ready_does_not_blame_the_leader() -> None:
-    """There may be one, where a disk hangs; the code stays that of the route."""
-    status, headers, body = answer_of(NotReady("the disk of node 1 has not ended a write for 7 s"))
+    """There may be one, where a disk hangs: it has a code of its own, and the leader is named."""
+    status, headers, body = answer_of(BargeError("not_ready", "the disk of node 1 has not ended a write for 7 s", leader=2))
     told = json.loads(body)
-    assert (status, told["title"], told["error"], headers["Retry-After"]) == (503, "This daemon is not ready", "no_leader", "1")
-    assert told["detail"].startswith("the disk of node 1")
+    assert (status, told["title"], told["error"], headers["Retry-After"]) == (503, "This daemon is not ready", "not_ready", "1")
+    assert told["leader"] == 2 and told["detail"].startswith("the disk of node 1")
 
 
 def test_every_status_of_a_code_stands_in_its_row() -> None:

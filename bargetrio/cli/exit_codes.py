@@ -19,6 +19,7 @@ EXIT_CODES: Final[dict[ErrorCode, int]] = {
     "no_leader": 5,
     "not_leader": 5,
     "overloaded": 5,
+    "not_ready": 5,
     "storage_failed": 6,
     "outcome_unknown": 6,
 }

@@ -1,7 +1,7 @@
 """The life cycle of a node: lock and recover the folder, listen, serve, crash.
 
 ```
-open_node: recover the folder -> core -> listen -> nursery { replica's jobs, acceptor, a link per peer } -> the Node
+open_node: recover the folder -> listen -> make the parts -> nursery { replica's jobs, acceptor, a link per peer } -> the Node
 ```
 There is no partly started Node. Its end is a crash: disk and network are fenced first, nothing is flushed, and the folder is
 unlocked only when no thread writes to it any more.
@@ -11,7 +11,7 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
@@ -44,13 +44,37 @@ from bargetrio.transport.acceptor import Acceptor
 from bargetrio.transport.event_loop import make_poller
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.handshake import Identity
-from bargetrio.transport.network import Network
+from bargetrio.transport.network import Listener, Network
 from bargetrio.transport.peer_link import PeerLink
 from bargetrio.transport.poller import Poller
 from bargetrio.transport.sockets import SocketNetwork
 
 SNAPSHOT_AGAIN_S: Final = 10.0
 """Seconds until the next snapshot after a full disk ended one."""
+
+
+class _Given(NamedTuple):
+    """What `open_node` was given, with its defaults, and this life's randomness."""
+
+    settings: NodeSettings
+    disk: Disk
+    sink: Sink
+    link_faults: LinkFaults
+    network: Network
+    disk_work: DiskWork
+    make_token: Callable[[], str]
+    turns: Turns
+    memory: ClientMemory
+    figures: NodeFigures
+    random: random.Random
+
+
+class _Recovered(NamedTuple):
+    """What was in the folder."""
+
+    folder: OpenFolder
+    core: Core
+    store: Store
 
 
 @asynccontextmanager
@@ -75,64 +99,33 @@ async def open_node(
     touches its folder.
     """
     began_at = trio.current_time()
-    chance = random.Random(settings.seed)
-    disk_work = ThreadWork() if disk_work is None else disk_work
-    network = SocketNetwork() if network is None else network
-    figures = NodeFigures() if figures is None else figures
-    memory = ClientMemory() if memory is None else memory
+    given = _Given(
+        settings=settings,
+        disk=disk,
+        sink=sink,
+        link_faults=link_faults,
+        network=SocketNetwork() if network is None else network,
+        disk_work=ThreadWork() if disk_work is None else disk_work,
+        make_token=make_token,
+        turns=Turns() if turns is None else turns,
+        memory=ClientMemory() if memory is None else memory,
+        figures=NodeFigures() if figures is None else figures,
+        random=random.Random(settings.seed),
+    )
     failure: Exception | None = None
     async with AsyncExitStack() as stack:
         poller = make_poller()
         stack.callback(poller.close)  # last: by then the disk's thread, which wakes it, has ended
-        folder, core, store = await _recover(settings, disk, disk_work, make_token, chance, stack)
-        listener = await network.listen(*parse_address(settings.listen))
+        recovered = await _recover(given, stack)
+        listener = await given.network.listen(*parse_address(settings.listen))
         stack.callback(listener.close)
         inbox = Inbox(poller.wake)
-        persister = _make_persister(settings, disk, disk_work, folder, poller, inbox, figures)
+        persister = _make_persister(given, recovered.folder, poller, inbox)
         stack.push_async_callback(persister.aclose)
-        hellos = HelloJudge(core, inbox, folder.earlier_stores)
-        connections = Connections(
-            core=core,
-            inbox=inbox,
-            poller=poller,
-            sink=sink,
-            figures=figures,
-            hellos=hellos,
-            places=ClientPlaces(settings.most_clients),
-            memory=memory,
-            peer_spoke=lambda peer: outbox.links[peer].peer_spoke(),
-        )
-        identity = _identity(settings, folder, core, hellos, make_token)
-        acceptor = Acceptor(
-            listener,
-            identity,
-            connections.serve,
-            connections.on_error,
-            admit_client=connections.places.admit,
-            most_unauthenticated=settings.most_unauthenticated,
-        )
-        outbox = PeerOutbox(
-            {peer: _link(settings, peer, identity, network, link_faults, chance, connections, figures) for peer in core.peers},
-            {peer: figures.peer(peer) for peer in core.peers},
-        )
-        core.snapshots.has_unsent = outbox.has_unsent
-        room = DiskRoom(core, disk, disk_work, sink, settings.segment_bytes)
+        connections, acceptor, outbox = _make_connections(given, recovered, poller, inbox, listener)
+        room = DiskRoom(recovered.core, disk, given.disk_work, sink, settings.segment_bytes)
         async with trio.open_nursery() as nursery:
-            replica = Replica(
-                core=core,
-                store=store,
-                inbox=inbox,
-                wal=persister,
-                outbox=outbox,
-                jobs=NurseryJobs(nursery, disk_work),
-                events=sink,
-                place=_place(settings, disk, folder),
-                addresses=settings.addresses,
-                request_timeout_s=settings.request_timeout_s,
-                turns=Turns() if turns is None else turns,
-                figures=figures,
-                answer_room=memory.answers,
-            )
+            replica = _make_replica(given, recovered, inbox, persister, outbox, nursery)
             node = Node(
                 replica=replica,
                 poller=poller,
@@ -143,17 +136,17 @@ async def open_node(
                 room=room,
                 sink=sink,
                 disk=disk,
-                disk_work=disk_work,
+                disk_work=given.disk_work,
             )
             stack.callback(replica.snapshots.close)
             stack.callback(node.fence)
-            sink.record(settings.node_id, _recovered(core, folder, trio.current_time() - began_at))
+            sink.record(settings.node_id, _what_was_recovered(recovered, trio.current_time() - began_at))
             nursery.start_soon(poller.run)
             nursery.start_soon(acceptor.run)
             for link in outbox.links.values():
                 nursery.start_soon(link.run)
             nursery.start_soon(room.watch)
-            nursery.start_soon(memory.watch)
+            nursery.start_soon(given.memory.watch)
             try:
                 yield node
             except Exception as problem:  # raised once the tasks around the replica have ended
@@ -163,58 +156,18 @@ async def open_node(
         raise failure
 
 
-def _link(
-    settings: NodeSettings,
-    peer: NodeId,
-    identity: Identity,
-    network: Network,
-    faults: LinkFaults,
-    chance: random.Random,
-    connections: Connections,
-    figures: NodeFigures,
-) -> PeerLink:
-    return PeerLink(
-        identity=identity,
-        peer_id=peer,
-        address=parse_address(settings.addresses[peer]),
-        network=network,
-        faults=faults,
-        random=chance,
-        on_up=connections.link_up,
-        on_down=connections.link_down,
-        figures=figures.peer(peer),
-    )
-
-
-def _place(settings: NodeSettings, disk: Disk, folder: OpenFolder) -> SnapshotPlace:
-    return SnapshotPlace(
-        disk=disk,
-        folder=folder,
-        cluster=settings.cluster,
-        chunk_bytes=settings.chunk_bytes,
-        again_s=SNAPSHOT_AGAIN_S,
-        slice_keys=settings.slice_keys,
-    )
-
-
-async def _recover(
-    settings: NodeSettings,
-    disk: Disk,
-    disk_work: DiskWork,
-    make_token: Callable[[], str],
-    chance: random.Random,
-    stack: AsyncExitStack,
-) -> tuple[OpenFolder, Core, Store]:
+async def _recover(given: _Given, stack: AsyncExitStack) -> _Recovered:
     """Recover in a thread, as a long log must not block the loop. Not cancellable, so that the folder is not left half open."""
     now = trio.current_time()
+    settings = given.settings
 
-    def work() -> tuple[OpenFolder, Core, Store]:
+    def work() -> _Recovered:
         found: dict[str, Stored] = {}
         folder = open_folder(
-            disk,
+            given.disk,
             settings.cluster,
             settings.node_id,
-            make_token,
+            given.make_token,
             members=tuple(settings.addresses),
             load=lambda line: found.update(decode_slice(line)),
             segment_bytes=settings.segment_bytes,
@@ -225,58 +178,122 @@ async def _recover(
             remembered=folder.remembered,
             heartbeat_s=settings.heartbeat_s,
             election_s=settings.election_s,
-            random=chance,
+            random=given.random,
             now=now,
             snapshot_policy=settings.snapshot_policy,
             standing=folder.standing,
             pipeline=settings.pipeline,
         )
         folder.release_recovered()
-        return folder, core, Store.of(found, core.last_applied)
+        return _Recovered(folder, core, Store.of(found, core.last_applied))
 
     with trio.CancelScope(shield=True):
-        folder, core, store = await disk_work.call(work)
-        stack.callback(folder.close)
+        recovered = await given.disk_work.call(work)
+        stack.callback(recovered.folder.close)
     await trio.lowlevel.checkpoint()
-    return folder, core, store
+    return recovered
 
 
-def _make_persister(
-    settings: NodeSettings,
-    disk: Disk,
-    disk_work: DiskWork,
-    folder: OpenFolder,
-    poller: Poller,
-    inbox: Inbox,
-    figures: NodeFigures,
-) -> Persister:
-    timed = TimedLog(folder.write, figures.fsync)
-    thread = disk_work.persister(timed, inbox.write_ended_threadsafe, f"node {settings.node_id} disk")
-    faults = getattr(disk, "sync_faults", None)
-    return disk_work.with_kernel_syncs(thread, folder, poller, inbox.write_ended, figures.fsync, faults)
+def _make_persister(given: _Given, folder: OpenFolder, poller: Poller, inbox: Inbox) -> Persister:
+    fsync, disk_work = given.figures.fsync, given.disk_work
+    name = f"node {given.settings.node_id} disk"
+    thread = disk_work.persister(TimedLog(folder.write, fsync), inbox.write_ended_threadsafe, name)
+    faults = getattr(given.disk, "sync_faults", None)
+    return disk_work.with_kernel_syncs(thread, folder, poller, inbox.write_ended, fsync, faults)
 
 
-def _identity(
-    settings: NodeSettings, folder: OpenFolder, core: Core, hellos: HelloJudge, make_token: Callable[[], str]
-) -> Identity:
-    return Identity(
+def _make_connections(
+    given: _Given, recovered: _Recovered, poller: Poller, inbox: Inbox, listener: Listener
+) -> tuple[Connections, Acceptor, PeerOutbox]:
+    """Make the connections' handler, who accepts them, and a link to each peer."""
+    settings, figures, core = given.settings, given.figures, recovered.core
+    hellos = HelloJudge(core, inbox, recovered.folder.earlier_stores)
+    connections = Connections(
+        core=core,
+        inbox=inbox,
+        poller=poller,
+        sink=given.sink,
+        figures=figures,
+        hellos=hellos,
+        places=ClientPlaces(settings.most_clients),
+        memory=given.memory,
+        peer_spoke=lambda peer: outbox.links[peer].peer_spoke(),
+    )
+    identity = Identity(
         cluster=settings.cluster,
         node_id=settings.node_id,
         peer_ids=frozenset(settings.addresses) - {settings.node_id},
         secret=settings.peer_secret,
-        make_nonce=make_token,
-        standing=lambda: as_told(folder.standing, core.members),
+        make_nonce=given.make_token,
+        standing=lambda: as_told(recovered.folder.standing, core.members),
         judge=hellos.judge,
+    )
+    acceptor = Acceptor(
+        listener,
+        identity,
+        connections.serve,
+        connections.on_error,
+        admit_client=connections.places.admit,
+        most_unauthenticated=settings.most_unauthenticated,
+    )
+    outbox = PeerOutbox(
+        {peer: _make_link(given, peer, identity, connections) for peer in core.peers},
+        {peer: figures.peer(peer) for peer in core.peers},
+    )
+    core.snapshots.has_unsent = outbox.has_unsent
+    return connections, acceptor, outbox
+
+
+def _make_link(given: _Given, peer: NodeId, identity: Identity, connections: Connections) -> PeerLink:
+    return PeerLink(
+        identity=identity,
+        peer_id=peer,
+        address=parse_address(given.settings.addresses[peer]),
+        network=given.network,
+        faults=given.link_faults,
+        random=given.random,
+        on_up=connections.link_up,
+        on_down=connections.link_down,
+        figures=given.figures.peer(peer),
     )
 
 
-def _recovered(core: Core, folder: OpenFolder, seconds: float) -> NodeRecovered:
+def _make_replica(
+    given: _Given, recovered: _Recovered, inbox: Inbox, persister: Persister, outbox: PeerOutbox, nursery: trio.Nursery
+) -> Replica:
+    settings = given.settings
+    return Replica(
+        core=recovered.core,
+        store=recovered.store,
+        inbox=inbox,
+        wal=persister,
+        outbox=outbox,
+        jobs=NurseryJobs(nursery, given.disk_work),
+        events=given.sink,
+        place=SnapshotPlace(
+            disk=given.disk,
+            folder=recovered.folder,
+            cluster=settings.cluster,
+            chunk_bytes=settings.chunk_bytes,
+            again_s=SNAPSHOT_AGAIN_S,
+            slice_keys=settings.slice_keys,
+        ),
+        addresses=settings.addresses,
+        request_timeout_s=settings.request_timeout_s,
+        turns=given.turns,
+        figures=given.figures,
+        answer_room=given.memory.answers,
+    )
+
+
+def _what_was_recovered(recovered: _Recovered, seconds: float) -> NodeRecovered:
+    core = recovered.core
     return NodeRecovered(
         term=core.current_term,
         index=core.log.last_index,
         voted_for=core.voted_for,
         seconds=round(seconds, 4),
-        repaired=folder.repaired,
+        repaired=recovered.folder.repaired,
         snapshot=core.last_applied,
         store=core.standing.store,
     )

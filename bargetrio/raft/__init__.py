@@ -8,7 +8,7 @@ What a host does around a core, in the order that matters:
 ```python
 core = Core(node_id=1, node_ids=(1, 2, 3), remembered=wal.remembered, random=Random(), now=clock(), ...)
 while True:
-    wait_until(core.next_deadline)                  # or until a message or request arrives, or a write ends
+    wait_until(core.next_deadline())                # or until a message or request arrives, or a write ends
     now = clock()
     for persist in ended_writes():                  # synced
         for send in persist.then:

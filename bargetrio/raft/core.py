@@ -29,6 +29,7 @@ from bargetrio.raft.effects import (
     ProposalRefused,
     ReadFailed,
     RefusalReason,
+    ReturnedTicket,
     Ticket,
 )
 from bargetrio.raft.facts import Applied
@@ -58,6 +59,8 @@ from bargetrio.raft.snapshot_state import SnapshotLabel, SnapshotPolicy
 from bargetrio.raft.standing import Standing
 from bargetrio.raft.state import State
 
+AT_ONCE: Final = float("-inf")
+"""The deadline of a core, or of its host, that has more to do."""
 APPLY_SLICE: Final = 1000
 APPLY_BYTES: Final = 4 * 1024 * 1024
 """Entries of one Apply, and bytes of their commands, or one larger command: no step may hold the loop for long."""
@@ -192,7 +195,7 @@ class Core(State):
         self.append_own(leader, [Entry(self.current_term, command) for command in commands])
         leader.tickets.extend(tickets)
 
-    def forget_reads(self, is_over: Callable[[Ticket], bool]) -> None:
+    def forget_reads(self, is_over: Callable[[ReturnedTicket], bool]) -> None:
         """Drop the reads for which `is_over` is true; they are in the order of their deadlines."""
         if isinstance(self.role, Leader):
             reads.forget(self.role, is_over)
@@ -311,16 +314,13 @@ class Core(State):
 
     # -- output ----------------------------------------------------------------------------------------------------------
 
-    @property
-    def next_deadline(self) -> float:
-        """When `tick` must be called at the latest; -inf while entries are to be applied, or memory to be freed."""
-        if (self.last_applied < self.commit_index and self.has_more_to_apply) or self.log.forgotten:
-            return float("-inf")
-        return self.timer_deadline
+    def next_deadline(self, *, may_apply: bool = True) -> float:
+        """Return when `tick` must be called at the latest, in seconds of the host's clock; `may_apply` as for `take_effects`.
 
-    @property
-    def timer_deadline(self) -> float:
-        """When `tick` must be called at the latest where nothing may be applied."""
+        AT_ONCE while there are entries that may be applied, or memory to be freed.
+        """
+        if (self.last_applied < self.commit_index and may_apply and self.has_more_to_apply) or self.log.forgotten:
+            return AT_ONCE
         role = self.role
         deadline = role.heartbeat_deadline if type(role) is Leader else role.election_deadline
         return deadline if self.is_settled or self.standing.identity else min(deadline, self.membership.introduce_at)

@@ -1,7 +1,7 @@
 """What the host must do for the core, in order (docs/architecture.md)."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import Struct
 
@@ -12,6 +12,8 @@ from bargetrio.raft.standing import Standing
 
 Ticket = object
 """An opaque value of the host, returned with the result of its request. Every ticket is returned exactly once."""
+ReturnedTicket = Any
+"""A ticket on its way back: the host, which made it, declares its type again."""
 
 
 class Send(Struct, frozen=True, gc=False):
@@ -42,13 +44,13 @@ class Apply(Struct, frozen=True):
 
     first: Index
     last: Index
-    tickets: Sequence[Ticket | None]
+    tickets: Sequence[ReturnedTicket | None]
 
 
 class ReadReady(Struct, frozen=True):
     """Answer these reads: `index` is applied, and this node was confirmed as leader after they arrived (Ongaro 6.4)."""
 
-    tickets: Sequence[Ticket]
+    tickets: Sequence[ReturnedTicket]
     index: Index
 
 
@@ -58,7 +60,7 @@ RefusalReason = Literal["not_leader", "no_leader", "overloaded"]
 class ReadFailed(Struct, frozen=True):
     """These reads can't be confirmed here; `leader` is the node that may confirm them, if known."""
 
-    tickets: Sequence[Ticket]
+    tickets: Sequence[ReturnedTicket]
     reason: RefusalReason
     leader: NodeId | None
 
@@ -66,7 +68,7 @@ class ReadFailed(Struct, frozen=True):
 class ProposalRefused(Struct, frozen=True):
     """The command was never proposed: it has no effect, now or later."""
 
-    ticket: Ticket
+    ticket: ReturnedTicket
     reason: RefusalReason
     leader: NodeId | None
 
@@ -74,7 +76,7 @@ class ProposalRefused(Struct, frozen=True):
 class ProposalsUnknown(Struct, frozen=True):
     """These were proposed, and leadership was lost: whether they commit depends on a later leader."""
 
-    tickets: Sequence[Ticket]
+    tickets: Sequence[ReturnedTicket]
     leader: NodeId | None
 
 

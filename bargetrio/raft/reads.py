@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from bargetrio.raft import appends
-from bargetrio.raft.effects import ReadReady, Ticket
+from bargetrio.raft.effects import ReadReady, ReturnedTicket
 from bargetrio.raft.facts import ReadServed
 from bargetrio.raft.quorum import committed_index
 from bargetrio.raft.roles import Leader, ReadRound
@@ -53,7 +53,7 @@ def release(state: State, leader: Leader) -> None:
         state.emit(ReadReady(ready.tickets, ready.read_index))
 
 
-def forget(leader: Leader, is_over: Callable[[Ticket], bool]) -> None:
+def forget(leader: Leader, is_over: Callable[[ReturnedTicket], bool]) -> None:
     """Drop the oldest reads while `is_over` is true of them: a leader that cannot commit or apply must not accumulate them."""
     for waiting in (leader.new_reads, *[under_way.tickets for under_way in (*leader.rounds, *leader.confirmed)]):
         count = 0

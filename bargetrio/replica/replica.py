@@ -8,7 +8,7 @@ from typing import Final, assert_never
 
 from bargetrio.kv.store import Store
 from bargetrio.protocol.errors import BargeError
-from bargetrio.raft.core import Core
+from bargetrio.raft.core import AT_ONCE, Core
 from bargetrio.raft.effects import (
     Announce,
     Apply,
@@ -41,8 +41,6 @@ ENTRIES_A_STEP: Final = 1000
 """Bounds how long a step blocks the event loop; the rest is taken by the next step, after other tasks have run."""
 LONG_BACKLOG: Final = 10_000
 """Committed entries not applied yet, from which on applying counts as a long backlog, mostly after a restart."""
-AT_ONCE: Final = float("-inf")
-"""The deadline of a replica that has more to do."""
 NEVER: Final = float("inf")
 
 
@@ -127,7 +125,7 @@ class Replica:
             self._events.flush()
 
     def ask_for_snapshot(self) -> None:
-        """Have a snapshot taken, now or as soon as the one under way is done."""
+        """Have a snapshot taken in the next step that may, whether or not the policy has one due; none while one is under way."""
         if not self.core.snapshots.is_asked and not self.core.snapshots.is_taking:
             self.core.take_snapshot()
             self.inbox.wake()
@@ -192,11 +190,9 @@ class Replica:
             requests.expire(now)
         if requests.to_flush:
             requests.flush()
-        if (core.last_applied < core.commit_index and may_apply and core.has_more_to_apply) or core.log.forgotten:
-            return AT_ONCE
         if not inbox.is_empty:
             return AT_ONCE
-        deadline = core.timer_deadline
+        deadline = core.next_deadline(may_apply=may_apply)
         return min(deadline, waiting[0].deadline) if waiting else deadline
 
     def _may_apply(self, *, is_behind: bool) -> bool:
@@ -251,7 +247,7 @@ class Replica:
                 case Compact() | SendChunk() | StoreChunk() | LoadSnapshot():
                     self.snapshots.perform(effect)
                 case ReadReady():
-                    requests.answer_reads(effect.tickets, self.store)
+                    requests.answer_reads(effect, self.store)
                 case ReadFailed():
                     requests.refuse_reads(effect)
                 case ProposalRefused():

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from sys import maxsize
-from typing import Any, Final, NamedTuple, Protocol, assert_never, cast
+from typing import Any, Final, NamedTuple, Protocol, assert_never
 
 from msgspec import Raw, Struct
 
@@ -14,8 +14,7 @@ from bargetrio.kv.store import ConditionFailed, MalformedCommand, Removed, Store
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import DeleteAnswer, ErrorAnswer, PutAnswer, Read, Write
 from bargetrio.raft.core import Core
-from bargetrio.raft.effects import Apply, ProposalRefused, ProposalsUnknown, ReadFailed
-from bargetrio.raft.effects import Ticket as AnyTicket
+from bargetrio.raft.effects import Apply, ProposalRefused, ProposalsUnknown, ReadFailed, ReadReady
 from bargetrio.raft.messages import NodeId
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.ports import Events
@@ -178,7 +177,8 @@ class Requests:
 
     def apply(self, effect: Apply, store: Store, now: float) -> None:
         """Apply committed entries and answer their requests; the core has paired its tickets with its own entries."""
-        log, tickets = self._core.log, cast("Sequence[Ticket | None]", effect.tickets)  # all that was ever proposed here
+        log = self._core.log
+        tickets: Sequence[Ticket | None] = effect.tickets
         first_ticket = effect.last - len(tickets) + 1
         if effect.first < first_ticket:
             store.apply_all([entry.command for entry in log.slice(effect.first, first_ticket - 1)], effect.first)
@@ -212,33 +212,35 @@ class Requests:
                 self._tell_answered(done, "write", "")
             self._tell(failed)
 
-    def answer_reads(self, tickets: Sequence[AnyTicket], store: Store) -> None:
+    def answer_reads(self, effect: ReadReady, store: Store) -> None:
         """Answer reads that the core has confirmed."""
-        self._answer_reads(cast("Sequence[Ticket]", tickets), store)  # all that was ever given to `core.read_all`
+        self._answer_reads(effect.tickets, store)
 
     def refuse_reads(self, effect: ReadFailed) -> None:
         """Answer reads that can't be confirmed here."""
         error = self._refusal(effect.reason, effect.leader)
-        for ours in map(_ours, effect.tickets):
-            if not ours.done:
-                self._answer_error(ours, error)
+        tickets: Sequence[Ticket] = effect.tickets
+        for ticket in tickets:
+            if not ticket.done:
+                self._answer_error(ticket, error)
                 _add(self.failed, "read", error.code)
 
     def refuse_proposal(self, effect: ProposalRefused) -> None:
         """Answer a write that was never proposed."""
         error = self._refusal(effect.reason, effect.leader)
         self._figures.proposals_failed[effect.reason] += 1
-        self._answer_error(_ours(effect.ticket), error)
+        self._answer_error(effect.ticket, error)
         _add(self.failed, "write", error.code)
 
     def give_up_proposals(self, effect: ProposalsUnknown) -> None:
         """Answer writes of a leader that has lost its office: a later one decides."""
         detail = "this node lost its leadership before the write was committed; another leader may still commit it"
         error = BargeError("outcome_unknown", detail, leader=effect.leader)
-        for ours in map(_ours, effect.tickets):
-            if not ours.done:
-                self._count_failure(ours, error.code)
-                self._answer_error(ours, error)
+        tickets: Sequence[Ticket] = effect.tickets
+        for ticket in tickets:
+            if not ticket.done:
+                self._count_failure(ticket, error.code)
+                self._answer_error(ticket, error)
                 _add(self.failed, "write", error.code)
 
     # -- the end of a step -----------------------------------------------------------------------------------------------
@@ -270,7 +272,7 @@ class Requests:
             _add(expired, op, error.code)
         self._tell(expired)
         if expired:
-            self._core.forget_reads(lambda ticket: _ours(ticket).done)
+            self._core.forget_reads(_is_done)
 
     def fail_all(self, error: BargeError) -> None:
         """Answer every waiting request with `error`, and flush: the replica ends."""
@@ -395,6 +397,5 @@ def _add(failed: Failures, op: str, code: str) -> None:
     failed[op, code] = failed.get((op, code), 0) + 1
 
 
-def _ours(ticket: AnyTicket) -> Ticket:
-    assert isinstance(ticket, Ticket)
-    return ticket
+def _is_done(ticket: Ticket) -> bool:
+    return ticket.done

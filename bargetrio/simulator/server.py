@@ -12,23 +12,24 @@ from bargetrio.kv.store import Store
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Request, is_write
 from bargetrio.raft.checks import check_message
-from bargetrio.raft.core import Core
+from bargetrio.raft.core import AT_ONCE, Core
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Introduction, Message, NodeId, sender
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing, as_told
 from bargetrio.replica.inbox import Then
-from bargetrio.replica.replica import AT_ONCE, Replica, StorageFailed
+from bargetrio.replica.replica import Replica, StorageFailed
 from bargetrio.simulator.answers import Asker
 from bargetrio.simulator.disk import Image
 from bargetrio.simulator.life import Life
 from bargetrio.simulator.machine import CLUSTER, Machine
 from bargetrio.simulator.observer import Watcher
-from bargetrio.simulator.plan import ROOM_AGAIN_BYTES, ROOM_BYTES, ROOM_LOOK_S, Plan
+from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S, ROOM_AGAIN_BYTES, ROOM_BYTES, ROOM_LOOK_S, Plan
+from bargetrio.simulator.watched_core import WatchedCore
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot, StorageError
-from bargetrio.storage.wal import open_folder
+from bargetrio.storage.wal import OpenFolder, open_folder
 
 Post = Callable[[NodeId, NodeId, Message, Standing], None]
 """Sends a message from a node to another one, by a connection that began with this standing."""
@@ -143,15 +144,7 @@ class Server:
         assert self.core is None and not self.is_lost
         store = Store()
         try:
-            folder = open_folder(
-                self.disk,
-                CLUSTER,
-                self.node_id,
-                self.make_store_id,
-                members=self.node_ids,
-                load=store.load,
-                segment_bytes=self.machine.segment_bytes,
-            )
+            folder = self._open_folder(store)
         except (DamagedLog, DamagedSnapshot):
             raise
         except StorageError as problem:
@@ -159,18 +152,17 @@ class Server:
             return False
         self.refusal = ""
         self.lives += 1
+        core = self._recovered_core(folder)
+        store.last_index = core.last_applied
         self._hellos.clear()
         self.life = Life(
             self,
             self.watcher,
-            node_id=self.node_id,
-            node_ids=self.node_ids,
+            core=core,
             machine=self.machine,
-            plan=self._plan,
             folder=folder,
             store=store,
             outbox=self,
-            has_unsent=self._has_unsent,
             chunk_bytes=self.chunk_bytes,
             request_timeout_s=self.request_timeout_s,
             wake=self.wake,
@@ -178,7 +170,7 @@ class Server:
             write_begun=self._on_write,
         )
         self.replica = self.life.replica
-        core = self.core = self.replica.core
+        self.core = core
         self.watcher.recovered(self)
         self._tell(
             NodeRecovered(
@@ -193,6 +185,36 @@ class Server:
         )
         self.wake()
         return True
+
+    def _open_folder(self, store: Store) -> OpenFolder:
+        """Recover the folder, and the state of its snapshot into `store`; raise StorageError."""
+        return open_folder(
+            self.disk,
+            CLUSTER,
+            self.node_id,
+            self.make_store_id,
+            members=self.node_ids,
+            load=store.load,
+            segment_bytes=self.machine.segment_bytes,
+        )
+
+    def _recovered_core(self, folder: OpenFolder) -> Core:
+        machine, plan = self.machine, self._plan
+        return WatchedCore(
+            self,
+            self.watcher,
+            node_id=self.node_id,
+            node_ids=self.node_ids,
+            remembered=folder.remembered,
+            heartbeat_s=HEARTBEAT_S,
+            election_s=ELECTION_S,
+            random=machine.random,
+            now=machine.local_now,
+            snapshot_policy=plan.snapshot_policies[self.node_id],
+            pipeline=plan.pipeline,
+            has_unsent=self._has_unsent,
+            standing=folder.standing,
+        )
 
     def crash(self, *, power: bool) -> None:
         """End in the middle of whatever is going on; with `power` the disk forgets what was not synced."""
@@ -330,7 +352,7 @@ class Server:
             if not self._wake_planned and world.takes_next_step():  # as in wake_last; where no step is planned, nothing waits
                 self._step(core, message)
             else:
-                self.life.inbox.take_message(message)
+                self.replica.inbox.take_message(message)
                 self.wake()
 
     def take_request(self, asker: Asker, request: Request) -> bool:
@@ -351,7 +373,7 @@ class Server:
     def bytes_come(self, peer: NodeId) -> None:
         """Bytes of a long message of a peer's have come; a server that stands still notices nothing."""
         if self._world.now >= self.machine.paused_until and self.core is not None:
-            self.life.inbox.bytes_received(peer)
+            self.replica.inbox.bytes_received(peer)
             self.wake()
 
     def link_up(self, peer: NodeId) -> None:
@@ -360,13 +382,14 @@ class Server:
         self.call(lambda core, now: core.link_up(peer, now))
 
     def ask_for_snapshot(self) -> None:
-        """Have a snapshot taken, whether or not the policy has one due."""
-        self.call(lambda core, now: core.take_snapshot())
+        """See Replica.ask_for_snapshot; a server that is down hears nothing."""
+        if self.core is not None:
+            self.replica.ask_for_snapshot()
 
     def call(self, then: Then) -> None:
         """Have the core called in the next step."""
         if self.core is not None:
-            self.life.inbox.call(then)
+            self.replica.inbox.call(then)
 
     def make_store_id(self) -> str:
         """Return an id that no folder of this node has had."""

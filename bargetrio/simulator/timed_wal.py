@@ -2,42 +2,39 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Generic
 
 from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.replica.inbox import Inbox
 from bargetrio.simulator.machine import Machine
+from bargetrio.simulator.observer import S, Watcher
 from bargetrio.storage.wal import OpenFolder
 
 
-class WalWatcher(Protocol):
-    """Receives the progress of writes."""
-
-    def writing(self, records: Sequence[Record], seconds: float) -> None:
-        """A write has begun that takes `seconds`: from now on the disk may hold these records, whole or not at all."""
-        ...
-
-    def synced(self, records: Sequence[Record]) -> None:
-        """These records are durable."""
-        ...
-
-    def sync_failed(self) -> None:
-        """The sync of a write failed that had been written before, in a step of its own."""
-        ...
-
-
-class TimedWal:
+class TimedWal(Generic[S]):
     """The log of one life; implements `replica.ports.Wal`.
 
     Where the disk gives descriptors a small write is two steps, as with `node.persister.KernelPersister`: written at once, synced
-    at its end. Elsewhere both happen at its end. `wake` is called when a write has ended.
+    at its end. Elsewhere both happen at its end. `begun` is called with the duration of each write, `wake` when it has ended.
     """
 
-    def __init__(self, machine: Machine, folder: OpenFolder, inbox: Inbox, watcher: WalWatcher, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        server: S,
+        watcher: Watcher[S],
+        *,
+        machine: Machine,
+        folder: OpenFolder,
+        inbox: Inbox,
+        begun: Callable[[float], None],
+        wake: Callable[[], None],
+    ) -> None:
+        self._server = server
+        self._watcher = watcher
         self._machine = machine
         self._folder = folder
         self._inbox = inbox
-        self._watcher = watcher
+        self._begun = begun
         self._wake = wake
         self._in_flight: tuple[int, Sequence[Record]] | None = None
         self._unsynced: int | None = None
@@ -60,7 +57,8 @@ class TimedWal:
         machine = self._machine
         seconds = machine.random.uniform(*machine.disk_s)
         self._in_flight = number, records
-        self._watcher.writing(records, seconds)
+        self._watcher.writing(self._server, records)
+        self._begun(seconds)
         if machine.disk.gives_descriptors:
             try:
                 self._unsynced = self._folder.write_unsynced(records)
@@ -90,7 +88,7 @@ class TimedWal:
             failure = problem
         else:
             self._settle(records)
-            self._watcher.synced(records)
+            self._watcher.synced(self._server, records)
         self._inbox.write_ended(number, failure)
         self._wake()
 
@@ -100,7 +98,7 @@ class TimedWal:
             self._machine.disk.sync_descriptor(descriptor)
         except OSError as problem:
             self._folder.note_failed(problem)
-            self._watcher.sync_failed()
+            self._watcher.sync_failed(self._server)
             raise
         self._folder.note_synced(records)
 

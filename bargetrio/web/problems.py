@@ -11,13 +11,6 @@ CONTENT_TYPE: Final = "application/problem+json"
 RETRY_AFTER_S: Final = "1"
 
 
-class NotReady(BargeError):
-    """GET /readyz: this daemon is not ready, whether or not there is a leader."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__("no_leader", detail)
-
-
 class Refusal(BargeError):
     """An error whose answer has additional headers, like Accept-Encoding of a 415 or Allow of a 405."""
 
@@ -41,8 +34,6 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 def problem_of(error: BargeError, term: int | None = None) -> Problem:
     """Return the problem for `error`; an unusual status gets its own title."""
     title = TITLE[error.code] if error.status == HTTP_STATUS[error.code] else http.HTTPStatus(error.status).phrase
-    if isinstance(error, NotReady):
-        title = "This daemon is not ready"
     return Problem(
         title=title,
         status=error.status,

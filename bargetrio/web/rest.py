@@ -22,7 +22,7 @@ from bargetrio.web.guard import HEAD, Guard, RequestHead
 from bargetrio.web.headers import media_type_of
 from bargetrio.web.keys import written
 from bargetrio.web.metrics import WebCounters, WebGauges, text_of
-from bargetrio.web.problems import JSON, NotReady, json_body
+from bargetrio.web.problems import JSON, json_body
 from bargetrio.web.stream import frames, live_frames
 
 LOG_EVENTS: Final = 300
@@ -251,7 +251,7 @@ class Rest:
         """GET /readyz."""
         why_not = self._cluster.local.ready()
         if why_not:
-            raise NotReady(why_not)
+            raise BargeError("not_ready", why_not, leader=self._cluster.local.leader_hint())
         return _json({"ready": True})
 
     async def status(self) -> Response:

@@ -138,8 +138,8 @@ class Bench:
     def tick(self, seconds: float) -> "Bench":
         """Let time pass, calling `tick` at each deadline."""
         end = self.now + seconds
-        while self.core.next_deadline <= end:
-            self.now = max(self.now, self.core.next_deadline)
+        while self.core.next_deadline() <= end:
+            self.now = max(self.now, self.core.next_deadline())
             self.core.tick(self.now)
             self.perform()
         self.now = end

@@ -156,23 +156,23 @@ def test_the_term_never_falls() -> None:
 def test_the_timer_is_reset_by_a_leader_and_by_a_granted_vote_only() -> None:
     """Raft 5.2, BUG-08, BUG-09: not by a refused vote, an old leader, or a mere higher term."""
     node = follower(log="1 1", term=5)
-    before = node.core.next_deadline
+    before = node.core.next_deadline()
     node.now = 0.2
     node.step(append(term=4))
     node.step(ask(5, last=(0, 0)))
     node.step(ask(6, last=(0, 0)))
-    assert node.core.next_deadline == before
+    assert node.core.next_deadline() == before
     node.now = 0.31
     node.step(ask(6, 2, last=(2, 1))).sync()
-    assert node.core.next_deadline >= 0.31 + 0.3 > before
+    assert node.core.next_deadline() >= 0.31 + 0.3 > before
     node.now = 0.65
     node.step(append(term=6, leader_id=2, prev=(9, 6)))  # the log check fails, and still there is a leader
-    assert node.core.next_deadline >= 0.65 + 0.3
+    assert node.core.next_deadline() >= 0.65 + 0.3
 
 
 def test_election_timeouts_are_random_within_their_bounds() -> None:
     """Raft 5.2: so that split votes are rare."""
-    deadlines = {Bench(node_id, nodes=(0, 1, 2, 3, 4)).core.next_deadline for node_id in range(5)}
+    deadlines = {Bench(node_id, nodes=(0, 1, 2, 3, 4)).core.next_deadline() for node_id in range(5)}
     assert len(deadlines) == 5
     assert all(0.3 <= deadline <= 0.6 for deadline in deadlines)
 
@@ -180,10 +180,10 @@ def test_election_timeouts_are_random_within_their_bounds() -> None:
 def test_a_pre_vote_changes_nothing_at_the_voter() -> None:
     """Ongaro 9.6: neither term nor vote nor timer, and nothing is written."""
     node = follower(term=2)
-    before = node.core.next_deadline
+    before = node.core.next_deadline()
     node.step(ask_before(3))
     assert node.replies() == [PreVoteReply(term=3, voter_id=0, granted=True)]
-    assert (node.core.current_term, node.core.voted_for, node.writes, node.core.next_deadline) == (2, None, [], before)
+    assert (node.core.current_term, node.core.voted_for, node.writes, node.core.next_deadline()) == (2, None, [], before)
 
 
 def test_a_node_with_a_live_leader_grants_neither_pre_vote_nor_vote() -> None:
@@ -254,7 +254,7 @@ def test_a_timer_that_fires_late_is_restarted() -> None:
     node.now = 5.0
     node.core.tick(5.0)
     assert node.core.role.name == "follower"
-    assert node.core.next_deadline >= 5.3
+    assert node.core.next_deadline() >= 5.3
     ruler = leader()
     ruler.now += 5
     ruler.core.tick(ruler.now)

@@ -79,7 +79,7 @@ def test_a_round_whose_heartbeats_are_lost_is_confirmed_by_the_next_ones() -> No
     node = leader()
     for ticket in ("first", "second", "third"):
         read(node, ticket)
-    node.now = node.core.next_deadline
+    node.now = node.core.next_deadline()
     node.core.tick(node.now)
     node.perform()
     number = max(message.round for _, message in node.take_sent() if isinstance(message, AppendRequest))

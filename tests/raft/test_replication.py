@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from msgspec import Raw
 
+from bargetrio.raft.core import AT_ONCE
 from bargetrio.raft.messages import AppendReply, AppendRequest
 from bargetrio.raft.progress import PIPELINE
 from bargetrio.raft.roles import Leader
@@ -252,6 +253,17 @@ def test_entries_are_applied_in_order_once_and_in_slices() -> None:
     assert all(after[0] == before[1] + 1 for before, after in pairwise(spans))
     assert spans[-1][1] == node.core.commit_index
     assert [node.ended[number] for number in range(2500)] == ["applied"] * 2500
+
+
+def test_entries_that_may_not_be_applied_yet_are_no_reason_to_tick_at_once() -> None:
+    """Its host would spin until another node of the process has applied its backlog."""
+    node = leader()
+    propose(node, *range(2500))
+    node.sync()
+    acknowledge(node, 1, node.core.log.last_index)
+    assert node.core.has_more_to_apply
+    assert node.core.next_deadline() == AT_ONCE
+    assert node.now < node.core.next_deadline(may_apply=False) <= node.now + HEARTBEAT_S
 
 
 def test_too_much_uncommitted_is_refused_before_it_is_proposed() -> None:

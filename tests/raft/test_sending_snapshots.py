@@ -215,7 +215,7 @@ def test_a_piece_is_a_sign_of_life() -> None:
     bench.step(piece(snapshot("1 1")))
     assert (bench.core.role.name, bench.core.leader_id) == ("follower", 1)
     assert bench.core.has_live_leader(bench.now)
-    assert bench.core.next_deadline >= bench.now + 0.3
+    assert bench.core.next_deadline() >= bench.now + 0.3
 
 
 def test_what_is_committed_here_is_not_taken_again() -> None:

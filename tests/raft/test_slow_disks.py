@@ -20,7 +20,7 @@ def test_a_node_with_a_write_that_hangs_does_not_stand_for_election() -> None:
     node = follower()
     node.step(append(log="1"))
     node.tick(5)
-    assert (node.core.role.name, node.core.next_deadline) == ("follower", UNTIL_SYNCED)
+    assert (node.core.role.name, node.core.next_deadline()) == ("follower", UNTIL_SYNCED)
     node.sync()
     node.tick(0.61)
     assert node.core.role.name == "pre_candidate"

@@ -128,11 +128,11 @@ def test_a_voter_that_is_asked_again_says_the_same_and_gives_no_more_time() -> N
     ask = VoteRequest(term=2, candidate_id=1, last_log_index=1, last_log_term=1)
     node.step(ask)
     node.sync()
-    told, deadline = node.take_sent(), node.core.next_deadline
+    told, deadline = node.take_sent(), node.core.next_deadline()
     node.tick(0.2)
     node.step(ask)
     assert node.take_sent() == told == [(1, VoteReply(term=2, voter_id=0, granted=True))]
-    assert node.core.next_deadline == deadline
+    assert node.core.next_deadline() == deadline
     node.tick(0.41)
     assert node.core.role.name == "pre_candidate"
     node.take_sent()
@@ -145,7 +145,7 @@ def test_a_fast_candidate_waits_no_longer_than_an_election_timeout() -> None:
     node = stands()
     node.tick(0.005)
     node.sync()
-    assert 0.3 <= node.core.next_deadline - node.now <= 0.6
+    assert 0.3 <= node.core.next_deadline() - node.now <= 0.6
 
 
 def test_a_voters_time_begins_when_its_vote_is_on_the_disk() -> None:
@@ -156,7 +156,7 @@ def test_a_voters_time_begins_when_its_vote_is_on_the_disk() -> None:
     assert (node.core.role.name, node.take_sent()) == ("follower", [])
     node.sync()
     assert node.replies() == [VoteReply(term=1, voter_id=0, granted=True)]
-    assert node.core.next_deadline >= node.now + 0.3
+    assert node.core.next_deadline() >= node.now + 0.3
 
 
 def test_votes_that_come_when_the_next_term_is_asked_about_make_a_leader() -> None:

@@ -12,11 +12,11 @@ from bargetrio.eventlog.recorder import Recorder
 from bargetrio.kv.commands import encode_command
 from bargetrio.node.clients import ClientSession
 from bargetrio.protocol.requests import Get, Put
-from bargetrio.raft.core import Core
+from bargetrio.raft.core import AT_ONCE, Core
 from bargetrio.raft.effects import Effect
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.messages import Message, NodeId
-from bargetrio.replica.replica import AT_ONCE, MESSAGES_A_STEP, NEVER
+from bargetrio.replica.replica import MESSAGES_A_STEP, NEVER
 from bargetrio.replica.requests import Batch
 from tests.raft.cores import append
 from tests.replica.hosts import Hosted, Nobody, Posted, one_of_three

@@ -254,10 +254,10 @@ async def test_a_leader_that_cannot_commit_keeps_no_read_whose_time_is_over() ->
         now=0.0,
     )
     while not isinstance(core.role, Leader):
-        core.tick(core.next_deadline)
+        core.tick(core.next_deadline())
         for effect in core.take_effects():
             if type(effect).__name__ == "Persist" and not isinstance(core.role, Leader):
-                core.persisted(effect.number, core.next_deadline)  # type: ignore[union-attr]
+                core.persisted(effect.number, core.next_deadline())  # type: ignore[union-attr]
     for number in range(100):
         core.read(number, 1.0)
     assert len(core.role.new_reads) == 100

@@ -7,6 +7,7 @@ from typing import Any
 from bargetrio.raft.records import Record
 from bargetrio.simulator.breaks.registry import Patches, breaks
 from bargetrio.simulator.disk import SimulatedDisk, SimulatedFile
+from bargetrio.simulator.server import Server
 from bargetrio.simulator.timed_wal import TimedWal
 from bargetrio.storage import lines
 from bargetrio.storage.recovery import Recovered, segment_name
@@ -36,7 +37,7 @@ def failed_sync_ignored(patches: Patches) -> None:
 
 @breaks("a failed sync stops the node, also where it is a step of its own", "BUG-51")
 def failed_split_sync_ignored(patches: Patches) -> None:
-    def sync(self: TimedWal, descriptor: int, records: Sequence[Record]) -> None:
+    def sync(self: TimedWal[Server], descriptor: int, records: Sequence[Record]) -> None:
         with suppress(OSError):
             self._machine.disk.sync_descriptor(descriptor)
         self._folder.note_synced(records)
@@ -46,7 +47,7 @@ def failed_split_sync_ignored(patches: Patches) -> None:
 
 @breaks("what is written and not synced is not acknowledged, where these are two steps", "BUG-50")
 def split_write_told_before_its_sync(patches: Patches) -> None:
-    def sync(self: TimedWal, descriptor: int, records: Sequence[Record]) -> None:
+    def sync(self: TimedWal[Server], descriptor: int, records: Sequence[Record]) -> None:
         machine = self._machine
 
         def later() -> None:
