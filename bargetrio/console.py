@@ -2,7 +2,7 @@
 
 Each of the three streams may be closed, full, not read at the other end, or unable to encode a character.
 
-- A command whose answer cannot be written ends with OutputLost; cli/main.py turns that into exit code 7 (1 for EPIPE).
+- A command whose answer cannot be written ends with OutputLost; cli/main.py converts that to exit code 7 (1 for EPIPE).
 - A daemon (`keep_running`) drops what cannot be written at once, and goes on: its event loop must never wait for a terminal.
 - What the stream's encoding lacks is written as `\\xfc`, `\\u65e5` (in JSON as `\\u00fc`, which decodes to the same).
 - At a terminal the control characters in data are escaped (`printable`).
@@ -66,7 +66,7 @@ class _Descriptor(io.BufferedIOBase):
                 left = memoryview(b"\n" + left.tobytes())
             while left:
                 left = left[self._write_some(left) :]
-        except BlockingIOError:  # nobody reads, and we may not wait: the rest is dropped
+        except BlockingIOError:  # the reader has stopped, and we may not wait: the rest is dropped
             self._cut = len(left) < size
         except OSError as problem:
             if not self.drops:

@@ -134,7 +134,7 @@ def _label_of(file: str) -> "SnapshotStart | None":
 
 
 def _end_by_exception() -> None:
-    """Turn SIGINT into KeyboardInterrupt, SIGTERM and SIGHUP into SystemExit, so that unfinished files are deleted."""
+    """Convert SIGINT to KeyboardInterrupt, SIGTERM and SIGHUP into SystemExit, so that unfinished files are deleted."""
     signals.begin(signal.SIGINT)
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup

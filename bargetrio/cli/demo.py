@@ -21,11 +21,11 @@ from bargetrio import console
 from bargetrio.cli.free_ports import free_ports
 
 TIMING: Final = "timing: {heartbeat_ms: 50, election_ms: [200, 400]}"
-"""Nobody wants to wait for a first leader; within one process that is long enough."""
+"""Shorter than the default, for a fast first election; long enough within one process."""
 FIRST_WRITE_S: Final = 20.0
 STOP_S: Final = 5.0
 OURS_ALONE: Final = ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-"""What systemd says to a service is not said to the demo: it writes where it was told to clean up, and nowhere else."""
+"""Variables that systemd sets for a service, removed for the demo: it writes in its own folder only."""
 _PR_SET_PDEATHSIG: Final = 1
 
 

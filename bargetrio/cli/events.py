@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from bargetrio.client.client import Client
 
 SILENCE_S: Final = 25.0
-"""A stream says at least every ten seconds that it is alive; after so long without a word it is opened anew."""
+"""A stream sends at least a comment every ten seconds; without data for this long it is reopened."""
 AGAIN_S: Final = 0.5
 
 

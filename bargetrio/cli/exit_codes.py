@@ -54,7 +54,7 @@ def error_text(error: BargeError) -> str:
 
 
 def interrupt_code(problem: KeyboardInterrupt) -> int:
-    """Return the exit code after SIGINT or SIGTERM, as a shell tells them."""
+    """Return the exit code after SIGINT or SIGTERM, as a shell reports them."""
     return TERMINATED if signals.is_terminated(problem) else INTERRUPTED
 
 

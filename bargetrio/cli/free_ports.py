@@ -1,8 +1,8 @@
 """Ports for processes that are about to be started: of the demo, the tests and the benchmarks.
 
-A port is only told here, and its process binds it a moment later. The kernel gives the ports of its ephemeral range to
+A port is only chosen here, and its process binds it a moment later. The kernel gives the ports of its ephemeral range to
 outgoing connections and to whoever asks for any port, so a port of that range may be gone by then. The ports here lie below
-that range, as it is where nobody changed it, and this process is told each of them once.
+that range, with its default bounds, and each is returned once in this process.
 """
 
 import random
@@ -19,13 +19,13 @@ LAST_PORT: Final = 32_767
 
 
 def free_ports(count: int) -> list[int]:
-    """Return `count` ports of 127.0.0.1 that nobody has, none of which this process was told before.
+    """Return `count` free ports of 127.0.0.1, none of which was returned in this process before.
 
     Raises OSError where too few are left.
     """
     ports = list(islice(filter(_is_free, _candidates), count))
     if len(ports) < count:
-        raise OSError(f"{HOST} has no {count} free ports that this process was not told before")
+        raise OSError(f"{HOST} has no {count} free ports that were not returned before")
     return ports
 
 

@@ -11,7 +11,7 @@ BLANKS: Final = " \t"
 _FIRST: Final = re.compile(f"([^{BLANKS}]*)[{BLANKS}]+(.*)", re.DOTALL)
 """The first word, and what stands behind the blanks after it."""
 MOST_KEYS: Final = 50
-"""So many keys are offered at once."""
+"""Most keys that Tab offers."""
 
 
 class CommandSpec(NamedTuple):

@@ -1,6 +1,6 @@
-"""SIGINT (Ctrl-C) and SIGTERM during a command: exceptions, which the client library turns into `Interrupted`.
+"""SIGINT (Ctrl-C) and SIGTERM during a command: exceptions, which the client library converts to `Interrupted`.
 
-At all other times they have the kernel's default (`__main__.py`), and end the process without a word: before a command begins,
+At all other times they have the kernel's default (`__main__.py`), and end the process without output: before a command begins,
 while its last message is written, and while the process ends. A signal that was ignored at the start of the process, as by
 `nohup`, stays ignored.
 """
@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, Final
 
 REPEAT_S: Final = 0.2
-"""Signals that follow one another so fast are one: a second exception would replace the one that tells what is certain."""
+"""Signals within this time count as one: a second exception would replace the one that says what is certain about the write."""
 
 
 class Terminated(KeyboardInterrupt):

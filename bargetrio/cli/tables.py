@@ -16,7 +16,7 @@ from bargetrio.console import can_encode, encodable, printable, terminal_width
 from bargetrio.protocol.views import NodeView
 
 SHOWN_CHARACTERS: Final = 60
-"""So much of a value a table shows."""
+"""Most characters of a value in a table."""
 FRAME: Final = 0
 FOLDED_AT_LEAST: Final = 12
 """A column that folds is not made narrower."""

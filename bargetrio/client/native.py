@@ -26,7 +26,7 @@ class _ProcessConnection:
         self.connection: NodeConnection | None = None
         self.leader_address = ""
         self._inherited = inherited
-        """Kept for ever: freeing its stream could wait for a lock that nobody holds here."""
+        """Kept for ever: freeing its stream could wait for a lock whose holder is in the other process."""
         if inherited is not None and inherited.connection is not None:
             inherited.connection.close_inherited()
 

@@ -101,7 +101,7 @@ def _fields(request: Request, reply: Reply) -> dict[str, object]:
     if isinstance(request, Delete):
         index, term = reply.headers.get("barge-index", ""), reply.headers.get("barge-entry-term", "0")
         if reply.status != 204 or not (index.isdigit() and term.isdigit()):
-            raise ValueError("it tells no index")
+            raise ValueError("it has no index")
         return {"key": request.key, "index": int(index), "term": int(term), "deleted": True}
     if reply.status not in ((200, 201) if isinstance(request, Put) else (200,)):
         raise ValueError("that is no answer to this request")

@@ -28,7 +28,7 @@ from bargetrio.transport.faults import LinkFaults
 BACKUP_WAIT_S: Final = 120.0
 """Seconds that a backup waits for a snapshot to be taken; a million keys take some 8 s."""
 BACKUP_LOOK_S: Final = 2.0
-"""Seconds between two looks of a backup at whether the node that it waits for still runs."""
+"""Seconds between two checks of a backup whether the node that it waits for still runs."""
 READMIT_WAIT_S: Final = 3.0
 """Seconds that a readmission waits for a hello with the new disk, and for the entry to be committed."""
 BOOTSTRAP_WAIT_S: Final = 3.0

@@ -137,7 +137,7 @@ class FaultyDisk:
         return self._disk.read_part(path, offset, size)
 
     def exists(self, path: str) -> bool:
-        """Look."""
+        """Return whether the path exists."""
         return self._disk.exists(path)
 
     def list(self, folder: str) -> list[str]:

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 Outcome = GoodAnswer | BargeError
 
 PAUSE_S: Final = 0.02
-"""How long to wait before looking for the leader again."""
+"""How long to wait before searching for the leader again."""
 GRACE_S: Final = 0.25
 """How much longer than the node's own time-out we wait, so that its answer comes first."""
 
@@ -183,13 +183,13 @@ class Forwarder:
         raise NoAnswer("it does not answer, and another node leads now")
 
     async def _watch(self) -> None:
-        """Look up the leader every WATCH_S, for all requests that wait."""
+        """Check who leads every WATCH_S, for all requests that wait."""
         while True:
             await trio.sleep(WATCH_S)
             try:
                 self._check_leader()
             except Exception as problem:  # a bug here must not end the daemon
-                log.error("who leads could not be looked up", exc_info=problem)
+                log.error("who leads could not be determined", exc_info=problem)
 
     def _check_leader(self) -> None:
         leader, now = self._leader_hint() if self._in_flight else None, trio.current_time()

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 KILL_WAIT_S: Final = 0.5
 REVIVE_WAIT_S: Final = 30.0
 STILL_S: Final = 3.0
-"""A running node's loop makes a step at least once a second; after so many seconds without one it hangs."""
+"""A running node's loop makes a step at least once a second; after this many seconds without one it hangs."""
 
 
 class Slot:

@@ -15,7 +15,7 @@ from bargetrio.protocol.limits import PEER_CONNECTIONS, UNAUTHENTICATED
 OPEN_FILES: Final = 65_536
 """The soft limit that a daemon sets, if the hard limit allows it."""
 OF_PROCESS: Final = 40
-"""Standard streams, trio, the event loop, REST's listener, the event record, requests to other daemons, name look-ups."""
+"""Standard streams, trio, the event loop, REST's listener, the event record, requests to other daemons, name resolution."""
 OF_NODE: Final = 24
 """A node's lock, folder, segments, snapshots that are saved, sent, received and read, its io_uring, listener and eventfds."""
 OF_PEER: Final = 2 + PEER_CONNECTIONS

@@ -14,7 +14,7 @@ import trio
 YOUNG: Final = 10_000
 MIDDLE: Final = 20
 NEVER: Final = 1_000_000_000
-"""New objects are looked at as they come, in fractions of a millisecond; everything only by `Collector`."""
+"""Young objects are collected as usual, in fractions of a millisecond; full collections are run by `Collector` only."""
 LOOK_S: Final = 1.0
 QUIET_EVERY_S: Final = 60.0
 BUSY_EVERY_S: Final = 600.0

@@ -12,7 +12,7 @@ from typing import Final
 MAPPED_BYTES: Final = 512 * 1024
 """Blocks of this size or more are mapped: above what a socket is read with, which is needed again at once."""
 KEPT_FREE_BYTES: Final = 8 * 1024 * 1024
-"""So much free memory at the end of the heap is kept."""
+"""Free memory kept at the end of the heap, in bytes."""
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3

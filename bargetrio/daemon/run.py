@@ -56,7 +56,7 @@ NO_NODE_LIVES: Final = 3
 """The exit code of a daemon that ends because all its nodes have crashed (docs/operations.md)."""
 LOST_LOOK_S: Final = 1.0
 END_S: Final = 0.7
-"""What is not done so long after the stop began ends with the process."""
+"""Longest duration of a stop; whatever still runs then ends with the process."""
 STATUS_S: Final = 1.0
 LEADER_S: Final = 0.1
 LAG_S: Final = 0.1

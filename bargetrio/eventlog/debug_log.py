@@ -13,7 +13,7 @@ from bargetrio.files import replacing
 class DebugLog:
     """Replaces the file atomically, so that readers see a complete page. It has keys and values: its mode is 0600.
 
-    `look` copies the state in the event loop, and returns a function that makes the view of it in a thread.
+    `look` copies the state in the event loop, and returns a function that renders it in a thread.
     """
 
     def __init__(self, path: Path, recorder: Recorder, look: Callable[[], Callable[[], LogView]]) -> None:

@@ -21,7 +21,7 @@ LONGEST_LINE: Final = 1 << 20
 """No event is longer: keys and values are cut."""
 KEPT_FREE: Final = 512 * 1024 * 1024
 KEPT_FREE_SHARE: Final = 0.1
-"""On the file system that holds the nodes' logs, so much is left free by the record, or this share of it if that is less."""
+"""Bytes that the record leaves free on the file system of the nodes' logs, or this share of it if that is less."""
 
 
 class EventFile:

@@ -59,7 +59,7 @@ class Scan:
     def next_slice(self) -> bytes | None:
         """Return the next keys as one JSON object, `{key: [value, index, is_b64]}`; None at the end.
 
-        b"": so many keys were added since that the slice has no old one; call again. This keeps each call short.
+        b"": the slice holds only keys that were added since; call again. This keeps each call short.
         """
         if not self.is_open:
             return None

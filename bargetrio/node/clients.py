@@ -1,7 +1,7 @@
 """A client's connection: decodes and validates requests, encodes answers, with back-pressure per client.
 
-While a client does not read its answers, its reads are not looked up and no further requests of it are read: the memory that one
-client can occupy is bounded.
+Back-pressure: while a client does not receive its answers, its reads are not executed and its connection is not read: the memory
+that one client can occupy is bounded.
 """
 
 from collections import deque
@@ -38,7 +38,7 @@ from bargetrio.transport.poller import Poller
 MOST_IN_FLIGHT: Final = 20_000
 """Requests of one connection that wait for an answer; beyond it the connection is not read."""
 MOST_UNSENT_BYTES: Final = 1024 * 1024
-"""Unsent answers in bytes, beyond which no read of the client is looked up and its connection is not read."""
+"""Back-pressure: unsent bytes above which the server stops reading the connection and executing its reads."""
 MOST_ASKED_BYTES: Final = 16 * 1024 * 1024
 """Requests of one connection that wait for an answer, in bytes; beyond it the connection is not read."""
 REQUEST_BYTES: Final = 512
@@ -57,7 +57,7 @@ Submit = Callable[["ClientSession", Batch], None]
 class ClientSession:
     """One client; implements `replica.requests.Session` and `memory.Holder`.
 
-    `on_room` is called when `take_deferred` has reads that may be looked up now. `memory` is that of all clients of the process.
+    `on_room` is called when `take_deferred` has reads that may be executed now. `memory` is that of all clients of the process.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ClientSession:
         self._room = trio.Event()
         self._is_open = True
         self.was_active = True
-        """Set by each request, reset by ClientPlaces when it looks for idle clients."""
+        """Set by each request, reset by ClientPlaces when it searches for idle clients."""
         connection.outgoing.on_room = self._has_sent
 
     async def serve(self, greeted: Greeted, submit: Submit, poller: Poller) -> None:
@@ -129,7 +129,7 @@ class ClientSession:
         """End the connection: all clients together exceed the budget, and this one has occupied the most for the longest."""
         self._end()
         if self._unsent:
-            self._connection.abort()  # it does not read: nothing can be told
+            self._connection.abort()  # it does not read: no error line would reach it
         else:
             detail = "the clients of this process occupy too much memory, and this connection has the most for the longest"
             self._refusal = BargeError("overloaded", detail)
@@ -148,7 +148,7 @@ class ClientSession:
         return self._connection.outgoing.pushed_bytes - self._connection.kernel_bytes()
 
     def _end(self) -> None:
-        """Stop reading and looking up; requests in flight may still be applied."""
+        """Stop reading the connection and executing reads; requests in flight may still be applied."""
         self._is_open, self.room, self._pending_bytes = False, 0, 0
         for ticket in self._deferred:
             ticket.done = True

@@ -20,7 +20,7 @@ class NodeGauges(Struct, frozen=True, kw_only=True):
     log_bytes: int
     proposals_pending: int
     free_bytes: int | None
-    """What its user can still write on the node's disk; None before it was first looked at."""
+    """What its user can still write on the node's disk; None before the first check."""
     lacks_room: bool
     """Whether that is so little that it proposes no writes."""
     oldest_write_s: float

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 CLIENT_BYTES: Final = 128 * 1024 * 1024
 """Bound for all clients of a process; beyond it some are refused, until usage is an eighth less."""
 ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""Bound for unreceived answers of all clients of a process; beyond it no read is looked up, except by a step that has begun."""
+"""Bound for unreceived answers of all clients of a process; beyond it no read is executed, except by a step that has begun."""
 LOOK_S: Final = 0.5
 """Seconds between two checks of which clients receive answers, while reads wait."""
 TAKEN_BYTES_PER_S: Final = 16 * 1024
@@ -37,7 +37,7 @@ class Holder(Protocol):
     held_bytes: int
     """What it occupies."""
     since: int
-    """The budget's clock when it last had brought a line to its end, or taken answers."""
+    """The budget's clock when it last completed a line or received answers."""
 
     @property
     def taken_bytes(self) -> int | None:
@@ -54,14 +54,14 @@ class ClientMemory:
 
     def __init__(self, most_bytes: int = CLIENT_BYTES, answer_bytes: int = ANSWER_BYTES) -> None:
         self.used_bytes = 0
-        """What those that have entered and not left occupy."""
+        """The bytes that all present connections occupy."""
         self.clock = 0
-        """How many bytes were ever brought in: the age of what a client occupies is what others have brought meanwhile."""
+        """All bytes ever received: the age of what a client occupies is what others have sent since."""
         self.answers = AnswerRoom(answer_bytes)
         self._most_bytes = most_bytes
         self._holders: dict[Holder, None] = {}
         self._seen: dict[Holder, int] = {}
-        """Who owed answers at the last look while reads waited, and its `taken_bytes` then."""
+        """The connections with unreceived answers at the last check while reads waited, and their `taken_bytes` then."""
         self._looked_at = self._told_at = float("-inf")
 
     def enter(self, holder: Holder) -> None:

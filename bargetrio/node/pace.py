@@ -11,9 +11,9 @@ LOADING_SHARE: Final = 0.25
 """How much of the loop's time a snapshot may take; the nodes of one process save one after another."""
 QUIET_SHARE: Final = 0.60
 QUIET_S: Final = 1.0
-"""Saving may take this share while nothing was written for so long: nobody's writes wait for it."""
+"""After this long without a write, saving may take QUIET_SHARE: no write waits for it."""
 BURST_S: Final = 0.003
-"""So long at most at a stretch: a batch of writes takes as much."""
+"""Longest run without yielding to other tasks: about as long as a batch of writes takes."""
 
 
 class Pace:

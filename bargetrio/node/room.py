@@ -11,7 +11,7 @@ from bargetrio.raft.core import Core
 from bargetrio.storage.disk import Disk
 
 ROOM_SEGMENTS: Final = 2
-"""With less free space than so many segments of the log, a leader proposes no writes."""
+"""With less free space than this number of log segments, a leader proposes no writes."""
 ROOM_AGAIN_SEGMENTS: Final = 3
 ROOM_LOOK_S: Final = 1.0
 

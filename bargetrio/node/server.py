@@ -49,7 +49,7 @@ class Node:
         disk_work: DiskWork,
     ) -> None:
         self.replica = replica
-        """May be read between two steps, for tests and the simulator's judges, too."""
+        """May be read between two steps, for tests and the simulator's checkers, too."""
         self.outbox = outbox
         self.connections = connections
         self._stepping = Stepping(replica)

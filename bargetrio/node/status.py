@@ -43,7 +43,7 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     commit_index: int
     last_applied: int
     lag: int
-    """Committed entries that are not applied here, as far as the node knows; its leader tells it with each append."""
+    """Committed entries that are not applied here, as far as the node knows: its leader's appends have its commit index."""
     last_log_index: int
     last_log_term: int
     log_start: int

@@ -60,7 +60,7 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 class Beat(Struct, frozen=True, kw_only=True):
-    """The newest heartbeat that `node` has heard, from `peer`, so long ago: a page draws election timers from it."""
+    """The newest heartbeat that `node` has heard, from `peer`, and its age in seconds: a page draws election timers from it."""
 
     node: int
     peer: int

@@ -3,7 +3,7 @@
 PROTOCOL_VERSION = 1
 """What clients and nodes speak."""
 PEER_PROTOCOL_VERSION = 3
-"""What nodes speak among themselves: from 2 on a hello tells the store's standing, and appends a digest; from 3 on a
+"""The protocol between nodes: from 2 on a hello states the store's standing, and appends a digest; from 3 on a
 hello is answered twice, by who the node is and by its verdict."""
 
 KEY_BYTES = 1024

@@ -23,7 +23,7 @@ RequestId = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Index = Annotated[int, Meta(ge=0, le=MAX_INT)]
 SHORT_KEY: Final = KEY_BYTES // 4
 SHORT_VALUE: Final = VALUE_BYTES // 4
-"""So many characters are within the limits, whatever they are: none has more than four bytes."""
+"""Strings of up to this many characters are within the limits: no character has more than four bytes."""
 ReadLevel = Literal["linearizable", "lease", "stale"]
 
 
@@ -49,7 +49,7 @@ class Get(Struct, frozen=True, kw_only=True, tag_field="op", tag="get", omit_def
 class Delete(
     Struct, frozen=True, kw_only=True, tag_field="op", tag="delete", omit_defaults=True, forbid_unknown_fields=True, gc=False
 ):
-    """Remove a key; the answer tells whether it was there."""
+    """Remove a key; the answer says whether it existed."""
 
     id: RequestId
     key: str

@@ -1,4 +1,4 @@
-"""Answers about the cluster and its nodes: what REST tells, one daemon asks another, and the client library returns."""
+"""Answers about the cluster and its nodes: returned by REST, exchanged between daemons, and returned by the client library."""
 
 from typing import Annotated, Literal
 

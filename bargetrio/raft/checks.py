@@ -28,7 +28,7 @@ MOST_DIGEST: Final = 2**32 - 1
 MOST_MEMBERS: Final = 50
 """Nodes of a cluster, as in a configuration file (protocol/limits.py)."""
 MOST_TERMS_AHEAD: Final = 2**32
-"""No cluster gets so far ahead of one of its nodes: with two elections a second it would take 68 years."""
+"""No cluster gets this many terms ahead of one of its nodes: with two elections a second it would take 68 years."""
 
 
 def check_message(message: Message, members: Collection[NodeId], current_term: Term) -> None:
@@ -61,18 +61,18 @@ def check_standing(node_id: NodeId, standing: Standing) -> None:
     """Raise ValueError if a node's standing contradicts itself."""
     if members := standing.members:
         if standing.identity:
-            raise ValueError(f"node {node_id}'s store belongs to a cluster, and tells the nodes of its configuration")
+            raise ValueError(f"node {node_id}'s store belongs to a cluster, and names the nodes of its configuration")
         if len(members) > MOST_MEMBERS:
             raise ValueError(f"node {node_id}'s configuration is said to name {len(members)} nodes: {MOST_MEMBERS} at most")
         if any(before >= after for before, after in pairwise(members)):
-            raise ValueError(f"the nodes of node {node_id}'s configuration are not told in rising order")
+            raise ValueError(f"the nodes of node {node_id}'s configuration are not in rising order")
         if node_id not in members:
             raise ValueError(f"node {node_id}'s configuration does not name it")
     if standing.birth:
         if standing.identity != identity_of(standing.birth):
-            raise ValueError(f"node {node_id}'s identity is not that of the set of stores that it tells")
+            raise ValueError(f"node {node_id}'s identity is not that of the set of stores that it names")
         if standing.birth.get(node_id) != standing.store:
-            raise ValueError(f"node {node_id}'s store is not in the set of stores that it tells")
+            raise ValueError(f"node {node_id}'s store is not in the set of stores that it names")
 
 
 def read_configurations(entries: Sequence[Entry], first_index: Index, indices: Sequence[Index]) -> list[Configuration]:

@@ -251,7 +251,7 @@ class Core(State):
     def link_down(self, peer: NodeId) -> None:
         """Note that the connection to `peer` has ended, or could not be opened: a disk that it had may be another one by now.
 
-        The store of the member is told apart by its own connection (`connection_closed`); one that is refused has none for long.
+        The member's store is known by its own connection (`connection_closed`); a refused store's connection is short-lived.
         """
         configuration, (standing, _) = self.configuration, self.membership.seen.get(peer, (None, 0.0))
         if standing is not None and configuration is not None and standing.store != configuration.stores.get(peer):

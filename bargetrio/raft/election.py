@@ -156,7 +156,7 @@ def _expect_split_votes(state: State) -> None:
     """As a candidate that knows of another one in its term: wait for one election timeout only, however slow disks are.
 
     The votes may be split, and with a member down neither may win: both would wait long (Raft 5.2). One that was restarted since
-    asks for no votes any more: its refusal tells that it has given up (OWN-185). That a voter has voted for a candidate, or
+    asks for no votes any more: its refusal states that it has given up (OWN-185). That a voter has voted for a candidate, or
     that another one's time is over, is no reason: with slow disks one of them is about to win.
     """
     if isinstance(state.role, Candidate):

@@ -45,7 +45,7 @@ class PreVoteRequested(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PreVoteGranted(Struct, frozen=True, kw_only=True, gc=False):
-    """This node tells `peer` that it would vote for it in `term`."""
+    """This node granted `peer` a pre-vote for `term`."""
 
     kind: ClassVar[str] = "pre_vote_granted"
     peer: NodeId
@@ -53,7 +53,7 @@ class PreVoteGranted(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PreVoteRefused(Struct, frozen=True, kw_only=True, gc=False):
-    """This node tells `peer` that it would not, and why."""
+    """This node refused `peer` a pre-vote, with the reason."""
 
     kind: ClassVar[str] = "pre_vote_refused"
     peer: NodeId

@@ -34,9 +34,9 @@ class Pipeline(Struct, frozen=True, kw_only=True):
     """Of the commands in one write of the log, or one command: a backlog behind a slow sync is written in parts."""
     far_behind: int = 10_000
     catch_up_entries: int = 1000
-    """A follower that lacks more than `far_behind` entries, beside those in flight, gets them in appends of so many entries, one
-    at a time as long as it catches up: its work for them must not slow down the writes that go on, above all where it runs in the
-    same process (docs/decisions/catching_up.md)."""
+    """A follower that lacks more than `far_behind` entries, beside those in flight, gets them in appends of `catch_up_entries`,
+    one at a time as long as it catches up: its work for them must not slow down the writes that go on, above all where it runs in
+    the same process (docs/decisions/catching_up.md)."""
 
 
 PIPELINE: Final = Pipeline()
@@ -112,7 +112,7 @@ class Progress:
         """Whether the follower may have lost what it acknowledged: since it was connected it has refused nothing with a log that
         holds that.
 
-        It gets no snapshot before it has refused where the log begins: the refusal tells a loss, an installed snapshot hides it.
+        It gets no snapshot before it has refused where the log begins: the refusal shows a loss, an installed snapshot hides it.
         """
         return self.acknowledged_index > 0 and self.refused_round < self.connection_round
 

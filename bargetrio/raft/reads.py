@@ -16,7 +16,7 @@ from bargetrio.raft.roles import Leader, ReadRound
 from bargetrio.raft.state import State
 
 ROUNDS_UNDER_WAY: Final = 2
-"""Reads that come while so many rounds are not answered wait, and share the next one: under load a round serves hundreds."""
+"""Reads that come while this many rounds are unanswered wait, and share the next one: under load a round serves hundreds."""
 
 
 def start_round(state: State, leader: Leader) -> None:

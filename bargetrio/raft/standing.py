@@ -10,9 +10,9 @@ admitted  the store is not in the birth set: it was readmitted by an entry that 
 ```
 Both sides of a connection send their `Standing` in the hello and check the other's with `why_refused`. Born members do not
 compare the `nodes:` lists of their configuration files: an operator may change one on one host and not on another. An unborn
-store tells the list of its node (`as_told`), which refuses every log and snapshot of other members: with other members than
+store states the list of its node (`as_told`), which refuses every log and snapshot of other members: with other members than
 those it takes part in no birth and is not readmitted. It compares its list with the birth set of a member as well, so that its
-operator is told the reason.
+operator gets the reason.
 """
 
 from collections.abc import Collection, Mapping
@@ -48,7 +48,7 @@ class Standing(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unk
     the cluster which the store belongs to, "" while it is unborn. birth: the set of stores whose hash is the identity; empty if
     the store was admitted later. admitted: the index of the entry that admitted it, 0 if it is in the birth set. replaces: the id
     that this folder had before it lost entries it had acknowledged. members: the node ids that the configuration of an unborn
-    store names, sorted; only told, not in `meta`; () where they are not known.
+    store names, sorted; stated in hellos only, not in `meta`; () where they are not known.
     """
 
     store: StoreId
@@ -115,7 +115,7 @@ def identity_of(stores: Mapping[int, StoreId]) -> str:
 
 
 def as_told(standing: Standing, members: tuple[NodeId, ...]) -> Standing:
-    """Return a standing as hellos and introductions tell it; `members` are the sorted node ids of this node's configuration."""
+    """Return a standing as hellos and introductions state it; `members` are the sorted node ids of this node's configuration."""
     return standing if standing.identity else structs.replace(standing, members=members)
 
 

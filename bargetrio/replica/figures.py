@@ -1,4 +1,4 @@
-"""What one node counts while it works: plain numbers, filled by batch, not by entry, read when somebody asks (docs/metrics.md).
+"""The counters of one node: plain numbers, updated by batch, not by entry, and read on request (docs/metrics.md).
 
 A `NodeFigures` outlives the node: the next life after a kill goes on counting in it, because a counter must not fall. Nothing
 here decides anything.
@@ -79,7 +79,7 @@ class NodeFigures:
         self.commit = Histogram()
         """From proposal to application at the leader: of the oldest write of each batch that was applied."""
         self.fsync = Histogram()
-        """Each batch's write and sync; who has it synced counts here, the loop or the disk's thread: one at a time."""
+        """Each batch's write and sync; counted by the loop or the disk's thread, whichever syncs it: one at a time."""
         self.peers: dict[NodeId, PeerFigures] = {}
         self.snapshots_taken = 0
         self.snapshot_seconds = 0.0

@@ -30,9 +30,9 @@ class Inbox:
         """Writes that have ended: their numbers, and why they failed."""
         self.calls: deque[Then] = deque()
         self.sessions_with_room: list[Session] = []
-        """Their deferred reads may be looked up now."""
+        """Sessions whose deferred reads may be executed now."""
         self.failure: OSError | None = None
-        """Why the disk is not to be trusted any more."""
+        """Why the disk has failed; None if it has not."""
 
     @property
     def is_empty(self) -> bool:

@@ -41,7 +41,7 @@ from bargetrio.storage.wal import OpenFolder
 LINES_A_LOAD: Final = 4
 KEYS_A_DROP: Final = 500
 DROP_AGAIN_S: Final = 0.1
-"""Seconds until a replaced state is looked at again that is still being saved."""
+"""Seconds between checks whether a replaced state is still being saved."""
 RECEIVE_AGAIN_S: Final = 1.0
 """Seconds that a follower with a full disk waits before it asks for the snapshot from the beginning."""
 
@@ -80,7 +80,7 @@ class SnapshotJobs:
         replace_store: Callable[[Store], Store],
     ) -> None:
         self.pins: Counter[Index] = Counter()
-        """How often the snapshot with this last index is being read by somebody else, as for a backup: it is not deleted."""
+        """How often the snapshot with this last index is being read for a backup: it is not deleted."""
         self._place = place
         self._inbox = inbox
         self._outbox = outbox
@@ -100,16 +100,16 @@ class SnapshotJobs:
         self._is_trimming = False
 
     def maybe_save(self, core: Core, store: Store, now: float, *, is_due: bool) -> None:
-        """Begin a snapshot that is due, unless it must wait: the disk was full, or another replica of this process goes first.
+        """Begin a snapshot that is due, unless it must wait: the disk was full, or another replica of this process saves first.
 
-        `store` is the state at this moment. Call it also where a snapshot that waits for its turn is not due any more.
+        `store` is the state at this moment. Call it also where a snapshot that is queued is not due any more.
         """
         self.waits_for_its_turn = is_due
         if not is_due:
             self._turns.want_no_more(self)
             return
         if now < self._again_at:
-            self._turns.want_no_more(self)  # a full disk: its turn would only delay the others'
+            self._turns.want_no_more(self)  # a full disk: waiting for it would only delay the others' snapshots
             return
         self._turns.want_to_save(self)
         if not self._turns.may_save(self, now):
@@ -119,7 +119,7 @@ class SnapshotJobs:
             self.save(label, store, now)
 
     def save(self, label: SnapshotLabel, store: Store, now: float) -> None:
-        """Start to save the state under this label; nobody else of this process begins meanwhile."""
+        """Start to save the state under this label; no other replica of this process begins meanwhile."""
         assert store.last_index == label.last_index, "the label says what the store holds"
         self.waits_for_its_turn = False
         self._turns.begin_saving(self, now)
@@ -146,7 +146,7 @@ class SnapshotJobs:
                 assert_never(effect)
 
     def fence(self, now: float) -> None:
-        """Give up this replica's turn to save: it has ended, though its disk may still be busy."""
+        """Let the next replica save: this one has ended, though its disk may still be busy."""
         self._turns.leave(self, now)
 
     def close(self) -> None:

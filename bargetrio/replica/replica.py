@@ -1,6 +1,6 @@
-"""The loop of one server: take what has come, give it to the core, do what the core says.
+"""The loop of one server: take the queued input, pass it to the core, execute its effects.
 
-One step takes all that waits: requests of every connection, messages of every peer, the end of a write. So a batch is appended
+One step takes all queued input: requests of every connection, messages of every peer, the end of a write. So a batch is appended
 once, encoded once, synced once, and each client gets one send.
 """
 
@@ -38,9 +38,9 @@ from bargetrio.replica.turns import Turns
 
 MESSAGES_A_STEP: Final = 256
 ENTRIES_A_STEP: Final = 1000
-"""No step holds the host for long; what is left waits for the next one, after everybody else had a turn."""
+"""Bounds how long a step blocks the event loop; the rest is taken by the next step, after other tasks have run."""
 LONG_BACKLOG: Final = 10_000
-"""Committed entries that are not applied yet: with so many a node is busy for a while, after a restart most often."""
+"""Committed entries not applied yet, from which on applying counts as a long backlog, mostly after a restart."""
 NEVER: Final = float("inf")
 
 
@@ -71,7 +71,7 @@ class Replica:
         figures: NodeFigures,
         answer_room: AnswerRoom,
     ) -> None:
-        """`addresses` are told to clients who ask a follower; all replicas of a process share `turns` and `answer_room`."""
+        """`addresses` are for redirecting clients of a follower; all replicas of a process share `turns` and `answer_room`."""
         self.core = core
         self.store = store
         self.inbox = inbox
@@ -95,14 +95,14 @@ class Replica:
         self._then: dict[int, Persist] = {}
         self._is_fenced = False
         self._has_priority = False
-        """Whether this replica leads and has much to apply, so that clients wait for it."""
+        """Whether this replica leads and has a long backlog to apply, for which clients wait."""
         self._role: Role | None = None
-        """The core's role when it was last seen who leads: with another leader it is another object."""
+        """The core's role when the leader was last checked: with another leader it is another object."""
 
     # -- for the host ----------------------------------------------------------------------------------------------------
 
     def step(self, now: float) -> float:
-        """Take what waits and do what follows; return when to call again though nothing comes, or AT_ONCE.
+        """Handle the queued input; return when to call again though nothing comes, or AT_ONCE.
 
         It may be called earlier, for nothing. Raises StorageFailed or ConsensusViolation, after which this server must stop.
         """
@@ -112,7 +112,7 @@ class Replica:
             self._take_what_waits(now)
             return self._finish(now)
         finally:
-            self._events.flush()  # only now: nobody waits for it
+            self._events.flush()  # last: no client waits for it
 
     def step_one(self, message: Message, now: float) -> float:
         """As `Inbox.take_message` and `step`, for a replica at rest: `inbox` is empty, and a message comes alone."""
@@ -135,7 +135,7 @@ class Replica:
         self.requests.fail_all(error)
 
     def fence(self, now: float) -> None:
-        """This server is dead: a step that comes all the same does nothing, and tells nothing; its turns are the others'."""
+        """End this server: further steps do nothing and report no facts; another replica may save or apply in its place."""
         self._is_fenced = True
         self._turns.prioritize(self, has_priority=False)
         self.snapshots.fence(now)
@@ -196,7 +196,7 @@ class Replica:
         return min(deadline, waiting[0].deadline) if waiting else deadline
 
     def _may_apply(self, *, is_behind: bool) -> bool:
-        """Return whether nobody else of this process goes first: a leader with much to apply does, as clients wait for it."""
+        """Return whether no other replica of the process has priority: clients wait for a leader with a long backlog."""
         self._has_priority = is_behind and isinstance(self.core.role, Leader)
         self._turns.prioritize(self, has_priority=self._has_priority)
         return not is_behind or self._turns.may_apply(self)

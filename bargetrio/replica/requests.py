@@ -1,4 +1,4 @@
-"""The clients' side of a replica: tickets for what they ask, and exactly one answer for each."""
+"""The clients' side of a replica: a ticket for each request, and exactly one answer for each ticket."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -20,10 +20,10 @@ from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.ports import Events
 
 REQUESTS_A_STEP: Final = 2000
-"""Requests that one step takes from the queue, or gives up, before messages and time have their turn again."""
+"""Requests that one step takes from the queue, or gives up; then messages and timers are handled."""
 
 ANSWER_BYTES_A_STEP: Final = 4 * 1024 * 1024
-"""Bytes of answers to reads that one step makes; what is left waits for the next one, after everybody else had a turn."""
+"""Bytes of answers to reads that one step makes; the rest is made in the next step, after other tasks have run."""
 RESUMED: Final = 16
 """Sessions that waited for room for their answers and are resumed together."""
 
@@ -67,7 +67,7 @@ class AnswerRoom:
         self.waiting: dict[Any, None] = {}
 
     def resume(self) -> None:
-        """Have some of those that wait look again, the first ones first, if there is room."""
+        """Resume up to RESUMED of the waiting sessions, first in first out, if there is room."""
         waiting = self.waiting
         if self.free > 0:
             for session in list(islice(waiting, RESUMED)):
@@ -78,7 +78,7 @@ class AnswerRoom:
 class Ticket(Struct, eq=False):
     """A request that waits: exactly one answer goes to its client, whoever gives it first.
 
-    `read` is what is to be looked up, None for a write: its value is in the log, and a ticket that is done may stay in a queue
+    `read` is the read to be executed, None for a write: its value is in the log, and a ticket that is done may stay in a queue
     until older ones are. `is_deferred` is set when a read may be answered, and waits for its client to fetch earlier answers.
     """
 
@@ -131,17 +131,17 @@ class Requests:
         self._timeout_s = timeout_s
         self._answer_room = answer_room
         self._made_bytes = 0
-        """Of answers that this step has made: from the next one on its sessions know what of it was not taken."""
+        """Bytes of answers that this step has made; in the next step the sessions count which of them were not received."""
         self._held_back: dict[Session, None] = {}
-        """Whose reads wait for the next step, since this one has made enough answers."""
+        """Sessions whose reads wait for the next step, because this one has reached ANSWER_BYTES_A_STEP."""
         self.to_flush: list[Session] = []
         self.failed: Failures = {}
-        """Answered with an error by this step's effects, and not told yet."""
+        """Requests that this step's effects answered with an error, and that are not reported as a fact yet."""
 
-    # -- what comes in ---------------------------------------------------------------------------------------------------
+    # -- input ----------------------------------------------------------------------------------------------------------
 
     def take(self, queue: deque[tuple[Session, Batch]], store: Store, now: float) -> None:
-        """Take what clients ask from the queue, REQUESTS_A_STEP at most; all writes are proposed together."""
+        """Take requests from the queue, REQUESTS_A_STEP at most; all writes are proposed together."""
         deadline = now + self._timeout_s
         count = 0
         tickets: list[Ticket] = []
@@ -169,14 +169,14 @@ class Requests:
             self.waiting += [ticket for ticket in stale if not ticket.done]
 
     def resume_reads(self, sessions: list[Session], store: Store) -> None:
-        """Look up what these sessions had deferred, as far as there is room now."""
+        """Execute the deferred reads of these sessions, as far as there is room now."""
         for session in sessions:
             self._answer_reads(session.take_deferred(), store)
 
-    # -- what the core says ----------------------------------------------------------------------------------------------
+    # -- effects of the core ---------------------------------------------------------------------------------------------
 
     def apply(self, effect: Apply, store: Store, now: float) -> None:
-        """Apply committed entries and answer who waits; the core has paired its tickets with its own entries."""
+        """Apply committed entries and answer their requests; the core has paired its tickets with its own entries."""
         log = self._core.log
         tickets: Sequence[Ticket | None] = effect.tickets
         first_ticket = effect.last - len(tickets) + 1
@@ -307,7 +307,7 @@ class Requests:
     # -- helpers ---------------------------------------------------------------------------------------------------------
 
     def _answer_reads(self, tickets: Iterable[Ticket], store: Store) -> None:
-        """Look them up, but those whose time is over or whose client must fetch earlier answers first.
+        """Execute reads, except those that timed out or whose client must receive earlier answers first.
 
         A linearizable read that is deferred stays one: the state at any later moment holds all that it must show (Ongaro 6.4).
         """
@@ -322,7 +322,7 @@ class Requests:
                         self._held_back[session] = None
                 session.defer(ticket)
                 continue
-            assert ticket.read is not None, "only reads are looked up"
+            assert ticket.read is not None, "only reads are executed here"
             answer, size = look_up(store, ticket.read)
             session.room -= size
             left -= size

@@ -1,38 +1,38 @@
-"""Who goes first among the nodes of one process: they share a loop, and some work is better done by one after another."""
+"""Schedules work that nodes sharing an event loop must not do at the same time: saving snapshots, applying a long backlog."""
 
 from typing import Final
 
 GRACE_S: Final = 0.25
-"""Who is next may not be able to begin at once (its disk is behind what it has applied); for so long the others wait for it."""
+"""How long the next node in the queue may take to begin, as its disk may be behind what it has applied; then another may save."""
 
 STUCK_S: Final = 600.0
-"""A node that saves for longer than this has a disk that hangs: the others wait no more."""
+"""A node that saves for longer than this has a disk that hangs: another may save."""
 
 
 class Turns:
-    """One for all nodes of a process; each gives itself as `by`, and takes back what it took when it ends."""
+    """One scheduler for all nodes of a process; each passes itself as `by`, and calls `leave` when it ends."""
 
     def __init__(self) -> None:
         self._saver: object | None = None
         self._free_since = self._began = float("-inf")
         self._waiting: list[object] = []
-        """Who wants to save; who has not saved for longest comes first."""
+        """The queue of nodes that want to save, least recently saved first."""
         self._saved: list[object] = []
-        """Who has saved, the latest one last."""
+        """Nodes that have saved, the latest one last."""
         self._prioritized: object | None = None
 
     def want_to_save(self, by: object) -> None:
-        """This node wants to save its state, until it begins or says that it does not.
+        """Queue this node for saving its state, until `begin_saving` or `want_no_more`.
 
-        One after another, each is done sooner, and each has its turn.
-        Without an order one node may come last again and again, and its log grow to millions of entries (OWN-27).
+        One save at a time ends each of them sooner. The queue is fair: without an order one node may be last every time, and its
+        log grow to millions of entries (OWN-27).
         """
         if by not in self._waiting:
             self._waiting.append(by)
             self._waiting.sort(key=lambda each: self._saved.index(each) if each in self._saved else -1)
 
     def want_no_more(self, by: object) -> None:
-        """This node does not want to save its state any more."""
+        """Remove this node from the queue."""
         if by in self._waiting:
             self._waiting.remove(by)
 
@@ -43,19 +43,19 @@ class Turns:
         return not self._waiting or self._waiting[0] is by or now - self._free_since > GRACE_S
 
     def begin_saving(self, by: object, now: float) -> None:
-        """From now on the others must wait."""
+        """Begin saving: no other node may save until `end_saving`, or for STUCK_S."""
         self._saver, self._began = by, now
         self._forget(by)
         self._saved.append(by)
 
     def end_saving(self, by: object, now: float) -> None:
-        """The next one may."""
+        """End saving: the next node of the queue may begin."""
         if self._saver is by:
             self._saver = None
             self._free_since = now
 
     def leave(self, by: object, now: float) -> None:
-        """This node ends: it saves no more, and waits no more."""
+        """Remove a node that ends from the queue, and end its saving and its priority."""
         self.end_saving(by, now)
         self._forget(by)
 
@@ -65,12 +65,12 @@ class Turns:
                 each.remove(by)
 
     def prioritize(self, by: object, *, has_priority: bool) -> None:
-        """Say whether this node leads and has much to apply, so that clients wait for it: the others' turn comes after it."""
+        """Set whether this node leads and has a long backlog to apply, for which clients wait: the others apply later."""
         if has_priority:
             self._prioritized = by
         elif self._prioritized is by:
             self._prioritized = None
 
     def may_apply(self, by: object) -> bool:
-        """Return whether nobody else has priority."""
+        """Return whether no other node has priority."""
         return self._prioritized is None or self._prioritized is by

@@ -2,16 +2,16 @@
 
 ```
 plan.py       draws the faults of a seed            world.py     the event heap and its clock
-nemesis.py    makes them happen                     network.py   loses, repeats, delays, cuts
+nemesis.py    injects them                          network.py   loses, duplicates, delays, cuts
 server.py     a server: its steps, and how it dies  life.py      one life of it: the product's replica, and its ports
 machine.py    its disk and clock                    timed_wal.py, timed_jobs.py   its log and jobs, which take time
-clients.py    write, read, and remember it          answers.py   how requests come to a replica, and answers back
-observer.py   what servers tell those who look on   referee.py   who looks on: invariants, goals, trace
-invariants.py what must hold after every step       goals.py     rare situations, counted
-leadership.py, promises.py, membership.py   of leaders, of what was said, of who is a member
-snapshot_labels.py   of the files of snapshots      accounts.py  what is counted along the way
-stores.py, damage.py   what disks lost, and what that excuses
-linearizability.py  judges what the clients saw     breaks/      planted bugs, each of which must be found
+clients.py    write, read, and record the history   answers.py   requests to a replica, and its answers
+observer.py   the interface for servers' reports    referee.py   passes them to invariants, goals and the trace
+invariants.py checked after every step              goals.py     coverage: rare situations, counted
+leadership.py, promises.py, membership.py   invariants of leaders, of messages sent, of members
+snapshot_labels.py   invariants of snapshot files   accounts.py  counters against a recount
+stores.py, damage.py   what disks lost, and the invariants that are suspended for it
+linearizability.py  checks the clients' history     breaks/      planted bugs, each of which must be found
 narrow.py     narrow links after the healing: no leader may change
 cluster.py    all of one seed                       seed.py      runs it
 campaign.py   runs many

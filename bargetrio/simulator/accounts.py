@@ -1,6 +1,6 @@
 """Counters must equal a recount after each step of a server, and nothing may be left at the end.
 
-Sums and flags are kept beside what they are about, because counting anew costs too much. A forgotten decrement breaks no rule of
+Sums and flags are maintained incrementally, because a recount costs too much. A forgotten decrement breaks no rule of
 the paper: a window stays full, a snapshot is never taken again, memory is never given back.
 """
 
@@ -34,7 +34,7 @@ class Account:
 
 
 def check(server: Server, core: Core, account: Account) -> None:
-    """Look at a server after a step; raise Breach."""
+    """Compare a server's counters with a recount after a step; raise Breach."""
     role, log, replica = core.role, core.log, server.replica
     wrong = wrong_in(core)
     if wrong:
@@ -134,7 +134,7 @@ def check_overloaded(server: Server) -> None:
 
 
 def check_quiet(server: Server, alive: Collection[NodeId]) -> None:
-    """Look at a server that has applied everything, some heartbeats after the last request of a healed cluster; raise Breach."""
+    """Check that a server keeps nothing, some heartbeats after the last request of a healed cluster; raise Breach."""
     core = server.core
     if core is None:
         return
@@ -170,7 +170,7 @@ def left_in(core: Core, alive: Collection[NodeId]) -> list[str]:
 
 
 def left_in_replica(replica: Replica) -> list[str]:
-    """Return what a replica keeps, once all is quiet, for who waits no more."""
+    """Return what a replica keeps, once all is quiet, for requests that have ended."""
     inbox, snapshots = replica.inbox, replica.snapshots
     found = {
         "requests that wait": len(replica.requests.waiting),
@@ -179,7 +179,7 @@ def left_in_replica(replica: Replica) -> list[str]:
         "requests": len(inbox.requests),
         "calls of the core": len(inbox.calls),
         "clients to be answered": len(replica.requests.to_flush),
-        "clients with reads that may be looked up": len(inbox.sessions_with_room),
+        "clients with reads that may be executed": len(inbox.sessions_with_room),
         "snapshots that are read": len(snapshots.pins),
         "pieces to be read": len(snapshots._reading) + len(snapshots._to_read),
         "files to be deleted": len(snapshots._to_trim) + snapshots._is_trimming,
@@ -212,9 +212,9 @@ def _wrong_progress(progress: Progress) -> str:
 
 
 def _check_waiting(server: Server, role: Leader, waiting: Iterable[Ticket]) -> None:
-    """Who waits for the replica is who waits for the core.
+    """The replica's waiting tickets are the core's.
 
-    A write that was not committed in time keeps its ticket in the core, which is done: its client was told "outcome unknown".
+    A write that was not committed in time keeps its ticket in the core, which is done: its client was answered "outcome unknown".
     """
     reads = writes = 0
     for ticket in waiting:
@@ -265,7 +265,7 @@ def _check_jobs(server: Server, core: Core, jobs: Mapping[JobKind, int]) -> None
 
 
 def _check_log(server: Server, core: Core, account: Account) -> None:
-    """The sizes and digests beside the entries are theirs; where only entries were added, those are looked at."""
+    """The sizes and digests beside the entries are correct; where entries were only appended, those alone are checked."""
     log = core.log
     entries, sizes = log._entries, log._bytes
     count = len(entries)

@@ -1,7 +1,7 @@
 """Alters a log on a disk: one command gets another value, and all checksums and digests are recomputed.
 
-No disk does that by itself, but a folder of another cluster or an error in replication would look so: it shows whether logs are
-compared.
+No disk does that by itself, but a folder of another cluster or an error in replication has the same effect: this tests whether
+logs are compared.
 """
 
 from random import Random

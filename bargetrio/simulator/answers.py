@@ -1,4 +1,4 @@
-"""The connection of all clients to one life of a server: what they ask goes in, each answer comes back to who asked."""
+"""The connection of all clients to one life of a server: queues their requests, and passes each answer to its asker."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,16 +24,16 @@ ROOM: Final = 1 << 40
 """Bytes of answers that a connection takes: clients fetch them at once."""
 
 NO_LEADER_BACKOFF: Final = 3
-"""So many times as long a client waits that was told of no leader, before it asks again."""
+"""Factor of a client's pause before a retry after `no_leader`."""
 
 AnyAnswer = PutAnswer | DeleteAnswer | GetAnswer | ListAnswer | ErrorAnswer
 
 
 class Asker(Protocol):
-    """Who waits for one answer; none comes if the server dies first."""
+    """Waits for one answer; none comes if the server ends first."""
 
     def answered(self, answer: AnyAnswer) -> None:
-        """This is the answer."""
+        """Take the answer."""
         ...
 
 
@@ -53,7 +53,7 @@ class ClientsSession:
         self._next_id = 0
 
     def ask(self, request: Request, asker: Asker) -> None:
-        """Put a request into the inbox, under an id that no other one of this life has; who calls this has a step made."""
+        """Put a request into the inbox, under an id unique in this life; the caller schedules a step."""
         self._next_id += 1
         request = structs.replace(request, id=self._next_id)
         self._asked[request.id] = request, asker
@@ -63,7 +63,7 @@ class ClientsSession:
             self._inbox.take_requests(self, Batch([], [], [request]))
 
     def flush(self) -> None:
-        """Give the answers to who asked."""
+        """Pass the answers to their askers."""
         answers, self.answers, self.room = self.answers, [], ROOM
         for answer in answers:
             assert isinstance(answer, AnyAnswer)
@@ -96,5 +96,5 @@ class ClientsSession:
             yield self._deferred.popleft()
 
     def resume(self) -> None:
-        """Have the reads that were deferred looked up in the next step."""
+        """Have the deferred reads executed in the next step."""
         self._inbox.session_has_room(self)

@@ -42,11 +42,11 @@ class Audit:
         self.finding: Finding | None = None
         self.events = 0
         self.committed: dict[int, int] = {}
-        """The digest of the log at each index that somebody committed or applied."""
+        """The digest of the log at each index that any node committed or applied."""
         self.leaders: dict[int, int] = {}
         self._votes: dict[tuple[int, int], int] = {}
         self._counted: dict[tuple[int, int], int] = {}
-        """Votes that made somebody leader: those have left for certain."""
+        """Votes that elected a leader: those were certainly sent."""
         self._forgotten: dict[tuple[int, int], int] = {}
         """Votes that a node had meant to give, and that its disk did not know afterwards."""
         self._lives: dict[int, _Life] = {}

@@ -16,7 +16,7 @@ from bargetrio.simulator.goals import GOALS
 from bargetrio.simulator.seed import Result, run
 
 A_PIECE: Final = 10
-"""So many seeds are handed to a process at once; of ring 2, a tenth."""
+"""Seeds that a process takes at once; of ring 2, a tenth."""
 SIZES: Final = (3, 5, 3, 5, 7, 3, 5, 4, 2, 3, 5, 6, 3, 5, 1)
 """Cluster sizes by seed, where none is asked for."""
 
@@ -49,7 +49,7 @@ class Tally(Struct, kw_only=True):
     failures: list[Result]
 
     def add(self, result: Result) -> None:
-        """Count one."""
+        """Count one result."""
         self.seeds += 1
         self.simulated_s += result.simulated_s
         self.operations += result.operations
@@ -77,7 +77,7 @@ def run_one(order: Order, seed: int, *, keep: bool = False) -> Result:
 def run_all(order: Order, jobs: int, on_done: Callable[[Tally], None], *, keep_going: bool = False) -> Tally:
     """Run all seeds, `jobs` processes at a time; stop after the first failure unless `keep_going`.
 
-    `on_done` is called after each piece with what there is so far.
+    `on_done` is called after each piece with the results so far.
     """
     tally = Tally(goals=Counter(), failures=[])
     for results in _results(order, jobs):

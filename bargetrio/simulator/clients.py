@@ -1,6 +1,6 @@
-"""Clients of a seed: they write, read and compare-and-set a few keys, follow the leader, and remember what they were told.
+"""Clients of a seed: they write, read and compare-and-set a few keys, follow the leader, and record each answer in the history.
 
-A client has one request at a time. A refusal is repeated elsewhere; an unknown outcome is remembered as unknown and never
+A client has one request at a time. A refusal is repeated elsewhere; an unknown outcome is recorded as unknown and never
 repeated: the client goes on under a new number, since its old request may still take effect.
 """
 
@@ -23,13 +23,13 @@ GIVE_UP_S: Final = 1.5
 REFUSALS: Final = frozenset({"not_leader", "no_leader", "overloaded"})
 """Errors of requests that were not proposed: they are asked again."""
 BURST_KEYS: Final = tuple(f"b{number}" for number in range(30))
-"""One for each write of a burst: many to one key with unknown outcomes are hard to judge."""
+"""One for each write of a burst: many unknown outcomes on one key make the linearizability check expensive."""
 PATIENCE_S: Final = 0.4
-"""After so long without an answer a read is asked of another node; a write is not."""
+"""A read without an answer for this long is sent to another node; a write is not."""
 
 
 Quiet = Sequence[tuple[float, float]]
-"""Stretches of time in which nobody asks."""
+"""Periods in which no client sends a request."""
 
 
 class Call:
@@ -50,7 +50,7 @@ class Call:
         return isinstance(self.request, Get)
 
     def answered(self, answer: AnyAnswer) -> None:
-        """Tell it a moment later."""
+        """Pass the answer to the client after the network's delay."""
         self.client.later(self.client.on_answer, self, answer)
 
 
@@ -157,13 +157,13 @@ class WorkloadClient:
             self.on_refused(call, None)
 
     def later(self, action: object, *arguments: object) -> None:
-        """Do it after the way between client and server, which loses nothing but takes its time."""
+        """Call `action` after the delay between client and server; nothing is lost on this way."""
         self._world.after(0.0002 + self._random.random() * 0.002, action, *arguments)  # type: ignore[arg-type]
 
     # -- answers ---------------------------------------------------------------------------------------------------------
 
     def on_answer(self, call: Call, answer: AnyAnswer) -> None:
-        """Remember what was told."""
+        """Record the answer."""
         if call.done:
             return
         match answer:
@@ -186,13 +186,13 @@ class WorkloadClient:
                 raise AssertionError(f"{answer} for {call.request}")
 
     def on_refused(self, call: Call, leader: NodeId | None) -> None:
-        """Ask the leader, if one was named, or somebody else, after a moment."""
+        """Retry after a pause: at the leader, if one was named, or at another node."""
         if call.done:
             return
         count = len(self._servers)
         stray = self._random.random() < self._stray
         self._target = leader if leader is not None and not stray else self._random.randrange(count)
-        # Who hears of no leader gives the nodes more time to elect one.
+        # Without a leader, wait longer: the nodes need time to elect one.
         self._world.after(self._random.uniform(0.005, 0.05) * (1 if leader is not None else NO_LEADER_BACKOFF), self._send, call)
 
     def on_unknown(self, call: Call) -> None:

@@ -1,4 +1,4 @@
-"""A cluster of ring 1: simulated servers and links, clients, faults, and who looks on."""
+"""A cluster of ring 1: simulated servers and links, clients, faults, and the checkers."""
 
 from typing import Any, Final
 
@@ -21,21 +21,21 @@ from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 
 MOST_STEPS: Final = 2_000_000
-"""A seed that needs more goes round in circles."""
+"""A seed that needs more steps is taken to loop for ever."""
 LOOK_S: Final = 0.1
 QUIET_S: Final = 0.5
-"""So long after the last answer nothing is waited for any more; where disks are late, after `LATE_QUIET_S`."""
+"""Time after the last answer after which nothing may wait any more; where disks are late, `LATE_QUIET_S`."""
 LATE_QUIET_S: Final = 6.0
 LATE_GIVE_UP_S: Final = 10.0
 REST_S: Final = 1.0
-"""For so long a server may still have something to do when all is quiet: a heartbeat is under way, and its answer."""
+"""How long a server may still be busy when all is quiet: a heartbeat is under way, and its answer."""
 MOMENT_S: Final = 0.001
-"""Between two looks at whether that has ended."""
-"""So long the last requests wait where disks are late: a write waits for the one before it and for its own sync."""
+"""Interval of the checks whether that has ended."""
+"""How long the last requests may wait where disks are late: a write waits for the one before it and for its own sync."""
 
 
 class SimulatedCluster:
-    """Everything of one seed; what it does from beginning to end stands in seed.py."""
+    """The state of one seed; seed.py runs it."""
 
     def __init__(self, seed: int, nodes: int, allowed: frozenset[str] | None, *, keep: bool) -> None:
         self.world = World(seed)
@@ -119,7 +119,7 @@ class SimulatedCluster:
         return all(core.last_applied == last and core.may_vote and core.standing.identity for core in cores)
 
     def judge(self) -> None:
-        """Once all is quiet: nothing is left, all stores are equal, and what clients were told is linearizable; raise Breach."""
+        """Once all is quiet: nothing is left, all stores are equal, and the clients' history is linearizable; raise Breach."""
         alive = [server for server in self.servers if not server.is_lost]
         self.check_quiet()
         first = alive[0]
@@ -139,7 +139,7 @@ class SimulatedCluster:
                 self.referee.goals.hit("write_unknown_told")
 
     def check_quiet(self) -> None:
-        """Raise Breach if a server keeps anything for who waits no more; heartbeats that are under way end first."""
+        """Raise Breach if a server keeps anything for a request that has ended; heartbeats that are under way end first."""
         alive = [server for server in self.servers if not server.is_lost]
         for server in alive:
             until = self.world.now + REST_S

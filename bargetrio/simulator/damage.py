@@ -1,7 +1,7 @@
-"""What a disk that lost or altered synced data may have cost: of which entries and terms a rule can no longer be demanded.
+"""Invariants that are suspended after a disk lost or altered synced data, by entry and term.
 
-A store X is found, at one moment, with less than it had synced. M: the disks that have never lost anything. Two things may be
-wrong from then on.
+A store X is found, at one moment, with less than it had synced. M: the disks that have never lost anything. From then on two
+kinds of invariants may not hold.
 
 **Entries.** What X has acknowledged and lost may be committed with its acknowledgement. The entries below `from_index` are safe
 all the same, for each of them is on a majority of M at that moment. A candidate needs a majority, so the vote of one disk that
@@ -9,8 +9,8 @@ holds the entry: it grants none to a log that is behind its own (Raft 5.4.1), an
 has the entry, too. A vote that this disk gave before it had the entry is of a term that it has left, or of the term of the
 leader from which it has the entry. So the proof of leader completeness (Raft 5.4.3) holds with M's majority in the place of the
 one that had acknowledged. An entry that is committed in a term above `until_term`, X's when it was found, is safe too, with all
-before it: nobody counts an acknowledgement of X from before the loss in such a term, and since then X loses nothing. A leader
-of a term up to `until_term` may still count the old ones, so what it commits is no reason to demand more.
+before it: no node counts an acknowledgement of X from before the loss in such a term, and since then X loses nothing. A leader
+of a term up to `until_term` may still count the old ones, so what it commits extends no invariant.
 
 **Terms**, where X also forgot a vote or a term: in those from the one that it knows now up to `until_term` it may vote a second
 time, and follow a leader that it had left. What a leader of such a term does proves nothing. In all other terms each store has
@@ -37,7 +37,7 @@ FOR_EVER: Final = 1 << 60
 
 
 class Damage(NamedTuple):
-    """Of one disk: see above. `forgotten_from`: the first term in which it may do anew what it has done; None: it forgot none.
+    """The damage of one disk, see above. `forgotten_from`: the first term in which it may vote or follow anew; None: no term.
 
     `store`: whose vote or term was forgotten; ids are unique among all nodes.
     """

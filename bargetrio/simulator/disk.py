@@ -1,6 +1,6 @@
 """A disk in memory that forgets like a real one: what was not synced may be lost, torn at sectors, or reach the disk alone.
 
-Beside that it can be lost with everything on it, be set back to an old image, and lie: say that it has synced, and not have.
+It can also be lost with all its files, be set back to an old image, and lie: report a sync that it has not done.
 """
 
 import errno
@@ -79,7 +79,7 @@ class SimulatedFile:
         self._inode.seen.extend(bytes(grown))
 
     def truncate(self, size: int) -> None:
-        """Cut."""
+        """Truncate."""
         self._disk.call(self._life)
         inode = self._inode
         inode.earlier.clear()
@@ -87,7 +87,7 @@ class SimulatedFile:
         inode.pending = [(offset, data[: size - offset]) for offset, data in inode.pending if offset < size]
 
     def sync(self) -> None:
-        """Everything written since the last one is on the disk; after an error nobody writes it any more, though it is seen."""
+        """Everything written since the last one is on the disk; after an error it is never written, though it can be read."""
         inode = self._inode
         try:
             self._disk.call(self._life)
@@ -111,7 +111,7 @@ class SimulatedFile:
         inode.pending.clear()
 
     def close(self) -> None:
-        """Give the descriptor back; the next file that is opened may get the same."""
+        """Release the descriptor; the next file that is opened may get the same."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             self._disk.closed(descriptor, self)
@@ -130,7 +130,7 @@ class SimulatedDisk:
         self.unplugged_at: int | None = None
         self.short_writes = False
         self.lies = 0
-        """The next power failure takes up to so many of the log's last writes, though they were synced."""
+        """The next power failure loses up to this number of the log's last writes, though they were synced."""
         self.gives_descriptors = False
         """Whether files have descriptors, so that a log's writes and their syncs can be two steps (`write_unsynced`)."""
         self._open: dict[int, SimulatedFile] = {}
@@ -141,7 +141,7 @@ class SimulatedDisk:
         self._synced_names: dict[str, _Inode] = {}
         self._folders: set[str] = {""}
         self._unsynced_folders: set[str] = set()
-        """Made, and their names not synced: a power failure may take them with all that is in them."""
+        """Created folders whose names are not synced: a power failure may lose them with their content."""
         self._locked = False
         self._ends_early: Mapping[str, int] = {}
 
@@ -218,13 +218,13 @@ class SimulatedDisk:
         return self._free
 
     def lock(self) -> None:
-        """One at a time."""
+        """Lock the folder; raise if it is locked."""
         if self._locked:
             raise FolderInUse("the simulated folder is in use")
         self._locked = True
 
     def unlock(self) -> None:
-        """Give it back."""
+        """Unlock the folder."""
         self._locked = False
 
     # -- faults ----------------------------------------------------------------------------------------------------------
@@ -242,21 +242,21 @@ class SimulatedDisk:
         return tuple(old), tuple(sorted(self._names))
 
     def unsynced(self, name: str, *, lasting: bool) -> "Unsynced":
-        """Return what a file is on the disk, and what of it is only in the air; `lasting`: the one that the synced name means."""
+        """Return a file's content on the disk, and its unsynced writes; `lasting`: the one that the synced name means."""
         inode = self._synced_names[name] if lasting else self._names[name]
         return Unsynced(bytes(inode.synced), len(inode.seen), list(inode.pending))
 
     def peek(self, path: str) -> bytes:
-        """Return a file's content without touching the disk: for who looks on."""
+        """Return a file's content for the checkers; not a call of the disk."""
         return bytes(self._inode(path).seen)
 
     def names(self) -> tuple[str, ...]:
-        """Return all names without touching the disk: for who looks on."""
+        """Return all names for the checkers; not a call of the disk."""
         return tuple(sorted(self._names))
 
     @contextmanager
     def ending_early(self, ends: Mapping[str, int]) -> Iterator[None]:
-        """Meanwhile these files end there for who reads a part of them."""
+        """Within this context these files end early for partial reads."""
         self._ends_early = ends
         try:
             yield
@@ -274,7 +274,7 @@ class SimulatedDisk:
     def crash(self) -> bool:
         """Power off: each unsynced write reaches the disk whole, in part, or not at all, whatever its order; names likewise.
 
-        Return whether something is gone that the disk had said to be synced.
+        Return whether the disk lost something that it had reported as synced.
         """
         lied = False
         self.life += 1
@@ -310,7 +310,7 @@ class SimulatedDisk:
         self.lies = most
 
     def settle(self) -> None:
-        """What was synced so far is on the disk, also where it lies."""
+        """Everything synced so far is durable, even on a lying disk."""
         for inode in self._inodes():
             inode.earlier.clear()
 
@@ -339,7 +339,7 @@ class SimulatedDisk:
         self.put_back({})
 
     def reseed(self, seed: int) -> None:
-        """From here on chance has it otherwise."""
+        """Draw from another random source from here on."""
         self._random = Random(seed)
 
     def flip(self, path: str, offset: int, value: int) -> None:
@@ -353,7 +353,7 @@ class SimulatedDisk:
         self._names[path] = self._synced_names[path] = _Inode(bytearray(data), bytearray(data))
 
     def descriptor_for(self, file: SimulatedFile) -> int | None:
-        """Return the lowest number that no open file has, if this disk gives descriptors."""
+        """Return the lowest unused number, if this disk gives descriptors."""
         if not self.gives_descriptors:
             return None
         descriptor = 0
@@ -363,7 +363,7 @@ class SimulatedDisk:
         return descriptor
 
     def closed(self, descriptor: int, file: SimulatedFile) -> None:
-        """Take a descriptor back, unless it was an earlier process's."""
+        """Release a descriptor, unless it was an earlier process's."""
         if self._open.get(descriptor) is file:
             del self._open[descriptor]
 
@@ -421,7 +421,7 @@ class SimulatedDisk:
         for offset, data in inode.pending:
             for start, piece in _sectors(offset, data):
                 touched.setdefault(start // SECTOR, []).append((start, piece))
-        # Now and then all but one sector are there: a hole in the middle looks most like a whole record.
+        # Now and then all but one sector are there: a hole in the middle is the hardest to distinguish from a whole record.
         hole = self._random.choice(list(touched)) if touched and self._random.random() < 0.3 else None
         for sector, pieces in touched.items():
             kept = len(pieces) - (sector == hole) if hole is not None else self._random.randint(0, len(pieces))

@@ -12,7 +12,7 @@ from typing import Final
 from bargetrio.simulator.disk import SECTOR, SimulatedDisk, Unsynced
 
 MOST_SECTORS: Final = 6
-"""Of a write over more sectors so many subsets are drawn as one of this size has."""
+"""Bounds the subsets that are drawn of a larger write: as many as a write over this number of sectors has."""
 
 
 def crash_states(disk: SimulatedDisk, random: Random, most_cuts: int) -> Iterator[tuple[str, SimulatedDisk]]:

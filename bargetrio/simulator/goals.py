@@ -1,6 +1,6 @@
-"""Rare situations that a run must have been through: a simulator that never gets there proves nothing about them.
+"""Coverage: rare situations that the seeds must reach. Counting them does not influence the run.
 
-They are counted from facts and faults alone, so a goal can't be reached by being looked for.
+A simulator that never reaches a situation proves nothing about it. The counts are derived from facts and faults alone.
 """
 
 from collections import Counter
@@ -69,7 +69,7 @@ GOALS: Final[dict[str, str]] = {
     "crash_in_a_write": "a server crashes while a write is in flight",
     "crash_before_the_sync": "a server crashes between a write and its sync, where these are two steps",
     "kernel_sync_failed": "a sync fails that is a step of its own",
-    "write_half_done_kept": "after a crash the write in flight is found whole, though nobody was told",
+    "write_half_done_kept": "after a crash the write in flight is found whole, though it was not acknowledged",
     "write_in_flight_lost": "after a crash the write in flight is gone",
     "vote_lost": "a vote that was not synced is forgotten",
     "torn_record_cut": "recovery cuts a torn record off",
@@ -80,7 +80,7 @@ GOALS: Final[dict[str, str]] = {
     "old_leader_lives": "two nodes believe to lead, in different terms",
     "everybody_recovers": "all nodes have crashed at least once",
     "write_refused_condition": "a compare-and-set is refused",
-    "write_unknown_told": "a client is told that nobody knows",
+    "write_unknown_told": "a client gets the answer that the outcome is unknown",
     "clock_apart": "clocks run at rates more than 10 % apart",
     "snapshot_taken": "a snapshot is saved",
     "snapshot_installed": "a leader's snapshot takes the place of a follower's state",
@@ -103,7 +103,7 @@ GOALS: Final[dict[str, str]] = {
     "narrow_old_term_dropped": "what waits for a narrow link is dropped because its sender is in a later term",
     "narrow_value": "over narrow links, a value that takes longer to cross than an election timeout is committed",
     "narrow_snapshot": "over narrow links, a snapshot crosses in time",
-    "still_receiving": "a follower tells its leader that a long message is arriving",
+    "still_receiving": "a follower reports to its leader that a long message is arriving",
     "batch_cut_by_bytes": "an append carries less than the follower lacks, because of its size",
     "window_full_by_bytes": "a follower is sent no more for now, because too many bytes are not answered",
     "piece_missing": "a piece of a snapshot that is sent can't be read",
@@ -148,7 +148,7 @@ GOALS: Final[dict[str, str]] = {
 
 
 class Goals:
-    """Counts, for one seed."""
+    """The coverage counters of one seed."""
 
     def __init__(self, servers: dict[NodeId, Server]) -> None:
         self.counts: Counter[str] = Counter()
@@ -156,7 +156,7 @@ class Goals:
         self._began_with: Begun = ""
         """What all folders began with."""
         self._starved: dict[NodeId, tuple[Term, bool]] = {}
-        """Leaders whose processes get hardly any time: their terms, and whether they are cut off."""
+        """Leaders whose processes get hardly any processor time: their terms, and whether they are cut off."""
         self._leading: dict[NodeId, int] = {}
         self._led: set[NodeId] = set()
         self._crashed: set[NodeId] = set()
@@ -166,11 +166,11 @@ class Goals:
         self._transfers: Counter[tuple[NodeId, Term, NodeId]] = Counter()
         self._pieces: set[tuple[NodeId, Term, NodeId, Index, int]] = set()
         self._stored: dict[NodeId, tuple[NodeId, Index, int]] = {}
-        """Of each follower that has a part of a snapshot: who sent it, which, and how much."""
+        """For each follower with an incomplete snapshot: its sender, its last index, and the bytes received."""
         self._missing: set[NodeId] = set()
         """Leaders that miss a piece of the snapshot that they send."""
         self._taking_in: list[tuple[NodeId, Index]] = []
-        """In whose log there is an entry, not known to be committed, that takes a node in."""
+        """Nodes whose log holds an entry, not known to be committed, that readmits a node."""
         self._replacing: set[str] = set()
         """Stores that have taken the place of one that lost something."""
         self._restarted: set[NodeId] = set()
@@ -194,17 +194,17 @@ class Goals:
             TailLost: lambda server, fact: self.hit("tail_lost_told"),
             MembersChanged: lambda server, fact: self._taking_in.append((server.node_id, fact.index)),
         }
-        """What is done with a fact, by its kind."""
+        """Handlers of facts, by kind."""
         self.sent: Final[dict[type[Message], LookAtMessage[Server]]] = {
             VoteRequest: self._candidacy,
             SnapshotRequest: self._piece,
             SnapshotReply: self._reply,
             StillReceiving: self._receipt,
         }
-        """What is done with a message that has left, by its kind."""
+        """Handlers of sent messages, by kind."""
 
     def hit(self, goal: str) -> None:
-        """Count."""
+        """Count one occurrence."""
         assert goal in GOALS, goal
         self.counts[goal] += 1
 
@@ -213,17 +213,17 @@ class Goals:
         self._began_with = begun_with[0] if len(set(begun_with)) == 1 else ""
 
     def written(self) -> None:
-        """A write is answered as done."""
+        """A write was answered as applied."""
         if self._began_with in ("monday", "tuesday"):
             self.hit("restored_written")
 
     def starved(self, server: Server, *, is_cut: bool) -> None:
-        """A leader's process gets hardly any time from now on."""
+        """A leader's process gets hardly any processor time from now on."""
         if server.core is not None and server.node_id in self._leading:
             self._starved[server.node_id] = server.core.current_term, is_cut
 
     def fed(self, server: Server) -> None:
-        """It gets all the time that it needs again."""
+        """The process gets all the processor time that it needs again."""
         term, is_cut = self._starved.pop(server.node_id, (0, False))
         if term and not is_cut and self._leading.get(server.node_id) == term:
             self.hit("starved_stayed")
@@ -275,7 +275,7 @@ class Goals:
             self.hit("install_drops_entries")
 
     def standing_written(self, standing: Standing) -> None:
-        """A folder says what it is."""
+        """A standing was written to a folder."""
         if self._began_with == "earlier" and standing.birth:
             self.hit("earlier_born")
         if standing.replaces:
@@ -284,7 +284,7 @@ class Goals:
             self.hit("store_replaced")
 
     def refused(self, reason: str) -> None:
-        """A server does not hear another one."""
+        """A server refused another one."""
         if "'s configuration names nodes" in reason:
             self.hit("other_list_refused")
         elif "began with another state" in reason:
@@ -373,7 +373,7 @@ class Goals:
             self.hit("everybody_recovers")
 
     def before_crash(self, server: Server, *, writing: bool) -> None:
-        """Look at a server that is about to crash."""
+        """Count situations of a server that is about to crash."""
         core = server.core
         assert core is not None
         if server.node_id in self._leading and core.log.last_index > core.commit_index:
@@ -408,7 +408,7 @@ class Goals:
 
 
 def look_at_window(leader: Leader, core: Core, hit: Callable[[str], None]) -> None:
-    """Count what bounds the appends that are on their way."""
+    """Count which bound of the window stops further appends."""
     pipeline, log = core.pipeline, core.log
     for progress in leader.progress.values():
         in_flight = list(progress.in_flight)

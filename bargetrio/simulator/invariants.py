@@ -1,7 +1,7 @@
-"""What must hold after every step, in every life and across lives (Figure 3, and what it takes for granted).
+"""Invariants checked after every step, in every life and across lives (Figure 3, and what it assumes).
 
-Digests stand for logs: `log.digest(i)` covers everything up to `i`, so one number a place is compared, not entries. A check looks
-only at what a step has changed.
+Digests stand for logs: `log.digest(i)` covers everything up to `i`, so one number a place is compared, not entries. A check
+considers only what a step has changed.
 """
 
 from collections.abc import Sequence
@@ -44,13 +44,13 @@ from bargetrio.simulator.world import World
 
 
 class Invariants:
-    """Raises Breach as soon as a rule is."""
+    """Raises Breach as soon as an invariant is violated."""
 
     def __init__(self, nodes: int, world: World) -> None:
         self.committed: list[Committed] = [Committed(0, 0, 0)]
-        """By index, whatever became of those who said so."""
+        """By index; entries stay also when the nodes that reported them are gone."""
         self.states: list[dict[str, Stored]] = [{}]
-        """What all keys hold after each committed entry: of a store that nothing happens to."""
+        """What all keys hold after each committed entry: kept by a store without faults."""
         self._reference = Store()
         self._results: list[Outcome] = [None]
         self.outcomes = Outcomes(self.committed, self._results)
@@ -62,7 +62,7 @@ class Invariants:
         self._began_with: dict[Term, list[int]] = {}
         """The digests of each leader's log when it was elected, by term; none of a log that was altered."""
         self.must_not_commit = False
-        """The folders did not begin alike: nobody may acknowledge anything."""
+        """The folders began with different logs: no node may acknowledge anything."""
         self._entries: dict[tuple[Index, Term], int] = {}
         self._asked: dict[Asker, tuple[Index, float]] = {}
         self._world = world
@@ -85,7 +85,7 @@ class Invariants:
             NodeCrashed: lambda server, fact: self.stores.ended(server.node_id),
             DiskFailed: lambda server, fact: self.stores.ended(server.node_id),
         }
-        """What a single fact can break, by its kind."""
+        """Checks of single facts, by kind."""
 
     def begin_with(self, log: Log, states: dict[NodeId, DiskState]) -> None:
         """The folders hold parts of this log, or all of it, before the seed begins: it counts as committed."""
@@ -98,10 +98,10 @@ class Invariants:
             self.begin_again(node_id, state)
 
     def begin_again(self, node_id: NodeId, state: DiskState) -> None:
-        """A node that is down has a folder which holds this."""
+        """Note the content of the folder of a node that is down."""
         self._memory[node_id].disk = state
 
-    # -- what the server tells -------------------------------------------------------------------------------------------
+    # -- reports of the server -------------------------------------------------------------------------------------------
 
     def writing(self, server: Server, records: Sequence[Record]) -> None:
         """From now on two states of the disk are possible, or a few more if a snapshot is put in place."""
@@ -199,11 +199,11 @@ class Invariants:
         self._check_state(server, last)
 
     def snapshot_saved(self, server: Server, snapshot: SnapshotMeta) -> None:
-        """See snapshot_labels.py."""
+        """Check the file of a snapshot (snapshot_labels.py)."""
         check_label(server, snapshot, self.committed, self.states)
 
     def read_asked(self, asker: Asker) -> None:
-        """From now on the read must see all that anybody has called committed by now."""
+        """A read was called: it must see everything that was reported committed before."""
         self._asked.setdefault(asker, (len(self.committed) - 1, self._world.now))
 
     def read_served(self, server: Server, asker: Asker) -> None:
@@ -397,7 +397,7 @@ class Invariants:
         ]
 
     def _check_lost(self, server: Server, fact: TailLost) -> None:
-        """Only of a store that has lost just what it had acknowledged to this leader is that said."""
+        """A leader announces `tail_lost` only of a store that has lost what it had acknowledged to this leader."""
         if not self.stores.has_lost(server, fact.peer, fact.index):
             text = f"node {server.node_id} says that node {fact.peer} lost entries up to {fact.index}; its disk has not"
             raise Breach("nobody is accused in error", text)

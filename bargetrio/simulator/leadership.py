@@ -1,4 +1,4 @@
-"""What must hold of those who stand for election and who lead: when they may, and what they believe of the others."""
+"""Invariants of candidates and leaders: when a node may become one, and a leader's view of its followers."""
 
 from typing import Final
 
@@ -20,7 +20,7 @@ HANGS_S: Final = 3.0
 
 
 class Leadership:
-    """Raises Breach; `memory` is what was last seen of each node."""
+    """Raises Breach; `memory` is the last state of each node."""
 
     def __init__(self, memory: dict[NodeId, Memory], stores: Stores, quorum: int, world: World) -> None:
         self._memory = memory
@@ -29,7 +29,7 @@ class Leadership:
         self._world = world
 
     def check_silence(self, server: Server, fact: PreVoteRequested) -> None:
-        """A follower that hears its leader disturbs nobody; one that stood still hears first."""
+        """A follower in contact with its leader starts no election; after a pause it handles queued messages first."""
         silent = server.local_now - self._memory[server.node_id].heard_at
         if silent < ELECTION_S[0] - 1e-6:
             raise Breach("elections follow silence", f"node {server.node_id} heard its leader {silent * 1000:.0f} ms ago")
@@ -44,9 +44,9 @@ class Leadership:
                 raise Breach("a vote gives time", f"node {server.node_id} stands for election itself in {left * 1000:.0f} ms")
 
     def check_office(self, server: Server, core: Core, leader: Leader, memory: Memory, now: float) -> None:
-        """What a leader believes of its followers is true, and a majority of them has answered lately (Ongaro 6.2)."""
+        """A leader's view of its followers is true, and a majority of them has answered lately (Ongaro 6.2)."""
         longest, match = ELECTION_S[1], memory.match
-        if core.configuration is not memory.configuration:  # another store may count now: what was known of the one before is not
+        if core.configuration is not memory.configuration:  # another store may count now: the former one's index does not
             memory.configuration = core.configuration
             for peer, progress in leader.progress.items():
                 self._check_match(server, core, peer, progress.match_index)
@@ -67,7 +67,7 @@ class Leadership:
             self.check_usefulness(server, core, memory, now)
 
     def check_usefulness(self, server: Server, core: Core, memory: Memory, now: float) -> None:
-        """A leader leaves to whom no majority speaks for long, or whose disk hangs while a majority of the others' do not."""
+        """A leader without contact with a majority, or whose disk hangs while a majority of the others' do not, steps down."""
         since = self._world.now - CUT_OFF_S
         replies = [
             each.replies.get((server.node_id, core.current_term, self._stores.counts_as(server, node_id)))
@@ -90,10 +90,10 @@ class Leadership:
                 raise Breach("a disk that hangs leads nobody", text)
 
     def _check_match(self, server: Server, core: Core, peer: NodeId, index: Index) -> None:
-        """What a leader believes of a follower's disk only rises, and is so, unless the follower has gone on to a later term."""
+        """A leader's `match_index` of a follower only rises, and is true, unless the follower has gone on to a later term."""
         memory, store = self._memory[server.node_id], self._stores.counts_as(server, peer)
         if memory.match_store.setdefault(peer, store) != store:
-            memory.match_store[peer] = store  # another disk: what was known of the one before says nothing
+            memory.match_store[peer] = store  # another disk: what was known of the former one does not hold
             memory.match[peer] = 0
         if index < memory.match[peer]:
             raise Breach("match_index only rises", f"node {server.node_id}'s for node {peer}")

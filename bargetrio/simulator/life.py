@@ -1,4 +1,4 @@
-"""One life of a simulated server: the product's replica, its ports, and what the watcher of the seed is told of them."""
+"""One life of a simulated server: the product's replica and its ports, which report to the seed's watcher."""
 
 from collections.abc import Callable
 from typing import Any, Generic
@@ -28,7 +28,7 @@ from bargetrio.storage.wal import OpenFolder
 class Life(Generic[S]):
     """A server from one start to its end: the replica, and what it was given.
 
-    Tells the watcher of the seed what the replica's surroundings notice.
+    Reports to the seed's watcher what the replica's ports observe.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Life(Generic[S]):
         wake_last: Callable[[], None],
         write_begun: Callable[[float], None],
     ) -> None:
-        """`wake` and `wake_last` have a step made, `write_begun` is told how long each write of the log takes."""
+        """`wake` and `wake_last` schedule a step; `write_begun` is called with the duration of each write of the log."""
         self._server = server
         self._watcher = watcher
         self.folder = folder

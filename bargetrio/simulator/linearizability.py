@@ -11,7 +11,7 @@ from typing import Final, Literal
 from msgspec import Struct
 
 STEPS: Final = 2_000_000
-"""So many tries for one key; a history that needs more is undecided, which counts as a failure."""
+"""Most search steps for one key; a history that needs more is undecided, which counts as a failure."""
 
 Effect = Literal["applied", "refused", "unknown"]
 UNKNOWN_INDEX: Final = -1
@@ -22,7 +22,7 @@ class Operation(Struct, frozen=True, kw_only=True):
 
     `ended` is None where no answer came. A put or delete with `effect` "refused" did not meet its condition. What certainly never
     took effect (it was refused before it was proposed) does not belong into a history. `value` is what was written, or what a get
-    returned (None: no such key); `index` is the key's last change as the answer told it, 0 for no such key.
+    returned (None: no such key); `index` is the key's last change as stated in the answer, 0 for no such key.
     """
 
     process: int
@@ -46,7 +46,7 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 State = tuple[str | None, int]
-"""A key's value and the index of its last change; (None, 0) if it is not there; index -1 if nobody was told it."""
+"""A key's value and the index of its last change; (None, 0) if it is not there; index -1 if no answer stated it."""
 
 
 def check(history: Iterable[Operation], steps: int = STEPS) -> Verdict:
@@ -127,7 +127,7 @@ def _check_key(key: str, operations: list[Operation], steps: int) -> Verdict:
         if node is not None and node.operation is not None:  # a call
             after = _after(state, node.operation, indexes)
             mark = ordered | 1 << node.number
-            # An unknown write directly before one that does not look explains nothing: without this the search is exponential.
+            # An unknown write directly before an unconditional one explains nothing: without this the search is exponential.
             pointless = bool(path) and _is_unknown(path[-1][0]) and _is_blind(node.operation)
             if after is not None and not pointless and (mark, after) not in seen:
                 seen.add((mark, after))

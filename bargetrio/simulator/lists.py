@@ -1,6 +1,6 @@
 """Lists in the simulators: a client that reads pages of keys, and the check of what a page must show.
 
-A page is one read of all keys in its range at the index that it tells: the state of the log up to there. The index is at least
+A page is one read of all keys in its range at the index that it states: the state of the log up to there. The index is at least
 that of every answer given before the page was asked for, and below that of every write called after it was answered. A stale page
 shows its node's applied state; at one node, in one life, its index never falls.
 """
@@ -23,16 +23,16 @@ from bargetrio.simulator.server import Server
 from bargetrio.simulator.world import World
 
 OWN_KEYS: Final = ("k", "k0a", "k0ab", "l", "l1", "l10", "l11", "l1a", "l2")
-"""Written by the reader, so that there are keys that are the beginning of others; no client judges these."""
+"""Written by the reader, so that there are keys that are the beginning of others; no client's history has these."""
 PREFIXES: Final = ("", "", "k", "k0", "k0a", "k1", "l", "l1", "l10", "l2", "b", "b1", "m")
 PAUSE_S: Final = 0.4
 PATIENCE_S: Final = 0.4
 MOST_PAGES: Final = 8
-"""A walk over more is given up: while others write, it need not end."""
+"""A longer walk is given up: while others write, it need not end."""
 
 
 class Page(Struct, frozen=True, kw_only=True):
-    """What was asked and what was told; times are seconds on the history's clock. `node` and `life` are known of a stale page."""
+    """A request and its answer; times are seconds on the history's clock. `node` and `life` are known of a stale page."""
 
     asked: List
     items: tuple[Item, ...]
@@ -52,7 +52,7 @@ class Page(Struct, frozen=True, kw_only=True):
 
 
 def page_of(state: Mapping[str, Stored], asked: List) -> tuple[tuple[Item, ...], str | None]:
-    """Return what a page of `state` must show, by the plainest way: look at every key."""
+    """Return what a page of `state` must show, by the simplest way: a scan of all keys."""
     keys = sorted(key for key in state if key.startswith(asked.prefix) and key > asked.after)
     shown, size = list[str](), 0
     for key in keys[: asked.limit]:
@@ -74,7 +74,7 @@ def check_page(page: Page, states: Sequence[Mapping[str, Stored]]) -> None:
 
 
 def check_order(pages: Sequence[Page], history: Sequence[Operation]) -> None:
-    """A page is not older than what was told before it was asked for, nor newer than what was called later; raise Breach."""
+    """A page is not older than any answer given before it was asked for, nor newer than a write called later; raise Breach."""
     fresh = sorted((page for page in pages if page.asked.read != "stale"), key=lambda page: page.called)
     told = [(operation.ended, operation.index, describe(operation)) for operation in history if _is_told(operation)]
     told += [(page.ended, page.index, page.describe()) for page in fresh]
@@ -86,7 +86,7 @@ def check_order(pages: Sequence[Page], history: Sequence[Operation]) -> None:
                 highest, by_whom = told[place][1] or 0, told[place][2]
             place += 1
         if page.index < highest:
-            raise Breach("lists see the past", f"{page.describe()}, asked for after {by_whom} had been told")
+            raise Breach("lists see the past", f"{page.describe()}, asked for after {by_whom} had been answered")
     fresh.sort(key=lambda page: page.ended)
     place, latest = 0, None
     for write in sorted((one for one in history if one.kind != "get" and _is_told(one)), key=lambda one: one.called):
@@ -99,7 +99,7 @@ def check_order(pages: Sequence[Page], history: Sequence[Operation]) -> None:
 
 
 class StaleReads:
-    """What nodes answered without asking anybody: never older than an earlier answer of the same life."""
+    """Stale reads, answered by a node from its own state: never older than an earlier answer of the same life."""
 
     def __init__(self) -> None:
         self._least: dict[tuple[NodeId, int], int] = {}
@@ -114,7 +114,7 @@ class StaleReads:
         self._least[page.node, page.life] = page.index
 
     def get(self, node: NodeId, life: int, answer: GetAnswer, states: Sequence[Mapping[str, Stored]]) -> None:
-        """Take the next look at a key, which tells no index: some state since the last one must show it; raise Breach."""
+        """Take the next stale read of a key, which has no index: some state since the last read must show it; raise Breach."""
         found = None if not answer.index else Stored(answer.value or answer.value_b64 or "", answer.index, bool(answer.value_b64))
         least = self._least.get((node, life), 0)
         for index in range(least, len(states)):
@@ -154,7 +154,7 @@ class _Asked:
         self.done = False
 
     def answered(self, answer: AnyAnswer) -> None:
-        """Take the page, or ask somebody else."""
+        """Take the page, or retry at another node."""
         if isinstance(answer, ErrorAnswer):
             self.reader.ask_elsewhere(self, answer.leader)
         else:
@@ -170,7 +170,7 @@ class _Written:
 
 
 class Reader:
-    """Walks over ranges of keys in ring 1, and looks at single nodes in between; each answer is judged when it is given."""
+    """Walks over ranges of keys in ring 1, and makes stale reads of single nodes in between; each answer is checked at once."""
 
     def __init__(
         self, world: World, servers: Sequence[Server], states: Sequence[Mapping[str, Stored]], keys: Sequence[str], until: float
@@ -207,14 +207,14 @@ class Reader:
             self._ask()
 
     def _write(self) -> None:
-        """Write or delete a key, for there to be something to list; who reads need not know what became of it."""
+        """Write or delete a key, so that there is something to list; its outcome is not needed."""
         key = self._random.choice(OWN_KEYS)
         is_put = self._random.random() < 0.7
         request = Put(id=0, key=key, value=f"{self._world.now:.3f}") if is_put else Delete(id=0, key=key)
         self._servers[self._target].take_request(_Written(), request)
 
     def _look(self) -> None:
-        """Ask one node for what it has, however old that is."""
+        """Send a stale read to one node."""
         server = self._random.choice(self._servers)
         if server.core is None or self._world.now < server.machine.paused_until:
             return
@@ -242,14 +242,14 @@ class Reader:
         self._world.after(PATIENCE_S, self._lose_patience, asked)
 
     def _lose_patience(self, asked: _Asked) -> None:
-        """Ask anew: an answer to the old question is not listened to."""
+        """Retry: an answer to the former request is ignored."""
         if not asked.done:
             asked.done = True
             self._target = self._random.randrange(len(self._servers))
             self._ask_again()
 
     def ask_elsewhere(self, asked: _Asked, leader: NodeId | None) -> None:
-        """Ask the leader, if one was named, or somebody, after a moment."""
+        """Retry after a pause: at the leader, if one was named, or at any node."""
         if not asked.done:
             asked.done = True
             self._target = self._random.randrange(len(self._servers)) if leader is None else leader
@@ -260,7 +260,7 @@ class Reader:
             self._ask()
 
     def take(self, asked: _Asked, answer: ListAnswer) -> None:
-        """Judge a page, then go on with the next one."""
+        """Check a page, then ask for the next one."""
         if asked.done:
             return
         asked.done = True

@@ -102,7 +102,7 @@ class Losses:
     def _restore_alike(self) -> None:
         """Restore the same backup everywhere: no node has acknowledged anything yet, so nothing is lost."""
         if not self._goals.counts["other_backup_refused"]:
-            raise Breach("a mixed restore is told", "nodes that began with different backups have met, and nobody said so")
+            raise Breach("a mixed restore is reported", "nodes that began with different backups have met, and none reported it")
         self._tell("the operator restores the same backup everywhere")
         self._goals.hit("restored_alike")
         for server in self._servers:
@@ -141,7 +141,7 @@ class Losses:
     # -- a candidate that stands still -----------------------------------------------------------------------------------
 
     def _set_the_stage(self, random: Random) -> None:
-        """Part three followers from the others, so that one of them asks for votes in a higher term while the leader lives on.
+        """Cut three followers off from the others, so that one of them asks for votes in a higher term while the leader lives on.
 
         The first voter's vote waits at the candidate, which stands still from then on; the voter's disk is lost and replaced; the
         third node is asked for its vote late, and hears no leader until then.
@@ -257,7 +257,7 @@ class Losses:
         held = max(core.log.start_index, core.standing.admitted)
         last = min(core.commit_index, core.durability.durable_index)
         server.crash(power=False)
-        # A complete snapshot that the core was not told of is on the disk, too; a log that is another one below it is damaged.
+        # A complete snapshot not reported to the core is on the disk, too; a log that is another one below it is damaged.
         index = alter(server.disk, random, max(held, newest_snapshot(server.disk)), last)
         if index is not None:
             self._tell(f"entry {index} in the log of node {server.node_id} is another one")
@@ -319,7 +319,7 @@ class Losses:
             self._empty_if_new(server)
 
     def _empty_if_new(self, server: Server) -> None:
-        """Empty a folder that was made with the wrong list; look again where a fault of the disk hides that."""
+        """Empty a folder that was made with the wrong list; retry where a fault of the disk hides that."""
         if server.node_ids != tuple(range(len(self._servers))):
             return  # it was started with another list meanwhile: its folder may be a member's by now
         if "the configuration names nodes" in server.refusal:

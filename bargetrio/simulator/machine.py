@@ -1,4 +1,4 @@
-"""What a server of a seed runs on: its disk, its clock, how long things take, and when it stands still."""
+"""The machine of a server of a seed: its disk, its clock, the durations of its operations, and its pauses."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,7 +10,7 @@ from bargetrio.simulator.world import World
 
 CLUSTER: Final = "simulated"
 LATE_TURN_S: Final = 0.003
-"""After a pause everything that was due meanwhile comes within so many seconds, in no order."""
+"""After a pause everything that was due meanwhile happens within this many seconds, in random order."""
 
 
 class Machine:
@@ -28,11 +28,11 @@ class Machine:
         self.disk_s = plan.disk_s[node_id]
         """How long a write and its sync take, at least and at most."""
         self.disk_hangs_until = 0.0
-        """Until then no write of the log ends."""
+        """The time before which no write of the log ends."""
         self.save_s, self.piece_s = plan.save_s[node_id], plan.piece_s[node_id]
         """How long it takes to write a slice of a snapshot that is saved, and to store or load a piece of one that has come."""
         self.readable: dict[str, int] = {}
-        """Snapshots' files that end too early for who reads them to send them, and where."""
+        """Snapshot files that end too early when they are read for sending, and where."""
 
     @property
     def local_now(self) -> float:

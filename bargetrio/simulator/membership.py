@@ -1,4 +1,4 @@
-"""What must hold of who is a member: the set of a cluster, who was readmitted by a committed entry, and whose disk counts."""
+"""Invariants of membership: the birth set of a cluster, readmission by committed entries, and which stores count."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,15 +10,15 @@ from bargetrio.simulator.stores import Stores
 
 
 class Membership:
-    """Raises Breach; `memory` is what was last seen of each node."""
+    """Raises Breach; `memory` is the last state of each node."""
 
     def __init__(self, memory: dict[NodeId, Memory], stores: Stores, committed: Sequence[Committed]) -> None:
         self.identity = ""
-        """The cluster's, as the first of its voters has it."""
+        """The cluster's birth set, as its first voter has it."""
         self.configurations: dict[Index, Configuration] = {}
-        """Those that committed entries hold."""
+        """The configurations of committed entries."""
         self._births: dict[str, dict[int, StoreId]] = {}
-        """By identity."""
+        """Birth sets, by identity of the cluster."""
         self._lists: dict[StoreId, tuple[NodeId, ...]] = {}
         """The nodes of the configuration with which each store was made: no other members are ever accepted with it."""
         self._memory = memory
@@ -26,7 +26,7 @@ class Membership:
         self._committed = committed
 
     def standing_of(self, node_id: NodeId) -> Standing | None:
-        """Return what this node's folder says of its place, whether it runs or not; None before its first start."""
+        """Return the standing in this node's folder, whether it runs or not; None before its first start."""
         return self._memory[node_id].standing
 
     def is_in_order(self, node_id: NodeId) -> bool:

@@ -14,7 +14,7 @@ StoreId = str
 MOST_LIES = 4
 """Most writes that a lying disk loses."""
 Fate = Literal["nothing in flight", "kept", "lost", "vote lost", "synced tail lost", "set back"]
-"""What a restart shows of the write that was in flight; the last two: of what was synced, where the disk breaks its word."""
+"""What a restart shows of the write that was in flight; the last two: of what was synced, where the disk lies."""
 
 
 class Breach(Exception):
@@ -44,7 +44,7 @@ class LeaderReplies:
     match_index: Index
     at: float
     received_at: float = -1e9
-    """When it last said that it stores a snapshot's piece, or that a long message is arriving: no word about reads."""
+    """When it last reported a stored piece of a snapshot, or the arrival of a long message: neither acknowledges a read round."""
 
 
 class DiskState(NamedTuple):
@@ -70,7 +70,7 @@ class Memory:
         self.start_index: Index | None = None
         self.snapshot: SnapshotMeta | None = None
         self.installing: SnapshotMeta | None = None
-        """As they were when `_check_snapshot` last looked; `start_index` is None where it has not in this life."""
+        """As they were at the last `_check_snapshot`; `start_index` is None before the first in this life."""
         self.led: tuple[Term, Index, int] | None = None
         """Of a leader: its term, and where its log ended after the last step."""
         self.acknowledged: dict[tuple[NodeId, StoreId], Index] = {}
@@ -79,18 +79,18 @@ class Memory:
         self.match_store: dict[NodeId, StoreId] = {}
         """Of a leader: what it believes of each peer's log, and of which store that is."""
         self.configuration: Configuration | None = None
-        """By which that was last looked at."""
+        """The configuration at the last check of that."""
         self.leads = False
-        """As of the fact that is looked at; the core may be further."""
+        """As of the present fact; the core may be ahead."""
         self.quorum_at = 0.0
         self.elected_at = self.weighed_at = 0.0
-        """When a leader was elected, and when it was last looked whom it can have heard since, on the world's clock."""
+        """When a leader was elected, and when the peers that it can have heard since were last checked, on the world's clock."""
         self.writes_since = -1.0
         """When the write in flight began, by the server's own clock; -1 if there is none."""
         self.stood_still_s = 0.0
         """For how long the server had stood still by then."""
         self.outrun_write = -1.0
-        """The `writes_since` of the write for which, at the last look, a majority of the others were ahead of a hanging disk."""
+        """The `writes_since` of the write for which, at the last check, a majority of the others were ahead of a hanging disk."""
         self.heard_at = -1e9
         self.replies: dict[tuple[NodeId, Term, StoreId], LeaderReplies] = {}
         """To each leader, by its id, the term, and the store of this node."""

@@ -27,18 +27,18 @@ SMALL_WRITE_S: Final = 0.2
 """How often a small write is made while the snapshot crosses."""
 LOOK_S: Final = 0.05
 HEARTBEAT_BYTES: Final = 250
-"""A heartbeat, or its answer, encoded: at most so much here."""
+"""Upper bound of an encoded heartbeat or its answer, in bytes."""
 PIECE_BYTES: Final = 400
-"""A piece's message without its data: at most so much here."""
+"""Upper bound of a piece's message without its data, in bytes."""
 AIR_S: Final = 0.0022
-"""The longest way through the air (network.py), with nothing wrong."""
+"""The longest delay of a message without faults (network.py)."""
 BEGIN_S: Final = 1.0
 """Until the follower has recovered, its link is dialled, and the leader has found out what it lacks."""
 REST_S: Final = 10.0
 
 
 class NarrowLinkStage:
-    """One seed's; `run` raises Breach."""
+    """The stage of one seed; `run` raises Breach."""
 
     def __init__(self, cluster: SimulatedCluster, plan: NarrowEnd) -> None:
         self._cluster = cluster
@@ -158,13 +158,13 @@ class NarrowLinkStage:
 
 
 class _Write:
-    """Who waits for a write; implements answers.Asker."""
+    """Waits for a write; implements answers.Asker."""
 
     def __init__(self) -> None:
         self.index: int | None = None
 
     def answered(self, answer: AnyAnswer) -> None:
-        """Note that it was applied; an error comes only of a leader that leaves its office, which is looked at elsewhere."""
+        """Note that it was applied; an error comes only from a leader that steps down, which is checked elsewhere."""
         if isinstance(answer, PutAnswer):
             self.index = answer.index
 

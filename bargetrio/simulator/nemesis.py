@@ -1,4 +1,4 @@
-"""Makes the faults of a plan happen, at moments drawn from the seed, until all heals."""
+"""Injects the faults of a plan, at times drawn from the seed, until all heals."""
 
 from collections.abc import Callable, Sequence
 from random import Random
@@ -21,7 +21,7 @@ EVERY_S: Final = 4.0
 
 
 class Nemesis:
-    """Plans everything at the beginning; each fault plans its own end."""
+    """Schedules all faults at the beginning; each fault schedules its own end."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class Nemesis:
         self._tell = tell
         self._goals = goals
         self._burst = burst
-        """Has a client send so many writes at once to a node."""
+        """Called with a node id and a number of writes: a client sends that many at once."""
         self._starves_until = 0.0
         self.operator: Operator | None = None
         self.losses: Losses | None = None
@@ -143,7 +143,7 @@ class Nemesis:
     # -- processes -------------------------------------------------------------------------------------------------------
 
     def _leader(self) -> Server | None:
-        """Return who leads the highest term."""
+        """Return the leader of the highest term."""
         leaders = [server for server in self._servers if server.core is not None and isinstance(server.core.role, Leader)]
         return max(leaders, key=lambda server: server.core.current_term if server.core else 0, default=None)
 
@@ -243,7 +243,7 @@ class Nemesis:
         self.revive(server)
 
     def _shorten(self, random: Random) -> None:
-        """The newest snapshot's file of a node ends too early for who reads it to send it; in its next life, too."""
+        """The newest snapshot's file of a node ends too early when it is read for sending; in its next life, too."""
         server = self._any(random)
         snapshot = None if server.core is None else server.core.snapshot
         if snapshot is not None:
@@ -277,7 +277,7 @@ class Nemesis:
     # -- the end ---------------------------------------------------------------------------------------------------------
 
     def _heal(self) -> None:
-        """Mend everything and start everybody; clocks go on as they are."""
+        """End all faults and start all servers; clocks keep their rates."""
         self._tell("all faults healed")
         self._network.heal()
         for server in self._servers:

@@ -1,8 +1,8 @@
 """The links between the nodes of a seed: they lose, duplicate, delay and reorder messages, and can be cut in one direction.
 
-Without "reordering" a link keeps the order, as a connection does; what is in the air when a link is cut is lost. A link may have
+Without "reordering" a link keeps the order, as a connection does; messages in flight are lost when a link is cut. A link may have
 a bandwidth: then its messages leave one after another, each takes as long as its encoded bytes do, what waits is bounded as in
-transport/peer_link.py. While a long one arrives, the receiver is told that bytes come.
+transport/peer_link.py. While a long one arrives, the receiver gets notices that bytes arrive.
 """
 
 from collections import deque
@@ -19,14 +19,14 @@ from bargetrio.simulator.plan import Plan
 from bargetrio.simulator.world import World
 
 Inbox = Callable[[Message, Standing], None]
-"""Takes a message, and what the connection that it comes by began with."""
+"""Takes a message, and the standing with which its connection began."""
 AboutPeer = Callable[[NodeId], None]
-"""Tells a node something about its connection with that peer."""
+"""Notifies a node of an event of its connection with that peer."""
 
 BYTES_COME_S: Final = 0.02
-"""How often the receiver of a long message is told that bytes of it have come."""
+"""Interval of the notices to the receiver of a long message that bytes of it arrive."""
 LONG_BYTES: Final = 1024
-"""After so many bytes it is a long one (node/peers.py)."""
+"""A message is long from this many bytes on (node/peers.py)."""
 REDIAL_S: Final = 0.05
 """How long it takes until a link that was cut is up again."""
 LONG_S: Final = 0.6

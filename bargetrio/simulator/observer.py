@@ -1,4 +1,4 @@
-"""Who looks on while servers run: the invariants, the goals, the trace."""
+"""The interface for the reports of simulated servers: to the invariants, the coverage counters and the trace hash."""
 
 from collections.abc import Callable, Mapping, Sequence, Sized
 from typing import Any, Protocol, TypeVar
@@ -18,42 +18,42 @@ S_contra = TypeVar("S_contra", contravariant=True)
 """A server: this file stands below it."""
 
 Look = Callable[[S, Any], None]
-"""What is done with a fact of one kind."""
+"""Handler of facts of one kind."""
 LookAtMessage = Callable[[S, NodeId, Any], None]
-"""What is done with a message of one kind to a node."""
+"""Handler of sent messages of one kind; the node id is the receiver's."""
 
 
 class Watcher(Protocol[S_contra]):
-    """Is told what servers do, when they do it."""
+    """Receives a call for each event of a server, when it happens."""
 
     @property
     def expects(self) -> Sized:
-        """Empty unless somebody wants to see what arrives."""
+        """Empty unless a checker needs received messages."""
         ...
 
     @property
     def sent(self) -> Mapping[type[Message], Callable[[S_contra, NodeId, Any], None]]:
-        """What is done with a message that has left, by its kind."""
+        """Handlers of sent messages, by kind."""
         ...
 
     def events_of(self, server: S_contra) -> Events:
-        """Return what takes the facts of a server's replica."""
+        """Return the sink of a server's facts."""
         ...
 
     def fact(self, server: S_contra, fact: Fact | HostFact) -> None:
-        """Something happened to the server."""
+        """The server's host reports a fact."""
         ...
 
     def passed(self, server: S_contra, now: float) -> None:
-        """A step is over that began, and so ended, at `now` by the server's own clock."""
+        """A step has ended; it began, and so ended, at `now` by the server's own clock."""
         ...
 
     def message_received(self, server: S_contra, message: Message) -> None:
-        """A message has come, from a peer that is welcome; only while `expects` is not empty."""
+        """A message was received from an accepted peer; only while `expects` is not empty."""
         ...
 
     def refused(self, server: S_contra, peer: NodeId, reason: str) -> None:
-        """The server does not hear a peer, and says why."""
+        """The server refuses a peer, with a reason."""
         ...
 
     # -- requests --------------------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ class Watcher(Protocol[S_contra]):
         ...
 
     def synced(self, server: S_contra, records: Sequence[Record]) -> None:
-        """These records are on the disk for good."""
+        """These records are durable."""
         ...
 
     def sync_failed(self, server: S_contra) -> None:
@@ -85,7 +85,7 @@ class Watcher(Protocol[S_contra]):
         ...
 
     def snapshot_saved(self, server: S_contra, snapshot: SnapshotMeta) -> None:
-        """A snapshot of the server's own has its name."""
+        """A snapshot that the server saved was renamed to its final name."""
         ...
 
     def storing(self, server: S_contra, effect: StoreChunk) -> None:
@@ -123,7 +123,7 @@ class Watcher(Protocol[S_contra]):
         ...
 
     def ended(self, server: S_contra) -> None:
-        """The server ends; nobody who waits for it is answered."""
+        """The server's life ends; no waiting request is answered."""
         ...
 
     def power_failed(self, server: S_contra, *, lied: bool) -> None:

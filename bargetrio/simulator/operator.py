@@ -1,4 +1,4 @@
-"""The simulated operator, who follows docs/operations.md and knows nothing else.
+"""The simulated operator, who acts by docs/operations.md alone.
 
 A node whose disk was replaced is readmitted: `readmit` is sent to the leader every second until the node votes. A folder that is
 refused is emptied first. A cluster with absent nodes may be born without them (`bootstrap`).
@@ -22,7 +22,7 @@ from bargetrio.simulator.world import World
 AGAIN_S: Final = 1.0
 """Seconds until the operator repeats a command."""
 CUT_S: Final = 6.0
-"""Seconds for which two nodes that are both told to let the cluster be born do not reach each other."""
+"""Seconds for which two nodes that both get `bootstrap` do not reach each other."""
 
 
 class Operator:
@@ -50,7 +50,7 @@ class Operator:
         self._revive = revive
         self._network = network
         self._told: list[Server] = []
-        """Whom the operator tells to let the cluster be born, where it tells two at the same moment."""
+        """The two nodes that get `bootstrap` at the same moment, where two do."""
         if plan.bootstraps_at is not None:
             world.at(plan.bootstraps_at, self._bootstrap)
             self._maybe_tell_two(world.random("two bootstraps"), plan.bootstraps_at)
@@ -122,7 +122,7 @@ class Operator:
     def _is_member(self, server: Server) -> bool:
         """Return whether the newest leader's set of members has this node's store.
 
-        A node with the folder of an earlier store believes that it votes, and nobody tells it otherwise.
+        A node with the folder of an earlier store takes itself for a voter, and gets no message to the contrary.
         """
         leader, core = self._newest_leader(), server.core
         if leader is None or leader.core is None or core is None:
@@ -148,7 +148,7 @@ class Operator:
     # -- birth -----------------------------------------------------------------------------------------------------------
 
     def _maybe_tell_two(self, random: Random, moment: float) -> None:
-        """Where enough nodes are there, tell two that don't reach each other, and have a majority each even so."""
+        """Where enough nodes run, send `bootstrap` to two that don't reach each other, though each reaches a majority."""
         in_time = [server for server in self._servers if server.first_start < moment]
         if len(in_time) > len(self._servers) // 2 + 1:
             self._told = random.sample(in_time, 2)
@@ -158,7 +158,7 @@ class Operator:
                 self._world.at(moment + CUT_S, self._network.mend, source, target)
 
     def _bootstrap(self) -> None:
-        """Ask some node that is there, or the two; again after a second, until the cluster is born."""
+        """Send `bootstrap` to a running node, or to the two; again after a second, until the cluster is born."""
         if self._membership.identity:
             return
         self._world.after(AGAIN_S, self._bootstrap)
@@ -170,8 +170,8 @@ class Operator:
     def _look_for_other_clusters(self, seen: set[NodeId]) -> None:
         """Where two nodes that could not reach each other let the cluster be born, two sets may have been made.
 
-        Only one of them can have a majority. Who has another one is refused, and begins anew with an empty folder; where none can
-        have a majority, so that nobody has ever voted, all do. `seen` are those that the operator saw refused a while ago.
+        Only one of them can have a majority. A node with another one is refused, and begins anew with an empty folder; where none
+        can have a majority, so that no node has ever voted, all do. `seen` are those that the operator saw refused a while ago.
         """
         self._world.after(2 * AGAIN_S, self._look_for_other_clusters, others := self._in_other_clusters())
         right = self._right_identity()
@@ -184,7 +184,7 @@ class Operator:
             self._empty_all()
 
     def _empty_all(self) -> None:
-        """Nobody has a majority: all that hold a set get an empty folder, also who is down (docs/operations.md)."""
+        """No set has a majority: all nodes that hold one get an empty folder, also those that are down (docs/operations.md)."""
         for server in self._servers:
             standing = self._membership.standing_of(server.node_id)
             if standing is not None and standing.identity and not server.is_lost:
@@ -194,9 +194,9 @@ class Operator:
                 self._revive(server)
 
     def _in_other_clusters(self) -> set[NodeId]:
-        """Return who belongs to another cluster than the right one; everybody, if none is and none can become it.
+        """Return the nodes of other clusters than the right one; all nodes, if none is and none can become it.
 
-        Folders are looked at, too, where the node is down: nothing is emptied before it is known that no set has a majority.
+        Folders of nodes that are down are read, too: nothing is emptied before it is known that no set has a majority.
         """
         standings = {server.node_id: self._membership.standing_of(server.node_id) for server in self._servers}
         right = self._right_identity()

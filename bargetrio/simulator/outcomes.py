@@ -1,11 +1,11 @@
-"""Compares the answer to each write with what became of the entry that a server proposed for it.
+"""Compares the answer to each write with the outcome of the entry that a server proposed for it.
 
 A history alone does not show every wrong answer: a write that was applied and answered as refused is repeated by its client, and
 a delete applied twice, or a put that is overwritten unread, leaves no trace. Here every entry is tied to its request.
 
-| a server tells | what must hold |
+| answer | what must hold |
 |---|---|
-| applied at an index | the committed entry there is the one that it proposed for this request, and had this outcome |
+| applied at an index | the committed entry there is the one that the server proposed for this request, with this outcome |
 | the condition did not hold | the entry that it proposed for this request is committed, and had this outcome |
 | refused | it has proposed no entry for this request, or one that is not and never will be committed |
 | unknown | it has proposed an entry for this request |
@@ -19,16 +19,16 @@ from bargetrio.protocol.requests import DeleteAnswer, ErrorAnswer, PutAnswer
 from bargetrio.raft.messages import Index, NodeId, Term
 from bargetrio.simulator.memory import Breach, Committed
 
-RULE: Final = "what is told is so"
+RULE: Final = "answers match the log"
 
 
 class Outcomes:
-    """Takes what servers propose, what is committed, and what they answer, by the requests' ids of one life; raises Breach."""
+    """Records proposals, commits and answers of servers, by the requests' ids of one life; raises Breach."""
 
     def __init__(self, committed: Sequence[Committed], outcomes: Sequence[Outcome]) -> None:
         self._committed = committed
         self._outcomes = outcomes
-        """By index: what the command of each committed entry came to."""
+        """By index: the outcome of each committed command."""
         self._proposed: dict[tuple[NodeId, int], tuple[Index, Term]] = {}
         self._refused: dict[tuple[Index, Term], NodeId] = {}
 
@@ -45,7 +45,7 @@ class Outcomes:
         node_id = self._refused.get((index, term))
         if node_id is not None:
             raise Breach(
-                RULE, f"entry {index} of term {term} is committed; node {node_id} had told its client that nothing was done"
+                RULE, f"entry {index} of term {term} is committed; node {node_id} had answered its client that nothing was done"
             )
 
     def answered(self, node_id: NodeId, answer: PutAnswer | DeleteAnswer | ErrorAnswer) -> None:
@@ -70,7 +70,7 @@ class Outcomes:
         self, node_id: NodeId, entry: tuple[Index, Term] | None, answer: PutAnswer | DeleteAnswer, outcome: Outcome
     ) -> None:
         index, term = answer.index, answer.term
-        what = f"node {node_id} tells a write that it is entry {index} of term {term}"
+        what = f"node {node_id} answers a write as entry {index} of term {term}"
         if entry != (index, term):
             raise Breach(
                 RULE, f"{what}, and has proposed {'nothing' if entry is None else f'entry {entry[0]} of {entry[1]}'} for it"
@@ -81,7 +81,7 @@ class Outcomes:
             raise Breach(RULE, f"{what} and came to {outcome}, and it came to {self._outcomes[index]}")
 
     def _judged(self, node_id: NodeId, entry: tuple[Index, Term] | None, answer: ErrorAnswer) -> None:
-        what = f"node {node_id} tells a write that its condition did not hold"
+        what = f"node {node_id} answers a write that its condition did not hold"
         if entry is None or not self._is_committed(*entry):
             raise Breach(RULE, f"{what}, and no entry of it was applied")
         outcome = self._outcomes[entry[0]]

@@ -1,6 +1,6 @@
-"""What goes wrong in a seed: which kinds of fault are on, and how bad each is.
+"""The faults of a seed: which kinds are on, and their parameters.
 
-Most kinds are on with probability one half. What happens to disks and members is rarer, and drawn from a source of its own; of
+Most kinds are on with probability one half. Faults of disks and members are rarer, and drawn from a source of their own; of
 the kinds that exclude each other (`INSTEAD`) one is on at most. In one of three seeds only the older kinds are drawn.
 """
 
@@ -20,13 +20,13 @@ ROOM_BYTES: Final = 100_000
 ROOM_AGAIN_BYTES: Final = 150_000
 """Bytes free from which it takes writes again."""
 ROOM_LOOK_S: Final = 1.0
-"""Seconds between two looks at the free space."""
+"""Seconds between two checks of the free space."""
 SAVE_AGAIN_S: Final = 1.0
-"""After a full disk ended a snapshot the next one may begin so much later."""
+"""Seconds until the next snapshot after a full disk ended one."""
 REQUEST_TIMEOUTS_S: Final = (0.4, 1.0, 4.0)
-"""After one of these a server gives up on a request; the shortest is shorter than most elections."""
+"""Request time-outs, one of which is drawn; the shortest is shorter than most elections."""
 LONG_TIMEOUT_S: Final = 60.0
-"""Where disks are late, or a value is to cross a narrow link, it does not give up."""
+"""The request time-out where disks are late or links narrow: none ends."""
 
 Kind = str
 Begun = Literal["", "monday", "tuesday", "earlier"]
@@ -105,7 +105,7 @@ Where all are drawn, they add up: a seed answers fewer than half as many operati
 is met less often.
 """
 LOSE_SYNCED_DATA: Final = frozenset({"lying_disks", "old_folders", "altered_logs"})
-"""Disks that do not give back what they had synced."""
+"""Kinds in which a disk loses what it had synced."""
 NEEDS_THREE: Final = ("lost_disks", "lying_disks", "old_folders", "altered_logs", "other_backups")
 INSTEAD: Final[tuple[tuple[Kind, ...], ...]] = (
     ("lying_disks", "old_folders", "altered_logs", "lost_disks"),
@@ -113,7 +113,7 @@ INSTEAD: Final[tuple[tuple[Kind, ...], ...]] = (
     ("other_backups", "restored", "earlier_version", "late_start"),
     ("earlier_version", "old_folders"),
 )
-"""Of each of these groups the first that is drawn is on. Where a disk breaks its word, no other is lost: that would be two."""
+"""Of each of these groups the first that is drawn is on. Where a disk lies, no other is lost: that would be two."""
 
 
 STACK_KINDS: Final = (
@@ -150,10 +150,10 @@ class Plan(Struct, frozen=True, kw_only=True):
     disk_s: tuple[tuple[float, float], ...]
     """How long a write and its sync take, for each node."""
     late_disks: frozenset[int]
-    """The nodes whose disks stay as slow as that when all else heals."""
+    """The nodes whose disks stay that slow after the healing."""
     clock_rates: tuple[float, ...]
     snapshot_policies: tuple[SnapshotPolicy, ...]
-    """One for each node: in three of five seeds most take one every 2 to 50 entries, else hardly anybody does."""
+    """One for each node: in three of five seeds most take one every 2 to 50 entries, else hardly any does."""
     request_timeout_s: float
     chunk_bytes: int
     save_s: tuple[tuple[float, float], ...]
@@ -162,7 +162,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     """How long storing or loading a piece takes, for each node."""
     damage: float
     pipeline: Pipeline
-    """How much a leader sends ahead of the answers."""
+    """The window of unanswered appends."""
     unsent_bytes: int
     """What may wait for a narrow link; beyond it batches and pieces are dropped."""
     bytes_s: tuple[float, ...]
@@ -171,7 +171,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     narrow_end: "NarrowEnd | None"
     """What happens after the healing."""
     quiet: tuple[tuple[float, float], ...]
-    """When all clients are silent: what is wrong by then is not put right by the next write."""
+    """Periods without requests: an error then is not hidden by the next write."""
     first_starts: tuple[float, ...]
     """When each node starts for the first time: 0, or late."""
     bootstraps_at: float | None
@@ -186,7 +186,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
 
 class NarrowEnd(Struct, frozen=True, kw_only=True):
-    """All links are narrow, nothing else is wrong, and what must go on does (simulator/narrow.py)."""
+    """The stage after the healing in which all links are narrow and there are no other faults (simulator/narrow.py)."""
 
     bytes_s: float
     """The bandwidth of every link."""
@@ -283,7 +283,7 @@ def draw_first_starts(random: Random, nodes: int, *, is_on: bool) -> tuple[tuple
     must_not_wait = random.random() < 0.5 and minority > 0
     late = random.sample(range(nodes), min(several, minority) if must_not_wait else several)
     asked_after = random.uniform(0.5, 4)
-    if must_not_wait and random.random() < 0.5:  # somebody comes just when the operator gives up waiting
+    if must_not_wait and random.random() < 0.5:  # a node starts just when the operator gives up waiting
         moments[late[0]] = asked_after + random.uniform(-0.006, 0.002)
     if not is_on:
         return (0.0,) * nodes, None
@@ -319,7 +319,7 @@ def _between(random: Random, least: float, most: float) -> float:
 
 
 def draw_pipeline(random: Random) -> Pipeline:
-    """Draw bounds of what a leader sends ahead of the answers that ordinary traffic reaches."""
+    """Draw bounds of the window of unanswered appends that ordinary traffic reaches."""
     return Pipeline(
         batch_entries=random.choice((1, 2, 3, 10)),
         batch_bytes=random.choice((100, 1000, 10_000)),

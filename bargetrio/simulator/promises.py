@@ -1,6 +1,6 @@
-"""What must hold of what a node has said: its disk knew it before, and it votes once a term, in all lives.
+"""Invariants of sent messages: what they state was durable before, and a node votes once a term, in all lives.
 
-What has left can't be taken back.
+A sent message can't be taken back.
 """
 
 from typing import Final
@@ -33,7 +33,7 @@ from bargetrio.simulator.world import World
 
 
 class Promises:
-    """Raises Breach; `memory` is what was last seen of each node."""
+    """Raises Breach; `memory` is the last state of each node."""
 
     def __init__(self, memory: dict[NodeId, Memory], stores: Stores, membership: Membership, world: World) -> None:
         self._votes: dict[tuple[Term, NodeId], dict[StoreId, set[NodeId]]] = {}
@@ -56,7 +56,7 @@ class Promises:
             LogDiffers: lambda server, to, message: self._check_disk(server, message.term, None),
             Demotion: lambda server, to, message: self._check_disk(server, message.term, None),
         }
-        """What is checked of a message that has left, by its kind."""
+        """Checks of sent messages, by kind."""
 
     def has_voted(self, server: Server, voter: NodeId, term: Term) -> bool:
         """Return whether the store that counts as `voter` has voted for this server."""
@@ -78,7 +78,7 @@ class Promises:
     def _check_disk(self, server: Server, term: Term, voted_for: NodeId | None) -> None:
         disk = self._memory[server.node_id].disk
         if disk.term < term or (voted_for is not None and disk.term == term and disk.voted_for != voted_for):
-            raise Breach("durable before told", f"node {server.node_id} speaks in term {term}, its disk knows {disk.term}")
+            raise Breach("durable before sent", f"node {server.node_id} speaks in term {term}, its disk knows {disk.term}")
 
     def _vote_sent(self, server: Server, to: NodeId, message: VoteReply) -> None:
         if message.granted:
@@ -111,10 +111,10 @@ class Promises:
         replies.received_at = self._world.now
 
     def _note_match(self, server: Server, to: NodeId, term: Term, index: Index) -> None:
-        """What a follower says it has of the leader's log, by a snapshot: no word about reads."""
+        """Check an acknowledgement by a snapshot; it acknowledges no read round."""
         memory, core = self._memory[server.node_id], server.core
         if core is not None and term == core.current_term and index >= len(memory.disk.digests):
-            raise Breach("durable before told", f"node {server.node_id} says that it has installed {index}, its disk has not")
+            raise Breach("durable before sent", f"node {server.node_id} says that it has installed {index}, its disk has not")
         replies = memory.replies.setdefault((to, term, server.store_id), LeaderReplies(0, -1e9))
         replies.match_index = max(replies.match_index, index)
 
@@ -123,7 +123,7 @@ class Promises:
         if memory.disk.term < term:
             self._check_disk(server, term, None)
         if core is not None and term == core.current_term and index >= len(memory.disk.digests):
-            raise Breach("durable before told", f"node {server.node_id} says {index}, its disk less")
+            raise Breach("durable before sent", f"node {server.node_id} says {index}, its disk less")
         if memory.altered_from is not None and core is not None and message.success and index >= memory.altered_from:
             self._check_altered(server, core, to, index)
         if self._stores.expected_reports:
@@ -137,7 +137,7 @@ class Promises:
             replies.match_index = index
 
     def _check_altered(self, server: Server, core: Core, to: NodeId, index: Index) -> None:
-        """Who holds another log says so, and acknowledges nothing of it; unless it has it from this very leader."""
+        """A node with another log reports it, and acknowledges none of it; unless it has it from this very leader."""
         altered_from = self._memory[server.node_id].altered_from
         if self._memory[to].altered_from is None and self._stores.is_altered(server.node_id, core):
             text = f"node {server.node_id} acknowledges {index}, and its log differs from {altered_from} on"

@@ -1,4 +1,4 @@
-"""Looks on at a cluster of ring 1 for everybody: the invariants, the goals, the trace."""
+"""Dispatches simulated servers' reports to the invariants, the coverage counters and the trace hash."""
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
@@ -26,7 +26,7 @@ from bargetrio.simulator.world import World
 from bargetrio.storage.snapshots import snapshot_name
 
 HASH_FACTS: Final = 200
-"""So many facts of the trace are hashed at once."""
+"""How many facts of the trace are hashed at once."""
 
 GOAL_OF_FATE: Final[dict[Fate, str]] = {
     "kept": "write_half_done_kept",
@@ -37,13 +37,13 @@ GOAL_OF_FATE: Final[dict[Fate, str]] = {
 }
 
 TimedFact = tuple[float, NodeId | None, Fact | HostFact]
-"""When it came, the node it is of (None for a fault), and the fact."""
+"""Its time, its node (None for a fault), and the fact."""
 
 
 class Facts:
     """Takes the facts of one server's replica; implements replica.ports.Events.
 
-    What was asked and answered is no part of the trace: it stands in the history, and in what it has led to.
+    Requests and answers are not part of the trace: they are in the clients' history.
     """
 
     def __init__(self, referee: "Referee", server: Server) -> None:
@@ -69,7 +69,7 @@ class Facts:
                 look(self._server, fact)
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """Nothing is buffered."""
 
 
 class Referee:
@@ -80,7 +80,7 @@ class Referee:
         self.goals = Goals(self.invariants.servers)
         self.facts: list[TimedFact] = []
         self.on_stopped: Callable[[Server], None] = lambda server: None
-        """Who is told of a server that stopped as it should."""
+        """Called with a server that stopped because an invariant required it."""
         self.world = world
         self.keeps = keep
         self._hash = blake2b(digest_size=8)
@@ -90,15 +90,15 @@ class Referee:
             kind: tuple(looks[kind] for looks in (self.goals.looks, self.invariants.looks) if kind in looks)
             for kind in (*self.goals.looks, *self.invariants.looks)
         }
-        """Who looks at which kind of fact; four of five are appends sent and accepted, which nobody looks at."""
+        """The handlers of each kind of fact; four of five facts are appends sent and accepted, which have none."""
         self.sent: dict[type[Message], LookAtMessage[Server]] = {
             kind: _both(self.goals.sent[kind], look) if kind in self.goals.sent else look
             for kind, look in self.invariants.promises.sent.items()
         }
         self._facts: dict[NodeId, Facts] = {}
         self._stored: dict[NodeId, tuple[SnapshotMeta, bytes]] = {}
-        """What this life of each server was given to store, of which snapshot: the file must be just that."""
-        # Only the invariants look on here.
+        """For each server's life: the snapshot that it receives, and the bytes that it stored; the file must be equal to them."""
+        # Only the invariants need these.
         self.synced = self.invariants.synced
         self.passed = self.invariants.passed
         self.read_asked = self.invariants.read_asked
@@ -110,7 +110,7 @@ class Referee:
     def look_too(
         self, looks: dict[type[Fact | HostFact], Look[Server]], sent: dict[type[Message], LookAtMessage[Server]]
     ) -> None:
-        """Report these facts, and these messages when they have left, to further judges."""
+        """Report these facts, and these messages when they have left, to further checkers."""
         for kind, look in looks.items():
             self.looks[kind] = (*self.looks.get(kind, ()), look)
         for message, look_at in sent.items():
@@ -123,13 +123,13 @@ class Referee:
         return self._hash.hexdigest()
 
     def hash_what_waits(self) -> None:
-        """Take the facts that wait into the trace."""
-        # Encoding many facts at once is faster (docs/decisions/simulator_pace.md); a newline stands nowhere but between two.
+        """Add the pending facts to the trace hash."""
+        # Encoding many facts at once is faster (docs/decisions/simulator_pace.md); newlines occur only between facts.
         self._hash.update(self._encode_lines(self.unhashed).replace(b"\n", b""))
         self.unhashed.clear()
 
     def events_of(self, server: Server) -> "Facts":
-        """Return what takes the facts of this server's replica."""
+        """Return the sink of this server's facts."""
         return self._facts.setdefault(server.node_id, Facts(self, server))
 
     def fact(self, server: Server, fact: Fact | HostFact) -> None:
@@ -137,7 +137,7 @@ class Referee:
         self._facts[server.node_id].stage(server.node_id, fact)
 
     def fault(self, text: str) -> None:
-        """Take what the nemesis does to links, processes and disks."""
+        """Handle a fault of a link, process or disk that the nemesis injects."""
         self.hash_what_waits()
         self._hash.update(text.encode())
         if self.keeps:
@@ -155,7 +155,7 @@ class Referee:
         self.goals.hit("kernel_sync_failed")
 
     def recovered(self, server: Server) -> None:
-        """A server is back."""
+        """A server has recovered."""
         fate = self.invariants.recovered(server)
         if fate != "nothing in flight":
             self.goals.hit(GOAL_OF_FATE[fate])
@@ -170,7 +170,7 @@ class Referee:
         self.goals.standing_written(standing)
 
     def must_stop(self, server: Server) -> bool:
-        """A server found that its log is not the others'."""
+        """A server found that its log differs from the others'."""
         stops = self.invariants.stores.must_stop(server.node_id)
         if stops:
             self.goals.hit("log_that_differs_stops")
@@ -178,7 +178,7 @@ class Referee:
         return stops
 
     def refused(self, server: Server, peer: NodeId, reason: str) -> None:
-        """A server does not hear a peer."""
+        """A server refuses a peer."""
         self.goals.refused(reason)
 
     def disk_lost(self, server: Server) -> None:
@@ -190,7 +190,7 @@ class Referee:
         self.invariants.stores.image_kept(server.node_id)
 
     def put_back(self, server: Server, number: int) -> None:
-        """It is in the folder's place."""
+        """The copy has replaced the folder."""
         self.invariants.stores.put_back(server.node_id, number)
 
     def power_failed(self, server: Server, *, lied: bool) -> None:
@@ -198,7 +198,7 @@ class Referee:
         self.invariants.stores.power_failed(server.node_id, lied=lied)
 
     def ended(self, server: Server) -> None:
-        """A server ends."""
+        """A server's life ends."""
         self.invariants.outcomes.crashed(server.node_id)
         self._stored.pop(server.node_id, None)
 
@@ -253,7 +253,7 @@ class Referee:
             raise Breach("a file has one snapshot's pieces", text)
 
     def piece_missing(self, server: Server, peer: NodeId, snapshot: SnapshotMeta) -> None:
-        """A piece can't be read: the file ends too early, which is a fault, or is gone, and then nobody needs it any more."""
+        """A piece can't be read: the file ends too early, which is a fault, or is gone, and then it is not needed any more."""
         self.goals.missing_piece(server)
         core = server.core
         if core is not None and isinstance(core.role, Leader):

@@ -30,7 +30,7 @@ class Failure(Struct, frozen=True, kw_only=True):
 
 
 class Result(Struct, frozen=True, kw_only=True):
-    """What a seed came to. `trace` is the hash of everything that happened; facts and history are there if they were asked for.
+    """The result of a seed. `trace` is the hash of all facts; facts and history are there if they were asked for.
 
     `drawn` are the kinds of fault that the seed draws by itself, `kinds` those of them that were allowed.
     """
@@ -70,7 +70,7 @@ def _play(cluster: SimulatedCluster) -> None:
 
 @contextmanager
 def _without_collection() -> Iterator[None]:
-    """A seed makes many objects and hardly any cycles: looking for them took 2 % of its time. Afterwards it is as it was."""
+    """Disable garbage collection: a seed makes many objects and hardly any cycles, and collections took 2 % of its time."""
     was_on = gc.isenabled()
     gc.disable()
     try:
@@ -102,7 +102,7 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
         failure = Failure(rule="the core's own checks", text=f"assertion: {problem}", at=cluster.world.now)
     except (DamagedLog, DamagedSnapshot) as problem:
         failure = Failure(rule="disk remembers", text=str(problem), at=cluster.world.now)
-    except Exception as problem:  # a bug is shrunk and told with its seed like any broken rule
+    except Exception as problem:  # a bug is minimized and reported with its seed like any broken rule
         failure = Failure(rule="no error is raised", text=f"{type(problem).__name__}: {problem}", at=cluster.world.now)
     referee = cluster.referee
     goals: Counter[str] = referee.goals.counts

@@ -1,4 +1,4 @@
-"""One server of a seed: the product's replica on a simulated machine, its steps on the world's clock, and how it dies.
+"""One server of a seed: the product's replica on a simulated machine, its steps on the world's clock, and its crashes.
 
 A power failure or a kill can come at any moment, also in the middle of a write or of a job; a paused process answers nothing and
 its timers all fire late.
@@ -73,13 +73,13 @@ class Server:
         self.led = False
         """Whether it led when its last step began."""
         self.first_start = plan.first_starts[node_id]
-        """Before that moment this server has never been there."""
+        """The time of this server's first start."""
         self.refusal = ""
         """Why the folder could not be opened."""
         self.stood_still_s = 0.0
         """Seconds of all pauses so far."""
         self.images: list[Image] = []
-        """Copies of its folder that somebody keeps."""
+        """Copies that were made of its folder."""
         self.chunk_bytes = plan.chunk_bytes
         self._plan = plan
         self.request_timeout_s = plan.request_timeout_s
@@ -89,21 +89,21 @@ class Server:
         self._wake_planned = False
         self._timer_at = float("inf")
         self._first_turns: list[float] = []
-        """When each peer's reader gets its first turn after a pause."""
+        """When each peer's reader first runs after a pause."""
         self._is_spared = False
         self._doom: tuple[bool, Callable[[Server], None]] | None = None
         self._stores_made = 0
         self._links_up: Counter[NodeId] = Counter()
         self._told: tuple[Standing, Standing] | None = None
-        """The last standing, and how it was told."""
+        """The last standing, and the form in which hellos state it."""
         self._hellos: dict[NodeId, _Hello] = {}
         """Each peer's last one."""
 
-    # -- for those who look on -------------------------------------------------------------------------------------------
+    # -- for the checkers ------------------------------------------------------------------------------------------------
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether nothing has come that waits for a step."""
+        """Whether no input waits for a step."""
         return not self._wake_planned
 
     @property
@@ -230,7 +230,7 @@ class Server:
         self._is_spared = False
 
     def _on_write(self, seconds: float) -> None:
-        """A write of the log has begun, and takes so long."""
+        """A write of the log has begun, and takes `seconds`."""
         if self._doom is not None:
             self._world.after(seconds * self.machine.random.random(), self._meet_doom, self.lives, *self._doom)
             self._doom = None
@@ -256,7 +256,7 @@ class Server:
         self.watcher.disk_lost(self)
 
     def keep_image(self) -> None:
-        """Somebody makes a copy of the folder as it is on the disk."""
+        """Make a copy of the folder as it is on the disk."""
         self.images.append(self.disk.image())
         self.watcher.image_kept(self)
 
@@ -269,7 +269,7 @@ class Server:
     def pause(self, seconds: float) -> None:
         """Stand still: nothing is read, sent or noticed; what comes meanwhile waits in the sockets.
 
-        Afterwards each connection's reader gets its turn by chance, and time may be looked at before any of them.
+        Afterwards the connections' readers run in random order, and timers may fire before any of them.
         """
         machine = self.machine
         until = self._world.now + seconds
@@ -310,14 +310,14 @@ class Server:
         self._die(power=False)
         self._tell(DiskFailed(reason=str(problem)))
 
-    # -- what comes in ---------------------------------------------------------------------------------------------------
+    # -- input ----------------------------------------------------------------------------------------------------------
 
     def _is_welcome(self, peer: NodeId, standing: Standing) -> bool:
-        """Judge what the connection began with, and again when the members' stores have changed."""
+        """Check the standing with which the connection began, and again when the members' stores have changed."""
         hello = self._hellos.get(peer)
         if hello is None or hello.standing is not standing:
             if peer not in self.node_ids:
-                return False  # refused before the standings are told (transport/handshake.py)
+                return False  # refused before the standings are sent (transport/handshake.py)
             judge = self.life.hellos
             judge.judge(peer, standing)
             self.wake()
@@ -330,13 +330,13 @@ class Server:
         return not refusal
 
     def take_message(self, message: Message, standing: Standing) -> None:
-        """A peer with this standing said this; a server that is down hears nothing, nor who is not welcome."""
+        """Take a message of a peer with this standing, unless this server is down or the peer is refused."""
         world, core = self._world, self.core
         if world.now < self.machine.paused_until:
             world.at(self._first_turns[sender(message)], self.take_message, message, standing)
         elif core is not None and not self._is_welcome(sender(message), standing):
             is_answered = not isinstance(message, Introduction) or message.asks
-            if is_answered and sender(message) in self.node_ids:  # the answer to a hello tells our standing all the same
+            if is_answered and sender(message) in self.node_ids:  # the answer to a hello has our standing even so
                 told = self._standing_told(core)
                 answer = Introduction(term=core.current_term, node_id=self.node_id, standing=told, asks=False)
                 self._post(self.node_id, sender(message), answer, told)
@@ -349,7 +349,7 @@ class Server:
                 raise AssertionError(f"node {sender(message)} sent a malformed message: {problem}") from None
             if self.watcher.expects:
                 self.watcher.message_received(self, message)
-            if not self._wake_planned and world.takes_next_step():  # as in wake_last; where no turn is planned, nothing waits
+            if not self._wake_planned and world.takes_next_step():  # as in wake_last; where no step is planned, nothing waits
                 self._step(core, message)
             else:
                 self.replica.inbox.take_message(message)
@@ -397,13 +397,13 @@ class Server:
         return f"store-{self.node_id}-{self._stores_made}"
 
     def look_at_room(self) -> None:
-        """Notice whether the disk is nearly full, as a node does once a second."""
+        """Check whether the disk is nearly full, as a node does once a second."""
         core, free = self.core, self.disk.free_bytes()
         if core is not None and self._world.now >= self.machine.paused_until:
             core.lacks_room = free < (ROOM_AGAIN_BYTES if core.lacks_room else ROOM_BYTES)
         self._world.after(ROOM_LOOK_S, self.look_at_room)
 
-    # -- what goes out: replica.ports.Outbox -----------------------------------------------------------------------------
+    # -- output: replica.ports.Outbox -----------------------------------------------------------------------------------
 
     def post(self, to: NodeId, message: Message) -> None:
         """Send a message to a peer."""
@@ -417,7 +417,7 @@ class Server:
         return self._links_up[to]
 
     def redial(self) -> None:
-        """Each message is judged by the standing that its sender has then: nothing is to be done."""
+        """Nothing to do: each message is checked by the standing that its sender has then."""
 
     # -- steps -----------------------------------------------------------------------------------------------------------
 
@@ -451,7 +451,7 @@ class Server:
             self.wake_last()
 
     def _step(self, core: Core, message: Message | None = None) -> None:
-        """Have the replica take all that waits, or this message if nothing else does, as in three steps of five."""
+        """Make a step with all queued input, or with this message if nothing else is queued, as in three steps of five."""
         machine = self.machine
         now = machine.offset + machine.rate * self._world.now
         self.led = type(core.role) is Leader

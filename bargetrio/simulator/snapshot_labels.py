@@ -1,4 +1,4 @@
-"""What must hold of a snapshot's file when it is saved: it is what its label says (Raft 7; BUG-29, BUG-36)."""
+"""Invariants of a saved snapshot's file: its content is that of its label (Raft 7; BUG-29, BUG-36)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -36,11 +36,11 @@ def check_label(
 
 
 class BytesFile:
-    """A file that is in memory."""
+    """A file in memory."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data
 
     def read_part(self, offset: int, size: int) -> bytes:
-        """Return so many bytes from there, fewer at the end."""
+        """Return up to `count` bytes from `offset`."""
         return self._data[offset : offset + size]

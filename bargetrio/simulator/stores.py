@@ -1,8 +1,9 @@
-"""Stores whose disks lost or altered synced entries: what each held, what is missing, and which rules still apply.
+"""Stores whose disks lost or altered synced entries: what each held, what is missing, and which invariants still apply.
 
-Where a whole disk is lost and its node readmitted, no entry may be lost: such seeds are judged as all others. A disk that loses a
-synced tail, or is set back to an old image, keeps its store id. What it may have cost is no longer demanded (damage.py), all else
-is; and a leader to which it had acknowledged more than it now holds must announce `tail_lost` when the two exchange messages.
+Where a whole disk is lost and its node readmitted, no entry may be lost: such seeds are checked as all others. A disk that loses
+a synced tail, or is set back to an old image, keeps its store id. Invariants that this may violate are suspended (damage.py), all
+others hold; and a leader to which it had acknowledged more than it now holds must announce `tail_lost` when the two exchange
+messages.
 """
 
 from collections.abc import Sequence
@@ -50,7 +51,7 @@ class _Loss(NamedTuple):
 
 
 class Stores:
-    """The stores of all nodes; `damages`: what disks that broke their word may have cost."""
+    """The stores of all nodes; `damages`: the suspensions for disks that lost synced data."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class Stores:
     ) -> None:
         self.damages: list[Damage] = []
         self.expected_reports: dict[tuple[NodeId, NodeId], _ExpectedReport] = {}
-        """By leader and follower."""
+        """Announcements that are due, by leader and follower."""
         self.touched: set[tuple[NodeId, StoreId]] = set()
         """Stores in use that have lost synced records."""
         self._losses: dict[tuple[NodeId, StoreId], list[_Loss]] = {}
@@ -203,7 +204,7 @@ class Stores:
         return True
 
     def must_stop(self, node_id: NodeId) -> bool:
-        """Return whether the node's log was altered, as far as can be told when it has stopped.
+        """Return whether the node's log was altered, as far as its state shows when it has stopped.
 
         It may have said so, and have taken a snapshot in the log's place while that was on its way (OWN-156).
         """
@@ -351,7 +352,7 @@ class Stores:
         if report.is_earlier and message.prev_log_index < report.index and not is_heartbeat:
             text = f"node {node_id} had acknowledged {report.index} to node {to} before term {report.term}"
             text += f", and is given what follows {message.prev_log_index} again"
-            raise Breach("a lost tail is told", f"{text}: node {to} says nothing")
+            raise Breach("a lost tail is reported", f"{text}: node {to} does not report it")
 
     def sending(self, server: Server, effect: SendChunk) -> None:
         """A leader sends a node a snapshot in the place of what it has lost only if it can't know of the loss.
@@ -367,7 +368,7 @@ class Stores:
             text = (
                 f"node {effect.to} had acknowledged {report.index} to node {server.node_id} by term {report.term}, and holds less"
             )
-            raise Breach("a lost tail is told", f"{text}: node {server.node_id} sends it a snapshot")
+            raise Breach("a lost tail is reported", f"{text}: node {server.node_id} sends it a snapshot")
 
     def message_received(self, server: Server, message: Message) -> None:
         """Note that a leader received it."""
@@ -397,10 +398,10 @@ class Stores:
                     text = (
                         f"node {peer} had acknowledged {report.index} to node {leader_id} by term {report.term}, and holds less"
                     )
-                    raise Breach("a lost tail is told", f"{text}: node {leader_id} hears that, and says nothing")
+                    raise Breach("a lost tail is reported", f"{text}: node {leader_id} receives that, and does not report it")
 
     def _acknowledged(self, server: Server, message: AppendReply) -> None:
-        """Count anew where an acknowledgement from before the loss comes late: the refusals so far may be older than it."""
+        """Restart the count when an acknowledgement from before the loss comes late: earlier refusals may be older than it."""
         peer, core = message.follower_id, server.core
         report = self.expected_reports.get((server.node_id, peer))
         if report is None or core is None or not isinstance(core.role, Leader) or message.term != core.current_term:

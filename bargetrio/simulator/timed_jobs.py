@@ -24,10 +24,10 @@ class _Running:
 
 
 class TimedJobs:
-    """One life's; implements `replica.ports.Jobs`.
+    """The jobs of one life; implements `replica.ports.Jobs`.
 
-    A blocking step happens at the end of its time, a slice takes none. `done(kind, result)` is told what a blocking step
-    returned, before the job goes on, `on_full(what)` what a full disk ended.
+    A blocking step happens at the end of its time, a slice takes none. `done(kind, result)` is called with the result of a
+    blocking step, before the job goes on, `on_full(what)` with the job that a full disk ended.
     """
 
     def __init__(self, machine: Machine, done: Callable[[JobKind, Any], None], on_full: Callable[[str], None]) -> None:
@@ -40,14 +40,14 @@ class TimedJobs:
         self._is_over = False
 
     def start(self, job: Job) -> None:
-        """Run it, from this moment on."""
+        """Start a job now."""
         running = _Running(job)
         self.running.append(running)
         self.count[job.kind] += 1
         self._machine.world.at(self._machine.world.now, self._go_on, running)
 
     def gave_up(self, what: str, again_s: float, problem: OSError) -> None:
-        """Tell that a full disk ended a job."""
+        """Report that a full disk ended a job."""
         self._on_full(what)
 
     def break_off(self, *, midway: bool) -> None:
@@ -86,7 +86,7 @@ class TimedJobs:
             result = problem = None
             match step:
                 case Slice():
-                    pass  # here nobody waits for it
+                    pass  # here no task waits for it
                 case Blocking():
                     running.work = step.work
                     self._machine.world.after(self._machine.random.uniform(*self._takes_s(job.kind)), self._go_on, running)

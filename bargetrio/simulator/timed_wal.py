@@ -12,10 +12,10 @@ from bargetrio.storage.wal import OpenFolder
 
 
 class TimedWal(Generic[S]):
-    """One life's; implements `replica.ports.Wal`.
+    """The log of one life; implements `replica.ports.Wal`.
 
     Where the disk gives descriptors a small write is two steps, as with `node.persister.KernelPersister`: written at once, synced
-    at its end. Elsewhere both happen at its end. `begun` is told how long each write takes, `wake` is called when it has ended.
+    at its end. Elsewhere both happen at its end. `begun` is called with the duration of each write, `wake` when it has ended.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class TimedWal(Generic[S]):
         self._folder.note_synced(records)
 
     def break_off(self) -> None:
-        """The process ends: the write in flight is not begun, between two calls of the disk, or done and not yet told."""
+        """The process ends: the write in flight is not begun, between two calls of the disk, or done and not yet reported."""
         self._is_over = True
         if self._in_flight is None:
             return
@@ -121,7 +121,7 @@ class TimedWal(Generic[S]):
         self._settle(records)
 
     def _settle(self, records: Sequence[Record]) -> None:
-        """A disk that lies lies about entries: of a vote that was lost nobody could ever tell."""
+        """A lying disk loses entries only: the loss of a vote could never be detected."""
         disk = self._machine.disk
         if disk.lies and any(type(record) in (HardState, Install) for record in records):
             disk.settle()

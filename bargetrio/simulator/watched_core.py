@@ -1,7 +1,7 @@
-"""A core that tells the judges what they can't see from outside.
+"""A Core with hooks: reports proposals, snapshot chunks and their acknowledgements to the checkers.
 
-Which entries it makes of proposals, which pieces of snapshots are to be sent and to be stored, which can't be sent, and what a
-leader made of a follower's answer to one.
+A checker can't get these from facts and messages: the entries appended for proposals, the chunks to be sent and to be stored,
+those that can't be read, and how a leader handled a follower's acknowledgement of a chunk.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from bargetrio.simulator.observer import S, Watcher
 
 
 class WatchedCore(Core, Generic[S]):
-    """Does what Core does, and tells the watcher of the seed."""
+    """Behaves as Core, and reports to the watcher of the seed."""
 
     def __init__(self, server: S, watcher: Watcher[S], **arguments: Any) -> None:
         self._server = server

@@ -85,7 +85,7 @@ class Folder:
 
     def write_standing(self, standing: Standing) -> None:
         """Write it and sync; raises OSError."""
-        assert not standing.members, "they are the configuration's, and only told"
+        assert not standing.members, "they are the configuration's, and not stored"
         self._write(
             Meta(format=FORMAT, cluster=self._meta.cluster, node=self._meta.node, members=self._meta.members, standing=standing)
         )

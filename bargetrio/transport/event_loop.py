@@ -33,12 +33,12 @@ WAIT_S: Final = 0.001
 """Longest time in seconds for which a pass waits in a time slice, where it may; `select.epoll` rounds up to milliseconds."""
 BUSY_S: Final = 0.005
 BUSY_WAKES: Final = 8
-"""The loop is busy after so many wakes through trio, each within BUSY_S seconds after the last pass: heartbeats make fewer."""
+"""The loop is busy after this many wakes through trio, each within BUSY_S seconds after the last pass: heartbeats make fewer."""
 PASS_BYTES: Final = 1024 * 1024
 """Bytes after which a pass reads no more clients before the nodes make their steps; peers and ended syncs are served in each."""
 FEW_READY: Final = 4
 SHARE_BYTES: Final = 32 * 1024
-"""Where more than a few connections are ready, a client is read by so much at a time, so that its next turn comes soon."""
+"""Where more than a few connections are ready, a client is read in pieces of this size, so that it is read again soon."""
 
 
 class EventLoop:
@@ -80,7 +80,7 @@ class EventLoop:
             os.eventfd_write(self._eventfd, 1)
 
     def close(self) -> None:
-        """Close the epoll and the eventfd; nobody is driven or read any more."""
+        """Close the epoll and the eventfd; no node is driven and no connection read any more."""
         self._epoll.close()
         os.close(self._eventfd)
 

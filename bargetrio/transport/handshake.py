@@ -133,7 +133,7 @@ async def say_hello(connection: Connection, identity: Identity, to: int) -> Gree
     elif answer.proof:
         raise HandshakeRefused("forbidden", f"node {to} asks its peers for a proof: peer_secret_file is not configured here")
     standing = _check_standing(to, answer.standing, identity)
-    # A peer checks this node's standing last: until then a connection that it refuses looks like one that is up (OWN-182).
+    # A peer checks this node's standing last: until then a refused connection seems to be up (OWN-182).
     if not rest:
         rest = await _next_lines(connection, reader)
     _decode_answer(verdict_decoder, rest.pop(0), to)
@@ -222,7 +222,7 @@ def _check_standing(peer_id: int, raw: Raw, identity: Identity) -> Standing:
         standing = _standing_decoder.decode(raw)
         check_standing(peer_id, standing)
     except (ValueError, RecursionError) as problem:
-        raise HandshakeRefused("bad_request", f"node {peer_id} does not tell its store's standing: {problem}") from None
+        raise HandshakeRefused("bad_request", f"node {peer_id} does not state its store's standing: {problem}") from None
     refusal = identity.judge(peer_id, standing)
     if refusal:
         raise HandshakeRefused("forbidden", refusal)

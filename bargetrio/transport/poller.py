@@ -65,7 +65,7 @@ class Poller(Protocol):
         ...
 
     def close(self) -> None:
-        """Close its descriptors; nobody drives, reads or wakes any more."""
+        """Close its descriptors; `drive`, `read` and `wake` are not called any more."""
         ...
 
 

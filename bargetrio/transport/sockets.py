@@ -26,12 +26,12 @@ BACKLOG = 1024
 RECEIVE_BYTES = 256 * 1024
 """Of one read of a socket."""
 USER_TIMEOUT_MS = 10_000
-"""TCP_USER_TIMEOUT: the kernel closes a connection whose bytes were not acknowledged for so long."""
+"""TCP_USER_TIMEOUT: the kernel closes a connection whose bytes were not acknowledged for this long."""
 KEEPALIVE_S = 30
 KEEPALIVE_AGAIN_S = 10
 KEEPALIVE_PROBES = 3
-"""tcp(7): the kernel asks a connection that was silent for so long, in such intervals and so often at most, whether it is still
-there: who vanishes without a word gives its descriptor and its place back within a minute."""
+"""tcp(7): idle time, interval and number of the probes by which the kernel asks a silent connection whether it is still
+there: the descriptor and the place of a host that vanished are released within a minute."""
 KERNEL_UNSENT_BYTES = 64 * 1024
 """TCP_NOTSENT_LOWAT of a dialled connection. Without it the kernel takes up to 4 MiB, and over a slow link those would reach the
 other side for many seconds after this process has stopped."""
@@ -71,7 +71,7 @@ class SocketConnection:
         self._wake = trio.Event()
         self._closed = False
         self._writes = TrioWaits() if waits is None else waits
-        self._reads = TrioWaits() if is_dialled else self._writes  # who reads a dialled connection waits for its end
+        self._reads = TrioWaits() if is_dialled else self._writes  # a dialled connection is read only for its end
         self.on_close: Callable[[], None] | None = None
         """Called just before the socket is closed at this end, by whoever holds its descriptor (event_loop.py)."""
 

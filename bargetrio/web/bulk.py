@@ -24,12 +24,12 @@ from bargetrio.web.places import BYTES_PER_S
 
 BATCHES: Final = 16
 BATCH_LINES: Final = 500
-"""So many lines travel together, and so many such batches of one request wait for their answers: then the client waits, too."""
+"""Most lines of a batch, and most batches of one request in flight; above it the client is not read."""
 BATCH_BYTES: Final = 1024 * 1024
 WAITING_BYTES: Final = 4 * 1024 * 1024
 """The same in bytes of the lines: of a batch, or one longer line, and of all that wait."""
 ANSWERED_BATCHES: Final = 512
-"""So many answered batches wait for a client that sends first and reads later; then it has to read, or is cut after a while."""
+"""Most answered batches that wait for a client that sends first and reads later; above it the client is not read."""
 
 _encode: Final = msgspec.json.Encoder().encode
 

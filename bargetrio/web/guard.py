@@ -36,7 +36,7 @@ STREAMS: Final = 50
 TRANSFERS: Final = 16
 PROBES: Final = 32
 GRACE_S: Final = 15.0
-"""So far behind a client may be with its body, or with taking the answer."""
+"""How far a client may lag with its body, or with receiving the answer."""
 TRANSFER_GRACE_S: Final = 30.0
 REFUSAL_S: Final = 5.0
 PROBE_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})

@@ -27,7 +27,7 @@ from bargetrio.web.stream import frames, live_frames
 
 LOG_EVENTS: Final = 300
 DRAWING: Final = 2
-"""So many tables are drawn at once, in threads: however many ask, the nodes' disks have the others."""
+"""Most tables rendered at once, in threads: the other threads stay free for the nodes' disks."""
 FILE_EVENTS: Final = 5000
 
 
@@ -213,9 +213,9 @@ class Rest:
             live=query.flag("live"),
         )
         if _head().streaming:
-            query.refuse(("limit", "local"), "a stream tells all events of all daemons until it is closed")
+            query.refuse(("limit", "local"), "a stream has all events of all daemons until it is closed")
             if asked.live:
-                query.refuse(("node", "kind", "heartbeats"), "a live stream tells what the page draws")
+                query.refuse(("node", "kind", "heartbeats"), "a live stream has what the page draws")
             cursor = _head().headers.get(b"last-event-id", b"").decode("latin-1") or asked.after
             asked = msgspec.structs.replace(asked, after=cursor)
             await self._cluster.events(EventQuery(after=cursor, limit=1))  # refuse a bad cursor before the stream begins

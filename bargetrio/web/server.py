@@ -27,25 +27,25 @@ log = logging.getLogger(__name__)
 
 CONNECTIONS: Final = 256
 RESERVED: Final = 8
-"""So many of them answer probes only: they are taken when all others are."""
+"""Connections reserved for probes, used when all others are taken."""
 IDLE_S: Final = 2.0
-"""When all are taken, one that has been idle for so long makes room."""
+"""When all are taken, a connection that has been idle for this long is closed for a new one."""
 SEND_S: Final = 10.0
-"""So long a frame of HTTP/2 may be on its way, beside what BYTES_PER_S gives it."""
+"""How long a frame of HTTP/2 may take to send, in addition to its time at BYTES_PER_S."""
 LINGER_S: Final = 1.0
 RECEIVE_BYTES: Final = 65536
 BACKLOG: Final = 256
 """Connections that the kernel has accepted and the server has not."""
 REFUSE_S: Final = 0.1
-"""So long the word that there is no place may take."""
+"""How long the answer that there is no place may take to send."""
 AGAIN_S: Final = 0.1
 """Pause after accept(2) has failed."""
 LOOK_S: Final = 0.01
-"""Between two looks at whether all answers are out, when the daemon stops."""
+"""Interval of the checks whether all answers are sent, when the daemon stops."""
 KEEP_ALIVE_S: Final = 15.0
-"""So long a connection may be silent between two requests."""
+"""How long a connection may be silent between two requests."""
 USER_TIMEOUT_MS: Final = 10_000
-"""The kernel gives up on a client that has acknowledged nothing for so long."""
+"""The kernel gives up on a client that has acknowledged nothing for this long."""
 GRACE_S: Final = 0.3
 """How long answers in flight may take when the daemon stops."""
 FULL: Final = (

@@ -21,15 +21,15 @@ FRAME_S: Final = 0.1
 ELSEWHERE_S: Final = 1.0
 """How often other daemons are asked when nothing happens here."""
 QUIET_S: Final = 10.0
-"""A comment goes out at least so often, so that a reader knows that the line is alive."""
+"""Longest interval without data: then a comment is sent, so that a reader knows that the connection is alive."""
 AT_ONCE: Final = 200
 BEATS_S: Final = 0.2
-"""How often a live page is told of heartbeats while nothing else happens; where other daemons must be asked, less often."""
+"""How often heartbeats are sent to a live page while nothing else happens; where other daemons must be asked, less often."""
 BEATS_ELSEWHERE_S: Final = 0.5
 LIVE_AT_ONCE: Final = 60
-"""More than nobody can follow in a tenth of a second: from here on a live page is told the newest of the frequent kinds."""
+"""More events than anyone can follow in a tenth of a second: above it a live page gets only the newest of the frequent kinds."""
 LIVE_QUIET_S: Final = 2.0
-"""A live page hears something at least so often; it takes three times as long without a word for a lost connection."""
+"""Longest interval between two frames of a live page; the page takes three times as long without one for a lost connection."""
 RETRY: Final = b"retry: 1000\n\n"
 
 _encode: Final = msgspec.json.Encoder().encode

@@ -93,7 +93,7 @@ BAD: list[tuple[str, Message]] = [
     ),
     ("is not that of the set of stores", introduced(Standing(store="store-1", identity="other", birth=STORES))),
     ("is not that of the set of stores", introduced(Standing(store="store-1", birth=STORES))),
-    ("and tells the nodes", introduced(Standing(store="new", identity=IDENTITY, admitted=7, members=(0, 1, 2)))),
+    ("and names the nodes", introduced(Standing(store="new", identity=IDENTITY, admitted=7, members=(0, 1, 2)))),
     ("51 nodes: 50 at most", introduced(Standing(store="new", members=tuple(range(MOST_MEMBERS + 1))))),
     ("rising order", introduced(Standing(store="new", members=(0, 2, 1)))),
     ("rising order", introduced(Standing(store="new", members=(0, 1, 1, 2)))),

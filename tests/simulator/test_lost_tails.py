@@ -22,7 +22,7 @@ def test_a_leader_that_says_nothing_of_a_lost_tail_is_found(monkeypatch: pytest.
     cluster.world.run(6.0, 1_000_000)
     liar.crash(power=True)
     cluster.nemesis.revive(liar)
-    with pytest.raises(Breach, match="a lost tail is told"):
+    with pytest.raises(Breach, match="a lost tail is reported"):
         cluster.world.run(12.0, 1_000_000)
 
 
@@ -59,7 +59,7 @@ def test_a_lost_tail_is_told_by_the_leader_of_a_later_term_to_which_it_was_ackno
         assert stores.expected_reports == {}
         assert cluster.referee.goals.counts["tail_lost_told"] == 1
     else:
-        with pytest.raises(Breach, match="a lost tail is told"):
+        with pytest.raises(Breach, match="a lost tail is reported"):
             cluster.world.run(15.0, 1_000_000)
 
 
@@ -118,7 +118,7 @@ def test_an_acknowledgement_from_before_the_loss_that_comes_late_makes_the_refus
         stores.message_received(leader, message)
         core.role.round = 2 if message is late else core.role.round
         cluster.world.now += 0.001
-    with pytest.raises(Breach, match="a lost tail is told"):
+    with pytest.raises(Breach, match="a lost tail is reported"):
         stores.message_received(leader, refusals[6])
 
 
@@ -237,5 +237,5 @@ def test_a_lost_tail_is_told_also_where_the_node_was_to_be_readmitted_with_anoth
         cluster.world.run(15.0, 1_000_000)
         assert cluster.referee.goals.counts["tail_lost_told"] == 1
     else:
-        with pytest.raises(Breach, match="a lost tail is told"):
+        with pytest.raises(Breach, match="a lost tail is reported"):
             cluster.world.run(15.0, 1_000_000)

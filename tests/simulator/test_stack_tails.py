@@ -43,7 +43,7 @@ def found(name: str) -> Found | None:
 
 @pytest.mark.parametrize(
     ("name", "rule"),
-    [("lost_tail_sent_again", "a lost tail is told"), ("sent_called_acknowledged", "no false accusation")],
+    [("lost_tail_sent_again", "a lost tail is reported"), ("sent_called_acknowledged", "no false accusation")],
 )
 def test_a_loss_that_is_not_told_and_one_that_never_was_are_found(name: str, rule: str) -> None:
     """Each by its own rule, and the seed is clean with the rule back."""

@@ -130,7 +130,7 @@ async def test_a_standing_that_is_none_is_a_bad_hello() -> None:
 
     accepted, answer = await meet(identity(0), dial)
     assert isinstance(accepted, HandshakeRefused)
-    assert b"does not tell its store's standing" in bytes(answer)  # type: ignore[call-overload]  # dial returns bytes
+    assert b"does not state its store's standing" in bytes(answer)  # type: ignore[call-overload]  # dial returns bytes
 
 
 async def test_an_unborn_store_tells_the_nodes_of_its_configuration() -> None:

@@ -111,7 +111,7 @@ window.Barge = window.Barge || {};
       id: "follower", name: "4. A follower falls",
       steps: [healed,
         {
-          say: "A follower is killed. That is a crash: nothing is flushed, and no peer is told.",
+          say: "A follower is killed. That is a crash: nothing is flushed, and no peer is notified.",
           paper: "Raft 5.5",
           act: async function (c) { c.keep.id = others(c, c.head().id)[0]; await c.kill(c.keep.id); },
           done: function (c) { return event(c, "node_killed"); }

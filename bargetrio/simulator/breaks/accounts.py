@@ -57,7 +57,7 @@ def pieces_of_two_snapshots(patches: Patches) -> None:
     patches.set(receiving, "on_snapshot_request", on_snapshot_request)
 
 
-@breaks("a folder's name is on the disk before what is in it is told", "BUG-52")
+@breaks("a folder's name is on the disk before its content is acknowledged", "BUG-52")
 def folders_not_synced(patches: Patches) -> None:
     old = SimulatedDisk.sync_dir
 

@@ -1,4 +1,4 @@
-"""Planted bugs about what is called committed."""
+"""Planted bugs about commitment."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Planted bugs about what a disk is trusted with."""
+"""Planted bugs about durability."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +14,7 @@ from bargetrio.storage.recovery import Recovered, segment_name
 from bargetrio.storage.wal import OpenFolder
 
 
-@breaks("a write is synced before it is told", "BUG-50, BUG-56")
+@breaks("a write is synced before it is acknowledged", "BUG-50, BUG-56")
 def nothing_is_synced(patches: Patches) -> None:
     patches.set(SimulatedFile, "sync", lambda self: None)
 
@@ -45,7 +45,7 @@ def failed_split_sync_ignored(patches: Patches) -> None:
     patches.set(TimedWal, "_sync", sync)
 
 
-@breaks("what is written and not synced is not told, where these are two steps", "BUG-50")
+@breaks("what is written and not synced is not acknowledged, where these are two steps", "BUG-50")
 def split_write_told_before_its_sync(patches: Patches) -> None:
     def sync(self: TimedWal[Server], descriptor: int, records: Sequence[Record]) -> None:
         machine = self._machine

@@ -1,4 +1,4 @@
-"""Planted bugs about links that have a bandwidth, and about files that end too early: each is how it once was."""
+"""Planted bugs about links that have a bandwidth, and about files that end too early: each is how Barge once was."""
 
 from bargetrio.raft import replication, snapshots
 from bargetrio.raft.core import Core
@@ -15,7 +15,7 @@ def long_message_is_silence(patches: Patches) -> None:
     patches.set(replication, "on_bytes", lambda core, peer, now: None)
 
 
-@breaks("a leader is told that its long message is arriving", "6.2; OWN-38")
+@breaks("a follower reports to its leader that a long message is arriving", "6.2; OWN-38")
 def leader_not_told_of_arrival(patches: Patches) -> None:
     old = State.send
 

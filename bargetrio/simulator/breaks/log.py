@@ -71,7 +71,7 @@ def truncation_during_write(patches: Patches) -> None:
     patches.set(Durability, "queue_truncation", queue_truncation)
 
 
-@breaks("after a rejection the leader looks further back", "5.3; BUG-27")
+@breaks("after a rejection the leader probes further back", "5.3; BUG-27")
 def rejection_ignored(patches: Patches) -> None:
     def on_refusal(core: Core, progress: Progress, message: AppendReply) -> None:
         progress.probe_sent = False

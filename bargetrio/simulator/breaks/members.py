@@ -1,6 +1,6 @@
 """Planted bugs about membership: replaced disks, new clusters, other lists, other logs, lost entries.
 
-Each is what Barge did before the log took nodes in (docs/bugs.md names the faults).
+Each is what Barge did before the log took nodes in (docs/bugs.md).
 """
 
 from typing import Any
@@ -105,7 +105,7 @@ def other_nodes_accepted(patches: Patches) -> None:
     patches.set(Folder, "__init__", init)
 
 
-@breaks("an unborn store tells the list of nodes of its configuration", "OWN-187")
+@breaks("an unborn store states the list of nodes of its configuration", "OWN-187")
 def other_list_not_told(patches: Patches) -> None:
     patches.set(membership, "as_told", lambda standing, members: standing)
     patches.set(server, "as_told", lambda standing, members: standing)
@@ -147,7 +147,7 @@ def digests_not_compared(patches: Patches) -> None:
     patches.set(receiving, "_differs", lambda core, snapshot: False)
 
 
-@breaks("a follower that lost what it acknowledged is told from one whose refusal is old", "docs/storage_format.md")
+@breaks("a follower that lost what it acknowledged is distinguished from one whose refusal is old", "docs/storage_format.md")
 def every_refusal_is_an_old_one(patches: Patches) -> None:
     def suspect(core: Core, leader: Leader, progress: Progress, message: AppendReply) -> bool:
         return message.hint_index < progress.match_index

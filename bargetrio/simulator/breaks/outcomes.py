@@ -1,4 +1,4 @@
-"""Planted bugs about what a write is told; those that only the whole stack has are in stack/breaks.py."""
+"""Planted bugs about the answers to writes; those that only the whole stack has are in stack/breaks.py."""
 
 from bargetrio.protocol.requests import Delete
 from bargetrio.raft.effects import ProposalRefused, ProposalsUnknown

@@ -1,4 +1,4 @@
-"""Planted bugs about reads, and about what clients are told."""
+"""Planted bugs about reads, and about the answers to clients."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def any_answer_confirms_a_read(patches: Patches) -> None:
     misreads(patches, replication, "on_append_reply", misread)
 
 
-@breaks("an outcome that nobody knows is not called a refusal", "docs/architecture.md; BUG-47")
+@breaks("an unknown outcome is not reported as a refusal", "docs/architecture.md; BUG-47")
 def unknown_called_refused(patches: Patches) -> None:
     old = State._fail_pending
 
@@ -75,7 +75,7 @@ def unknown_repeated(patches: Patches) -> None:
     patches.set(WorkloadClient, "on_unknown", on_unknown)
 
 
-@breaks("a condition is judged when the write is applied", "docs/architecture.md")
+@breaks("a condition is evaluated when the write is applied", "docs/architecture.md")
 def condition_ignored(patches: Patches) -> None:
     old = Store._put
 

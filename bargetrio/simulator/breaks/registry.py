@@ -34,7 +34,7 @@ class Patches:
 class Break(Struct, frozen=True):
     """A rule, its source, and the patch that disables it; with `stack` only ring 2 runs the code of the rule.
 
-    `faults`: the kinds of fault among which it is looked for; None for all. Where everything goes wrong at once, a node hardly
+    `faults`: the kinds of fault among which it is searched for; None for all. With all faults at once, a node hardly
     ever falls behind, and is sent a snapshot, just while it saves or loads one.
     """
 

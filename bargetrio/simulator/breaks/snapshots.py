@@ -198,7 +198,7 @@ def pieces_in_any_order(patches: Patches) -> None:
     patches.set(SnapshotReceiver, "_is_whole", lambda self, snapshot: True)
 
 
-@breaks("an installation is told when it is on the disk", "3.8; BUG-50")
+@breaks("an installation is acknowledged when it is on the disk", "3.8; BUG-50")
 def install_told_before_it_lasts(patches: Patches) -> None:
     lets_through(patches, SnapshotReply)
 

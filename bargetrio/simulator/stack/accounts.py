@@ -1,4 +1,4 @@
-"""What the whole stack keeps for those who wait: nothing, once all is quiet."""
+"""Checks that the whole stack keeps nothing for requests that have ended, once all is quiet."""
 
 from bargetrio.cluster.node_link import NodeLink
 from bargetrio.node.server import Node
@@ -11,7 +11,7 @@ RULE = "nothing is left when all is quiet"
 
 
 def check_quiet(stack: Stack, links: list[NodeLink]) -> None:
-    """Look at every node and every link to one, some heartbeats after the last answer of a healed cluster; raise Breach."""
+    """Check every node and every link to one, some heartbeats after the last answer of a healed cluster; raise Breach."""
     for node_id, node in stack.living.items():
         replica = node.replica
         left = [*left_in(replica.core, list(stack.addresses)), *left_in_replica(replica)]
@@ -29,7 +29,7 @@ def check_quiet(stack: Stack, links: list[NodeLink]) -> None:
         if link.waiting or link._departed:
             raise Breach(RULE, f"a link waits for {link.waiting} answers, {link._departed} writes have left")
     if stack.turns._saver is not None or stack.turns._waiting or stack.turns._prioritized is not None:
-        raise Breach(RULE, "a node saves its state, or waits for its turn")
+        raise Breach(RULE, "a node saves its state, or is queued for it")
     if stack.recorder._staged:
         raise Breach(RULE, f"{len(stack.recorder._staged)} facts are not kept")
 

@@ -53,7 +53,7 @@ def gone_store_readmitted(patches: Patches) -> None:
 LOSSES: Final = frozenset({"lying_disks", "old_folders", "crashes", "partitions", "pauses"})
 
 
-@breaks("entries that were acknowledged and lost are not sent again before that is told", "OWN-175", stack=True, faults=LOSSES)
+@breaks("acknowledged and lost entries are not sent again before the loss is reported", "OWN-175", stack=True, faults=LOSSES)
 def lost_tail_sent_again(patches: Patches) -> None:
     def suspect(state: State, leader: Leader, progress: Progress, message: AppendReply) -> bool:
         if message.hint_index < progress.acknowledged_index:

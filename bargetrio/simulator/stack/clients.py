@@ -50,7 +50,7 @@ class StackClient:
         self.large_values = False
         """Whether one of ten values has 5 to 50 kB."""
         self.refused_no_room = 0
-        """How many writes were refused because the leader's disk is nearly full, as far as the forwarder told."""
+        """How many writes were refused because the leader's disk is nearly full, as far as the forwarder reported it."""
         self.refused_overload = 0
         """The same, because too many writes waited to be committed."""
         self._process = number

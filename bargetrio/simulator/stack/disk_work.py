@@ -1,4 +1,4 @@
-"""The disk's side in virtual time: no threads, a virtual moment, then the blocking call; implements node's `DiskWork`.
+"""A node's disk work in virtual time: no threads, but a virtual delay, then the blocking call; implements node's `DiskWork`.
 
 Where the disk gives descriptors, the product's own `KernelPersister` writes, with a kernel that syncs in virtual time.
 """
@@ -26,7 +26,7 @@ QUICK_S: Final = (0.0002, 0.002)
 
 
 class VirtualWork:
-    """One node's; `latency_s` is how long a call takes, from and to, `sync_s` a write of the log with its sync."""
+    """The disk work of one node; `latency_s` is how long a call takes, from and to, `sync_s` a write of the log with its sync."""
 
     def __init__(self, disk: SimulatedDisk, random: Random, hit: Callable[..., None] = lambda *goals: None) -> None:
         self.latency_s = self.sync_s = QUICK_S
@@ -59,7 +59,7 @@ class VirtualWork:
         self._answers = trio.Event()
 
     def be_quick(self) -> None:
-        """Calls and syncs take as long as ever."""
+        """Calls and syncs take their usual time again."""
         self.latency_s = self.sync_s = QUICK_S
 
     def heal(self) -> None:
@@ -173,7 +173,7 @@ class VirtualSync:
 
 
 class VirtualKernelPersister(KernelPersister):
-    """The product's, whose process may end while a sync is under way: the kernel has it done by then or not, as chance has it."""
+    """The product's, whose process may end while a sync is under way: whether the kernel has done it by then is drawn."""
 
     def __init__(
         self, work: VirtualWork, thread: Persister, log: SplitLog, sync: VirtualSync, on_done: OnDone, fsync: Histogram
@@ -189,7 +189,7 @@ class VirtualKernelPersister(KernelPersister):
         _settle(self._work.disk, records)
 
     def fence(self) -> None:
-        """The process ends here, with bytes written and not synced, or synced and not told."""
+        """The process ends here, with bytes written and not synced, or synced and not reported."""
         if self._virtual.is_busy:
             self._work.hit("crash_before_the_sync")
             if self._work.hangs:
@@ -202,7 +202,7 @@ class VirtualKernelPersister(KernelPersister):
 
 
 class VirtualPersister:
-    """Writes after a virtual moment. Once fenced, the write in flight gets as far as chance has it, and then nothing more."""
+    """Writes after a virtual moment. Once fenced, the write in flight stops at a drawn point, and no other begins."""
 
     def __init__(self, work: VirtualWork, log: SyncedLog, on_done: OnDone) -> None:
         self._work = work
@@ -257,6 +257,6 @@ class VirtualPersister:
 
 
 def _settle(disk: SimulatedDisk, records: Sequence[Record]) -> None:
-    """A disk that lies lies about entries only, as in ring 1."""
+    """A lying disk loses entries only, as in ring 1."""
     if disk.lies and any(isinstance(record, (HardState, Install)) for record in records):
         disk.settle()

@@ -1,4 +1,4 @@
-"""Rare situations of ring 2 that a run must have been through; those that events tell are counted from them."""
+"""Coverage of ring 2: rare situations that the seeds must reach. Those that events show are counted from the events."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ STACK_GOALS: Final[dict[str, str]] = {
     "slice_cut_by_bytes": "a slice of a snapshot ends because of its size",
     "apply_cut_by_bytes": "a step applies less than is committed, because of its size",
     "large_batch_by_thread": "a write is too large for the loop: a thread makes it, where others are synced by the kernel",
-    "unsent_bound_reached": "so much is unsent to a peer that its link drops the next entries and pieces of snapshots",
+    "unsent_bound_reached": "a link drops entries and pieces of snapshots, as its unsent bytes have reached their bound",
     "lost_before_readmission": "a node's store is deleted before it is readmitted, and `readmit` does not admit it",
     "backup_read": "a backup is read while there are faults",
     "killed_in_a_hanging_sync": "a node is killed while a sync of its log hangs",
@@ -47,7 +47,7 @@ COUNTED: Final = {"loss_excused": GOALS["loss_excused"]}
 
 
 def count_events(events: Iterable[Event], chunk_bytes: int) -> Counter[str]:
-    """Return how often events tell of a rare situation; a piece of a snapshot has `chunk_bytes`."""
+    """Return how often events show each rare situation; a piece of a snapshot has `chunk_bytes`."""
     found: Counter[str] = Counter()
     stood_at: dict[int | None, float] = {}
     full: set[int | None] = set()

@@ -1,12 +1,12 @@
 """The answers to ring 2's writes, compared with all entries of the log.
 
-A line is one try: a request that left a client once. Its command is the same bytes as in the log; a put's is like no other, a
+A try is a request that a client sent once. Its command is the same bytes as in the log; a put's is like no other, a
 delete's may be another one's, so commands are counted.
 
-| told | the log |
+| answer | the log |
 |---|---|
-| applied, at an index | holds the command there, and it had the effect that was told |
-| applied, index not told (a delete of nothing) or refused by a condition | holds the command, with that outcome |
+| applied, at an index | holds the command there, and it had the effect that was answered |
+| applied, no index (a delete of nothing) or refused by a condition | holds the command, with that outcome |
 | certainly not done | holds no entry for it |
 | unknown | may hold one entry for it, never two |
 """
@@ -21,7 +21,7 @@ from bargetrio.kv.store import ConditionFailed, Outcome, Removed, Written
 from bargetrio.protocol.requests import Write
 from bargetrio.simulator.memory import Breach
 
-RULE: Final = "what is told is so"
+RULE: Final = "answers match the log"
 Effect = Literal["applied", "refused", "not done", "unknown"]
 
 
@@ -73,7 +73,7 @@ class Ledger:
 def _check_place(one: Try, commands: Sequence[Raw], outcomes: Sequence[Outcome]) -> None:
     index = one.index
     assert index is not None
-    what = f"{one.way}: {one.command!r:.80} is told to be entry {index}"
+    what = f"{one.way}: {one.command!r:.80} is answered as entry {index}"
     if not 0 < index < len(commands) or bytes(commands[index]) != one.command:
         held = bytes(commands[index]) if 0 <= index < len(commands) else b""
         raise Breach(RULE, f"{what}, which is {held!r:.80}")
@@ -93,7 +93,7 @@ def _check_count(command: bytes, tries: list[Try], came_to: list[Outcome]) -> No
     unknown = sum(one.effect == "unknown" for one in tries)
     indices = [one.index for one in tries if one.index is not None]
     if len(set(indices)) < len(indices):
-        raise Breach(RULE, f"two writes {command!r:.80} are told to be the same entry: {sorted(indices)}")
+        raise Breach(RULE, f"two writes {command!r:.80} are answered as the same entry: {sorted(indices)}")
     for effect, found in (
         ("applied", sum(isinstance(outcome, (Written, Removed)) for outcome in came_to)),
         ("refused", sum(isinstance(outcome, ConditionFailed) for outcome in came_to)),
@@ -101,7 +101,7 @@ def _check_count(command: bytes, tries: list[Try], came_to: list[Outcome]) -> No
         told = sum(one.effect == effect for one in tries)
         if not told <= found <= told + unknown:
             ways = ", ".join(f"{one.way} {one.effect}" for one in tries)
-            text = f"{command!r:.80} is {found} times in the log and {effect}, told so {told} times, unknown {unknown} ({ways})"
+            text = f"{command!r:.80} is {found} times in the log and {effect}, answered {told} times, unknown {unknown} ({ways})"
             raise Breach(RULE, text)
     told = sum(one.effect in ("applied", "refused") for one in tries)
     if len(came_to) > told + unknown:

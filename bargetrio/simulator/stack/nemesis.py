@@ -1,4 +1,4 @@
-"""Makes the faults of a seed of ring 2, one after another, through the same doors that people have: REST and cluster/."""
+"""Injects the faults of a seed of ring 2, one after another, through the interfaces of an operator: REST and cluster/."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -22,33 +22,33 @@ from bargetrio.web.guard import App
 DIFFERS: Final = "the log differs"
 """Why a node stops whose log is not the majority's."""
 LOOK_S: Final = 0.1
-"""Between two looks at whether a node's disk can be spared."""
+"""Interval of the checks whether a node's disk can be spared."""
 OTHER_BACKUP: Final = "folder began with another state"
 ALIKE_AT_S: Final = (2.5, 4.0)
 """When the operator restores the same backup everywhere."""
 TOLD_S: Final = 3.0
 """By then some of them have met, whatever faults there are."""
 OTHERS_S: Final = 1.0
-"""So long a node is in another cluster before its folder is emptied: it may be just being born."""
+"""How long a node is in another cluster before its folder is emptied: it may be just being born."""
 GONE_S: Final = REDIAL_REFUSED_S[1] + 0.5
-"""So long after a node was stopped whose store is refused its leader may not know it: it dials that node again until then."""
+"""How long after a node with a refused store was stopped its leader may not know that: until then it dials the node again."""
 TIME_SCALE: Final = 0.4
 """What ring 1 has in its 20 s of faults is to happen in the 8 s of ring 2."""
 
 
 class StackNemesis:
-    """Each fault ends by itself, or with the healing; whose disk was lost is taken in again by `readmit`."""
+    """Each fault ends by itself, or with the healing; a node whose disk was lost is readmitted by `readmit`."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._needing: set[int] = set()
-        """Whose disk is another one, or who came after the birth, and who does not vote yet."""
+        """Nodes with another disk, or that came after the birth, and that do not vote yet."""
         self._not_asked: set[int] = set()
-        """For whom the operator does not ask yet."""
+        """Nodes for which the operator does not ask yet."""
         self._altered: dict[int, int] = {}
-        """Whose log was altered, from which entry on, and who has not stopped since."""
+        """Nodes whose log was altered, from which entry on, and that have not stopped since."""
         self._others_since: dict[int, float] = {}
-        """Who is in another cluster than the majority, and since when that is seen."""
+        """Nodes in another cluster than the majority, and since when that is seen."""
 
     async def make_faults(self, app: App, end: float) -> None:
         random = self._stack.random("faults")
@@ -134,7 +134,7 @@ class StackNemesis:
             self._nursery.start_soon(self._lose_again, node_id, random.uniform(0.1, 0.5))
 
     async def _lose_again(self, node_id: int, after_s: float) -> None:
-        """Stop a node before it is readmitted, and delete its folder: what nobody has any more is not readmitted (OWN-186)."""
+        """Stop a node before it is readmitted, and delete its folder: a store that is gone is not readmitted (OWN-186)."""
         await trio.sleep(after_s)
         if self._stack.local.view(node_id).state != "running":
             self._not_asked.discard(node_id)
@@ -235,7 +235,7 @@ class StackNemesis:
         try:
             await stack.cluster.revive(node_id)
         except BargeError as error:
-            if "the configuration names nodes" in error.detail:  # else its disk has failed before that was looked at
+            if "the configuration names nodes" in error.detail:  # else its disk has failed before that was checked
                 stack.hit("other_nodes_refused")
         else:
             raise StackFailure("a folder is one of its cluster's nodes", f"node {node_id} starts with {stack.listed[node_id]}")
@@ -252,7 +252,7 @@ class StackNemesis:
             await self.take_in(app)
 
     async def take_in(self, app: App) -> None:
-        """Ask for each node with another disk that it be taken in, once; docs/operations.md says to ask again."""
+        """Request the readmission of each node with another disk, once; docs/operations.md says to ask again."""
         await self._empty_other_clusters()
         await self._empty_stopped()
         for node_id in sorted(self._needing - self._stack.absent - self._not_asked):
@@ -268,7 +268,7 @@ class StackNemesis:
     # -- nodes that come late --------------------------------------------------------------------------------------------
 
     async def _start_late(self, app: App) -> None:
-        """Start nodes for the first time; where nobody waits for them, let the cluster be born without them before."""
+        """Start nodes for the first time; if the operator does not wait for them, first let the cluster be born without them."""
         stack, began = self._stack, trio.current_time()
         if stack.absent and stack.bootstraps_at is not None:
             self._needing |= stack.absent
@@ -294,12 +294,12 @@ class StackNemesis:
         told_by = trio.current_time() + TOLD_S
         while not any(event.kind == "link_down" and OTHER_BACKUP in event.detail["reason"] for event in stack.events()):
             if trio.current_time() > told_by:
-                raise StackFailure("a mixed restore is told", "nodes that began with different backups meet, and nobody says so")
+                raise StackFailure("a mixed restore is reported", "nodes with different backups meet, and none reports it")
             await trio.sleep(0.2)
         stack.hit("other_backup_refused")
         for node_id in stack.addresses:
             await self._end(node_id, power=False)
-        while running := stack.local.running_ids():  # somebody else has started one meanwhile
+        while running := stack.local.running_ids():  # one was started meanwhile
             await self._end(running[0], power=False)
         stack.restore_alike()
         stack.hit("restored_alike")
@@ -319,7 +319,7 @@ class StackNemesis:
         return next((identity for identity, count in counts.items() if count > len(self._stack.addresses) // 2), "")
 
     async def _empty_other_clusters(self) -> None:
-        """Empty the folders of who is in another cluster: there may be two if a node died as it let one be born (operator.py)."""
+        """Empty the folders of nodes in another cluster: there may be two if a node died during a birth (operator.py)."""
         identities, now = self._identities(), trio.current_time()
         right = self._majority_of(identities)
         are_many = right or len(set(identities.values()) - {""}) > 1
@@ -433,7 +433,7 @@ class StackNemesis:
         await self.revive(node_id)
 
     async def _fill(self, random: Random, app: App) -> None:
-        """A disk is nearly full for a while, full, or first the one and then the other; then somebody deletes something."""
+        """A disk is nearly full for a while, full, or first the one and then the other; then files are deleted."""
         node_id = self._any_or_leader(random)
         self._nursery.start_soon(self._fill_and_free, node_id, random.random(), random.uniform(1.2, 3.0), random)
 

@@ -1,7 +1,7 @@
 """A network in memory: connections that split, delay, and break after any byte; implements transport's `Network`.
 
-Sends are half taken and reads are short, as the kernel may do it. Now and then a connection takes only so many bytes as the
-other side has read.
+Sends are half taken and reads are short, as the kernel may do it. Now and then a connection takes only as many bytes as
+the other side has read.
 """
 
 import errno
@@ -21,9 +21,9 @@ Address = tuple[str, int]
 LARGE_WINDOW: Final = 4 * 1024 * 1024
 SMALL_WINDOW: Final = (2_000, 60_000)
 NARROW_WINDOW: Final = 20_000
-"""What a connection with a bandwidth takes that nobody has read: the rest waits at the sender."""
+"""Most unread bytes of a connection with a bandwidth; the rest waits at the sender."""
 NARROW_S: Final = 0.02
-"""Bytes of a connection with a bandwidth arrive as often."""
+"""Interval at which bytes of a connection with a bandwidth arrive."""
 STILL_RECEIVING: Final = b'{"type":"still_receiving"'
 BULK: Final = (b'{"type":"append_request"', b'{"type":"snapshot_request"')
 
@@ -35,14 +35,14 @@ class MemoryConnection:
         self.other: MemoryConnection
         self.is_closed = False
         self.dies_after: int | None = None
-        """So many more bytes arrive here, then both ends are reset."""
+        """After this many more bytes have arrived here, both ends are reset; None: never."""
         self.last_arrival = 0.0
         self.bytes_s = network.bandwidth()
         """What arrives here in a second at most, 0 if that has no bound."""
         self.outgoing = Outgoing(self._take)
         self._network = network
         self._window = network.window()
-        """So many bytes at most have been taken and not been read by the other side."""
+        """Most bytes that were accepted and not read by the other side."""
         self._under_way = 0
         self._wake = trio.Event()
         self._writable = trio.Event()
@@ -116,7 +116,7 @@ class MemoryConnection:
             self._network.fly(self.other, self.other.be_over)
 
     def close(self) -> None:
-        """End it; unread bytes turn this into a reset."""
+        """End it; with unread bytes this becomes a reset."""
         if not self.is_closed:
             self._shut()
             self._network.fly(self.other, self.other.reset if self._inbox else self.other.be_over)
@@ -158,7 +158,7 @@ class MemoryConnection:
         self._writable.set()
 
     def was_read(self, count: int) -> None:
-        """The other side has read so many bytes of what was sent here."""
+        """The other side has read `count` bytes of what was sent here."""
         self._under_way -= count
         self._writable.set()
 
@@ -289,11 +289,11 @@ class MemoryNetwork:
         return float(12_500 * 1000 ** self._random.random()) if self._is_narrow else 0.0
 
     def window(self) -> int:
-        """Return how many bytes a connection takes that nobody has read."""
+        """Return how many unread bytes a connection takes."""
         return self._random.randint(*SMALL_WINDOW) if self._random.random() < 0.1 else LARGE_WINDOW
 
     def share_of(self, count: int) -> int:
-        """Return how many of so many bytes a send takes or a read returns: mostly all, one at least."""
+        """Return how many of `count` bytes a send takes or a read returns: mostly all, one at least."""
         if self._random.random() < 0.8 or count < 2:
             return count
         return self._random.choice((1, self._random.randint(1, count)))

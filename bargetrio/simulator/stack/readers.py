@@ -1,6 +1,6 @@
 """Readers in ring 2 beside the clients: ranges by REST and by the forwarder, stale reads of single nodes, and backups.
 
-Each answer is compared with what the log makes of the keys at the index that it tells (simulator/lists.py).
+Each answer is compared with what the log makes of the keys at the index that it states (simulator/lists.py).
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ PATIENCE_S: Final = 3.0
 
 
 class States(Recorder):
-    """The recorder of ring 2; it also keeps what all keys hold after each committed entry, of a store that nothing happens to."""
+    """The recorder of ring 2; it also keeps what all keys hold after each committed entry, from a store without faults."""
 
     def __init__(self, core_of: Callable[[int], Core], tails: Tails, hit: Callable[..., None], run: str, **options: Any) -> None:
         super().__init__(run, **options)
@@ -53,7 +53,7 @@ class States(Recorder):
         self.states: list[dict[str, Stored]] = [{}]
         self.commands: list[Raw] = [Raw(b"null")]
         self.outcomes: list[Outcome] = [None]
-        """By index: the committed entries' commands, and what each came to."""
+        """By index: the committed entries' commands, and the outcome of each."""
         self._reference = Store()
         self._core_of = core_of
 
@@ -226,7 +226,7 @@ class StackReader:
         if told != (str(meta.last_index), f"{crc32(data):08x}", str(len(data))):
             raise Breach(rule, f"its headers say {told}, it ends at {meta.last_index}")
         if meta.last_index < floor:
-            raise Breach(rule, f"it ends at entry {meta.last_index}, and {floor} had been told before it was asked for")
+            raise Breach(rule, f"it ends at entry {meta.last_index}, and {floor} had been answered before it was asked for")
         if store.stored != self._states[meta.last_index]:
             raise Breach(rule, f"it is not what the log makes of the keys up to {meta.last_index}")
         self._hit("backup_read")

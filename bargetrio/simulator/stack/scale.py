@@ -1,7 +1,7 @@
 """The product's bounds, scaled down so that the small writes of a seed of ring 2 reach them, by number and by bytes.
 
 What settings hold is handed in with them; the other bounds are constants of modules, which `scaled` sets and puts back. Not
-among them is what must exceed a heartbeat: LONG_BYTES of node/peers.py, or each heartbeat looks like a piece that arrives. A
+among them is what must exceed a heartbeat: LONG_BYTES of node/peers.py, or each heartbeat counts as a piece that arrives. A
 value of 50 kB takes a send of SEND_BYTES each half millisecond: it must be there within the shortest request timeout.
 """
 
@@ -40,7 +40,7 @@ STACK_SCALED: Final[Scaled] = (
 
 
 def draw_small_pipeline(random: Random) -> Pipeline:
-    """Draw how much a leader sends ahead of the answers: so little that ordinary traffic fills it."""
+    """Draw the window of unanswered appends, small enough that ordinary traffic fills it."""
     return structs.replace(
         draw_pipeline(random),
         batch_entries=random.choice((1, 3, 10, 10)),

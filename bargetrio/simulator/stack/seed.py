@@ -1,4 +1,4 @@
-"""One seed of ring 2: a daemon's whole inside in virtual time, faults for 8 virtual seconds, healing, and a judgement.
+"""One seed of ring 2: all of a daemon in virtual time, faults for 8 virtual seconds, healing, and the checks.
 
 What must hold: the clients' history is linearizable, no acknowledged write is lost, the recorded events pass the audit, every
 node comes back and has applied the same, and nothing hangs.
@@ -33,14 +33,14 @@ from bargetrio.web.guard import App
 FAULTS_S: Final = 8.0
 HEAL_S: Final = 10.0
 QUIET_S: Final = 1.0
-"""So long after the last answer nothing is waited for any more."""
+"""Time after the last answer after which nothing may wait any more."""
 MOST_STEPS: Final = 3_000_000
 BUG: Final = re.compile(r"[A-Z]\w+: ")
 """What ends a node begins with an exception's name if it is a bug (cluster/slots.py)."""
 
 
 class _Steps(trio.abc.Instrument):
-    """Counts task steps, and ends a run that goes round in circles."""
+    """Counts task steps, and ends a run that loops for ever."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -54,7 +54,7 @@ class _Steps(trio.abc.Instrument):
 
 
 async def _play(stack: Stack, steps: _Steps) -> None:
-    """Run and judge; raise StackFailure."""
+    """Run and check; raise StackFailure."""
     with steps.scope, stack.over:
         with trio.move_on_after(FAULTS_S + HEAL_S + 30) as watchdog:
             async with trio.open_nursery() as nursery:
@@ -115,7 +115,7 @@ async def _inside(stack: Stack, nursery: trio.Nursery) -> None:
 
 
 async def _come_to_rest(stack: Stack, client: StackClient, nemesis: StackNemesis, app: App) -> None:
-    """Everybody back, a new write, the same everywhere, a last read of every key."""
+    """After the healing: all nodes run, a new write, equal states, a last read of every key."""
     for node_id in stack.addresses:
         stack.disks[node_id].fail_at.clear()
         stack.disks[node_id].free_space()
@@ -192,7 +192,7 @@ def run(seed: int, nodes: int, allowed: frozenset[str] | None = None, *, keep: b
     steps = _Steps()
     failure: Failure | None = None
     level = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)  # a node whose disk was made to fail says so; here that is no news
+    logging.disable(logging.CRITICAL)  # a node whose disk was made to fail says so; here that is expected
     with deterministic(seed), scaled(stack.random("scale"), STACK_SCALED, chance=float(stack.is_small)):
         try:
             trio.run(_play, stack, steps, clock=trio.testing.MockClock(rate=0.0, autojump_threshold=0), instruments=[steps])

@@ -1,4 +1,4 @@
-"""A daemon's whole inside in virtual time: nodes, links, disks and the recorder of one seed of ring 2."""
+"""All of a daemon in virtual time: nodes, links, disks and the recorder of one seed of ring 2."""
 
 import errno
 from collections import Counter
@@ -66,7 +66,7 @@ class StackFailure(Exception):
 
 
 class Stack:
-    """Everything of one seed."""
+    """The state of one seed."""
 
     def __init__(self, seed: int, nodes: int, allowed: frozenset[str] | None) -> None:
         self.seed = seed
@@ -94,12 +94,12 @@ class Stack:
         self.history: list[Operation] = []
         self.ledger = Ledger()
         self.made: Counter[str] = Counter()
-        """How often the rare situations of goals.py were reached that no event tells."""
+        """How often the rare situations of goals.py were reached that no event shows."""
         self.addresses = {node_id: f"node-{node_id}:1" for node_id in range(nodes)}
         self.tails = Tails(self._core_of, nodes, self.hit)
         self.tails.end = self._end
         self.problem: Breach | None = None
-        """What has ended the seed, or that nothing more can be demanded."""
+        """What has ended the seed: a failure, or that no further checks are possible."""
         self.over = trio.CancelScope()
         self.recorder = States(
             self._core_of, self.tails, self.hit, "stack", wall_clock=trio.current_time, capacity=1_000_000, heartbeats=1_000_000

@@ -1,13 +1,13 @@
-"""Ring 2's judge of disks that lose what they had synced: what must be told, and what may be lost.
+"""Ring 2's checker for disks that lose synced data: which losses must be reported, and what may be lost.
 
 It sees what nodes report, and their cores at that moment. A lost tail or an old folder keeps its store id, so a leader that had
-the acknowledgement must tell (`tail_lost`) before it sends the node one of those entries again: a leader in the same term all
-that was acknowledged to it, and one that led before, in the same process, what it knew then to be committed. Nobody else is
-accused.
+the acknowledgement must report that (`tail_lost`) before it sends the node one of those entries again: a leader in the same term
+all that was acknowledged to it, and one that led before, in the same process, what it knew then to be committed. No other node
+is reported.
 
-What such a loss may have cost is in simulator/damage.py. A leader without a committed entry that a majority of untouched disks
-held is a failure; without another one, the seed ends without a result. So does one in which a forgotten vote or term elects a
-leader.
+simulator/damage.py has the invariants that such a loss suspends. A leader without a committed entry that a majority of untouched
+disks held is a failure; without another one, the seed ends without a result. So does one in which a forgotten vote or term elects
+a leader.
 """
 
 from collections.abc import Callable, Mapping
@@ -32,7 +32,7 @@ from bargetrio.raft.standing import StoreId
 from bargetrio.simulator.damage import Damage
 from bargetrio.simulator.memory import Breach, Committed, Excused
 
-TOLD: Final = "a lost tail is told"
+TOLD: Final = "a lost tail is reported"
 ACCUSED: Final = "no false accusation"
 MIXED: Final = "a mixed restore begins no cluster"
 COMPLETE: Final = "leader completeness"
@@ -61,7 +61,7 @@ class _ExpectedReport(NamedTuple):
 
 
 class Tails:
-    """The judge of one seed. `end` is called once, with what ends the seed: a failure, or that nothing more can be demanded."""
+    """The checker of one seed. `end` is called once, with what ends the seed: a failure, or the end of possible checks."""
 
     def __init__(self, core_of: Callable[[NodeId], Core], count: int, hit: Callable[..., None]) -> None:
         self.committed: list[Committed] = [Committed(0, 0, 0)]
@@ -212,7 +212,7 @@ class Tails:
         if self.must_not_commit:
             self.end(Breach(MIXED, f"node {node_id} leads term {term}"))
         if (node_id, self._core_of(node_id).standing.store) in self.altered:
-            return  # nobody takes its entries; that it commits another one is found when it does
+            return  # no node takes its entries; that it commits another one is found when it does
         first = self._leaders.setdefault(term, node_id)
         if any(damage.excuses_leader(term) for damage in self._damages):
             self.end(Excused(COMPLETE, f"node {node_id} leads term {term}, in which a disk may vote again, first node {first}"))
@@ -250,7 +250,7 @@ class Tails:
         for (leader_id, peer), reports in self._expected_reports.items():
             if peer != node_id:
                 continue
-            reports[:] = [report for report in reports if report.store == store]  # it is another one since: that was told
+            reports[:] = [report for report in reports if report.store == store]  # it is another one since: that was reported
             if leader_id == fact.peer:
                 for report in reports:
                     if report.term in (None, fact.term) and fact.first_index <= report.last_index:
@@ -261,7 +261,7 @@ class Tails:
                 reports[:] = [report for report in reports if report.last_index > fact.index]
 
     def _installed(self, node_id: NodeId, fact: SnapshotInstalled) -> None:
-        """A leader whose log begins later asks first. A log that is no shorter it can't tell from a whole one."""
+        """A leader whose log begins later asks first. It can't distinguish a log that is no shorter from a whole one."""
         store = self._core_of(node_id).standing.store
         for (leader_id, peer), reports in self._expected_reports.items():
             if peer != node_id:
@@ -269,7 +269,7 @@ class Tails:
             for report in reports:
                 if leader_id == fact.peer and report.store == store and report.term in (None, fact.term) and not report.is_long:
                     text = f"node {node_id} had acknowledged {report.last_index} to node {leader_id} and lost it"
-                    self.end(Breach(TOLD, f"{text}: in term {fact.term} it is given a snapshot, and nothing is said"))
+                    self.end(Breach(TOLD, f"{text}: in term {fact.term} it is sent a snapshot, and nothing is reported"))
             reports[:] = [report for report in reports if report.last_index > fact.index]
 
 
