@@ -125,7 +125,7 @@ class BulkWrite:
         return True
 
     def _must_wait(self, size: int) -> bool:
-        """Return whether a batch of so many bytes would be too much, of lines without answers or of answers that are not taken."""
+        """Return whether a batch of so many bytes must wait: too much is under way, or too many answers are not taken."""
         answered, waiting = self._answered_bytes, self._waiting_bytes
         takes_no_answers = answered >= ANSWER_BYTES or (answered > 0 and self._memory.used_bytes >= ALL_ANSWER_BYTES)
         return takes_no_answers or (waiting > 0 and waiting + size > WAITING_BYTES)
