@@ -26,17 +26,17 @@ class BadMessage(Exception):
 class PeerSession:
     """The connection of one peer that dialled this node.
 
-    `core` is only read: its members and its term, by which messages are validated. `take` gets the messages, for the step that
-    follows. `bytes_received` is called with the peer's id when bytes of an incomplete line of at least LONG_BYTES have arrived.
-    `refusal` returns why this connection's store is refused by now, "" if it is not; it is called before messages are taken,
-    since members' stores change. `on_first` is called after the connection's first messages.
+    `core` is only read: its members and its term, by which messages are validated. `take` gets the messages with their bytes, for
+    the step that follows. `bytes_received` is called with the peer's id when bytes of an incomplete line of at least LONG_BYTES
+    have arrived. `refusal` returns why this connection's store is refused by now, "" if it is not; it is called before messages
+    are taken, since members' stores change. `on_first` is called after the connection's first messages.
     """
 
     def __init__(
         self,
         peer_id: NodeId,
         core: Core,
-        take: Callable[[Message], None],
+        take: Callable[[Message, int], None],
         bytes_received: Callable[[NodeId], None],
         figures: PeerFigures,
         refusal: Callable[[], str],
@@ -82,7 +82,7 @@ class PeerSession:
                 raise BadMessage(str(problem)) from None
             if type(message) is AppendReply:
                 self._figures.append_answered(message, trio.current_time())
-            self._hand_over(message)
+            self._hand_over(message, len(line))
         if lines and self._on_first is not None:
             self._on_first()
             self._on_first = None

@@ -24,7 +24,8 @@ class Inbox:
 
     def __init__(self, wake: Wake) -> None:
         self.wake = wake
-        self.messages: deque[Message] = deque()
+        self.messages: deque[tuple[Message, int]] = deque()
+        """Each with the bytes that it is counted with."""
         self.requests: deque[tuple[Session, Batch]] = deque()
         self.writes: deque[tuple[int, OSError | None]] = deque()
         """Writes that have ended: their numbers, and why they failed."""
@@ -41,9 +42,9 @@ class Inbox:
             self.messages or self.requests or self.writes or self.calls or self.failure is not None or self.sessions_with_room
         )
 
-    def take_message(self, message: Message) -> None:
-        """Queue a peer's validated message; the caller wakes the replica after the last one received together."""
-        self.messages.append(message)
+    def take_message(self, message: Message, size: int = 0) -> None:
+        """Queue a peer's validated message of `size` bytes; the caller wakes the replica after all that were received together."""
+        self.messages.append((message, size))
 
     def bytes_received(self, peer_id: NodeId) -> None:
         """Queue that a part of a peer's long message has arrived; the caller wakes the replica, as for `take_message`."""

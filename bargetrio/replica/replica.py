@@ -32,7 +32,7 @@ from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotJobs, SnapshotPlace
 from bargetrio.replica.ports import Events, Jobs, Outbox, Wal
-from bargetrio.replica.requests import AnswerRoom, Requests
+from bargetrio.replica.requests import STEP_BYTES, AnswerRoom, Requests
 from bargetrio.replica.standing import StandingWriter
 from bargetrio.replica.turns import Turns
 
@@ -207,13 +207,16 @@ class Replica:
 
     def _take_messages(self, now: float) -> None:
         messages = self.inbox.messages
-        entries = 0
+        entries = taken_bytes = 0
         configuration = self.core.configuration
         for _ in range(min(len(messages), MESSAGES_A_STEP)):
-            message = messages.popleft()
+            message, size = messages.popleft()
             self.core.step(message, now)
             if self.core.configuration is not configuration:
                 messages.clear()  # as in _take_what_waits
+                break
+            taken_bytes += size
+            if taken_bytes >= STEP_BYTES:
                 break
             if type(message) is AppendRequest:
                 entries += len(message.entries)

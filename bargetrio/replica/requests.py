@@ -22,6 +22,8 @@ from bargetrio.replica.ports import Events
 
 REQUESTS_A_STEP: Final = 2000
 """Requests that one step takes from the queue, or gives up, before messages and time have their turn again."""
+STEP_BYTES: Final = 4 * 1024 * 1024
+"""The same in bytes of requests; a step takes so many of peers' messages, too. It ends with the one that reaches it."""
 
 ANSWER_BYTES_A_STEP: Final = 4 * 1024 * 1024
 """Bytes of answers to reads that one step makes; what is left waits for the next one, after everybody else had a turn."""
@@ -100,11 +102,15 @@ class Ticket(Struct, eq=False):
 
 
 class Batch(NamedTuple):
-    """Checked requests that came together; `commands` are those of the writes, as `kv.commands.encode_command` makes them."""
+    """Checked requests that came together, in lines of `size` bytes.
+
+    `commands` are those of the writes, as `kv.commands.encode_command` makes them.
+    """
 
     writes: list[Write]
     commands: list[Raw]
     reads: list[Read]
+    size: int = 0
 
 
 class Requests:
@@ -142,13 +148,14 @@ class Requests:
     # -- what comes in ---------------------------------------------------------------------------------------------------
 
     def take(self, queue: deque[tuple[Session, Batch]], store: Store, now: float) -> None:
-        """Take what clients ask from the queue, REQUESTS_A_STEP at most; all writes are proposed together."""
+        """Take what clients ask from the queue, REQUESTS_A_STEP or STEP_BYTES; all writes are proposed together."""
         deadline = now + self._timeout_s
-        count = 0
+        count = size = 0
         tickets: list[Ticket] = []
         commands: list[Raw] = []
-        while queue and count < REQUESTS_A_STEP:
+        while queue and count < REQUESTS_A_STEP and size < STEP_BYTES:
             session, batch = queue.popleft()
+            size += batch.size
             count += len(batch.writes) + len(batch.reads)
             tickets += [Ticket(session, write.id, None, deadline) for write in batch.writes]
             commands += batch.commands

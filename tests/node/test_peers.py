@@ -37,13 +37,20 @@ class Parts:
 async def told_of(*parts: bytes, refusal: str = "") -> tuple[int, int]:
     """Return how many messages arrived, and how often bytes of a long one were reported."""
     messages: list[Message] = []
+    sizes: list[int] = []
     peers: list[int] = []
     figures = PeerFigures()
-    session = PeerSession(1, follower().core, messages.append, peers.append, figures, lambda: refusal, lambda: None)
+
+    def take(message: Message, size: int) -> None:
+        messages.append(message)
+        sizes.append(size)
+
+    session = PeerSession(1, follower().core, take, peers.append, figures, lambda: refusal, lambda: None)
     greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
     await session.serve(None, greeted, Parts(*parts))  # type: ignore[arg-type]  # as much as is needed here
     assert set(peers) <= {1}
     assert figures.received_bytes == sum(map(len, parts))
+    assert sum(sizes) + len(sizes) == figures.received_bytes, "all are lines, with their ends"
     return len(messages), len(peers)
 
 
@@ -71,7 +78,15 @@ async def test_a_store_that_is_no_longer_the_members_is_refused_once_and_its_mes
     refusals = iter(
         [*[""] * (parts > 1), "has another store than before", "", "", ""]
     )  # it is asked before anything has come, too
-    session = PeerSession(1, follower().core, taken.append, taken.append, PeerFigures(), lambda: next(refusals), lambda: None)
+    session = PeerSession(
+        1,
+        follower().core,
+        lambda message, size: taken.append(message),
+        taken.append,
+        PeerFigures(),
+        lambda: next(refusals),
+        lambda: None,
+    )
     greeted = Greeted(peer_id=1, standing=None, lines=[piece[:-1]] if parts == 1 else [], reader=LineReader(LINE_BYTES))
     with pytest.raises(BadMessage, match="another store"):
         await session.serve(None, greeted, Parts(*[piece[at : at + size] for at in range(0, len(piece), size)]))  # type: ignore[arg-type]
@@ -90,7 +105,15 @@ async def test_a_store_that_is_no_longer_the_members_is_refused_once_and_its_mes
 async def test_a_message_that_contradicts_itself_ends_its_connection_and_nothing_else(bad: Message) -> None:
     """What came before it is taken; it never reaches the core, where it would end the node."""
     taken: list[Message] = []
-    session = PeerSession(1, follower().core, taken.append, lambda peer: None, PeerFigures(), lambda: "", lambda: None)
+    session = PeerSession(
+        1,
+        follower().core,
+        lambda message, size: taken.append(message),
+        lambda peer: None,
+        PeerFigures(),
+        lambda: "",
+        lambda: None,
+    )
     greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
     with pytest.raises(BadMessage):
         await session.serve(None, greeted, Parts(encode_message(append()) + encode_message(bad)))  # type: ignore[arg-type]
@@ -118,7 +141,13 @@ async def test_the_first_messages_of_a_connection_are_told_once() -> None:
     told: list[int] = []
     taken: list[Message] = []
     session = PeerSession(
-        1, follower().core, taken.append, lambda peer: None, PeerFigures(), lambda: "", lambda: told.append(len(taken))
+        1,
+        follower().core,
+        lambda message, size: taken.append(message),
+        lambda peer: None,
+        PeerFigures(),
+        lambda: "",
+        lambda: told.append(len(taken)),
     )
     greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
     parts = Parts(heartbeat[:9], heartbeat[9:] + heartbeat, heartbeat)
