@@ -5,6 +5,7 @@ answers.
 """
 
 import http.client
+import threading
 from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, unquote
@@ -24,7 +25,8 @@ REVIVE_TIMEOUT_S: Final = 60.0
 """A node with a long log takes its time to recover."""
 MOST_AT_ONCE: Final = 16
 MOST_ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""Of another daemon's answer; what is longer is cut, and cannot be read."""
+"""Of all answers that are being read or decoded; the one that would take more is given up."""
+READ_BYTES: Final = 256 * 1024
 
 
 def encode_cluster(name: str) -> str:
@@ -46,6 +48,27 @@ class _Problem(msgspec.Struct, frozen=True):
     detail: str = ""
 
 
+class _AnswerMemory:
+    """Bytes of answers that are being read or decoded, for the threads of `Daemons`."""
+
+    def __init__(self) -> None:
+        self._used_bytes = 0
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Count more bytes, or return False if they would be too many."""
+        with self._lock:
+            if self._used_bytes + size > MOST_ANSWER_BYTES:
+                return False
+            self._used_bytes += size
+            return True
+
+    def release(self, size: int) -> None:
+        """Subtract them."""
+        with self._lock:
+            self._used_bytes -= size
+
+
 class Daemons:
     """Sends requests to other daemons of `cluster`; `apis` has the REST address of each node's daemon."""
 
@@ -55,31 +78,42 @@ class Daemons:
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token.decode('ascii', 'replace')}"
         self._limiter = trio.CapacityLimiter(MOST_AT_ONCE)
+        self._memory = _AnswerMemory()
 
     async def ask(self, api: str, method: str, path: str, kind: type[T], body: Any = None, *, timeout_s: float = TIMEOUT_S) -> T:
         """Return the answer, decoded as `kind`; raise Unreachable, or the BargeError that the other daemon answered."""
-        work = partial(self._ask, api, method, path, body, timeout_s)
-        status, data = await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
-        try:
-            if 200 <= status < 300:
-                return msgspec.json.decode(data, type=kind)
-            problem = msgspec.json.decode(data, type=_Problem)
-        except (ValueError, RecursionError):
-            raise Unreachable(f"{api} answers {status}, and not as a daemon would") from None
-        raise BargeError(problem.error, problem.detail, status=status)
+        work = partial(self._ask, api, method, path, kind, body, timeout_s)
+        return await trio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
 
-    def _ask(self, api: str, method: str, path: str, body: Any, timeout_s: float) -> tuple[int, bytes]:
+    def _ask(self, api: str, method: str, path: str, kind: type[T], body: Any, timeout_s: float) -> T:
         headers = self._headers.copy()
         data = None
         if body is not None:
             data = msgspec.json.encode(body)
             headers["Content-Type"] = "application/json"
         connection = http.client.HTTPConnection(api, timeout=timeout_s)
+        answer = bytearray()
         try:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
-            return response.status, response.read(MOST_ANSWER_BYTES)
+            while piece := response.read(READ_BYTES):
+                if not self._memory.take(len(piece)):
+                    detail = f"answers of other daemons have more than {MOST_ANSWER_BYTES >> 20} MiB together"
+                    raise Unreachable(f"the answer of {api} is not read: {detail}")
+                answer += piece
+            return _decode(api, response.status, answer, kind)
         except (OSError, http.client.HTTPException) as problem:
             raise Unreachable(f"{api} does not answer: {problem}") from None
         finally:
             connection.close()
+            self._memory.release(len(answer))
+
+
+def _decode(api: str, status: int, answer: bytearray, kind: type[T]) -> T:
+    try:
+        if 200 <= status < 300:
+            return msgspec.json.decode(answer, type=kind)
+        problem = msgspec.json.decode(answer, type=_Problem)
+    except (ValueError, RecursionError):
+        raise Unreachable(f"{api} answers {status}, and not as a daemon would") from None
+    raise BargeError(problem.error, problem.detail, status=status)

@@ -23,6 +23,9 @@ from bargetrio.raft.facts import AppendAccepted, AppendSent, Applied, Fact, Role
 CAPACITY: Final = 20_000
 HEARTBEATS: Final = 2_000
 
+TEXT_CHARACTERS: Final = 500
+"""Longest text of an event, as its reason: what ended a connection may quote a line of megabytes that came on it."""
+
 KNOWN_DROPPED: Final = 20_000
 """Dropped events are counted exactly for readers no further behind than this; for others the count is an upper bound."""
 SCANNED_BEATS: Final = 200
@@ -30,6 +33,12 @@ SCANNED_BEATS: Final = 200
 _OWN_FIELDS: Final = ("term", "index", "peer", "first_commands")
 _OF_ROLES: Final = frozenset({RoleChanged, NodeKilled, NodeCrashed, NodeRecovered})
 _OF_COMMANDS: Final = frozenset({AppendSent, AppendAccepted, Applied, RequestReceived})
+_TEXTS: Final = {
+    kind: names
+    for kind in (*Fact.__args__, *HostFact.__args__)
+    if (names := [name for name in ("reason", "repaired", "store", "text") if name in kind.__struct_fields__])
+}
+"""Which fields of a fact are texts of any length."""
 _FREQUENT: Final = frozenset(
     {"request_received", "append_sent", "append_accepted", "commit_advanced", "applied", "request_answered", "read_served"}
 )
@@ -150,8 +159,11 @@ class Recorder:
                     commands = first
                     copies = tuple([compact_copy(command) for command in commands])
                 fact = msgspec.structs.replace(told, first_commands=copies)
-            elif type(fact) in _OF_ROLES:
-                self._note_role(node_id, fact)
+            else:
+                if type(fact) in _OF_ROLES:
+                    self._note_role(node_id, fact)
+                if type(fact) in _TEXTS:
+                    fact = _with_short_texts(fact)
             if len(events) == events.maxlen:
                 self._dropped.add(events[0].seq)
             # RecordedFact(...), in a third of the time.
@@ -271,6 +283,12 @@ class Recorder:
             found.append(kept)
         found.reverse()
         return found
+
+
+def _with_short_texts(fact: Fact | HostFact) -> Fact | HostFact:
+    texts = {name: getattr(fact, name) for name in _TEXTS[type(fact)]}
+    cut = {name: text[:TEXT_CHARACTERS] + "…" for name, text in texts.items() if len(text) > TEXT_CHARACTERS}
+    return msgspec.structs.replace(fact, **cut) if cut else fact
 
 
 def _thinned(found: list[RecordedFact]) -> list[RecordedFact]:

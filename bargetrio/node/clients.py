@@ -99,8 +99,7 @@ class ClientSession:
             lines = reader.feed(data)
             after = self._pending_bytes = reader.pending_bytes
             if lines:
-                self._asked_bytes += before + len(data) - after
-                return self._take(lines, submit)
+                return self._take(lines, before + len(data) - after, submit)
             if not before:
                 self.since = self._memory.clock  # an idle client has not held this line all the time
             self._count()
@@ -110,8 +109,7 @@ class ClientSession:
         try:
             with self._reading:
                 if greeted.lines:
-                    self._asked_bytes += sum(map(len, greeted.lines))
-                    room = self._take(greeted.lines, submit)
+                    room = self._take(greeted.lines, sum(map(len, greeted.lines)), submit)
                     poller.wake()
                     if room is not None:
                         await room.wait()
@@ -243,9 +241,13 @@ class ClientSession:
         if self._may_be_read():
             self._room.set()
 
-    def _take(self, lines: list[bytes], submit: Submit) -> trio.Event | None:
-        """Submit the valid requests before the first malformed line, then its error; return an event if reading must wait."""
+    def _take(self, lines: list[bytes], size: int, submit: Submit) -> trio.Event | None:
+        """Submit the valid requests before the first malformed line, then its error; return an event if reading must wait.
+
+        `size` is that of the lines in bytes.
+        """
         self.was_active = True
+        self._asked_bytes += size
         malformed: MalformedLine | None = None
         requests = decode_requests(lines)
         if requests is None:
@@ -263,7 +265,7 @@ class ClientSession:
             else:
                 reads.append(request)
         if requests:
-            submit(self, Batch(writes, [encode_command(write) for write in writes], reads))
+            submit(self, Batch(writes, [encode_command(write) for write in writes], reads, size))
         if malformed is not None:
             raise malformed
         if self._may_be_read():

@@ -88,7 +88,7 @@ class Connections:
             refusal = self._hellos.refusal_since(peer_id, standing)
             figures = self._figures.peer(peer_id)
             on_first = partial(self._peer_spoke, peer_id)
-            session = PeerSession(peer_id, self._core, inbox.take_message, inbox.bytes_received, figures, refusal, on_first)
+            session = PeerSession(peer_id, self._core, inbox, figures, refusal, on_first)
             await session.serve(connection, greeted, self._poller)
         except (BadMessage, LineTooLong) as problem:
             self._sink.record(self._node_id, LinkDown(peer=peer_id, reason=f"closed its link: {problem}"))

@@ -9,8 +9,9 @@ from bargetrio.kv.commands import check_commands
 from bargetrio.protocol.errors import BargeError
 from bargetrio.raft.checks import check_message
 from bargetrio.raft.core import Core
-from bargetrio.raft.messages import AppendReply, AppendRequest, Message, NodeId, decode_message, sender
+from bargetrio.raft.messages import AppendReply, AppendRequest, NodeId, decode_message, sender
 from bargetrio.replica.figures import PeerFigures
+from bargetrio.replica.inbox import MESSAGE_BYTES, Inbox
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.network import Connection
 from bargetrio.transport.poller import Poller
@@ -26,26 +27,24 @@ class BadMessage(Exception):
 class PeerSession:
     """The connection of one peer that dialled this node.
 
-    `core` is only read: its members and its term, by which messages are validated. `take` gets the messages, for the step that
-    follows. `bytes_received` is called with the peer's id when bytes of an incomplete line of at least LONG_BYTES have arrived.
-    `refusal` returns why this connection's store is refused by now, "" if it is not; it is called before messages are taken,
-    since members' stores change. `on_first` is called after the connection's first messages.
+    `core` is only read: its members and its term, by which messages are validated. `inbox` gets the messages with their bytes,
+    for the step that follows, and is notified of bytes of an incomplete line of at least LONG_BYTES; while it has no
+    room, the connection is not read. `refusal` returns why this connection's store is refused by now, "" if it is not; it is
+    called before messages are taken, since members' stores change. `on_first` is called after the connection's first messages.
     """
 
     def __init__(
         self,
         peer_id: NodeId,
         core: Core,
-        take: Callable[[Message], None],
-        bytes_received: Callable[[NodeId], None],
+        inbox: Inbox,
         figures: PeerFigures,
         refusal: Callable[[], str],
         on_first: Callable[[], None],
     ) -> None:
         self._peer_id = peer_id
         self._core = core
-        self._hand_over = take
-        self._bytes_came = bytes_received
+        self._inbox = inbox
         self._refusal = refusal
         self._figures = figures
         self._on_first: Callable[[], None] | None = on_first
@@ -53,15 +52,22 @@ class PeerSession:
     async def serve(self, connection: Connection, greeted: Greeted, poller: Poller) -> None:
         """Read messages until the peer disconnects; raise BadMessage, LineTooLong or Broken."""
 
-        def take(data: bytes) -> None:
+        inbox = self._inbox
+
+        def take(data: bytes) -> trio.Event | None:
             self._figures.received_bytes += len(data)
             lines = greeted.reader.feed(data)
             if lines:
                 self._take(lines)
+                if not inbox.has_room:
+                    room = trio.Event()
+                    inbox.call_when_there_is_room(room.set)
+                    return room
             elif greeted.reader.pending_bytes >= LONG_BYTES:
                 if refusal := self._refusal():
                     raise BadMessage(refusal)
-                self._bytes_came(self._peer_id)
+                inbox.bytes_received(self._peer_id)
+            return None
 
         self._take(greeted.lines)
         poller.wake()
@@ -82,7 +88,7 @@ class PeerSession:
                 raise BadMessage(str(problem)) from None
             if type(message) is AppendReply:
                 self._figures.append_answered(message, trio.current_time())
-            self._hand_over(message)
+            self._inbox.take_message(message, len(line) + MESSAGE_BYTES)
         if lines and self._on_first is not None:
             self._on_first()
             self._on_first = None

@@ -6,6 +6,7 @@ replica.
 
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import Message, NodeId
@@ -14,6 +15,11 @@ from bargetrio.replica.requests import Batch, Session
 
 Then = Callable[[Core, float], None]
 """A call of the core in the next step; the float is its time."""
+
+MESSAGES_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of queued messages of all peers, beyond which no peer is read: a leader sends less ahead (`Pipeline.window_bytes`)."""
+MESSAGE_BYTES: Final = 512
+"""What a queued message is counted with beside its line."""
 
 
 class Inbox:
@@ -24,7 +30,11 @@ class Inbox:
 
     def __init__(self, wake: Wake) -> None:
         self.wake = wake
-        self.messages: deque[Message] = deque()
+        self.messages: deque[tuple[Message, int]] = deque()
+        """Each with the bytes that it is counted with."""
+        self.messages_bytes = 0
+        """Of all of them, together."""
+        self.when_room: list[Callable[[], None]] = []
         self.requests: deque[tuple[Session, Batch]] = deque()
         self.writes: deque[tuple[int, OSError | None]] = deque()
         """Writes that have ended: their numbers, and why they failed."""
@@ -41,9 +51,32 @@ class Inbox:
             self.messages or self.requests or self.writes or self.calls or self.failure is not None or self.sessions_with_room
         )
 
-    def take_message(self, message: Message) -> None:
-        """Queue a peer's validated message; the caller wakes the replica after the last one received together."""
-        self.messages.append(message)
+    def take_message(self, message: Message, size: int = 0) -> None:
+        """Queue a peer's validated message of `size` bytes; the caller wakes the replica after the last one received with it."""
+        self.messages.append((message, size))
+        self.messages_bytes += size
+
+    @property
+    def has_room(self) -> bool:
+        """Whether peers may be read: the messages that wait are not too many."""
+        return self.messages_bytes <= MESSAGES_BYTES
+
+    def call_when_there_is_room(self, then: Callable[[], None]) -> None:
+        """Call `then` once a step has taken enough messages that peers may be read; for use while there is no room."""
+        self.when_room.append(then)
+
+    def resume_peers(self) -> None:
+        """Have those that wait for room be read, if there is some; for the replica."""
+        if self.has_room:
+            waiting, self.when_room = self.when_room, []
+            for then in waiting:
+                then()
+
+    def drop_messages(self) -> None:
+        """Drop all that wait; for the replica."""
+        self.messages.clear()
+        self.messages_bytes = 0
+        self.resume_peers()
 
     def bytes_received(self, peer_id: NodeId) -> None:
         """Queue that a part of a peer's long message has arrived; the caller wakes the replica, as for `take_message`."""

@@ -32,7 +32,7 @@ from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotJobs, SnapshotPlace
 from bargetrio.replica.ports import Events, Jobs, Outbox, Wal
-from bargetrio.replica.requests import AnswerRoom, Requests
+from bargetrio.replica.requests import STEP_BYTES, AnswerRoom, Requests
 from bargetrio.replica.standing import StandingWriter
 from bargetrio.replica.turns import Turns
 
@@ -160,7 +160,7 @@ class Replica:
             calls.popleft()(core, now)
         if core.configuration is not configuration:
             # Messages in the queue came from connections that were accepted by the members' old stores: Raft sends them again.
-            inbox.messages.clear()
+            inbox.drop_messages()
         if inbox.messages:
             self._take_messages(now)
         if inbox.requests:
@@ -175,7 +175,7 @@ class Replica:
         configuration = core.configuration
         core.tick(now)
         if core.configuration is not configuration:
-            inbox.messages.clear()  # as in _take_what_waits
+            inbox.drop_messages()  # as in _take_what_waits
         is_behind = core.commit_index - core.last_applied > LONG_BACKLOG
         may_apply = not (is_behind or self._has_priority) or self._may_apply(is_behind=is_behind)
         self._perform(now, may_apply=may_apply)
@@ -202,19 +202,26 @@ class Replica:
         return not is_behind or self._turns.may_apply(self)
 
     def _take_messages(self, now: float) -> None:
-        messages = self.inbox.messages
-        entries = 0
+        inbox = self.inbox
+        messages = inbox.messages
+        entries = taken_bytes = 0
         configuration = self.core.configuration
         for _ in range(min(len(messages), MESSAGES_A_STEP)):
-            message = messages.popleft()
+            message, size = messages.popleft()
             self.core.step(message, now)
             if self.core.configuration is not configuration:
-                messages.clear()  # as in _take_what_waits
+                inbox.drop_messages()  # as in _take_what_waits
+                return
+            taken_bytes += size
+            if taken_bytes >= STEP_BYTES:
                 break
             if type(message) is AppendRequest:
                 entries += len(message.entries)
                 if entries >= ENTRIES_A_STEP:
                     break
+        inbox.messages_bytes -= taken_bytes
+        if inbox.when_room:
+            inbox.resume_peers()
 
     def _finish_write(self, number: int, failure: OSError | None, now: float) -> None:
         if failure is not None:

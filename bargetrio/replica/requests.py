@@ -21,6 +21,8 @@ from bargetrio.replica.ports import Events
 
 REQUESTS_A_STEP: Final = 2000
 """Requests that one step takes from the queue, or gives up; then messages and timers are handled."""
+STEP_BYTES: Final = 4 * 1024 * 1024
+"""The same in bytes of requests, and of peers' messages that one step takes; it ends with the one that reaches it."""
 
 ANSWER_BYTES_A_STEP: Final = 4 * 1024 * 1024
 """Bytes of answers to reads that one step makes; the rest is made in the next step, after other tasks have run."""
@@ -99,11 +101,15 @@ class Ticket(Struct, eq=False):
 
 
 class Batch(NamedTuple):
-    """Checked requests that came together; `commands` are those of the writes, as `kv.commands.encode_command` makes them."""
+    """Checked requests that came together, in lines of `size` bytes.
+
+    `commands` are those of the writes, as `kv.commands.encode_command` makes them.
+    """
 
     writes: list[Write]
     commands: list[Raw]
     reads: list[Read]
+    size: int = 0
 
 
 class Requests:
@@ -141,13 +147,14 @@ class Requests:
     # -- input ----------------------------------------------------------------------------------------------------------
 
     def take(self, queue: deque[tuple[Session, Batch]], store: Store, now: float) -> None:
-        """Take requests from the queue, REQUESTS_A_STEP at most; all writes are proposed together."""
+        """Take requests from the queue, REQUESTS_A_STEP or STEP_BYTES at most; all writes are proposed together."""
         deadline = now + self._timeout_s
-        count = 0
+        count = size = 0
         tickets: list[Ticket] = []
         commands: list[Raw] = []
-        while queue and count < REQUESTS_A_STEP:
+        while queue and count < REQUESTS_A_STEP and size < STEP_BYTES:
             session, batch = queue.popleft()
+            size += batch.size
             count += len(batch.writes) + len(batch.reads)
             tickets += [Ticket(session, write.id, None, deadline) for write in batch.writes]
             commands += batch.commands

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.web import bodies
-from bargetrio.web.bulk import BulkWrite
+from bargetrio.web.bulk import BulkMemory, BulkWrite
 from bargetrio.web.guard import HEAD, Guard, Receive, RequestHead, Scope, Send
 from bargetrio.web.keys import KEY_ROUTES, answer_key
 from bargetrio.web.problems import answer_of, of_http
@@ -32,13 +32,14 @@ def make_app(
             quart.add_url_rule(_rule(route), route.name, handler, methods=[route.method])
     _register_error_handlers(quart, cluster)
     app: Any = quart
+    bulk_memory = BulkMemory()
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
         head: RequestHead = scope[HEAD]
         if head.route.name in KEY_ROUTES:
             await answer_key(cluster, scope, receive, send)
         elif head.bulk:
-            await BulkWrite(cluster, rest.figures, receive, send).run()
+            await BulkWrite(cluster, rest.figures, bulk_memory, receive, send).run()
         else:
             # The guard has parsed the target; the framework gets the route's rule instead of a path.
             await app({**scope, "path": _rule(head.route)}, receive, send)

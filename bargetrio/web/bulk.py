@@ -6,7 +6,6 @@ and answered together. A bad line is answered with an error, and does not affect
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -28,34 +27,67 @@ BATCH_LINES: Final = 500
 BATCH_BYTES: Final = 1024 * 1024
 WAITING_BYTES: Final = 4 * 1024 * 1024
 """The same in bytes of the lines: of a batch, or one longer line, and of all that wait."""
-ANSWERED_BATCHES: Final = 512
-"""Most answered batches that wait for a client that sends first and reads later; above it the client is not read."""
+ANSWER_BYTES: Final = 16 * 1024 * 1024
+"""Answers in bytes that wait for a client that sends first and reads later; above it the client is not read."""
+ALL_ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""The same of all bulk writes of a process: beyond it a client is read while none of its own answers waits."""
+SEND_BYTES: Final = 256 * 1024
+"""Bytes of answers that are sent together."""
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class BulkWrite:
-    """One bulk write."""
+class BulkMemory:
+    """Bytes of answers that wait to be sent, of all bulk writes of a process."""
 
-    def __init__(self, cluster: Cluster, figures: WebCounters, receive: Receive, send: Send) -> None:
+    def __init__(self) -> None:
+        self.used_bytes = 0
+        self._has_less = trio.Event()
+
+    async def wait(self) -> None:
+        """Wait until some bulk write holds less than before."""
+        await self._has_less.wait()
+
+    def release(self, size: int) -> None:
+        """Subtract bytes of answers, and wake the requests that wait for room."""
+        self.used_bytes -= size
+        self._has_less.set()
+        self._has_less = trio.Event()
+
+
+class BulkWrite:
+    """One bulk write; `memory` is that of all of the process."""
+
+    def __init__(self, cluster: Cluster, figures: WebCounters, memory: BulkMemory, receive: Receive, send: Send) -> None:
         self._cluster = cluster
         self._figures = figures
         self._receive = receive
         self._send = send
         self._room = trio.Semaphore(BATCHES)
+        self._memory = memory
         self._waiting_bytes = 0
-        self._has_less = trio.Event()
-        self._answered, self._answers = trio.open_memory_channel[list[bytes]](ANSWERED_BATCHES)
+        self._answers = bytearray()
+        """Lines of answers that are not sent yet."""
+        self._answered_bytes = 0
+        """The same with the piece that is being sent: this request's share of the memory."""
+        self._has_answers = trio.Event()
+        self._is_answered = False
+        """Whether no more answers are added."""
 
     async def run(self) -> None:
         """Answer every line. The end of the connection cancels requests in flight: their outcome is unknown to the client."""
         headers = [(b"content-type", b"application/x-ndjson"), (b"x-accel-buffering", b"no")]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._send_answers)
-            async with self._answered, trio.open_nursery() as executing:
-                if not await self._read(executing):
-                    nursery.cancel_scope.cancel()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._send_answers)
+                async with trio.open_nursery() as executing:
+                    if not await self._read(executing):
+                        nursery.cancel_scope.cancel()
+                self._is_answered = True
+                self._has_answers.set()
+        finally:
+            self._memory.release(self._answered_bytes)
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _read(self, executing: trio.Nursery) -> bool:
@@ -71,7 +103,7 @@ class BulkWrite:
             if waiting.cancelled_caught:
                 detail = f"the next line did not come: {BYTES_PER_S // 1024} KiB/s, and {TRANSFER_GRACE_S:g} s, are waited for"
                 error = BargeError("bad_request", detail, status=408)
-                executing.start_soon(self._answered.send, [self._problem(next_line, error)])
+                self._add([self._problem(next_line, error)])
                 return True
             behind_s = max(0.0, behind_s + trio.current_time() - began - len(message.get("body", b"")) / BYTES_PER_S)
             if message["type"] != "http.request":
@@ -81,16 +113,22 @@ class BulkWrite:
                 lines = reader.feed(data if more else data + b"\n")
             except LineTooLong as problem:
                 error = BargeError("bad_request", str(problem), status=413)
-                executing.start_soon(self._answered.send, [self._problem(next_line, error)])
+                self._add([self._problem(next_line, error)])
                 return True
             for batch, size in batches_of(lines):
                 await self._room.acquire()
-                while self._waiting_bytes and self._waiting_bytes + size > WAITING_BYTES:
-                    await self._has_less.wait()
+                while self._must_wait(size):
+                    await self._memory.wait()
                 self._waiting_bytes += size
                 executing.start_soon(self._execute, next_line, batch, size)
                 next_line += len(batch)
         return True
+
+    def _must_wait(self, size: int) -> bool:
+        """Return whether a batch of `size` bytes must wait: too much is under way, or too many answers are not received."""
+        answered, waiting = self._answered_bytes, self._waiting_bytes
+        takes_no_answers = answered >= ANSWER_BYTES or (answered > 0 and self._memory.used_bytes >= ALL_ANSWER_BYTES)
+        return takes_no_answers or (waiting > 0 and waiting + size > WAITING_BYTES)
 
     async def _execute(self, first_line: int, lines: list[bytes], size: int) -> None:
         """Execute a batch of lines, and answer each; empty lines are ignored."""
@@ -109,22 +147,36 @@ class BulkWrite:
             if puts:
                 outcomes = await self._cluster.execute_many(puts)
                 answers += [self._line_of(number, outcome) for number, outcome in zip(numbers, outcomes, strict=True)]
-            await self._answered.send(answers)
+            self._add(answers)
         finally:
             self._room.release()
             self._waiting_bytes -= size
-            self._has_less.set()
-            self._has_less = trio.Event()
+            self._memory.release(0)
+
+    def _add(self, answers: list[bytes]) -> None:
+        """Queue lines of answers for `_send_answers`, and count them."""
+        before = len(self._answers)
+        for answer in answers:
+            self._answers += answer
+            self._answers += b"\n"
+        added = len(self._answers) - before
+        self._answered_bytes += added
+        self._memory.used_bytes += added
+        self._has_answers.set()
 
     async def _send_answers(self) -> None:
-        """Send answers as they become available, those that arrive during a send together."""
-        async for answers in self._answers:
-            with suppress(trio.WouldBlock, trio.EndOfChannel):
-                while True:
-                    answers += self._answers.receive_nowait()
-            body = b"".join([answer + b"\n" for answer in answers])
-            if body:
-                await self._send({"type": "http.response.body", "body": body, "more_body": True})
+        """Send answers as they become available, those that arrive during a send together; they count until they are sent."""
+        answers = self._answers
+        while answers or not self._is_answered:
+            if not answers:
+                self._has_answers = trio.Event()
+                await self._has_answers.wait()
+                continue
+            body = bytes(answers[:SEND_BYTES])
+            del answers[:SEND_BYTES]
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+            self._answered_bytes -= len(body)
+            self._memory.release(len(body))
 
     def _line_of(self, number: int, outcome: object) -> bytes:
         if isinstance(outcome, BargeError):

@@ -9,9 +9,10 @@ import trio
 import trio.testing
 from msgspec import Raw
 
-from bargetrio.eventlog.host_facts import HostFact, NodeKilled, NodeRecovered, RequestReceived
+from bargetrio.eventlog.host_facts import HostFact, LinkDown, NodeKilled, NodeRecovered, RequestReceived
+from bargetrio.eventlog.jsonl import LONGEST_LINE
 from bargetrio.eventlog.preview import compact_copy, preview_of, preview_text
-from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
+from bargetrio.eventlog.recorder import TEXT_CHARACTERS, Recorder, format_id, parse_id
 from bargetrio.kv.commands import encode_command
 from bargetrio.protocol.events import KINDS, Event
 from bargetrio.protocol.requests import Delete, Put
@@ -297,3 +298,54 @@ def test_no_command_is_held_once_its_facts_are_kept() -> None:
     before = sys.getrefcount(command)
     recorder.record(0, RequestReceived(count=1, op="write", first_commands=(command,)))
     assert sys.getrefcount(command) == before
+
+
+MOST_BYTES = 5 * 1024
+"""Of an event that is kept, as docs/limits.md says."""
+LONG = "\U0001f600" * 100_000
+LONGEST_COMMANDS = (
+    encode_command(Put(id=0, key="\U0001f600" * 256, value=LONG)),
+    encode_command(Put(id=0, key="\U0001f601" * 256, value=LONG, if_index=2**62)),
+    encode_command(Put(id=0, key="k", value="v" * 450)),
+)
+
+
+def weight(value: Any) -> int:
+    """Return the bytes of a value and all that it refers to."""
+    size = sys.getsizeof(value)
+    if isinstance(value, msgspec.Struct):
+        return size + sum(weight(getattr(value, name)) for name in value.__struct_fields__)
+    if isinstance(value, dict):
+        return size + sum(weight(part) for pair in value.items() for part in pair)
+    if isinstance(value, tuple):
+        return size + sum(map(weight, value))
+    return size
+
+
+@pytest.mark.parametrize("kind", [*Fact.__args__, *HostFact.__args__], ids=lambda kind: str(kind.kind))
+def test_an_event_is_bounded_in_bytes(kind: Any) -> None:
+    """A peer's malformed line of 8 MiB was quoted in the reason that its connection ended, and 20,000 events are kept."""
+    values: dict[Any, Any] = {str: LONG, bool: True, float: 0.5, dict[str, Any]: {}, tuple[Any, ...]: LONGEST_COMMANDS}
+    fields = {}
+    for field in msgspec.structs.fields(kind):
+        is_frequent = kind.kind in ("request_received", "request_answered")
+        fields[field.name] = "overloaded" if is_frequent and field.type is str else values.get(field.type, 2**62)
+        if field.name == "first_commands":
+            fields[field.name] = LONGEST_COMMANDS
+        if field.name in ("old", "new"):
+            fields[field.name] = "pre_candidate"
+    recorder = make()
+    recorder.record(0, kind(**fields))
+    (kept,) = recorder.page(None, heartbeats=True, limit=9).events
+    assert weight(kept) <= MOST_BYTES
+    assert len(msgspec.json.encode(recorder.event(kept))) <= LONGEST_LINE
+
+
+def test_a_long_reason_is_cut_and_a_short_one_is_not() -> None:
+    """The beginning says what happened."""
+    recorder = make()
+    for length in (TEXT_CHARACTERS, TEXT_CHARACTERS + 1):
+        recorder.record(0, LinkDown(peer=1, reason="r" * length))
+    whole, cut = [kept.fact.reason for kept in recorder.page(None, limit=9).events if isinstance(kept.fact, LinkDown)]
+    assert whole == "r" * TEXT_CHARACTERS
+    assert cut == "r" * TEXT_CHARACTERS + "…"

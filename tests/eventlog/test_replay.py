@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from bargetrio.eventlog import replay
+from bargetrio.eventlog.jsonl import LONGEST_LINE
 from bargetrio.eventlog.replay import view_of
 from bargetrio.protocol.events import Event
 
@@ -60,3 +61,22 @@ def test_an_end_in_one_file_is_an_end_in_all(tmp_path: Path, monkeypatch: pytest
     assert view.dropped == 2
     with pytest.raises(ValueError, match="no event 'short-9'"):
         view_of(files, until_id="short-9")
+
+
+def test_long_lines_are_bounded_in_bytes_over_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 lines of 1 MiB a file would be 20 GiB; what is left out is counted."""
+    files = [write(tmp_path / name, name, list(range(start, 100, 2))) for name, start in (("a", 0), ("b", 1))]
+    size = max(len(line) for file in files for line in file.read_bytes().splitlines(keepends=True))
+    monkeypatch.setattr(replay, "SHOWN_BYTES", 10 * size + 5)
+    view = view_of(files)
+    assert [event.time for event in view.events] == list(range(90, 100))
+    assert view.dropped == 90
+
+
+def test_a_line_that_is_longer_than_any_event_is_refused(tmp_path: Path) -> None:
+    """It is not read to its end, which may never come."""
+    file = write(tmp_path / "a", "a", [1])
+    with file.open("ab") as more:
+        more.write(b'{"id":"' + b"x" * LONGEST_LINE + b'"}\n')
+    with pytest.raises(ValueError, match=r"a:2: this is not an event: the line is longer than 1048576 bytes"):
+        view_of([file])

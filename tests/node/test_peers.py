@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 from msgspec import structs
+from trio.testing import wait_all_tasks_blocked
 
 from bargetrio.node.peers import LONG_BYTES, BadMessage, PeerSession
 from bargetrio.protocol.limits import LINE_BYTES
@@ -15,9 +16,10 @@ from bargetrio.raft.messages import Message, SnapshotRequest, encode_message
 from bargetrio.raft.standing import Configuration, Standing
 from bargetrio.replica.figures import PeerFigures
 from bargetrio.replica.hellos import HelloJudge
-from bargetrio.replica.inbox import Inbox
+from bargetrio.replica.inbox import MESSAGE_BYTES, MESSAGES_BYTES, Inbox
 from bargetrio.transport.handshake import Greeted
 from tests.raft.cores import append, follower, snapshot
+from tests.replica.hosts import Hosted, one_of_three
 
 
 class Parts:
@@ -36,15 +38,15 @@ class Parts:
 
 async def told_of(*parts: bytes, refusal: str = "") -> tuple[int, int]:
     """Return how many messages arrived, and how often bytes of a long one were reported."""
-    messages: list[Message] = []
-    peers: list[int] = []
+    inbox = Inbox(lambda: None)
     figures = PeerFigures()
-    session = PeerSession(1, follower().core, messages.append, peers.append, figures, lambda: refusal, lambda: None)
+    session = PeerSession(1, follower().core, inbox, figures, lambda: refusal, lambda: None)
     greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
     await session.serve(None, greeted, Parts(*parts))  # type: ignore[arg-type]  # as much as is needed here
-    assert set(peers) <= {1}
     assert figures.received_bytes == sum(map(len, parts))
-    return len(messages), len(peers)
+    sizes = [size - MESSAGE_BYTES for _, size in inbox.messages]
+    assert sum(sizes) + len(sizes) == figures.received_bytes, "all are lines, with their ends"
+    return len(inbox.messages), len(inbox.calls)
 
 
 async def test_bytes_of_a_long_message_are_reported() -> None:
@@ -67,15 +69,15 @@ async def test_a_store_that_is_no_longer_the_members_is_refused_once_and_its_mes
     """BUG-38: also where it is noticed in the middle of a long message, and the members' stores do not change again."""
     piece = encode_message(SnapshotRequest(term=1, leader_id=1, snapshot=snapshot("1", size=3000), offset=0, data=b"x" * 3000))
     size = len(piece) // parts + 1
-    taken: list[object] = []
+    inbox = Inbox(lambda: None)
     refusals = iter(
         [*[""] * (parts > 1), "has another store than before", "", "", ""]
     )  # it is asked before anything has come, too
-    session = PeerSession(1, follower().core, taken.append, taken.append, PeerFigures(), lambda: next(refusals), lambda: None)
+    session = PeerSession(1, follower().core, inbox, PeerFigures(), lambda: next(refusals), lambda: None)
     greeted = Greeted(peer_id=1, standing=None, lines=[piece[:-1]] if parts == 1 else [], reader=LineReader(LINE_BYTES))
     with pytest.raises(BadMessage, match="another store"):
         await session.serve(None, greeted, Parts(*[piece[at : at + size] for at in range(0, len(piece), size)]))  # type: ignore[arg-type]
-    assert taken == []
+    assert inbox.is_empty
 
 
 @pytest.mark.parametrize(
@@ -89,12 +91,12 @@ async def test_a_store_that_is_no_longer_the_members_is_refused_once_and_its_mes
 )
 async def test_a_message_that_contradicts_itself_ends_its_connection_and_nothing_else(bad: Message) -> None:
     """What came before it is taken; it never reaches the core, where it would end the node."""
-    taken: list[Message] = []
-    session = PeerSession(1, follower().core, taken.append, lambda peer: None, PeerFigures(), lambda: "", lambda: None)
+    inbox = Inbox(lambda: None)
+    session = PeerSession(1, follower().core, inbox, PeerFigures(), lambda: "", lambda: None)
     greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
     with pytest.raises(BadMessage):
         await session.serve(None, greeted, Parts(encode_message(append()) + encode_message(bad)))  # type: ignore[arg-type]
-    assert taken == [append()]
+    assert [message for message, _ in inbox.messages] == [append()]
 
 
 def test_a_connection_is_checked_again_when_members_or_the_own_store_change() -> None:
@@ -116,11 +118,42 @@ async def test_the_first_messages_of_a_connection_are_told_once() -> None:
     """Bytes without an end of a line, and a hello without messages behind it, are none."""
     heartbeat = encode_message(append())
     told: list[int] = []
-    taken: list[Message] = []
-    session = PeerSession(
-        1, follower().core, taken.append, lambda peer: None, PeerFigures(), lambda: "", lambda: told.append(len(taken))
-    )
+    inbox = Inbox(lambda: None)
+    session = PeerSession(1, follower().core, inbox, PeerFigures(), lambda: "", lambda: told.append(len(inbox.messages)))
     greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
     parts = Parts(heartbeat[:9], heartbeat[9:] + heartbeat, heartbeat)
     await session.serve(None, greeted, parts)  # type: ignore[arg-type]  # as much as is needed here
-    assert (told, len(taken)) == ([2], 3)
+    assert (told, len(inbox.messages)) == ([2], 3)
+
+
+@pytest.mark.parametrize(("log", "count"), [("", 100), ("1 " * 400, 4)])
+async def test_a_peer_is_not_read_while_too_much_of_peers_waits_for_a_step(log: str, count: int) -> None:
+    """Without a secret anybody may say that he is one, and send without an end; small messages count, too."""
+    node = Hosted(one_of_three())
+    data = encode_message(append(log=log)) * count
+    counted = len(data) + count * MESSAGE_BYTES
+    reads = 0
+
+    async def receive() -> bytes:
+        nonlocal reads
+        await trio.lowlevel.checkpoint()
+        reads += 1
+        assert reads < 3 * MESSAGES_BYTES / counted, "it is read without an end"
+        return data
+
+    connection: Any = SimpleNamespace(receive=receive)
+    session = PeerSession(1, node.core, node.inbox, PeerFigures(), lambda: "", lambda: None)
+    greeted = Greeted(peer_id=1, standing=None, lines=[], reader=LineReader(LINE_BYTES))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(session.serve, connection, greeted, node.poller)
+        await wait_all_tasks_blocked()
+        before = reads
+        assert MESSAGES_BYTES - counted < reads * counted <= MESSAGES_BYTES + 2 * counted
+        while not node.inbox.has_room:
+            node.replica.step(trio.current_time())
+        await wait_all_tasks_blocked()
+        assert before < reads < before + 9, "steps have made room"
+        node.inbox.drop_messages()
+        await wait_all_tasks_blocked()
+        assert reads >= 2 * before, "a change of members makes room, too"
+        nursery.cancel_scope.cancel()

@@ -17,7 +17,7 @@ from bargetrio.raft.effects import Effect
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.messages import Message, NodeId
 from bargetrio.replica.replica import MESSAGES_A_STEP, NEVER
-from bargetrio.replica.requests import Batch
+from bargetrio.replica.requests import STEP_BYTES, Batch
 from tests.raft.cores import append
 from tests.replica.hosts import Hosted, Nobody, Posted, one_of_three
 
@@ -115,3 +115,24 @@ async def test_messages_that_wait_when_a_members_store_changes_are_dropped(
     node.replica.step(trio.current_time())
     assert len(stepped) == {"a message": 1, "a call": 0, "the time": MESSAGES_A_STEP}[changed_by]
     assert not node.inbox.messages
+
+
+@pytest.mark.parametrize(("size", "taken"), [(STEP_BYTES * 3, 1), (STEP_BYTES // 4, 4), (100, 9)])
+async def test_a_step_takes_messages_and_requests_up_to_a_bound_in_bytes(
+    size: int, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """256 messages may be lines of 8 MiB; one is taken in any case, and nothing is lost."""
+    node = Hosted(one_of_three())
+    stepped: list[Message] = []
+    monkeypatch.setattr(Core, "step", lambda core, message, now: stepped.append(message))
+    session: Any = Mock(ClientSession, answers=[], room=1 << 20)
+    for number in range(9):
+        node.inbox.take_message(append(term=1), size)
+        node.inbox.take_requests(session, Batch([], [], [Get(id=number, key="a", read="stale")], size))
+    now = trio.current_time()
+    deadline = node.replica.step(now)
+    assert (len(stepped), len(session.answers)) == (taken, taken)
+    assert (deadline == AT_ONCE) == (taken < 9)
+    for _ in range(8):
+        node.replica.step(now)
+    assert (len(stepped), len(session.answers)) == (9, 9)

@@ -218,6 +218,19 @@ async def test_what_was_answered_is_not_in_flight_any_more(bad: int, autojump_cl
         assert here.session._in_flight == 0
 
 
+async def test_requests_are_handed_over_with_the_bytes_of_their_lines(autojump_clock: MockClock) -> None:
+    """A step takes requests up to a bound in bytes; a line that came in two parts counts as a whole."""
+    async with place([]) as here:
+        first, *rest = [msgspec.json.encode(read) for read in gets(5, "stale")]
+        data = b"".join(line + b"\n" for line in rest)
+        here.pipe.data = [data[:10], data[10:]]
+        here.pipe.has_left.set()
+        greeted = Greeted(peer_id=None, standing=None, lines=[first], reader=LineReader(1 << 20))
+        sizes: list[int] = []
+        await here.session.serve(greeted, lambda session, batch: sizes.append(batch.size), here.node.poller)
+        assert sizes == [len(first), len(data)]
+
+
 async def test_a_client_that_never_reads_is_disconnected(autojump_clock: MockClock) -> None:
     """Errors and the answers to writes are queued for whoever asked; there is an end to it."""
     async with place([]) as here:
