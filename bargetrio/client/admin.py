@@ -14,6 +14,7 @@ from bargetrio.protocol.errors import APPLIED, BargeError, ErrorCode, NoAnswer, 
 T = TypeVar("T")
 PIECE_BYTES: Final = 256 * 1024
 CONNECT_S: Final = 2.0
+SHOWN_BYTES: Final = 500
 """A daemon that does not take the connection by then is passed over."""
 
 BEFORE: Final[dict[int, ErrorCode]] = {
@@ -244,7 +245,7 @@ def _detail(data: bytes) -> str:
     try:
         problem = msgspec.json.decode(data, type=_Problem)
     except (ValueError, RecursionError):
-        return data[:500].decode(errors="replace")
+        return data[:SHOWN_BYTES].decode(errors="replace")
     return f"{problem.error}: {problem.detail}"
 
 

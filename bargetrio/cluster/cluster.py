@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import trio
 
-from bargetrio.cluster.daemons import REVIVE_TIMEOUT_S, Daemons, Unreachable
+from bargetrio.cluster.daemons import KILL_TIMEOUT_S, REVIVE_TIMEOUT_S, Daemons, Unreachable
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.fault_plan import FaultPlan, listed
 from bargetrio.cluster.forward import Forwarder, Outcome
@@ -275,7 +275,7 @@ class Cluster:
         """Forward kill or revive to the daemon that runs the node."""
         if local:
             raise BargeError("not_found", f"node {node_id} does not run in this daemon; it runs {listed(self.local.ids)}")
-        timeout_s = REVIVE_TIMEOUT_S if verb == "revive" else 5.0
+        timeout_s = REVIVE_TIMEOUT_S if verb == "revive" else KILL_TIMEOUT_S
         return await self._ask_daemon_of(node_id, f"/nodes/{node_id}/{verb}?local=1", timeout_s)
 
     async def _ask_daemon_of(self, node_id: int, path: str, timeout_s: float) -> NodeAnswer:

@@ -16,6 +16,7 @@ from bargetrio.protocol.requests import DeleteAnswer, ErrorAnswer, PutAnswer, Re
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Apply, ProposalRefused, ProposalsUnknown, ReadFailed
 from bargetrio.raft.effects import Ticket as AnyTicket
+from bargetrio.raft.log import SHOWN_COMMANDS
 from bargetrio.raft.messages import NodeId
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.ports import Events
@@ -157,7 +158,7 @@ class Requests:
         if tickets:
             self.waiting += tickets
             self._core.propose_all(tickets, commands, now)
-            fact = RequestReceived(count=len(tickets), op="write", first_commands=tuple(commands[:3]))
+            fact = RequestReceived(count=len(tickets), op="write", first_commands=tuple(commands[:SHOWN_COMMANDS]))
             self._events.stage(self._core.node_id, fact)
 
     def _take_reads(self, session: Session, reads: list[Read], store: Store, deadline: float, now: float) -> None:

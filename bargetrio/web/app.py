@@ -12,7 +12,7 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.web import bodies
 from bargetrio.web.bulk import BulkWrite
 from bargetrio.web.guard import HEAD, Guard, Receive, RequestHead, Scope, Send
-from bargetrio.web.keys import KEY_ROUTES, answer_key
+from bargetrio.web.keys import BODY_TIMEOUT_S, KEY_ROUTES, answer_key
 from bargetrio.web.problems import answer_of, of_http
 from bargetrio.web.rest import Rest
 from bargetrio.web.routes import ROUTES, STATIC, Route
@@ -25,7 +25,7 @@ def make_app(
     rest = Rest(cluster, election_ms)
     quart = QuartTrio("bargetrio.web", static_folder=None)
     # No time-out of Quart's: the guard bounds the time of an answer by its length (places.py).
-    quart.config.update(MAX_CONTENT_LENGTH=bodies.JSON_BODY_BYTES, BODY_TIMEOUT=15, RESPONSE_TIMEOUT=None)
+    quart.config.update(MAX_CONTENT_LENGTH=bodies.JSON_BODY_BYTES, BODY_TIMEOUT=BODY_TIMEOUT_S, RESPONSE_TIMEOUT=None)
     for route in (*ROUTES, STATIC):
         if route.name not in KEY_ROUTES:  # those are answered beside the framework, as a bulk write is
             handler: Callable[[], Any] = getattr(rest, route.name)

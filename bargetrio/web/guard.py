@@ -18,6 +18,7 @@ from msgspec import Struct
 from bargetrio.cluster.daemons import CLUSTER_HEADER, decode_cluster
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.limits import QUOTED_CHARACTERS
 from bargetrio.web.headers import Headers, check_headers, headers_of, media_type_of
 from bargetrio.web.metrics import WebCounters
 from bargetrio.web.places import Message, Place, Places
@@ -38,6 +39,10 @@ PROBES: Final = 32
 GRACE_S: Final = 15.0
 """So far behind a client may be with its body, or with taking the answer."""
 TRANSFER_GRACE_S: Final = 30.0
+PATIENCE_S: Final = 1.0
+"""So far behind a client loses its place to a new one, if all are taken and it is the furthest."""
+LONG_PATIENCE_S: Final = 5.0
+"""The same for bulk writes, backups and event streams."""
 REFUSAL_S: Final = 5.0
 PROBE_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/version", "/", STATIC.path})
@@ -80,11 +85,17 @@ class Guard:
         self._hosts = hosts
         self._token = token
         self._figures = figures or WebCounters()
-        self._requests = Places(IN_FLIGHT, "requests are in flight", grace_s=GRACE_S, patience_s=1.0)
+        self._requests = Places(IN_FLIGHT, "requests are in flight", grace_s=GRACE_S, patience_s=PATIENCE_S)
         self._transfers = Places(
-            TRANSFERS, "bulk writes and backups are in flight", grace_s=TRANSFER_GRACE_S, patience_s=5.0, body_bytes=None
+            TRANSFERS,
+            "bulk writes and backups are in flight",
+            grace_s=TRANSFER_GRACE_S,
+            patience_s=LONG_PATIENCE_S,
+            body_bytes=None,
         )
-        self._streams = Places(STREAMS, "event streams are open; close one, or poll /events", grace_s=GRACE_S, patience_s=5.0)
+        self._streams = Places(
+            STREAMS, "event streams are open; close one, or poll /events", grace_s=GRACE_S, patience_s=LONG_PATIENCE_S
+        )
         self._probes = Places(PROBES, "probes are being answered", grace_s=GRACE_S, patience_s=0, bytes_per_s=inf)
         self.connections: Callable[[], int] = lambda: 0
         """How many connections the server holds; whoever has a server says how to ask it."""
@@ -161,7 +172,9 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         for name in (host,) if target.authority is None else (host, target.authority.decode("latin-1").lower()):
             if name not in self._hosts:
-                detail = f"this is not {name[:80]!r}; add other names and ports to allowed_hosts in the configuration"
+                detail = (
+                    f"this is not {name[:QUOTED_CHARACTERS]!r}; add other names and ports to allowed_hosts in the configuration"
+                )
                 raise BargeError("forbidden", detail)
         origin = headers.get(b"origin")
         if origin is not None and not self._is_own(origin.decode("latin-1").lower()):
@@ -176,7 +189,7 @@ class Guard:
                 raise BargeError("forbidden", "the token is wrong", status=401)
         asked = headers.get(_CLUSTER_HEADER)
         if asked is not None and (name := decode_cluster(asked)) != self._cluster:
-            raise BargeError("forbidden", f"this is a daemon of cluster {self._cluster!r}, not of {name[:80]!r}")
+            raise BargeError("forbidden", f"this is a daemon of cluster {self._cluster!r}, not of {name[:QUOTED_CHARACTERS]!r}")
 
     def _is_own(self, origin: str) -> bool:
         scheme, _, host = origin.partition("://")

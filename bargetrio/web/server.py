@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 CONNECTIONS: Final = 256
 RESERVED: Final = 8
 """So many of them answer probes only: they are taken when all others are."""
+RESERVED_PART: Final = 4
+"""And at most one in so many."""
 IDLE_S: Final = 2.0
 """When all are taken, one that has been idle for so long makes room."""
 SEND_S: Final = 10.0
@@ -189,7 +191,7 @@ class WebServer:
         self._context = WorkerContext(None)
         self._socket = sock
         self._open: set[HttpConnection] = set()
-        self._reserved = min(RESERVED, max(1, most // 4))
+        self._reserved = min(RESERVED, max(1, most // RESERVED_PART))
         self._ordinary = max(1, most - self._reserved)
 
     def connections(self) -> int:
