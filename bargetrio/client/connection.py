@@ -45,7 +45,7 @@ class NodeConnection:
                 data = self._stream.readline(LINE_BYTES)
                 if not data.endswith(b"\n"):
                     raise NoAnswer(f"node at {self.address} closed the connection")
-                answer = msgspec.json.decode(data, type=_Envelope)
+                answer = msgspec.json.decode(data, type=_AnswerId)
                 if answer.id in (self._last_id, None):
                     break
             if answer.ok:
@@ -119,6 +119,6 @@ def checked(request: Request, answer: A) -> A:
     return answer
 
 
-class _Envelope(msgspec.Struct):
+class _AnswerId(msgspec.Struct):
     id: int | None
     ok: bool

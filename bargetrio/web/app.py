@@ -22,7 +22,19 @@ def make_app(
     cluster: Cluster, *, hosts: frozenset[str], token: bytes | None, election_ms: tuple[int, int] | None = None
 ) -> Guard:
     """Return the ASGI application: guard, bulk writes, and the routes. The page draws its election timers by `election_ms`."""
-    rest = Rest(cluster, election_ms)
+
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        head: RequestHead = scope[HEAD]
+        if head.route.name in KEY_ROUTES:
+            await answer_key(cluster, scope, receive, send)
+        elif head.bulk:
+            await BulkWrite(cluster, guard.figures, receive, send).run()
+        else:
+            # The guard has parsed the target; the framework gets the route's rule instead of a path.
+            await app({**scope, "path": _rule(head.route)}, receive, send)
+
+    guard = Guard(front, cluster=cluster.cluster_name, hosts=hosts, token=token)
+    rest = Rest(cluster, guard, election_ms)
     quart = QuartTrio("bargetrio.web", static_folder=None)
     # No time-out of Quart's: the guard bounds the time of an answer by its length (places.py).
     quart.config.update(MAX_CONTENT_LENGTH=bodies.JSON_BODY_BYTES, BODY_TIMEOUT=BODY_TIMEOUT_S, RESPONSE_TIMEOUT=None)
@@ -32,19 +44,7 @@ def make_app(
             quart.add_url_rule(_rule(route), route.name, handler, methods=[route.method])
     _register_error_handlers(quart, cluster)
     app: Any = quart
-
-    async def front(scope: Scope, receive: Receive, send: Send) -> None:
-        head: RequestHead = scope[HEAD]
-        if head.route.name in KEY_ROUTES:
-            await answer_key(cluster, scope, receive, send)
-        elif head.bulk:
-            await BulkWrite(cluster, rest.figures, receive, send).run()
-        else:
-            # The guard has parsed the target; the framework gets the route's rule instead of a path.
-            await app({**scope, "path": _rule(head.route)}, receive, send)
-
-    rest.guard = Guard(front, cluster=cluster.cluster_name, hosts=hosts, token=token, figures=rest.figures)
-    return rest.guard
+    return guard
 
 
 def _rule(route: Route) -> str:

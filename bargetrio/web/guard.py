@@ -77,14 +77,12 @@ class RequestHead(Struct, frozen=True):
 class Guard:
     """ASGI middleware that checks requests and bounds their number; `cluster` is the name of this daemon's cluster."""
 
-    def __init__(
-        self, app: App, *, cluster: str, hosts: frozenset[str], token: bytes | None, figures: WebCounters | None = None
-    ) -> None:
+    def __init__(self, app: App, *, cluster: str, hosts: frozenset[str], token: bytes | None) -> None:
         self._app = app
         self._cluster = cluster
         self._hosts = hosts
         self._token = token
-        self._figures = figures or WebCounters()
+        self.figures = WebCounters()
         self._requests = Places(IN_FLIGHT, "requests are in flight", grace_s=GRACE_S, patience_s=PATIENCE_S)
         self._transfers = Places(
             TRANSFERS,
@@ -133,14 +131,14 @@ class Guard:
             self._check(target, headers)
             if whole_server or (method == "OPTIONS" and path):
                 allow = _EVERYTHING if whole_server else allowed(target)
-                self._figures.count(method, path, 204)
+                self.figures.count(method, path, 204)
                 await _answer(send, 204, {"Allow": allow}, b"")
                 return
             head = _head_of(target, method, headers, scope.get("query_string", b""))
             places = self._places_of(head)
             place = places.take(receive, send)
         except BargeError as error:
-            self._figures.count(method, path, error.status)
+            self.figures.count(method, path, error.status)
             await refuse(scope, send, error)
             return
         try:
@@ -148,12 +146,12 @@ class Guard:
                 await self._app({**scope, HEAD: head}, place.receive, self._told(place, method, path))
             if place.scope.cancelled_caught and not place.started:
                 taken = BargeError("overloaded", "the body did not come, and others waited for the place or its memory")
-                self._figures.count(method, path, taken.status)
+                self.figures.count(method, path, taken.status)
                 await refuse(scope, send, taken)
         except Exception as problem:
             if not place.started:
                 unknown = BargeError("outcome_unknown", f"an error in the daemon: {type(problem).__name__}", status=500)
-                self._figures.count(method, path, unknown.status)
+                self.figures.count(method, path, unknown.status)
                 await refuse(scope, send, unknown)
             raise
         finally:
@@ -200,7 +198,7 @@ class Guard:
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._figures.count(method, path, message["status"])
+                self.figures.count(method, path, message["status"])
                 headers = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in headers}
                 headers += SECURITY_HEADERS

@@ -22,7 +22,7 @@ from bargetrio.web.conditions import is_fresh
 from bargetrio.web.guard import HEAD, Guard, RequestHead
 from bargetrio.web.headers import media_type_of
 from bargetrio.web.keys import written
-from bargetrio.web.metrics import WebCounters, WebGauges, text_of
+from bargetrio.web.metrics import WebGauges, text_of
 from bargetrio.web.problems import JSON, NotReady, json_body
 from bargetrio.web.stream import frames, live_frames
 
@@ -44,12 +44,11 @@ _no_fields: Final = msgspec.json.Decoder(NoFields)
 class Rest:
     """The handlers, named as in routes.py, except those beside the framework: reads and writes of one key, and bulk writes."""
 
-    def __init__(self, cluster: Cluster, election_ms: tuple[int, int] | None = None) -> None:
+    def __init__(self, cluster: Cluster, guard: Guard, election_ms: tuple[int, int] | None = None) -> None:
         self._cluster = cluster
         self._election_ms = election_ms
-        self.figures = WebCounters()
         self._drawing = trio.CapacityLimiter(DRAWING)
-        self.guard: Guard | None = None
+        self._guard = guard
         self._openapi = msgspec.json.encode(openapi.document(__version__))
 
     # -- keys ------------------------------------------------------------------------------------------------------------
@@ -262,12 +261,11 @@ class Rest:
 
     async def metrics(self) -> Response:
         """GET /metrics."""
-        guard = self.guard
-        assert guard is not None
+        guard = self._guard
         web = WebGauges(
             in_flight=guard.in_flight, streams=guard.streams, transfers=guard.transfers, connections=guard.connections()
         )
-        text = text_of(self._cluster, await self._cluster.nodes(local=True), self.figures, web)
+        text = text_of(self._cluster, await self._cluster.nodes(local=True), guard.figures, web)
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def version(self) -> Response:
