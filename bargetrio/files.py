@@ -7,7 +7,10 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
+
+PART_CHARACTERS: Final = 60
+"""Of a file's name, in the name of the file that is to replace it: with the rest this is below NAME_MAX, 255 bytes."""
 
 
 def expanded(text: str) -> str:
@@ -81,7 +84,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[IO[bytes]]:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise OSError(errno.EINVAL, "it is no regular file")
-    part = target.with_name(f".{target.name[:60]}.{secrets.token_hex(6)}.part")
+    part = target.with_name(f".{target.name[:PART_CHARACTERS]}.{secrets.token_hex(6)}.part")
     try:
         # Within the try: a signal's handler may raise as this returns, when the file is there.
         number = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -23,6 +23,7 @@ from bargetrio.cli.free_ports import free_ports
 TIMING: Final = "timing: {heartbeat_ms: 50, election_ms: [200, 400]}"
 """Shorter than the default, for a fast first election; long enough within one process."""
 FIRST_WRITE_S: Final = 20.0
+TRY_S: Final = 0.5
 STOP_S: Final = 5.0
 OURS_ALONE: Final = ("STATE_DIRECTORY", "CREDENTIALS_DIRECTORY", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 """Variables that systemd sets for a service, removed for the demo: it writes in its own folder only."""
@@ -92,7 +93,7 @@ def first_write(process: "subprocess.Popen[bytes]", api: str, addresses: list[st
     from bargetrio.client.client import Client  # while the cluster starts
     from bargetrio.protocol.errors import BargeError
 
-    with Client(addresses, cluster="demo", timeout_s=0.5) as barge:
+    with Client(addresses, cluster="demo", timeout_s=TRY_S) as barge:
         while process.poll() is None and time.monotonic() - began < FIRST_WRITE_S:
             with suppress(BargeError):
                 # Retried if the outcome is unknown: the write is idempotent, and there is no other client yet.

@@ -6,13 +6,14 @@ import click
 
 from bargetrio.cli.completion import known_nodes
 from bargetrio.cli.shared import FiniteNumber, Output, client_command
+from bargetrio.protocol.limits import MOST_DELAY_MS
 
 if TYPE_CHECKING:
     from bargetrio.client.client import Client
     from bargetrio.protocol.views import DiskError, Faults
 
 _node = click.argument("node_id", type=int, shell_complete=known_nodes)
-_delay = click.argument("delay_ms", type=FiniteNumber(0, 60_000))
+_delay = click.argument("delay_ms", type=FiniteNumber(0, MOST_DELAY_MS))
 
 
 def _ends(function: Any) -> Any:

@@ -9,7 +9,7 @@ from bargetrio import console
 from bargetrio.cli.completion import known_keys
 from bargetrio.cli.shared import TEXT, Output, check_together, client_command, json_bytes
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.limits import VALUE_BYTES
+from bargetrio.protocol.limits import ITEMS, MOST_ITEMS, VALUE_BYTES
 
 if TYPE_CHECKING:
     from bargetrio.cli.client_calls import ClientCalls
@@ -80,7 +80,7 @@ def delete(barge: "Client", output: Output, key: str, if_index: int | None) -> N
 _pages = (
     click.argument("prefix", type=TEXT, default="", shell_complete=known_keys),
     click.option("--after", type=TEXT, default="", metavar="KEY", help="Begin after this key."),
-    click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most this many."),
+    click.option("--limit", type=click.IntRange(1, MOST_ITEMS), default=ITEMS, show_default=True, help="At most this many."),
     click.option("--all", "everything", is_flag=True, help="All keys, page by page."),
     _read_option,
 )

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 _node = click.argument("node_id", type=int, shell_complete=known_nodes)
 _REDRAW: Final = "\x1b[H\x1b[J"
+INTERVAL_S: Final = (0.1, 3600.0)
+"""The shortest and the longest time between two queries of `status --watch`."""
+EVENTS: Final = 50
+MOST_EVENTS: Final = 5000
 """Home, and nothing below it."""
 
 
@@ -27,7 +31,7 @@ def leader(barge: "Client", output: Output) -> None:
 
 @click.command()
 @click.option("--watch", is_flag=True, help="Repeat until Ctrl-C: redrawn at a terminal, elsewhere printed when it has changed.")
-@click.option("--interval", type=FiniteNumber(0.1, 3600), default=1.0, show_default=True, help="Seconds between two queries.")
+@click.option("--interval", type=FiniteNumber(*INTERVAL_S), default=1.0, show_default=True, help="Seconds between two queries.")
 @client_command
 def status(barge: "Client", output: Output, watch: bool, interval: float) -> None:
     """Show every node."""
@@ -108,7 +112,9 @@ def bootstrap(barge: "Client", output: Output) -> None:
 @click.option("--node", "node_ids", type=int, multiple=True, help="Only events of this node (may repeat).")
 @click.option("--kind", "kinds", multiple=True, metavar="KIND", help="Only events of this kind (may repeat): docs/events.md.")
 @click.option("--heartbeats", is_flag=True, help="Heartbeats, too.")
-@click.option("--limit", type=click.IntRange(1, 5000), default=50, show_default=True, help="How many of the newest events.")
+@click.option(
+    "--limit", type=click.IntRange(1, MOST_EVENTS), default=EVENTS, show_default=True, help="How many of the newest events."
+)
 @client_command
 def log(
     barge: "Client",

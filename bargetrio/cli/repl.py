@@ -11,6 +11,7 @@ from bargetrio.cli.repl_commands import WORDS, parse
 from bargetrio.cli.tables import NODES, TableColumn, node_notes, node_rows, shortened, table
 from bargetrio.console import OutputLost, printable, printable_lines
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.limits import INT_DIGITS
 from bargetrio.protocol.requests import Item
 from bargetrio.protocol.views import Faults
 
@@ -236,7 +237,7 @@ def item_rows(items: Iterable[Item]) -> list[list[str]]:
 
 def node_id_of(text: str) -> int:
     """Return the node's id in the text; raise BargeError."""
-    if not (text.isascii() and text.isdigit() and len(text) < 19):
+    if not (text.isascii() and text.isdigit() and len(text) <= INT_DIGITS):
         raise BargeError("bad_request", f"a node's id is a number, not {text!r}")
     return int(text)
 
@@ -248,6 +249,6 @@ def group_of(text: str) -> list[int]:
 
 def milliseconds_of(text: str) -> float:
     """Return the delay in the text; REST checks its bounds."""
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    if not (text.isascii() and text.isdigit() and len(text) <= INT_DIGITS):
         raise BargeError("bad_request", f"a delay is a number of milliseconds, not {text!r}")
     return float(text)

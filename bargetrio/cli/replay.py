@@ -7,6 +7,7 @@ import signal
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -14,6 +15,9 @@ from bargetrio import console
 from bargetrio.cli import signals
 from bargetrio.cli.shared import UserPath
 from bargetrio.files import replacing
+from bargetrio.protocol.limits import MOST_PORT
+
+READ_TIMEOUT_S: Final = 10.0
 
 
 @click.command()
@@ -21,7 +25,9 @@ from bargetrio.files import replacing
 @click.option("--html", "html_file", type=UserPath(dir_okay=False), help="Write the page as one file, instead of serving it.")
 @click.option("--until", "until_id", metavar="ID", help="End with this event: of a long run the page holds the 20,000 before it.")
 @click.option("--election-ms", type=click.IntRange(1), help="The run's longest election time-out: draws the nodes' timers.")
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Serve on this port of 127.0.0.1; default: a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, MOST_PORT), default=0, help="Serve on this port of 127.0.0.1; default: a free one."
+)
 def replay(
     events_files: tuple[str, ...], html_file: str | None, until_id: str | None, election_ms: int | None, port: int
 ) -> None:
@@ -70,7 +76,7 @@ def page_server(document: str, policy: str, port: int) -> ThreadingHTTPServer:
     body = document.encode()
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = 10
+        timeout = READ_TIMEOUT_S
 
         def do_GET(self) -> None:
             host = self.headers.get("Host", "").rpartition(":")[0]

@@ -4,12 +4,16 @@ import signal
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import click
 
 from bargetrio import console
 from bargetrio.cli import signals
 from bargetrio.cli.shared import ClusterOptions, UserPath, config_option, fail, load_configuration, place_options
+
+NODES: Final = 3
+MOST_NODES: Final = 9
 
 
 @click.command()
@@ -40,7 +44,7 @@ def serve(config_path: str, node_ids: tuple[int, ...], debug: bool, events_file:
 
 
 @click.command()
-@click.option("--nodes", type=click.IntRange(1, 9), default=3, show_default=True, help="How many.")
+@click.option("--nodes", type=click.IntRange(1, MOST_NODES), default=NODES, show_default=True, help="How many.")
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 def demo(nodes: int, open_page: bool) -> None:
     """Run a throwaway cluster until Ctrl-C, on free ports, with data that is removed at the end."""

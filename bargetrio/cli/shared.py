@@ -28,6 +28,8 @@ DEFAULT_CONFIG: Final = "configuration.yml"
 ENDPOINTS: Final = "BARGE_ENDPOINTS"
 TOKEN_FILE: Final = "BARGE_TOKEN_FILE"
 TIMEOUT_S: Final = 6.0
+NODES_TIMEOUT_S: Final = 10.0
+MOST_TIMEOUT_S: Final = 600.0
 
 
 TEXT: Final = console.restored
@@ -93,7 +95,7 @@ class ClusterOptions(NamedTuple):
             apis=apis,
             token=self._token(configuration),
             timeout_s=max_wait_s or timeout_s,
-            nodes_timeout_s=max_wait_s or max(timeout_s, 10.0 if self.timeout_s is None else 0.0),
+            nodes_timeout_s=max_wait_s or max(timeout_s, NODES_TIMEOUT_S if self.timeout_s is None else 0.0),
         )
 
     def node_ids(self) -> list[int]:
@@ -231,7 +233,7 @@ def place_options(function: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--timeout",
         "timeout_s",
-        type=FiniteNumber(min=0, min_open=True, max=600),
+        type=FiniteNumber(min=0, min_open=True, max=MOST_TIMEOUT_S),
         metavar="SECONDS",
         help="Seconds to wait for an answer.  [default: request_timeout_ms and a second]",
     )

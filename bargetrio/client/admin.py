@@ -14,6 +14,7 @@ from bargetrio.protocol.errors import APPLIED, BargeError, ErrorCode, NoAnswer, 
 T = TypeVar("T")
 PIECE_BYTES: Final = 256 * 1024
 CONNECT_S: Final = 2.0
+SHOWN_BYTES: Final = 500
 """A daemon that does not take the connection by then is passed over."""
 
 BEFORE: Final[dict[int, ErrorCode]] = {
@@ -25,7 +26,7 @@ BEFORE: Final[dict[int, ErrorCode]] = {
 write may have been done: the proxy may have passed it on, and lost or replaced the daemon's answer."""
 
 
-class _Problem(msgspec.Struct):
+class _ProblemAnswer(msgspec.Struct):
     """A daemon's problem. Without `applied` it is another server's, whatever its `error`: proxies send errors as JSON, too."""
 
     error: ErrorCode
@@ -242,9 +243,9 @@ def _piece(response: http.client.HTTPResponse, api: str) -> bytes:
 def _detail(data: bytes) -> str:
     """Return the detail of a daemon's problem, or the first part of any other answer."""
     try:
-        problem = msgspec.json.decode(data, type=_Problem)
+        problem = msgspec.json.decode(data, type=_ProblemAnswer)
     except (ValueError, RecursionError):
-        return data[:500].decode(errors="replace")
+        return data[:SHOWN_BYTES].decode(errors="replace")
     return f"{problem.error}: {problem.detail}"
 
 
@@ -284,7 +285,7 @@ def _raise_problem(status: int, data: bytes, api: str) -> NoReturn:
     """Raise the BargeError of a daemon's answer, or of a proxy's; NoAnswer if that shows nothing about the request."""
     foreign = f"it answers {status}, and not as a Barge daemon would"
     try:
-        problem = msgspec.json.decode(data, type=_Problem)
+        problem = msgspec.json.decode(data, type=_ProblemAnswer)
     except (ValueError, RecursionError):
         if status in BEFORE:
             raise BargeError(BEFORE[status], f"{api}: {foreign}", status=status) from None

@@ -5,13 +5,14 @@ A request is retried, at the present leader, only if it certainly had no effect,
 """
 
 from types import TracebackType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from bargetrio.client.admin import Admin
 from bargetrio.client.arguments import addresses_of, check_node_id, check_seconds, checked_token, faults_of, request_of
 from bargetrio.client.native import NativeKeys
 from bargetrio.client.rest_keys import RestKeys
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.limits import HELLO_CHARACTERS
 from bargetrio.protocol.requests import (
     Delete,
     DeleteAnswer,
@@ -29,6 +30,9 @@ from bargetrio.protocol.validation import text_or_b64
 from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodesAnswer, NodeView
 
 A = TypeVar("A")
+REVIVE_TIMEOUT_S: Final = 60.0
+READMIT_TIMEOUT_S: Final = 30.0
+"""Of a readmission, and of a bootstrap."""
 
 
 class Client:
@@ -56,8 +60,8 @@ class Client:
     ) -> None:
         nodes, daemons = addresses_of("addresses", addresses), addresses_of("apis", [] if apis is None else apis)
         check_seconds(timeout_s=timeout_s, nodes_timeout_s=nodes_timeout_s)
-        if not isinstance(cluster, str) or not 0 < len(cluster) <= 200 or not cluster.isprintable():
-            raise BargeError("bad_request", f"cluster is a name of 1 to 200 characters, not {cluster!r:.80}")
+        if not isinstance(cluster, str) or not 0 < len(cluster) <= HELLO_CHARACTERS or not cluster.isprintable():
+            raise BargeError("bad_request", f"cluster is a name of 1 to {HELLO_CHARACTERS} characters, not {cluster!r:.80}")
         self.admin = Admin(daemons, checked_token(token), timeout_s=nodes_timeout_s)
         self._keys = NativeKeys(nodes, cluster, timeout_s) if nodes else RestKeys(self.admin, timeout_s)
 
@@ -136,7 +140,7 @@ class Client:
     def revive(self, node_id: int) -> bool:
         """Start a node again; return whether it was not running. Raises BargeError also if it was killed while starting."""
         check_node_id(node_id)
-        found = self.admin.ask("POST", f"/nodes/{node_id}/revive", NodeAnswer, timeout_s=60)
+        found = self.admin.ask("POST", f"/nodes/{node_id}/revive", NodeAnswer, timeout_s=REVIVE_TIMEOUT_S)
         if found.state == "killed":
             raise BargeError("bad_request", f"node {node_id} was killed while it started")
         return found.changed
@@ -144,11 +148,11 @@ class Client:
     def readmit(self, node_id: int) -> bool:
         """Readmit a node whose disk was lost and replaced; return False if it is a member with that disk already."""
         check_node_id(node_id)
-        return self.admin.ask("POST", f"/nodes/{node_id}/readmit", NodeAnswer, timeout_s=30).changed
+        return self.admin.ask("POST", f"/nodes/{node_id}/readmit", NodeAnswer, timeout_s=READMIT_TIMEOUT_S).changed
 
     def bootstrap(self) -> list[int]:
         """Begin a new cluster without the members that are absent; return all members."""
-        return self.admin.ask("POST", "/bootstrap", BootstrapAnswer, timeout_s=30).members
+        return self.admin.ask("POST", "/bootstrap", BootstrapAnswer, timeout_s=READMIT_TIMEOUT_S).members
 
     # -- faults ----------------------------------------------------------------------------------------------------------
 

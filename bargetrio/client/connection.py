@@ -3,7 +3,7 @@
 import os
 import socket
 from contextlib import suppress
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from bargetrio.protocol.limits import LINE_BYTES, PROTOCOL_VERSION
 from bargetrio.protocol.requests import DeleteAnswer, ErrorAnswer, GetAnswer, List, PutAnswer, Request
 
 A = TypeVar("A")
+SHORTEST_S: Final = 0.001
+"""A shorter time-out would make the socket non-blocking."""
 
 
 class NodeConnection:
@@ -43,7 +45,7 @@ class NodeConnection:
                 data = self._stream.readline(LINE_BYTES)
                 if not data.endswith(b"\n"):
                     raise NoAnswer(f"node at {self.address} closed the connection")
-                answer = msgspec.json.decode(data, type=_Envelope)
+                answer = msgspec.json.decode(data, type=_AnswerId)
                 if answer.id in (self._last_id, None):
                     break
             if answer.ok:
@@ -67,7 +69,7 @@ class NodeConnection:
                     raise NotSent(f"node at {self.address} had closed the connection")
             except BlockingIOError:
                 pass  # nothing to read: not closed, as far as can be known
-            self._socket.settimeout(max(timeout_s, 0.001))
+            self._socket.settimeout(max(timeout_s, SHORTEST_S))
             self._socket.sendall(line)
         except OSError as problem:
             raise NotSent(f"node at {self.address}: {problem}") from None
@@ -117,6 +119,6 @@ def checked(request: Request, answer: A) -> A:
     return answer
 
 
-class _Envelope(msgspec.Struct):
+class _AnswerId(msgspec.Struct):
     id: int | None
     ok: bool

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import trio
 
-from bargetrio.cluster.daemons import REVIVE_TIMEOUT_S, Daemons, Unreachable
+from bargetrio.cluster.daemons import KILL_TIMEOUT_S, REVIVE_TIMEOUT_S, Daemons, Unreachable
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.fault_plan import FaultPlan, listed
 from bargetrio.cluster.forward import Forwarder, Outcome
@@ -42,8 +42,16 @@ class Cluster:
     """
 
     def __init__(
-        self, nodes: LocalNodes, forwarder: Forwarder, *, link_faults: LinkFaults, disk_faults: DiskFaults, daemons: Daemons
+        self,
+        nodes: LocalNodes,
+        forwarder: Forwarder,
+        *,
+        link_faults: LinkFaults,
+        disk_faults: DiskFaults,
+        daemons: Daemons,
+        nursery: trio.Nursery,
     ) -> None:
+        """Revived nodes live in `nursery`, as those that `nodes` starts."""
         self.local = nodes
         self.forwarder = forwarder
         self.cluster_name = nodes.cluster_name
@@ -53,6 +61,7 @@ class Cluster:
         self._own_apis = {nodes.apis[node_id] for node_id in nodes.ids}
         self._fault_plan = FaultPlan(self.node_ids, link_faults, disk_faults, nodes.recorder)
         self._daemons = daemons
+        self._nursery = nursery
 
     # -- keys ----------------------------------------------------------------------------------------------------------
 
@@ -79,7 +88,7 @@ class Cluster:
         patience_s = self.forwarder.request_timeout_s
         end = trio.current_time() + patience_s
         with trio.move_on_after(BACKUP_WAIT_S):
-            while running := self.local.running_ids():
+            while running := self.local.running():
                 applied, node_id = max((self.local.view(node_id).last_applied or 0, node_id) for node_id in running)
                 left = end - trio.current_time()
                 if applied < answer.index and left <= 0:
@@ -88,7 +97,7 @@ class Cluster:
                     )
                     raise BargeError("no_leader", f"{detail}: it does not hear the leader, or is far behind; ask another daemon")
                 with trio.move_on_after(BACKUP_LOOK_S if applied >= answer.index else min(BACKUP_LOOK_S, left)):
-                    return await self.local.slots[node_id].backup(answer.index)
+                    return await running[node_id].backup(answer.index)
             raise BargeError("no_leader", "no node of this daemon runs; ask another daemon")
         raise BargeError("overloaded", f"no snapshot was taken within {BACKUP_WAIT_S:g} s; ask another daemon, or later")
 
@@ -145,7 +154,7 @@ class Cluster:
         """Start the node again; return once it has recovered and listens; raise cannot_start or outcome_unknown."""
         self._check_known(node_id)
         if node_id in self.local.slots:
-            return await self.local.revive(node_id)
+            return await self.local.revive(node_id, self._nursery)
         return await self._on_other_daemon(node_id, "revive", local=local)
 
     async def readmit(self, node_id: int, *, local: bool = False) -> NodeAnswer:
@@ -275,7 +284,7 @@ class Cluster:
         """Forward kill or revive to the daemon that runs the node."""
         if local:
             raise BargeError("not_found", f"node {node_id} does not run in this daemon; it runs {listed(self.local.ids)}")
-        timeout_s = REVIVE_TIMEOUT_S if verb == "revive" else 5.0
+        timeout_s = REVIVE_TIMEOUT_S if verb == "revive" else KILL_TIMEOUT_S
         return await self._ask_daemon_of(node_id, f"/nodes/{node_id}/{verb}?local=1", timeout_s)
 
     async def _ask_daemon_of(self, node_id: int, path: str, timeout_s: float) -> NodeAnswer:

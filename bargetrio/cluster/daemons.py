@@ -21,6 +21,7 @@ CLUSTER_HEADER: Final = "Barge-Cluster"
 """Names the cluster that a request of another daemon is for, percent-encoded: an `api` may lead to a daemon of another one."""
 
 TIMEOUT_S: Final = 1.0
+KILL_TIMEOUT_S: Final = 5.0
 REVIVE_TIMEOUT_S: Final = 60.0
 """A node with a long log takes its time to recover."""
 MOST_AT_ONCE: Final = 16

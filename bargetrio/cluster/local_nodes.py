@@ -17,7 +17,7 @@ from bargetrio.cluster.fault_plan import listed
 from bargetrio.cluster.slots import Slot
 from bargetrio.eventlog.recorder import Recorder, format_id, parse_id
 from bargetrio.node.figures import NodeGauges as NodeGauges
-from bargetrio.node.running_node import OpenNode
+from bargetrio.node.running_node import OpenNode, RunningNode
 from bargetrio.node.status import Belief, NodeStatus
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.events import Event, EventPage, EventQuery
@@ -67,7 +67,6 @@ class LocalNodes:
         self._free_bytes = free_bytes
         self._figures = {node_id: NodeFigures() for node_id in self.ids}
         self._disk_faults = disk_faults
-        self._nursery: trio.Nursery | None = None
         self._started_at = time.monotonic()
 
     # -- life cycle ----------------------------------------------------------------------------------------------------
@@ -78,7 +77,6 @@ class LocalNodes:
         A node that was killed meanwhile, as by a signal that stops the daemon, is not among them. Once one node runs, the others
         are awaited for START_S at most: a disk that hangs must not keep the daemon from serving.
         """
-        self._nursery = nursery
         left, none_left = set(self.slots), trio.Event()
 
         async def begin(slot: Slot) -> None:
@@ -152,11 +150,10 @@ class LocalNodes:
         changed = await slot.kill()
         return NodeAnswer(id=node_id, state=slot.state, changed=changed)
 
-    async def revive(self, node_id: int) -> NodeAnswer:
-        """Start an own node again; return once it has recovered and listens; raises as `Slot.revive`."""
-        assert self._nursery is not None
+    async def revive(self, node_id: int, nursery: trio.Nursery) -> NodeAnswer:
+        """Start an own node again in `nursery`; return once it has recovered and listens; raises as `Slot.revive`."""
         slot = self.slots[node_id]
-        changed = await slot.revive(self._nursery)
+        changed = await slot.revive(nursery)
         return NodeAnswer(id=node_id, state=slot.state, changed=changed)
 
     # -- leader --------------------------------------------------------------------------------------------------------
@@ -183,7 +180,11 @@ class LocalNodes:
 
     def running_ids(self) -> list[int]:
         """Return the ids of own nodes that run."""
-        return [node_id for node_id, slot in self.slots.items() if slot.state == "running"]
+        return list(self.running())
+
+    def running(self) -> dict[int, RunningNode]:
+        """Return the own nodes that run, by id."""
+        return {node_id: slot.node for node_id, slot in self.slots.items() if slot.node is not None}
 
     def can_lead(self, node_id: int) -> bool:
         """Return False for an own node that does not run."""

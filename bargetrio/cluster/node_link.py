@@ -14,7 +14,7 @@ import trio
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError, ErrorCode, NoAnswer, NotSent
 from bargetrio.protocol.hello import ClientHello, NodeHello, answer_decoder
-from bargetrio.protocol.limits import LINE_BYTES, PROTOCOL_VERSION
+from bargetrio.protocol.limits import LINE_BYTES, PROTOCOL_VERSION, QUOTED_CHARACTERS
 from bargetrio.protocol.lines import LineReader, LineTooLong
 from bargetrio.protocol.requests import (
     Answer,
@@ -135,7 +135,9 @@ class _OpenConnection:
         try:
             answer: Any = (_DECODE[type(request)] if envelope.ok else _decode_error)(line)
             if envelope.ok and not isinstance(request, List) and answer.key != request.key:
-                raise msgspec.DecodeError(f"it is about {answer.key[:80]!r}, not {request.key[:80]!r}")
+                raise msgspec.DecodeError(
+                    f"it is about {answer.key[:QUOTED_CHARACTERS]!r}, not {request.key[:QUOTED_CHARACTERS]!r}"
+                )
         except msgspec.DecodeError as problem:
             code: ErrorCode = "outcome_unknown" if is_write(request) else "bad_request"
             answer = ErrorAnswer.of(envelope.id, BargeError(code, f"the node's answer can't be read: {problem}"))

@@ -5,14 +5,15 @@ no error of one node ends another.
 """
 
 import logging
-from typing import Final
+from typing import Final, Literal
 
 import trio
+from msgspec import Struct
 from trio import TaskStatus
 
 from bargetrio.eventlog.host_facts import NodeCrashed, NodeKilled, NodeRevived, Sink
 from bargetrio.node.figures import NodeGauges
-from bargetrio.node.running_node import BackupFile, OpenNode, RunningNode
+from bargetrio.node.running_node import OpenNode, RunningNode
 from bargetrio.node.status import Belief, NodeStatus
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.views import NodeState
@@ -27,51 +28,70 @@ STILL_S: Final = 3.0
 """A running node's loop makes a step at least once a second; after this many seconds without one it hangs."""
 
 
+class NotRunning(Struct, frozen=True):
+    """Why a node does not run; a node that a full disk ended is started again when there is room."""
+
+    state: Literal["starting", "killed", "crashed"]
+    reason: str = ""
+    was_out_of_space: bool = False
+
+
 class Slot:
-    """The state of one node, and the running node if there is one."""
+    """The running node, or why it does not run."""
 
     def __init__(self, node_id: int, open_node: OpenNode, sink: Sink) -> None:
         self.node_id = node_id
-        self.state: NodeState = "killed"
-        self.reason = ""
-        self.was_out_of_space = False
-        """Whether a full disk ended the node: it is started again when there is room."""
         self._open_node = open_node
         self._sink = sink
-        self._node: RunningNode | None = None
+        self._life: RunningNode | NotRunning = NotRunning("killed")
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self._ended.set()
         self._lock = trio.Lock()
 
+    @property
+    def node(self) -> RunningNode | None:
+        """The running node, None if there is none."""
+        return None if isinstance(self._life, NotRunning) else self._life
+
+    @property
+    def state(self) -> NodeState:
+        """Whether the node runs, or is starting, killed or crashed."""
+        return self._life.state if isinstance(self._life, NotRunning) else "running"
+
+    @property
+    def reason(self) -> str:
+        """Why the node was killed or crashed."""
+        return self._life.reason if isinstance(self._life, NotRunning) else ""
+
+    @property
+    def was_out_of_space(self) -> bool:
+        """Whether a full disk ended the node."""
+        return isinstance(self._life, NotRunning) and self._life.was_out_of_space
+
     def status(self) -> NodeStatus | None:
         """Return the running node's status, None if there is none."""
-        return self._node.status() if self.state == "running" and self._node is not None else None
+        return None if isinstance(self._life, NotRunning) else self._life.status()
 
     def belief(self) -> Belief | None:
         """Return the leader and term as known to the running node, None if there is none."""
-        return self._node.belief() if self.state == "running" and self._node is not None else None
+        return None if isinstance(self._life, NotRunning) else self._life.belief()
 
     async def readmit(self, node_id: int) -> str:
         """Have the running node, a leader, readmit `node_id` with its new disk: see `running_node.RunningNode.readmit`."""
-        return "it does not run" if self.state != "running" or self._node is None else await self._node.readmit(node_id)
+        return "it does not run" if isinstance(self._life, NotRunning) else await self._life.readmit(node_id)
 
     async def bootstrap(self) -> str:
         """Have the running node begin the cluster: see `running_node.RunningNode.bootstrap`."""
-        return "it does not run" if self.state != "running" or self._node is None else await self._node.bootstrap()
-
-    async def backup(self, index: int) -> BackupFile:
-        """Return a snapshot of the running node; there must be one."""
-        assert self._node is not None
-        return await self._node.backup(index)
+        return "it does not run" if isinstance(self._life, NotRunning) else await self._life.bootstrap()
 
     def gauges(self) -> NodeGauges | None:
         """Return the running node's gauges, None if there is none."""
-        return self._node.gauges() if self.state == "running" and self._node is not None else None
+        return None if isinstance(self._life, NotRunning) else self._life.gauges()
 
     def hangs(self, now: float) -> bool:
         """Return whether the node runs and its loop makes no progress."""
-        return self.state == "running" and self._node is not None and now - self._node.last_turn > STILL_S
+        return not isinstance(self._life, NotRunning) and now - self._life.last_turn > STILL_S
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start the node; return once it runs, or has failed to start: then the state is crashed, or killed.
@@ -84,12 +104,12 @@ class Slot:
 
     def crash(self, task: str = "kill") -> bool:
         """End the node at once, without flushing; return whether it was running or starting. Its tasks may end a little later."""
-        if self.state not in ("starting", "running"):
+        node = self.node
+        if node is None and self.state != "starting":
             return False
-        self.state = "killed"
-        self.reason = task
-        if self._node is not None:
-            self._node.fence()
+        self._life = NotRunning("killed", task)
+        if node is not None:
+            node.fence()
         self._sink.record(self.node_id, NodeKilled())
         self._scope.cancel()
         return True
@@ -132,17 +152,18 @@ class Slot:
             self._lock.release()
 
     async def _live(self, task_status: TaskStatus[None]) -> None:
-        started = _StartSignal(task_status, self)
+        started = _StartSignal(task_status)
         self._ended = trio.Event()
         self._scope = trio.CancelScope()
-        self.state, self.reason = "starting", ""
+        self._life = NotRunning("starting")
         try:
             with self._scope:
                 async with self._open_node(self.node_id) as node:
-                    self._node = node
-                    if self._scope.cancel_called:  # killed just before it was started
+                    if self._scope.cancel_called:  # killed just before it was started: it ends at its next checkpoint
                         node.fence()
-                    started.started()
+                    else:
+                        self._life = node
+                    started.over()
                     await node.run()
                     raise RuntimeError("it returned")
         except BaseExceptionGroup as group:
@@ -154,7 +175,8 @@ class Slot:
         except Exception as problem:  # ends this node only
             self._crashed(problem)
         finally:
-            self._node = None
+            if self.node is not None:  # the daemon's nursery was cancelled
+                self._life = NotRunning("killed")
             self._ended.set()
             started.over()
 
@@ -162,27 +184,19 @@ class Slot:
         if self.state == "killed" and self._scope.cancel_called:
             log.warning("node %d: an error after its kill: %s", self.node_id, problem)
             return
-        self.was_out_of_space = is_out_of_space(problem)
         expected = isinstance(problem, (StorageError, StorageFailed, OSError))
-        self.reason = _reason(problem)
-        self.state = "crashed"
-        self._sink.record(self.node_id, NodeCrashed(reason=self.reason))
-        log.error("node %d crashed: %s", self.node_id, self.reason, exc_info=None if expected else problem)
+        reason = _reason(problem)
+        self._life = NotRunning("crashed", reason, is_out_of_space(problem))
+        self._sink.record(self.node_id, NodeCrashed(reason=reason))
+        log.error("node %d crashed: %s", self.node_id, reason, exc_info=None if expected else problem)
 
 
 class _StartSignal:
     """Reports to `start`, once, that the node runs, or has ended before."""
 
-    def __init__(self, task_status: TaskStatus[None], slot: Slot) -> None:
+    def __init__(self, task_status: TaskStatus[None]) -> None:
         self._task_status = task_status
-        self._slot = slot
         self._told = False
-
-    def started(self, value: None = None) -> None:
-        """Report that the node listens; if it was killed meanwhile, it ends at its next checkpoint."""
-        if self._slot.state == "starting":
-            self._slot.state = "running"
-        self.over()
 
     def over(self) -> None:
         """End the wait of `start`."""

@@ -33,6 +33,14 @@ _QUOTED: Final = 'an IPv6 address needs quotes in YAML: "[::1]:8101"'
 _DECIMAL: Final = re.compile(r"[+-]?(0|[1-9][0-9_]{0,23})")
 """YAML 1.1 takes 010 for 8, and 1:30 for 90: neither is taken here."""
 MOST_BYTES: Final = 256 * 1024
+HEARTBEAT_MS: Final = (5, 60_000)
+ELECTION_MS: Final = (10, 600_000)
+REQUEST_TIMEOUT_MS: Final = (100, 600_000)
+"""The shortest and the longest that a configuration may say."""
+FEWEST_ENTRIES: Final = 10
+MOST_OF_SNAPSHOTS: Final = 1_000_000_000
+"""The largest number that a configuration may say of entries or MiB."""
+NAME_CHARACTERS: Final = 64
 
 
 def load(path: Path, *, for_client: bool = False) -> DaemonConfiguration:
@@ -184,10 +192,10 @@ class _Reader:
         fields = self._fields(node, TIMING_KEYS)
         heartbeat = default.heartbeat_ms
         if "heartbeat_ms" in fields:
-            heartbeat = self._int_of(fields["heartbeat_ms"], node, "heartbeat_ms", 5, 60_000) or heartbeat
+            heartbeat = self._int_of(fields["heartbeat_ms"], node, "heartbeat_ms", *HEARTBEAT_MS) or heartbeat
         timeout = default.request_timeout_ms
         if "request_timeout_ms" in fields:
-            timeout = self._int_of(fields["request_timeout_ms"], node, "request_timeout_ms", 100, 600_000) or timeout
+            timeout = self._int_of(fields["request_timeout_ms"], node, "request_timeout_ms", *REQUEST_TIMEOUT_MS) or timeout
         election = default.election_ms
         if "election_ms" in fields:
             election = self._election(fields["election_ms"]) or election
@@ -204,9 +212,11 @@ class _Reader:
             self._add_error(node.start_mark, "snapshots is a mapping: {entries: 100000, mib: 64, trailing_entries: 10000}")
             return default
         fields = self._fields(node, SNAPSHOT_KEYS)
-        lowest = {"entries": 10, "mib": 1, "trailing_entries": 0}
+        lowest = {"entries": FEWEST_ENTRIES, "mib": 1, "trailing_entries": 0}
         found = {
-            name: self._int_of(fields[name], node, name, lowest[name], 1_000_000_000) for name in SNAPSHOT_KEYS if name in fields
+            name: self._int_of(fields[name], node, name, lowest[name], MOST_OF_SNAPSHOTS)
+            for name in SNAPSHOT_KEYS
+            if name in fields
         }
         given = {name: value for name, value in found.items() if value is not None}
         return msgspec.structs.replace(default, **given)
@@ -215,7 +225,7 @@ class _Reader:
         if not isinstance(node, yaml.SequenceNode) or len(node.value) != 2:
             self._add_error(node.start_mark, "election_ms is [shortest, longest], as in [300, 600]")
             return None
-        low, high = (self._int_of(item, item, "election_ms", 10, 600_000) for item in node.value)
+        low, high = (self._int_of(item, item, "election_ms", *ELECTION_MS) for item in node.value)
         if low is None or high is None:
             return None
         if low >= high:
@@ -332,8 +342,8 @@ def _is_loopback(address: str) -> bool:
 
 
 def _cluster_name(text: str) -> None:
-    if not 1 <= len(text) <= 64 or not all(character.isalnum() or character in "-_." for character in text):
-        raise ValueError("1 to 64 letters, digits, '-', '_' or '.'")
+    if not 1 <= len(text) <= NAME_CHARACTERS or not all(character.isalnum() or character in "-_." for character in text):
+        raise ValueError(f"1 to {NAME_CHARACTERS} letters, digits, '-', '_' or '.'")
 
 
 def _check_dialable(text: str) -> None:

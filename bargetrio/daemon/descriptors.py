@@ -21,6 +21,9 @@ OF_NODE: Final = 24
 OF_PEER: Final = 2 + PEER_CONNECTIONS
 """The dialled connection, its successor while it is not closed yet, and the accepted ones."""
 WEB: Final = 256
+WEB_PART: Final = 4
+UNAUTHENTICATED_PART: Final = 8
+"""Of the remaining descriptors REST has at most 1/WEB_PART, and connections without a hello 1/UNAUTHENTICATED_PART."""
 FEWEST: Final = 4
 """The least number of connections of each kind, whatever the limit is."""
 
@@ -37,8 +40,8 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
 def connection_limits(limit: int, nodes: int, members: int) -> ConnectionLimits:
     """Return the limits of connections for `limit` descriptors in a process of `nodes` nodes, in a cluster of `members`."""
     left = limit - OF_PROCESS - members - nodes * (OF_NODE + OF_PEER * (members - 1))
-    web = max(FEWEST, min(WEB, left // 4))
-    unauthenticated = max(FEWEST, min(UNAUTHENTICATED, left // (8 * nodes)))
+    web = max(FEWEST, min(WEB, left // WEB_PART))
+    unauthenticated = max(FEWEST, min(UNAUTHENTICATED, left // (UNAUTHENTICATED_PART * nodes)))
     clients = (left - web - nodes * unauthenticated) // nodes
     return ConnectionLimits(
         web=web, unauthenticated=unauthenticated, clients=max(FEWEST, min(CLIENTS, clients)), is_short=clients < FEWEST

@@ -153,7 +153,7 @@ class Daemon:
             raise CannotStart("\n".join(reasons))
         gc_policy.start()
         app = make_app(
-            self._make_cluster(forwarder),
+            self._make_cluster(forwarder, nursery),
             hosts=hosts_of(self._apis_of_hosts(), self._configuration.allowed_hosts),
             token=self._configuration.api_token,
             election_ms=self._configuration.timing.election_ms,
@@ -235,13 +235,14 @@ class Daemon:
             free_bytes=self._free_bytes,
         )
 
-    def _make_cluster(self, forwarder: Forwarder) -> Cluster:
+    def _make_cluster(self, forwarder: Forwarder, nursery: trio.Nursery) -> Cluster:
         return Cluster(
             self._local,
             forwarder,
             link_faults=self._link_faults,
             disk_faults=self._disk_faults,
             daemons=Daemons(self._apis, self._configuration.api_token, cluster=self._configuration.cluster),
+            nursery=nursery,
         )
 
     async def _free_bytes(self, node_id: int) -> int:

@@ -14,6 +14,8 @@ SHOWN_CHARACTERS: Final = 32
 SHOWN_KEY_CHARACTERS: Final = 64
 BEGINNING_BYTES: Final = 400
 """Enough for the shown characters, whatever they are: one is at most twelve bytes of JSON (a surrogate pair)."""
+CUT_BACK_BYTES: Final = 16
+"""More than such a character has: so far back a beginning is cut until it is valid JSON."""
 
 
 class _DecodedCommand(Struct, frozen=True, gc=False):
@@ -99,7 +101,7 @@ def _beginning(raw: bytes) -> str:
     """Return the first characters of a JSON string; a character is at most twelve bytes of it (a surrogate pair)."""
     if len(raw) < BEGINNING_BYTES:
         return _cut(msgspec.json.decode(raw, type=str), SHOWN_CHARACTERS)
-    for length in range(len(raw), len(raw) - 16, -1):
+    for length in range(len(raw), len(raw) - CUT_BACK_BYTES, -1):
         try:
             return _cut(msgspec.json.decode(raw[:length] + b'"', type=str), SHOWN_CHARACTERS)
         except ValueError:

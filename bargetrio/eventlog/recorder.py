@@ -18,6 +18,7 @@ from msgspec import Struct
 from bargetrio.eventlog.host_facts import HostFact, NodeCrashed, NodeKilled, NodeRecovered, RequestReceived
 from bargetrio.eventlog.preview import compact_copy, preview_of
 from bargetrio.protocol.events import Beat, Event
+from bargetrio.protocol.limits import INT_DIGITS, QUOTED_CHARACTERS
 from bargetrio.raft.facts import AppendAccepted, AppendSent, Applied, Fact, RoleChanged
 
 CAPACITY: Final = 20_000
@@ -314,6 +315,6 @@ def format_id(run: str, seq: int) -> str:
 def parse_id(text: str) -> tuple[str, int]:
     """Return (run, seq); raise ValueError if `text` is no id."""
     run, dash, seq = text.rpartition("-")
-    if not dash or not run or not (seq.isascii() and seq.isdigit()) or len(seq) > 18:
-        raise ValueError(f"{text[:80]!r} is not the id of an event")
+    if not dash or not run or not (seq.isascii() and seq.isdigit()) or len(seq) > INT_DIGITS:
+        raise ValueError(f"{text[:QUOTED_CHARACTERS]!r} is not the id of an event")
     return run, int(seq)

@@ -23,6 +23,7 @@ from bargetrio.files import check_ours
 from bargetrio.protocol.events import KINDS, Event
 
 ROLES: Final = ("leader", "candidate", "pre_candidate", "follower", "starting", "killed", "crashed", "unreachable")
+MORE_EVENTS: Final = 1000
 
 _STYLE: Final = '<link rel="icon" href="/static/icon.svg">\n<link rel="stylesheet" href="/static/page.css">\n'
 _SCRIPT: Final = re.compile(r'<script src="/static/(\w+\.js)" defer></script>')
@@ -184,8 +185,10 @@ def _counts(view: LogView) -> str:
     if len(view.events) >= view.limit:
         query = [("node", str(node)) for node in sorted(view.nodes)] + [("kind", kind) for kind in sorted(view.kinds)]
         query += [("heartbeats", "1")] if view.show_heartbeats else []
-        query += [("limit", "1000")]
-        older = f' <a class="more" href="?{escape(urlencode(query))}">show 1,000</a>' if view.limit < 1000 else ""
+        query += [("limit", str(MORE_EVENTS))]
+        older = (
+            f' <a class="more" href="?{escape(urlencode(query))}">show {MORE_EVENTS:,}</a>' if view.limit < MORE_EVENTS else ""
+        )
     return f'<p id="counts">{shown}{hidden}{dropped}{times}.{older}</p>'
 
 

@@ -9,9 +9,11 @@ from bargetrio.eventlog.jsonl import read_events, read_sized_events
 from bargetrio.eventlog.recorder import parse_id
 from bargetrio.eventlog.render import Column, LogView
 from bargetrio.protocol.events import Event
+from bargetrio.protocol.limits import QUOTED_CHARACTERS
 
 SHOWN: Final = 20_000
 HEARTBEATS: Final = 5_000
+NAMES_CHARACTERS: Final = 60
 """Most events and heartbeats of a page, the last ones: a browser must hold them, and the state at any of them."""
 SHOWN_BYTES: Final = 32 * 1024 * 1024
 """The same of each in bytes of their lines: one of our files has some hundred bytes a line."""
@@ -66,7 +68,7 @@ def view_of(paths: list[Path], until_id: str | None = None, election_ms: int | N
     shown = sorted([event for event, _ in (*events.events, *beats.events)], key=_order)
     names = ", ".join(path.name for path in paths)
     return LogView(
-        cluster=names if len(names) < 60 else f"{len(paths)} files",
+        cluster=names if len(names) < NAMES_CHARACTERS else f"{len(paths)} files",
         columns=[Column(node_id=node, state="follower") for node in sorted(nodes)],
         events=shown,
         heartbeats=sum(event.heartbeat for event in shown),
@@ -81,7 +83,7 @@ def _place_of(event_id: str, paths: list[Path]) -> tuple[float, str, int]:
         for event in read_events(path):
             if event.id == event_id:
                 return _order(event)
-    raise ValueError(f"there is no event {event_id[:80]!r} in these files")
+    raise ValueError(f"there is no event {event_id[:QUOTED_CHARACTERS]!r} in these files")
 
 
 def _order(event: Event) -> tuple[float, str, int]:

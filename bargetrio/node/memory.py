@@ -20,7 +20,7 @@ from bargetrio.replica.requests import AnswerRoom
 log = logging.getLogger(__name__)
 
 CLIENT_BYTES: Final = 128 * 1024 * 1024
-"""Bound for all clients of a process; beyond it some are refused, until usage is an eighth less."""
+"""Bound for all clients of a process; beyond it some are refused, until usage is lower by a share of it (FREED_PART)."""
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Bound for unreceived answers of all clients of a process; beyond it no read is executed, except by a step that has begun."""
 LOOK_S: Final = 0.5
@@ -29,6 +29,8 @@ TAKEN_BYTES_PER_S: Final = 16 * 1024
 """A client that receives more slowly while others wait is disconnected."""
 TELL_S: Final = 10.0
 """Shortest time in seconds between two log lines about clients that were refused."""
+FREED_PART: Final = 8
+"""Refusing ends when usage is below CLIENT_BYTES by 1/FREED_PART of it."""
 
 
 class Holder(Protocol):
@@ -117,7 +119,7 @@ class ClientMemory:
     def _make_room(self) -> None:
         """Refuse the clients that have occupied the most for the longest."""
         clock = self.clock
-        excess = self.used_bytes - (self._most_bytes - self._most_bytes // 8)
+        excess = self.used_bytes - (self._most_bytes - self._most_bytes // FREED_PART)
         for holder in sorted(self._holders, key=lambda holder: holder.held_bytes * (clock - holder.since), reverse=True):
             if excess <= 0:
                 break

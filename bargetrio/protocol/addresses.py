@@ -2,6 +2,8 @@
 
 import re
 
+from bargetrio.protocol.limits import MOST_PORT
+
 _NAME = re.compile(r"(?=.{1,253}\.?$)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})(\.[A-Za-z0-9_-]{1,63})*\.?")
 
 _ZONE = re.compile(r"[A-Za-z0-9_.@-]{0,15}")
@@ -29,8 +31,11 @@ def parse_address(text: str) -> tuple[str, int]:
         _check_number(host, text, 4)
     else:
         _check_name(host, text)
-    if not (port_text.isascii() and port_text.isdigit() and len(port_text) < 6) or not 1 <= int(port_text) <= 65535:
-        raise ValueError(f"{text!r}: the port is a number from 1 to 65535, and nothing follows it")
+    if (
+        not (port_text.isascii() and port_text.isdigit() and len(port_text) <= len(str(MOST_PORT)))
+        or not 1 <= int(port_text) <= MOST_PORT
+    ):
+        raise ValueError(f"{text!r}: the port is a number from 1 to {MOST_PORT}, and nothing follows it")
     return host, int(port_text)
 
 

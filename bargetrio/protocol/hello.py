@@ -19,10 +19,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Raw, Struct
 
-from bargetrio.protocol.limits import MAX_INT
+from bargetrio.protocol.limits import HELLO_CHARACTERS, MAX_INT
 
 NodeId = Annotated[int, Meta(ge=0, le=MAX_INT)]
-Short = Annotated[str, Meta(min_length=1, max_length=200)]
+Short = Annotated[str, Meta(min_length=1, max_length=HELLO_CHARACTERS)]
 
 
 class ClientHello(Struct, frozen=True, kw_only=True, tag_field="hello", tag="client", forbid_unknown_fields=True):

@@ -34,6 +34,20 @@ PEER_CONNECTIONS = 4
 
 A peer has one, and a second one while the end of the first is not noticed yet.
 """
+ITEMS = 100
+"""Keys that a list returns if its client does not say how many."""
+MOST_ITEMS = 1000
+"""Keys that a client may ask for in one list."""
+HELLO_CHARACTERS = 200
+"""The longest name of a cluster, nonce or proof in a hello."""
+MOST_DELAY_MS = 60_000
+"""The longest delay that a fault gives a link or a disk."""
+MOST_PORT = 65_535
+"""The largest port of TCP."""
+INT_DIGITS = 18
+"""Digits of a number in a text (a path, a query, a command line): each such number is below MAX_INT."""
+QUOTED_CHARACTERS = 80
+"""What an error quotes of the text that it refuses."""
 JSON_DEPTH = 16
 """Deeper nesting than this is not a request."""
 

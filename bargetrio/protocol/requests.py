@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bargetrio.protocol.errors import APPLIED, BargeError, ErrorCode
-from bargetrio.protocol.limits import KEY_BYTES, MAX_INT, VALUE_BYTES
+from bargetrio.protocol.limits import ITEMS, KEY_BYTES, MAX_INT, MOST_ITEMS, VALUE_BYTES
 from bargetrio.protocol.validation import check_key, check_value, decode_value_b64
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class List(
     id: RequestId
     prefix: str = ""
     after: str = ""
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    limit: Annotated[int, Meta(ge=1, le=MOST_ITEMS)] = ITEMS
     keys_only: bool = False
     read: ReadLevel = "linearizable"
 

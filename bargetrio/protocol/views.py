@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from bargetrio.protocol.limits import MOST_DELAY_MS
+
 DiskError = Literal["EIO", "ENOSPC"]
 NodeState = Literal["starting", "running", "killed", "crashed", "unreachable"]
 
@@ -66,14 +68,14 @@ class LinkFault(Struct, frozen=True, kw_only=True, rename={"source": "from", "ta
     target: int
     cut: bool = False
     drop: Annotated[float, Meta(ge=0, le=1)] = 0.0
-    delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
+    delay_ms: Annotated[float, Meta(ge=0, le=MOST_DELAY_MS)] = 0.0
 
 
 class DiskFault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What happens to a node's writes and syncs; an error stops the node as a real one would."""
 
     node: int
-    delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 0.0
+    delay_ms: Annotated[float, Meta(ge=0, le=MOST_DELAY_MS)] = 0.0
     error: DiskError | None = None
 
 

@@ -3,11 +3,15 @@
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from typing import Final
 from zlib import crc32
 
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import LogStart
 from bargetrio.raft.values import Command, Index, Term
+
+SHOWN_COMMANDS: Final = 3
+"""Commands that an event shows."""
 
 
 def digest_after(digest: int, entries: Iterable[Entry]) -> int:
@@ -66,7 +70,7 @@ class Log:
         assert first > self.start_index
         return tuple(self._entries[first - self.start_index - 1 : last - self.start_index])
 
-    def commands(self, first: Index, last: Index, most: int = 3) -> tuple[Command, ...]:
+    def commands(self, first: Index, last: Index, most: int = SHOWN_COMMANDS) -> tuple[Command, ...]:
         """Return the first `most` commands from `first` to `last` that are not compacted."""
         if first > last:
             return ()

@@ -19,6 +19,8 @@ from msgspec import Struct
 from bargetrio.raft.messages import Index, SnapshotMeta
 
 ProgressState = Literal["probe", "replicate", "snapshot"]
+LAG_APPENDS: Final = 8
+"""Least number of appends between two checks whether a follower that catches up gets further behind."""
 
 
 class Pipeline(Struct, frozen=True, kw_only=True):
@@ -180,6 +182,6 @@ class Progress:
             if self.lag_checked_index and lacks >= self.previous_lag:
                 self.catch_up_window = min(2 * self.catch_up_window, pipeline.window_appends)
             self.previous_lag = lacks
-            appends = max(8, 2 * self.catch_up_window)
+            appends = max(LAG_APPENDS, 2 * self.catch_up_window)
             self.lag_checked_index = self.match_index + appends * pipeline.catch_up_entries
         return self.catch_up_window

@@ -25,6 +25,9 @@ from msgspec import Struct, structs
 from bargetrio.raft.values import Command, Index, NodeId
 
 StoreId = str
+IDENTITY_DIGITS: Final = 32
+SHOWN_DIGITS: Final = 8
+"""Hexadecimal digits of a cluster's identity, and how many of them a message shows."""
 
 EMPTY: Final = "empty"
 """The folder was new."""
@@ -111,7 +114,7 @@ def decode_configuration(command: Command, index: Index) -> Configuration:
 
 def identity_of(stores: Mapping[int, StoreId]) -> str:
     """Return the identity of the cluster that is born with this set of stores."""
-    return sha256(_encode(sorted(stores.items()))).hexdigest()[:32]
+    return sha256(_encode(sorted(stores.items()))).hexdigest()[:IDENTITY_DIGITS]
 
 
 def as_told(standing: Standing, members: tuple[NodeId, ...]) -> Standing:
@@ -131,7 +134,8 @@ def why_refused(
     if ours.identity and theirs.identity and ours.identity != theirs.identity:
         return (
             f"node {peer_id} belongs to another cluster of this name: it was born with other members or stores, or from another"
-            f" restore (identity {theirs.identity[:8]}, ours is {ours.identity[:8]}); see docs/operations.md"
+            f" restore (identity {theirs.identity[:SHOWN_DIGITS]}, ours is {ours.identity[:SHOWN_DIGITS]});"
+            " see docs/operations.md"
         )
     if configuration is not None:
         if other := why_other_members(peer_id, theirs, configuration.stores, is_born=True):

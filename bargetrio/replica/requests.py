@@ -15,6 +15,7 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import DeleteAnswer, ErrorAnswer, PutAnswer, Read, Write
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Apply, ProposalRefused, ProposalsUnknown, ReadFailed, ReadReady
+from bargetrio.raft.log import SHOWN_COMMANDS
 from bargetrio.raft.messages import NodeId
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.ports import Events
@@ -163,7 +164,7 @@ class Requests:
         if tickets:
             self.waiting += tickets
             self._core.propose_all(tickets, commands, now)
-            fact = RequestReceived(count=len(tickets), op="write", first_commands=tuple(commands[:3]))
+            fact = RequestReceived(count=len(tickets), op="write", first_commands=tuple(commands[:SHOWN_COMMANDS]))
             self._events.stage(self._core.node_id, fact)
 
     def _take_reads(self, session: Session, reads: list[Read], store: Store, deadline: float, now: float) -> None:

@@ -408,7 +408,7 @@ class Server:
     def post(self, to: NodeId, message: Message) -> None:
         """Send a message to a peer."""
         core = self.core
-        assert core is not None
+        assert core is not None, "a server that is down sends nothing"
         self.watcher.sent[type(message)](self, to, message)
         self._post(self.node_id, to, message, self._standing_told(core))
 

@@ -57,7 +57,7 @@ class EventLoop:
         self._eventfd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._eventfd, select.EPOLLIN)
         self._is_woken = False
-        self._handlers: dict[int, _Handler] = {}
+        self._handlers: dict[int, _ReadyHandler] = {}
         self._driven: list[EpollPoller] = []
         self._due: list[EpollPoller] = []
         """Who makes a step at the end of this pass."""
@@ -100,12 +100,12 @@ class EventLoop:
         if poller in self._driven:
             self._driven.remove(poller)
 
-    def register(self, descriptor: int, handler: "_Handler", *, is_edge_triggered: bool = False) -> None:
+    def register(self, descriptor: int, handler: "_ReadyHandler", *, is_edge_triggered: bool = False) -> None:
         """Call the handler whenever the descriptor is readable; edge-triggered, once each time that it becomes so."""
         self._epoll.register(descriptor, select.EPOLLIN | (select.EPOLLET if is_edge_triggered else 0))
         self._handlers[descriptor] = handler
 
-    def forget(self, descriptor: int, handler: "_Handler") -> bool:
+    def forget(self, descriptor: int, handler: "_ReadyHandler") -> bool:
         """Unregister it; return whether it was registered: a descriptor that was closed may be another connection's by now."""
         if self._handlers.get(descriptor) is not handler:
             return False
@@ -198,7 +198,7 @@ class EventLoop:
             self.wake()
 
 
-class _Handler:
+class _ReadyHandler:
     """What is called when a descriptor is readable, and whose step follows; `ready` returns how many bytes it read, of a most."""
 
     def __init__(self, poller: "EpollPoller", ready: Callable[[int], int], *, is_urgent: bool) -> None:
@@ -212,7 +212,7 @@ class _Reading:
 
     def __init__(self, poller: "EpollPoller", connection: SocketConnection, take: Take, *, is_urgent: bool) -> None:
         self.descriptor = connection.fileno()
-        self.handler = _Handler(poller, self.take_now, is_urgent=is_urgent)
+        self.handler = _ReadyHandler(poller, self.take_now, is_urgent=is_urgent)
         self.stopped = trio.Event()
         self.room: trio.Event | None = None
         self.problem: Exception | None = None
@@ -259,7 +259,7 @@ class EpollPoller:
         self.loop = EventLoop() if loop is None else loop
         self.is_woken = self.is_due = False
         self.deadline = float("inf")
-        self._watched: dict[int, _Handler] = {}
+        self._watched: dict[int, _ReadyHandler] = {}
         self._step: Step | None = None
         self._problem: Exception | None = None
         self._over = trio.Event()
@@ -281,7 +281,7 @@ class EpollPoller:
             await self._over.wait()
         finally:
             self._stop()
-        assert self._problem is not None
+        assert self._problem is not None, "only `fail` ends the wait"
         raise self._problem
 
     def make_step(self) -> float:
@@ -331,7 +331,7 @@ class EpollPoller:
                 self.fail(problem)
             return 0
 
-        handler = self._watched[descriptor] = _Handler(self, call, is_urgent=True)
+        handler = self._watched[descriptor] = _ReadyHandler(self, call, is_urgent=True)
         if self._step is not None:
             self.loop.register(descriptor, handler, is_edge_triggered=True)
         return True

@@ -12,7 +12,7 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.web import bodies
 from bargetrio.web.bulk import BulkMemory, BulkWrite
 from bargetrio.web.guard import HEAD, Guard, Receive, RequestHead, Scope, Send
-from bargetrio.web.keys import KEY_ROUTES, answer_key
+from bargetrio.web.keys import BODY_TIMEOUT_S, KEY_ROUTES, answer_key
 from bargetrio.web.problems import answer_of, of_http
 from bargetrio.web.rest import Rest
 from bargetrio.web.routes import ROUTES, STATIC, Route
@@ -22,16 +22,6 @@ def make_app(
     cluster: Cluster, *, hosts: frozenset[str], token: bytes | None, election_ms: tuple[int, int] | None = None
 ) -> Guard:
     """Return the ASGI application: guard, bulk writes, and the routes. The page draws its election timers by `election_ms`."""
-    rest = Rest(cluster, election_ms)
-    quart = QuartTrio("bargetrio.web", static_folder=None)
-    # No time-out of Quart's: the guard bounds the time of an answer by its length (places.py).
-    quart.config.update(MAX_CONTENT_LENGTH=bodies.JSON_BODY_BYTES, BODY_TIMEOUT=15, RESPONSE_TIMEOUT=None)
-    for route in (*ROUTES, STATIC):
-        if route.name not in KEY_ROUTES:  # those are answered beside the framework, as a bulk write is
-            handler: Callable[[], Any] = getattr(rest, route.name)
-            quart.add_url_rule(_rule(route), route.name, handler, methods=[route.method])
-    _register_error_handlers(quart, cluster)
-    app: Any = quart
     bulk_memory = BulkMemory()
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,13 +29,23 @@ def make_app(
         if head.route.name in KEY_ROUTES:
             await answer_key(cluster, scope, receive, send)
         elif head.bulk:
-            await BulkWrite(cluster, rest.figures, bulk_memory, receive, send).run()
+            await BulkWrite(cluster, guard.figures, bulk_memory, receive, send).run()
         else:
             # The guard has parsed the target; the framework gets the route's rule instead of a path.
             await app({**scope, "path": _rule(head.route)}, receive, send)
 
-    rest.guard = Guard(front, cluster=cluster.cluster_name, hosts=hosts, token=token, figures=rest.figures)
-    return rest.guard
+    guard = Guard(front, cluster=cluster.cluster_name, hosts=hosts, token=token)
+    rest = Rest(cluster, guard, election_ms)
+    quart = QuartTrio("bargetrio.web", static_folder=None)
+    # No time-out of Quart's: the guard bounds the time of an answer by its length (places.py).
+    quart.config.update(MAX_CONTENT_LENGTH=bodies.JSON_BODY_BYTES, BODY_TIMEOUT=BODY_TIMEOUT_S, RESPONSE_TIMEOUT=None)
+    for route in (*ROUTES, STATIC):
+        if route.name not in KEY_ROUTES:  # those are answered beside the framework, as a bulk write is
+            handler: Callable[[], Any] = getattr(rest, route.name)
+            quart.add_url_rule(_rule(route), route.name, handler, methods=[route.method])
+    _register_error_handlers(quart, cluster)
+    app: Any = quart
+    return guard
 
 
 def _rule(route: Route) -> str:

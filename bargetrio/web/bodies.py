@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.limits import JSON_DEPTH, VALUE_BYTES
+from bargetrio.protocol.limits import JSON_DEPTH, QUOTED_CHARACTERS, VALUE_BYTES
 from bargetrio.protocol.requests import Delete, Index, Put, check_request, nested_too_deep
 from bargetrio.protocol.validation import text_or_b64
 
@@ -74,7 +74,7 @@ def _once(pairs: list[tuple[str, object]]) -> None:
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice[:40]!r} occurs in it twice")
+        raise ValueError(f"the name {twice[:QUOTED_CHARACTERS]!r} occurs in it twice")
 
 
 def put_of_key_body(data: bytes) -> Put:

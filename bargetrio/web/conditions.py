@@ -11,6 +11,7 @@ from typing import Final
 from msgspec import Struct
 
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.limits import INT_DIGITS, QUOTED_CHARACTERS
 from bargetrio.web.headers import Headers
 
 _LIST: Final = re.compile(r'[ \t]*+,?[ \t]*+(W/)?"([\x21\x23-\x7e\x80-\xff]*)"[ \t]*+(?=,|\Z)')
@@ -37,7 +38,7 @@ def tags_of(name: str, value: bytes) -> list[Tag] | None:
         found.append(Tag(match[2], match[1] is not None))
         position = match.end()
     if not found or position < len(text):
-        raise BargeError("bad_request", f'{name} is a list of tags in quotes, as in "12", or *, not {text[:40]!r}')
+        raise BargeError("bad_request", f'{name} is a list of tags in quotes, as in "12", or *, not {text[:QUOTED_CHARACTERS]!r}')
     return found
 
 
@@ -77,9 +78,12 @@ def condition_of(headers: Headers) -> tuple[int | None, bool]:
     if tags is None or len(tags) != 1:
         raise BargeError("bad_request", 'If-Match of a write is one tag, as in "12"; a list or * is not taken')
     tag = tags[0]
-    if not (tag.opaque.isascii() and tag.opaque.isdigit() and len(tag.opaque) < 19 and str(int(tag.opaque)) == tag.opaque):
+    if not (
+        tag.opaque.isascii() and tag.opaque.isdigit() and len(tag.opaque) <= INT_DIGITS and str(int(tag.opaque)) == tag.opaque
+    ):
         raise BargeError(
-            "bad_request", f'If-Match is the index of the last change in quotes, as in "12", not {tag.opaque[:40]!r}'
+            "bad_request",
+            f'If-Match is the index of the last change in quotes, as in "12", not {tag.opaque[:QUOTED_CHARACTERS]!r}',
         )
     if tag.weak:
         raise BargeError("precondition_failed", "a weak tag never matches If-Match (RFC 9110, 13.1.1); send it without W/")

@@ -18,6 +18,7 @@ from msgspec import Struct
 from bargetrio.cluster.daemons import CLUSTER_HEADER, decode_cluster
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.limits import QUOTED_CHARACTERS
 from bargetrio.web.headers import Headers, check_headers, headers_of, media_type_of
 from bargetrio.web.metrics import WebCounters
 from bargetrio.web.places import Message, Place, Places
@@ -38,6 +39,10 @@ PROBES: Final = 32
 GRACE_S: Final = 15.0
 """How far a client may lag with its body, or with receiving the answer."""
 TRANSFER_GRACE_S: Final = 30.0
+PATIENCE_S: Final = 1.0
+"""So far behind a client loses its place to a new one, if all are taken and it is the furthest."""
+LONG_PATIENCE_S: Final = 5.0
+"""The same for bulk writes, backups and event streams."""
 REFUSAL_S: Final = 5.0
 PROBE_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/version", "/", STATIC.path})
@@ -72,19 +77,23 @@ class RequestHead(Struct, frozen=True):
 class Guard:
     """ASGI middleware that checks requests and bounds their number; `cluster` is the name of this daemon's cluster."""
 
-    def __init__(
-        self, app: App, *, cluster: str, hosts: frozenset[str], token: bytes | None, figures: WebCounters | None = None
-    ) -> None:
+    def __init__(self, app: App, *, cluster: str, hosts: frozenset[str], token: bytes | None) -> None:
         self._app = app
         self._cluster = cluster
         self._hosts = hosts
         self._token = token
-        self._figures = figures or WebCounters()
-        self._requests = Places(IN_FLIGHT, "requests are in flight", grace_s=GRACE_S, patience_s=1.0)
+        self.figures = WebCounters()
+        self._requests = Places(IN_FLIGHT, "requests are in flight", grace_s=GRACE_S, patience_s=PATIENCE_S)
         self._transfers = Places(
-            TRANSFERS, "bulk writes and backups are in flight", grace_s=TRANSFER_GRACE_S, patience_s=5.0, body_bytes=None
+            TRANSFERS,
+            "bulk writes and backups are in flight",
+            grace_s=TRANSFER_GRACE_S,
+            patience_s=LONG_PATIENCE_S,
+            body_bytes=None,
         )
-        self._streams = Places(STREAMS, "event streams are open; close one, or poll /events", grace_s=GRACE_S, patience_s=5.0)
+        self._streams = Places(
+            STREAMS, "event streams are open; close one, or poll /events", grace_s=GRACE_S, patience_s=LONG_PATIENCE_S
+        )
         self._probes = Places(PROBES, "probes are being answered", grace_s=GRACE_S, patience_s=0, bytes_per_s=inf)
         self.connections: Callable[[], int] = lambda: 0
         """How many connections the server holds; whoever has a server says how to ask it."""
@@ -122,14 +131,14 @@ class Guard:
             self._check(target, headers)
             if whole_server or (method == "OPTIONS" and path):
                 allow = _EVERYTHING if whole_server else allowed(target)
-                self._figures.count(method, path, 204)
+                self.figures.count(method, path, 204)
                 await _answer(send, 204, {"Allow": allow}, b"")
                 return
             head = _head_of(target, method, headers, scope.get("query_string", b""))
             places = self._places_of(head)
             place = places.take(receive, send)
         except BargeError as error:
-            self._figures.count(method, path, error.status)
+            self.figures.count(method, path, error.status)
             await refuse(scope, send, error)
             return
         try:
@@ -137,12 +146,12 @@ class Guard:
                 await self._app({**scope, HEAD: head}, place.receive, self._told(place, method, path))
             if place.scope.cancelled_caught and not place.started:
                 taken = BargeError("overloaded", "the body did not come, and others waited for the place or its memory")
-                self._figures.count(method, path, taken.status)
+                self.figures.count(method, path, taken.status)
                 await refuse(scope, send, taken)
         except Exception as problem:
             if not place.started:
                 unknown = BargeError("outcome_unknown", f"an error in the daemon: {type(problem).__name__}", status=500)
-                self._figures.count(method, path, unknown.status)
+                self.figures.count(method, path, unknown.status)
                 await refuse(scope, send, unknown)
             raise
         finally:
@@ -161,7 +170,9 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         for name in (host,) if target.authority is None else (host, target.authority.decode("latin-1").lower()):
             if name not in self._hosts:
-                detail = f"this is not {name[:80]!r}; add other names and ports to allowed_hosts in the configuration"
+                detail = (
+                    f"this is not {name[:QUOTED_CHARACTERS]!r}; add other names and ports to allowed_hosts in the configuration"
+                )
                 raise BargeError("forbidden", detail)
         origin = headers.get(b"origin")
         if origin is not None and not self._is_own(origin.decode("latin-1").lower()):
@@ -176,7 +187,7 @@ class Guard:
                 raise BargeError("forbidden", "the token is wrong", status=401)
         asked = headers.get(_CLUSTER_HEADER)
         if asked is not None and (name := decode_cluster(asked)) != self._cluster:
-            raise BargeError("forbidden", f"this is a daemon of cluster {self._cluster!r}, not of {name[:80]!r}")
+            raise BargeError("forbidden", f"this is a daemon of cluster {self._cluster!r}, not of {name[:QUOTED_CHARACTERS]!r}")
 
     def _is_own(self, origin: str) -> bool:
         scheme, _, host = origin.partition("://")
@@ -187,7 +198,7 @@ class Guard:
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                self._figures.count(method, path, message["status"])
+                self.figures.count(method, path, message["status"])
                 headers = list(message.get("headers", ()))
                 names = {name.lower() for name, _ in headers}
                 headers += SECURITY_HEADERS

@@ -7,6 +7,7 @@ handlers both use the result, so that they can't take different ones of two equa
 from typing import Final
 
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.limits import QUOTED_CHARACTERS
 from bargetrio.web.problems import Refusal
 from bargetrio.web.routes import Route
 
@@ -107,7 +108,7 @@ def media_type_of(headers: Headers) -> str:
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in ("utf-8", "utf8", "us-ascii"):
-            raise BargeError("bad_request", f"text comes as UTF-8, not as {value.strip()[:40]!r}", status=415)
+            raise BargeError("bad_request", f"text comes as UTF-8, not as {value.strip()[:QUOTED_CHARACTERS]!r}", status=415)
     return media_type.strip().lower()
 
 
@@ -120,4 +121,4 @@ def _told(name: bytes) -> str:
 
 
 def _shown(value: bytes) -> str:
-    return repr(value[:40].decode("latin-1"))
+    return repr(value[:QUOTED_CHARACTERS].decode("latin-1"))

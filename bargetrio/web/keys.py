@@ -31,6 +31,8 @@ from bargetrio.web.targets import key_of
 log = logging.getLogger(__name__)
 
 BODY_TIMEOUT_S: Final = 15.0
+ACCEPTS: Final = 64
+"""Accept headers whose meaning is kept."""
 TEXT: Final = "text/plain; charset=utf-8"
 BYTES: Final = "application/octet-stream"
 
@@ -155,7 +157,7 @@ KEY_ROUTES: Final = {
 """By the name in the table of routes."""
 
 
-@lru_cache(64)
+@lru_cache(ACCEPTS)
 def _wants_json(accept: bytes) -> bool:
     """Return whether this Accept header prefers JSON to a raw value."""
     accepted = parse_accept_header(accept.decode("latin-1"), MIMEAccept)

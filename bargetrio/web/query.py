@@ -3,6 +3,7 @@
 from typing import Literal
 
 from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.limits import INT_DIGITS, QUOTED_CHARACTERS
 from bargetrio.protocol.requests import ReadLevel
 from bargetrio.web.targets import percent_decoded
 
@@ -27,7 +28,7 @@ class Query:
         for name in pairs:
             if name not in allowed:
                 known = f"; known are {', '.join(allowed)}" if allowed else ""
-                raise BargeError("bad_request", f"unknown parameter {name[:40]!r}{known}")
+                raise BargeError("bad_request", f"unknown parameter {name[:QUOTED_CHARACTERS]!r}{known}")
         self._pairs = pairs
 
     def refuse(self, names: tuple[str, ...], why: str) -> None:
@@ -51,8 +52,8 @@ class Query:
         if name not in self._pairs:
             return default
         text = self.text(name)
-        if not (text.isascii() and text.isdigit() and len(text) < 19 and low <= int(text) <= high):
-            raise BargeError("bad_request", f"{name} is a number from {low} to {high}, not {text[:40]!r}")
+        if not (text.isascii() and text.isdigit() and len(text) <= INT_DIGITS and low <= int(text) <= high):
+            raise BargeError("bad_request", f"{name} is a number from {low} to {high}, not {text[:QUOTED_CHARACTERS]!r}")
         return int(text)
 
     def flag(self, name: str) -> bool:
@@ -64,7 +65,7 @@ class Query:
             return True
         if text in ("0", "false", "no", "off"):
             return False
-        raise BargeError("bad_request", f"{name} is 1 or 0, not {text[:40]!r}")
+        raise BargeError("bad_request", f"{name} is 1 or 0, not {text[:QUOTED_CHARACTERS]!r}")
 
     def read_level(self) -> ReadLevel:
         """Return the read level."""
@@ -75,15 +76,15 @@ class Query:
             "stale": "stale",
         }
         if text not in levels:
-            raise BargeError("bad_request", f"read is linearizable, lease or stale, not {text[:40]!r}")
+            raise BargeError("bad_request", f"read is linearizable, lease or stale, not {text[:QUOTED_CHARACTERS]!r}")
         return levels[text]
 
     def ids(self, name: str, known: list[int]) -> frozenset[int]:
         """Return node ids; the parameter may repeat."""
         found: set[int] = set()
         for text in self._pairs.get(name, []):
-            if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) in known):
-                raise BargeError("bad_request", f"{name}: there is no node {text[:40]!r}; the nodes are {known}")
+            if not (text.isascii() and text.isdigit() and len(text) <= INT_DIGITS and int(text) in known):
+                raise BargeError("bad_request", f"{name}: there is no node {text[:QUOTED_CHARACTERS]!r}; the nodes are {known}")
             found.add(int(text))
         return frozenset(found)
 
@@ -91,5 +92,5 @@ class Query:
         """Return some of the known words; the parameter may repeat."""
         for text in self._pairs.get(name, []):
             if text not in known:
-                raise BargeError("bad_request", f"there is no {name} {text[:40]!r}; known are {', '.join(known)}")
+                raise BargeError("bad_request", f"there is no {name} {text[:QUOTED_CHARACTERS]!r}; known are {', '.join(known)}")
         return frozenset(self._pairs.get(name, []))

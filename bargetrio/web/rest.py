@@ -13,6 +13,7 @@ from bargetrio.cluster.cluster import BackupFile, Cluster
 from bargetrio.eventlog.render import ASSETS, Column, LogView, asset, live_page, log_html, log_page
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.events import KINDS, EventQuery
+from bargetrio.protocol.limits import INT_DIGITS, ITEMS, MOST_ITEMS, QUOTED_CHARACTERS
 from bargetrio.protocol.requests import List, ListAnswer, Put, PutAnswer
 from bargetrio.protocol.validation import check_key
 from bargetrio.protocol.views import Faults, NodeView
@@ -21,11 +22,12 @@ from bargetrio.web.conditions import is_fresh
 from bargetrio.web.guard import HEAD, Guard, RequestHead
 from bargetrio.web.headers import media_type_of
 from bargetrio.web.keys import written
-from bargetrio.web.metrics import WebCounters, WebGauges, text_of
+from bargetrio.web.metrics import WebGauges, text_of
 from bargetrio.web.problems import JSON, json_body
 from bargetrio.web.stream import frames, live_frames
 
 LOG_EVENTS: Final = 300
+TAG_DIGITS: Final = 24
 DRAWING: Final = 2
 """Most tables rendered at once, in threads: the other threads stay free for the nodes' disks."""
 FILE_EVENTS: Final = 5000
@@ -42,12 +44,11 @@ _no_fields: Final = msgspec.json.Decoder(NoFields)
 class Rest:
     """The handlers, named as in routes.py, except those beside the framework: reads and writes of one key, and bulk writes."""
 
-    def __init__(self, cluster: Cluster, election_ms: tuple[int, int] | None = None) -> None:
+    def __init__(self, cluster: Cluster, guard: Guard, election_ms: tuple[int, int] | None = None) -> None:
         self._cluster = cluster
         self._election_ms = election_ms
-        self.figures = WebCounters()
         self._drawing = trio.CapacityLimiter(DRAWING)
-        self.guard: Guard | None = None
+        self._guard = guard
         self._openapi = msgspec.json.encode(openapi.document(__version__))
 
     # -- keys ------------------------------------------------------------------------------------------------------------
@@ -59,7 +60,7 @@ class Rest:
             id=0,
             prefix=query.text("prefix"),
             after=query.text("after"),
-            limit=query.number("limit", 100, 1, 1000),
+            limit=query.number("limit", ITEMS, 1, MOST_ITEMS),
             keys_only=query.flag("keys_only"),
             read=query.read_level(),
         )
@@ -140,9 +141,9 @@ class Rest:
     def _known(self) -> int:
         ids = self._cluster.node_ids
         text = _head().argument.decode("utf-8", "replace")
-        if not (text.isascii() and text.isdigit() and len(text) < 19 and int(text) in ids):
+        if not (text.isascii() and text.isdigit() and len(text) <= INT_DIGITS and int(text) in ids):
             listed = ", ".join(str(node_id) for node_id in ids)
-            raise BargeError("not_found", f"there is no node {text[:40]!r}; the nodes are {listed}")
+            raise BargeError("not_found", f"there is no node {text[:QUOTED_CHARACTERS]!r}; the nodes are {listed}")
         return int(text)
 
     # -- faults ----------------------------------------------------------------------------------------------------------
@@ -260,12 +261,11 @@ class Rest:
 
     async def metrics(self) -> Response:
         """GET /metrics."""
-        guard = self.guard
-        assert guard is not None
+        guard = self._guard
         web = WebGauges(
             in_flight=guard.in_flight, streams=guard.streams, transfers=guard.transfers, connections=guard.connections()
         )
-        text = text_of(self._cluster, await self._cluster.nodes(local=True), self.figures, web)
+        text = text_of(self._cluster, await self._cluster.nodes(local=True), guard.figures, web)
         return Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def version(self) -> Response:
@@ -286,7 +286,7 @@ def _tag_of(view: LogView) -> str:
     """Return a tag that changes with the table, but not with the number of hidden heartbeats alone."""
     last = view.events[-1].id if view.events else ""
     shown = repr((last, len(view.events), view.columns, view.dropped))
-    return f'"{hashlib.sha256(shown.encode()).hexdigest()[:24]}"'
+    return f'"{hashlib.sha256(shown.encode()).hexdigest()[:TAG_DIGITS]}"'
 
 
 def _head() -> RequestHead:
@@ -298,7 +298,9 @@ def _head() -> RequestHead:
 def _need_json() -> None:
     media_type = media_type_of(_head().headers)
     if media_type != JSON:
-        raise BargeError("bad_request", f"the body comes as {JSON}, not as {media_type[:80] or 'none'}", status=415)
+        raise BargeError(
+            "bad_request", f"the body comes as {JSON}, not as {media_type[:QUOTED_CHARACTERS] or 'none'}", status=415
+        )
 
 
 async def _body() -> bytes:
@@ -338,7 +340,7 @@ async def _none(backup: BackupFile) -> AsyncIterator[bytes]:
 
 def _page_file(text: str, content_type: str) -> Response:
     data = text.encode()
-    headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(data).hexdigest()[:24]}"'}
+    headers = {"Cache-Control": "no-cache", "ETag": f'"{hashlib.sha256(data).hexdigest()[:TAG_DIGITS]}"'}
     if is_fresh(_head().headers, headers["ETag"]):
         return Response(b"", 304, headers)
     return Response(data, 200, headers, content_type=content_type)

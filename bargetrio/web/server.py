@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 CONNECTIONS: Final = 256
 RESERVED: Final = 8
 """Connections reserved for probes, used when all others are taken."""
+RESERVED_PART: Final = 4
+"""At most one connection in RESERVED_PART is reserved."""
 IDLE_S: Final = 2.0
 """When all are taken, a connection that has been idle for this long is closed for a new one."""
 SEND_S: Final = 10.0
@@ -189,7 +191,7 @@ class WebServer:
         self._context = WorkerContext(None)
         self._socket = sock
         self._open: set[HttpConnection] = set()
-        self._reserved = min(RESERVED, max(1, most // 4))
+        self._reserved = min(RESERVED, max(1, most // RESERVED_PART))
         self._ordinary = max(1, most - self._reserved)
 
     def connections(self) -> int:

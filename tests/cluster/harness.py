@@ -35,8 +35,12 @@ def one_daemon(
     local_ids: list[int],
     daemons: Daemons,
     open_node: OpenNode = lambda node_id: pytest.fail("nothing is started"),
+    nursery: trio.Nursery | None = None,
 ) -> Cluster:
-    """Return the cluster as one of its daemons answers for it, without a forwarder: nothing is read or written."""
+    """Return the cluster as one of its daemons answers for it, without a forwarder: nothing is read or written.
+
+    Without `nursery` nothing is revived.
+    """
     local = LocalNodes(
         cluster="barge",
         addresses={node_id: f"node-{node_id}:1" for node_id in apis},
@@ -46,8 +50,8 @@ def one_daemon(
         recorder=Recorder("test", wall_clock=lambda: 0.0),
         disk_faults=DiskFaults(),
     )
-    forwarder = cast(Forwarder, None)
-    return Cluster(local, forwarder, link_faults=LinkFaults(), disk_faults=DiskFaults(), daemons=daemons)
+    forwarder, nursery = cast(Forwarder, None), cast(trio.Nursery, nursery)
+    return Cluster(local, forwarder, link_faults=LinkFaults(), disk_faults=DiskFaults(), daemons=daemons, nursery=nursery)
 
 
 class Harness:
@@ -117,6 +121,7 @@ class Harness:
                     link_faults=self.link_faults,
                     disk_faults=self.disk_faults,
                     daemons=Daemons({}, None, cluster="barge"),
+                    nursery=nursery,
                 )
                 self.problems = await self.local.start(nursery)
                 try:

@@ -242,7 +242,7 @@ async def test_connections_that_say_they_are_a_peer_are_bounded_and_the_peer_com
         leader = await harness.leader()
         before = (await harness.put("before")).index
         other = (leader + 1) % 3
-        node = harness.local.slots[leader]._node
+        node = harness.local.slots[leader].node
         assert isinstance(node, Node)
         hello = PeerHello(
             protocol=PEER_PROTOCOL_VERSION,

@@ -133,7 +133,7 @@ async def test_a_snapshot_that_is_saved_over_a_kill_ends_with_its_life(tmp_path:
         victim = (await harness.leader() + 1) % 3
         for number in range(20):
             await harness.put(f"k{number}", str(number))
-        node = harness.local.slots[victim]._node
+        node = harness.local.slots[victim].node
         node.replica.ask_for_snapshot()  # type: ignore[union-attr]
         old = disks[victim][0]
         try:
@@ -153,7 +153,7 @@ async def test_a_snapshot_that_is_saved_over_a_kill_ends_with_its_life(tmp_path:
         touched = list(old.touched_at)
         new = disks[victim][-1]
         new.is_free.set()
-        node = harness.local.slots[victim]._node
+        node = harness.local.slots[victim].node
         node.replica.ask_for_snapshot()  # type: ignore[union-attr]
         await harness.until(lambda: harness.local.views()[victim].snapshot_index >= 20)  # type: ignore[operator]
         assert old.touched_at == touched
@@ -169,7 +169,7 @@ async def test_a_kill_fences_the_node_before_anything_else_runs(tmp_path: Path) 
     async with harness.open():
         victim = (await harness.leader() + 1) % 3
         slot = harness.local.slots[victim]
-        node = slot._node
+        node = slot.node
         assert isinstance(node, Node)
         assert slot.crash()
         assert node.replica.step(0.0) == float("inf")

@@ -196,24 +196,26 @@ class Recovering:
         """There is nothing to be cut."""
 
 
-def daemon_of(nodes: dict[int, Recovering]) -> Cluster:
+def daemon_of(nodes: dict[int, Recovering], nursery: trio.Nursery) -> Cluster:
     apis = {node_id: f"api:{node_id}" for node_id in nodes}
     return one_daemon(
         apis=apis,
         local_ids=list(nodes),
         daemons=Daemons({}, None, cluster="barge"),
         open_node=lambda node_id: cast(Any, nodes[node_id].open()),
+        nursery=nursery,
     )
 
 
 @asynccontextmanager
-async def started(cluster: Cluster, within_s: float) -> AsyncIterator[dict[int, str]]:
+async def started(nodes: dict[int, Recovering], within_s: float) -> AsyncIterator[tuple[Cluster, dict[int, str]]]:
     """The daemon's nodes, and why some can't start; at the end all are crashed, as a daemon that stops has it."""
     async with trio.open_nursery() as nursery:
+        cluster = daemon_of(nodes, nursery)
         try:
             with trio.fail_after(within_s):
                 problems = await cluster.local.start(nursery)
-            yield problems
+            yield cluster, problems
         finally:
             cluster.local.stop()
             nursery.cancel_scope.cancel()
@@ -223,8 +225,10 @@ async def test_a_daemon_serves_with_the_nodes_that_run_while_one_waits_for_its_d
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     """For START_S it waits for all. A revive of the one that still starts is answered, and says why it does not run."""
-    cluster = daemon_of({0: Recovering(1e6), 1: Recovering(1.0), 2: Recovering(2.0)})
-    async with started(cluster, local_nodes.START_S + 1.0) as problems:
+    async with started({0: Recovering(1e6), 1: Recovering(1.0), 2: Recovering(2.0)}, local_nodes.START_S + 1.0) as (
+        cluster,
+        problems,
+    ):
         assert (problems, cluster.local.running_ids(), cluster.local.can_lead(0)) == ({}, [1, 2], False)
         with trio.fail_after(60), pytest.raises(BargeError, match="node 0 is starting") as caught:
             await cluster.revive(0)
@@ -246,8 +250,7 @@ class LongToEnd(Recovering):
 
 async def test_a_revive_is_told_that_the_disk_still_works_for_the_life_before(autojump_clock: trio.testing.MockClock) -> None:
     """BUG-183: it certainly did nothing, and the disk may only be slow: that is no `storage_failed`."""
-    cluster = daemon_of({0: LongToEnd(0.0), 1: Recovering(0.0)})
-    async with started(cluster, 1.0):
+    async with started({0: LongToEnd(0.0), 1: Recovering(0.0)}, 1.0) as (cluster, _):
         assert (await cluster.kill(0)).changed
         with trio.fail_after(60), pytest.raises(BargeError, match="node 0 can't start: it still waits for its disk") as caught:
             await cluster.revive(0)
@@ -258,11 +261,9 @@ async def test_a_revive_is_told_that_the_disk_still_works_for_the_life_before(au
 
 async def test_a_daemon_without_a_node_that_runs_waits_for_one(autojump_clock: trio.testing.MockClock) -> None:
     """A long recovery is awaited, and a node that can't start is reported, as before."""
-    cluster = daemon_of({0: Recovering(300.0)})
-    async with started(cluster, 301.0) as problems:
+    async with started({0: Recovering(300.0)}, 301.0) as (cluster, problems):
         assert (problems, cluster.local.running_ids()) == ({}, [0])
-    cluster = daemon_of({0: Recovering(1.0), 1: Recovering(2.0, OSError(5, "Input/output error"))})
-    async with started(cluster, 3.0) as problems:
+    async with started({0: Recovering(1.0), 1: Recovering(2.0, OSError(5, "Input/output error"))}, 3.0) as (cluster, problems):
         assert problems == {1: "Input/output error"}
 
 

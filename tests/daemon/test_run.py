@@ -81,8 +81,8 @@ async def test_a_node_whose_loop_stands_still_is_noticed(tmp_path: Path, monkeyp
         await harness.leader()
         assert harness.local.hanging() == []
         slot = harness.local.slots[1]
-        assert slot._node is not None
-        last_turn = slot._node.last_turn
+        assert slot.node is not None
+        last_turn = slot.node.last_turn
         assert [slot.hangs(last_turn + slots.STILL_S + late_s) for late_s in (-0.1, 0.1)] == [False, True]
         monkeypatch.setattr(slots, "STILL_S", -1.0)
         assert harness.local.hanging() == [0, 1, 2]

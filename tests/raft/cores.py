@@ -1,4 +1,8 @@
-"""Cores in chosen states, and a small cluster whose messages are delivered when the test says so."""
+"""Cores in chosen states, and a small cluster whose messages are delivered when the test says so.
+
+Here a core is driven with no Replica around it, the one place where that is so (docs/testing.md): a test of a rule of the paper
+gives single inputs, chooses when a write ends, and compares single effects, which a Replica has already carried out or batched.
+"""
 
 from collections.abc import Callable
 from random import Random

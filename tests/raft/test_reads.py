@@ -133,3 +133,14 @@ def test_a_cluster_of_one_reads_at_once() -> None:
     read(node, "r")
     node.perform()
     assert node.ended == {"r": f"read at {node.core.commit_index}"}
+
+
+def test_a_leader_that_cannot_commit_keeps_no_read_whose_time_is_over() -> None:
+    """No follower answers: reads come and time out, for ever."""
+    core = leader(settled=False).core
+    for number in range(100):
+        core.read(number, 1.0)
+    assert isinstance(core.role, Leader) and len(core.role.new_reads) == 100
+    gone: set[object] = set(range(60))
+    core.forget_reads(lambda ticket: ticket in gone)
+    assert core.role.new_reads == list(range(60, 100))

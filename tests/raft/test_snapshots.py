@@ -5,7 +5,6 @@ from random import Random
 import pytest
 
 from bargetrio.raft import snapshots
-from bargetrio.raft.effects import Apply
 from bargetrio.raft.facts import SnapshotTaken
 from bargetrio.raft.log import Log
 from bargetrio.raft.messages import (
@@ -59,11 +58,9 @@ def test_a_snapshot_says_what_it_holds() -> None:
     assert not bench.core.snapshots.is_due  # one is under way
     assert bench.taking == [SnapshotLabel(3, 2, bench.core.log.digest(3), (0, 1, 2), bench.core.configuration)]
     fresh = follower(policy=SnapshotPolicy(entries=1, trailing=0), log="1")
-    fresh.core.step(append(prev=(1, 1), commit=1), 0.0)
-    effects = fresh.core.take_effects()
-    assert [effect.last for effect in effects if isinstance(effect, Apply)] == [1]
-    label = fresh.core.begin_snapshot()
-    assert label is not None and label.last_index == 1
+    fresh.step(append(prev=(1, 1), commit=1))
+    assert [effect.last for effect in fresh.applied] == [1]
+    assert [label.last_index for label in fresh.taking] == [1]
 
 
 def test_a_snapshot_is_never_ahead_of_the_own_disk() -> None:

@@ -20,7 +20,6 @@ from bargetrio.node.clients import CUT_BYTES, MOST_UNSENT_BYTES, ClientSession
 from bargetrio.protocol.lines import LineReader
 from bargetrio.protocol.requests import Get, List, Put, ReadLevel
 from bargetrio.raft.core import Core
-from bargetrio.raft.effects import Ticket as AnyTicket
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.roles import Leader
@@ -253,30 +252,6 @@ async def test_an_answer_that_no_line_holds_is_that_requests_error_alone(
         first, second, third = here.pipe.answers()
         assert (first["value"], third["value"]) == (VALUE, VALUE)
         assert (second["id"], second["ok"], second["error"], second["applied"]) == (2, False, "bad_request", False)
-
-
-async def test_a_leader_that_cannot_commit_keeps_no_read_whose_time_is_over() -> None:
-    """Its first entry stands behind a disk that hangs, or no follower answers: reads come and time out, for ever."""
-    core = Core(
-        node_id=0,
-        node_ids=(0,),
-        remembered=Remembered(hard_state=HardState(term=1)),
-        heartbeat_s=0.05,
-        election_s=(0.3, 0.6),
-        random=Random(1),
-        now=0.0,
-    )
-    while not isinstance(core.role, Leader):
-        core.tick(core.next_deadline())
-        for effect in core.take_effects():
-            if type(effect).__name__ == "Persist" and not isinstance(core.role, Leader):
-                core.persisted(effect.number, core.next_deadline())  # type: ignore[union-attr]
-    for number in range(100):
-        core.read(number, 1.0)
-    assert len(core.role.new_reads) == 100
-    gone: set[AnyTicket] = set(range(60))
-    core.forget_reads(lambda ticket: ticket in gone)
-    assert core.role.new_reads == list(range(60, 100))
 
 
 async def test_a_write_that_is_done_keeps_no_value_behind_a_read_that_waits(autojump_clock: MockClock) -> None:

@@ -54,6 +54,8 @@ class Daemon:
         settings = yaml.safe_load(configuration.read_text())
         self.api = str(settings["api"] if node_id is None else settings["nodes"][node_id]["api"])
         self.addresses = {node["id"]: str(node["address"]) for node in settings["nodes"]}
+        self.program: tuple[str, ...] = ("bargetrio",)
+        """The module that is run, and its first arguments."""
         self.process: subprocess.Popen[str] | None = None
         self.output = configuration.parent / f"output-{'all' if node_id is None else node_id}.txt"
 
@@ -61,7 +63,7 @@ class Daemon:
         """Start it; with `wait` return once its API answers."""
         with self.output.open("a") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "bargetrio", "serve", "--config", str(self.configuration), *self.arguments],
+                [sys.executable, "-m", *self.program, "serve", "--config", str(self.configuration), *self.arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

@@ -17,6 +17,8 @@ KEYS = 32
 HELLO = b'{"hello":"client","protocol":1,"cluster":"barge"}\n'
 STAY_S = 1.5
 """So long clients stay that have nothing more to send, after the last one had."""
+NEVER_READ_S = 15.0
+"""So long clients that never read stay: longer than the kernel's USER_TIMEOUT_MS, and than it takes to cut them."""
 
 
 def connect(address: str, *, receive_bytes: int | None = None) -> socket.socket:
@@ -88,7 +90,7 @@ def never_read(address: str, count: int) -> Counter[str]:
         gets = [{"id": each, "op": "get", "key": f"large/{(number + each) % KEYS:02d}"} for each in range(200)]
         sock.sendall(b"".join(json.dumps(get).encode() + b"\n" for get in gets))
         socks.append(sock)
-    time.sleep(STAY_S)
+    time.sleep(NEVER_READ_S)
     for sock in socks:
         sock.close()
         told["asked"] += 1

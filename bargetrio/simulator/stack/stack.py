@@ -236,6 +236,7 @@ class Stack:
             link_faults=self.link_faults,
             disk_faults=self.disk_faults,
             daemons=Daemons({}, None, cluster="barge"),
+            nursery=nursery,
         )
         problems = await self.local.start(nursery)
         if set(problems) - self.absent:

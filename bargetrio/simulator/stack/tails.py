@@ -50,7 +50,7 @@ class Held(NamedTuple):
     digests: Mapping[Index, int]
 
 
-class _ExpectedReport(NamedTuple):
+class _ExpectedTailReport(NamedTuple):
     """A `tail_lost` that a leader must announce: in this term, or, of what it knew to be committed, in any term (None)."""
 
     store: StoreId
@@ -86,7 +86,7 @@ class Tails:
         """Up to where the log went that a store has lost a part of."""
         self._acknowledged: dict[NodeId, dict[NodeId, tuple[StoreId, Index]]] = {}
         """By leader: what each peer's store had acknowledged to this process of what is committed."""
-        self._expected_reports: dict[tuple[NodeId, NodeId], list[_ExpectedReport]] = {}
+        self._expected_reports: dict[tuple[NodeId, NodeId], list[_ExpectedTailReport]] = {}
         """By leader and follower."""
 
     # -- disks -----------------------------------------------------------------------------------------------------------
@@ -149,9 +149,9 @@ class Tails:
             configuration, (before_store, before) = core.configuration, self._before(leader_id, node_id)
             if isinstance(core.role, Leader) and configuration is not None and configuration.stores.get(node_id) == store:
                 index = core.role.progress[node_id].match_index
-                reports.append(_ExpectedReport(store, index, core.current_term, last_index >= index))
+                reports.append(_ExpectedTailReport(store, index, core.current_term, last_index >= index))
             if before_store == store:
-                reports.append(_ExpectedReport(store, before, None, last_index >= before))
+                reports.append(_ExpectedTailReport(store, before, None, last_index >= before))
             self._expected_reports[leader_id, node_id] = [each for each in reports if each.last_index > same]
 
     def _before(self, leader_id: NodeId, peer: NodeId) -> tuple[StoreId, Index]:
