@@ -114,7 +114,7 @@ def test_faults_are_replaced_and_healed(client: ClientCalls) -> None:
     assert client.set_faults(wanted) == client.faults() == wanted
     with pytest.raises(BargeError) as caught:
         client.set_faults(Faults(groups=[[0, 9]]))
-    assert caught.value.code == "bad_request"
+    assert caught.value.code == "not_found"
     assert client.set_faults(Faults()) == client.faults() == Faults()
 
 

@@ -97,7 +97,7 @@ JSON = {"Content_Type": "application/json"}
         ("POST", "/nodes/7/kill", None, {}, (404, "not_found")),
         ("POST", "/nodes/-1/revive", None, {}, (404, "not_found")),
         ("POST", "/nodes/1/kill", b"now", {"Content_Type": "text/plain"}, (415, "bad_request")),
-        ("PUT", "/faults", b'{"groups":[[0],[7]]}', JSON, (400, "bad_request")),
+        ("PUT", "/faults", b'{"groups":[[0],[7]]}', JSON, (404, "not_found")),
         ("PUT", "/faults", b'{"links":[{"from":0,"to":1,"drop":2}]}', JSON, (400, "bad_request")),
         ("PUT", "/faults", b'{"disks":[{"node":0,"error":"EGGS"}]}', JSON, (400, "bad_request")),
         ("GET", "/events?after=yesterday", None, {}, (400, "bad_request")),

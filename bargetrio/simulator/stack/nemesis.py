@@ -228,17 +228,20 @@ class StackNemesis:
         stack = self._stack
         node_id, right = random.choice(list(stack.addresses)), list(stack.addresses)
         wrong = [other for other in right if other == node_id or random.random() < 0.6]
-        if node_id not in stack.local.running_ids():
+        if node_id not in stack.local.running_ids() or node_id in self._not_asked:
             return
         await self._end(node_id, power=False)
         stack.listed[node_id] = wrong if len(wrong) < len(right) else [*right, len(right)]
         try:
-            await stack.cluster.revive(node_id)
+            answer = await stack.cluster.revive(node_id)
         except BargeError as error:
             if "the configuration names nodes" in error.detail:  # else its disk has failed before that was checked
                 stack.hit("other_nodes_refused")
         else:
-            raise StackFailure("a folder is one of its cluster's nodes", f"node {node_id} starts with {stack.listed[node_id]}")
+            if answer.state == "running":  # else it was killed meanwhile
+                raise StackFailure(
+                    "a folder is one of its cluster's nodes", f"node {node_id} starts with {stack.listed[node_id]}"
+                )
         finally:
             del stack.listed[node_id]
         await self.revive(node_id)
