@@ -37,6 +37,7 @@ SECONDS: Final = 0.4
 LEAST_RATE: Final = {"1x64": 0.085, "100x10": 0.13}
 MOST_CPU: Final = {"1x64": 14.5, "100x10": 8.5}
 LEAST_SIMULATED: Final = 8.5
+SEED_ROUNDS: Final = 5
 SEEDS: Final = 5
 
 
@@ -87,16 +88,22 @@ def test_puts_are_no_slower_beside_the_yardstick(tmp_path: Path, shape: str) -> 
 
 
 def test_the_simulator_is_no_slower_beside_the_yardstick() -> None:
-    """Ring 1 with five nodes: simulated seconds a CPU second, times the CPU seconds of the yardstick."""
+    """Ring 1 with five nodes: simulated seconds a CPU second, times the CPU seconds of the yardstick.
+
+    Each seed is timed between two runs of the yardstick, and the best of SEED_ROUNDS counts: what else the machine does only adds
+    to it, more to a simulation, which needs much of the caches, than to the yardstick.
+    """
     run(0, 5)  # everything is imported
-    ratios: list[float] = []
-    simulated: list[float] = []
-    for _ in range(3):
-        before = cpu_s(plain_work)
-        took = cpu_s(lambda: simulated.append(sum(run(seed, 5).simulated_s for seed in range(SEEDS))))
-        ratios.append(simulated[-1] / took * (before + cpu_s(plain_work)) / 2)
-    print(f"ring 1: {', '.join(f'{ratio:.1f}' for ratio in ratios)} simulated seconds in the time of the yardstick")
-    assert statistics.median(ratios) >= LEAST_SIMULATED, ratios
+    best = dict.fromkeys(range(SEEDS), float("inf"))
+    simulated: dict[int, float] = {}
+    for _ in range(SEED_ROUNDS):
+        for seed in best:
+            before = cpu_s(plain_work)
+            took = cpu_s(lambda seed=seed: simulated.update({seed: run(seed, 5).simulated_s}))  # type: ignore[misc]
+            best[seed] = min(best[seed], took / (before + cpu_s(plain_work)) * 2)
+    ratio = sum(simulated.values()) / sum(best.values())
+    print(f"ring 1: {ratio:.1f} simulated seconds in the time of the yardstick")
+    assert ratio >= LEAST_SIMULATED, best
 
 
 def cpu_s(work: Callable[[], None]) -> float:
