@@ -286,23 +286,27 @@ def late_parts(tree: ast.Module) -> set[str]:
     for kind in ast.walk(tree):
         if not isinstance(kind, ast.ClassDef):
             continue
-        nones, asserted = set[str](), set[str]()
+        nones, asserted, there = set[str](), set[str](), asserted_to_be_there(kind)
         for node in ast.walk(kind):
-            if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None and ast.unparse(node.value) == "None":
+            if (
+                isinstance(node, (ast.Assign, ast.AnnAssign))
+                and isinstance(node.value, ast.Constant)
+                and node.value.value is None
+            ):
                 target = node.targets[0] if isinstance(node, ast.Assign) else node.target
                 nones.add(ast.unparse(target))
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and isinstance(node.value, ast.Attribute):
-                asserted |= {ast.unparse(node.value)} if asserts_there_is(kind, node.targets[0].id) else set()
-            if isinstance(node, ast.Attribute) and asserts_there_is(kind, ast.unparse(node)):
-                asserted.add(ast.unparse(node))
+                asserted |= {ast.unparse(node.value)} if node.targets[0].id in there else set()
+        asserted |= there
         found |= {f"{kind.name}{name.removeprefix('self')}" for name in nones & asserted if name.startswith("self.")}
     return found
 
 
-def asserts_there_is(kind: ast.ClassDef, name: str) -> bool:
-    """Return whether the class has `assert NAME is not None` without a message."""
-    wanted = f"{name} is not None"
-    return any(isinstance(node, ast.Assert) and not node.msg and ast.unparse(node.test) == wanted for node in ast.walk(kind))
+def asserted_to_be_there(kind: ast.ClassDef) -> set[str]:
+    """Return each NAME for which the class has `assert NAME is not None` without a message."""
+    tests = [node.test for node in ast.walk(kind) if isinstance(node, ast.Assert) and not node.msg]
+    words = [ast.unparse(test) for test in tests]
+    return {word.removesuffix(" is not None") for word in words if word.endswith(" is not None")}
 
 
 def test_no_object_must_be_started_before_it_can_be_asked() -> None:
