@@ -3,7 +3,7 @@
 Keys go to the leader through the forwarder; this daemon's own nodes are in local_nodes.py, others are reached over REST.
 """
 
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 import trio
@@ -33,6 +33,8 @@ READMIT_WAIT_S: Final = 3.0
 """Seconds that a readmission waits for a hello with the new disk, and for the entry to be committed."""
 BOOTSTRAP_WAIT_S: Final = 3.0
 READMIT_LOOK_S: Final = 0.05
+LAST_ANSWER_S: Final = 0.5
+"""Seconds that the last repetition of a readmission or bootstrap has for its answer, after the time for new ones is over."""
 
 
 class Cluster:
@@ -175,14 +177,14 @@ class Cluster:
                 raise BargeError("not_leader", f"node {leader} leads, and does not run in this daemon", leader=leader)
             return await self._ask_daemon_of(leader, f"/nodes/{node_id}/readmit?local=1", READMIT_WAIT_S + 1.0)
         is_proposed = False
-        reason: str | None = None  # None: no answer
-        with trio.move_on_after(READMIT_WAIT_S):
-            while reason is None or reason:
-                reason = None
-                reason = await slot.readmit(node_id)
-                is_proposed = is_proposed or UNCOMMITTED in reason
-                if reason:
-                    await trio.sleep(READMIT_LOOK_S)
+
+        async def ask() -> str:
+            nonlocal is_proposed
+            reason = await slot.readmit(node_id)
+            is_proposed = is_proposed or UNCOMMITTED in reason
+            return reason
+
+        reason = await _repeated(ask, READMIT_WAIT_S)
         if reason is None:
             raise BargeError("outcome_unknown", f"node {leader}, which leads, did not answer: try again")
         if not reason:
@@ -216,13 +218,9 @@ class Cluster:
         """
         node_id = min(self.local.running_ids(), default=min(self.local.slots))
         slot = self.local.slots[node_id]
-        reason: str | None = None  # None: no answer
-        with trio.move_on_after(BOOTSTRAP_WAIT_S):
-            while reason is None or (reason and not self._is_born(node_id)):
-                reason = None
-                reason = await slot.bootstrap()
-                if reason:
-                    await trio.sleep(READMIT_LOOK_S)
+        end = trio.current_time() + BOOTSTRAP_WAIT_S
+        reason = await _repeated(slot.bootstrap, BOOTSTRAP_WAIT_S, lambda: self._is_born(node_id))
+        with trio.move_on_at(end):
             while not reason and not self._is_born(node_id):
                 await trio.sleep(READMIT_LOOK_S)
         if reason:
@@ -324,6 +322,23 @@ class Cluster:
 
 def _refused_by(api: str, problem: BargeError) -> str:
     return f"the daemon at {api} refuses this one: {problem.detail}"
+
+
+async def _repeated(ask: Callable[[], Awaitable[str]], wait_s: float, is_over: Callable[[], bool] = lambda: False) -> str | None:
+    """Repeat a command for `wait_s` while it is refused; return the last answer, "" if it is not refused, None if none came.
+
+    The last repetition is not cut off when the time is over, but has LAST_ANSWER_S: else the reason of a refusal would be lost
+    where the end of the time falls into a call, and the caller would have to call the outcome unknown.
+    """
+    end = trio.current_time() + wait_s
+    reason: str | None = None
+    with trio.move_on_at(end + LAST_ANSWER_S):
+        while reason is None or (reason and not is_over() and trio.current_time() < end):
+            if reason:
+                await trio.sleep(READMIT_LOOK_S)
+            reason = None
+            reason = await ask()
+    return reason
 
 
 def _why_not(problem: Exception) -> str:

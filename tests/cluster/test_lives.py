@@ -176,6 +176,29 @@ async def test_a_kill_fences_the_node_before_anything_else_runs(tmp_path: Path) 
         assert all(link._connection is None for link in node.outbox.links.values())
 
 
+@pytest.mark.parametrize("command", ["readmit", "bootstrap"])
+async def test_the_reason_of_a_refusal_is_not_lost_where_the_time_ends_within_a_call(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OWN-200: "did not answer", outcome unknown, was said of what each call had refused."""
+    monkeypatch.setattr(cluster, "READMIT_WAIT_S", 0.1)
+    monkeypatch.setattr(cluster, "BOOTSTRAP_WAIT_S", 0.1)
+    harness = Harness(tmp_path)
+    async with harness.open():
+        leader = await harness.leader()
+        monkeypatch.setattr(harness.cluster, "_is_born", lambda node_id: False)
+
+        async def refuse(*_: int) -> str:
+            await trio.sleep(0.2)
+            return "first things first"
+
+        for slot in harness.local.slots.values():
+            monkeypatch.setattr(slot, command, refuse)
+        with pytest.raises(BargeError, match="first things first") as caught:
+            await (harness.cluster.bootstrap() if command == "bootstrap" else harness.cluster.readmit((leader + 1) % 3))
+        assert (caught.value.code, caught.value.applied) == ("bad_request", False)
+
+
 async def test_a_readmission_that_is_not_committed_in_time_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its entry is in the log, and may be committed later: that is no bad request."""
     monkeypatch.setattr(cluster, "READMIT_WAIT_S", 0.1)
