@@ -8,16 +8,12 @@ from bargetrio.raft.standing import (
     REPLACED,
     Configuration,
     Standing,
-    as_told,
     identity_of,
     origin_of_backup,
     why_refused,
 )
+from tests.raft.births import BORN, STORES, UNBORN, introduced
 from tests.raft.cores import Bench, Table
-
-UNBORN = {node_id: Standing(store=f"s{node_id}") for node_id in range(3)}
-STORES = {node_id: f"s{node_id}" for node_id in range(3)}
-BORN = Standing(store="s0", identity=identity_of(STORES), birth=STORES)
 
 
 def test_a_cluster_is_born_when_all_members_have_met() -> None:
@@ -404,78 +400,6 @@ def test_an_unborn_node_refuses_a_cluster_with_other_members_than_its_configurat
     bench = Bench(1, standing=UNBORN[1])
     bench.core.hello_received(0, split, 0.0)
     assert bench.core.why_abstains() == refusal, "not that node 0 takes it in: it can't"
-
-
-FOUR = Standing(store="s1", members=(0, 1, 2, 3))
-"""Node 1 with a new disk and a configuration that names a fourth node."""
-
-
-def test_an_unborn_store_tells_the_nodes_of_its_configuration() -> None:
-    """A born one does not: it is judged by its identity."""
-    assert as_told(UNBORN[1], (0, 1, 2)) == Standing(store="s1", members=(0, 1, 2))
-    assert as_told(BORN, (0, 1, 2)) is BORN
-    node = Bench(0, standing=UNBORN[0]).tick(0.0).perform()
-    told = [message.standing for message in node.replies() if isinstance(message, Introduction)]
-    assert told == [Standing(store="s0", members=(0, 1, 2))] * 2
-    node.step(introduced(1)).step(introduced(2)).sync()
-    born = [message.standing for message in node.replies() if isinstance(message, Introduction)]
-    assert born == [BORN] * 2, "and neither while its set is being written"
-
-
-def test_unborn_nodes_with_other_lists_begin_no_cluster_together() -> None:
-    """OWN-187: node 1 would never adopt the set of three. However its message was accepted."""
-    reason = (
-        "node 1's configuration names nodes 0, 1, 2, 3, and the configuration here names nodes 0, 1, 2:"
-        " they must be the same; see docs/operations.md"
-    )
-    assert why_refused(UNBORN[0], None, 1, FOUR, (0, 1, 2)) == reason
-    node = Bench(0, standing=UNBORN[0])
-    node.now = 3.0
-    node.step(introduced(1, FOUR)).step(introduced(2))
-    assert node.standings == []
-    assert node.core.why_abstains() == reason
-    assert node.core.bootstrap(node.now) == reason
-    other = Bench(1, nodes=(0, 1, 2, 3), standing=UNBORN[1])
-    other.core.hello_received(0, as_told(UNBORN[0], (0, 1, 2)), 0.0)
-    assert other.core.why_abstains().startswith("node 0's configuration names nodes 0, 1, 2, and the configuration here")
-    node.step(introduced(1, as_told(UNBORN[1], (0, 1, 2))))
-    assert len(node.standings) == 1
-
-
-def test_a_node_that_told_another_list_long_ago_is_absent_from_a_bootstrap() -> None:
-    """As one that was born in another cluster: what it said counts for ten seconds."""
-    node = Bench(0, standing=UNBORN[0])
-    node.step(introduced(1, FOUR))
-    node.now = 11.0
-    node.step(introduced(2))
-    assert node.core.bootstrap(node.now) == ""
-    assert node.perform().write_standings().core.standing.birth == {0: "s0", 1: "", 2: "s2"}
-
-
-def test_an_unborn_node_with_another_list_does_not_hide_that_the_cluster_has_begun() -> None:
-    """What a born member says counts first."""
-    node = Bench(2, standing=Standing(store="new"))
-    node.core.hello_received(1, FOUR, 0.0)
-    node.core.hello_received(0, BORN, 0.0)
-    assert "bargetrio readmit 2 takes it in" in node.core.why_abstains()
-
-
-def test_members_refuse_a_new_store_whose_node_has_another_list() -> None:
-    """OWN-187: `readmit` does not take it in. Also where the set names it already: its node refuses all appends."""
-    configuration = Configuration(index=9, identity=BORN.identity, stores=STORES)
-    reason = (
-        "node 1's configuration names nodes 0, 1, 2, 3, and the members of this cluster are nodes 0, 1, 2:"
-        " they must be the same; see docs/operations.md"
-    )
-    assert why_refused(BORN, configuration, 1, FOUR) == reason
-    assert why_refused(BORN, configuration, 1, structs.replace(FOUR, store="new")) == reason
-    assert "bargetrio readmit 1" in why_refused(BORN, configuration, 1, Standing(store="new", members=(0, 1, 2)))
-    assert why_refused(BORN, configuration, 1, as_told(UNBORN[1], (0, 1, 2))) == ""
-
-
-def introduced(node_id: int, standing: Standing | None = None) -> Introduction:
-    """An unborn node's introduction."""
-    return Introduction(term=0, node_id=node_id, standing=UNBORN[node_id] if standing is None else standing, asks=False)
 
 
 def test_a_node_with_an_old_introduction_takes_no_part_in_a_birth() -> None:
