@@ -15,12 +15,11 @@ from bargetrio.simulator.altered import alter, newest_snapshot
 from bargetrio.simulator.disk import Image
 from bargetrio.simulator.plan import ELECTION_S, draw_late_disks
 from bargetrio.simulator.stack.http import ask
+from bargetrio.simulator.stack.processes import DIFFERS, Processes
 from bargetrio.simulator.stack.stack import Stack, StackFailure
 from bargetrio.transport.peer_link import REDIAL_REFUSED_S
 from bargetrio.web.guard import App
 
-DIFFERS: Final = "the log differs"
-"""Why a node stops whose log is not the majority's."""
 LOOK_S: Final = 0.1
 """Interval of the checks whether a node's disk can be spared."""
 OTHER_BACKUP: Final = "folder began with another state"
@@ -41,6 +40,7 @@ class StackNemesis:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
+        self.processes = Processes(stack)
         self._needing: set[int] = set()
         """Nodes with another disk, or that came after the birth, and that do not vote yet."""
         self._not_asked: set[int] = set()
@@ -121,7 +121,7 @@ class StackNemesis:
         node_id = random.choice(list(self._stack.addresses)) if leader is None or random.random() < 0.5 else leader
         if not self._can_spare(node_id):
             return
-        await self._end(node_id, power=True)
+        await self.processes.end(node_id, power=True)
         self._stack.disks[node_id].lose()
         self._needing.add(node_id)
         self._stack.hit("disk_lost")
@@ -129,7 +129,7 @@ class StackNemesis:
         if is_lost_again:
             self._not_asked.add(node_id)
         await trio.sleep(random.uniform(0.0, 0.5))
-        await self.revive(node_id)
+        await self.processes.revive(node_id)
         if is_lost_again:
             self._nursery.start_soon(self._lose_again, node_id, random.uniform(0.1, 0.5))
 
@@ -140,7 +140,7 @@ class StackNemesis:
             self._not_asked.discard(node_id)
             return
         store = self._store_of(node_id)
-        await self._end(node_id, power=False)
+        await self.processes.end(node_id, power=False)
         self._stack.disks[node_id].lose()
         await trio.sleep(GONE_S)
         self._not_asked.discard(node_id)
@@ -148,7 +148,7 @@ class StackNemesis:
         if any(self._stores_known(other).get(node_id) == store for other in self._stack.local.running_ids()):
             raise StackFailure("what is readmitted is there", f"node {node_id}'s store {store} was deleted before `readmit`")
         self._stack.hit("lost_before_readmission")
-        await self.revive(node_id)
+        await self.processes.revive(node_id)
 
     def _stores_known(self, node_id: int) -> dict[int, str]:
         """Return the members' stores by this node's newest configuration."""
@@ -166,9 +166,9 @@ class StackNemesis:
         last = (view.last_log_index or 0) if held_by_all else 0
         is_behind = any((other.last_log_index or 0) < last for other in views.values())
         if view.state == "running" and self._can_spare(node_id) and not is_behind:
-            await self._end(node_id, power=True, may_lose_synced=True)
+            await self.processes.end(node_id, power=True, may_lose_synced=True)
             await trio.sleep(random.uniform(0.0, 0.3))
-            await self.revive(node_id)
+            await self.processes.revive(node_id)
         disk.lies = 0
         disk.settle()  # or a later power failure takes what was synced meanwhile
 
@@ -186,11 +186,11 @@ class StackNemesis:
         if self._store_of(node_id) != store:
             return
         self._stack.tails.may_lose(node_id, forgets=True)
-        await self._end(node_id, power=False)
+        await self.processes.end(node_id, power=False)
         self._stack.disks[node_id].put_back(image)
         self._stack.hit("old_folder_put_back")
         await trio.sleep(down)
-        await self.revive(node_id)
+        await self.processes.revive(node_id)
 
     async def _alter_log(self, random: Random, app: App) -> None:
         """A committed entry of a log, which all hold, is another one when its node starts again: it must stop."""
@@ -200,14 +200,14 @@ class StackNemesis:
         core = stack.living[node_id].replica.core
         above = max(core.log.start_index, core.standing.admitted)
         last = min(core.commit_index, *(node.replica.core.durability.durable_index for node in stack.living.values()))
-        await self._end(node_id, power=False)
+        await self.processes.end(node_id, power=False)
         index = alter(stack.disks[node_id], random, max(above, newest_snapshot(stack.disks[node_id])), last)
         if index is not None:
             self._altered[node_id] = index
             stack.tails.altered.add((node_id, core.standing.store))
             stack.hit("log_altered")
         await trio.sleep(random.uniform(0.0, 0.3))
-        await self.revive(node_id)
+        await self.processes.revive(node_id)
 
     async def _empty_stopped(self) -> None:
         """Give a node that has stopped, as its log is not the others', an empty folder; so does the operator."""
@@ -215,11 +215,11 @@ class StackNemesis:
             view = self._stack.local.views()[node_id]
             if view.state == "crashed" and DIFFERS in (view.reason or ""):
                 self._stack.hit("log_that_differs_stops")
-                await self._end(node_id, power=False)
+                await self.processes.end(node_id, power=False)
                 self._stack.disks[node_id].lose()
                 self._needing.add(node_id)
                 del self._altered[node_id]
-                await self._start(node_id)
+                await self.processes.start(node_id)
             elif view.state == "running" and newest_snapshot(self._stack.disks[node_id]) >= index:
                 del self._altered[node_id]  # a leader's snapshot has taken its place
 
@@ -230,7 +230,7 @@ class StackNemesis:
         wrong = [other for other in right if other == node_id or random.random() < 0.6]
         if node_id not in stack.local.running_ids() or node_id in self._not_asked:
             return
-        await self._end(node_id, power=False)
+        await self.processes.end(node_id, power=False)
         stack.listed[node_id] = wrong if len(wrong) < len(right) else [*right, len(right)]
         try:
             answer = await stack.cluster.revive(node_id)
@@ -244,7 +244,7 @@ class StackNemesis:
                 )
         finally:
             del stack.listed[node_id]
-        await self.revive(node_id)
+        await self.processes.revive(node_id)
 
     def _store_of(self, node_id: int) -> str:
         return self._stack.living[node_id].replica.core.standing.store
@@ -286,7 +286,7 @@ class StackNemesis:
             await trio.sleep_until(began + stack.first_starts[node_id] * TIME_SCALE)
             stack.absent.discard(node_id)
             stack.hit("first_start_late")
-            await self.revive(node_id)
+            await self.processes.revive(node_id)
 
     async def _restore_alike(self) -> None:
         """Where the folders began with different backups, end all nodes after a while, and restore the same one everywhere."""
@@ -301,13 +301,13 @@ class StackNemesis:
             await trio.sleep(0.2)
         stack.hit("other_backup_refused")
         for node_id in stack.addresses:
-            await self._end(node_id, power=False)
+            await self.processes.end(node_id, power=False)
         while running := stack.local.running_ids():  # one was started meanwhile
-            await self._end(running[0], power=False)
+            await self.processes.end(running[0], power=False)
         stack.restore_alike()
         stack.hit("restored_alike")
         for node_id in stack.addresses:
-            await self.revive(node_id)
+            await self.processes.revive(node_id)
 
     def _identities(self) -> dict[int, str]:
         """Return, of each node that runs, which cluster it was born in, "" if it was not."""
@@ -329,48 +329,18 @@ class StackNemesis:
         others = [node_id for node_id, identity in sorted(identities.items()) if are_many and identity not in ("", right)]
         self._others_since = {node_id: self._others_since.get(node_id, now) for node_id in others}
         for node_id in [node_id for node_id in others if now - self._others_since[node_id] > OTHERS_S]:
-            await self._end(node_id, power=False)
+            await self.processes.end(node_id, power=False)
             self._stack.disks[node_id].lose()
             self._needing.add(node_id)
-            await self.revive(node_id)
+            await self.processes.revive(node_id)
 
     # -- processes -------------------------------------------------------------------------------------------------------
 
-    async def _end(self, node_id: int, *, power: bool, may_lose_synced: bool = False) -> None:
-        """End a process: its disk takes nothing more from that moment on, and forgets with the power."""
-        work = self._stack.work[node_id]
-        if may_lose_synced:
-            self._stack.tails.may_lose(node_id, forgets=False)
-        await self._stack.cluster.kill(node_id)
-        if work.hangs:  # a process's end takes the thread along
-            work.answer()
-            await self._stack.cluster.kill(node_id)
-        if power:
-            if not may_lose_synced:
-                self._stack.disks[node_id].settle()
-            self._stack.disks[node_id].crash()
-        else:
-            self._stack.disks[node_id].end_process()
-
-    async def revive(self, node_id: int) -> None:
-        """Start a node, unless its log differs, or a full disk has ended it: its daemon starts it when there is room."""
-        view = self._stack.local.views()[node_id]
-        if view.state == "crashed" and ("no space" in (view.reason or "") or DIFFERS in (view.reason or "")):
-            return
-        await self._start(node_id)
-
-    async def _start(self, node_id: int) -> None:
-        try:
-            await self._stack.cluster.revive(node_id)
-        except BargeError as error:
-            if "damaged" in error.detail:
-                raise StackFailure("disk remembers", error.detail) from None
-
     async def _crash(self, random: Random, app: App) -> None:
         node_id = random.choice(list(self._stack.addresses))
-        await self._end(node_id, power=True)
+        await self.processes.end(node_id, power=True)
         await trio.sleep(random.uniform(0.0, 1.0))
-        await self.revive(node_id)
+        await self.processes.revive(node_id)
 
     async def _kill(self, random: Random, app: App) -> None:
         """By REST, as the page does it: a disk that hangs is waited for by who starts the node again."""
@@ -388,10 +358,10 @@ class StackNemesis:
 
     async def _restart_all(self, random: Random, app: App) -> None:
         for node_id in self._stack.addresses:
-            await self._end(node_id, power=random.random() < 0.5)
+            await self.processes.end(node_id, power=random.random() < 0.5)
         await trio.sleep(random.uniform(0.0, 0.3))
         for node_id in self._stack.addresses:
-            await self.revive(node_id)
+            await self.processes.revive(node_id)
 
     async def _disk(self, random: Random, app: App) -> None:
         """A call of a disk fails, or the kernel's next sync, or it is slow for a while; a node that stopped is revived."""
@@ -405,7 +375,7 @@ class StackNemesis:
             work.latency_s = work.sync_s = (0.01, random.uniform(0.02, 0.3))
         await trio.sleep(random.uniform(0.1, 1.0))
         self._stack.work[node_id].be_quick()
-        await self.revive(node_id)
+        await self.processes.revive(node_id)
 
     async def _slow_syncs(self, random: Random, app: App) -> None:
         """Syncs outlast elections for a while, on one node, some or all; half of the times a process, mostly a leader, ends."""
@@ -432,8 +402,8 @@ class StackNemesis:
 
     async def _restart(self, after_s: float, node_id: int, power: bool) -> None:
         await trio.sleep(after_s)
-        await self._end(node_id, power=power)
-        await self.revive(node_id)
+        await self.processes.end(node_id, power=power)
+        await self.processes.revive(node_id)
 
     async def _fill(self, random: Random, app: App) -> None:
         """A disk is nearly full for a while, full, or first the one and then the other; then files are deleted."""

@@ -24,7 +24,8 @@ from bargetrio.simulator.scale import scaled
 from bargetrio.simulator.seed import Failure, Result
 from bargetrio.simulator.stack.accounts import check_quiet
 from bargetrio.simulator.stack.clients import CLIENTS, KEYS, BulkWriter, StackClient
-from bargetrio.simulator.stack.nemesis import DIFFERS, StackNemesis
+from bargetrio.simulator.stack.nemesis import StackNemesis
+from bargetrio.simulator.stack.processes import DIFFERS
 from bargetrio.simulator.stack.readers import StackReader
 from bargetrio.simulator.stack.scale import STACK_SCALED
 from bargetrio.simulator.stack.stack import Stack, StackFailure
@@ -122,7 +123,7 @@ async def _come_to_rest(stack: Stack, client: StackClient, nemesis: StackNemesis
         stack.work[node_id].heal()
     stack.absent.clear()
     for node_id in stack.addresses:
-        await nemesis.revive(node_id)
+        await nemesis.processes.revive(node_id)
     end = trio.current_time() + HEAL_S
     written = None
     while trio.current_time() < end:
