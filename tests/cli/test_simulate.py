@@ -150,13 +150,21 @@ def test_a_planted_bug_is_looked_for_among_the_faults_that_it_needs() -> None:
     assert _kinds(None, None, stack=False) is None
 
 
+def has_workers(pid: int) -> bool:
+    """Return whether the process has begun to run seeds; while it imports modules, it has other children."""
+    found: list[bytes] = []
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        with suppress(OSError):
+            found.append(Path(f"/proc/{child}/cmdline").read_bytes())
+    return any(b"multiprocessing" in command for command in found)
+
+
 def test_an_interrupt_ends_everything_at_once() -> None:
     """Ctrl-C goes to the whole process group: exit code 130, a message and no traceback, no process left."""
     command = [sys.executable, "-m", "bargetrio", "simulate", "--seeds", "100000", "--jobs", "2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while not children.read_text().split():
+        while not has_workers(process.pid):
             time.sleep(0.01)
         os.killpg(process.pid, signal.SIGINT)
         output, errors = process.communicate(timeout=30)
