@@ -5,7 +5,7 @@ from typing import Final
 
 import trio
 
-from bargetrio.node.persister import DiskWork
+from bargetrio.node.disk_work import DiskWork
 from bargetrio.raft.messages import Index, SnapshotMeta
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.snapshots import snapshot_name

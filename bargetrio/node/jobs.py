@@ -6,8 +6,8 @@ from typing import Final, assert_never
 
 import trio
 
+from bargetrio.node.disk_work import DiskWork
 from bargetrio.node.pace import LOADING_SHARE, SAVING_SHARE, Pace
-from bargetrio.node.persister import DiskWork
 from bargetrio.replica.ports import Blocking, Job, JobKind, Sleep, Slice
 
 log = logging.getLogger(__name__)

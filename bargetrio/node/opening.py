@@ -19,11 +19,12 @@ from bargetrio.eventlog.host_facts import NodeRecovered, Sink
 from bargetrio.kv.commands import Stored
 from bargetrio.kv.store import Store, decode_slice
 from bargetrio.node.connections import Connections
+from bargetrio.node.disk_work import DiskWork, ThreadWork
 from bargetrio.node.figures import TimedLog
 from bargetrio.node.jobs import NurseryJobs
 from bargetrio.node.memory import ClientMemory
 from bargetrio.node.outbox import PeerOutbox
-from bargetrio.node.persister import DiskWork, Persister, ThreadWork
+from bargetrio.node.persister import Persister
 from bargetrio.node.places import ClientPlaces
 from bargetrio.node.room import DiskRoom
 from bargetrio.node.server import Node

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 import trio
 
@@ -18,8 +18,6 @@ from bargetrio.raft.records import Append, Record
 from bargetrio.replica.figures import Histogram
 from bargetrio.storage.kernel_sync import KernelSync, make_kernel_sync
 from bargetrio.transport.poller import Poller
-
-T = TypeVar("T")
 
 
 class SyncedLog(Protocol):
@@ -60,61 +58,6 @@ class SplitLog(Protocol):
     def note_failed(self, problem: OSError) -> None:
         """Note that the sync failed: every later write fails."""
         ...
-
-
-THREADS: Final = 8
-"""Threads for blocking disk work of one life of a node, beside the one that writes its log."""
-
-
-class DiskWork(Protocol):
-    """Runs a node's blocking disk code: in threads, or in a simulation after a delay in virtual time."""
-
-    async def call(self, work: Callable[[], T]) -> T:
-        """Run `work` outside the loop; not cancellable while it runs."""
-        ...
-
-    def persister(self, log: SyncedLog, on_done: "OnDone", name: str) -> Persister:
-        """Return a persister for `log`."""
-        ...
-
-    def with_kernel_syncs(
-        self,
-        thread: Persister,
-        log: "SplitLog",
-        poller: Poller,
-        on_done: "OnDone",
-        fsync: Histogram,
-        faults: "SyncFaults | None" = None,
-    ) -> Persister:
-        """Return a persister that writes small batches in the loop and large ones by `thread`; else `thread`."""
-        ...
-
-
-class ThreadWork:
-    """Runs it in threads, at most THREADS for each node: a hanging disk occupies its own node's threads only."""
-
-    def __init__(self) -> None:
-        self._limiter = trio.CapacityLimiter(THREADS)
-
-    async def call(self, work: Callable[[], T]) -> T:
-        """Run `work` in a thread; not cancellable."""
-        return await trio.to_thread.run_sync(work, limiter=self._limiter)
-
-    def persister(self, log: SyncedLog, on_done: "OnDone", name: str) -> Persister:
-        """Return a persister with a thread of its own."""
-        return ThreadPersister(log, on_done, name)
-
-    def with_kernel_syncs(
-        self,
-        thread: Persister,
-        log: "SplitLog",
-        poller: Poller,
-        on_done: "OnDone",
-        fsync: Histogram,
-        faults: "SyncFaults | None" = None,
-    ) -> Persister:
-        """Return a persister with asynchronous syncs by the kernel, if supported."""
-        return with_kernel_syncs(thread, log, poller, on_done, fsync, faults)
 
 
 OnDone = Callable[[int, OSError | None], None]

@@ -6,7 +6,7 @@ from typing import Final
 import trio
 
 from bargetrio.eventlog.host_facts import DiskSpace, Sink
-from bargetrio.node.persister import DiskWork
+from bargetrio.node.disk_work import DiskWork
 from bargetrio.raft.core import Core
 from bargetrio.storage.disk import Disk
 

@@ -13,9 +13,10 @@ from bargetrio.eventlog.host_facts import DiskFailed, Sink
 from bargetrio.kv.store import Store
 from bargetrio.node.backup import READERS, Backup
 from bargetrio.node.connections import Connections
+from bargetrio.node.disk_work import DiskWork
 from bargetrio.node.figures import NodeGauges
 from bargetrio.node.outbox import PeerOutbox
-from bargetrio.node.persister import DiskWork, Persister
+from bargetrio.node.persister import Persister
 from bargetrio.node.room import DiskRoom
 from bargetrio.node.running_node import UNCOMMITTED, BackupFile
 from bargetrio.node.status import Belief, NodeStatus, belief_of, proposals_pending, status_of
