@@ -23,7 +23,7 @@ from load import addresses_of, find_leader
 from systems import HERE, serve_command, started, write_configuration
 
 from bargetrio import cli
-from bargetrio.node import persister
+from bargetrio.node import kernel_persister
 from bargetrio.storage.kernel_sync import AioSync, KernelSync, UringSync
 
 
@@ -80,7 +80,7 @@ HEAD = ("load", "nodes", "way", "per s", "p50 ms", "p99 ms", "µs CPU a request"
 def main() -> None:
     """Be a daemon whose syncs are done one way, or measure all ways."""
     if len(sys.argv) > 1 and sys.argv[1] in WAYS:
-        setattr(persister, "make_kernel_sync", WAYS[sys.argv.pop(1)])  # noqa: B010
+        setattr(kernel_persister, "make_kernel_sync", WAYS[sys.argv.pop(1)])  # noqa: B010
         cli.main()
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")

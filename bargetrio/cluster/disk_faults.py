@@ -84,7 +84,7 @@ class FaultyFile:
 
 
 class NodeSyncFaults:
-    """Faults of one node's syncs; implements `node.persister.SyncFaults`."""
+    """Faults of one node's syncs; implements `node.kernel_persister.SyncFaults`."""
 
     def __init__(self, faults: DiskFaults, node_id: int) -> None:
         self._faults = faults

@@ -5,7 +5,8 @@ from typing import Final, Protocol, TypeVar
 
 import trio
 
-from bargetrio.node.persister import OnDone, Persister, SplitLog, SyncedLog, SyncFaults, ThreadPersister, with_kernel_syncs
+from bargetrio.node.kernel_persister import SplitLog, SyncFaults, with_kernel_syncs
+from bargetrio.node.persister import OnDone, Persister, SyncedLog, ThreadPersister
 from bargetrio.replica.figures import Histogram
 from bargetrio.transport.poller import Poller
 

@@ -14,8 +14,8 @@ from bargetrio.storage.wal import OpenFolder
 class TimedWal(Generic[S]):
     """The log of one life; implements `replica.ports.Wal`.
 
-    Where the disk gives descriptors a small write is two steps, as with `node.persister.KernelPersister`: written at once, synced
-    at its end. Elsewhere both happen at its end. `begun` is called with the duration of each write, `wake` when it has ended.
+    Where the disk gives descriptors a small write is two steps, as with the product's `KernelPersister`: written at once, and
+    synced at its end. Elsewhere both happen at its end. `begun` is called with each write's duration, `wake` when it has ended.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from bargetrio.cluster import cluster
-from bargetrio.node import persister
+from bargetrio.node import kernel_persister
 from bargetrio.node.running_node import UNCOMMITTED
 from bargetrio.node.server import Node
 from bargetrio.protocol.errors import BargeError
@@ -63,7 +63,7 @@ async def test_a_sync_that_runs_over_a_kill_keeps_its_descriptor(tmp_path: Path,
     HangingSync.hangs.clear()
     HangingSync.is_free.clear()
     HangingSync.complaints.clear()
-    monkeypatch.setattr(persister, "make_kernel_sync", HangingSync)
+    monkeypatch.setattr(kernel_persister, "make_kernel_sync", HangingSync)
     harness = Harness(tmp_path)
     async with harness.open(), trio.open_nursery() as nursery:
         leader = await harness.leader()

@@ -10,7 +10,8 @@ import pytest
 import trio
 from msgspec import Raw
 
-from bargetrio.node.persister import SMALL_BYTES, KernelPersister, Persister, ThreadPersister, with_kernel_syncs
+from bargetrio.node.kernel_persister import SMALL_BYTES, KernelPersister, with_kernel_syncs
+from bargetrio.node.persister import Persister, ThreadPersister
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import Append, HardState, Record
 from bargetrio.replica.figures import Histogram
@@ -226,7 +227,7 @@ async def test_a_sync_that_fails_is_reported_and_nothing_is_written_after_it(
     tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """BUG-51: what the disk holds is unknown from now on."""
-    monkeypatch.setattr("bargetrio.node.persister.make_kernel_sync", lambda: FailingSync(at))
+    monkeypatch.setattr("bargetrio.node.kernel_persister.make_kernel_sync", lambda: FailingSync(at))
     async with bench(tmp_path / "node", "kernel") as each:
         each.begin(1)
         await each.until(lambda: each.done)
@@ -258,7 +259,7 @@ async def test_where_the_kernel_has_no_memory_for_a_sync_a_thread_makes_it(
     tmp_path: Path, at: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EAGAIN, ENOMEM, ECANCELED: nothing was begun, so nothing is lost, and the node continues."""
-    monkeypatch.setattr("bargetrio.node.persister.make_kernel_sync", lambda: RefusingSync(at))
+    monkeypatch.setattr("bargetrio.node.kernel_persister.make_kernel_sync", lambda: RefusingSync(at))
     async with bench(tmp_path / "node", "kernel") as each:
         for number in (1, 2, 3):
             assert each.begin(1) == number

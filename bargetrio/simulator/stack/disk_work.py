@@ -11,8 +11,8 @@ from typing import Final, TypeVar
 
 import trio
 
-from bargetrio.node import persister
-from bargetrio.node.persister import KernelPersister, OnDone, Persister, SplitLog, SyncedLog, SyncFaults
+from bargetrio.node.kernel_persister import KernelPersister, SplitLog, SyncFaults, is_small
+from bargetrio.node.persister import OnDone, Persister, SyncedLog
 from bargetrio.raft.records import HardState, Install, Record
 from bargetrio.replica.figures import Histogram
 from bargetrio.simulator.disk import SimulatedDisk, Unplugged
@@ -214,7 +214,7 @@ class VirtualPersister:
     def begin(self, number: int, records: Sequence[Record]) -> None:
         """Start."""
         self._in_flight = records
-        if self._work.disk.gives_descriptors and not persister._is_small(records):
+        if self._work.disk.gives_descriptors and not is_small(records):
             self._work.hit("large_batch_by_thread")
         trio.lowlevel.spawn_system_task(self._write, number, records)
 

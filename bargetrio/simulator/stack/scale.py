@@ -11,7 +11,7 @@ from typing import Final
 from msgspec import structs
 
 from bargetrio.kv import scan, store
-from bargetrio.node import clients, persister
+from bargetrio.node import clients, kernel_persister
 from bargetrio.raft import core, snapshots
 from bargetrio.raft.progress import Pipeline
 from bargetrio.raft.snapshot_state import SnapshotPolicy
@@ -27,7 +27,7 @@ STACK_SCALED: Final[Scaled] = (
     (snapshots, "COMPACTION_BYTES", (50, 500, snapshots.COMPACTION_BYTES)),
     (store, "PAGE_BYTES", (8, 30, store.PAGE_BYTES)),
     (scan, "SLICE_BYTES", (5, 40, scan.SLICE_BYTES)),
-    (persister, "SMALL_BYTES", (60, 200, persister.SMALL_BYTES)),
+    (kernel_persister, "SMALL_BYTES", (60, 200, kernel_persister.SMALL_BYTES)),
     (clients, "MOST_IN_FLIGHT", (0, 2, clients.MOST_IN_FLIGHT)),
     (clients, "MOST_UNSENT_BYTES", (100, 1000, clients.MOST_UNSENT_BYTES)),
     (outgoing, "SEND_BYTES", (1000, 10_000, outgoing.SEND_BYTES)),
