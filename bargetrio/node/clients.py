@@ -30,7 +30,7 @@ from bargetrio.protocol.requests import (
     decode_requests,
     is_write,
 )
-from bargetrio.replica.requests import Batch, Ticket
+from bargetrio.replica.sessions import Batch, Ticket
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.network import Connection
 from bargetrio.transport.poller import Poller
@@ -55,7 +55,7 @@ Submit = Callable[["ClientSession", Batch], None]
 
 
 class ClientSession:
-    """One client; implements `replica.requests.Session` and `memory.Holder`.
+    """One client; implements `replica.sessions.Session` and `memory.Holder`.
 
     `on_room` is called when `take_deferred` has reads that may be executed now. `memory` is that of all clients of the process.
     """
@@ -134,7 +134,7 @@ class ClientSession:
             self._reading.cancel()
 
     def resume(self) -> None:
-        """See `replica.requests.Session`."""
+        """See `replica.sessions.Session`."""
         self._has_waited = True
         self._on_room(self)
 

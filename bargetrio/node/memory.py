@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import trio
 
-from bargetrio.replica.requests import AnswerRoom
+from bargetrio.replica.sessions import AnswerRoom
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ client's connection gets its answers of the step in one `Session.flush`.
 Guarantees: a step never blocks. Time is an argument, in seconds of the host's clock. Every ticket is answered once. A fenced
 replica does nothing more. An exception of a step (StorageFailed, ConsensusViolation) is final: fence the replica.
 
-May import protocol, raft, kv, storage and eventlog. Start at replica.py; inbox.py has the input, ports.py the ports, requests.py
-the clients' side, hellos.py why a peer's store is refused, jobs.py the long jobs of snapshots, in slices.
+May import protocol, raft, kv, storage and eventlog. Start at replica.py; inbox.py has the input, ports.py the ports, sessions.py
+the clients' side, requests.py their requests until each is answered, hellos.py why a peer's store is refused, jobs.py the long
+jobs of snapshots, in slices.
 """

@@ -11,7 +11,7 @@ from typing import Final
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import Message, NodeId
 from bargetrio.replica.ports import Wake
-from bargetrio.replica.requests import Batch, Session
+from bargetrio.replica.sessions import Batch, Session
 
 Then = Callable[[Core, float], None]
 """A call of the core in the next step; the float is its time."""

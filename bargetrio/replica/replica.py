@@ -32,7 +32,8 @@ from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotJobs, SnapshotPlace
 from bargetrio.replica.ports import Events, Jobs, Outbox, Wal
-from bargetrio.replica.requests import STEP_BYTES, AnswerRoom, Requests
+from bargetrio.replica.requests import STEP_BYTES, Requests
+from bargetrio.replica.sessions import AnswerRoom
 from bargetrio.replica.standing import StandingWriter
 from bargetrio.replica.turns import Turns
 

@@ -15,7 +15,7 @@ from bargetrio.raft.progress import Progress
 from bargetrio.raft.roles import Leader
 from bargetrio.replica.ports import JobKind
 from bargetrio.replica.replica import Replica
-from bargetrio.replica.requests import Ticket
+from bargetrio.replica.sessions import Ticket
 from bargetrio.simulator.memory import Breach
 from bargetrio.simulator.server import Server
 

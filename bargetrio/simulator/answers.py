@@ -17,7 +17,7 @@ from bargetrio.protocol.requests import (
     is_write,
 )
 from bargetrio.replica.inbox import Inbox
-from bargetrio.replica.requests import Batch, Ticket
+from bargetrio.replica.sessions import Batch, Ticket
 from bargetrio.simulator.memory import Breach
 
 ROOM: Final = 1 << 40
@@ -38,7 +38,7 @@ class Asker(Protocol):
 
 
 class ClientsSession:
-    """Implements `replica.requests.Session`.
+    """Implements `replica.sessions.Session`.
 
     `answered(request, asker, answer)` is called for each answer, at the end of a step.
     """

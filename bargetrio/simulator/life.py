@@ -14,7 +14,7 @@ from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
 from bargetrio.replica.ports import JobKind, Outbox
 from bargetrio.replica.replica import Replica
-from bargetrio.replica.requests import AnswerRoom
+from bargetrio.replica.sessions import AnswerRoom
 from bargetrio.replica.turns import Turns
 from bargetrio.simulator.answers import AnyAnswer, Asker, ClientsSession
 from bargetrio.simulator.machine import CLUSTER, Machine

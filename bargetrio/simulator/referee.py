@@ -14,7 +14,7 @@ from bargetrio.raft.messages import Index, Message, NodeId, SnapshotMeta, Snapsh
 from bargetrio.raft.records import Install, Record
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing
-from bargetrio.replica.requests import Ticket
+from bargetrio.replica.sessions import Ticket
 from bargetrio.simulator import accounts
 from bargetrio.simulator.answers import AnyAnswer, Asker
 from bargetrio.simulator.goals import Goals

@@ -19,7 +19,7 @@ from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.roles import Leader
 from bargetrio.replica import requests
-from bargetrio.replica.requests import Batch, Session
+from bargetrio.replica.sessions import Batch, Session
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.outgoing import ROOM_BYTES
 from tests.replica.hosts import Hosted

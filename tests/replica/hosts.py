@@ -17,7 +17,7 @@ from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
 from bargetrio.replica.ports import Events, Job, Jobs, Outbox
 from bargetrio.replica.replica import Replica
-from bargetrio.replica.requests import AnswerRoom
+from bargetrio.replica.sessions import AnswerRoom
 from bargetrio.replica.turns import Turns
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.transport.poller import TaskPoller

@@ -22,7 +22,7 @@ from bargetrio.raft.records import Remembered
 from bargetrio.raft.roles import Leader
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.replica import StorageFailed
-from bargetrio.replica.requests import Batch
+from bargetrio.replica.sessions import Batch
 from tests.replica.hosts import Hosted, Nobody, Posted
 from tests.replica.pipes import Pipe
 

@@ -17,7 +17,8 @@ from bargetrio.raft.effects import Effect
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.messages import Message, NodeId
 from bargetrio.replica.replica import MESSAGES_A_STEP, NEVER
-from bargetrio.replica.requests import STEP_BYTES, Batch
+from bargetrio.replica.requests import STEP_BYTES
+from bargetrio.replica.sessions import Batch
 from tests.raft.cores import append
 from tests.replica.hosts import Hosted, Nobody, Posted, one_of_three
 

@@ -23,7 +23,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.roles import Leader
-from bargetrio.replica.requests import Batch, Session, Ticket
+from bargetrio.replica.sessions import Batch, Session, Ticket
 from bargetrio.transport.handshake import Greeted
 from tests.replica.hosts import Hosted
 from tests.replica.pipes import Pipe

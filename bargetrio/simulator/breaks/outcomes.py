@@ -4,7 +4,8 @@ from bargetrio.protocol.requests import Delete
 from bargetrio.raft.effects import ProposalRefused, ProposalsUnknown
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.state import State
-from bargetrio.replica.requests import Requests, Ticket
+from bargetrio.replica.requests import Requests
+from bargetrio.replica.sessions import Ticket
 from bargetrio.simulator.answers import ClientsSession
 from bargetrio.simulator.breaks.registry import Patches, breaks
 
