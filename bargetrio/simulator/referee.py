@@ -233,7 +233,7 @@ class Referee:
         if answer.error == "overloaded":
             self.goals.hit("write_refused_no_room" if core.lacks_room else "write_refused_overload")
             accounts.check_overloaded(server)
-        elif answer.error in ("not_leader", "no_leader") and not is_write(request) and server.led:
+        elif answer.error in ("not_leader", "no_leader") and not is_write(request) and server.steps.led:
             self.goals.hit("read_timed_out" if leads else "read_given_up")
         elif answer.error == "outcome_unknown":
             self.goals.hit("write_timed_out" if leads else "writes_unknown")

@@ -1,4 +1,4 @@
-"""One server of a seed: the product's replica on a simulated machine, its steps on the world's clock, and its crashes.
+"""One server of a seed: the product's replica on a simulated machine, and its crashes.
 
 A power failure or a kill can come at any moment, also in the middle of a write or of a job; a paused process answers nothing and
 its timers all fire late.
@@ -12,11 +12,10 @@ from bargetrio.kv.store import Store
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Request, is_write
 from bargetrio.raft.checks import check_message
-from bargetrio.raft.core import AT_ONCE, Core
+from bargetrio.raft.core import Core
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Introduction, Message, NodeId, sender
-from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import Standing, as_told
 from bargetrio.replica.inbox import Then
 from bargetrio.replica.replica import Replica, StorageFailed
@@ -26,6 +25,7 @@ from bargetrio.simulator.life import Life
 from bargetrio.simulator.machine import CLUSTER, Machine
 from bargetrio.simulator.observer import Watcher
 from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S, ROOM_AGAIN_BYTES, ROOM_BYTES, ROOM_LOOK_S, Plan
+from bargetrio.simulator.timed_steps import TimedSteps
 from bargetrio.simulator.watched_core import WatchedCore
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot, StorageError
@@ -70,8 +70,6 @@ class Server:
         self.core: Core | None = None
         self.lives = 0
         self.is_lost = False
-        self.led = False
-        """Whether it led when its last step began."""
         self.first_start = plan.first_starts[node_id]
         """The time of this server's first start."""
         self.refusal = ""
@@ -86,8 +84,7 @@ class Server:
         self._has_unsent: Callable[[NodeId], bool] = lambda peer: has_unsent(node_id, peer)
         self._world = world
         self._post = post
-        self._wake_planned = False
-        self._timer_at = float("inf")
+        self.steps = TimedSteps(self, watcher, machine=self.machine, failed=self._step_failed)
         self._first_turns: list[float] = []
         """When each peer's reader first runs after a pause."""
         self._is_spared = False
@@ -104,7 +101,7 @@ class Server:
     @property
     def is_at_rest(self) -> bool:
         """Whether no input waits for a step."""
-        return not self._wake_planned
+        return not self.steps.is_planned
 
     @property
     def has_nothing_to_do(self) -> bool:
@@ -165,12 +162,13 @@ class Server:
             outbox=self,
             chunk_bytes=self.chunk_bytes,
             request_timeout_s=self.request_timeout_s,
-            wake=self.wake,
-            wake_last=self.wake_last,
+            wake=self.steps.wake,
+            wake_last=self.steps.wake_last,
             write_begun=self._on_write,
         )
         self.replica = self.life.replica
         self.core = core
+        self.steps.begin(self.replica)
         self.watcher.recovered(self)
         self._tell(
             NodeRecovered(
@@ -183,7 +181,7 @@ class Server:
                 store=core.standing.store,
             )
         )
-        self.wake()
+        self.steps.wake()
         return True
 
     def _open_folder(self, store: Store) -> OpenFolder:
@@ -281,7 +279,7 @@ class Server:
 
     def _resume(self, life: int) -> None:
         if life == self.lives and self.machine.random.random() < 0.5:
-            self.wake()
+            self.steps.wake()
 
     def _meet_doom(self, life: int, power: bool, then: Callable[["Server"], None]) -> None:
         if life == self.lives and self.core is not None and not self._is_spared:
@@ -301,7 +299,17 @@ class Server:
         life.replica.fence(self.local_now)
         life.jobs.close()
         self.core = None
+        self.steps.end()
         self.machine.paused_until = 0.0
+
+    def _step_failed(self, problem: ConsensusViolation | StorageFailed) -> None:
+        if isinstance(problem, StorageFailed):
+            self._disk_failed(problem)
+            return
+        self._die(power=False)
+        self._tell(NodeCrashed(reason=str(problem)))
+        if not self.watcher.must_stop(self):
+            raise problem
 
     def _disk_failed(self, problem: StorageFailed) -> None:
         """Stop serving at once, as a node does (BUG-51). A fault makes a disk fail, a file that is not there does not."""
@@ -320,7 +328,7 @@ class Server:
                 return False  # refused before the standings are sent (transport/handshake.py)
             judge = self.life.hellos
             judge.judge(peer, standing)
-            self.wake()
+            self.steps.wake()
             hello = self._hellos[peer] = _Hello(standing, judge.refusal_since(peer, standing))
         refusal = hello.refusal()
         if refusal != hello.reported:
@@ -349,11 +357,7 @@ class Server:
                 raise AssertionError(f"node {sender(message)} sent a malformed message: {problem}") from None
             if self.watcher.expects:
                 self.watcher.message_received(self, message)
-            if not self._wake_planned and world.takes_next_step():  # as in wake_last; where no step is planned, nothing waits
-                self._step(core, message)
-            else:
-                self.replica.inbox.take_message(message)
-                self.wake()
+            self.steps.take_message(message)
 
     def take_request(self, asker: Asker, request: Request) -> bool:
         """Take a client's request; return False if this server is down."""
@@ -368,13 +372,13 @@ class Server:
     def _queue_request(self, life: int, asker: Asker, request: Request) -> None:
         if life == self.lives and self.core is not None:
             self.life.session.ask(request, asker)
-            self.wake_last()
+            self.steps.wake_last()
 
     def bytes_come(self, peer: NodeId) -> None:
         """Bytes of a long message of a peer's have come; a server that stands still notices nothing."""
         if self._world.now >= self.machine.paused_until and self.core is not None:
             self.replica.inbox.bytes_received(peer)
-            self.wake()
+            self.steps.wake()
 
     def link_up(self, peer: NodeId) -> None:
         """A connection to a peer stands again."""
@@ -418,63 +422,6 @@ class Server:
 
     def redial(self) -> None:
         """Nothing to do: each message is checked by the standing that its sender has then."""
-
-    # -- steps -----------------------------------------------------------------------------------------------------------
-
-    def wake(self) -> None:
-        """Have a step made at this moment, or when the process goes on."""
-        if not self._wake_planned:
-            self._wake_planned = True
-            self._world.at(max(self._world.now, self.machine.paused_until), self._turn)
-
-    def wake_last(self) -> None:
-        """Wake, at the end of a step of the world."""
-        if self._wake_planned:
-            return
-        if self.core is not None and self._world.now >= self.machine.paused_until and self._world.takes_next_step():
-            self._step(self.core)
-        else:
-            self.wake()
-
-    def _turn(self) -> None:
-        self._wake_planned = False
-        if self.core is None:
-            return
-        if self._world.now < self.machine.paused_until:
-            self.wake()
-            return
-        self._step(self.core)
-
-    def _on_timer(self, moment: float) -> None:
-        if moment == self._timer_at:
-            self._timer_at = float("inf")
-            self.wake_last()
-
-    def _step(self, core: Core, message: Message | None = None) -> None:
-        """Make a step with all queued input, or with this message if nothing else is queued, as in three steps of five."""
-        machine = self.machine
-        now = machine.offset + machine.rate * self._world.now
-        self.led = type(core.role) is Leader
-        replica = self.replica
-        try:
-            deadline = replica.step(now) if message is None else replica.step_one(message, now)
-        except ConsensusViolation as problem:
-            self._die(power=False)
-            self._tell(NodeCrashed(reason=str(problem)))
-            if not self.watcher.must_stop(self):
-                raise
-            return
-        except StorageFailed as problem:
-            self._disk_failed(problem)
-            return
-        self.watcher.passed(self, now)
-        if deadline == AT_ONCE:
-            self.wake()
-            return
-        moment = (deadline - machine.offset) / machine.rate + 1e-6
-        if moment < self._timer_at:
-            self._timer_at = moment
-            self._world.at(moment, self._on_timer, moment)
 
     def _tell(self, fact: Fact | HostFact) -> None:
         self.watcher.fact(self, fact)
