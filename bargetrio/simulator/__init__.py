@@ -4,8 +4,8 @@
 plan.py       draws the faults of a seed            world.py     the event heap and its clock
 nemesis.py    injects them                          network.py   loses, duplicates, delays, cuts
 server.py     a server: how it starts and dies      life.py      one life of it: the product's replica, and its ports
-machine.py    its disk and clock                    timed_steps.py   when it makes a step
-timed_wal.py, timed_jobs.py   its log and jobs, which take time
+machine.py    its disk and clock                    peers.py     what a life exchanges with its peers
+timed_steps.py   when it makes a step               timed_wal.py, timed_jobs.py   its log and jobs, which take time
 clients.py    write, read, and record the history   answers.py   requests to a replica, and its answers
 observer.py   the interface for servers' reports    referee.py   passes them to invariants, goals and the trace
 invariants.py checked after every step              goals.py     coverage: rare situations, counted

@@ -6,21 +6,23 @@ from typing import Any, Generic
 from bargetrio.kv.store import Store
 from bargetrio.protocol.requests import Request
 from bargetrio.raft.core import Core
-from bargetrio.raft.messages import SnapshotMeta
+from bargetrio.raft.messages import NodeId, SnapshotMeta
 from bargetrio.raft.standing import Standing
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.hellos import HelloJudge
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
-from bargetrio.replica.ports import JobKind, Outbox
+from bargetrio.replica.ports import JobKind
 from bargetrio.replica.replica import Replica
 from bargetrio.replica.sessions import AnswerRoom
 from bargetrio.replica.turns import Turns
 from bargetrio.simulator.answers import AnyAnswer, Asker, ClientsSession
 from bargetrio.simulator.machine import CLUSTER, Machine
 from bargetrio.simulator.observer import S, Watcher
+from bargetrio.simulator.peers import Peers, Post
 from bargetrio.simulator.plan import SAVE_AGAIN_S
 from bargetrio.simulator.timed_jobs import TimedJobs
+from bargetrio.simulator.timed_steps import TimedSteps
 from bargetrio.simulator.timed_wal import TimedWal
 from bargetrio.storage.wal import OpenFolder
 
@@ -40,28 +42,39 @@ class Life(Generic[S]):
         machine: Machine,
         folder: OpenFolder,
         store: Store,
-        outbox: Outbox,
         chunk_bytes: int,
         request_timeout_s: float,
-        wake: Callable[[], None],
-        wake_last: Callable[[], None],
+        steps: TimedSteps[S],
+        post: Post,
+        node_ids: tuple[NodeId, ...],
+        is_list_wrong: bool,
         write_begun: Callable[[float], None],
     ) -> None:
-        """`wake` and `wake_last` schedule a step; `write_begun` is called with the duration of each write of the log."""
+        """`write_begun` is called with the duration of each write of the log."""
         self._server = server
         self._watcher = watcher
         self.folder = folder
-        inbox = Inbox(wake)
-        self.hellos = HelloJudge(core, inbox, folder.earlier_stores)
+        inbox = Inbox(steps.wake)
+        self.peers = Peers(
+            server,
+            watcher,
+            core=core,
+            inbox=inbox,
+            judge=HelloJudge(core, inbox, folder.earlier_stores),
+            steps=steps,
+            post=post,
+            node_ids=node_ids,
+            is_list_wrong=is_list_wrong,
+        )
         self.session = ClientsSession(inbox, self._answered)
-        self.wal = TimedWal(server, watcher, machine=machine, folder=folder, inbox=inbox, begun=write_begun, wake=wake_last)
+        self.wal = TimedWal(server, watcher, machine=machine, folder=folder, inbox=inbox, begun=write_begun, wake=steps.wake_last)
         self.jobs = TimedJobs(machine, self._done, self._gave_up)
         self.replica = Replica(
             core=core,
             store=store,
             inbox=inbox,
             wal=self.wal,
-            outbox=outbox,
+            outbox=self.peers,
             jobs=self.jobs,
             events=watcher.events_of(server),
             place=_place(core, machine, folder, chunk_bytes),

@@ -1,22 +1,20 @@
-"""One server of a seed: the product's replica on a simulated machine, and its crashes.
+"""One server of a seed, over all its lives: the product's replica on a simulated machine, its starts, crashes and pauses.
 
 A power failure or a kill can come at any moment, also in the middle of a write or of a job; a paused process answers nothing and
-its timers all fire late.
+its timers all fire late. What reaches it goes to its present life, if it has one that does not stand still.
 """
 
-from collections import Counter
 from collections.abc import Callable
 
 from bargetrio.eventlog.host_facts import DiskFailed, HostFact, NodeCrashed, NodeKilled, NodeRecovered
 from bargetrio.kv.store import Store
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Request, is_write
-from bargetrio.raft.checks import check_message
 from bargetrio.raft.core import Core
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
-from bargetrio.raft.messages import Introduction, Message, NodeId, sender
-from bargetrio.raft.standing import Standing, as_told
+from bargetrio.raft.messages import Message, NodeId, sender
+from bargetrio.raft.standing import Standing
 from bargetrio.replica.inbox import Then
 from bargetrio.replica.replica import Replica, StorageFailed
 from bargetrio.simulator.answers import Asker
@@ -24,6 +22,7 @@ from bargetrio.simulator.disk import Image
 from bargetrio.simulator.life import Life
 from bargetrio.simulator.machine import CLUSTER, Machine
 from bargetrio.simulator.observer import Watcher
+from bargetrio.simulator.peers import Post
 from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S, ROOM_AGAIN_BYTES, ROOM_BYTES, ROOM_LOOK_S, Plan
 from bargetrio.simulator.timed_steps import TimedSteps
 from bargetrio.simulator.watched_core import WatchedCore
@@ -31,24 +30,9 @@ from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot, StorageError
 from bargetrio.storage.wal import OpenFolder, open_folder
 
-Post = Callable[[NodeId, NodeId, Message, Standing], None]
-"""Sends a message from a node to another one, by a connection that began with this standing."""
-
-
-class _Hello:
-    """What a peer's connection began with, whether it is refused by now, and the last refusal that was reported."""
-
-    def __init__(self, standing: Standing, refusal: Callable[[], str]) -> None:
-        self.standing = standing
-        self.refusal = refusal
-        self.reported = ""
-
 
 class Server:
-    """`core` is None while the server is down; `life` and `replica` are the present ones, or the last.
-
-    Implements `replica.ports.Outbox`.
-    """
+    """`core` is None while the server is down; `life` and `replica` are the present ones, or the last."""
 
     life: "Life[Server]"
     replica: Replica
@@ -90,11 +74,6 @@ class Server:
         self._is_spared = False
         self._doom: tuple[bool, Callable[[Server], None]] | None = None
         self._stores_made = 0
-        self._links_up: Counter[NodeId] = Counter()
-        self._told: tuple[Standing, Standing] | None = None
-        """The last standing, and the form in which hellos state it."""
-        self._hellos: dict[NodeId, _Hello] = {}
-        """Each peer's last one."""
 
     # -- for the checkers ------------------------------------------------------------------------------------------------
 
@@ -117,12 +96,6 @@ class Server:
     def store_id(self) -> str:
         """Which store this server speaks for; "" while it is down."""
         return "" if self.core is None else self.core.standing.store
-
-    def _standing_told(self, core: Core) -> Standing:
-        """Return what this server's hellos say at this moment: the same object as long as that does not change."""
-        if self._told is None or self._told[0] is not core.standing:
-            self._told = core.standing, as_told(core.standing, core.members)
-        return self._told[1]
 
     @property
     def was_superseded(self) -> bool:
@@ -151,7 +124,6 @@ class Server:
         self.lives += 1
         core = self._recovered_core(folder)
         store.last_index = core.last_applied
-        self._hellos.clear()
         self.life = Life(
             self,
             self.watcher,
@@ -159,11 +131,12 @@ class Server:
             machine=self.machine,
             folder=folder,
             store=store,
-            outbox=self,
             chunk_bytes=self.chunk_bytes,
             request_timeout_s=self.request_timeout_s,
-            wake=self.steps.wake,
-            wake_last=self.steps.wake_last,
+            steps=self.steps,
+            post=self._post,
+            node_ids=self.node_ids,
+            is_list_wrong=self.node_ids != self._all_ids,
             write_begun=self._on_write,
         )
         self.replica = self.life.replica
@@ -299,6 +272,7 @@ class Server:
         life.replica.fence(self.local_now)
         life.jobs.close()
         self.core = None
+        life.peers.end()
         self.steps.end()
         self.machine.paused_until = 0.0
 
@@ -320,44 +294,13 @@ class Server:
 
     # -- input ----------------------------------------------------------------------------------------------------------
 
-    def _is_welcome(self, peer: NodeId, standing: Standing) -> bool:
-        """Check the standing with which the connection began, and again when the members' stores have changed."""
-        hello = self._hellos.get(peer)
-        if hello is None or hello.standing is not standing:
-            if peer not in self.node_ids:
-                return False  # refused before the standings are sent (transport/handshake.py)
-            judge = self.life.hellos
-            judge.judge(peer, standing)
-            self.steps.wake()
-            hello = self._hellos[peer] = _Hello(standing, judge.refusal_since(peer, standing))
-        refusal = hello.refusal()
-        if refusal != hello.reported:
-            hello.reported = refusal
-            if refusal:
-                self.watcher.refused(self, peer, refusal)
-        return not refusal
-
     def take_message(self, message: Message, standing: Standing) -> None:
         """Take a message of a peer with this standing, unless this server is down or the peer is refused."""
-        world, core = self._world, self.core
+        world = self._world
         if world.now < self.machine.paused_until:
             world.at(self._first_turns[sender(message)], self.take_message, message, standing)
-        elif core is not None and not self._is_welcome(sender(message), standing):
-            is_answered = not isinstance(message, Introduction) or message.asks
-            if is_answered and sender(message) in self.node_ids:  # the answer to a hello has our standing even so
-                told = self._standing_told(core)
-                answer = Introduction(term=core.current_term, node_id=self.node_id, standing=told, asks=False)
-                self._post(self.node_id, sender(message), answer, told)
-        elif core is not None:
-            try:
-                check_message(message, core.members, core.current_term)  # as node/peers.py does
-            except ValueError as problem:
-                if self.node_ids != self._all_ids:
-                    return  # for its list of nodes the message is malformed: it closes the connection
-                raise AssertionError(f"node {sender(message)} sent a malformed message: {problem}") from None
-            if self.watcher.expects:
-                self.watcher.message_received(self, message)
-            self.steps.take_message(message)
+        elif self.core is not None:
+            self.life.peers.take_message(message, standing)
 
     def take_request(self, asker: Asker, request: Request) -> bool:
         """Take a client's request; return False if this server is down."""
@@ -377,13 +320,12 @@ class Server:
     def bytes_come(self, peer: NodeId) -> None:
         """Bytes of a long message of a peer's have come; a server that stands still notices nothing."""
         if self._world.now >= self.machine.paused_until and self.core is not None:
-            self.replica.inbox.bytes_received(peer)
-            self.steps.wake()
+            self.life.peers.bytes_come(peer)
 
     def link_up(self, peer: NodeId) -> None:
         """A connection to a peer stands again."""
-        self._links_up[peer] += 1
-        self.call(lambda core, now: core.link_up(peer, now))
+        if self.core is not None:
+            self.life.peers.link_up(peer)
 
     def ask_for_snapshot(self) -> None:
         """See Replica.ask_for_snapshot; a server that is down hears nothing."""
@@ -406,22 +348,6 @@ class Server:
         if core is not None and self._world.now >= self.machine.paused_until:
             core.lacks_room = free < (ROOM_AGAIN_BYTES if core.lacks_room else ROOM_BYTES)
         self._world.after(ROOM_LOOK_S, self.look_at_room)
-
-    # -- output: replica.ports.Outbox -----------------------------------------------------------------------------------
-
-    def post(self, to: NodeId, message: Message) -> None:
-        """Send a message to a peer."""
-        core = self.core
-        assert core is not None, "a server that is down sends nothing"
-        self.watcher.sent[type(message)](self, to, message)
-        self._post(self.node_id, to, message, self._standing_told(core))
-
-    def connection(self, to: NodeId) -> int:
-        """Return how often the link to this peer came up."""
-        return self._links_up[to]
-
-    def redial(self) -> None:
-        """Nothing to do: each message is checked by the standing that its sender has then."""
 
     def _tell(self, fact: Fact | HostFact) -> None:
         self.watcher.fact(self, fact)

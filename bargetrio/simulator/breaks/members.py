@@ -16,7 +16,7 @@ from bargetrio.raft.quorum import is_majority
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.standing import EMPTY
 from bargetrio.raft.state import State
-from bargetrio.simulator import server
+from bargetrio.simulator import peers
 from bargetrio.simulator.breaks.registry import Patches, breaks
 from bargetrio.storage.folder import Folder
 
@@ -108,7 +108,7 @@ def other_nodes_accepted(patches: Patches) -> None:
 @breaks("an unborn store states the list of nodes of its configuration", "OWN-187")
 def other_list_not_told(patches: Patches) -> None:
     patches.set(membership, "as_told", lambda standing, members: standing)
-    patches.set(server, "as_told", lambda standing, members: standing)
+    patches.set(peers, "as_told", lambda standing, members: standing)
 
 
 @breaks("a node is readmitted only with the members' list of nodes", "OWN-187", faults=frozenset({"other_nodes", "crashes"}))
