@@ -19,7 +19,7 @@ from bargetrio.node.running_node import UNCOMMITTED
 from bargetrio.node.running_node import BackupFile as BackupFile  # web knows only cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.events import EventPage, EventQuery
-from bargetrio.protocol.requests import List, ListAnswer, Put, Request
+from bargetrio.protocol.requests import List, ListAnswer, Request
 from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodesAnswer, NodeView
 from bargetrio.raft.quorum import is_majority, majority_of
 from bargetrio.raft.readmission import WHAT_IS_LEFT, no_majority_without
@@ -74,8 +74,8 @@ class Cluster:
         """
         return await self.forwarder.execute(request)
 
-    async def execute_many(self, requests: Sequence[Put]) -> list[Outcome]:
-        """Forward many writes to the leader in batches; return the outcome of each, in their order, as of `execute`."""
+    async def execute_many(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Forward requests in one batch, all writes or all reads of one level; return the outcome of each, as of `execute`."""
         return await self.forwarder.execute_many(requests)
 
     async def backup(self) -> BackupFile:

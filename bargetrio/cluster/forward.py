@@ -26,6 +26,7 @@ from bargetrio.protocol.requests import (
     is_write,
 )
 from bargetrio.transport.network import Network
+from bargetrio.transport.poller import Poller
 
 log = logging.getLogger(__name__)
 
@@ -101,13 +102,15 @@ class Forwarder:
         can_lead: Callable[[int], bool],
         network: Network,
         nursery: trio.Nursery,
+        poller: Poller | None = None,
     ) -> None:
+        """`poller` reads the connections to nodes, if there is one; without it tasks of `nursery` do."""
         self.request_timeout_s = request_timeout_s
         self._leader_hint = leader_hint
         self._local_ids = local_ids
         self._can_lead = can_lead
         self._node_ids = sorted(addresses)
-        self._links = {node_id: NodeLink(address, cluster, network, nursery) for node_id, address in addresses.items()}
+        self._links = {node_id: NodeLink(address, cluster, network, nursery, poller) for node_id, address in addresses.items()}
         self._known_leader: int | None = None
         self._round_robin = 0
         self._in_flight: dict[_SentRequest, None] = {}

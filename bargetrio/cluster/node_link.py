@@ -31,6 +31,7 @@ from bargetrio.protocol.requests import (
     is_write,
 )
 from bargetrio.transport.network import Broken, Connection, Network
+from bargetrio.transport.poller import Poller
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,9 @@ class RequestBatch:
 class _OpenConnection:
     """One connection after its hello, and its requests in flight."""
 
-    def __init__(self, connection: Connection, reader: LineReader, lines: list[bytes]) -> None:
+    def __init__(self, connection: Connection, reader: LineReader, lines: list[bytes], poller: Poller | None) -> None:
         self.is_open = True
+        self._poller = poller
         self._connection = connection
         self._reader = reader
         self._lines = lines
@@ -113,17 +115,23 @@ class _OpenConnection:
                 batch.ended.set()
 
     async def _read(self) -> None:
-        lines = self._lines
         try:
-            while True:
-                for line in lines:
-                    self._take(line)
-                data = await self._connection.receive()
-                if not data:
-                    return
-                lines = self._reader.feed(data)
+            for line in self._lines:
+                self._take(line)
+            if self._poller is not None:
+                await self._poller.read(self._connection, self._take_bytes)
+                return
+            while data := await self._connection.receive():
+                self._take_bytes(data)
         except (Broken, LineTooLong, msgspec.DecodeError):
             return  # an answer without id precedes the node's close: it refuses what this side has sent
+
+    def _take_bytes(self, data: bytes) -> None:
+        lines = self._reader.feed(data)
+        for line in lines:
+            self._take(line)
+        if lines and self._poller is not None:
+            self._poller.let_tasks_run()
 
     def _take(self, line: bytes) -> None:
         """Pass an answer to its batch; an answer of which only the id can be decoded is an error of that request only."""
@@ -145,13 +153,14 @@ class _OpenConnection:
 
 
 class NodeLink:
-    """A client connection to one node, dialled when first needed; batches are pipelined."""
+    """A client connection to one node, dialled when first needed; batches are pipelined. `poller` reads it, if there is one."""
 
-    def __init__(self, address: str, cluster: str, network: Network, nursery: trio.Nursery) -> None:
+    def __init__(self, address: str, cluster: str, network: Network, nursery: trio.Nursery, poller: Poller | None = None) -> None:
         self._address = address
         self._cluster = cluster
         self._network = network
         self._nursery = nursery
+        self._poller = poller
         self._session: _OpenConnection | None = None
         self._dialling = trio.Lock()
         self._departed = 0
@@ -220,7 +229,7 @@ class NodeLink:
             hello = answer_decoder.decode(lines[0])
             if not isinstance(hello, NodeHello):
                 raise Broken(f"refused: {hello.detail}")
-            return _OpenConnection(connection, reader, lines[1:])
+            return _OpenConnection(connection, reader, lines[1:], self._poller)
         except BaseException:
             connection.close()
             raise

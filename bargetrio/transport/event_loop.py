@@ -47,8 +47,8 @@ class EventLoop:
     def __init__(self, may_wait: Callable[[], bool] = lambda: False) -> None:
         """`may_wait`, asked in each slice, says whether trio's tasks may be late by up to `WAITING_SLICE_S` and `WAIT_S`."""
         self._may_wait = may_wait
-        self._saw_new_connection = False
-        """Whether there was a new connection, which a task of trio's accepts, since the time slice began."""
+        self._must_yield = False
+        """Whether a task of trio's has something to do since the time slice began: a new connection, or what a step said."""
         self._wakes = 0
         """How many wakes came soon after one another."""
         self._slice_ends = float("-inf")
@@ -95,6 +95,10 @@ class EventLoop:
         self._driven.append(poller)
         poller.wake()
 
+    def yield_soon(self) -> None:
+        """End the time slice after this pass."""
+        self._must_yield = True
+
     def remove(self, poller: "EpollPoller") -> None:
         """Have it make no more steps."""
         if poller in self._driven:
@@ -122,14 +126,14 @@ class EventLoop:
             self._wakes = self._wakes + 1 if time.perf_counter() - waits_since < BUSY_S else 0
             wait_s = self._begin_slice()
             while self._pass(wait_s):
-                if self._saw_new_connection or time.perf_counter() >= self._slice_ends:
+                if self._must_yield or time.perf_counter() >= self._slice_ends:
                     await trio.lowlevel.checkpoint()
                     wait_s = self._begin_slice()
 
     def _begin_slice(self) -> float:
         """Return how long a pass of this time slice waits."""
-        may_wait = self._wakes >= BUSY_WAKES and self._may_wait() and not self._saw_new_connection
-        self._saw_new_connection = False
+        may_wait = self._wakes >= BUSY_WAKES and self._may_wait() and not self._must_yield
+        self._must_yield = False
         self._slice_ends = time.perf_counter() + (WAITING_SLICE_S if may_wait else TIME_SLICE_S)
         self._end_slice_at(self._alarm.deadline)
         return WAIT_S if may_wait else 0.0
@@ -159,7 +163,7 @@ class EventLoop:
             elif descriptor == self._eventfd:
                 self._drain_eventfd()
             else:  # a listening socket, or one that was forgotten in this pass
-                self._saw_new_connection = True
+                self._must_yield = True
         due, self._due = self._due, []
         for poller in due:
             poller.is_due = False
@@ -268,6 +272,10 @@ class EpollPoller:
         """Thread-safe."""
         self.is_woken = True
         self.loop.wake()
+
+    def let_tasks_run(self) -> None:
+        """End the loop's time slice after this pass."""
+        self.loop.yield_soon()
 
     async def drive(self, step: Step) -> NoReturn:
         """Have the loop call `step`, and the handlers of what is watched."""

@@ -39,6 +39,10 @@ class Poller(Protocol):
         """Request a step of the node. Thread-safe."""
         ...
 
+    def let_tasks_run(self) -> None:
+        """Let trio's other tasks run soon: for a step, or a `Take`, that has started one or set an event that one waits for."""
+        ...
+
     async def drive(self, step: Step) -> NoReturn:
         """Call `step`: at once, after input, after each wake-up, and when due. Cancellable.
 
@@ -84,6 +88,9 @@ class TaskPoller:
             self._wakeup.set()
         else:
             self._token.run_sync_soon(self.wake)
+
+    def let_tasks_run(self) -> None:
+        """Return: they run whenever this task waits."""
 
     async def drive(self, step: Step) -> NoReturn:
         """Call `step` after each wake-up."""

@@ -66,7 +66,7 @@ class SocketConnection:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_S)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_AGAIN_S)
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-        self._socket = sock
+        self.socket = sock
         self.outgoing = Outgoing(sock.send)
         self._wake = trio.Event()
         self._closed = False
@@ -77,7 +77,12 @@ class SocketConnection:
 
     def fileno(self) -> int:
         """Return the socket's descriptor, -1 once it is closed."""
-        return self._socket.fileno()
+        return self.socket.fileno()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed at this end."""
+        return self._closed
 
     @property
     def unsent_bytes(self) -> int:
@@ -87,7 +92,7 @@ class SocketConnection:
     def kernel_bytes(self) -> int:
         """Ask the kernel (tcp(7), SIOCOUTQ); 0 where it does not say."""
         try:
-            return int.from_bytes(fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+            return int.from_bytes(fcntl.ioctl(self.socket.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
         except OSError:
             return 0
 
@@ -108,9 +113,9 @@ class SocketConnection:
                 if self._closed:
                     raise Broken("closed here")
                 with self._reads:
-                    await trio.lowlevel.wait_readable(self._socket.fileno())
+                    await trio.lowlevel.wait_readable(self.socket.fileno())
                 try:
-                    return self._socket.recv(RECEIVE_BYTES)
+                    return self.socket.recv(RECEIVE_BYTES)
                 except BlockingIOError:
                     continue
         except (OSError, trio.ClosedResourceError) as problem:
@@ -118,7 +123,7 @@ class SocketConnection:
 
     def receive_now(self, most_bytes: int) -> bytes:
         """Return what is there, b"" at the end; raise BlockingIOError if nothing is, OSError if the connection is broken."""
-        return self._socket.recv(most_bytes)
+        return self.socket.recv(most_bytes)
 
     async def write(self) -> None:
         """Send what `post` left, whenever the kernel takes more."""
@@ -128,7 +133,7 @@ class SocketConnection:
             try:
                 while self.outgoing and not self._closed:
                     with self._writes:
-                        await trio.lowlevel.wait_writable(self._socket.fileno())
+                        await trio.lowlevel.wait_writable(self.socket.fileno())
                     self.outgoing.push()
             except (OSError, trio.ClosedResourceError):
                 self.abort()
@@ -140,7 +145,7 @@ class SocketConnection:
         """Shut our direction down."""
         if not self._closed:
             with suppress(OSError):
-                self._socket.shutdown(socket.SHUT_WR)
+                self.socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         """End it in both directions."""
@@ -150,14 +155,14 @@ class SocketConnection:
             self._wake.set()
             if self.on_close is not None:
                 self.on_close()
-            trio.lowlevel.notify_closing(self._socket.fileno())
-            self._socket.close()
+            trio.lowlevel.notify_closing(self.socket.fileno())
+            self.socket.close()
 
     def abort(self) -> None:
         """Close with a reset."""
         if not self._closed:
             with suppress(OSError):
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close()
 
 
@@ -168,7 +173,7 @@ class SocketListener:
         self._socket = sock
         self._waits = waits
 
-    async def accept(self) -> Connection:
+    async def accept(self) -> SocketConnection:
         """Return the next connection; raise OSError where this one failed, and the next may not (accept(2) has a long list)."""
         while True:
             if self._socket.fileno() < 0:
