@@ -1,7 +1,7 @@
 """Barge beside etcd, NATS, antietcd, PySyncObj and redis on this machine: in one run, in alternating rounds, with the same values
 and load.
 
-    python benchmarks/compare.py --rounds 3 --seconds 5 --write --plot docs/images      # about 30 minutes
+    python benchmarks/compare.py --rounds 3 --seconds 5 --write --plot docs/images      # about 45 minutes
     python benchmarks/compare.py --quick                                               # does it work?
 
 A system that is not installed is named, with how to get it, and left out; `python benchmarks/peers.py` says which are here. etcd
@@ -15,7 +15,6 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 
 import peers
@@ -24,7 +23,7 @@ import sync_count
 from contenders import (
     ANTIETCD,
     APART,
-    BARE,
+    BY_REST,
     ETCD,
     ETCDS,
     KEEPS,
@@ -42,7 +41,7 @@ from contenders import (
 from drive import Measured, by_load, by_wrk, connections_of, script_for
 from systems import python_server
 
-NOT_DRAWN = (NEW_ETCD, NATS_LATE, ANTIETCD, BARE)
+NOT_DRAWN = (NEW_ETCD, NATS_LATE, ANTIETCD)
 BUSY = 0.9
 """A generator that takes more of its core than this may be what was measured."""
 
@@ -54,14 +53,12 @@ def ratios(work: Work, system: str, figures: Figures) -> list[float]:
         puts = [figures[other.name, ETCD] for other in WORKS if other.op == "put" and (other.name, ETCD) in figures]
         others = [max(measured.rate for measured in at_once) for at_once in zip(*puts, strict=True)]
     else:
-        others = [getattr(measured, work.field) for measured in figures.get((work.name, work.beside), [])]
+        others = [getattr(measured, work.field) for measured in figures.get((work.beside_work or work.name, work.beside), [])]
     return [mine / other for mine, other in zip(own, others, strict=False)]
 
 
 def beside_etcd(work: Work, system: str, figures: Figures) -> str:
     """Return the ratio to etcd by its best interface for this work, and which that is; bulk writes are beside its best puts."""
-    if work.op == "rest":
-        return ""
     own = [getattr(measured, work.field) for measured in figures[work.name, system]]
     names = [work.name] if work.op != "bulk" else [other.name for other in WORKS if other.op == "put"]
     others = {
@@ -86,9 +83,7 @@ def rows_of(figures: Figures, works: tuple[Work, ...]) -> tuple[list[list[str]],
             asked = ""
             if bound is not None and found:
                 reached = work.is_reached(statistics.median(found), bound)
-                asked = (
-                    f"{work.words(bound)}{' of ' + work.beside if work.beside != ETCD else ''}: {'yes' if reached else '**no**'}"
-                )
+                asked = f"{work.words(bound)}: {'yes' if reached else '**no**'}"
                 if not reached:
                     missed.append(f"{work.name}, {system}: {statistics.median(found):.2f} × where {work.words(bound)} is asked")
             rows.append([work.name, system, *columns(runs), report.spread(found), asked, beside_etcd(work, system, figures)])
@@ -132,13 +127,14 @@ def check_generators(
                 rows.append(["load.py", work.shape, f"{most.rate:,.0f}", f"{fastest:,.0f}", f"{most.rate / fastest:.1f} ×"])
     with python_server(folder / "http", "echo.py", "--http") as http:
         for work in works:
-            if work.op == "put" and (work.name, ETCD) in figures:
-                connections = connections_of(work.shape)
-                most = by_wrk(http, script_for(folder, "etcd put"), connections, max(1, int(seconds)))
-                rate = statistics.median(run.rate for run in figures[work.name, ETCD])
-                rows.append(
-                    ["wrk", f"{connections} connections", f"{most.rate:,.0f}", f"{rate:,.0f}", f"{most.rate / rate:.1f} ×"]
-                )
+            loaded = (ETCD,) if work.op == "put" else (ETCD, ONE, APART) if work.op in ("rest put", "rest get") else ()
+            measured = [figures[work.name, system] for system in loaded if (work.name, system) in figures]
+            rates = [statistics.median(run.rate for run in runs) for runs in measured]
+            if rates:
+                script = script_for(folder, "etcd put" if work.op == "put" else work.op)
+                most = by_wrk(http, script, connections_of(work.shape), max(1, int(seconds)))
+                load = f"{connections_of(work.shape)} connections" if work.op == "put" else work.name
+                rows.append(["wrk", load, f"{most.rate:,.0f}", f"{max(rates):,.0f}", f"{most.rate / max(rates):.1f} ×"])
     for (name, system), runs in figures.items():
         shares = [run.generator for run in runs if run.generator is not None]
         if shares and statistics.median(shares) > BUSY and system != REDIS:
@@ -174,9 +170,8 @@ def text_of(
     errors = sum(run.errors for runs in figures.values() for run in runs)
     for word in [*missed, *busy, *([f"{errors} errors"] if errors else [])]:
         print(word, file=sys.stderr)
-    used = ", ".join([*peers.versions(), f"Quart {version('quart')} on hypercorn {version('hypercorn')}"])
     parts = [
-        f"{report.where()}; {rounds} rounds of {seconds} s a load, medians. {used}.",
+        f"{report.where()}; {rounds} rounds of {seconds} s a load, medians. {', '.join(peers.versions())}.",
         *([named(missing)] if missing else []),
         kept_of(figures, seen),
         f"Syncs are those of {sync_count.PUTS} puts, one after the other (fewer of antietcd; PySyncObj: those of a second), seen "
@@ -187,7 +182,9 @@ def text_of(
         "The columns `ratio` and `asked` are beside etcd 3.4's JSON gateway; the last is beside whichever of etcd's interfaces "
         "did this work best in this run. "
         "`1x64` is one connection with 64 requests outstanding; HTTP has no such thing, so wrk holds 64 connections with one "
-        "each. Server CPU and peak memory are those of all its processes in the measured seconds. PySyncObj has no port for "
+        "each. REST is loaded by the same wrk as the gateway, at the leader's daemon unless it says otherwise; its gets are "
+        "linearizable and answered in JSON. The other route is GET /livez, of etcd GET /version. "
+        "Server CPU and peak memory are those of all its processes in the measured seconds. PySyncObj has no port for "
         "clients: its load is made inside its leader, so its CPU is the load's, too; its reads are local: it has no gets here, "
         "as NATS has none. "
         "antietcd's database begins empty, and it has no puts by 256 and more at once: each waits for a whole copy of it."
@@ -240,10 +237,10 @@ def main() -> None:
     arguments = parser.parse_args()
     rounds, seconds = (1, 1) if arguments.quick else (arguments.rounds, arguments.seconds)
     wanted = [system for system in SYSTEMS if not arguments.system or system in (*arguments.system, ETCD)]
-    missing = left_out(dict.fromkeys((*wanted, BARE)))  # what bare Quart needs, single puts over REST need, too
+    missing = left_out((*wanted, BY_REST))
     works = tuple(work for work in WORKS if not arguments.work or work.name in arguments.work)
-    if BARE in missing:
-        works = tuple(work for work in works if work.op != "rest")
+    if BY_REST in missing:
+        works = tuple(work for work in works if not work.op.startswith("rest "))
     if missing:
         print(named(missing), file=sys.stderr, flush=True)
     systems = [system for system in wanted if system not in missing]

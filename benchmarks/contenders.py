@@ -21,15 +21,16 @@ from drive import (
     script_for,
 )
 from load import addresses_of, find_leader
-from systems import Running, antietcd, barge, etcd, nats, python_server, redis
+from systems import Barge, Running, antietcd, barge, etcd, nats, redis
 
 ETCD, ETCD_GRPC = "etcd 3.4, gateway", "etcd 3.4, gRPC"
 NEW_ETCD, NEW_ETCD_GRPC = "etcd 3.5, gateway", "etcd 3.5, gRPC"
 ETCDS = (ETCD, ETCD_GRPC, NEW_ETCD, NEW_ETCD_GRPC)
 NATS, NATS_LATE = "NATS, sync always", "NATS, as it comes (syncs every 2 min)"
-ANTIETCD, PYSYNCOBJ, REDIS, BARE = "antietcd", "PySyncObj", "redis", "bare Quart"
+ANTIETCD, PYSYNCOBJ, REDIS = "antietcd", "PySyncObj", "redis"
 ONE, APART = "Barge, one process", "Barge, one each"
-SYSTEMS = (*ETCDS, NATS, NATS_LATE, ANTIETCD, PYSYNCOBJ, REDIS, ONE, APART, BARE)
+BY_REST = "Barge, one key at a time by REST"
+SYSTEMS = (*ETCDS, NATS, NATS_LATE, ANTIETCD, PYSYNCOBJ, REDIS, ONE, APART)
 NEEDS: dict[str, tuple[Callable[[], object], ...]] = {
     ETCD: (lambda: peers.etcd_program("3.4"), lambda: peers.program("wrk")),
     ETCD_GRPC: (lambda: peers.etcd_program("3.4"), peers.etcd_load),
@@ -40,15 +41,19 @@ NEEDS: dict[str, tuple[Callable[[], object], ...]] = {
     ANTIETCD: (peers.antietcd_command, lambda: peers.program("wrk")),
     PYSYNCOBJ: (peers.pysyncobj,),
     REDIS: (lambda: peers.program("redis-server"), lambda: peers.program("redis-benchmark")),
-    BARE: (lambda: peers.program("wrk"),),
+    BY_REST: (lambda: peers.program("wrk"),),
 }
 """What finds the programs of a system, or raises peers.Missing."""
-REST_CONNECTIONS = 64
+REST_PUT = "REST put, 64 connections"
+REST_OPS = ("rest put", "rest get", "rest mixed")
 
 
 @dataclass(frozen=True)
 class Work:
-    """A kind of load: what Barge must reach beside the system in `beside`, in one process and in one a node."""
+    """A kind of load: what Barge must reach beside the system in `beside`, in one process and in one a node.
+
+    It is compared with the same work of that system, or with `beside_work`.
+    """
 
     name: str
     op: str
@@ -56,14 +61,16 @@ class Work:
     asked: tuple[float | None, float | None]
     field: str = "rate"
     beside: str = ETCD
+    beside_work: str = ""
 
     def is_reached(self, ratio: float, bound: float) -> bool:
         """Return whether the ratio is good enough: a rate at least, a latency at most so many times as much."""
         return ratio <= bound if self.field == "p50_ms" else ratio >= bound
 
     def words(self, bound: float) -> str:
-        """Return the bound for the table."""
-        return f"p50 ≤ {bound:g} ×" if self.field == "p50_ms" else f"≥ {bound:g} ×"
+        """Return the bound for the table, and beside what, where that is not this work by etcd."""
+        other = ", ".join(name for name in (self.beside if self.beside != ETCD else "", self.beside_work) if name)
+        return (f"p50 ≤ {bound:g} ×" if self.field == "p50_ms" else f"≥ {bound:g} ×") + (f" of {other}" if other else "")
 
 
 WORKS = (
@@ -74,7 +81,13 @@ WORKS = (
     Work("get 1x64", "get", "1x64", (6, 6)),
     Work("get 256x1", "get", "256x1", (1.5, 1.8)),
     Work("bulk put over REST", "bulk", "", (4, None), beside="etcd's best put"),
-    Work("REST single put, 64 connections", "rest", "64x1", (0.85, None), beside=BARE),
+    Work(REST_PUT, "rest put", "64x1", (2.5, 2.5)),
+    Work("REST put, 256 connections", "rest put", "256x1", (2, 2)),
+    Work("REST put, 1 connection", "rest put", "1x1", (0.8, 0.8), field="p50_ms"),
+    Work("REST get, 64 connections", "rest get", "64x1", (3, 3)),
+    Work("REST get, 1 connection", "rest get", "1x1", (0.6, 0.6), field="p50_ms"),
+    Work(f"{REST_PUT}, a tenth for another route", "rest mixed", "64x1", (1.5, None)),
+    Work(f"{REST_PUT}, at a follower", "rest put at a follower", "64x1", (None, 0.6), beside=APART, beside_work=REST_PUT),
 )
 KEEPS = {
     ETCD: ("three copies", "JSON gateway, wrk"),
@@ -86,11 +99,19 @@ KEEPS = {
     ANTIETCD: ("three copies, each put a new file of the whole database", "etcd's JSON gateway, wrk"),
     PYSYNCOBJ: ("three journals, mapped into memory: lost with the power", "inside its leader"),
     REDIS: ("one copy, `appendfsync always`", "redis-benchmark"),
-    ONE: ("three copies", "client protocol, load.py"),
-    APART: ("three copies", "client protocol, load.py"),
-    BARE: ("nothing", "HTTP, wrk"),
+    ONE: ("three copies", "client protocol, load.py; REST, wrk"),
+    APART: ("three copies", "client protocol, load.py; REST, wrk"),
 }
 """What each system keeps, and by which interface and generator it is loaded."""
+
+CAN = {
+    **dict.fromkeys((ETCD, NEW_ETCD), ("put", "get", *REST_OPS)),
+    **dict.fromkeys((ETCD_GRPC, NEW_ETCD_GRPC), ("put", "get", "rest put", "rest get")),
+    **dict.fromkeys((NATS, NATS_LATE, PYSYNCOBJ), ("put",)),
+    ONE: ("put", "get", "bulk", *REST_OPS),
+    APART: ("put", "get", *REST_OPS, "rest put at a follower"),
+}
+"""What a system does, where that is not puts and gets."""
 
 SLOW_SHAPES = ("256x1", "100x10")
 """Not for antietcd's puts: it writes its database for each one, and requests would wait longer than wrk does."""
@@ -124,8 +145,7 @@ def knows(system: str, work: Work) -> bool:
     """Return whether the system can do the work; NATS and PySyncObj answer reads by one member alone: they have no gets here."""
     if system == ANTIETCD:
         return work.op == "get" or (work.op == "put" and work.shape not in SLOW_SHAPES)
-    can = {NATS: ("put",), NATS_LATE: ("put",), PYSYNCOBJ: ("put",), BARE: ("rest",), ONE: ("put", "get", "bulk", "rest")}
-    return work.op in can.get(system, ("put", "get"))
+    return work.op in CAN.get(system, ("put", "get"))
 
 
 class Round:
@@ -178,10 +198,6 @@ class Round:
                     running.pids,
                     lambda count: sync_count.put_by_redis(running, count),
                 )
-        elif system == BARE:
-            with python_server(folder, "bare_quart.py") as running:
-                script = script_for(self._folder, "rest put")
-                yield Loaded(lambda work: by_wrk(running, script, REST_CONNECTIONS, seconds), running.pids)
         else:
             with self._barge(folder, apart=system == APART) as loaded:
                 yield loaded
@@ -192,12 +208,13 @@ class Round:
 
         def do(work: Work) -> Measured:
             nonlocal is_filled
+            op = work.op.removeprefix("rest ")
             if grpc is not None:
-                return by_etcd_load(running, grpc, work.op, work.shape, self._seconds)
-            if work.op == "get" and not is_filled:  # every key is there before the first get
+                return by_etcd_load(running, grpc, op, work.shape, self._seconds)
+            if op == "get" and not is_filled:  # every key is there before the first get
                 fill(running)
                 is_filled = True
-            script = script_for(self._folder, f"etcd {work.op}")
+            script = script_for(self._folder, f"etcd {op}")
             return by_wrk(running, script, connections_of(work.shape), self._seconds)
 
         return Loaded(do, running.pids, lambda count: sync_count.put_by_etcd(running, count))
@@ -212,9 +229,10 @@ class Round:
                     measured, outstanding = by_bulk(running, seconds)
                     self._outstanding.append(outstanding)
                     return measured
-                if work.op == "rest":
-                    rest = Running(running.apis[0], pids)
-                    return by_wrk(rest, script_for(self._folder, "rest put"), REST_CONNECTIONS, seconds)
+                if work.op.startswith("rest "):
+                    rest = rest_of(running, at_follower=work.op.endswith("at a follower"))
+                    script = script_for(self._folder, work.op.removesuffix(" at a follower"))
+                    return by_wrk(rest, script, connections_of(work.shape), seconds)
                 return by_load(configuration, pids, work.op, work.shape, seconds)
 
             def put(count: int) -> int:
@@ -223,6 +241,13 @@ class Round:
 
             by_load(configuration, pids, "put", "1x64", 0.5)  # every key is there before the first get
             yield Loaded(do, pids, put, lambda: sync_count.barge_syncs(running))
+
+
+def rest_of(running: Barge, *, at_follower: bool) -> Running:
+    """Return REST of the leader's daemon, or of a follower's; in one process they are the same."""
+    cluster, addresses = addresses_of(running.configuration)
+    leader = addresses.index(find_leader(addresses, cluster))
+    return Running(running.apis[(leader + at_follower) % len(running.apis)], running.pids)
 
 
 def syncs_of(loaded: Loaded, put: Callable[[int], int]) -> str:

@@ -92,8 +92,15 @@ BUILD = {
     prebuilt[#prebuilt + 1] = wrk.format("POST", "/v3/kv/put", {["Content-Type"] = "application/json"}, body)""",
     "etcd get": """local body = '{"key":"' .. b64(key) .. '"}'
     prebuilt[#prebuilt + 1] = wrk.format("POST", "/v3/kv/range", {["Content-Type"] = "application/json"}, body)""",
+    "etcd mixed": """local body = '{"key":"' .. b64(key) .. '","value":"' .. b64(fresh) .. value .. '"}'
+    prebuilt[#prebuilt + 1] = number % 10 == 0 and wrk.format("GET", "/version")
+      or wrk.format("POST", "/v3/kv/put", {["Content-Type"] = "application/json"}, body)""",
     "rest put": """prebuilt[#prebuilt + 1] = wrk.format("PUT", "/keys/" .. key, {["Content-Type"] = "text/plain"}, value)""",
+    "rest get": """prebuilt[#prebuilt + 1] = wrk.format("GET", "/keys/" .. key)""",
+    "rest mixed": """prebuilt[#prebuilt + 1] = number % 10 == 0 and wrk.format("GET", "/livez")
+      or wrk.format("PUT", "/keys/" .. key, {["Content-Type"] = "text/plain"}, value)""",
 }
+"""What the requests are. Of `mixed`, each tenth is a GET of something else, which needs neither the log nor a quorum."""
 
 
 def script_for(folder: Path, what: str) -> Path:

@@ -195,7 +195,7 @@ def test_every_system_is_labelled_with_what_it_keeps_and_what_was_seen(benchmark
     """NATS twice, each by its setting; only what was measured has a row."""
     compare, contenders = benchmarks("compare"), benchmarks("contenders")
     assert set(contenders.KEEPS) == set(contenders.SYSTEMS)
-    assert set(contenders.NEEDS) == set(contenders.SYSTEMS) - {contenders.ONE, contenders.APART}
+    assert set(contenders.NEEDS) == (set(contenders.SYSTEMS) | {contenders.BY_REST}) - {contenders.ONE, contenders.APART}
     figures = {("put 1x1", system): [measured(benchmarks, 1)] for system in (contenders.NATS, contenders.NATS_LATE)}
     table = compare.kept_of(figures, {contenders.NATS: "strace: 1.0 fsync a put and process"}).splitlines()
     assert [line.split(" | ")[0] for line in table[2:]] == ["| NATS, sync always", "| NATS, as it comes (syncs every 2 min)"]
@@ -205,10 +205,60 @@ def test_every_system_is_labelled_with_what_it_keeps_and_what_was_seen(benchmark
 def test_reads_that_are_not_linearizable_are_not_measured(benchmarks: Any) -> None:
     """NATS and PySyncObj answer by one member alone; antietcd has no puts by which its requests would wait for seconds."""
     contenders = benchmarks("contenders")
-    known = {system: {work.name for work in contenders.WORKS if contenders.knows(system, work)} for system in contenders.SYSTEMS}
+    works = [work for work in contenders.WORKS if not work.op.startswith("rest ")]
+    known = {system: {work.name for work in works if contenders.knows(system, work)} for system in contenders.SYSTEMS}
     puts = {"put 1x1", "put 1x64", "put 256x1", "put 100x10"}
     gets = {"get 1x64", "get 256x1"}
     assert known[contenders.NATS] == known[contenders.NATS_LATE] == known[contenders.PYSYNCOBJ] == puts
     assert all(known[system] == puts | gets for system in (*contenders.ETCDS, contenders.REDIS, contenders.APART))
     assert known[contenders.ANTIETCD] == {"put 1x1", "put 1x64"} | gets
-    assert known[contenders.BARE] == {"REST single put, 64 connections"}
+
+
+def test_rest_is_measured_beside_etcd_by_each_interface_that_has_the_work(benchmarks: Any) -> None:
+    """gRPC has no other route; a follower's daemon is only one where each node has its own."""
+    contenders = benchmarks("contenders")
+    works = [work for work in contenders.WORKS if work.op.startswith("rest ")]
+    known = {system: [work.op for work in works if contenders.knows(system, work)] for system in contenders.SYSTEMS}
+    single = ["rest put", "rest put", "rest put", "rest get", "rest get"]
+    assert known.pop(contenders.APART) == [*single, "rest mixed", "rest put at a follower"]
+    for system in (contenders.ETCD, contenders.NEW_ETCD, contenders.ONE):
+        assert known.pop(system) == [*single, "rest mixed"]
+    assert known.pop(contenders.ETCD_GRPC) == known.pop(contenders.NEW_ETCD_GRPC) == single
+    assert set(known) == {contenders.NATS, contenders.NATS_LATE, contenders.ANTIETCD, contenders.PYSYNCOBJ, contenders.REDIS}
+    assert not any(known.values())
+    assert [work.asked for work in works] == [(2.5, 2.5), (2, 2), (0.8, 0.8), (3, 3), (0.6, 0.6), (1.5, None), (None, 0.6)]
+
+
+def test_a_followers_daemon_is_compared_with_the_leaders(benchmarks: Any) -> None:
+    """Round by round, with the rate of the same cluster."""
+    compare, contenders = benchmarks("compare"), benchmarks("contenders")
+    follower = contenders.WORKS[-1]
+    figures = {
+        (contenders.REST_PUT, contenders.APART): [measured(benchmarks, 1000), measured(benchmarks, 2000)],
+        (follower.name, contenders.APART): [measured(benchmarks, 500), measured(benchmarks, 1000)],
+    }
+    rows, missed = compare.rows_of(figures, (follower,))
+    assert rows[0][-3:] == ["0.50 × (0.50 to 0.50)", "≥ 0.6 × of Barge, one each, REST put, 64 connections: **no**", ""]
+    assert len(missed) == 1
+    assert compare.rows_of({(follower.name, contenders.APART): [measured(benchmarks, 500)]}, (follower,))[1] == []
+
+
+def test_rest_is_loaded_at_the_leaders_daemon_or_at_a_followers(benchmarks: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leader is asked for at each load; in one process there is one daemon."""
+    contenders, systems = benchmarks("contenders"), benchmarks("systems")
+    nodes = ["host:10", "host:11", "host:12"]
+    monkeypatch.setattr(contenders, "addresses_of", lambda _: ("barge", nodes))
+    apart = systems.Barge(Path("configuration.yml"), [1, 2, 3], ["host:20", "host:21", "host:22"])
+    one = systems.Barge(Path("configuration.yml"), [1], ["host:20"])
+    for number, leader in enumerate(nodes):
+        monkeypatch.setattr(contenders, "find_leader", lambda *_, leader=leader: leader)
+        assert contenders.rest_of(apart, at_follower=False) == systems.Running(apart.apis[number], [1, 2, 3])
+        assert contenders.rest_of(apart, at_follower=True).address in set(apart.apis) - {apart.apis[number]}
+        assert contenders.rest_of(one, at_follower=False) == contenders.rest_of(one, at_follower=True)
+
+
+def test_a_tenth_of_the_mixed_requests_is_for_another_route(benchmarks: Any, tmp_path: Path) -> None:
+    """The same share of etcd's and of Barge's; wrk sends them in the order in which they are made."""
+    for what, route in (("etcd mixed", "/version"), ("rest mixed", "/livez")):
+        script = benchmarks("drive").script_for(tmp_path, what).read_text()
+        assert f'number % 10 == 0 and wrk.format("GET", "{route}")' in script
