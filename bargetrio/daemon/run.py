@@ -46,6 +46,7 @@ from bargetrio.transport.event_loop import make_event_loop, make_poller
 from bargetrio.transport.faults import LinkFaults
 from bargetrio.transport.sockets import SocketNetwork
 from bargetrio.web.app import make_app
+from bargetrio.web.fast_lane import FastLane
 from bargetrio.web.guard import Guard, hosts_of
 from bargetrio.web.rest import FILE_EVENTS, column_of
 from bargetrio.web.server import WebServer, bind
@@ -152,13 +153,14 @@ class Daemon:
             nursery.cancel_scope.cancel()
             raise CannotStart("\n".join(reasons))
         gc_policy.start()
+        cluster = self._make_cluster(forwarder, nursery)
         app = make_app(
-            self._make_cluster(forwarder, nursery),
+            cluster,
             hosts=hosts_of(self._apis_of_hosts(), self._configuration.allowed_hosts),
             token=self._configuration.api_token,
             election_ms=self._configuration.timing.election_ms,
         )
-        nursery.start_soon(restart_on_error, "the API", self._web(app, sock))
+        nursery.start_soon(restart_on_error, "the API", self._web(cluster, app, sock))
         if self._ends_when_lost:
             nursery.start_soon(self._end_when_lost, nursery)
         nursery.start_soon(restart_on_error, "notifying systemd", self._notify_systemd)
@@ -304,21 +306,32 @@ class Daemon:
             can_lead=self._local.can_lead,
             network=self._network,
             nursery=nursery,
+            poller=make_poller(self._event_loop) if self._event_loop is not None else None,
         )
 
-    def _web(self, app: Guard, sock: socket.socket) -> Callable[[], Awaitable[None]]:
+    def _web(self, cluster: Cluster, app: Guard, sock: socket.socket) -> Callable[[], Awaitable[None]]:
         """Return the task that serves the API: on the bound socket, after a failure on a new one."""
         sockets = [sock]
 
         async def run() -> None:
             sock = sockets.pop() if sockets else bind(*parse_address(self._api))
-            server = WebServer(app, sock, most=self._shares.web)
+            lane = FastLane(cluster, app)
+            server = WebServer(
+                app,
+                sock,
+                most=self._shares.web,
+                lane=lane,
+                most_in_lane=self._shares.lane,
+                make_poller=lambda: make_poller(self._event_loop),
+                waits=self._network.waits,
+            )
             try:
                 self._register_listener(sock.fileno())
             except OSError:
                 sock.close()
                 raise
-            app.connections = self._rest_connections = server.connections
+            app.connections = server.connections
+            self._rest_connections = server.connections_of_hypercorn
             await server.run()
 
         return run

@@ -97,11 +97,13 @@ class Guard:
         self._probes = Places(PROBES, "probes are being answered", grace_s=GRACE_S, patience_s=0, bytes_per_s=inf)
         self.connections: Callable[[], int] = lambda: 0
         """How many connections the server holds; whoever has a server says how to ask it."""
+        self.in_lane: Callable[[], int] = lambda: 0
+        """How many requests the fast lane executes; it says how to ask it."""
 
     @property
     def in_flight(self) -> int:
         """Return how many requests are being answered, without streams, transfers and probes."""
-        return len(self._requests)
+        return len(self._requests) + self.in_lane()
 
     @property
     def streams(self) -> int:
@@ -112,6 +114,13 @@ class Guard:
     def transfers(self) -> int:
         """Return how many bulk writes and backups are in progress."""
         return len(self._transfers)
+
+    def head_of(self, method: str, raw_path: bytes, query_string: bytes, pairs: list[tuple[bytes, bytes]]) -> RequestHead:
+        """Return the checked head of a request that needs no place; raise BargeError. Names in `pairs` are in lower case."""
+        headers = headers_of(pairs)
+        target = target_of(raw_path)
+        self._check(target, headers)
+        return _head_of(target, method, headers, query_string)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -199,17 +208,21 @@ class Guard:
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.figures.count(method, path, message["status"])
-                headers = list(message.get("headers", ()))
-                names = {name.lower() for name, _ in headers}
-                headers += SECURITY_HEADERS
-                if b"content-security-policy" not in names:
-                    headers.append((b"content-security-policy", POLICY))
-                if b"cache-control" not in names:
-                    headers.append((b"cache-control", b"no-store"))
-                message = {**message, "headers": headers}
+                message = {**message, "headers": with_common_headers(list(message.get("headers", ())))}
             await place.send(message)
 
         return send
+
+
+def with_common_headers(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return an answer's headers with those that all answers have; names are in lower case."""
+    names = {name.lower() for name, _ in headers}
+    headers += SECURITY_HEADERS
+    if b"content-security-policy" not in names:
+        headers.append((b"content-security-policy", POLICY))
+    if b"cache-control" not in names:
+        headers.append((b"cache-control", b"no-store"))
+    return headers
 
 
 def _head_of(target: Target, method: str, headers: Headers, query_string: bytes) -> RequestHead:

@@ -1,8 +1,9 @@
 """`PUT`, `GET` and `DELETE /keys/<key>`: the most frequent requests, in plain ASGI beside the framework.
 
 The framework's contexts, routing and response cost more than the whole cluster's work for a write or a read. A route here is two
-functions without I/O: what a request asks of the cluster, and what its answer is; `answer_key` is between them. Validation and
-errors are the same as elsewhere: bodies.py, conditions.py and problems.py.
+functions without I/O: what a request asks of the cluster, and what its answer is. Between them is `answer_key` for requests that
+hypercorn has read, and the fast lane (fast_lane.py) for most. Validation and errors are the same as elsewhere: bodies.py,
+conditions.py and problems.py.
 """
 
 import logging
@@ -20,6 +21,7 @@ from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, Put, PutAnswer, Request
 from bargetrio.protocol.validation import decode_value_b64
+from bargetrio.protocol.views import LeaderView
 from bargetrio.web import bodies
 from bargetrio.web.conditions import condition_of, is_fresh
 from bargetrio.web.guard import HEAD, Receive, RequestHead, Scope, Send
@@ -60,27 +62,40 @@ async def answer_key(cluster: Cluster, scope: Scope, receive: Receive, send: Sen
     """Execute one request of the table and answer it."""
     head: RequestHead = scope[HEAD]
     route = KEY_ROUTES[head.route.name]
+    outcome: Any
     try:
         request_of = route.asked(head)
         body = await _body(head, receive) if route.has_body else b""
-        status, headers, content = route.answered(head, await cluster.execute(request_of(body)))
+        outcome = await cluster.execute(request_of(body))
     except ClientGone:
         return
-    except BargeError as error:
-        known = cluster.local.known_leader()
-        status, headers, content = answer_of(error, None if known is None else known.term)
     except Exception as problem:  # a bug in one request must not end the daemon
+        outcome = problem
+    status, headers, content = answer_to(head, outcome, cluster.local.known_leader())
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+def answer_to(head: RequestHead, outcome: Any, known: LeaderView | None) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+    """Return status, headers and body for the cluster's answer, or for what was raised instead. Names are in lower case.
+
+    `known` is the leader, if this daemon knows it.
+    """
+    try:
+        if isinstance(outcome, Exception):
+            raise outcome
+        status, headers, content = KEY_ROUTES[head.route.name].answered(head, outcome)
+    except BargeError as error:
+        status, headers, content = answer_of(error, None if known is None else known.term)
+    except Exception as problem:
         log.error("a handler failed", exc_info=problem)
         detail = f"an error in the daemon: {type(problem).__name__}"
         status, headers, content = answer_of(BargeError("outcome_unknown", detail, status=500))
-    known = cluster.local.known_leader()
     if known is not None:
         headers["Barge-Leader"], headers["Barge-Term"] = str(known.leader), str(known.term)
     if status not in (204, 304):
         headers["Content-Length"] = str(len(content))
-    pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": status, "headers": pairs})
-    await send({"type": "http.response.body", "body": content, "more_body": False})
+    return status, [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()], content
 
 
 def written(answer: PutAnswer) -> HttpAnswer:

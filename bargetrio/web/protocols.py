@@ -98,6 +98,15 @@ class H11(H11Protocol):
         super().__init__(*arguments)
         self.connection = _LastRequestCounts(h11.SERVER, max_incomplete_event_size=self.config.h11_max_incomplete_size)
 
+    def end_reading(self) -> None:
+        """Parse no further request: after the answer that was just sent, another one reads this connection."""
+        if isinstance(self.connection, _LastRequestCounts):
+            self.connection.is_over = True
+
+    def take_rest(self) -> bytes:
+        """Return the bytes that were received and not parsed."""
+        return bytes(self.connection.trailing_data[0]) if isinstance(self.connection, h11.Connection) else b""
+
     async def handle(self, event: Event) -> None:
         """Handle an event; at the connection's end the reader no longer waits for an answer to be sent."""
         if isinstance(event, Closed) and isinstance(self.connection, _LastRequestCounts):

@@ -13,7 +13,7 @@ from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, Li
 from bargetrio.protocol.views import LeaderView
 from tests.client.fakes import FakeBarge
 from tests.stories.daemon import Daemon
-from tests.web.serving import served_quart
+from tests.web.serving import Each, served_quart
 
 WAYS = ["native", "rest", "fake"]
 
@@ -118,7 +118,7 @@ def test_faults_are_replaced_and_healed(client: ClientCalls) -> None:
     assert client.set_faults(Faults()) == client.faults() == Faults()
 
 
-class Later:
+class Later(Each):
     """A cluster in which another node leads, in a later term than its entries'; `asked` is what it was asked."""
 
     cluster_name = "barge"

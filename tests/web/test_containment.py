@@ -9,12 +9,13 @@ import trio
 
 from bargetrio.protocol.requests import Get, GetAnswer, Request
 from bargetrio.protocol.views import LeaderView
-from bargetrio.web import server
+from bargetrio.web import fast_lane, server
+from bargetrio.web.http_connection import HttpConnection
 from bargetrio.web.server import WebServer, bind
-from tests.web.serving import served, served_quart
+from tests.web.serving import Each, served, served_quart
 
 
-class Broken:
+class Broken(Each):
     """A cluster that knows one key and raises for every other."""
 
     cluster_name = "barge"
@@ -87,11 +88,11 @@ async def test_a_bug_in_the_server_costs_its_connection(monkeypatch: pytest.Monk
     """hypercorn itself raises for one connection; the others are served."""
     first = iter([True])
 
-    class Buggy(server.HttpConnection):
-        async def run(self) -> None:
+    class Buggy(HttpConnection):
+        async def serve(self, data: bytes = b"") -> bytes | None:
             if next(first, False):
                 raise RuntimeError("a bug of the server")
-            await super().run()
+            return await super().serve(data)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
@@ -137,11 +138,14 @@ async def test_idle_connections_make_room_and_a_few_are_kept_for_probes(monkeypa
             await stream.aclose()
 
 
-async def test_a_connection_that_falls_silent_after_an_answer_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("has_lane", [True, False])
+async def test_a_connection_that_falls_silent_after_an_answer_is_closed(has_lane: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """OWN-10: the keep-alive timer starts again after each answer."""
     monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.2)
+    monkeypatch.setattr(fast_lane, "KEEP_ALIVE_S", 0.2)
+    monkeypatch.setattr(fast_lane, "SWEEP_S", 0.05)
     cluster: Any = Broken()
-    async with served_quart(cluster) as port:
+    async with served_quart(cluster, has_lane=has_lane) as port:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         for _ in range(3):
             await get_good(stream, port)

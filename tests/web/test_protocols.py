@@ -6,8 +6,8 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 
+from bargetrio.web.http_connection import HttpConnection
 from bargetrio.web.protocols import H2, H11, AppTasks
-from bargetrio.web.server import HttpConnection
 
 
 @pytest.mark.parametrize(
@@ -16,7 +16,7 @@ from bargetrio.web.server import HttpConnection
         (H11, H11Protocol, ["handle", "_check_protocol", "_create_stream", "_send_error_response"]),
         (H2, H2Protocol, ["handle", "stream_send", "_handle_events", "_create_stream"]),
         (AppTasks, TaskGroup, ["spawn_app"]),
-        (HttpConnection, TCPServer, ["run", "protocol_send", "_read_data"]),
+        (HttpConnection, TCPServer, ["protocol_send", "_read_data"]),
     ],
 )
 def test_hypercorn_has_what_is_overridden(own: type, theirs: type, names: list[str]) -> None:

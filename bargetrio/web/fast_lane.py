@@ -1,0 +1,366 @@
+"""The fast lane: requests for one key, read by the event loop, parsed at once, answered in batches.
+
+```
+bytes -> plain request -> group of one connection -> batch of all connections -> outcome -> answer, in the requests' order
+             |
+             └ anything else: the connection is handed over to hypercorn with the bytes that were read, for that one request
+```
+Only plain requests are taken here (plain_requests.py): `GET`, `PUT` and `DELETE /keys/<key>` over HTTP/1.1, with a whole body of
+a known length, which the guard lets pass and the route accepts. Whatever is malformed, refused, slow or unusual is handed over
+unread, so that it gets the same answer as ever, and no request is read in two ways: a request's bytes are parsed either here or
+there. Both lanes have one guard, one table of routes and one way to make an answer (keys.py).
+
+A connection's requests are executed in their order: consecutive ones of a kind together, the next ones when those are answered.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import time
+from typing import Any, Final, NoReturn
+from wsgiref.handlers import format_date_time
+
+import trio
+
+from bargetrio.cluster.cluster import Cluster
+from bargetrio.protocol.requests import Request, is_write
+from bargetrio.transport.poller import Poller
+from bargetrio.transport.sockets import SocketConnection
+from bargetrio.web.batches import Batches
+from bargetrio.web.guard import Guard, with_common_headers
+from bargetrio.web.keys import answer_to
+from bargetrio.web.places import BYTES_PER_S
+from bargetrio.web.plain_requests import NotPlain, PlainRequest, plain_request
+
+log = logging.getLogger(__name__)
+
+HELD_BYTES: Final = 32 * 1024 * 1024
+"""Of all requests that are not answered, of all connections; beyond it the next one is for the other lane, which refuses it."""
+PARTIAL_S: Final = 1.0
+"""A request that is not whole by then is handed over: the other lane bounds how slow a client may be."""
+PIPELINED: Final = 64
+"""Requests of one connection that are read ahead."""
+GROUP: Final = 16
+"""Of them are executed together."""
+UNSENT_BYTES: Final = 64 * 1024
+"""While a connection has more than this to send, its next requests wait."""
+ALL_UNSENT_BYTES: Final = 64 * 1024 * 1024
+"""While all connections together have more than this to send, reads wait, and the client that lags most is disconnected."""
+PATIENCE_S: Final = 1.0
+"""So far it must lag for that."""
+KEEP_ALIVE_S: Final = 60.0
+"""How long a connection may be silent between two requests."""
+SEND_S: Final = 15.0
+"""How far a client may lag with receiving its answers, beside their time at BYTES_PER_S."""
+SWEEP_S: Final = 0.5
+"""Interval of the checks for connections that are slow or silent."""
+
+_COMMON: Final = b"".join([b"%s: %s\r\n" % pair for pair in with_common_headers([])])
+"""The headers that all answers have; those about a key have no others of these names."""
+
+
+class FastLane:
+    """What all connections of a server share: their batches, and the bytes of requests that are not whole."""
+
+    def __init__(self, cluster: Cluster, guard: Guard) -> None:
+        self.guard = guard
+        self.held_bytes = 0
+        """Of requests that are not answered."""
+        self.unsent_bytes = 0
+        """Of answers, which the kernel has not taken yet."""
+        self._cluster = cluster
+        self._batches: Batches[tuple[LaneConnection, int]] | None = None
+        self._connections: dict[LaneConnection, None] = {}
+        self._date = 0, b""
+        guard.in_lane = lambda: self.in_flight
+
+    async def run(self, poller: Poller) -> NoReturn:
+        """Execute the batches, and end or hand over who is slow or silent, until cancelled. Runs beside the connections."""
+        self._poller = poller
+        async with trio.open_nursery() as nursery:
+            self._batches = Batches(
+                self._cluster.execute_many, self._deliver, nursery, poller.wake, poller.let_tasks_run, self._may_read
+            )
+            nursery.start_soon(poller.run)
+            nursery.start_soon(self._sweep)
+            await poller.drive(self._batches.step)
+        raise AssertionError("it is cancelled or raises")
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait or are executed."""
+        return 0 if self._batches is None else self._batches.in_flight
+
+    def add(self, connection: "LaneConnection", place: int, request: Request) -> None:
+        """Have a request executed; `connection` takes its outcome."""
+        assert self._batches is not None, "it runs"
+        self._batches.add((connection, place), request)
+
+    def wake(self) -> None:
+        """Have what was added executed soon."""
+        self._poller.wake()
+
+    def let_tasks_run(self) -> None:
+        """As `Poller.let_tasks_run`."""
+        self._poller.let_tasks_run()
+
+    async def read(self, connection: SocketConnection, take: Callable[[bytes], trio.Event | None]) -> None:
+        """As `Poller.read`."""
+        await self._poller.read(connection, take)
+
+    def register(self, connection: "LaneConnection") -> None:
+        """Have its time bounded."""
+        self._connections[connection] = None
+
+    def forget(self, connection: "LaneConnection") -> None:
+        """Bound its time no more."""
+        self._connections.pop(connection, None)
+
+    def _deliver(self, waiting: list[tuple["LaneConnection", int]], outcomes: Sequence[Any]) -> None:
+        known, date = self._cluster.local.known_leader(), self._now()
+        for (connection, place), outcome in zip(waiting, outcomes, strict=True):
+            asked = connection.asked_at(place)
+            status, headers, body = answer_to(asked.head, outcome, known)
+            self.guard.figures.count(asked.method, asked.head.route.path, status)
+            lines = [b"HTTP/1.1 %d \r\n" % status, *[b"%s: %s\r\n" % pair for pair in headers], _COMMON, date, body]
+            try:
+                connection.take_answer(place, b"".join(lines))
+            except Exception as problem:  # a bug in one connection ends that one only
+                log.error("a connection ended by an error", exc_info=problem)
+                connection.abort()
+
+    def _now(self) -> bytes:
+        second = int(time())
+        if second != self._date[0]:
+            self._date = second, b"date: " + format_date_time(second).encode("ascii") + b"\r\n\r\n"
+        return self._date[1]
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the requests that wait are not too many bytes."""
+        return self.held_bytes <= HELD_BYTES
+
+    def _may_read(self) -> bool:
+        return self.unsent_bytes <= ALL_UNSENT_BYTES
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_S)
+            now = trio.current_time()
+            for connection in list(self._connections):
+                connection.check_time(now)
+            while not self._may_read():
+                slowest = max(self._connections, key=lambda connection: connection.lag_s(now))
+                if slowest.lag_s(now) < PATIENCE_S:
+                    break
+                slowest.abort()
+
+
+class LaneConnection:
+    """One connection while it is in the lane. All calls are made in trio's thread."""
+
+    def __init__(self, lane: FastLane, connection: SocketConnection) -> None:
+        self._lane = lane
+        self._connection = connection
+        self._buffer = b""
+        """From the beginning of the first request that is not parsed."""
+        self._needed = 0
+        """How many bytes that request has at least, if known: with each piece of a body its head is not parsed again."""
+        self._asked: deque[PlainRequest] = deque()
+        self._group: list[PlainRequest] = []
+        """The requests that are executed, and their answers."""
+        self._answers: list[bytes] = []
+        self._left = 0
+        self._room = trio.Event()
+        self._is_paused = False
+        self._ends = False
+        """Whether the lane reads no more: what is in the buffer is for the other lane, or nothing comes any more."""
+        self._is_over = False
+        """Whether the client has gone, or the other lane serves it."""
+        self._at_rest = trio.Event()
+        self._scope = trio.CancelScope()
+        self._partial_since: float | None = None
+        self._since = trio.current_time()
+        """When it last received or sent anything."""
+        self._sending_since: float | None = None
+        self._sent_before = 0
+        self._unsent = 0
+        """How many bytes of this connection are in `FastLane.unsent_bytes`."""
+        self._held = 0
+        """How many of `FastLane.held_bytes` are this connection's."""
+        connection.outgoing.on_room = self._has_room
+
+    async def serve(self, data: bytes) -> bytes | None:
+        """Answer requests, `data` and what follows; return the bytes for the other lane, None where the client has gone.
+
+        When it returns, everything before is answered and sent. Raises Broken.
+        """
+        self._lane.register(self)
+        try:
+            with self._scope:
+                if data and (room := self._take(data)) is not None:
+                    await room.wait()
+                await self._lane.read(self._connection, self._take)
+            self._ends = True
+            while self._asked or self._group or self._connection.unsent_bytes:
+                self._at_rest = trio.Event()
+                await self._at_rest.wait()
+            return self._buffer or None
+        finally:
+            self._is_over = True
+            self._connection.outgoing.on_room = None
+            self._lane.forget(self)
+            self._lane.held_bytes -= self._held
+            self._lane.unsent_bytes -= self._unsent
+
+    # -- reading -----------------------------------------------------------------------------------------------------------
+
+    def _take(self, data: bytes) -> trio.Event | None:
+        self._since = trio.current_time()
+        self._hold(len(data))
+        self._buffer = self._buffer + data if self._buffer else data
+        if len(self._buffer) >= self._needed or self._ends:
+            self._parse()
+        if not self._is_paused:
+            return None
+        self._room = trio.Event()
+        return self._room
+
+    def _parse(self) -> None:
+        """Parse the requests that are whole, and execute the first of them."""
+        at, size = 0, len(self._buffer)
+        self._needed = 0
+        while at < size and len(self._asked) < PIPELINED and not self._ends:
+            try:
+                asked = self._next(at)
+            except NotPlain:
+                self._hand_over()
+                break
+            if isinstance(asked, int):
+                self._needed = asked
+                break
+            self._asked.append(asked)
+            at += asked.size
+        self._buffer = self._buffer[at:]
+        self._is_paused = self._ends or len(self._asked) >= PIPELINED
+        if not self._buffer or self._is_paused:
+            self._partial_since = None
+        elif self._partial_since is None:
+            self._partial_since = self._since
+        self._execute()
+
+    def _next(self, at: int) -> PlainRequest | int:
+        if not self._lane.has_room:
+            raise NotPlain
+        return plain_request(self._buffer, at, self._lane.guard)
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        self._lane.held_bytes += size
+
+    def _hand_over(self) -> None:
+        self._ends = self._is_paused = True
+        self._partial_since = None
+        self._scope.cancel()
+        self._lane.let_tasks_run()
+
+    # -- executing and answering -------------------------------------------------------------------------------------------
+
+    def _execute(self) -> None:
+        """Have the next requests executed, unless others are, or too much is to be sent."""
+        if self._group or self._connection.unsent_bytes > UNSENT_BYTES:
+            return
+        asked = self._asked
+        if self._connection.is_closed:  # nobody waits for the rest
+            asked.clear()
+        if not asked:
+            if not self._connection.unsent_bytes:
+                self._at_rest.set()
+                self._lane.let_tasks_run()
+            return
+        kind = _kind_of(asked[0].request)
+        while asked and len(self._group) < GROUP and _kind_of(asked[0].request) == kind:
+            self._group.append(asked.popleft())
+        self._left = len(self._group)
+        self._answers = [b""] * self._left
+        for place, one in enumerate(self._group):
+            self._lane.add(self, place, one.request)
+        self._lane.wake()
+
+    def asked_at(self, place: int) -> PlainRequest:
+        """Return the request at this place of the group."""
+        return self._group[place]
+
+    def take_answer(self, place: int, answer: bytes) -> None:
+        """Keep the answer; with the last one of a group, send all, and go on."""
+        self._answers[place] = answer
+        self._left -= 1
+        if self._left or self._is_over:
+            return
+        self._since = trio.current_time()
+        self._hold(-sum([asked.size for asked in self._group]))
+        lines, self._answers, self._group = b"".join(self._answers), [], []
+        self._connection.post(lines)
+        self._watch_sending()
+        if self._is_paused and not self._ends:
+            self._parse()
+            if not self._is_paused:
+                self._room.set()
+                self._lane.let_tasks_run()
+        else:
+            self._execute()
+
+    def _has_room(self) -> None:
+        """What was to be sent has left, or the connection is closed."""
+        self._watch_sending()
+        self._execute()
+
+    def _watch_sending(self) -> None:
+        unsent = self._connection.unsent_bytes
+        lane = self._lane
+        was_full = lane.unsent_bytes > ALL_UNSENT_BYTES
+        lane.unsent_bytes += unsent - self._unsent
+        self._unsent = unsent
+        if was_full and lane.unsent_bytes <= ALL_UNSENT_BYTES:
+            lane.wake()
+        if not unsent:
+            self._sending_since = None
+        elif self._sending_since is None:
+            self._sending_since = trio.current_time()
+            self._sent_before = self._connection.outgoing.pushed_bytes
+
+    # -- time --------------------------------------------------------------------------------------------------------------
+
+    def check_time(self, now: float) -> None:
+        """End the connection if its client receives too slowly or is silent; hand it over if a request does not come whole."""
+        if self.lag_s(now) > SEND_S:
+            self.abort()
+        elif self._partial_since is not None:
+            if now - self._partial_since > PARTIAL_S:
+                self._hand_over()
+        elif self.is_idle and now - self._since > KEEP_ALIVE_S:
+            self._connection.close()
+
+    def lag_s(self, now: float) -> float:
+        """Return how far its client lags with receiving, in seconds; 0 if nothing is to be sent."""
+        if self._sending_since is None:
+            return 0.0
+        return now - self._sending_since - (self._connection.outgoing.pushed_bytes - self._sent_before) / BYTES_PER_S
+
+    def abort(self) -> None:
+        """Close the connection with a reset."""
+        self._connection.abort()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request has begun to come and no answer is to be sent."""
+        return not (self._group or self._asked or self._buffer or self._connection.unsent_bytes)
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when; None while a request is executed or its answer sent."""
+        return None if self._group or self._asked or self._connection.unsent_bytes else self._since
+
+
+def _kind_of(request: Request) -> str:
+    return "write" if is_write(request) else request.read
