@@ -33,7 +33,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.standing import as_told
 from bargetrio.replica.figures import NodeFigures
-from bargetrio.replica.hellos import HelloJudge
+from bargetrio.replica.hellos import HelloValidator
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
 from bargetrio.replica.replica import Replica
@@ -207,14 +207,14 @@ def _make_connections(
 ) -> tuple[Connections, Acceptor, PeerOutbox]:
     """Make the connections' handler, who accepts them, and a link to each peer."""
     settings, figures, core = given.settings, given.figures, recovered.core
-    hellos = HelloJudge(core, inbox, recovered.folder.earlier_stores)
+    hello_validator = HelloValidator(core, inbox, recovered.folder.earlier_stores)
     connections = Connections(
         core=core,
         inbox=inbox,
         poller=poller,
         sink=given.sink,
         figures=figures,
-        hellos=hellos,
+        hello_validator=hello_validator,
         places=ClientPlaces(settings.most_clients),
         memory=given.memory,
         peer_spoke=lambda peer: outbox.links[peer].peer_spoke(),
@@ -226,7 +226,7 @@ def _make_connections(
         secret=settings.peer_secret,
         make_nonce=given.make_token,
         standing=lambda: as_told(recovered.folder.standing, core.members),
-        judge=hellos.judge,
+        validate=hello_validator.validate,
     )
     acceptor = Acceptor(
         listener,

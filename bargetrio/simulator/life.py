@@ -9,7 +9,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.messages import SnapshotMeta
 from bargetrio.raft.standing import Standing
 from bargetrio.replica.figures import NodeFigures
-from bargetrio.replica.hellos import HelloJudge
+from bargetrio.replica.hellos import HelloValidator
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
 from bargetrio.replica.ports import JobKind, Outbox
@@ -52,7 +52,7 @@ class Life(Generic[S]):
         self._watcher = watcher
         self.folder = folder
         inbox = Inbox(wake)
-        self.hellos = HelloJudge(core, inbox, folder.earlier_stores)
+        self.hello_validator = HelloValidator(core, inbox, folder.earlier_stores)
         self.session = ClientsSession(inbox, self._answered)
         self.wal = TimedWal(server, watcher, machine=machine, folder=folder, inbox=inbox, begun=write_begun, wake=wake_last)
         self.jobs = TimedJobs(machine, self._done, self._gave_up)

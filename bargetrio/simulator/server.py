@@ -318,10 +318,10 @@ class Server:
         if hello is None or hello.standing is not standing:
             if peer not in self.node_ids:
                 return False  # refused before the standings are sent (transport/handshake.py)
-            judge = self.life.hellos
-            judge.judge(peer, standing)
+            validator = self.life.hello_validator
+            validator.validate(peer, standing)
             self.wake()
-            hello = self._hellos[peer] = _Hello(standing, judge.refusal_since(peer, standing))
+            hello = self._hellos[peer] = _Hello(standing, validator.revalidator(peer, standing))
         refusal = hello.refusal()
         if refusal != hello.reported:
             hello.reported = refusal

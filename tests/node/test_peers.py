@@ -15,7 +15,7 @@ from bargetrio.protocol.lines import LineReader
 from bargetrio.raft.messages import Message, SnapshotRequest, encode_message
 from bargetrio.raft.standing import Configuration, Standing
 from bargetrio.replica.figures import PeerFigures
-from bargetrio.replica.hellos import HelloJudge
+from bargetrio.replica.hellos import HelloValidator
 from bargetrio.replica.inbox import MESSAGE_BYTES, MESSAGES_BYTES, Inbox
 from bargetrio.transport.handshake import Greeted
 from tests.raft.cores import append, follower, snapshot
@@ -104,7 +104,7 @@ def test_a_connection_is_checked_again_when_members_or_the_own_store_change() ->
     before = Configuration(index=0, identity="born", stores={0: "s0", 1: "s1", 2: "s2"})
     after = Configuration(index=5, identity="born", stores={0: "s0", 1: "new", 2: "s2"}, readmitted=1)
     core: Any = SimpleNamespace(configuration=before, standing=Standing(store="s0", identity="born"), members=(0, 1, 2))
-    refusal = HelloJudge(core, Inbox(lambda: None), {}).refusal_since(1, Standing(store="s1", identity="born"))
+    refusal = HelloValidator(core, Inbox(lambda: None), {}).revalidator(1, Standing(store="s1", identity="born"))
     assert refusal() == ""
     core.configuration = after
     assert "another store" in refusal() and "another store" in refusal()

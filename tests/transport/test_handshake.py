@@ -25,7 +25,7 @@ def identity(node_id: int, *, store: str = "", secret: bytes | None = None, refu
         secret=secret,
         make_nonce=lambda: next(nonces),
         standing=lambda: Standing(store=store or f"store-{node_id}"),
-        judge=lambda peer_id, standing: f"node {peer_id}: no {standing.store}" if standing.store == refuses else "",
+        validate=lambda peer_id, standing: f"node {peer_id}: no {standing.store}" if standing.store == refuses else "",
     )
 
 
