@@ -28,7 +28,7 @@ from bargetrio.node.server import Node
 from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.raft.snapshot_state import SnapshotPolicy
-from bargetrio.replica.turns import Turns
+from bargetrio.replica.scheduler import ProcessScheduler
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.transport.event_loop import make_event_loop, make_poller
 from bargetrio.transport.faults import LinkFaults
@@ -60,7 +60,7 @@ class Parts:
             log.warning("this process may open %d files, too few for its nodes: raise the limit (ulimit -n)", limit)
         self.recorder = Recorder(secrets.token_hex(4), wall_clock=time.time)
         self._link_faults = LinkFaults()
-        self._turns = Turns()
+        self._scheduler = ProcessScheduler()
         self._client_memory = ClientMemory()
         self._disk_faults = DiskFaults()
         self._rest_connections: Callable[[], int] = lambda: 0
@@ -117,7 +117,7 @@ class Parts:
             link_faults=self._link_faults,
             network=self._network,
             figures=self.local.figures()[node_id],
-            turns=self._turns,
+            scheduler=self._scheduler,
             memory=self._client_memory,
             make_poller=lambda: make_poller(self.event_loop),
         )

@@ -37,7 +37,7 @@ from bargetrio.replica.hellos import HelloValidator
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
 from bargetrio.replica.replica import Replica
-from bargetrio.replica.turns import Turns
+from bargetrio.replica.scheduler import ProcessScheduler
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.wal import OpenFolder, open_folder
 from bargetrio.transport.acceptor import Acceptor
@@ -63,7 +63,7 @@ class _Given(NamedTuple):
     network: Network
     disk_work: DiskWork
     make_token: Callable[[], str]
-    turns: Turns
+    scheduler: ProcessScheduler
     memory: ClientMemory
     figures: NodeFigures
     random: random.Random
@@ -88,7 +88,7 @@ async def open_node(
     disk_work: DiskWork | None = None,
     make_poller: Callable[[], Poller] = make_poller,
     make_token: Callable[[], str] = lambda: secrets.token_hex(16),
-    turns: Turns | None = None,
+    scheduler: ProcessScheduler | None = None,
     memory: ClientMemory | None = None,
     figures: NodeFigures | None = None,
 ) -> AsyncIterator[Node]:
@@ -107,7 +107,7 @@ async def open_node(
         network=SocketNetwork() if network is None else network,
         disk_work=ThreadWork() if disk_work is None else disk_work,
         make_token=make_token,
-        turns=Turns() if turns is None else turns,
+        scheduler=ProcessScheduler() if scheduler is None else scheduler,
         memory=ClientMemory() if memory is None else memory,
         figures=NodeFigures() if figures is None else figures,
         random=random.Random(settings.seed),
@@ -280,7 +280,7 @@ def _make_replica(
         ),
         addresses=settings.addresses,
         request_timeout_s=settings.request_timeout_s,
-        turns=given.turns,
+        scheduler=given.scheduler,
         figures=given.figures,
         answer_room=given.memory.answers,
     )

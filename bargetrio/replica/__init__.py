@@ -18,5 +18,6 @@ Guarantees: a step never blocks. Time is an argument, in seconds of the host's c
 replica does nothing more. An exception of a step (StorageFailed, ConsensusViolation) is final: fence the replica.
 
 May import protocol, raft, kv, storage and eventlog. Start at replica.py; inbox.py has the input, ports.py the ports, requests.py
-the clients' side, hellos.py why a peer's store is refused, jobs.py the long jobs of snapshots, in slices.
+the clients' side, hellos.py why a peer's store is refused, jobs.py the long jobs of snapshots, in slices,
+scheduler.py which node of a process may save or apply before the others.
 """

@@ -15,7 +15,7 @@ from bargetrio.replica.jobs import SnapshotPlace
 from bargetrio.replica.ports import JobKind, Outbox
 from bargetrio.replica.replica import Replica
 from bargetrio.replica.requests import AnswerRoom
-from bargetrio.replica.turns import Turns
+from bargetrio.replica.scheduler import ProcessScheduler
 from bargetrio.simulator.answers import AnyAnswer, Asker, ClientsSession
 from bargetrio.simulator.machine import CLUSTER, Machine
 from bargetrio.simulator.observer import S, Watcher
@@ -68,7 +68,7 @@ class Life(Generic[S]):
             addresses={},
             request_timeout_s=request_timeout_s,
             answer_room=AnswerRoom(),
-            turns=Turns(),
+            scheduler=ProcessScheduler(),
             figures=NodeFigures(),
         )
 

@@ -23,7 +23,7 @@ from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox, Then
 from bargetrio.replica.jobs import SnapshotJobs, SnapshotPlace
 from bargetrio.replica.ports import Blocking, Job
-from bargetrio.replica.turns import Turns
+from bargetrio.replica.scheduler import ProcessScheduler
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.snapshots import FolderFile, SnapshotStart, SnapshotWriter, read_snapshot, snapshot_name
 from tests.raft.cores import snapshot
@@ -84,7 +84,7 @@ class Sender:
             inbox=self.inbox,
             outbox=self.outbox,
             jobs=NurseryJobs(nursery, work),
-            turns=Turns(),
+            scheduler=ProcessScheduler(),
             figures=NodeFigures(),
             replace_store=self._replace_store,
         )
@@ -100,7 +100,7 @@ class Sender:
         self.snapshots.save(SnapshotLabel(index, 1, 0, (0, 1, 2), None), store, trio.current_time())
 
     def another_may_save(self) -> bool:
-        return self.snapshots._turns.may_save("another node", trio.current_time())
+        return self.snapshots._scheduler.may_save("another node", trio.current_time())
 
     def _post(self, to: NodeId, message: Message) -> None:
         assert isinstance(message, SnapshotRequest)
@@ -173,12 +173,12 @@ async def test_a_node_that_ended_while_it_saved_blocks_no_other_from_saving(tmp_
     """Its thread may hang in its disk for minutes: the other nodes of the process do not wait for it."""
     async with trio.open_nursery() as nursery:
         dead, alive = Sender(nursery, tmp_path / "dead", None).snapshots, object()
-        turns, now = dead._turns, trio.current_time()
-        turns.begin_saving(dead, now)
-        turns.want_to_save(alive)
-        assert not turns.may_save(alive, now)
+        scheduler, now = dead._scheduler, trio.current_time()
+        scheduler.begin_saving(dead, now)
+        scheduler.request_save(alive)
+        assert not scheduler.may_save(alive, now)
         dead.fence(now)
-        assert turns.may_save(alive, now)
+        assert scheduler.may_save(alive, now)
 
 
 async def test_what_is_sent_is_counted_once(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ async def test_a_state_that_is_replaced_while_it_is_saved_is_freed_when_that_has
             inbox=sender.inbox,
             outbox=Posted(sender._post),
             jobs=jobs,
-            turns=Turns(),
+            scheduler=ProcessScheduler(),
             figures=NodeFigures(),
             replace_store=lambda store: old,
         )
