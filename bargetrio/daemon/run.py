@@ -28,7 +28,7 @@ log = logging.getLogger("bargetrio")
 
 NO_NODE_LIVES: Final = 3
 """The exit code of a daemon that ends because all its nodes have crashed (docs/operations.md)."""
-LOST_LOOK_S: Final = 1.0
+LOST_POLL_S: Final = 1.0
 END_S: Final = 0.7
 """Longest duration of a stop; whatever still runs then ends with the process."""
 STATUS_S: Final = 1.0
@@ -127,7 +127,7 @@ class Daemon:
         was_lost = False
         while not (was_lost and self._local.all_crashed()):  # seen twice: time for answers, for writing events, for a revive
             was_lost = self._local.all_crashed()
-            await trio.sleep(LOST_LOOK_S)
+            await trio.sleep(LOST_POLL_S)
         log.error("all nodes of this daemon have crashed: it ends")
         self.exit_code = NO_NODE_LIVES
         self._stop(nursery)

@@ -28,7 +28,7 @@ from bargetrio.storage.disk import Disk
 from bargetrio.transport.acceptor import Acceptor
 from bargetrio.transport.poller import Poller
 
-BACKUP_LOOK_S: Final = 0.02
+BACKUP_POLL_S: Final = 0.02
 
 
 class Node:
@@ -108,7 +108,7 @@ class Node:
         while core.snapshot is None or core.snapshot.last_index < index:
             if core.last_applied >= index:
                 replica.ask_for_snapshot()
-            await trio.sleep(BACKUP_LOOK_S)
+            await trio.sleep(BACKUP_POLL_S)
         return Backup(core.snapshot, self._disk, self._disk_work, replica.snapshots.pins, self._readers)
 
     def belief(self) -> Belief:

@@ -25,7 +25,7 @@ from bargetrio.simulator.disk import Image
 from bargetrio.simulator.life import Life
 from bargetrio.simulator.machine import CLUSTER, Machine
 from bargetrio.simulator.observer import Watcher
-from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S, ROOM_AGAIN_BYTES, ROOM_BYTES, ROOM_LOOK_S, Plan
+from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S, ROOM_AGAIN_BYTES, ROOM_BYTES, ROOM_POLL_S, Plan
 from bargetrio.simulator.watched_core import WatchedCore
 from bargetrio.simulator.world import World
 from bargetrio.storage.errors import DamagedLog, DamagedSnapshot, StorageError
@@ -401,7 +401,7 @@ class Server:
         core, free = self.core, self.disk.free_bytes()
         if core is not None and self._world.now >= self.machine.paused_until:
             core.lacks_room = free < (ROOM_AGAIN_BYTES if core.lacks_room else ROOM_BYTES)
-        self._world.after(ROOM_LOOK_S, self.look_at_room)
+        self._world.after(ROOM_POLL_S, self.look_at_room)
 
     # -- output: replica.ports.Outbox -----------------------------------------------------------------------------------
 

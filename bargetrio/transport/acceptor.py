@@ -18,7 +18,7 @@ from bargetrio.transport.network import Broken, Connection, Listener
 log = logging.getLogger(__name__)
 
 LEAVE_S = 0.5
-LOOK_S = 0.01
+POLL_S = 0.01
 LEAVE_READS = 64
 
 AGAIN_S = 0.1
@@ -143,7 +143,7 @@ async def leave(connection: Connection) -> None:
     """Half-close and drain for LEAVE_S: closing with unread data sends RST, which can lose the last line sent."""
     with trio.move_on_after(LEAVE_S):
         while connection.unsent_bytes:
-            await trio.sleep(LOOK_S)
+            await trio.sleep(POLL_S)
         connection.finish()
         try:
             for _ in range(LEAVE_READS):

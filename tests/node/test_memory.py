@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bargetrio.kv.commands import encode_command
 from bargetrio.kv.store import Store
 from bargetrio.node.clients import MOST_ASKED_BYTES, REQUEST_BYTES, ClientSession
-from bargetrio.node.memory import LOOK_S, ClientMemory
+from bargetrio.node.memory import POLL_S, ClientMemory
 from bargetrio.protocol.lines import LineReader
 from bargetrio.protocol.requests import Get, Put
 from bargetrio.raft.core import Core
@@ -235,7 +235,7 @@ async def test_unread_answers_of_many_clients_have_one_budget(autojump_clock: Mo
         good.get(3)
         await wait_all_tasks_blocked()
         assert good.wire.answers() == []
-        await trio.sleep(8 * LOOK_S)
+        await trio.sleep(8 * POLL_S)
         assert [answer["ok"] for answer in good.wire.answers()] == [True] * 3
         assert any(hoarder.wire.is_aborted for hoarder in hoarders)
         assert sum(hoarder.wire.unsent_bytes for hoarder in hoarders) < 1_000_000 + 2 * len(VALUE)

@@ -20,7 +20,7 @@ from bargetrio.simulator.stack.stack import Stack, StackFailure
 from bargetrio.transport.peer_link import REDIAL_REFUSED_S
 from bargetrio.web.guard import App
 
-LOOK_S: Final = 0.1
+POLL_S: Final = 0.1
 """Interval of the checks whether a node's disk can be spared."""
 OTHER_BACKUP: Final = "folder began with another state"
 ALIKE_AT_S: Final = (2.5, 4.0)
@@ -182,7 +182,7 @@ class StackNemesis:
     async def _put_back(self, node_id: int, store: str, image: Image, seconds: float, down: float) -> None:
         await trio.sleep(seconds)
         while node_id not in self._stack.local.running_ids() or not self._can_spare(node_id):
-            await trio.sleep(LOOK_S)
+            await trio.sleep(POLL_S)
         if self._store_of(node_id) != store:
             return
         self._stack.tails.may_lose(node_id, forgets=True)
