@@ -103,7 +103,7 @@ class Admin:
         another key counts as no answer.
         """
         failures: list[str] = []
-        told: BargeError | None = None
+        answered: BargeError | None = None
         may_be_done = False
         for api in list(self._apis):
             try:
@@ -124,7 +124,7 @@ class Admin:
                 break
             except BargeError as error:
                 self._prefer(api)
-                told = error
+                answered = error
                 failures.append(f"{api}: {error.detail}")
                 if error.code in try_next_on:
                     continue
@@ -133,7 +133,7 @@ class Admin:
             return found
         if may_be_done:
             raise BargeError("outcome_unknown", "; ".join(failures))
-        raise told or _no_daemon(failures)
+        raise answered or _no_daemon(failures)
 
     def download(self, path: str, take: Callable[[bytes], object], *, timeout_s: float) -> dict[str, str]:
         """Pass the answer to `take`, chunk by chunk; return its headers, names in lower case. Raise BargeError.

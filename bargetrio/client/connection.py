@@ -56,14 +56,14 @@ class NodeConnection:
                     break
             if answer.ok:
                 return checked(request, msgspec.json.decode(data, type=answer_type))
-            told = msgspec.json.decode(data, type=ErrorAnswer)
+            refusal = msgspec.json.decode(data, type=ErrorAnswer)
         except OSError as problem:
             raise NoAnswer(f"node at {self.address}: {problem}") from None
         except ValueError as problem:
             raise NoAnswer(f"node at {self.address} gives no answer to this request: {problem}") from None
-        error = told.as_error()
-        if error.applied is False and (told.applied is None or (told.id is None and told.error != "bad_request")):
-            raise NoAnswer(f"node at {self.address}: {told.detail}")  # the end of the connection, or a contradiction
+        error = refusal.as_error()
+        if error.applied is False and (refusal.applied is None or (refusal.id is None and refusal.error != "bad_request")):
+            raise NoAnswer(f"node at {self.address}: {refusal.detail}")  # the end of the connection, or a contradiction
         raise error
 
     def _send(self, line: bytes, timeout_s: float) -> None:

@@ -119,11 +119,11 @@ class Cluster:
 
         A follower reports its leader for an election timeout after the last message; the leader may have stepped down meanwhile.
         """
-        told = {api: answer for api, answer in answers.items() if isinstance(answer, LeaderView)}
+        views_by_api = {api: answer for api, answer in answers.items() if isinstance(answer, LeaderView)}
         views: list[LeaderView] = []
-        for view in told.values():
+        for view in views_by_api.values():
             api = self._apis.get(view.leader)
-            own_word = told.get(api) if api is not None else None
+            own_word = views_by_api.get(api) if api is not None else None
             is_silent = api is not None and isinstance(answers.get(api), Unreachable)
             is_denied = view.leader in self.local.slots or not (is_silent or own_word == view)
             if not is_denied:

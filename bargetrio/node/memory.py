@@ -27,7 +27,7 @@ POLL_S: Final = 0.5
 """Seconds between two checks of which clients receive answers, while reads wait."""
 TAKEN_BYTES_PER_S: Final = 16 * 1024
 """A client that receives more slowly while others wait is disconnected."""
-TELL_S: Final = 10.0
+WARN_S: Final = 10.0
 """Shortest time in seconds between two log lines about clients that were refused."""
 FREED_PART: Final = 8
 """Refusing ends when usage is below CLIENT_BYTES by 1/FREED_PART of it."""
@@ -64,7 +64,7 @@ class ClientMemory:
         self._holders: dict[Holder, None] = {}
         self._seen: dict[Holder, int] = {}
         """The connections with unreceived answers at the last check while reads waited, and their `taken_bytes` then."""
-        self._looked_at = self._told_at = float("-inf")
+        self._looked_at = self._warned_at = float("-inf")
 
     def enter(self, holder: Holder) -> None:
         """Add a connection."""
@@ -130,6 +130,6 @@ class ClientMemory:
         self.leave(holder)
         holder.refuse()
         now = trio.current_time()
-        if now - self._told_at >= TELL_S:
-            self._told_at = now
+        if now - self._warned_at >= WARN_S:
+            self._warned_at = now
             log.warning("clients occupy too much memory (%d MiB): some are refused", self.used_bytes >> 20)

@@ -31,7 +31,7 @@ from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import NodeId
-from bargetrio.raft.standing import as_told
+from bargetrio.raft.standing import as_stated
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.hellos import HelloValidator
 from bargetrio.replica.inbox import Inbox
@@ -225,7 +225,7 @@ def _make_connections(
         peer_ids=frozenset(settings.addresses) - {settings.node_id},
         secret=settings.peer_secret,
         make_nonce=given.make_token,
-        standing=lambda: as_told(recovered.folder.standing, core.members),
+        standing=lambda: as_stated(recovered.folder.standing, core.members),
         validate=hello_validator.validate,
     )
     acceptor = Acceptor(

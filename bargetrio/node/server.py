@@ -77,7 +77,7 @@ class Node:
         try:
             await self._poller.drive(self._stepping.step)
         except StorageFailed as problem:
-            self._tell_why(problem)
+            self._report_disk_failure(problem)
             raise
 
     def fence(self) -> None:
@@ -150,7 +150,7 @@ class Node:
         await answered.wait()
         return answers[0]
 
-    def _tell_why(self, problem: StorageFailed) -> None:
+    def _report_disk_failure(self, problem: StorageFailed) -> None:
         """Answer all waiting requests with the error, before their connections are closed."""
         node_id = self.replica.core.node_id
         self._sink.record(node_id, DiskFailed(reason=str(problem)))

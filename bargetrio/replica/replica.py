@@ -272,7 +272,7 @@ class Replica:
                 case _:
                     assert_never(effect)
         if requests.failed:
-            requests.tell_failures()
+            requests.report_failures()
 
     def _replace_store(self, store: Store) -> Store:
         """Put the state of a loaded snapshot in place; return the old one."""

@@ -17,7 +17,7 @@ from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import Fact
 from bargetrio.raft.messages import Introduction, Message, NodeId, sender
 from bargetrio.raft.roles import Leader
-from bargetrio.raft.standing import Standing, as_told
+from bargetrio.raft.standing import Standing, as_stated
 from bargetrio.replica.inbox import Then
 from bargetrio.replica.replica import Replica, StorageFailed
 from bargetrio.simulator.answers import Asker
@@ -124,7 +124,7 @@ class Server:
     def _standing_told(self, core: Core) -> Standing:
         """Return what this server's hellos say at this moment: the same object as long as that does not change."""
         if self._told is None or self._told[0] is not core.standing:
-            self._told = core.standing, as_told(core.standing, core.members)
+            self._told = core.standing, as_stated(core.standing, core.members)
         return self._told[1]
 
     @property
