@@ -94,7 +94,7 @@ class Server:
         self._doom: tuple[bool, Callable[[Server], None]] | None = None
         self._stores_made = 0
         self._links_up: Counter[NodeId] = Counter()
-        self._told: tuple[Standing, Standing] | None = None
+        self._stated: tuple[Standing, Standing] | None = None
         """The last standing, and the form in which hellos state it."""
         self._hellos: dict[NodeId, _Hello] = {}
         """Each peer's last one."""
@@ -121,11 +121,11 @@ class Server:
         """Which store this server speaks for; "" while it is down."""
         return "" if self.core is None else self.core.standing.store
 
-    def _standing_told(self, core: Core) -> Standing:
+    def _stated_standing(self, core: Core) -> Standing:
         """Return what this server's hellos say at this moment: the same object as long as that does not change."""
-        if self._told is None or self._told[0] is not core.standing:
-            self._told = core.standing, as_stated(core.standing, core.members)
-        return self._told[1]
+        if self._stated is None or self._stated[0] is not core.standing:
+            self._stated = core.standing, as_stated(core.standing, core.members)
+        return self._stated[1]
 
     @property
     def was_superseded(self) -> bool:
@@ -172,7 +172,7 @@ class Server:
         self.replica = self.life.replica
         self.core = core
         self.watcher.recovered(self)
-        self._tell(
+        self._record(
             NodeRecovered(
                 term=core.current_term,
                 index=core.log.last_index,
@@ -222,7 +222,7 @@ class Server:
             return
         self.watcher.crashing(self, writing=self.life.wal.is_writing)
         self._die(power=power)
-        self._tell(NodeKilled())
+        self._record(NodeKilled())
 
     def crash_in_next_write(self, power: bool, then: Callable[["Server"], None]) -> None:
         """Crash while the next write is in flight, then call `then`; unless spared before."""
@@ -308,7 +308,7 @@ class Server:
         assert not isinstance(problem.__cause__, FileNotFoundError), f"node {self.node_id} misses a file: {problem.__cause__}"
         self.replica.fail_waiting(BargeError("storage_failed", f"the disk of node {self.node_id} failed: {problem}"))
         self._die(power=False)
-        self._tell(DiskFailed(reason=str(problem)))
+        self._record(DiskFailed(reason=str(problem)))
 
     # -- input ----------------------------------------------------------------------------------------------------------
 
@@ -337,9 +337,9 @@ class Server:
         elif core is not None and not self._is_welcome(sender(message), standing):
             is_answered = not isinstance(message, Introduction) or message.asks
             if is_answered and sender(message) in self.node_ids:  # the answer to a hello has our standing even so
-                told = self._standing_told(core)
-                answer = Introduction(term=core.current_term, node_id=self.node_id, standing=told, asks=False)
-                self._post(self.node_id, sender(message), answer, told)
+                stated = self._stated_standing(core)
+                answer = Introduction(term=core.current_term, node_id=self.node_id, standing=stated, asks=False)
+                self._post(self.node_id, sender(message), answer, stated)
         elif core is not None:
             try:
                 check_message(message, core.members, core.current_term)  # as node/peers.py does
@@ -410,7 +410,7 @@ class Server:
         core = self.core
         assert core is not None, "a server that is down sends nothing"
         self.watcher.sent[type(message)](self, to, message)
-        self._post(self.node_id, to, message, self._standing_told(core))
+        self._post(self.node_id, to, message, self._stated_standing(core))
 
     def connection(self, to: NodeId) -> int:
         """Return how often the link to this peer came up."""
@@ -460,7 +460,7 @@ class Server:
             deadline = replica.step(now) if message is None else replica.step_one(message, now)
         except ConsensusViolation as problem:
             self._die(power=False)
-            self._tell(NodeCrashed(reason=str(problem)))
+            self._record(NodeCrashed(reason=str(problem)))
             if not self.watcher.must_stop(self):
                 raise
             return
@@ -476,5 +476,5 @@ class Server:
             self._timer_at = moment
             self._world.at(moment, self._on_timer, moment)
 
-    def _tell(self, fact: Fact | HostFact) -> None:
+    def _record(self, fact: Fact | HostFact) -> None:
         self.watcher.fact(self, fact)

@@ -106,7 +106,7 @@ def other_nodes_accepted(patches: Patches) -> None:
 
 
 @breaks("an unborn store states the list of nodes of its configuration", "OWN-187")
-def other_list_not_told(patches: Patches) -> None:
+def other_list_not_stated(patches: Patches) -> None:
     patches.set(membership, "as_stated", lambda standing, members: standing)
     patches.set(server, "as_stated", lambda standing, members: standing)
 

@@ -25,7 +25,7 @@ POLL_S: Final = 0.1
 OTHER_BACKUP: Final = "folder began with another state"
 ALIKE_AT_S: Final = (2.5, 4.0)
 """When the operator restores the same backup everywhere."""
-TOLD_S: Final = 3.0
+REPORT_TIMEOUT_S: Final = 3.0
 """By then some of them have met, whatever faults there are."""
 OTHERS_S: Final = 1.0
 """How long a node is in another cluster before its folder is emptied: it may be just being born."""
@@ -294,9 +294,9 @@ class StackNemesis:
         if not stack.tails.must_not_commit:
             return
         await trio.sleep(stack.random("restored alike").uniform(*ALIKE_AT_S))
-        told_by = trio.current_time() + TOLD_S
+        deadline = trio.current_time() + REPORT_TIMEOUT_S
         while not any(event.kind == "link_down" and OTHER_BACKUP in event.detail["reason"] for event in stack.events()):
-            if trio.current_time() > told_by:
+            if trio.current_time() > deadline:
                 raise StackFailure("a mixed restore is reported", "nodes with different backups meet, and none reports it")
             await trio.sleep(0.2)
         stack.hit("other_backup_refused")
