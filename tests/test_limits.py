@@ -118,8 +118,8 @@ def fields(path: Path, module: Any) -> Iterator[tuple[str, object]]:
         for child in node.body:
             if isinstance(child, ast.AnnAssign) and isinstance(child.target, ast.Name) and child.value is not None:
                 value = default_of(kind, child.target.id)
-                is_told_elsewhere = value in TRIVIAL or isinstance(child.value, (ast.Name, ast.Attribute))
-                if is_number(value) and not is_told_elsewhere:
+                is_stated_elsewhere = value in TRIVIAL or isinstance(child.value, (ast.Name, ast.Attribute))
+                if is_number(value) and not is_stated_elsewhere:
                     yield f"{node.name}.{child.target.id}", value
 
 
@@ -147,8 +147,8 @@ def parameters(path: Path, module: Any) -> Iterator[tuple[str, object]]:
             if not callable(function):
                 continue
             for parameter in inspect.signature(function).parameters.values():
-                is_told_elsewhere = parameter.default in TRIVIAL or is_named(child, parameter.name)
-                if is_number(parameter.default) and not is_told_elsewhere:
+                is_stated_elsewhere = parameter.default in TRIVIAL or is_named(child, parameter.name)
+                if is_number(parameter.default) and not is_stated_elsewhere:
                     yield f"{prefix}{child.name}({parameter.name})", parameter.default
 
 
@@ -187,7 +187,7 @@ def rows(title: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
-def told() -> dict[tuple[str, str], tuple[str, str]]:
+def stated() -> dict[tuple[str, str], tuple[str, str]]:
     """Return (value, unit) of each row of the table, by (file, name)."""
     return {(where.strip("`"), name.strip("`")): (value, unit) for name, value, unit, where, _, _ in rows("The table")}
 
@@ -208,16 +208,16 @@ def value_of(text: str, unit: str) -> object:
 
 def test_every_number_is_a_row_of_the_page_or_is_said_to_be_no_bound() -> None:
     """Also those that nobody thought of as bounds: the page says what happens at each."""
-    missing = numbers().keys() - told().keys() - no_bounds()
+    missing = numbers().keys() - stated().keys() - no_bounds()
     assert sorted(missing) == [], "tell them in docs/limits.md"
 
 
 def test_every_row_is_a_number_of_the_code_with_that_value() -> None:
     """So that the page can be believed; `2**31` and the like are written out."""
     real = numbers()
-    assert sorted((told().keys() | no_bounds()) - real.keys()) == [], "they are not in the code"
-    assert no_bounds().isdisjoint(told())
-    for key, (text, unit) in told().items():
+    assert sorted((stated().keys() | no_bounds()) - real.keys()) == [], "they are not in the code"
+    assert no_bounds().isdisjoint(stated())
+    for key, (text, unit) in stated().items():
         assert value_of(text, unit) == pytest.approx(real[key], rel=1e-12), key
 
 
@@ -225,7 +225,7 @@ def test_every_row_says_what_happens_and_who_notices() -> None:
     """Six cells, none of them empty; each constant once."""
     table = rows("The table")
     assert all(len(row) == 6 and all(row) for row in table)
-    assert len(told()) == len(table)
+    assert len(stated()) == len(table)
 
 
 def test_a_number_in_a_call_that_limits_has_a_name() -> None:

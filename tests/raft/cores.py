@@ -199,7 +199,7 @@ class Bench:
         """Return the messages sent, without their receivers, and clear them."""
         return [message for _, message in self.take_sent()]
 
-    def told(self, kind: str) -> list[Fact]:
+    def announced(self, kind: str) -> list[Fact]:
         """Return the facts of a kind."""
         return [fact for fact in self.facts if fact.kind == kind]
 

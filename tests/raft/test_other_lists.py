@@ -11,7 +11,7 @@ FOUR = Standing(store="s1", members=(0, 1, 2, 3))
 """Node 1 with a new disk and a configuration that names a fourth node."""
 
 
-def test_an_unborn_store_tells_the_nodes_of_its_configuration() -> None:
+def test_an_unborn_store_states_the_nodes_of_its_configuration() -> None:
     """A born one does not: it is judged by its identity."""
     assert as_stated(UNBORN[1], (0, 1, 2)) == Standing(store="s1", members=(0, 1, 2))
     assert as_stated(BORN, (0, 1, 2)) is BORN
@@ -43,7 +43,7 @@ def test_unborn_nodes_with_other_lists_begin_no_cluster_together() -> None:
     assert len(node.standings) == 1
 
 
-def test_a_node_that_told_another_list_long_ago_is_absent_from_a_bootstrap() -> None:
+def test_a_node_that_stated_another_list_long_ago_is_absent_from_a_bootstrap() -> None:
     """As one that was born in another cluster: what it said counts for ten seconds."""
     node = Bench(0, standing=UNBORN[0])
     node.step(introduced(1, FOUR))

@@ -67,7 +67,7 @@ class Sender:
             (folder / snapshot_name(OF.last_index, OF.last_term)).write_bytes(b"x" * size)
         self.disk = HangingDisk()
         self.sent: list[tuple[NodeId, int, int]] = []
-        self.told: list[tuple[NodeId, SnapshotMeta]] = []
+        self.reported: list[tuple[NodeId, SnapshotMeta]] = []
         self.taken: list[SnapshotMeta] = []
         self.loaded: list[SnapshotMeta] = []
         self.stores: list[Store] = []
@@ -111,7 +111,7 @@ class Sender:
         return Store()
 
     def piece_missing(self, peer: NodeId, of: SnapshotMeta) -> None:
-        self.told.append((peer, of))
+        self.reported.append((peer, of))
 
     def snapshot_given_up(self) -> None:
         self.given_up = True
@@ -157,7 +157,7 @@ async def test_a_truncated_file_is_reported(tmp_path: Path) -> None:
         for offset in (0, 60, 70):
             sender.ask(1, offset)
             await trio.testing.wait_all_tasks_blocked()
-    assert (sender.sent, sender.told) == ([(1, 0, 60), (1, 60, 10)], [(1, OF)])
+    assert (sender.sent, sender.reported) == ([(1, 0, 60), (1, 60, 10)], [(1, OF)])
 
 
 async def test_a_missing_file_is_reported(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ async def test_a_missing_file_is_reported(tmp_path: Path) -> None:
         sender = Sender(nursery, tmp_path, None)
         sender.disk.works.set()
         sender.ask(1, 0)
-    assert (sender.sent, sender.told) == ([], [(1, OF)])
+    assert (sender.sent, sender.reported) == ([], [(1, OF)])
 
 
 async def test_a_node_that_ended_while_it_saved_blocks_no_other_from_saving(tmp_path: Path) -> None:
