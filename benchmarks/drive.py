@@ -129,7 +129,7 @@ def _wrk(running: Running, script: Path, connections: int, seconds: int) -> Meas
     if found is None:
         raise SystemExit(f"wrk said:\n{output}")
     count, duration_us, p50_us, p99_us, errors = (int(text) for text in found.groups())
-    return told(count, count / duration_us * 1e6, p50_us / 1000, p99_us / 1000, errors, cost, own_cpu_s / elapsed)
+    return measured(count, count / duration_us * 1e6, p50_us / 1000, p99_us / 1000, errors, cost, own_cpu_s / elapsed)
 
 
 def fill(running: Running, keys: int = KEYS, batch: int = 100) -> None:
@@ -162,7 +162,7 @@ def spent(command: list[str]) -> tuple[str, float, float]:
     return result.stdout, own, time.perf_counter() - began
 
 
-def told(count: int, rate: float, p50_ms: float, p99_ms: float, errors: int, cost: Cost, generator: float | None) -> Measured:
+def measured(count: int, rate: float, p50_ms: float, p99_ms: float, errors: int, cost: Cost, generator: float | None) -> Measured:
     """Put together what was measured."""
     return Measured(rate, p50_ms, p99_ms, errors, cost.cpu_s, 1e6 * cost.cpu_s / max(1, count), cost.peak_mib, generator)
 
@@ -176,13 +176,13 @@ def by_etcd_load(running: Running, program: str, op: str, shape: str, seconds: f
     command += ["--value-bytes", str(len(VALUE)), "--seconds", str(seconds), "--warm-up", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        told_begin = process.stdout.readline()
+        begin_line = process.stdout.readline()
         meter = Meter(running.pids)
-        told_end = process.stdout.readline()
+        end_line = process.stdout.readline()
         cost = meter.read()
         output = process.stdout.read()
-    if process.returncode or (told_begin, told_end) != ("measuring\n", "measured\n"):
-        raise SystemExit(f"etcd_load ended with {process.returncode}: {told_begin}{told_end}{output}")
+    if process.returncode or (begin_line, end_line) != ("measuring\n", "measured\n"):
+        raise SystemExit(f"etcd_load ended with {process.returncode}: {begin_line}{end_line}{output}")
     return of_etcd_load(output, cost)
 
 
@@ -190,7 +190,7 @@ def of_etcd_load(output: str, cost: Cost) -> Measured:
     """Read what etcd_load says; its share is that of the cores that its threads may take."""
     found = json.loads(output)
     share = found["own_cpu_s"] / found["seconds"] / found["threads"]
-    return told(found["answers"], found["rate"], found["p50_ms"], found["p99_ms"], found["errors"], cost, share)
+    return measured(found["answers"], found["rate"], found["p50_ms"], found["p99_ms"], found["errors"], cost, share)
 
 
 # -- our own generators --------------------------------------------------------------------------------------------------
@@ -226,7 +226,7 @@ def by_bulk(barge: Barge, seconds: float) -> tuple[Measured, int]:
 def _ours(found: dict[str, Any]) -> Measured:
     cost = Cost(found["cpu_s"], found["peak_mib"], found["seconds"])
     own = found["own_cpu_s"] / found["seconds"]
-    return told(found["answers"], found["rate"], found["p50_ms"], found["p99_ms"], found["errors"], cost, own)
+    return measured(found["answers"], found["rate"], found["p50_ms"], found["p99_ms"], found["errors"], cost, own)
 
 
 # -- redis, PySyncObj ----------------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def by_redis_benchmark(running: Running, op: str, shape: str, seconds: float) ->
     count = int(rate * seconds)
     meter = Meter(running.pids)
     rate, p50_ms, p99_ms, generator = go(count)
-    return told(count, rate, p50_ms, p99_ms, 0, meter.read(), generator)
+    return measured(count, rate, p50_ms, p99_ms, 0, meter.read(), generator)
 
 
 class PySyncObj:
@@ -268,7 +268,7 @@ class PySyncObj:
         numbers = " ".join(str(pid) for pid in self.pids)
         found = self._ask(self._leader, f"put {connections_of(shape)} 1 {seconds} {numbers}")
         cost = Cost(found["cpu_s"], found["peak_mib"], seconds)
-        return told(found["answers"], found["rate"], found["p50_ms"], found["p99_ms"], found["errors"], cost, None)
+        return measured(found["answers"], found["rate"], found["p50_ms"], found["p99_ms"], found["errors"], cost, None)
 
     def _find(self, processes: "list[subprocess.Popen[str]]") -> "subprocess.Popen[str]":
         end = time.monotonic() + 20

@@ -128,15 +128,15 @@ def stay(daemon: Daemon, folder: Path, shape: str, minutes: float) -> None:
         browser.wait(10)
 
 
-def tell(found: dict[str, list[tuple[float, float]]]) -> None:
+def report(found: dict[str, list[tuple[float, float]]]) -> None:
     """Print medians, and what each way costs beside nobody's looking."""
     names = list(found)
     rate, cpu = (statistics.median(one[number] for one in found[names[0]]) for number in (0, 1))
     for name in names:
         rates, cpus = [one[0] for one in found[name]], [one[1] for one in found[name]]
-        told = f"{statistics.median(rates):8,.0f} put/s ({100 * (statistics.median(rates) / rate - 1):+.1f} %)"
-        told += f", {statistics.median(cpus):.2f} µs of processor a put ({100 * (statistics.median(cpus) / cpu - 1):+.1f} %)"
-        print(f"{name:22} {told}   {', '.join(f'{one:,.0f}/{each:.1f}' for one, each in found[name])}", flush=True)
+        text = f"{statistics.median(rates):8,.0f} put/s ({100 * (statistics.median(rates) / rate - 1):+.1f} %)"
+        text += f", {statistics.median(cpus):.2f} µs of processor a put ({100 * (statistics.median(cpus) / cpu - 1):+.1f} %)"
+        print(f"{name:22} {text}   {', '.join(f'{one:,.0f}/{each:.1f}' for one, each in found[name])}", flush=True)
 
 
 def main() -> None:
@@ -168,7 +168,7 @@ def compare(daemon: Daemon, browser: Browser, shape: str, seconds: float, rounds
             with way():
                 found[name].append(measure(daemon, shape, seconds))
     if rounds:
-        tell(found)
+        report(found)
         print(f"the stream: {seen['frames']:,} frames, {seen['bytes'] / max(1, seen['frames']):,.0f} bytes each")
 
 

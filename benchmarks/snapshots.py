@@ -23,7 +23,7 @@ from systems import apis_of, serve_command, started, write_configuration
 from usage import memory_mib
 
 SHAPE = "100x10"
-LOOK_S = 0.25
+WINDOW_S = 0.25
 QUIET_S = 25
 ASIDE_S = 4
 
@@ -49,7 +49,7 @@ class Load:
         """Load until `is_enough` says so of a window; return all windows but the first, which warms up."""
         leader = self.find_leader(60)
         found: list[Window] = []
-        for window in windows(leader, self._cluster, shape, self._lines, LOOK_S):
+        for window in windows(leader, self._cluster, shape, self._lines, WINDOW_S):
             found.append(window)
             if is_enough(window):
                 break
@@ -175,7 +175,7 @@ def look_at_saving(load: Load, api: str, folder: Path, rounds: int) -> None:
         ratios.append(rate_of(busy) / rate_of(quiet))
         print(
             f"- round {number + 1}: {rate_of(quiet):,.0f} put/s, while a node saves its state {rate_of(busy):,.0f} "
-            f"({ratios[-1]:.2f} ×) for {LOOK_S * len(busy):.0f} s; "
+            f"({ratios[-1]:.2f} ×) for {WINDOW_S * len(busy):.0f} s; "
             f"slowest answers {worst_ms(quiet):.0f} and {worst_ms(busy):.0f} ms"
         )
     print(f"- median: {statistics.median(ratios):.2f} ×")

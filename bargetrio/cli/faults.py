@@ -26,7 +26,7 @@ def _ends(function: Any) -> Any:
 @client_command
 def faults(barge: "Client", output: Output) -> None:
     """Show the faults in force."""
-    _tell(output, barge.faults())
+    _show(output, barge.faults())
 
 
 @click.command()
@@ -37,7 +37,7 @@ def partition(barge: "Client", output: Output, groups: tuple[str, ...]) -> None:
     from bargetrio.cli import fault_edits
     from bargetrio.cli.repl import group_of
 
-    _tell(output, fault_edits.partition(barge, [group_of(text) for text in groups]))
+    _show(output, fault_edits.partition(barge, [group_of(text) for text in groups]))
 
 
 @click.command()
@@ -47,7 +47,7 @@ def cut(barge: "Client", output: Output, first: int, second: int, one_way: bool)
     """Cut the link between two nodes."""
     from bargetrio.cli import fault_edits
 
-    _tell(output, fault_edits.change_link(barge, first, second, one_way=one_way, cut=True))
+    _show(output, fault_edits.change_link(barge, first, second, one_way=one_way, cut=True))
 
 
 @click.command(name="slow-link")
@@ -59,7 +59,7 @@ def slow_link(barge: "Client", output: Output, first: int, second: int, delay_ms
     """Delay what two nodes send each other by DELAY_MS; 0 heals the link."""
     from bargetrio.cli import fault_edits
 
-    _tell(output, fault_edits.change_link(barge, first, second, one_way=one_way, delay_ms=delay_ms, drop=drop))
+    _show(output, fault_edits.change_link(barge, first, second, one_way=one_way, delay_ms=delay_ms, drop=drop))
 
 
 @click.command(name="slow-disk")
@@ -70,7 +70,7 @@ def slow_disk(barge: "Client", output: Output, node_id: int, delay_ms: float) ->
     """Delay each write of a node's disk by DELAY_MS; 0 heals it."""
     from bargetrio.cli import fault_edits
 
-    _tell(output, fault_edits.change_disk(barge, node_id, delay_ms=delay_ms))
+    _show(output, fault_edits.change_disk(barge, node_id, delay_ms=delay_ms))
 
 
 @click.command(name="fail-disk")
@@ -81,7 +81,7 @@ def fail_disk(barge: "Client", output: Output, node_id: int, error: "DiskError")
     """Fail the next write of a node's disk, which stops the node. After `heal`, `revive` starts it again."""
     from bargetrio.cli import fault_edits
 
-    _tell(output, fault_edits.change_disk(barge, node_id, error=error))
+    _show(output, fault_edits.change_disk(barge, node_id, error=error))
 
 
 @click.command()
@@ -93,7 +93,7 @@ def heal(barge: "Client", output: Output) -> None:
     output.say("all faults are healed", barge.set_faults(Faults()))
 
 
-def _tell(output: Output, found: "Faults") -> None:
+def _show(output: Output, found: "Faults") -> None:
     from bargetrio.cli.fault_edits import fault_lines
 
     output.say("\n".join(fault_lines(found)), found)

@@ -33,7 +33,7 @@ def serve(config_path: str, node_ids: tuple[int, ...], debug: bool, events_file:
         fail(f"can't start:\n{problem}", 1)
     except ConfigurationError as problem:
         fail(str(problem), 2)
-    from bargetrio.daemon.run import CannotStart
+    from bargetrio.daemon.parts import CannotStart
     from bargetrio.daemon.run import serve as run
 
     try:

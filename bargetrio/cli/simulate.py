@@ -98,12 +98,12 @@ def simulate(
         tally = run_all(order, jobs or os.cpu_count() or 1, show, keep_going=keep_going)
     console.say(_summary(tally, stack=stack))
     for result in tally.failures[: 10 if keep_going else 1]:
-        console.say(_told(order, result))
-    told = tally.failures[0].seed if tally.failures else order.first if count == 1 else None
-    if told is None and (events_file or history_file or html_file):
+        console.say(_failure_text(order, result))
+    recorded_seed = tally.failures[0].seed if tally.failures else order.first if count == 1 else None
+    if recorded_seed is None and (events_file or history_file or html_file):
         console.complain("nothing failed, so no file was written; --seed N alone writes that run")
-    elif told is not None and (events_file or history_file or html_file):
-        again = run_one(order, told, keep=True)
+    elif recorded_seed is not None and (events_file or history_file or html_file):
+        again = run_one(order, recorded_seed, keep=True)
         events = report.events_of(again)
         try:
             if events_file is not None:
@@ -151,7 +151,7 @@ def _summary(tally: "Tally", *, stack: bool) -> str:
     return "\n".join(lines)
 
 
-def _told(order: "Order", result: "Result") -> str:
+def _failure_text(order: "Order", result: "Result") -> str:
     from bargetrio.simulator.campaign import replay_line, shrink
 
     small = shrink(order, result)

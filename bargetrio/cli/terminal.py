@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from prompt_toolkit import PromptSession
     from prompt_toolkit.history import FileHistory
 
-LOOK_S: Final = 1.0
+POLL_S: Final = 1.0
 """Seconds between the prompt's requests for the leader."""
 HELPER_S: Final = 1.0
 """The longest wait for what only helps: the leader in the prompt, what Tab offers."""
@@ -53,7 +53,7 @@ class LeaderPoller:
         self._end.set()
 
     def _run(self) -> None:
-        while not self._end.wait(LOOK_S):
+        while not self._end.wait(POLL_S):
             before = self.text
             if self.look() != before:
                 self._changed()

@@ -44,7 +44,7 @@ class Reply(NamedTuple):
 
 
 class Admin:
-    """Sends requests to the daemons at `apis`, first to the one that answered last."""
+    """Sends requests to the daemons at `apis`, first to the one that answered last. Errors are those of `Client`."""
 
     def __init__(self, apis: list[str], token: bytes | None, *, timeout_s: float = 10.0) -> None:
         self._timeout_s = timeout_s
@@ -61,7 +61,7 @@ class Admin:
         body: object = None,
         timeout_s: float | None = None,
     ) -> T:
-        """Return the answer; raise BargeError, no_leader if no daemon answers.
+        """Return the answer; raise BargeError, no_leader if no daemon answers, or Interrupted.
 
         An answer of another type counts as none; so does one without `required_field`, for a type whose fields all have defaults.
         A request without an answer is sent to the next daemon if it is idempotent: reads, kill, revive and faults. A change that
@@ -95,14 +95,15 @@ class Admin:
         may_repeat: bool,
         try_next_on: tuple[ErrorCode, ...] = (),
     ) -> T:
-        """Return the first successful answer, decoded; raise BargeError. `decode` raises ValueError for a malformed one.
+        """Return the first successful answer, decoded; raise BargeError or Interrupted.
 
+        `decode` raises ValueError for a malformed one.
         The next daemon is tried if this one certainly got no request, if it answers one of the errors in `try_next_on`, or if it
         gave no answer and `may_repeat`. Else the outcome of a write is unknown. A proxy's error, a page, or an answer about
         another key counts as no answer.
         """
         failures: list[str] = []
-        told: BargeError | None = None
+        answered: BargeError | None = None
         may_be_done = False
         for api in list(self._apis):
             try:
@@ -123,7 +124,7 @@ class Admin:
                 break
             except BargeError as error:
                 self._prefer(api)
-                told = error
+                answered = error
                 failures.append(f"{api}: {error.detail}")
                 if error.code in try_next_on:
                     continue
@@ -132,13 +133,14 @@ class Admin:
             return found
         if may_be_done:
             raise BargeError("outcome_unknown", "; ".join(failures))
-        raise told or _no_daemon(failures)
+        raise answered or _no_daemon(failures)
 
     def download(self, path: str, take: Callable[[bytes], object], *, timeout_s: float) -> dict[str, str]:
         """Pass the answer to `take`, chunk by chunk; return its headers, names in lower case. Raise BargeError.
 
         The next daemon is tried if this one can't be reached or can't answer, but not if it breaks off. Exceptions of `take` are
-        passed on. The time-out is `timeout_s` for each chunk, CONNECT_S for a connection.
+        passed on, and Ctrl-C is a plain KeyboardInterrupt, as it only reads. The time-out is `timeout_s` for each chunk,
+        CONNECT_S for a connection.
         """
         failures: list[str] = []
         for api in self._apis:
@@ -170,7 +172,10 @@ class Admin:
 
     @contextmanager
     def stream(self, path: str, *, headers: dict[str, str], timeout_s: float) -> Iterator[Iterator[bytes]]:
-        """Open a stream of lines at the first daemon that has one; it ends after `timeout_s` without data. Raise BargeError."""
+        """Open a stream of lines at the first daemon that has one; it ends after `timeout_s` without data.
+
+        Raise BargeError if none has; a stream that breaks off just ends. Ctrl-C is a plain KeyboardInterrupt.
+        """
         failures: list[str] = []
         for api in list(self._apis):
             connection = _connection(api, timeout_s)

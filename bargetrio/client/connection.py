@@ -19,7 +19,10 @@ SHORTEST_S: Final = 0.001
 
 
 class NodeConnection:
-    """A connection after its hello."""
+    """A connection after its hello.
+
+    Making one raises NotSent if the node can't be reached or is overloaded, BargeError(forbidden) if it refuses the hello.
+    """
 
     def __init__(self, address: str, cluster: str, timeout_s: float) -> None:
         self.address = address
@@ -36,7 +39,10 @@ class NodeConnection:
             raise
 
     def ask(self, request: Request, answer_type: type[A], timeout_s: float) -> A:
-        """Return the successful answer; raise the BargeError that the node answers, NotSent or NoAnswer."""
+        """Return the successful answer; raise the BargeError that the node answers, NotSent or NoAnswer.
+
+        After any exception but a BargeError, the caller closes the connection: an answer may still come.
+        """
         self._last_id += 1
         line = msgspec.json.encode(msgspec.structs.replace(request, id=self._last_id)) + b"\n"
         self._send(line, timeout_s)
@@ -50,14 +56,14 @@ class NodeConnection:
                     break
             if answer.ok:
                 return checked(request, msgspec.json.decode(data, type=answer_type))
-            told = msgspec.json.decode(data, type=ErrorAnswer)
+            refusal = msgspec.json.decode(data, type=ErrorAnswer)
         except OSError as problem:
             raise NoAnswer(f"node at {self.address}: {problem}") from None
         except ValueError as problem:
             raise NoAnswer(f"node at {self.address} gives no answer to this request: {problem}") from None
-        error = told.as_error()
-        if error.applied is False and (told.applied is None or (told.id is None and told.error != "bad_request")):
-            raise NoAnswer(f"node at {self.address}: {told.detail}")  # the end of the connection, or a contradiction
+        error = refusal.as_error()
+        if error.applied is False and (refusal.applied is None or (refusal.id is None and refusal.error != "bad_request")):
+            raise NoAnswer(f"node at {self.address}: {refusal.detail}")  # the end of the connection, or a contradiction
         raise error
 
     def _send(self, line: bytes, timeout_s: float) -> None:

@@ -39,7 +39,7 @@ class _ProcessConnection:
 
 
 class NativeKeys:
-    """One connection to the leader, used by one thread at a time; a forked process opens its own."""
+    """One connection to the leader, used by one thread at a time; a forked process opens its own. Errors as of `Client`."""
 
     def __init__(self, addresses: list[str], cluster: str, timeout_s: float) -> None:
         self._addresses = list(addresses)
@@ -55,9 +55,10 @@ class NativeKeys:
             line.drop()
 
     def execute(self, request: Request, answer_type: type[A]) -> A:
-        """Return the leader's answer; raise BargeError. A write that may have been applied is never retried (BUG-47).
+        """Return the leader's answer; raise BargeError or Interrupted.
 
-        Waits for other threads' requests at most as long as for an answer; then raises `overloaded`.
+        A write that may have been applied is never retried (BUG-47). Waits for other threads' requests at most as long as
+        for an answer; then raises `overloaded`.
         """
         end = time.monotonic() + self._timeout_s
         line = self._own_connection()

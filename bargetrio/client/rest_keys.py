@@ -15,7 +15,7 @@ A = TypeVar("A")
 
 
 class RestKeys:
-    """The same requests and answers as over the client protocol."""
+    """The same requests, answers and errors as over the client protocol."""
 
     def __init__(self, admin: Admin, timeout_s: float) -> None:
         self._admin = admin
@@ -25,7 +25,7 @@ class RestKeys:
         """Do nothing: there is no open connection."""
 
     def execute(self, request: Request, answer_type: type[A]) -> A:
-        """Return the answer; raise BargeError. A write that may have been applied is never retried (BUG-47)."""
+        """Return the answer; raise BargeError or Interrupted. A write that may have been applied is never retried (BUG-47)."""
 
         def decode(reply: Reply) -> A:
             fields = _fields(request, reply)

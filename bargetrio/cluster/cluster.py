@@ -27,12 +27,12 @@ from bargetrio.transport.faults import LinkFaults
 
 BACKUP_WAIT_S: Final = 120.0
 """Seconds that a backup waits for a snapshot to be taken; a million keys take some 8 s."""
-BACKUP_LOOK_S: Final = 2.0
+BACKUP_POLL_S: Final = 2.0
 """Seconds between two checks of a backup whether the node that it waits for still runs."""
 READMIT_WAIT_S: Final = 3.0
 """Seconds that a readmission waits for a hello with the new disk, and for the entry to be committed."""
 BOOTSTRAP_WAIT_S: Final = 3.0
-READMIT_LOOK_S: Final = 0.05
+READMIT_POLL_S: Final = 0.05
 LAST_ANSWER_S: Final = 0.5
 """Seconds that the last repetition of a readmission or bootstrap has for its answer, after the time for new ones is over."""
 
@@ -98,7 +98,7 @@ class Cluster:
                         f"no node of this daemon has applied index {answer.index} within {patience_s:g} s ({applied} is the last)"
                     )
                     raise BargeError("no_leader", f"{detail}: it does not hear the leader, or is far behind; ask another daemon")
-                with trio.move_on_after(BACKUP_LOOK_S if applied >= answer.index else min(BACKUP_LOOK_S, left)):
+                with trio.move_on_after(BACKUP_POLL_S if applied >= answer.index else min(BACKUP_POLL_S, left)):
                     return await running[node_id].backup(answer.index)
             raise BargeError("no_leader", "no node of this daemon runs; ask another daemon")
         raise BargeError("overloaded", f"no snapshot was taken within {BACKUP_WAIT_S:g} s; ask another daemon, or later")
@@ -119,11 +119,11 @@ class Cluster:
 
         A follower reports its leader for an election timeout after the last message; the leader may have stepped down meanwhile.
         """
-        told = {api: answer for api, answer in answers.items() if isinstance(answer, LeaderView)}
+        views_by_api = {api: answer for api, answer in answers.items() if isinstance(answer, LeaderView)}
         views: list[LeaderView] = []
-        for view in told.values():
+        for view in views_by_api.values():
             api = self._apis.get(view.leader)
-            own_word = told.get(api) if api is not None else None
+            own_word = views_by_api.get(api) if api is not None else None
             is_silent = api is not None and isinstance(answers.get(api), Unreachable)
             is_denied = view.leader in self.local.slots or not (is_silent or own_word == view)
             if not is_denied:
@@ -222,7 +222,7 @@ class Cluster:
         reason = await _repeated(slot.bootstrap, BOOTSTRAP_WAIT_S, lambda: self._is_born(node_id))
         with trio.move_on_at(end):
             while not reason and not self._is_born(node_id):
-                await trio.sleep(READMIT_LOOK_S)
+                await trio.sleep(READMIT_POLL_S)
         if reason:
             raise BargeError("bad_request", reason)
         if reason is None or not self._is_born(node_id):
@@ -335,7 +335,7 @@ async def _repeated(ask: Callable[[], Awaitable[str]], wait_s: float, is_over: C
     with trio.move_on_at(end + LAST_ANSWER_S):
         while reason is None or (reason and not is_over() and trio.current_time() < end):
             if reason:
-                await trio.sleep(READMIT_LOOK_S)
+                await trio.sleep(READMIT_POLL_S)
             reason = None
             reason = await ask()
     return reason

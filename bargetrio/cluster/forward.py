@@ -223,9 +223,9 @@ class Forwarder:
         leader = self._leader_hint()
         if leader is not None:
             return leader
-        told = self._known_leader
-        if told is not None and told in self._links and self._can_lead(told):
-            return told
+        known = self._known_leader
+        if known is not None and known in self._links and self._can_lead(known):
+            return known
         others = [node_id for node_id in self._node_ids if self._can_lead(node_id) and node_id not in self._local_ids()]
         if not others:
             return None

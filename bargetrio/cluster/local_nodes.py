@@ -38,7 +38,7 @@ ROOM_BYTES: Final = 48 * 1024 * 1024
 EVENTS_A_SLICE: Final = 500
 START_S: Final = 10.0
 """Seconds after which a daemon serves though some of its nodes still recover, or wait for their disks."""
-START_LOOK_S: Final = 0.5
+START_POLL_S: Final = 0.5
 
 
 class LocalNodes:
@@ -90,7 +90,7 @@ class LocalNodes:
         with trio.move_on_after(START_S):
             await none_left.wait()
         while left and not self.running_ids():
-            with trio.move_on_after(START_LOOK_S):
+            with trio.move_on_after(START_POLL_S):
                 await none_left.wait()
         if left:
             log.warning("the daemon serves while node %s still recovers, or waits for its disk", listed(sorted(left)))

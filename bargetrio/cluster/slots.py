@@ -196,12 +196,12 @@ class _StartSignal:
 
     def __init__(self, task_status: TaskStatus[None]) -> None:
         self._task_status = task_status
-        self._told = False
+        self._reported = False
 
     def over(self) -> None:
         """End the wait of `start`."""
-        if not self._told:
-            self._told = True
+        if not self._reported:
+            self._reported = True
             self._task_status.started()
 
 

@@ -15,7 +15,7 @@ YOUNG: Final = 10_000
 MIDDLE: Final = 20
 NEVER: Final = 1_000_000_000
 """Young objects are collected as usual, in fractions of a millisecond; full collections are run by `Collector` only."""
-LOOK_S: Final = 1.0
+POLL_S: Final = 1.0
 QUIET_EVERY_S: Final = 60.0
 BUSY_EVERY_S: Final = 600.0
 
@@ -45,7 +45,7 @@ class Collector:
         collected_at = trio.current_time()
         seen = self._progress()
         while True:
-            await trio.sleep(LOOK_S)
+            await trio.sleep(POLL_S)
             before, seen = seen, self._progress()
             waited = trio.current_time() - collected_at
             if waited >= (QUIET_EVERY_S if seen == before else BUSY_EVERY_S):

@@ -153,13 +153,13 @@ class Recorder:
                 self._beats.append(RecordedFact(seq, time, node_id, fact, roles.get(node_id, "")))
                 continue
             if type(fact) in _OF_COMMANDS:
-                told: Any = fact
-                first = told.first_commands
+                with_commands: Any = fact
+                first = with_commands.first_commands
                 # A leader's step announces each write three times, with the same command objects.
                 if len(first) != len(commands) or not all(map(is_, first, commands)):
                     commands = first
                     copies = tuple([compact_copy(command) for command in commands])
-                fact = msgspec.structs.replace(told, first_commands=copies)
+                fact = msgspec.structs.replace(with_commands, first_commands=copies)
             else:
                 if type(fact) in _OF_ROLES:
                     self._note_role(node_id, fact)

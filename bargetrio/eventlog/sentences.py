@@ -12,8 +12,8 @@ from bargetrio.protocol.events import Event
 
 def sentence(event: Event) -> str:
     """Return the event in words, from the point of view of its node."""
-    tell = _TELL.get(event.kind)
-    return tell(event, event.detail) if tell is not None else event.kind.replace("_", " ")
+    sentence = _SENTENCES.get(event.kind)
+    return sentence(event, event.detail) if sentence is not None else event.kind.replace("_", " ")
 
 
 def entries_text(event: Event) -> str:
@@ -102,7 +102,7 @@ def _last(event: Event, detail: dict[str, Any]) -> str:
     return f"(last entry {detail['last_log_index']}, term {detail['last_log_term']})"
 
 
-_TELL: Final[dict[str, Callable[[Event, dict[str, Any]], str]]] = {
+_SENTENCES: Final[dict[str, Callable[[Event, dict[str, Any]], str]]] = {
     "role_changed": _role,
     "term_changed": lambda e, d: f"term {d['old_term']} → {e.term}: {d['reason']}",
     "pre_vote_requested": lambda e, d: f"asks node {e.peer} for a pre-vote in term {e.term} {_last(e, d)}",

@@ -14,7 +14,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.messages import NodeId
 from bargetrio.raft.standing import Standing
 from bargetrio.replica.figures import NodeFigures
-from bargetrio.replica.hellos import HelloJudge
+from bargetrio.replica.hellos import HelloValidator
 from bargetrio.replica.inbox import Inbox
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.network import Connection
@@ -37,7 +37,7 @@ class Connections:
         poller: Poller,
         sink: Sink,
         figures: NodeFigures,
-        hellos: HelloJudge,
+        hello_validator: HelloValidator,
         places: ClientPlaces,
         memory: ClientMemory,
         peer_spoke: Callable[[NodeId], None],
@@ -50,7 +50,7 @@ class Connections:
         self._poller = poller
         self._sink = sink
         self._figures = figures
-        self._hellos = hellos
+        self._hello_validator = hello_validator
         self._memory = memory
         self._peer_spoke = peer_spoke
 
@@ -85,7 +85,7 @@ class Connections:
         inbox = self._inbox
         self.of_peers += 1
         try:
-            refusal = self._hellos.refusal_since(peer_id, standing)
+            refusal = self._hello_validator.revalidator(peer_id, standing)
             figures = self._figures.peer(peer_id)
             on_first = partial(self._peer_spoke, peer_id)
             session = PeerSession(peer_id, self._core, inbox, figures, refusal, on_first)

@@ -23,11 +23,11 @@ CLIENT_BYTES: Final = 128 * 1024 * 1024
 """Bound for all clients of a process; beyond it some are refused, until usage is lower by a share of it (FREED_PART)."""
 ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Bound for unreceived answers of all clients of a process; beyond it no read is executed, except by a step that has begun."""
-LOOK_S: Final = 0.5
+POLL_S: Final = 0.5
 """Seconds between two checks of which clients receive answers, while reads wait."""
 TAKEN_BYTES_PER_S: Final = 16 * 1024
 """A client that receives more slowly while others wait is disconnected."""
-TELL_S: Final = 10.0
+WARN_S: Final = 10.0
 """Shortest time in seconds between two log lines about clients that were refused."""
 FREED_PART: Final = 8
 """Refusing ends when usage is below CLIENT_BYTES by 1/FREED_PART of it."""
@@ -64,7 +64,7 @@ class ClientMemory:
         self._holders: dict[Holder, None] = {}
         self._seen: dict[Holder, int] = {}
         """The connections with unreceived answers at the last check while reads waited, and their `taken_bytes` then."""
-        self._looked_at = self._told_at = float("-inf")
+        self._looked_at = self._warned_at = float("-inf")
 
     def enter(self, holder: Holder) -> None:
         """Add a connection."""
@@ -92,11 +92,11 @@ class ClientMemory:
             self.answers.resume()
 
     async def watch(self) -> None:
-        """Check every LOOK_S until cancelled; may be run by each node of the process."""
+        """Check every POLL_S until cancelled; may be run by each node of the process."""
         while True:
-            await trio.sleep(LOOK_S)
+            await trio.sleep(POLL_S)
             now = trio.current_time()
-            if now - self._looked_at >= LOOK_S / 2:
+            if now - self._looked_at >= POLL_S / 2:
                 self._looked_at = now
                 self.look()
 
@@ -109,7 +109,7 @@ class ClientMemory:
         for holder in self._holders:
             if (taken := holder.taken_bytes) is not None:
                 self._seen[holder] = taken
-        least = TAKEN_BYTES_PER_S * LOOK_S
+        least = TAKEN_BYTES_PER_S * POLL_S
         slow = [holder for holder, taken in self._seen.items() if holder in before and taken - before[holder] < least]
         if answers.free <= 0:
             for holder in slow:
@@ -130,6 +130,6 @@ class ClientMemory:
         self.leave(holder)
         holder.refuse()
         now = trio.current_time()
-        if now - self._told_at >= TELL_S:
-            self._told_at = now
+        if now - self._warned_at >= WARN_S:
+            self._warned_at = now
             log.warning("clients occupy too much memory (%d MiB): some are refused", self.used_bytes >> 20)

@@ -32,13 +32,13 @@ from bargetrio.node.settings import NodeSettings
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import NodeId
-from bargetrio.raft.standing import as_told
+from bargetrio.raft.standing import as_stated
 from bargetrio.replica.figures import NodeFigures
-from bargetrio.replica.hellos import HelloJudge
+from bargetrio.replica.hellos import HelloValidator
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
 from bargetrio.replica.replica import Replica
-from bargetrio.replica.turns import Turns
+from bargetrio.replica.scheduler import ProcessScheduler
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.wal import OpenFolder, open_folder
 from bargetrio.transport.acceptor import Acceptor
@@ -64,7 +64,7 @@ class _Given(NamedTuple):
     network: Network
     disk_work: DiskWork
     make_token: Callable[[], str]
-    turns: Turns
+    scheduler: ProcessScheduler
     memory: ClientMemory
     figures: NodeFigures
     random: random.Random
@@ -89,7 +89,7 @@ async def open_node(
     disk_work: DiskWork | None = None,
     make_poller: Callable[[], Poller] = make_poller,
     make_token: Callable[[], str] = lambda: secrets.token_hex(16),
-    turns: Turns | None = None,
+    scheduler: ProcessScheduler | None = None,
     memory: ClientMemory | None = None,
     figures: NodeFigures | None = None,
 ) -> AsyncIterator[Node]:
@@ -108,7 +108,7 @@ async def open_node(
         network=SocketNetwork() if network is None else network,
         disk_work=ThreadWork() if disk_work is None else disk_work,
         make_token=make_token,
-        turns=Turns() if turns is None else turns,
+        scheduler=ProcessScheduler() if scheduler is None else scheduler,
         memory=ClientMemory() if memory is None else memory,
         figures=NodeFigures() if figures is None else figures,
         random=random.Random(settings.seed),
@@ -208,14 +208,14 @@ def _make_connections(
 ) -> tuple[Connections, Acceptor, PeerOutbox]:
     """Make the connections' handler, who accepts them, and a link to each peer."""
     settings, figures, core = given.settings, given.figures, recovered.core
-    hellos = HelloJudge(core, inbox, recovered.folder.earlier_stores)
+    hello_validator = HelloValidator(core, inbox, recovered.folder.earlier_stores)
     connections = Connections(
         core=core,
         inbox=inbox,
         poller=poller,
         sink=given.sink,
         figures=figures,
-        hellos=hellos,
+        hello_validator=hello_validator,
         places=ClientPlaces(settings.most_clients),
         memory=given.memory,
         peer_spoke=lambda peer: outbox.links[peer].peer_spoke(),
@@ -226,8 +226,8 @@ def _make_connections(
         peer_ids=frozenset(settings.addresses) - {settings.node_id},
         secret=settings.peer_secret,
         make_nonce=given.make_token,
-        standing=lambda: as_told(recovered.folder.standing, core.members),
-        judge=hellos.judge,
+        standing=lambda: as_stated(recovered.folder.standing, core.members),
+        validate=hello_validator.validate,
     )
     acceptor = Acceptor(
         listener,
@@ -281,7 +281,7 @@ def _make_replica(
         ),
         addresses=settings.addresses,
         request_timeout_s=settings.request_timeout_s,
-        turns=given.turns,
+        scheduler=given.scheduler,
         figures=given.figures,
         answer_room=given.memory.answers,
     )

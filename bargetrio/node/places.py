@@ -17,7 +17,7 @@ CLIENTS: Final = 20_000
 """The default: what a node is built for."""
 IDLE_S: Final = 3.0
 """Seconds without a request, counted from when the places became short, after which a client may be closed for another."""
-LOOK_S: Final = 0.5
+POLL_S: Final = 0.5
 """Shortest time in seconds between two checks of which clients have sent a request; a check iterates over all of them."""
 
 
@@ -39,7 +39,7 @@ class ClientPlaces:
         if len(self._idle_since) < self._most:
             return
         now = trio.current_time()
-        if now - self._looked_at >= LOOK_S:
+        if now - self._looked_at >= POLL_S:
             self._looked_at = now
             for session in list(self._idle_since):
                 if session.was_active:

@@ -13,7 +13,7 @@ from bargetrio.storage.disk import Disk
 ROOM_SEGMENTS: Final = 2
 """With less free space than this number of log segments, a leader proposes no writes."""
 ROOM_AGAIN_SEGMENTS: Final = 3
-ROOM_LOOK_S: Final = 1.0
+ROOM_POLL_S: Final = 1.0
 
 
 class DiskRoom:
@@ -28,7 +28,7 @@ class DiskRoom:
         self._segment_bytes = segment_bytes
 
     async def watch(self) -> None:
-        """Check every ROOM_LOOK_S until cancelled."""
+        """Check every ROOM_POLL_S until cancelled."""
         core = self._core
         while True:
             with suppress(OSError):
@@ -37,4 +37,4 @@ class DiskRoom:
                 if is_low != core.lacks_room:
                     core.lacks_room = is_low
                     self._sink.record(core.node_id, DiskSpace(free_bytes=free, is_low=is_low))
-            await trio.sleep(ROOM_LOOK_S)
+            await trio.sleep(ROOM_POLL_S)

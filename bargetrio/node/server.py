@@ -29,7 +29,7 @@ from bargetrio.storage.disk import Disk
 from bargetrio.transport.acceptor import Acceptor
 from bargetrio.transport.poller import Poller
 
-BACKUP_LOOK_S: Final = 0.02
+BACKUP_POLL_S: Final = 0.02
 
 
 class Node:
@@ -78,7 +78,7 @@ class Node:
         try:
             await self._poller.drive(self._stepping.step)
         except StorageFailed as problem:
-            self._tell_why(problem)
+            self._report_disk_failure(problem)
             raise
 
     def fence(self) -> None:
@@ -109,7 +109,7 @@ class Node:
         while core.snapshot is None or core.snapshot.last_index < index:
             if core.last_applied >= index:
                 replica.ask_for_snapshot()
-            await trio.sleep(BACKUP_LOOK_S)
+            await trio.sleep(BACKUP_POLL_S)
         return Backup(core.snapshot, self._disk, self._disk_work, replica.snapshots.pins, self._readers)
 
     def belief(self) -> Belief:
@@ -151,7 +151,7 @@ class Node:
         await answered.wait()
         return answers[0]
 
-    def _tell_why(self, problem: StorageFailed) -> None:
+    def _report_disk_failure(self, problem: StorageFailed) -> None:
         """Answer all waiting requests with the error, before their connections are closed."""
         node_id = self.replica.core.node_id
         self._sink.record(node_id, DiskFailed(reason=str(problem)))

@@ -85,7 +85,7 @@ def maybe_be_born(state: State, now: float) -> None:
     own = state.standing
     if own.identity or own.origin == REPLACED or state.membership.is_writing_standing:
         return
-    born = [(standing, at) for standing, at in membership.last_told(state).values() if standing.identity]
+    born = [(standing, at) for standing, at in membership.last_stated(state).values() if standing.identity]
     if born:
         recent = [standing for standing, at in born if at > now - STANDING_TTL_S]
         if birth := _set_to_adopt(state, recent or [standing for standing, _ in born]):

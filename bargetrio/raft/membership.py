@@ -20,7 +20,7 @@ from bargetrio.raft.facts import MemberChanged, MembersChanged
 from bargetrio.raft.messages import Entry, Introduction
 from bargetrio.raft.records import Remembered
 from bargetrio.raft.roles import Leader
-from bargetrio.raft.standing import EARLIER, Configuration, Standing, StoreId, as_told, why_other_members
+from bargetrio.raft.standing import EARLIER, Configuration, Standing, StoreId, as_stated, why_other_members
 from bargetrio.raft.state import State
 from bargetrio.raft.values import Index, NodeId
 
@@ -74,7 +74,7 @@ def why_abstains(state: State) -> str:
         return "another disk has taken this one's place: the node was readmitted with it"
     if state.configuration is None:
         last = last_standings(state, float("-inf"))
-        born = {peer: told.identity for peer, told in last.items() if told.identity}
+        born = {peer: stated.identity for peer, stated in last.items() if stated.identity}
         for peer in born or last:
             if reason := why_other_members(peer, last[peer], state.members):
                 return reason
@@ -86,7 +86,7 @@ def why_abstains(state: State) -> str:
     missing = [str(peer) for peer in state.peers if peer not in state.membership.met]
     if state.configuration is not None:
         return "its disk is new, and it has not caught up"
-    others = [peer for peer, told in last_standings(state, float("-inf")).items() if told.origin != standing.origin]
+    others = [peer for peer, stated in last_standings(state, float("-inf")).items() if stated.origin != standing.origin]
     if others and state.configuration is None:
         who = ", ".join(map(str, others))
         return f"the cluster is not born: the folder of node {who} began with another state than this one ({standing.origin})"
@@ -185,26 +185,26 @@ def learn_commit(state: State) -> None:
 
 
 def introduce(state: State, *, asks: bool) -> None:
-    standing = as_told(state.membership.birth_under_way or state.standing, state.members)
+    standing = as_stated(state.membership.birth_under_way or state.standing, state.members)
     for peer in state.peers:
         state.send(peer, Introduction(term=state.current_term, node_id=state.node_id, standing=standing, asks=asks))
 
 
 def last_standings(state: State, then: float) -> dict[NodeId, Standing]:
     """Return each peer's newest standing, of a hello or an introduction, if it is newer than `then`."""
-    return {peer: standing for peer, (standing, at) in last_told(state).items() if at > then}
+    return {peer: standing for peer, (standing, at) in last_stated(state).items() if at > then}
 
 
-def last_told(state: State) -> dict[NodeId, tuple[Standing, float]]:
+def last_stated(state: State) -> dict[NodeId, tuple[Standing, float]]:
     """Return each peer's newest standing, of a hello or an introduction, and when it came."""
     newest: dict[NodeId, tuple[Standing, float]] = {}
     met, hellos = state.membership.met, state.membership.last_hello
     for peer in state.peers:
-        told, hello = met.get(peer), hellos.get(peer)
-        if told is None or (hello is not None and hello[1] > told[1]):
-            told = hello
-        if told is not None:
-            newest[peer] = told
+        stated, hello = met.get(peer), hellos.get(peer)
+        if stated is None or (hello is not None and hello[1] > stated[1]):
+            stated = hello
+        if stated is not None:
+            newest[peer] = stated
     return newest
 
 

@@ -10,7 +10,7 @@ admitted  the store is not in the birth set: it was readmitted by an entry that 
 ```
 Both sides of a connection send their `Standing` in the hello and check the other's with `why_refused`. Born members do not
 compare the `nodes:` lists of their configuration files: an operator may change one on one host and not on another. An unborn
-store states the list of its node (`as_told`), which refuses every log and snapshot of other members: with other members than
+store states the list of its node (`as_stated`), which refuses every log and snapshot of other members: with other members than
 those it takes part in no birth and is not readmitted. It compares its list with the birth set of a member as well, so that its
 operator gets the reason.
 """
@@ -117,7 +117,7 @@ def identity_of(stores: Mapping[int, StoreId]) -> str:
     return sha256(_encode(sorted(stores.items()))).hexdigest()[:IDENTITY_DIGITS]
 
 
-def as_told(standing: Standing, members: tuple[NodeId, ...]) -> Standing:
+def as_stated(standing: Standing, members: tuple[NodeId, ...]) -> Standing:
     """Return a standing as hellos and introductions state it; `members` are the sorted node ids of this node's configuration."""
     return standing if standing.identity else structs.replace(standing, members=members)
 

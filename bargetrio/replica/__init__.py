@@ -19,5 +19,5 @@ replica does nothing more. An exception of a step (StorageFailed, ConsensusViola
 
 May import protocol, raft, kv, storage and eventlog. Start at replica.py; inbox.py has the input, ports.py the ports, sessions.py
 the clients' side, requests.py their requests until each is answered, hellos.py why a peer's store is refused, jobs.py the long
-jobs of snapshots, in slices.
+jobs of snapshots, in slices, scheduler.py which node of a process may save or apply before the others.
 """

@@ -8,7 +8,7 @@ from bargetrio.raft.standing import Standing, why_refused
 from bargetrio.replica.inbox import Inbox
 
 
-class HelloJudge:
+class HelloValidator:
     """Checks peers' standings by `core`, which is only read; `earlier_stores` are those in a folder of an earlier version."""
 
     def __init__(self, core: Core, inbox: Inbox, earlier_stores: Mapping[NodeId, str]) -> None:
@@ -16,23 +16,23 @@ class HelloJudge:
         self._inbox = inbox
         self._known_stores = earlier_stores
 
-    def judge(self, peer_id: NodeId, theirs: Standing) -> str:
+    def validate(self, peer_id: NodeId, theirs: Standing) -> str:
         """Return why a peer's store is refused, "" if it is not; pass its standing to the core in either case."""
         self._inbox.call(lambda core, now: core.hello_received(peer_id, theirs, now))
         return self._why_refused(peer_id, theirs)
 
-    def refusal_since(self, peer_id: NodeId, theirs: Standing) -> Callable[[], str]:
+    def revalidator(self, peer_id: NodeId, theirs: Standing) -> Callable[[], str]:
         """Return a function that returns why that store is now refused, "" if not; cached until members' stores change."""
         core = self._core
-        judged: list[object] = [None, None]
-        told = ""
+        cached_for: list[object] = [None, None]
+        cached = ""
 
         def refusal() -> str:
-            nonlocal told
-            if core.configuration is not judged[0] or core.standing is not judged[1]:
-                judged[:] = [core.configuration, core.standing]
-                told = self._why_refused(peer_id, theirs)
-            return told
+            nonlocal cached
+            if core.configuration is not cached_for[0] or core.standing is not cached_for[1]:
+                cached_for[:] = [core.configuration, core.standing]
+                cached = self._why_refused(peer_id, theirs)
+            return cached
 
         return refusal
 

@@ -23,7 +23,7 @@ from bargetrio.raft.snapshot_state import SnapshotLabel
 from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.ports import SLICE, Job, Jobs, Outbox, Sleep, Step, Steps, blocking
-from bargetrio.replica.turns import Turns
+from bargetrio.replica.scheduler import ProcessScheduler
 from bargetrio.storage.disk import Disk
 from bargetrio.storage.errors import DamagedSnapshot, is_out_of_space
 from bargetrio.storage.snapshots import (
@@ -75,7 +75,7 @@ class SnapshotJobs:
         inbox: Inbox,
         outbox: Outbox,
         jobs: Jobs,
-        turns: Turns,
+        scheduler: ProcessScheduler,
         figures: NodeFigures,
         replace_store: Callable[[Store], Store],
     ) -> None:
@@ -85,13 +85,13 @@ class SnapshotJobs:
         self._inbox = inbox
         self._outbox = outbox
         self._jobs = jobs
-        self._turns = turns
+        self._scheduler = scheduler
         self._figures = figures
         self._replace_store = replace_store
         self._receiver = SnapshotReceiver(place.disk, place.cluster)
         self._again_at = 0.0
         """No snapshot is taken before this time, since the disk was full."""
-        self.waits_for_its_turn = False
+        self.waits_to_save = False
         self._reading: set[NodeId] = set()
         """The peers for whom a piece is being read."""
         self._to_read: dict[NodeId, tuple[SendChunk, int]] = {}
@@ -104,15 +104,15 @@ class SnapshotJobs:
 
         `store` is the state at this moment. Call it also where a snapshot that is queued is not due any more.
         """
-        self.waits_for_its_turn = is_due
+        self.waits_to_save = is_due
         if not is_due:
-            self._turns.want_no_more(self)
+            self._scheduler.withdraw_request(self)
             return
         if now < self._again_at:
-            self._turns.want_no_more(self)  # a full disk: waiting for it would only delay the others' snapshots
+            self._scheduler.withdraw_request(self)  # a full disk: waiting for it would only delay the others' snapshots
             return
-        self._turns.want_to_save(self)
-        if not self._turns.may_save(self, now):
+        self._scheduler.request_save(self)
+        if not self._scheduler.may_save(self, now):
             return
         label = core.begin_snapshot()
         if label is not None:
@@ -121,8 +121,8 @@ class SnapshotJobs:
     def save(self, label: SnapshotLabel, store: Store, now: float) -> None:
         """Start to save the state under this label; no other replica of this process begins meanwhile."""
         assert store.last_index == label.last_index, "the label says what the store holds"
-        self.waits_for_its_turn = False
-        self._turns.begin_saving(self, now)
+        self.waits_to_save = False
+        self._scheduler.begin_saving(self, now)
         self._jobs.start(Job("save", self._save(label, store.scan(self._place.slice_keys), now), store))
 
     def perform(self, effect: Compact | SendChunk | StoreChunk | LoadSnapshot) -> None:
@@ -147,7 +147,7 @@ class SnapshotJobs:
 
     def fence(self, now: float) -> None:
         """Let the next replica save: this one has ended, though its disk may still be busy."""
-        self._turns.leave(self, now)
+        self._scheduler.leave(self, now)
 
     def close(self) -> None:
         """Close open files; no job runs any more."""
@@ -176,14 +176,14 @@ class SnapshotJobs:
             if is_out_of_space(problem):
                 yield from self._give_up(problem)
             else:
-                self._inbox.call(lambda core, now: self._turns.end_saving(self, now))
+                self._inbox.call(lambda core, now: self._scheduler.end_saving(self, now))
                 self._inbox.disk_failed(problem)
             return
         finally:
             scan.close()
 
         def taken(core: Core, now: float) -> None:
-            self._turns.end_saving(self, now)
+            self._scheduler.end_saving(self, now)
             self._figures.snapshots_taken += 1
             self._figures.snapshot_seconds += now - began
             self._figures.snapshot_bytes += snapshot.size
@@ -198,7 +198,7 @@ class SnapshotJobs:
             yield from blocking(lambda: discard_unfinished(self._place.disk))
 
         def given_up(core: Core, now: float) -> None:
-            self._turns.end_saving(self, now)
+            self._scheduler.end_saving(self, now)
             self._again_at = now + self._place.again_s
             core.snapshot_given_up()
 

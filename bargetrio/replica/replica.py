@@ -33,9 +33,9 @@ from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotJobs, SnapshotPlace
 from bargetrio.replica.ports import Events, Jobs, Outbox, Wal
 from bargetrio.replica.requests import STEP_BYTES, Requests
+from bargetrio.replica.scheduler import ProcessScheduler
 from bargetrio.replica.sessions import AnswerRoom
 from bargetrio.replica.standing import StandingWriter
-from bargetrio.replica.turns import Turns
 
 MESSAGES_A_STEP: Final = 256
 ENTRIES_A_STEP: Final = 1000
@@ -68,11 +68,11 @@ class Replica:
         place: SnapshotPlace,
         addresses: dict[NodeId, str],
         request_timeout_s: float,
-        turns: Turns,
+        scheduler: ProcessScheduler,
         figures: NodeFigures,
         answer_room: AnswerRoom,
     ) -> None:
-        """`addresses` are for redirecting clients of a follower; all replicas of a process share `turns` and `answer_room`."""
+        """`addresses` are for redirecting clients of a follower. Replicas of a process share `scheduler` and `answer_room`."""
         self.core = core
         self.store = store
         self.inbox = inbox
@@ -85,13 +85,19 @@ class Replica:
             answer_room=answer_room,
         )
         self.snapshots = SnapshotJobs(
-            place=place, inbox=inbox, outbox=outbox, jobs=jobs, turns=turns, figures=figures, replace_store=self._replace_store
+            place=place,
+            inbox=inbox,
+            outbox=outbox,
+            jobs=jobs,
+            scheduler=scheduler,
+            figures=figures,
+            replace_store=self._replace_store,
         )
         self._standing = StandingWriter(place.folder, inbox, outbox, jobs)
         self._wal = wal
         self._outbox = outbox
         self._events = events
-        self._turns = turns
+        self._scheduler = scheduler
         self._figures = figures
         self._then: dict[int, Persist] = {}
         self._is_fenced = False
@@ -138,7 +144,7 @@ class Replica:
     def fence(self, now: float) -> None:
         """End this server: further steps do nothing and report no facts; another replica may save or apply in its place."""
         self._is_fenced = True
-        self._turns.prioritize(self, has_priority=False)
+        self._scheduler.prioritize(self, has_priority=False)
         self.snapshots.fence(now)
 
     @property
@@ -180,7 +186,7 @@ class Replica:
         is_behind = core.commit_index - core.last_applied > LONG_BACKLOG
         may_apply = not (is_behind or self._has_priority) or self._may_apply(is_behind=is_behind)
         self._perform(now, may_apply=may_apply)
-        if core.snapshots.is_due or self.snapshots.waits_for_its_turn:
+        if core.snapshots.is_due or self.snapshots.waits_to_save:
             # No snapshot while a backlog is applied: it would lack those entries and delay them.
             self.snapshots.maybe_save(core, self.store, now, is_due=core.snapshots.is_due and not is_behind)
         if core.role is not self._role:
@@ -199,8 +205,8 @@ class Replica:
     def _may_apply(self, *, is_behind: bool) -> bool:
         """Return whether no other replica of the process has priority: clients wait for a leader with a long backlog."""
         self._has_priority = is_behind and isinstance(self.core.role, Leader)
-        self._turns.prioritize(self, has_priority=self._has_priority)
-        return not is_behind or self._turns.may_apply(self)
+        self._scheduler.prioritize(self, has_priority=self._has_priority)
+        return not is_behind or self._scheduler.may_apply(self)
 
     def _take_messages(self, now: float) -> None:
         inbox = self.inbox
@@ -267,7 +273,7 @@ class Replica:
                 case _:
                     assert_never(effect)
         if requests.failed:
-            requests.tell_failures()
+            requests.report_failures()
 
     def _replace_store(self, store: Store) -> Store:
         """Put the state of a loaded snapshot in place; return the old one."""

@@ -135,8 +135,8 @@ class Requests:
             self._figures.commit.observe(now - proposed_at)
             done = answered - sum(failed.values())
             if done:
-                self._tell_answered(done, "write", "")
-            self._tell(failed)
+                self._report_answered(done, "write", "")
+            self._report(failed)
 
     def answer_reads(self, effect: ReadReady, store: Store) -> None:
         """Answer reads that the core has confirmed."""
@@ -171,9 +171,9 @@ class Requests:
 
     # -- the end of a step -----------------------------------------------------------------------------------------------
 
-    def tell_failures(self) -> None:
+    def report_failures(self) -> None:
         """Stage what this step's effects have answered with errors, one fact for each kind."""
-        self._tell(self.failed)
+        self._report(self.failed)
         self.failed = {}
 
     def expire(self, now: float) -> None:
@@ -196,7 +196,7 @@ class Requests:
             self._count_failure(ticket, error.code)
             self._answer_error(ticket, error)
             _add(expired, op, error.code)
-        self._tell(expired)
+        self._report(expired)
         if expired:
             self._core.forget_reads(_is_done)
 
@@ -209,7 +209,7 @@ class Requests:
                 self._answer_error(ticket, error)
                 _add(failed, _op_of(ticket), error.code)
         self.waiting.clear()
-        self._tell(failed)
+        self._report(failed)
         self._events.flush()
         self.flush()
 
@@ -291,11 +291,11 @@ class Requests:
         if not ticket.done and ticket.read is None:
             self._figures.proposals_failed[code] += 1
 
-    def _tell(self, failed: Failures) -> None:
+    def _report(self, failed: Failures) -> None:
         for (op, code), count in failed.items():
-            self._tell_answered(count, op, code)
+            self._report_answered(count, op, code)
 
-    def _tell_answered(self, count: int, op: str, error: str) -> None:
+    def _report_answered(self, count: int, op: str, error: str) -> None:
         self._events.stage(self._core.node_id, RequestAnswered(count=count, op=op, error=error))
 
 

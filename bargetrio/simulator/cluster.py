@@ -22,7 +22,7 @@ from bargetrio.simulator.world import World
 
 MOST_STEPS: Final = 2_000_000
 """A seed that needs more steps is taken to loop for ever."""
-LOOK_S: Final = 0.1
+POLL_S: Final = 0.1
 QUIET_S: Final = 0.5
 """Time after the last answer after which nothing may wait any more; where disks are late, `LATE_QUIET_S`."""
 LATE_QUIET_S: Final = 6.0
@@ -91,7 +91,7 @@ class SimulatedCluster:
         last: Call | None = None
         reads: list[Call] = []
         while world.now < plan.end_at:
-            self.go_on(world.now + LOOK_S)
+            self.go_on(world.now + POLL_S)
             if last is None or (last.done and not self._was_applied(last)):
                 key = KEYS[0]
                 last = reader.call(Put(id=0, key=key, value=f"last {world.now:.1f}"), key)
@@ -152,7 +152,7 @@ class SimulatedCluster:
         for server in self.servers:
             if server.core is not None and isinstance(server.core.role, Leader):
                 look_at_window(server.core.role, server.core, self.referee.goals.hit)
-        self.world.after(LOOK_S, self._look_at_windows)
+        self.world.after(POLL_S, self._look_at_windows)
 
     def _burst(self, node_id: NodeId, count: int) -> None:
         self.clients[0].burst(node_id, count)

@@ -9,13 +9,13 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.messages import NodeId, SnapshotMeta
 from bargetrio.raft.standing import Standing
 from bargetrio.replica.figures import NodeFigures
-from bargetrio.replica.hellos import HelloJudge
+from bargetrio.replica.hellos import HelloValidator
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
 from bargetrio.replica.ports import JobKind
 from bargetrio.replica.replica import Replica
+from bargetrio.replica.scheduler import ProcessScheduler
 from bargetrio.replica.sessions import AnswerRoom
-from bargetrio.replica.turns import Turns
 from bargetrio.simulator.answers import AnyAnswer, Asker, ClientsSession
 from bargetrio.simulator.machine import CLUSTER, Machine
 from bargetrio.simulator.observer import S, Watcher
@@ -60,7 +60,7 @@ class Life(Generic[S]):
             watcher,
             core=core,
             inbox=inbox,
-            judge=HelloJudge(core, inbox, folder.earlier_stores),
+            hello_validator=HelloValidator(core, inbox, folder.earlier_stores),
             steps=steps,
             post=post,
             node_ids=node_ids,
@@ -81,7 +81,7 @@ class Life(Generic[S]):
             addresses={},
             request_timeout_s=request_timeout_s,
             answer_room=AnswerRoom(),
-            turns=Turns(),
+            scheduler=ProcessScheduler(),
             figures=NodeFigures(),
         )
 

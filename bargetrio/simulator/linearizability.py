@@ -79,14 +79,14 @@ def _check_order(history: Sequence[Operation]) -> Verdict:
 
 def _check_reads(operations: Sequence[Operation]) -> Verdict:
     """A read that finds the key returns no older change than any answered before the read was called."""
-    told = sorted((operation for operation in operations if operation.index and operation.effect == "applied"), key=_end)
-    told = [operation for operation in told if operation.kind != "delete" or operation.deleted]
+    acknowledged = sorted((operation for operation in operations if operation.index and operation.effect == "applied"), key=_end)
+    acknowledged = [operation for operation in acknowledged if operation.kind != "delete" or operation.deleted]
     highest: Operation | None = None
     place = 0
     for read in sorted((one for one in operations if one.kind == "get" and one.index), key=lambda one: one.called):
-        while place < len(told) and _end(told[place]) < read.called:
-            if highest is None or (told[place].index or 0) > (highest.index or 0):
-                highest = told[place]
+        while place < len(acknowledged) and _end(acknowledged[place]) < read.called:
+            if highest is None or (acknowledged[place].index or 0) > (highest.index or 0):
+                highest = acknowledged[place]
             place += 1
         if highest is not None and (read.index or 0) < (highest.index or 0):
             return Verdict(ok=False, reason=f"{describe(read)} came after {describe(highest)} and saw something older")
@@ -112,7 +112,7 @@ class _Node:
 
 def _check_key(key: str, operations: list[Operation], steps: int) -> Verdict:
     operations = [operation for operation in operations if not (operation.effect == "unknown" and operation.kind == "get")]
-    indexes = _indexes_told(operations)
+    indexes = _indexes_read(operations)
     head = _linked(operations)
     wanted = sum(1 for operation in operations if operation.effect != "unknown")
     state: State = (None, 0)
@@ -195,7 +195,7 @@ def _holds(operation: Operation, index: int) -> bool | None:
     return operation.if_index == index
 
 
-def _indexes_told(operations: Sequence[Operation]) -> dict[str, int]:
+def _indexes_read(operations: Sequence[Operation]) -> dict[str, int]:
     """Return the index of each value that was written once and seen by a read: where its write's own answer is missing."""
     times = Counter(operation.value for operation in operations if operation.kind == "put")
     return {
@@ -250,8 +250,8 @@ def describe(operation: Operation) -> str:
         asked += f" if_index={operation.if_index}"
     if operation.if_absent:
         asked += " if_absent"
-    told = operation.effect if operation.kind != "get" else f"returned {operation.value!r}"
+    outcome = operation.effect if operation.kind != "get" else f"returned {operation.value!r}"
     if operation.index:
-        told += f" at index {operation.index}"
+        outcome += f" at index {operation.index}"
     ended = "never" if operation.ended is None else f"{operation.ended:.6f}"
-    return f"client {operation.process}'s {asked} ({told}; called {operation.called:.6f}, answered {ended})"
+    return f"client {operation.process}'s {asked} ({outcome}; called {operation.called:.6f}, answered {ended})"

@@ -76,20 +76,20 @@ def check_page(page: Page, states: Sequence[Mapping[str, Stored]]) -> None:
 def check_order(pages: Sequence[Page], history: Sequence[Operation]) -> None:
     """A page is not older than any answer given before it was asked for, nor newer than a write called later; raise Breach."""
     fresh = sorted((page for page in pages if page.asked.read != "stale"), key=lambda page: page.called)
-    told = [(operation.ended, operation.index, describe(operation)) for operation in history if _is_told(operation)]
-    told += [(page.ended, page.index, page.describe()) for page in fresh]
-    told.sort(key=lambda moment: moment[0] or 0.0)
+    answers = [(operation.ended, operation.index, describe(operation)) for operation in history if _has_index(operation)]
+    answers += [(page.ended, page.index, page.describe()) for page in fresh]
+    answers.sort(key=lambda moment: moment[0] or 0.0)
     place, highest, by_whom = 0, 0, ""
     for page in fresh:
-        while place < len(told) and (told[place][0] or 0.0) < page.called:
-            if (told[place][1] or 0) > highest:
-                highest, by_whom = told[place][1] or 0, told[place][2]
+        while place < len(answers) and (answers[place][0] or 0.0) < page.called:
+            if (answers[place][1] or 0) > highest:
+                highest, by_whom = answers[place][1] or 0, answers[place][2]
             place += 1
         if page.index < highest:
             raise Breach("lists see the past", f"{page.describe()}, asked for after {by_whom} had been answered")
     fresh.sort(key=lambda page: page.ended)
     place, latest = 0, None
-    for write in sorted((one for one in history if one.kind != "get" and _is_told(one)), key=lambda one: one.called):
+    for write in sorted((one for one in history if one.kind != "get" and _has_index(one)), key=lambda one: one.called):
         while place < len(fresh) and fresh[place].ended < write.called:
             if latest is None or fresh[place].index > latest.index:
                 latest = fresh[place]
@@ -286,7 +286,7 @@ class Reader:
         )
 
 
-def _is_told(operation: Operation) -> bool:
+def _has_index(operation: Operation) -> bool:
     return operation.ended is not None and operation.effect == "applied" and bool(operation.index)
 
 

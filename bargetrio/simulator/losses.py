@@ -37,7 +37,7 @@ class Losses:
         servers: Sequence[Server],
         operator: Operator,
         invariants: Invariants,
-        tell: Callable[[str], None],
+        record: Callable[[str], None],
         goals: Goals,
         revive: Callable[[Server], None],
     ) -> None:
@@ -47,7 +47,7 @@ class Losses:
         self._servers = servers
         self._invariants = invariants
         self._operator = operator
-        self._tell = tell
+        self._record = record
         self._goals = goals
         self._revive = revive
         self.looks: dict[type[Fact | HostFact], Look[Server]] = {}
@@ -95,7 +95,7 @@ class Losses:
             world.at(world.random("losses backups").uniform(*ALIKE_AT), self._restore_alike)
 
     def _start_late(self, server: Server) -> None:
-        self._tell(f"node {server.node_id} starts for the first time")
+        self._record(f"node {server.node_id} starts for the first time")
         self._goals.hit("first_start_late")
         self._revive(server)
 
@@ -103,7 +103,7 @@ class Losses:
         """Restore the same backup everywhere: no node has acknowledged anything yet, so nothing is lost."""
         if not self._goals.counts["other_backup_refused"]:
             raise Breach("a mixed restore is reported", "nodes that began with different backups have met, and none reported it")
-        self._tell("the operator restores the same backup everywhere")
+        self._record("the operator restores the same backup everywhere")
         self._goals.hit("restored_alike")
         for server in self._servers:
             server.lose_disk()
@@ -129,7 +129,7 @@ class Losses:
             self._replace_disk(server, starts_after)
 
     def _replace_disk(self, server: Server, starts_after: float, again_s: float = 1.0) -> None:
-        self._tell(f"the disk of node {server.node_id} is lost, and replaced")
+        self._record(f"the disk of node {server.node_id} is lost, and replaced")
         self._goals.hit("leader_disk_lost" if server is self._leader() else "disk_lost")
         if server.node_id in self._disks_lost:
             self._goals.hit("disk_lost_again")
@@ -157,7 +157,7 @@ class Losses:
         three = random.sample(followers, 3)
         ids = {server.node_id for server in three}
         cut = {(a, b) for a in range(5) for b in range(5) if (a in ids) != (b in ids)}
-        self._tell(f"nodes {', '.join(map(str, sorted(ids)))} are cut off, until one of them asks for votes")
+        self._record(f"nodes {', '.join(map(str, sorted(ids)))} are cut off, until one of them asks for votes")
         for source, target in cut:
             self._network.links[source][target].is_cut = True
         self._stage = _Stage(ids, cut, random.uniform(4, 9))
@@ -196,7 +196,7 @@ class Losses:
             return
         stage.until = self._world.now + stage.seconds
         self._goals.hit("candidate_stands_still")
-        self._tell(f"node {candidate.node_id} stands still, with the vote of node {voter.node_id}")
+        self._record(f"node {candidate.node_id} stands still, with the vote of node {voter.node_id}")
         candidate.pause(stage.seconds)
         for source, target in stage.cut:
             self._network.links[source][target].is_cut = stage.third in (source, target)
@@ -218,7 +218,7 @@ class Losses:
         server, after, down = random.choice(self._servers), random.uniform(0.1, 2), random.choice((0.02, 0.3, 1.0))
         if server.core is not None and self._operator.can_spare(server):
             server.disk.lie(random.randint(1, MOST_LIES))
-            self._tell(f"the disk of node {server.node_id} lies about its syncs")
+            self._record(f"the disk of node {server.node_id} lies about its syncs")
             self._world.after(after, self._power_fails, server, down)
 
     def _power_fails(self, server: Server, down: float) -> None:
@@ -236,7 +236,7 @@ class Losses:
     def _put_back(self, server: Server, number: int, down: float) -> None:
         if server.is_lost or self._world.now > self._plan.heal_at or not self._operator.can_spare(server):
             return
-        self._tell(f"the folder of node {server.node_id} is set back to an old copy")
+        self._record(f"the folder of node {server.node_id} is set back to an old copy")
         self._goals.hit("old_folder_put_back")
         server.put_back(number)
         self._world.after(down, self._revive, server)
@@ -260,7 +260,7 @@ class Losses:
         # A complete snapshot not reported to the core is on the disk, too; a log that is another one below it is damaged.
         index = alter(server.disk, random, max(held, newest_snapshot(server.disk)), last)
         if index is not None:
-            self._tell(f"entry {index} in the log of node {server.node_id} is another one")
+            self._record(f"entry {index} in the log of node {server.node_id} is another one")
             self._goals.hit("log_altered")
             self._invariants.stores.log_altered(server.node_id, index)
         self._world.after(down, self._revive, server)
@@ -281,12 +281,12 @@ class Losses:
         if is_new and len(wrong) > 1 and not LOSE_SYNCED_DATA & set(self._plan.kinds) and self._operator.can_spare(server):
             self._replace_disk(server, 0.02)
             server.node_ids = wrong
-            self._tell(f"node {server.node_id} is set up with nodes {wrong}")
+            self._record(f"node {server.node_id} is set up with nodes {wrong}")
             self._world.after(2 + 2 * seconds, self._correct_nodes, server, right)  # the operator asks every second
             return
         server.crash(power=False)
         server.node_ids = wrong
-        self._tell(f"node {server.node_id} is started with nodes {list(wrong)}")
+        self._record(f"node {server.node_id} is started with nodes {list(wrong)}")
         if not server.start():
             self._goals.hit("other_nodes_refused")
         self._world.after(seconds, self._correct_nodes, server, right)
@@ -306,7 +306,7 @@ class Losses:
         server, seconds = random.choice(self._servers), random.uniform(1, 6)
         wrong = self._other_list(random, server)
         if random.random() < 0.5 and len(wrong) > 1:
-            self._tell(f"node {server.node_id} is set up with nodes {wrong}")
+            self._record(f"node {server.node_id} is set up with nodes {wrong}")
             server.node_ids = wrong
             self._world.at(server.first_start + seconds, self._correct_nodes, server, tuple(range(len(self._servers))))
 
@@ -314,7 +314,7 @@ class Losses:
         if server.node_ids != right:
             server.crash(power=False)
             server.node_ids = right
-            self._tell(f"node {server.node_id} has the right list of nodes again")
+            self._record(f"node {server.node_id} has the right list of nodes again")
             self._revive(server)
             self._empty_if_new(server)
 

@@ -25,7 +25,7 @@ from bargetrio.simulator.timed_jobs import STEP_S
 VALUES: Final = 3
 SMALL_WRITE_S: Final = 0.2
 """How often a small write is made while the snapshot crosses."""
-LOOK_S: Final = 0.05
+POLL_S: Final = 0.05
 HEARTBEAT_BYTES: Final = 250
 """Upper bound of an encoded heartbeat or its answer, in bytes."""
 PIECE_BYTES: Final = 400
@@ -63,7 +63,7 @@ class NarrowLinkStage:
             cluster.nemesis.revive(server)
         until = cluster.world.now + REST_S
         while not cluster.is_whole():
-            cluster.go_on(cluster.world.now + LOOK_S)
+            cluster.go_on(cluster.world.now + POLL_S)
             if cluster.world.now > until:
                 raise Breach("it heals", f"the nodes did not become equal within {REST_S:.0f} s after all were started again")
 
@@ -149,7 +149,7 @@ class NarrowLinkStage:
 
     def _look(self) -> None:
         """Let a moment pass; the leader must be the same."""
-        self._cluster.go_on(self._cluster.world.now + LOOK_S)
+        self._cluster.go_on(self._cluster.world.now + POLL_S)
         core = self._leader.core
         if core is None or core.current_term != self._term or not isinstance(core.role, Leader):
             now = "down" if core is None else f"{core.role.name} in term {core.current_term}"

@@ -29,7 +29,7 @@ class Nemesis:
         world: World,
         network: SimulatedNetwork,
         servers: Sequence[Server],
-        tell: Callable[[str], None],
+        record: Callable[[str], None],
         goals: Goals,
         burst: Callable[[NodeId, int], None],
     ) -> None:
@@ -37,7 +37,7 @@ class Nemesis:
         self._world = world
         self._network = network
         self._servers = servers
-        self._tell = tell
+        self._record = record
         self._goals = goals
         self._burst = burst
         """Called with a node id and a number of writes: a client sends that many at once."""
@@ -86,13 +86,13 @@ class Nemesis:
 
     def _cut(self, cut: set[tuple[int, int]], seconds: float) -> None:
         """Cut these links for a while; what other faults have cut meanwhile may heal with them."""
-        self._tell(f"cut: {_listed(cut)}")
+        self._record(f"cut: {_listed(cut)}")
         for source, target in cut:
             self._network.cut(source, target)
         self._world.after(seconds, self._mend, cut)
 
     def _mend(self, cut: set[tuple[int, int]]) -> None:
-        self._tell(f"mended: {_listed(cut)}")
+        self._record(f"mended: {_listed(cut)}")
         for source, target in cut:
             self._network.mend(source, target)
 
@@ -102,13 +102,13 @@ class Nemesis:
             link = random.choice(links)
             source, target = link
             seconds = self._network.links[source][target].slow_s = random.uniform(0.05, 1.5)
-            self._tell(f"link {_listed({link})} is {seconds * 1000:.0f} ms slower")
+            self._record(f"link {_listed({link})} is {seconds * 1000:.0f} ms slower")
             self._world.after(random.uniform(0.5, 3), self._speed_up, link)
 
     def _speed_up(self, link: tuple[int, int]) -> None:
         source, target = link
         self._network.links[source][target].slow_s = 0.0
-        self._tell(f"link {_listed({link})} is as fast as before")
+        self._record(f"link {_listed({link})} is as fast as before")
 
     def _cut_one_way(self, random: Random) -> None:
         links = self._links()
@@ -124,7 +124,7 @@ class Nemesis:
         leader = self._leader()
         if leader is not None:
             node_id = leader.node_id
-            self._tell(f"node {node_id} is cut off when {count} writes come")
+            self._record(f"node {node_id} is cut off when {count} writes come")
             self._burst(node_id, count)
             self._cut({link for link in self._links() if node_id in link}, seconds)
 
@@ -153,7 +153,7 @@ class Nemesis:
         if leader is None or self._world.now < self._starves_until:
             return
         self._starves_until = self._world.now + seconds
-        self._tell(f"node {leader.node_id} gets hardly any time for {seconds:.1f} s")
+        self._record(f"node {leader.node_id} gets hardly any time for {seconds:.1f} s")
         self._goals.starved(leader, is_cut=is_cut)
         if is_cut:
             self._cut({link for link in self._links() if leader.node_id in link}, seconds)
@@ -199,7 +199,7 @@ class Nemesis:
             if self._world.now < self._plan.heal_at:
                 self._world.after(1.0, self._lose_for_good, random)
             return
-        self._tell(f"node {server.node_id} is lost for good")
+        self._record(f"node {server.node_id} is lost for good")
         server.lose_for_good()
 
     def revive(self, server: Server) -> None:
@@ -214,31 +214,31 @@ class Nemesis:
     def _pause(self, random: Random) -> None:
         seconds = random.uniform(0.02, 2)
         for server in self._servers if random.random() < 0.1 else [self._any(random)]:
-            self._tell(f"node {server.node_id} stands still for {seconds * 1000:.0f} ms")
+            self._record(f"node {server.node_id} stands still for {seconds * 1000:.0f} ms")
             server.pause(seconds)
 
     # -- disks -----------------------------------------------------------------------------------------------------------
 
     def _fail_disk(self, random: Random) -> None:
         server = self._any(random)
-        self._tell(f"disk of node {server.node_id}: one of its next calls fails")
+        self._record(f"disk of node {server.node_id}: one of its next calls fails")
         server.disk.fail_at[server.disk.calls + random.randint(1, 12)] = EIO
         self._world.after(random.uniform(0.5, 2), self.revive, server)
 
     def _fill_disk(self, random: Random) -> None:
         server = self._any(random)
-        self._tell(f"disk of node {server.node_id} is full")
+        self._record(f"disk of node {server.node_id} is full")
         server.disk.fill()
         self._world.after(random.uniform(0.5, 2), self._free_disk, server)
 
     def _nearly_fill_disk(self, random: Random) -> None:
         server = self._any_or_leader(random)
-        self._tell(f"disk of node {server.node_id} is nearly full")
+        self._record(f"disk of node {server.node_id} is nearly full")
         server.disk.free_space(random.randint(ROOM_BYTES // 2, ROOM_BYTES))
         self._world.after(random.uniform(1, 5), self._free_disk, server)
 
     def _free_disk(self, server: Server) -> None:
-        self._tell(f"disk of node {server.node_id} has space again")
+        self._record(f"disk of node {server.node_id} has space again")
         server.disk.free_space()
         self.revive(server)
 
@@ -249,18 +249,18 @@ class Nemesis:
         if snapshot is not None:
             name, end = snapshot_name(snapshot.last_index, snapshot.last_term), random.randrange(snapshot.size)
             server.machine.readable[name] = end
-            self._tell(f"snapshot {snapshot.last_index} of node {server.node_id} can be read up to {end}")
+            self._record(f"snapshot {snapshot.last_index} of node {server.node_id} can be read up to {end}")
 
     def _back_up(self, random: Random) -> None:
         server = self._any(random)
-        self._tell(f"node {server.node_id} is asked for a snapshot")
+        self._record(f"node {server.node_id} is asked for a snapshot")
         server.ask_for_snapshot()
 
     def _hang(self, random: Random) -> None:
         """The write in flight, and those that begin meanwhile, end when the disk answers again; a restart makes it."""
         seconds, is_restarted = random.uniform(0.5, 8), random.random() < 0.3
         for server in self._servers if random.random() < 0.1 else [self._any_or_leader(random)]:
-            self._tell(f"disk of node {server.node_id} hangs for {seconds:.1f} s")
+            self._record(f"disk of node {server.node_id} hangs for {seconds:.1f} s")
             server.machine.disk_hangs_until = self._world.now + seconds
             if is_restarted:
                 self._world.after(random.uniform(0.5, 1) * seconds, self._restart, random, server)
@@ -278,7 +278,7 @@ class Nemesis:
 
     def _heal(self) -> None:
         """End all faults and start all servers; clocks keep their rates."""
-        self._tell("all faults healed")
+        self._record("all faults healed")
         self._network.heal()
         for server in self._servers:
             server.spare()

@@ -34,7 +34,7 @@ class Operator:
         world: World,
         servers: Sequence[Server],
         membership: Membership,
-        tell: Callable[[str], None],
+        record: Callable[[str], None],
         goals: Goals,
         revive: Callable[[Server], None],
         network: SimulatedNetwork,
@@ -45,15 +45,15 @@ class Operator:
         self._world = world
         self._servers = servers
         self._membership = membership
-        self._tell = tell
+        self._record = record
         self._goals = goals
         self._revive = revive
         self._network = network
-        self._told: list[Server] = []
+        self._bootstrapped: list[Server] = []
         """The two nodes that get `bootstrap` at the same moment, where two do."""
         if plan.bootstraps_at is not None:
             world.at(plan.bootstraps_at, self._bootstrap)
-            self._maybe_tell_two(world.random("two bootstraps"), plan.bootstraps_at)
+            self._maybe_bootstrap_two(world.random("two bootstraps"), plan.bootstraps_at)
             world.at(plan.bootstraps_at, self._look_for_other_clusters, set())
 
     # -- what may be lost ------------------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ class Operator:
 
     def empty(self, server: Server, why: str) -> None:
         """Give the node an empty folder, and have it readmitted."""
-        self._tell(f"the operator empties the folder of node {server.node_id}: {why}")
+        self._record(f"the operator empties the folder of node {server.node_id}: {why}")
         server.lose_disk()
         self._revive(server)
         self.take_in(server)
@@ -111,7 +111,7 @@ class Operator:
         again_s = self.needing[node_id]
         if core is not None and core.may_vote and core.standing.identity and self._is_member(server):
             del self.needing[node_id]
-            self._tell(f"node {node_id} votes")
+            self._record(f"node {node_id} votes")
             self._goals.hit("taken_in")
             return
         self._world.after(again_s, self._ask, server)
@@ -135,7 +135,7 @@ class Operator:
         return max(leaders, key=lambda other: other.core.current_term if other.core else 0, default=None)
 
     def _hear(self, server: Server, answer: str) -> None:
-        self._tell(f"readmit {server.node_id}: {answer or 'under way'}")
+        self._record(f"readmit {server.node_id}: {answer or 'under way'}")
         if "'s configuration names nodes" in answer:
             self._goals.hit("other_list_not_readmitted")
         if "give it an empty one" in answer:
@@ -147,12 +147,12 @@ class Operator:
 
     # -- birth -----------------------------------------------------------------------------------------------------------
 
-    def _maybe_tell_two(self, random: Random, moment: float) -> None:
+    def _maybe_bootstrap_two(self, random: Random, moment: float) -> None:
         """Where enough nodes run, send `bootstrap` to two that don't reach each other, though each reaches a majority."""
         in_time = [server for server in self._servers if server.first_start < moment]
         if len(in_time) > len(self._servers) // 2 + 1:
-            self._told = random.sample(in_time, 2)
-            one, other = (server.node_id for server in self._told)
+            self._bootstrapped = random.sample(in_time, 2)
+            one, other = (server.node_id for server in self._bootstrapped)
             for source, target in ((one, other), (other, one)):
                 self._world.at(moment - INTRODUCTION_TTL_S, self._network.cut, source, target)
                 self._world.at(moment + CUT_S, self._network.mend, source, target)
@@ -164,7 +164,7 @@ class Operator:
         self._world.after(AGAIN_S, self._bootstrap)
         there = [server for server in self._servers if server.core is not None]
         if there:
-            for server in self._told or (there[int(self._world.now * 10) % len(there)],):
+            for server in self._bootstrapped or (there[int(self._world.now * 10) % len(there)],):
                 server.call(lambda core, now: self._hear_bootstrap(core.bootstrap(now)))
 
     def _look_for_other_clusters(self, seen: set[NodeId]) -> None:
@@ -189,7 +189,7 @@ class Operator:
             standing = self._membership.standing_of(server.node_id)
             if standing is not None and standing.identity and not server.is_lost:
                 self._goals.hit("other_cluster_emptied")
-                self._tell(f"the operator empties the folder of node {server.node_id}: nobody has a majority")
+                self._record(f"the operator empties the folder of node {server.node_id}: nobody has a majority")
                 server.lose_disk()
                 self._revive(server)
 
@@ -225,7 +225,7 @@ class Operator:
         return able > len(self._servers) // 2
 
     def _hear_bootstrap(self, answer: str) -> None:
-        self._tell(f"bootstrap: {answer or 'under way'}")
+        self._record(f"bootstrap: {answer or 'under way'}")
         if not answer:
             self._goals.hit("bootstrapped")
             for server in self._servers:

@@ -7,8 +7,8 @@ from typing import Generic
 from bargetrio.raft.checks import check_message
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import Introduction, Message, NodeId, sender
-from bargetrio.raft.standing import Standing, as_told
-from bargetrio.replica.hellos import HelloJudge
+from bargetrio.raft.standing import Standing, as_stated
+from bargetrio.replica.hellos import HelloValidator
 from bargetrio.replica.inbox import Inbox
 from bargetrio.simulator.observer import S, Watcher
 from bargetrio.simulator.timed_steps import TimedSteps
@@ -39,7 +39,7 @@ class Peers(Generic[S]):
         *,
         core: Core,
         inbox: Inbox,
-        judge: HelloJudge,
+        hello_validator: HelloValidator,
         steps: TimedSteps[S],
         post: Post,
         node_ids: tuple[NodeId, ...],
@@ -49,13 +49,13 @@ class Peers(Generic[S]):
         self._watcher = watcher
         self._core = core
         self._inbox = inbox
-        self._judge = judge
+        self._hello_validator = hello_validator
         self._steps = steps
         self._post = post
         self._node_ids = node_ids
         self._is_list_wrong = is_list_wrong
         self._links_up: Counter[NodeId] = Counter()
-        self._told: tuple[Standing, Standing] | None = None
+        self._stated: tuple[Standing, Standing] | None = None
         """The last standing, and the form in which hellos state it."""
         self._hellos: dict[NodeId, _Hello] = {}
         """Each peer's last one."""
@@ -73,9 +73,9 @@ class Peers(Generic[S]):
         if not self._is_welcome(peer, standing):
             is_answered = not isinstance(message, Introduction) or message.asks
             if is_answered and peer in self._node_ids:  # the answer to a hello has our standing even so
-                told = self._standing_told()
-                answer = Introduction(term=core.current_term, node_id=core.node_id, standing=told, asks=False)
-                self._post(core.node_id, peer, answer, told)
+                stated = self._stated_standing()
+                answer = Introduction(term=core.current_term, node_id=core.node_id, standing=stated, asks=False)
+                self._post(core.node_id, peer, answer, stated)
             return
         try:
             check_message(message, core.members, core.current_term)  # as node/peers.py does
@@ -93,9 +93,9 @@ class Peers(Generic[S]):
         if hello is None or hello.standing is not standing:
             if peer not in self._node_ids:
                 return False  # refused before the standings are sent (transport/handshake.py)
-            self._judge.judge(peer, standing)
+            self._hello_validator.validate(peer, standing)
             self._steps.wake()
-            hello = self._hellos[peer] = _Hello(standing, self._judge.refusal_since(peer, standing))
+            hello = self._hellos[peer] = _Hello(standing, self._hello_validator.revalidator(peer, standing))
         refusal = hello.refusal()
         if refusal != hello.reported:
             hello.reported = refusal
@@ -119,7 +119,7 @@ class Peers(Generic[S]):
         """Send a message to a peer."""
         assert not self._is_over, "a server that is down sends nothing"
         self._watcher.sent[type(message)](self._server, to, message)
-        self._post(self._core.node_id, to, message, self._standing_told())
+        self._post(self._core.node_id, to, message, self._stated_standing())
 
     def connection(self, to: NodeId) -> int:
         """Return how often the link to this peer came up."""
@@ -128,9 +128,9 @@ class Peers(Generic[S]):
     def redial(self) -> None:
         """Nothing to do: each message is checked by the standing that its sender has then."""
 
-    def _standing_told(self) -> Standing:
+    def _stated_standing(self) -> Standing:
         """Return what this server's hellos say at this moment: the same object as long as that does not change."""
         core = self._core
-        if self._told is None or self._told[0] is not core.standing:
-            self._told = core.standing, as_told(core.standing, core.members)
-        return self._told[1]
+        if self._stated is None or self._stated[0] is not core.standing:
+            self._stated = core.standing, as_stated(core.standing, core.members)
+        return self._stated[1]

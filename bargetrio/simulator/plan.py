@@ -19,7 +19,7 @@ ROOM_BYTES: Final = 100_000
 """Bytes free on the disk below which a leader refuses writes."""
 ROOM_AGAIN_BYTES: Final = 150_000
 """Bytes free from which it takes writes again."""
-ROOM_LOOK_S: Final = 1.0
+ROOM_POLL_S: Final = 1.0
 """Seconds between two checks of the free space."""
 SAVE_AGAIN_S: Final = 1.0
 """Seconds until the next snapshot after a full disk ended one."""

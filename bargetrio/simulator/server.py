@@ -23,7 +23,7 @@ from bargetrio.simulator.life import Life
 from bargetrio.simulator.machine import CLUSTER, Machine
 from bargetrio.simulator.observer import Watcher
 from bargetrio.simulator.peers import Post
-from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S, ROOM_AGAIN_BYTES, ROOM_BYTES, ROOM_LOOK_S, Plan
+from bargetrio.simulator.plan import ELECTION_S, HEARTBEAT_S, ROOM_AGAIN_BYTES, ROOM_BYTES, ROOM_POLL_S, Plan
 from bargetrio.simulator.timed_steps import TimedSteps
 from bargetrio.simulator.watched_core import WatchedCore
 from bargetrio.simulator.world import World
@@ -143,7 +143,7 @@ class Server:
         self.core = core
         self.steps.begin(self.replica)
         self.watcher.recovered(self)
-        self._tell(
+        self._record(
             NodeRecovered(
                 term=core.current_term,
                 index=core.log.last_index,
@@ -193,7 +193,7 @@ class Server:
             return
         self.watcher.crashing(self, writing=self.life.wal.is_writing)
         self._die(power=power)
-        self._tell(NodeKilled())
+        self._record(NodeKilled())
 
     def crash_in_next_write(self, power: bool, then: Callable[["Server"], None]) -> None:
         """Crash while the next write is in flight, then call `then`; unless spared before."""
@@ -281,7 +281,7 @@ class Server:
             self._disk_failed(problem)
             return
         self._die(power=False)
-        self._tell(NodeCrashed(reason=str(problem)))
+        self._record(NodeCrashed(reason=str(problem)))
         if not self.watcher.must_stop(self):
             raise problem
 
@@ -290,7 +290,7 @@ class Server:
         assert not isinstance(problem.__cause__, FileNotFoundError), f"node {self.node_id} misses a file: {problem.__cause__}"
         self.replica.fail_waiting(BargeError("storage_failed", f"the disk of node {self.node_id} failed: {problem}"))
         self._die(power=False)
-        self._tell(DiskFailed(reason=str(problem)))
+        self._record(DiskFailed(reason=str(problem)))
 
     # -- input ----------------------------------------------------------------------------------------------------------
 
@@ -347,7 +347,7 @@ class Server:
         core, free = self.core, self.disk.free_bytes()
         if core is not None and self._world.now >= self.machine.paused_until:
             core.lacks_room = free < (ROOM_AGAIN_BYTES if core.lacks_room else ROOM_BYTES)
-        self._world.after(ROOM_LOOK_S, self.look_at_room)
+        self._world.after(ROOM_POLL_S, self.look_at_room)
 
-    def _tell(self, fact: Fact | HostFact) -> None:
+    def _record(self, fact: Fact | HostFact) -> None:
         self.watcher.fact(self, fact)

@@ -194,7 +194,7 @@ _AIO_CALLS: Final = {
     "aarch64": {"setup": 0, "destroy": 1, "submit": 2, "getevents": 4},
 }
 _FDSYNC: Final = 3
-_TELL_EVENTFD: Final = 1
+_FLAG_RESFD: Final = 1
 
 
 class _Iocb(ctypes.Structure):
@@ -239,7 +239,7 @@ class AioSync:
         self._context = ctypes.c_ulong(0)
         self._call("setup", 1, ctypes.byref(self._context))
         self.eventfd = _make_eventfd()
-        self._iocb = _Iocb(opcode=_FDSYNC, flags=_TELL_EVENTFD, eventfd=self.eventfd)
+        self._iocb = _Iocb(opcode=_FDSYNC, flags=_FLAG_RESFD, eventfd=self.eventfd)
         self._iocbs = (ctypes.POINTER(_Iocb) * 1)(ctypes.pointer(self._iocb))
         self._event = _IoEvent()
         self.is_busy = False

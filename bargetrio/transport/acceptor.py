@@ -18,12 +18,12 @@ from bargetrio.transport.network import Broken, Connection, Listener
 log = logging.getLogger(__name__)
 
 LEAVE_S = 0.5
-LOOK_S = 0.01
+POLL_S = 0.01
 LEAVE_READS = 64
 
 AGAIN_S = 0.1
 """Seconds to wait after accept(2) has failed: it can for many transient reasons."""
-TELL_S = 10.0
+WARN_S = 10.0
 """Shortest time in seconds between two log lines about such failures."""
 
 Serve = Callable[[Connection, Greeted], Awaitable[None]]
@@ -52,7 +52,7 @@ class Acceptor:
         self._on_error = on_error
         self._admit_client = admit_client
         self._most_unauthenticated = most_unauthenticated
-        self._told_at = float("-inf")
+        self._warned_at = float("-inf")
         self._unauthenticated: dict[Connection, None] = {}
         self._connections: dict[Connection, None] = {}
         self._of_peers: dict[int, dict[Connection, None]] = {peer_id: {} for peer_id in identity.peer_ids}
@@ -66,7 +66,7 @@ class Acceptor:
                 except Broken:
                     return
                 except OSError as problem:
-                    self._tell(problem)
+                    self._warn(problem)
                     await trio.sleep(AGAIN_S)
                     continue
                 self._connections[connection] = None
@@ -123,10 +123,10 @@ class Acceptor:
         """Count a connection as unauthenticated: before its hello, and while it is drained at its end."""
         _add(self._unauthenticated, connection, self._most_unauthenticated)
 
-    def _tell(self, problem: OSError) -> None:
+    def _warn(self, problem: OSError) -> None:
         now = trio.current_time()
-        if now - self._told_at >= TELL_S:
-            self._told_at = now
+        if now - self._warned_at >= WARN_S:
+            self._warned_at = now
             log.warning("node %d can't accept a connection: %s", self._identity.node_id, problem.strerror or problem)
 
 
@@ -143,7 +143,7 @@ async def leave(connection: Connection) -> None:
     """Half-close and drain for LEAVE_S: closing with unread data sends RST, which can lose the last line sent."""
     with trio.move_on_after(LEAVE_S):
         while connection.unsent_bytes:
-            await trio.sleep(LOOK_S)
+            await trio.sleep(POLL_S)
         connection.finish()
         try:
             for _ in range(LEAVE_READS):

@@ -47,7 +47,7 @@ class HandshakeRefused(Exception):
 class Identity(Struct, frozen=True, kw_only=True):
     """A node's side of the handshake, and the check of a peer's.
 
-    `standing()` returns its own store's present standing; `judge(peer, standing)` why a peer's is refused, "" if it is not.
+    `standing()` returns its own store's present standing; `validate(peer, standing)` why a peer's is refused, "" if it is not.
     """
 
     cluster: str
@@ -56,7 +56,7 @@ class Identity(Struct, frozen=True, kw_only=True):
     secret: bytes | None
     make_nonce: Callable[[], str]
     standing: Callable[[], Standing]
-    judge: Callable[[int, Standing], str]
+    validate: Callable[[int, Standing], str]
 
 
 class Greeted(Struct, frozen=True, kw_only=True):
@@ -223,7 +223,7 @@ def _check_standing(peer_id: int, raw: Raw, identity: Identity) -> Standing:
         check_standing(peer_id, standing)
     except (ValueError, RecursionError) as problem:
         raise HandshakeRefused("bad_request", f"node {peer_id} does not state its store's standing: {problem}") from None
-    refusal = identity.judge(peer_id, standing)
+    refusal = identity.validate(peer_id, standing)
     if refusal:
         raise HandshakeRefused("forbidden", refusal)
     return standing

@@ -110,7 +110,7 @@ def test_what_etcd_load_says_is_measured_and_its_share_is_that_of_all_its_thread
     assert found == benchmarks("drive").Measured(250.0, 1.5, 3.0, 1, 1.0, 2000.0, 30.0, 0.45)
 
 
-def test_syncs_are_told_a_put_and_for_each_process_where_they_differ(benchmarks: Any) -> None:
+def test_syncs_are_shown_a_put_and_for_each_process_where_they_differ(benchmarks: Any) -> None:
     """As many as were seen; nothing seen is none, few are not none."""
     sync_count = benchmarks("sync_count")
     counts = sync_count.of_strace(STRACE)

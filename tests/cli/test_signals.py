@@ -75,7 +75,7 @@ def test_a_signal_says_whether_the_write_may_have_happened(
 
 
 @both_signals
-def test_a_script_that_is_ended_tells_the_line_and_what_is_certain(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_script_that_is_ended_reports_the_line_and_what_is_certain(tmp_path: Path, number: signal.Signals) -> None:
     """No later line is run."""
     with BadServer("rest", None) as server:
         with asked(tmp_path, server, "client") as process:

@@ -17,7 +17,7 @@ def puts(*keys: str) -> list[Put]:
     return [Put(id=0, key=key, value="x") for key in keys]
 
 
-def told(outcomes: list[Outcome]) -> list[str]:
+def codes(outcomes: list[Outcome]) -> list[str]:
     """Return "ok" or the error of each."""
     return [outcome.code if isinstance(outcome, BargeError) else "ok" for outcome in outcomes]
 
@@ -46,7 +46,7 @@ async def test_a_cut_leaves_unknown_only_what_was_not_answered() -> None:
 
     async with forwarding(reply) as (forwarder, node):
         outcomes = await forwarder.execute_many(puts("a", "lost", "b", "also lost"))
-        assert told(outcomes) == ["ok", "outcome_unknown", "ok", "outcome_unknown"]
+        assert codes(outcomes) == ["ok", "outcome_unknown", "ok", "outcome_unknown"]
         assert node.asked == [["a", "lost", "b", "also lost"]]
 
 
@@ -59,7 +59,7 @@ async def test_only_what_was_refused_is_sent_again() -> None:
         return ok(request) if error is None else refused(request, error)
 
     async with forwarding(reply) as (forwarder, node):
-        assert told(await forwarder.execute_many(puts("a", "b", "c", "d"))) == ["ok"] * 4
+        assert codes(await forwarder.execute_many(puts("a", "b", "c", "d"))) == ["ok"] * 4
         assert node.asked == [["a", "b", "c", "d", "b", "d"]]
 
 
@@ -70,7 +70,7 @@ async def test_an_error_of_one_is_no_error_of_another() -> None:
         return refused(request, "precondition_failed") if request["key"] == "b" else ok(request)
 
     async with forwarding(reply) as (forwarder, _):
-        assert told(await forwarder.execute_many(puts("a", "b", "c"))) == ["ok", "precondition_failed", "ok"]
+        assert codes(await forwarder.execute_many(puts("a", "b", "c"))) == ["ok", "precondition_failed", "ok"]
 
 
 async def test_silence_is_unknown_for_writes_that_have_left() -> None:
@@ -80,7 +80,7 @@ async def test_silence_is_unknown_for_writes_that_have_left() -> None:
         return ok(request) if request["key"] == "a" else {"id": 999, "ok": True}
 
     async with forwarding(reply, timeout_s=0.2) as (forwarder, _):
-        assert told(await forwarder.execute_many(puts("a", "b"))) == ["ok", "outcome_unknown"]
+        assert codes(await forwarder.execute_many(puts("a", "b"))) == ["ok", "outcome_unknown"]
 
 
 async def test_an_unreachable_server_is_certain() -> None:
@@ -96,7 +96,7 @@ async def test_an_unreachable_server_is_certain() -> None:
             network=SocketNetwork(),
             nursery=nursery,
         )
-        assert told(await forwarder.execute_many(puts("a", "b"))) == ["no_leader", "no_leader"]
+        assert codes(await forwarder.execute_many(puts("a", "b"))) == ["no_leader", "no_leader"]
         nursery.cancel_scope.cancel()
 
 
@@ -155,8 +155,8 @@ async def test_a_stale_read_needs_no_leader_and_teaches_none(stale: Get | List) 
         return {"id": request["id"], "ok": True, "index": 7, **fields}
 
     async with forwarding(reply, timeout_s=0.2, leader=None) as (forwarder, node):
-        assert told(await forwarder.execute_many([stale])) == ["ok"]
-        assert told(await forwarder.execute_many([Get(id=0, key="a")])) == ["no_leader"]
+        assert codes(await forwarder.execute_many([stale])) == ["ok"]
+        assert codes(await forwarder.execute_many([Get(id=0, key="a")])) == ["no_leader"]
         assert len(node.asked[0]) == 1
 
 
@@ -173,4 +173,4 @@ async def test_a_bug_in_the_search_for_the_leader_ends_nothing(monkeypatch: pyte
         monkeypatch.setattr(forwarder, "_check_leader", look)
         while len(looks) < 3:
             await trio.sleep(0.05)
-        assert told(await forwarder.execute_many(puts("a"))) == ["ok"]
+        assert codes(await forwarder.execute_many(puts("a"))) == ["ok"]

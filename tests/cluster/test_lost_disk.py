@@ -188,7 +188,7 @@ def connected(harness: Harness, node: int) -> list[int | None]:
     return [harness.recorder.event(kept).peer for kept in page.events]
 
 
-async def test_a_node_whose_new_disk_is_refused_is_told_why_once_by_each_peer(tmp_path: Path) -> None:
+async def test_a_node_whose_new_disk_is_refused_learns_why_once_from_each_peer(tmp_path: Path) -> None:
     """BUG-182: it dialled again at once, for ever, and each connection was recorded as one that is up, and ended."""
     async with saving_house(tmp_path).open() as harness:
         leader = await harness.leader()

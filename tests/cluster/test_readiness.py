@@ -49,7 +49,7 @@ async def test_a_node_with_the_folder_of_another_cluster_is_not_ready_and_each_s
             await harness.until(lambda pair=pair: peer(harness, *pair).refused == "")  # type: ignore[misc]
 
 
-async def test_a_node_that_crashed_is_told_until_it_is_revived_or_killed(tmp_path: Path) -> None:
+async def test_a_node_that_crashed_is_reported_until_it_is_revived_or_killed(tmp_path: Path) -> None:
     """OWN-189: the other two are a majority, and the daemon answered that it is ready."""
     async with Harness(tmp_path).open() as harness:
         await harness.until(lambda: harness.local.ready() == "")
@@ -63,7 +63,7 @@ async def test_a_node_that_crashed_is_told_until_it_is_revived_or_killed(tmp_pat
         await harness.until(lambda: harness.local.ready() == "")
 
 
-async def test_a_node_that_does_not_hear_its_leader_is_told(tmp_path: Path) -> None:
+async def test_a_node_that_does_not_hear_its_leader_is_reported(tmp_path: Path) -> None:
     """Its daemon knows a leader by its other nodes. Without any leader there is one reason for all."""
     async with Harness(tmp_path).open() as harness:
         leader = await harness.leader()
@@ -76,7 +76,7 @@ async def test_a_node_that_does_not_hear_its_leader_is_told(tmp_path: Path) -> N
         await harness.until(lambda: harness.local.ready() == "")
 
 
-async def test_a_new_node_of_another_clusters_name_tells_the_refusal(tmp_path: Path) -> None:
+async def test_a_new_node_of_another_clusters_name_reports_the_refusal(tmp_path: Path) -> None:
     """OWN-190: it said only which nodes it has not met."""
     harness = Harness(tmp_path)
 

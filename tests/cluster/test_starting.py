@@ -248,7 +248,7 @@ class LongToEnd(Recovering):
                 await trio.sleep(100.0)
 
 
-async def test_a_revive_is_told_that_the_disk_still_works_for_the_life_before(autojump_clock: trio.testing.MockClock) -> None:
+async def test_a_revive_learns_that_the_disk_still_works_for_the_life_before(autojump_clock: trio.testing.MockClock) -> None:
     """BUG-183: it certainly did nothing, and the disk may only be slow: that is no `storage_failed`."""
     async with started({0: LongToEnd(0.0), 1: Recovering(0.0)}, 1.0) as (cluster, _):
         assert (await cluster.kill(0)).changed

@@ -108,7 +108,7 @@ def test_a_leader_that_stepped_down_is_not_named_by_its_own_daemon(tmp_path: Pat
             daemon.end()
 
 
-async def test_what_a_nodes_own_daemon_says_of_its_start_is_told_though_the_configured_one_is_silent() -> None:
+async def test_what_a_nodes_own_daemon_says_of_its_start_is_reported_though_the_configured_one_is_silent() -> None:
     """Only the daemon that runs the node says why it can't start; another refusal leaves open what the silent one has done."""
     said: dict[ErrorCode, ErrorCode] = {"cannot_start": "cannot_start", "overloaded": "outcome_unknown"}
     for code, told in said.items():
@@ -141,7 +141,7 @@ async def test_a_daemon_that_answers_as_none_leaves_a_kill_unknown(answer: bytes
             await cluster.leader()
 
 
-def test_a_daemon_of_another_cluster_is_asked_nothing_and_its_refusal_is_told(tmp_path: Path) -> None:
+def test_a_daemon_of_another_cluster_is_asked_nothing_and_its_refusal_is_reported(tmp_path: Path) -> None:
     """OWN-191: this daemon's `api` of node 2 leads to a daemon of another cluster, which has a node 2 as well."""
     (tmp_path / "other").mkdir()
     with running(tmp_path / "other") as other:

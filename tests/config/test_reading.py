@@ -35,7 +35,7 @@ def loaded(tmp_path: Path, text: str) -> DaemonConfiguration:
     return load(path)
 
 
-def told(tmp_path: Path, text: str) -> str:
+def mistakes_in(tmp_path: Path, text: str) -> str:
     """What is said about the mistakes in `text`."""
     with pytest.raises(ConfigurationError) as raised:
         loaded(tmp_path, text)
@@ -54,8 +54,8 @@ def test_snapshots_are_taken_as_configured(tmp_path: Path) -> None:
     assert loaded(tmp_path, GOOD).snapshots == SnapshotSettings()
     some = loaded(tmp_path, GOOD + "snapshots: {entries: 500, trailing_entries: 0}\n")
     assert some.snapshots == SnapshotSettings(entries=500, mib=64, trailing_entries=0)
-    assert "snapshots is a mapping" in told(tmp_path, GOOD + "snapshots: often\n")
-    wrong = told(tmp_path, GOOD + "snapshots: {entries: 3, mib: many, entrys: 1}\n")
+    assert "snapshots is a mapping" in mistakes_in(tmp_path, GOOD + "snapshots: often\n")
+    wrong = mistakes_in(tmp_path, GOOD + "snapshots: {entries: 3, mib: many, entrys: 1}\n")
     assert "entries is 3; from 10" in wrong and "mib is a whole number" in wrong and "did you mean entries?" in wrong
 
 
@@ -112,14 +112,16 @@ def test_state_directory_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 )
 def test_an_error_is_reported_with_its_place(tmp_path: Path, old: str, new: str, says: str) -> None:
     """File, line, column, the line itself, a caret, what is allowed."""
-    text = told(tmp_path, GOOD.replace(old, new, 1))
+    text = mistakes_in(tmp_path, GOOD.replace(old, new, 1))
     assert says in text
     assert "^" in text
 
 
 def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
     """One run, one list, in the file's order."""
-    text = told(tmp_path, GOOD.replace("cluster: barge", "cluster: 1").replace("id: 1", "id: 0").replace("data_dir:", "data:"))
+    text = mistakes_in(
+        tmp_path, GOOD.replace("cluster: barge", "cluster: 1").replace("id: 1", "id: 0").replace("data_dir:", "data:")
+    )
     assert [part.split(":")[1] for part in text.splitlines() if "configuration.yml:" in part] == ["1", "1", "3", "7"]
     assert "    cluster: 1\n             ^" in text
 
@@ -127,7 +129,7 @@ def test_all_errors_are_reported_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "- 1\n", "just text", "\x00", "a: b: c"])
 def test_a_value_that_is_no_mapping_is_reported(tmp_path: Path, text: str) -> None:
     """Empty files and lists too."""
-    assert "configuration.yml:" in told(tmp_path, text)
+    assert "configuration.yml:" in mistakes_in(tmp_path, text)
 
 
 def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
@@ -150,9 +152,9 @@ def test_secrets_come_from_files_that_not_everybody_reads(tmp_path: Path, monkey
     configuration = loaded(tmp_path, text)
     assert (configuration.api_token, configuration.peer_secret) == (b"s3cret", b"s3cret")
     secret.chmod(0o644)
-    assert "everybody can read" in told(tmp_path, text)
+    assert "everybody can read" in mistakes_in(tmp_path, text)
     secret.write_text(" \n")
-    assert "is empty" in told(tmp_path, text)
+    assert "is empty" in mistakes_in(tmp_path, text)
     (tmp_path / "credentials").mkdir()
     (tmp_path / "credentials" / "secret").write_text("other")
     (tmp_path / "credentials" / "secret").chmod(0o400)
@@ -226,7 +228,7 @@ def test_one_node_per_host_needs_an_api_everywhere(tmp_path: Path) -> None:
 )
 def test_what_can_never_work_is_not_right(tmp_path: Path, old: str, new: str, says: str) -> None:
     """Of every key: what would pass, and then could not be dialled, bound, found, read or sent."""
-    assert says in told(tmp_path, GOOD.replace(old, new, 1))
+    assert says in mistakes_in(tmp_path, GOOD.replace(old, new, 1))
 
 
 def test_what_may_work_is_right(tmp_path: Path) -> None:
@@ -275,7 +277,7 @@ def test_a_token_that_no_header_can_carry_is_refused_and_not_shown(tmp_path: Pat
     """In the configuration and on the command line."""
     (tmp_path / "token").write_bytes(data)
     (tmp_path / "token").chmod(0o600)
-    text = told(tmp_path, GOOD + "api_token_file: token\n")
+    text = mistakes_in(tmp_path, GOOD + "api_token_file: token\n")
     assert says in text
     with pytest.raises(click.UsageError, match=says) as raised:
         ClusterOptions(None, ("127.0.0.1:1",), str(tmp_path / "token"), None).client()
@@ -374,7 +376,7 @@ def test_a_cluster_has_no_more_nodes_than_a_hello_can_name(tmp_path: Path) -> No
     """It would never be born, and `config check` would say that it is right: every hello would be refused."""
     head = GOOD[: GOOD.index("  - {id: 0")]
     nodes = [f"  - {{id: {number}, address: 127.0.0.1:{9000 + number}}}\n" for number in range(MOST_NODES + 1)]
-    assert "51 nodes; a cluster has at most 50" in told(tmp_path, head + "".join(nodes))
+    assert "51 nodes; a cluster has at most 50" in mistakes_in(tmp_path, head + "".join(nodes))
     assert len(loaded(tmp_path, head + "".join(nodes[:-1])).nodes) == MOST_NODES
     # The longest hello: with ids, name and origin of the greatest length.
     birth = {MOST_NODE_ID - number: "f" * 32 for number in range(MOST_NODES)}
@@ -394,4 +396,4 @@ def test_a_cluster_has_no_more_nodes_than_a_hello_can_name(tmp_path: Path) -> No
 def test_a_node_id_is_one_that_every_reader_of_json_reads_exactly(tmp_path: Path) -> None:
     """JavaScript rounds greater ones, and so the live page would kill another node, or none."""
     assert loaded(tmp_path, GOOD.replace("id: 1", f"id: {MOST_NODE_ID}")).nodes[1].id == MOST_NODE_ID
-    assert "from 0 to 9007199254740991 is allowed" in told(tmp_path, GOOD.replace("id: 1", f"id: {MOST_NODE_ID + 1}"))
+    assert "from 0 to 9007199254740991 is allowed" in mistakes_in(tmp_path, GOOD.replace("id: 1", f"id: {MOST_NODE_ID + 1}"))

@@ -58,22 +58,6 @@ async def test_a_node_that_is_revived_in_time_keeps_its_daemon(
         assert stopped.is_set() and daemon.exit_code == 3
 
 
-async def test_where_a_nodes_folder_is_away_there_is_no_room_and_nothing_is_made(tmp_path: Path) -> None:
-    """A folder that was moved to a larger disk, or whose disk was unmounted, is not created anew."""
-    configuration = load(write_configuration(tmp_path, 1))
-    daemon = Daemon(configuration, None, debug=False, events_file=None)
-    folder = configuration.data_dir / "node-0"
-    with pytest.raises(FileNotFoundError):
-        await daemon._free_bytes(0)
-    assert not folder.exists()
-    folder.mkdir(parents=True)
-    with pytest.raises(FileNotFoundError):
-        await daemon._free_bytes(0)
-    assert list(folder.iterdir()) == []
-    (folder / "meta").write_text("{}")
-    assert await daemon._free_bytes(0) > 0
-
-
 async def test_a_node_whose_loop_stands_still_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its last step; a killed node does not count."""
     harness = Harness(tmp_path)

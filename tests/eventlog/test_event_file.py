@@ -132,14 +132,14 @@ async def test_the_record_leaves_room_for_the_logs(
     """Events have more bytes than the writes that they record; clients could fill the disk with them."""
     free = [1.0]
 
-    class Told:
+    class DiskSpace:
         f_frsize, f_blocks = 4096, 1_000_000
 
         @property
         def f_bavail(self) -> int:
             return int(free[0] * self.f_blocks)
 
-    monkeypatch.setattr(os, "fstatvfs", lambda descriptor: Told())
+    monkeypatch.setattr(os, "fstatvfs", lambda descriptor: DiskSpace())
     path = tmp_path / "events.jsonl"
     recorder = Recorder("run", wall_clock=trio.current_time, capacity=10)
     file = EventFile(path, recorder, beside=tmp_path)

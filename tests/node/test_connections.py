@@ -12,7 +12,7 @@ from bargetrio.protocol.lines import LineReader
 from bargetrio.raft.messages import AppendReply, NodeId, VoteReply, encode_message
 from bargetrio.raft.standing import Standing
 from bargetrio.replica.figures import NodeFigures, PeerFigures
-from bargetrio.replica.hellos import HelloJudge
+from bargetrio.replica.hellos import HelloValidator
 from bargetrio.replica.inbox import Inbox
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.network import Connection
@@ -22,7 +22,7 @@ from tests.raft.cores import append, follower
 from tests.replica.hosts import Nobody
 
 
-def connections_of(figures: NodeFigures, hellos: HelloJudge, peer_spoke: Callable[[NodeId], None]) -> Connections:
+def connections_of(figures: NodeFigures, hello_validator: HelloValidator, peer_spoke: Callable[[NodeId], None]) -> Connections:
     """Return the connections of node 0, a follower."""
     return Connections(
         core=follower().core,
@@ -30,7 +30,7 @@ def connections_of(figures: NodeFigures, hellos: HelloJudge, peer_spoke: Callabl
         poller=TaskPoller(),
         sink=Nobody(),
         figures=figures,
-        hellos=hellos,
+        hello_validator=hello_validator,
         places=ClientPlaces(),
         memory=ClientMemory(),
         peer_spoke=peer_spoke,
@@ -52,7 +52,7 @@ def test_a_fenced_node_sends_nothing_though_a_chunk_was_being_read() -> None:
 async def test_what_is_timed_on_a_connection_ends_with_it() -> None:
     """Otherwise the reply to an append of the old connection would match no append, or measure a round trip of minutes."""
     figures = NodeFigures()
-    connections = connections_of(figures, Mock(HelloJudge), lambda peer: None)
+    connections = connections_of(figures, Mock(HelloValidator), lambda peer: None)
     figures.peer(1).append_sent(append(log="1"), 0.0)
     connections.link_up(1)
     reply = AppendReply(term=1, follower_id=1, success=True, match_index=1, prev_log_index=0, round=0)
@@ -63,8 +63,8 @@ async def test_what_is_timed_on_a_connection_ends_with_it() -> None:
 async def test_a_peer_that_connects_is_dialled_when_it_has_sent_a_message() -> None:
     """Its hello alone does not show that it accepts this node's store: it may be about to close the connection."""
     told: list[NodeId] = []
-    hellos = Mock(HelloJudge, refusal_since=lambda peer, standing: lambda: "")
-    connections = connections_of(NodeFigures(), hellos, told.append)
+    hello_validator = Mock(HelloValidator, revalidator=lambda peer, standing: lambda: "")
+    connections = connections_of(NodeFigures(), hello_validator, told.append)
     ended = Mock(Connection, receive=AsyncMock(return_value=b""))
     spoken: list[list[NodeId]] = []
     for lines in ([], [encode_message(append())]):

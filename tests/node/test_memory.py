@@ -11,7 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from bargetrio.kv.commands import encode_command
 from bargetrio.kv.store import Store
 from bargetrio.node.clients import MOST_ASKED_BYTES, REQUEST_BYTES, ClientSession
-from bargetrio.node.memory import LOOK_S, ClientMemory
+from bargetrio.node.memory import POLL_S, ClientMemory
 from bargetrio.protocol.lines import LineReader
 from bargetrio.protocol.requests import Get, Put
 from bargetrio.raft.core import Core
@@ -73,7 +73,7 @@ class Client:
         """Ask for a long value so often."""
         self.say(b"".join(msgspec.json.encode(Get(id=number, key="k")) + b"\n" for number in range(count)))
 
-    def told(self) -> list[Any]:
+    def answers(self) -> list[Any]:
         """Return what it has read, as much as there is."""
         self.wire.read(1 << 30)
         return self.wire.answers()
@@ -175,11 +175,11 @@ async def test_half_lines_of_many_clients_have_one_budget(autojump_clock: MockCl
                 good.say(put[start : start + 20_000])
                 await wait_all_tasks_blocked()
             assert memory.used_bytes <= 1_000_000
-        assert [answer["ok"] for answer in good.told()] == [True] * 10
+        assert [answer["ok"] for answer in good.answers()] == [True] * 10
         refused = [hoarder for hoarder in hoarders if hoarder.has_ended]
         assert len(refused) >= 20
         for hoarder in refused:
-            (told,) = hoarder.told()
+            (told,) = hoarder.answers()
             assert (told["id"], told["error"]) == (None, "overloaded") and "occupy too much memory" in told["detail"]
 
 
@@ -235,7 +235,7 @@ async def test_unread_answers_of_many_clients_have_one_budget(autojump_clock: Mo
         good.get(3)
         await wait_all_tasks_blocked()
         assert good.wire.answers() == []
-        await trio.sleep(8 * LOOK_S)
+        await trio.sleep(8 * POLL_S)
         assert [answer["ok"] for answer in good.wire.answers()] == [True] * 3
         assert any(hoarder.wire.is_aborted for hoarder in hoarders)
         assert sum(hoarder.wire.unsent_bytes for hoarder in hoarders) < 1_000_000 + 2 * len(VALUE)
@@ -283,7 +283,7 @@ async def test_nobody_is_cut_while_there_is_room(autojump_clock: MockClock) -> N
         client = await harness.client()
         client.get(3)
         await trio.sleep(20)
-        assert [answer["ok"] for answer in client.told()] == [True] * 3
+        assert [answer["ok"] for answer in client.answers()] == [True] * 3
 
 
 async def test_requests_that_wait_are_bounded_in_bytes_too(autojump_clock: MockClock) -> None:

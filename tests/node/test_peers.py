@@ -15,7 +15,7 @@ from bargetrio.protocol.lines import LineReader
 from bargetrio.raft.messages import Message, SnapshotRequest, encode_message
 from bargetrio.raft.standing import Configuration, Standing
 from bargetrio.replica.figures import PeerFigures
-from bargetrio.replica.hellos import HelloJudge
+from bargetrio.replica.hellos import HelloValidator
 from bargetrio.replica.inbox import MESSAGE_BYTES, MESSAGES_BYTES, Inbox
 from bargetrio.transport.handshake import Greeted
 from tests.raft.cores import append, follower, snapshot
@@ -36,7 +36,7 @@ class Parts:
             take(part)
 
 
-async def told_of(*parts: bytes, refusal: str = "") -> tuple[int, int]:
+async def received_of(*parts: bytes, refusal: str = "") -> tuple[int, int]:
     """Return how many messages arrived, and how often bytes of a long one were reported."""
     inbox = Inbox(lambda: None)
     figures = PeerFigures()
@@ -54,14 +54,14 @@ async def test_bytes_of_a_long_message_are_reported() -> None:
     of = snapshot("1", size=3000)
     piece = encode_message(SnapshotRequest(term=1, leader_id=1, snapshot=of, offset=0, data=b"x" * 3000))
     parts = [piece[:1000], piece[1000:2000], piece[2000:3000], piece[3000:]]
-    assert await told_of(*parts) == (1, 2)
+    assert await received_of(*parts) == (1, 2)
 
 
 async def test_a_heartbeat_in_parts_is_no_long_message() -> None:
     """Found by ring 2, whose reads are short: the leader took a piece that was lost for one that is arriving, for ever."""
     heartbeat = encode_message(append())
     assert len(heartbeat) < LONG_BYTES / 2
-    assert await told_of(*[heartbeat[:7], heartbeat[7:]] * 5) == (5, 0)
+    assert await received_of(*[heartbeat[:7], heartbeat[7:]] * 5) == (5, 0)
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -104,7 +104,7 @@ def test_a_connection_is_checked_again_when_members_or_the_own_store_change() ->
     before = Configuration(index=0, identity="born", stores={0: "s0", 1: "s1", 2: "s2"})
     after = Configuration(index=5, identity="born", stores={0: "s0", 1: "new", 2: "s2"}, readmitted=1)
     core: Any = SimpleNamespace(configuration=before, standing=Standing(store="s0", identity="born"), members=(0, 1, 2))
-    refusal = HelloJudge(core, Inbox(lambda: None), {}).refusal_since(1, Standing(store="s1", identity="born"))
+    refusal = HelloValidator(core, Inbox(lambda: None), {}).revalidator(1, Standing(store="s1", identity="born"))
     assert refusal() == ""
     core.configuration = after
     assert "another store" in refusal() and "another store" in refusal()
@@ -114,7 +114,7 @@ def test_a_connection_is_checked_again_when_members_or_the_own_store_change() ->
     assert "another cluster" in refusal()
 
 
-async def test_the_first_messages_of_a_connection_are_told_once() -> None:
+async def test_the_first_messages_of_a_connection_are_reported_once() -> None:
     """Bytes without an end of a line, and a hello without messages behind it, are none."""
     heartbeat = encode_message(append())
     told: list[int] = []

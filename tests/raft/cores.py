@@ -35,7 +35,7 @@ from bargetrio.raft.progress import Progress
 from bargetrio.raft.records import Append, HardState, LogStart, Remembered
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.snapshot_state import SnapshotLabel, SnapshotPolicy
-from bargetrio.raft.standing import Configuration, Standing, as_told, encode_configuration, identity_of, why_refused
+from bargetrio.raft.standing import Configuration, Standing, as_stated, encode_configuration, identity_of, why_refused
 from bargetrio.simulator.accounts import wrong_in
 
 HEARTBEAT_S = 0.05
@@ -199,7 +199,7 @@ class Bench:
         """Return the messages sent, without their receivers, and clear them."""
         return [message for _, message in self.take_sent()]
 
-    def told(self, kind: str) -> list[Fact]:
+    def announced(self, kind: str) -> list[Fact]:
         """Return the facts of a kind."""
         return [fact for fact in self.facts if fact.kind == kind]
 
@@ -372,13 +372,13 @@ class Table:
 
     def _is_welcome(self, source: int, target: int) -> bool:
         """Check the source's standing as the target's handshake does."""
-        core, standing = self.core(target), as_told(self.core(source).standing, self.core(source).members)
+        core, standing = self.core(target), as_stated(self.core(source).standing, self.core(source).members)
         if core.membership.seen.get(source, (None, 0.0))[0] != standing:
             core.hello_received(source, standing, self.now)
         is_welcome = not why_refused(core.standing, core.configuration, source, standing, core.members)
         if not is_welcome:
             self.refused.add((target, source))
-            answered = as_told(core.standing, core.members)  # the answer to a hello tells it, before the refusal
+            answered = as_stated(core.standing, core.members)  # the answer to a hello tells it, before the refusal
             self.core(source).hello_received(target, answered, self.now)
         return is_welcome
 

@@ -140,6 +140,6 @@ def test_a_command_that_is_nested_too_deep_holds_no_configuration() -> None:
         check_message(message, THREE, 3)
 
 
-def test_a_standing_may_tell_as_many_nodes_as_a_configuration_may_name() -> None:
+def test_a_standing_may_state_as_many_nodes_as_a_configuration_may_name() -> None:
     """raft/ does not know the configuration's file."""
     assert MOST_MEMBERS == MOST_NODES

@@ -69,7 +69,7 @@ def test_a_leader_with_a_majority_stops_the_follower_that_differs() -> None:
     """It has committed an entry of its own term: a majority's log is its log."""
     node = leader(log="1 1")
     differs(node, 1)
-    assert [fact.peer for fact in node.told("logs_differ")] == [1]  # type: ignore[union-attr]
+    assert [fact.peer for fact in node.announced("logs_differ")] == [1]  # type: ignore[union-attr]
     assert [message.cause for to, message in node.sent if isinstance(message, Demotion) and to == 1] == ["differs"]
     stopped = follower(log="1 1", term=1)
     with pytest.raises(LogsDisagree, match="differs from the majority"):

@@ -196,7 +196,7 @@ def test_a_node_with_a_live_leader_grants_neither_pre_vote_nor_vote() -> None:
     node.step(ask(9, 2, last=(9, 9)))
     assert [getattr(reply, "granted", None) for reply in node.replies()] == [False, False]
     assert node.core.current_term == 2
-    assert isinstance(node.told("vote_refused")[0], VoteRefused)
+    assert isinstance(node.announced("vote_refused")[0], VoteRefused)
     node.now = 0.31
     node.step(ask(9, 2, last=(9, 9))).sync()
     assert granted(node) == [True]

@@ -35,11 +35,11 @@ def test_a_follower_that_lost_what_it_acknowledged_is_named_and_not_counted() ->
     node = leader(log="1 1 1")
     last = node.core.log.last_index
     refuse(node, last, 2)
-    assert node.told("tail_lost") == []
+    assert node.announced("tail_lost") == []
     sent = [message for to, message in node.take_sent() if to == 1 and isinstance(message, AppendRequest)]
     assert [message.round for message in sent] == [1], "it is asked again"
     refuse(node, last, 2, round=1)
-    assert [fact.peer for fact in node.told("tail_lost")] == [1]  # type: ignore[union-attr]
+    assert [fact.peer for fact in node.announced("tail_lost")] == [1]  # type: ignore[union-attr]
     assert not progress(node, 1).is_counted
     term = node.core.current_term
     assert Demotion(term=term, leader_id=0, cause="lost", index=last, entry_term=term, store="store-1") in node.replies()
@@ -67,11 +67,11 @@ def test_what_was_acknowledged_in_an_earlier_term_and_is_committed_is_missed_in_
     found, prev = progress(node, 1), node.core.log.last_index - 1
     assert found.match_index == 0
     refuse(node, prev, 2)
-    assert node.told("tail_lost") == [], "it may answer an append of the term before"
+    assert node.announced("tail_lost") == [], "it may answer an append of the term before"
     assert [message.round for to, message in node.take_sent() if to == 1 and isinstance(message, AppendRequest)] == [1]
     refuse(node, prev, 2, round=1)
     term = node.core.current_term
-    assert node.told("tail_lost") == [TailLost(peer=1, term=term, index=last)]
+    assert node.announced("tail_lost") == [TailLost(peer=1, term=term, index=last)]
     assert not found.is_counted
     entry_term = node.core.log.term(last)
     assert Demotion(term=term, leader_id=0, cause="lost", index=last, entry_term=entry_term, store="store-1") in node.replies()
@@ -85,7 +85,7 @@ def test_what_was_acknowledged_several_terms_ago_is_missed_too() -> None:
         lead_again(node)
     refuse(node, last, 2)
     refuse(node, last, 2, round=1)
-    assert node.told("tail_lost") == [TailLost(peer=1, term=node.core.current_term, index=last)]
+    assert node.announced("tail_lost") == [TailLost(peer=1, term=node.core.current_term, index=last)]
 
 
 def test_what_was_acknowledged_and_is_not_committed_may_be_missing_in_a_later_term() -> None:
@@ -105,7 +105,7 @@ def test_what_was_acknowledged_and_is_not_committed_may_be_missing_in_a_later_te
     last, term = node.core.log.last_index - 1, node.core.log.term(committed)
     for round in range(3):
         refuse(node, last, committed, round=round, hint_term=term)
-    assert node.told("tail_lost") == [] and progress(node, 1).is_counted
+    assert node.announced("tail_lost") == [] and progress(node, 1).is_counted
     assert progress(node, 1).next_index == committed + 1
 
 
@@ -119,7 +119,7 @@ def test_a_disk_that_was_taken_in_meanwhile_is_not_suspected_of_what_the_one_bef
     lead_again(node)
     for round in range(4):
         refuse(node, log.last_index - 1, 0, round=round)
-    assert node.told("tail_lost") == [] and progress(node, 1).is_counted
+    assert node.announced("tail_lost") == [] and progress(node, 1).is_counted
 
 
 def test_what_a_disk_acknowledged_is_missed_also_if_the_entry_that_readmits_its_node_is_deleted() -> None:
@@ -142,7 +142,7 @@ def test_what_a_disk_acknowledged_is_missed_also_if_the_entry_that_readmits_its_
         acknowledge(node, 2, log.last_index)
     refuse(node, log.last_index - 1, 2)
     refuse(node, log.last_index - 1, 2, round=1)
-    assert node.told("tail_lost") == [TailLost(peer=1, term=node.core.current_term, index=last)]
+    assert node.announced("tail_lost") == [TailLost(peer=1, term=node.core.current_term, index=last)]
 
 
 def test_what_a_disk_acknowledged_is_missed_also_if_this_node_led_while_the_readmission_was_not_committed() -> None:
@@ -197,7 +197,7 @@ def test_a_new_disk_is_not_suspected_of_having_lost_what_the_old_one_said() -> N
     acknowledge(node, 2, index)
     for round in range(4):
         refuse(node, index, 0, round=round)
-    assert node.told("tail_lost") == [] and progress(node, 1).is_counted
+    assert node.announced("tail_lost") == [] and progress(node, 1).is_counted
 
 
 def test_a_refusal_from_before_a_snapshot_was_installed_is_an_old_one() -> None:
@@ -212,7 +212,7 @@ def test_a_refusal_from_before_a_snapshot_was_installed_is_an_old_one() -> None:
         SnapshotReply(term=node.core.current_term, follower_id=1, last_index=of.last_index, bytes_stored=100, installed=True)
     )
     refuse(node, last, 2, round=1)
-    assert node.told("tail_lost") == [] and progress(node, 1).is_counted
+    assert node.announced("tail_lost") == [] and progress(node, 1).is_counted
 
 
 def test_an_old_refusal_says_nothing() -> None:
@@ -223,7 +223,7 @@ def test_an_old_refusal_says_nothing() -> None:
     acknowledge(node, 1, last, round=1)
     refuse(node, last, 2)
     refuse(node, last, 2)
-    assert node.told("tail_lost") == [] and progress(node, 1).is_counted
+    assert node.announced("tail_lost") == [] and progress(node, 1).is_counted
 
 
 def test_a_node_that_lost_entries_abstains_takes_a_new_store_and_is_readmitted_automatically() -> None:
@@ -282,9 +282,9 @@ def test_a_refusal_that_an_acknowledgement_overtook_is_an_old_one() -> None:
     refuse(node, last, 2)  # an old one begins the round
     acknowledge(node, 1, last + 1)
     refuse(node, last + 1, last, round=1)
-    assert node.told("tail_lost") == [] and progress(node, 1).is_counted
+    assert node.announced("tail_lost") == [] and progress(node, 1).is_counted
     refuse(node, last + 1, last, round=2)
-    assert node.told("tail_lost") != [], "asked once more, it refuses"
+    assert node.announced("tail_lost") != [], "asked once more, it refuses"
 
 
 def test_an_old_copy_of_a_folder_with_other_entries_in_their_place_is_named_too() -> None:
@@ -300,7 +300,7 @@ def test_an_old_copy_of_a_folder_with_other_entries_in_their_place_is_named_too(
         for to, message in copy.take_sent():
             if to == 0:
                 node.step(message)
-    assert [fact.peer for fact in node.told("tail_lost")] == [1]  # type: ignore[union-attr]
+    assert [fact.peer for fact in node.announced("tail_lost")] == [1]  # type: ignore[union-attr]
     copy.write_standings()
     assert copy.core.standing.replaces == "store-1" and not copy.core.may_vote
 
@@ -350,9 +350,9 @@ def test_a_follower_that_lost_what_it_acknowledged_gets_no_snapshot_in_its_place
     round = connect_again(node)
     assert (probes(node), node.take_pieces()) == ([(4, round)], [])
     refuse(node, 4, 2, round=round)
-    assert node.told("tail_lost") == [] and probes(node) == [(4, round + 1)]
+    assert node.announced("tail_lost") == [] and probes(node) == [(4, round + 1)]
     refuse(node, 4, 2, round=round + 1)
-    assert node.told("tail_lost") == [TailLost(peer=1, term=node.core.current_term, index=3)]
+    assert node.announced("tail_lost") == [TailLost(peer=1, term=node.core.current_term, index=3)]
     assert not progress(node, 1).is_counted and node.take_pieces() == []
     demotion = Demotion(term=node.core.current_term, leader_id=0, cause="lost", index=3, entry_term=0, store="store-1")
     assert demotion in node.replies()
@@ -364,12 +364,12 @@ def test_a_follower_that_holds_what_it_acknowledged_gets_the_snapshot_after_its_
     round = connect_again(node)
     probes(node)
     refuse(node, 4, 3, round=round)
-    assert (node.take_pieces(), node.told("tail_lost")) == ([(1, 0)], [])
+    assert (node.take_pieces(), node.announced("tail_lost")) == ([(1, 0)], [])
     node.tick(0.06)
     assert probes(node) == [(0, round)]
 
 
-def test_a_loss_that_is_told_in_place_of_a_snapshot_leaves_the_next_entry_behind_what_was_acknowledged() -> None:
+def test_a_loss_that_is_reported_in_place_of_a_snapshot_leaves_the_next_entry_behind_what_was_acknowledged() -> None:
     """While a snapshot is sent that is not so: a late acknowledgement may pass the next entry (seed 10953)."""
     node = compacted_leader(held=2)
     acknowledge(node, 1, 3)
@@ -377,7 +377,7 @@ def test_a_loss_that_is_told_in_place_of_a_snapshot_leaves_the_next_entry_behind
     round = connect_again(node)
     refuse(node, 4, 2, round=round)
     refuse(node, 4, 2, round=round + 1)
-    assert node.told("tail_lost") != []
+    assert node.announced("tail_lost") != []
     assert (progress(node, 1).state, progress(node, 1).next_index) == ("probe", 4)
 
 
@@ -392,9 +392,9 @@ def test_as_long_as_the_follower_is_asked_no_snapshot_is_said_to_be_sent_nor_wai
         node.tick(0.05)
         acknowledge(node, 2, node.core.log.last_index)
     transfer = progress(node, 1).transfer
-    assert transfer is not None and (transfer.patience, node.told("snapshot_sent")) == (1, [])
+    assert transfer is not None and (transfer.patience, node.announced("snapshot_sent")) == (1, [])
     refuse(node, 4, 3, round=round)
-    assert len(node.take_pieces()) == len(node.told("snapshot_sent")) == 1
+    assert len(node.take_pieces()) == len(node.announced("snapshot_sent")) == 1
 
 
 def test_a_refusal_from_an_earlier_connection_brings_no_snapshot() -> None:
@@ -425,7 +425,7 @@ def test_a_follower_that_holds_the_start_of_the_log_needs_no_snapshot() -> None:
     assert (progress(node, 1).state, node.take_pieces(), probes(node)) == ("replicate", [], [(4, round)])
 
 
-def test_a_loss_that_is_noticed_in_a_later_term_is_told_where_the_log_is_compacted_meanwhile() -> None:
+def test_a_loss_that_is_noticed_in_a_later_term_is_reported_where_the_log_is_compacted_meanwhile() -> None:
     """The follower was down; its first answer in the new term is to an append where the log begins."""
     node = leader(log="1 1 1 1 1", saved=4, policy=SnapshotPolicy(entries=1000, trailing=0))
     last = node.core.log.last_index
@@ -444,4 +444,4 @@ def test_a_loss_that_is_noticed_in_a_later_term_is_told_where_the_log_is_compact
     assert probes(node) == [(start, round)]
     refuse(node, start, 2, round=round)
     refuse(node, start, 2, round=round + 1)
-    assert node.told("tail_lost") == [TailLost(peer=1, term=node.core.current_term, index=last)]
+    assert node.announced("tail_lost") == [TailLost(peer=1, term=node.core.current_term, index=last)]

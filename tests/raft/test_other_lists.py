@@ -3,7 +3,7 @@
 from msgspec import structs
 
 from bargetrio.raft.messages import Introduction
-from bargetrio.raft.standing import Configuration, Standing, as_told, why_refused
+from bargetrio.raft.standing import Configuration, Standing, as_stated, why_refused
 from tests.raft.births import BORN, STORES, UNBORN, introduced
 from tests.raft.cores import Bench
 
@@ -11,10 +11,10 @@ FOUR = Standing(store="s1", members=(0, 1, 2, 3))
 """Node 1 with a new disk and a configuration that names a fourth node."""
 
 
-def test_an_unborn_store_tells_the_nodes_of_its_configuration() -> None:
+def test_an_unborn_store_states_the_nodes_of_its_configuration() -> None:
     """A born one does not: it is judged by its identity."""
-    assert as_told(UNBORN[1], (0, 1, 2)) == Standing(store="s1", members=(0, 1, 2))
-    assert as_told(BORN, (0, 1, 2)) is BORN
+    assert as_stated(UNBORN[1], (0, 1, 2)) == Standing(store="s1", members=(0, 1, 2))
+    assert as_stated(BORN, (0, 1, 2)) is BORN
     node = Bench(0, standing=UNBORN[0]).tick(0.0).perform()
     told = [message.standing for message in node.replies() if isinstance(message, Introduction)]
     assert told == [Standing(store="s0", members=(0, 1, 2))] * 2
@@ -37,13 +37,13 @@ def test_unborn_nodes_with_other_lists_begin_no_cluster_together() -> None:
     assert node.core.why_abstains() == reason
     assert node.core.bootstrap(node.now) == reason
     other = Bench(1, nodes=(0, 1, 2, 3), standing=UNBORN[1])
-    other.core.hello_received(0, as_told(UNBORN[0], (0, 1, 2)), 0.0)
+    other.core.hello_received(0, as_stated(UNBORN[0], (0, 1, 2)), 0.0)
     assert other.core.why_abstains().startswith("node 0's configuration names nodes 0, 1, 2, and the configuration here")
-    node.step(introduced(1, as_told(UNBORN[1], (0, 1, 2))))
+    node.step(introduced(1, as_stated(UNBORN[1], (0, 1, 2))))
     assert len(node.standings) == 1
 
 
-def test_a_node_that_told_another_list_long_ago_is_absent_from_a_bootstrap() -> None:
+def test_a_node_that_stated_another_list_long_ago_is_absent_from_a_bootstrap() -> None:
     """As one that was born in another cluster: what it said counts for ten seconds."""
     node = Bench(0, standing=UNBORN[0])
     node.step(introduced(1, FOUR))
@@ -71,4 +71,4 @@ def test_members_refuse_a_new_store_whose_node_has_another_list() -> None:
     assert why_refused(BORN, configuration, 1, FOUR) == reason
     assert why_refused(BORN, configuration, 1, structs.replace(FOUR, store="new")) == reason
     assert "bargetrio readmit 1" in why_refused(BORN, configuration, 1, Standing(store="new", members=(0, 1, 2)))
-    assert why_refused(BORN, configuration, 1, as_told(UNBORN[1], (0, 1, 2))) == ""
+    assert why_refused(BORN, configuration, 1, as_stated(UNBORN[1], (0, 1, 2))) == ""

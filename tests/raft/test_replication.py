@@ -148,7 +148,7 @@ def test_a_refusal_goes_back_a_whole_term_a_probe() -> None:
     table.pass_time(2.0)
     (ruler,) = table.leaders()
     assert ruler in (0, 2)
-    assert len(table.benches[1].told("append_rejected")) <= 3
+    assert len(table.benches[1].announced("append_rejected")) <= 3
     assert terms(table.core(1).log) == terms(table.core(ruler).log)
 
 

@@ -27,7 +27,7 @@ def test_a_follower_whose_next_entry_is_gone_is_sent_the_snapshot() -> None:
     meta = bench.core.snapshot
     assert meta is not None
     assert bench.take_pieces() == [(2, 0)]
-    assert bench.told("snapshot_sent") == [SnapshotSent(peer=2, term=2, index=4, size=100, done=False)]
+    assert bench.announced("snapshot_sent") == [SnapshotSent(peer=2, term=2, index=4, size=100, done=False)]
     bench.core.propose(None, NO_OP, bench.now)
     bench.tick(HEARTBEAT_S)
     to_node_2 = [message for to, message in bench.take_sent() if to == 2]
@@ -119,7 +119,7 @@ def test_entries_follow_when_the_snapshot_is_installed() -> None:
     assert (progress(bench, 2).match_index, progress(bench, 2).state) == (4, "replicate")
     sent = [message for to, message in bench.take_sent() if to == 2 and isinstance(message, AppendRequest)]
     assert [(message.prev_log_index, len(message.entries)) for message in sent] == [(4, 2)]
-    assert bench.told("snapshot_sent")[-1] == SnapshotSent(peer=2, term=2, index=4, size=100, done=True)
+    assert bench.announced("snapshot_sent")[-1] == SnapshotSent(peer=2, term=2, index=4, size=100, done=True)
     bench.take_pieces()
     answer(bench, 2, meta, 40)  # an answer that was long on its way
     assert bench.take_pieces() == []
@@ -264,7 +264,7 @@ def test_applying_goes_on_behind_the_snapshot() -> None:
     assert [(effect.first, effect.last) for effect in bench.applied] == [(7, 8)]
     assert [(effect.first_index, effect.keep) for effect in bench.compacted] == [(7, frozenset({6}))]
     installed = SnapshotInstalled(peer=1, term=2, index=6, digest=of.digest, size=100)
-    assert bench.told("snapshot_installed") == [installed]
+    assert bench.announced("snapshot_installed") == [installed]
 
 
 def test_entries_that_come_before_the_installation_is_written_follow_it() -> None:

@@ -139,7 +139,7 @@ def test_a_leader_whose_disk_hangs_leaves_when_a_majority_of_the_others_has_sync
     assert role_of(node) == "leader"
     heartbeats(node, 0.3, (1, 2), node.core.log.last_index)
     assert role_of(node) == "follower"
-    reason = getattr(node.told("role_changed")[-1], "reason")  # noqa: B009  # the fact's kind says that it has one
+    reason = getattr(node.announced("role_changed")[-1], "reason")  # noqa: B009  # the fact's kind says that it has one
     assert reason.startswith("its disk has not ended a write for 2.")
     assert reason.endswith("nodes 1, 2 have synced entry 2")
     node.tick(10)

@@ -137,7 +137,7 @@ def test_a_voter_that_is_asked_again_says_the_same_and_gives_no_more_time() -> N
     assert node.core.role.name == "pre_candidate"
     node.take_sent()
     node.step(ask)
-    assert (node.take_sent(), node.core.role.name, len(node.told("vote_granted"))) == (told, "pre_candidate", 1)
+    assert (node.take_sent(), node.core.role.name, len(node.announced("vote_granted"))) == (told, "pre_candidate", 1)
 
 
 def test_a_fast_candidate_waits_no_longer_than_an_election_timeout() -> None:

@@ -112,7 +112,7 @@ def test_the_log_is_forgotten_when_the_snapshot_lasts() -> None:
     meta = saved(bench)
     assert (bench.core.log.start_index, terms(bench.core.log)) == (3, [1, 1])
     assert [(effect.first_index, effect.keep) for effect in bench.compacted] == [(4, frozenset({4}))]
-    assert bench.told("snapshot_taken") == [SnapshotTaken(term=1, index=4, digest=meta.digest, size=100, log_start=3)]
+    assert bench.announced("snapshot_taken") == [SnapshotTaken(term=1, index=4, digest=meta.digest, size=100, log_start=3)]
 
 
 @pytest.mark.parametrize(("bound", "value"), [("COMPACTION_SLICE", 2), ("COMPACTION_BYTES", 2 * len(entries("1")[0].command))])
@@ -135,14 +135,14 @@ def test_an_older_snapshot_that_ends_late_changes_nothing() -> None:
     newer = snapshot("1 1 1 1 2 2")
     bench.step(piece(newer, data=b"x" * 100)).stored(100)
     saved(bench)  # while the newer one is being put in place
-    assert bench.told("snapshot_taken") == []
+    assert bench.announced("snapshot_taken") == []
     bench.sync()
     bench.core.snapshot_loaded(newer)
     assert [bench.core.snapshot, bench.core.log.start_index] == [newer, 6]
     bench.core.snapshot_taken(snapshot("1 1"), bench.now)
     bench.perform()
     assert [bench.core.snapshot, bench.core.log.start_index] == [newer, 6]
-    assert bench.told("snapshot_taken") == []
+    assert bench.announced("snapshot_taken") == []
 
 
 def test_what_a_follower_will_need_after_its_snapshot_stays() -> None:
@@ -216,7 +216,7 @@ def test_an_append_that_begins_before_the_log_matches_what_was_compacted(prev: i
     before = 0 if prev == 0 else int(whole[prev - 1])
     bench.step(append(term=2, prev=(prev, before), log=" ".join(whole[prev:]))).sync()
     assert (bench.core.log.start_index, bench.core.log.last_index, terms(bench.core.log)) == (4, 6, [2, 2])
-    assert bench.told("log_truncated") == []
+    assert bench.announced("log_truncated") == []
     assert [message.match_index for message in bench.replies() if isinstance(message, AppendReply)] == [6]
 
 

@@ -17,8 +17,8 @@ from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.jobs import SnapshotPlace
 from bargetrio.replica.ports import Events, Job, Jobs, Outbox
 from bargetrio.replica.replica import Replica
+from bargetrio.replica.scheduler import ProcessScheduler
 from bargetrio.replica.sessions import AnswerRoom
-from bargetrio.replica.turns import Turns
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.transport.poller import TaskPoller
 
@@ -85,7 +85,7 @@ class Hosted:
         events: Events | None = None,
         outbox: Outbox | None = None,
         jobs: Jobs | None = None,
-        turns: Turns | None = None,
+        scheduler: ProcessScheduler | None = None,
         figures: NodeFigures | None = None,
         answer_room: AnswerRoom | None = None,
         request_timeout_s: float = 5,
@@ -105,7 +105,7 @@ class Hosted:
             place=SnapshotPlace(disk=SimulatedDisk(unused), folder=unused, cluster="c", chunk_bytes=100, again_s=10),
             addresses={other: f"node-{other}:1" for other in core.members},
             request_timeout_s=request_timeout_s,
-            turns=Turns() if turns is None else turns,
+            scheduler=ProcessScheduler() if scheduler is None else scheduler,
             figures=NodeFigures() if figures is None else figures,
             answer_room=AnswerRoom() if answer_room is None else answer_room,
         )

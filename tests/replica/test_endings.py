@@ -53,7 +53,7 @@ class Counted(Nobody):
 
 
 class Client:
-    """A session whose client reads all that it is told."""
+    """A session whose client reads all its answers."""
 
     def __init__(self, node: Hosted) -> None:
         self._pipe = Pipe()
@@ -61,7 +61,7 @@ class Client:
         self.session = ClientSession(self._pipe, node.inbox.session_has_room)
 
     @property
-    def told(self) -> list[Any]:
+    def answers(self) -> list[Any]:
         """Return the answers, decoded."""
         return self._pipe.answers()
 
@@ -190,13 +190,13 @@ async def test_what_is_answered_is_what_the_log_has(
         await three.until(three.leaders)
         (leader,) = three.leaders()
         first = three.ask(leader, Put(id=0, key="a", value="first"))
-        await three.until(lambda: first.told)
-        assert first.told[0]["index"] == 2
+        await three.until(lambda: first.answers)
+        assert first.answers[0]["index"] == 2
         await trio.sleep(0.2)
         if ending == "overloaded":
             monkeypatch.setattr(core_module, "UNCOMMITTED_ENTRIES", 0)
         client = end(three, leader, request)
-        await three.until(lambda: client.told)
+        await three.until(lambda: client.answers)
         monkeypatch.undo()
         if ending.endswith("step down"):
             await three.until(lambda: leader not in three.leaders())
@@ -206,10 +206,10 @@ async def test_what_is_answered_is_what_the_log_has(
         await trio.sleep(3)
         (new_leader,) = three.leaders()
         last = three.ask(new_leader, Put(id=0, key="z", value="last"))
-        await three.until(lambda: last.told)
+        await three.until(lambda: last.answers)
         nursery.cancel_scope.cancel()
-    assert len(client.told) == 1
-    (told,) = client.told
+    assert len(client.answers) == 1
+    (told,) = client.answers
     error = told.get("error", "")
     assert error == (of_write if is_write else of_read)
     log = three.nodes[new_leader].core.log
@@ -244,16 +244,16 @@ async def test_a_write_that_was_given_up_and_is_committed_with_another_is_no_com
         await three.until(three.leaders)
         (leader,) = three.leaders()
         first = three.ask(leader, Put(id=0, key="a", value="first"))
-        await three.until(lambda: first.told)
+        await three.until(lambda: first.answers)
         three.cut.add(leader)
         late = three.ask(leader, Put(id=1, key="a", value="late"))
-        await three.until(lambda: late.told)
+        await three.until(lambda: late.answers)
         last = three.ask(leader, Put(id=2, key="a", value="last"))
         three.cut.clear()
-        await three.until(lambda: last.told)
+        await three.until(lambda: last.answers)
         nursery.cancel_scope.cancel()
-    assert [told["ok"] for client in (first, late, last) for told in client.told] == [True, False, True]
-    assert three.nodes[leader].core.last_applied == last.told[0]["index"] == 4
+    assert [told["ok"] for client in (first, late, last) for told in client.answers] == [True, False, True]
+    assert three.nodes[leader].core.last_applied == last.answers[0]["index"] == 4
     figures = three.figures[leader]
     failed = {code: count for code, count in figures.proposals_failed.items() if count}
     assert (figures.proposals_committed, failed) == (2, {"outcome_unknown": 1})
@@ -270,7 +270,7 @@ async def test_a_stale_read_is_answered_by_every_node(read: Get | List, autojump
         await three.until(three.leaders)
         (leader,) = three.leaders()
         first = three.ask(leader, Put(id=0, key="a", value="first"))
-        await three.until(lambda: first.told)
+        await three.until(lambda: first.answers)
         await trio.sleep(0.2)
         three.cut |= {0, 1, 2}
         clients = [three.ask(node_id, read) for node_id in range(3)]
@@ -278,4 +278,4 @@ async def test_a_stale_read_is_answered_by_every_node(read: Get | List, autojump
         nursery.cancel_scope.cancel()
     item = {"key": "a", "index": 2, "value": "first"}
     shown = {"items": [item], "next": None, "index": 2} if isinstance(read, List) else item
-    assert [client.told for client in clients] == [[{"id": 1, "ok": True, **shown}]] * 3
+    assert [client.answers for client in clients] == [[{"id": 1, "ok": True, **shown}]] * 3

@@ -23,7 +23,7 @@ from bargetrio.replica.figures import NodeFigures
 from bargetrio.replica.inbox import Inbox, Then
 from bargetrio.replica.jobs import SnapshotJobs, SnapshotPlace
 from bargetrio.replica.ports import Blocking, Job
-from bargetrio.replica.turns import Turns
+from bargetrio.replica.scheduler import ProcessScheduler
 from bargetrio.storage.real_disk import RealDisk
 from bargetrio.storage.snapshots import FolderFile, SnapshotStart, SnapshotWriter, read_snapshot, snapshot_name
 from tests.raft.cores import snapshot
@@ -67,7 +67,7 @@ class Sender:
             (folder / snapshot_name(OF.last_index, OF.last_term)).write_bytes(b"x" * size)
         self.disk = HangingDisk()
         self.sent: list[tuple[NodeId, int, int]] = []
-        self.told: list[tuple[NodeId, SnapshotMeta]] = []
+        self.reported: list[tuple[NodeId, SnapshotMeta]] = []
         self.taken: list[SnapshotMeta] = []
         self.loaded: list[SnapshotMeta] = []
         self.stores: list[Store] = []
@@ -84,7 +84,7 @@ class Sender:
             inbox=self.inbox,
             outbox=self.outbox,
             jobs=NurseryJobs(nursery, work),
-            turns=Turns(),
+            scheduler=ProcessScheduler(),
             figures=NodeFigures(),
             replace_store=self._replace_store,
         )
@@ -100,7 +100,7 @@ class Sender:
         self.snapshots.save(SnapshotLabel(index, 1, 0, (0, 1, 2), None), store, trio.current_time())
 
     def another_may_save(self) -> bool:
-        return self.snapshots._turns.may_save("another node", trio.current_time())
+        return self.snapshots._scheduler.may_save("another node", trio.current_time())
 
     def _post(self, to: NodeId, message: Message) -> None:
         assert isinstance(message, SnapshotRequest)
@@ -111,7 +111,7 @@ class Sender:
         return Store()
 
     def piece_missing(self, peer: NodeId, of: SnapshotMeta) -> None:
-        self.told.append((peer, of))
+        self.reported.append((peer, of))
 
     def snapshot_given_up(self) -> None:
         self.given_up = True
@@ -157,7 +157,7 @@ async def test_a_truncated_file_is_reported(tmp_path: Path) -> None:
         for offset in (0, 60, 70):
             sender.ask(1, offset)
             await trio.testing.wait_all_tasks_blocked()
-    assert (sender.sent, sender.told) == ([(1, 0, 60), (1, 60, 10)], [(1, OF)])
+    assert (sender.sent, sender.reported) == ([(1, 0, 60), (1, 60, 10)], [(1, OF)])
 
 
 async def test_a_missing_file_is_reported(tmp_path: Path) -> None:
@@ -166,19 +166,19 @@ async def test_a_missing_file_is_reported(tmp_path: Path) -> None:
         sender = Sender(nursery, tmp_path, None)
         sender.disk.works.set()
         sender.ask(1, 0)
-    assert (sender.sent, sender.told) == ([], [(1, OF)])
+    assert (sender.sent, sender.reported) == ([], [(1, OF)])
 
 
 async def test_a_node_that_ended_while_it_saved_blocks_no_other_from_saving(tmp_path: Path) -> None:
     """Its thread may hang in its disk for minutes: the other nodes of the process do not wait for it."""
     async with trio.open_nursery() as nursery:
         dead, alive = Sender(nursery, tmp_path / "dead", None).snapshots, object()
-        turns, now = dead._turns, trio.current_time()
-        turns.begin_saving(dead, now)
-        turns.want_to_save(alive)
-        assert not turns.may_save(alive, now)
+        scheduler, now = dead._scheduler, trio.current_time()
+        scheduler.begin_saving(dead, now)
+        scheduler.request_save(alive)
+        assert not scheduler.may_save(alive, now)
         dead.fence(now)
-        assert turns.may_save(alive, now)
+        assert scheduler.may_save(alive, now)
 
 
 async def test_what_is_sent_is_counted_once(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ async def test_a_state_that_is_replaced_while_it_is_saved_is_freed_when_that_has
             inbox=sender.inbox,
             outbox=Posted(sender._post),
             jobs=jobs,
-            turns=Turns(),
+            scheduler=ProcessScheduler(),
             figures=NodeFigures(),
             replace_store=lambda store: old,
         )

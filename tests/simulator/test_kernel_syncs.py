@@ -146,7 +146,7 @@ class Ring2Write:
         self.disk = SimulatedDisk(Random(1))
         self.disk.gives_descriptors = gives_descriptors
         self.folder = open_log(self.disk, segment_bytes=4096)
-        self.told: list[tuple[int, OSError | None]] = []
+        self.completions: list[tuple[int, OSError | None]] = []
         self.reached: list[str] = []
         work = self.work = VirtualWork(self.disk, Random(2), lambda *goals: self.reached.extend(goals))
         thread = work.persister(self.folder, self.note, "disk")
@@ -154,7 +154,7 @@ class Ring2Write:
         self.records = [append([], entry(1, "a"))]
 
     def note(self, number: int, failure: OSError | None) -> None:
-        self.told.append((number, failure))
+        self.completions.append((number, failure))
 
 
 async def test_ring_2_reports_a_write_only_when_the_simulated_kernel_has_synced_it(
@@ -164,9 +164,9 @@ async def test_ring_2_reports_a_write_only_when_the_simulated_kernel_has_synced_
     ring = Ring2Write()
     before, seen = ring.disk.image(), ring.disk.calls
     ring.persister.begin(1, ring.records)
-    assert (ring.told, ring.disk.calls, ring.disk.image()) == ([], seen + 1, before)
+    assert (ring.completions, ring.disk.calls, ring.disk.image()) == ([], seen + 1, before)
     await trio.sleep(0.01)
-    assert ring.told == [(1, None)]
+    assert ring.completions == [(1, None)]
     assert ring.disk.image() != before
     await ring.persister.aclose()
 
@@ -177,7 +177,7 @@ async def test_ring_2_has_a_failed_sync_stop_the_log(autojump_clock: trio.testin
     ring.disk.fail_at[ring.disk.calls + 2] = errno.EIO
     ring.persister.begin(1, ring.records)
     await trio.sleep(0.01)
-    ((number, failure),) = ring.told
+    ((number, failure),) = ring.completions
     assert number == 1 and failure is not None and failure.errno == errno.EIO
     with pytest.raises(OSError, match="failed before"):
         ring.folder.write(ring.records)
@@ -190,7 +190,7 @@ async def test_ring_2_can_have_the_next_sync_of_the_kernel_fail(autojump_clock: 
     ring.work.fails_kernel_sync = True
     ring.persister.begin(1, ring.records)
     await trio.sleep(0.01)
-    ((_, failure),) = ring.told
+    ((_, failure),) = ring.completions
     assert failure is not None and failure.errno == errno.EIO
     assert (ring.reached, ring.work.fails_kernel_sync) == (["kernel_sync_failed"], False)
     await ring.persister.aclose()
@@ -203,7 +203,7 @@ async def test_ring_2_reports_no_sync_whose_process_has_ended(autojump_clock: tr
     await ring.persister.aclose()
     calls = ring.disk.calls
     await trio.sleep(1)
-    assert (ring.told, ring.disk.calls) == ([], calls)
+    assert (ring.completions, ring.disk.calls) == ([], calls)
 
 
 both_ways = pytest.mark.parametrize("gives_descriptors", [True, False])
@@ -218,9 +218,9 @@ async def test_ring_2_ends_a_sync_that_hangs_when_the_disk_answers(
     ring.work.hang(trio.current_time() + 3)
     ring.persister.begin(1, ring.records)
     await trio.sleep(2.9)
-    assert (ring.told, ring.reached) == ([], [])
+    assert (ring.completions, ring.reached) == ([], [])
     await trio.sleep(0.2)
-    assert (ring.told, ring.reached) == ([(1, None)], ["hanging_kernel_sync" if gives_descriptors else "hanging_sync"])
+    assert (ring.completions, ring.reached) == ([(1, None)], ["hanging_kernel_sync" if gives_descriptors else "hanging_sync"])
     await ring.persister.aclose()
 
 
@@ -238,7 +238,7 @@ async def test_ring_2_has_a_killed_node_wait_for_its_disk_and_report_nothing(
         await ring.persister.aclose()
     assert trio.current_time() == began
     await trio.sleep(1)
-    assert (ring.told, ring.reached) == ([], [crash, "killed_in_a_hanging_sync"])
+    assert (ring.completions, ring.reached) == ([], [crash, "killed_in_a_hanging_sync"])
 
 
 @both_ways
@@ -249,8 +249,8 @@ async def test_ring_2_has_syncs_that_outlast_elections(gives_descriptors: bool, 
     ring.persister.begin(1, ring.records)
     assert await ring.work.call(lambda: "done") == "done"
     await trio.sleep(1.4)
-    assert ring.told == []
+    assert ring.completions == []
     await trio.sleep(0.5)
-    assert ring.told == [(1, None)]
+    assert ring.completions == [(1, None)]
     assert ring.reached == ["late_kernel_sync" if gives_descriptors else "late_sync"]
     await ring.persister.aclose()

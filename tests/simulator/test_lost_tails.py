@@ -28,7 +28,7 @@ def test_a_leader_that_says_nothing_of_a_lost_tail_is_found(monkeypatch: pytest.
 
 @pytest.mark.parametrize("is_remembered", [True, False])
 @pytest.mark.parametrize("is_back_before", [True, False])
-def test_a_lost_tail_is_told_by_the_leader_of_a_later_term_to_which_it_was_acknowledged_before(
+def test_a_lost_tail_is_reported_by_the_leader_of_a_later_term_to_which_it_was_acknowledged_before(
     monkeypatch: pytest.MonkeyPatch, is_remembered: bool, is_back_before: bool
 ) -> None:
     """The leader and the liar commit alone, and the liar is down or cut off while the leader loses office and wins it again."""
@@ -65,7 +65,7 @@ def test_a_lost_tail_is_told_by_the_leader_of_a_later_term_to_which_it_was_ackno
 
 @pytest.mark.parametrize("is_asked", [True, False])
 @pytest.mark.parametrize("is_another_term", [True, False])
-def test_a_lost_tail_is_told_by_a_leader_that_has_compacted_its_log_past_it(
+def test_a_lost_tail_is_reported_by_a_leader_that_has_compacted_its_log_past_it(
     monkeypatch: pytest.MonkeyPatch, is_asked: bool, is_another_term: bool
 ) -> None:
     """OWN-184: the snapshot that it sends would hide the loss."""
@@ -192,7 +192,7 @@ def test_what_a_store_acknowledged_is_demanded_also_if_the_entry_that_readmits_i
 
 
 @pytest.mark.parametrize("is_remembered", [True, False])
-def test_a_lost_tail_is_told_also_where_the_node_was_to_be_readmitted_with_another_disk(
+def test_a_lost_tail_is_reported_also_where_the_node_was_to_be_readmitted_with_another_disk(
     monkeypatch: pytest.MonkeyPatch, is_remembered: bool
 ) -> None:
     """OWN-181: the leader is cut off with the readmission, another deletes it, and an old copy of the first disk comes back."""

@@ -1,4 +1,4 @@
-"""The judges of what writes are told: each line of their tables, kept and broken."""
+"""The judges of what writes are attempts: each line of their tables, kept and broken."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -23,8 +23,8 @@ COMMANDS = [Raw(b"null"), *(encode_command(request) for request in REQUESTS)]
 _store = Store()
 OUTCOMES = [None, *(_store.apply(COMMANDS[index], index) for index in range(1, 5))]
 
-Told = tuple[Put | Delete, str, dict[str, Any]]
-GOOD: list[Told] = [
+Attempt = tuple[Put | Delete, str, dict[str, Any]]
+GOOD: list[Attempt] = [
     (PUT, "applied", {"index": 1, "created": True}),
     (CREATE, "refused", {}),
     (DELETE, "applied", {"index": 3, "deleted": True}),
@@ -32,19 +32,19 @@ GOOD: list[Told] = [
 ]
 
 
-def judge(*told: Told) -> None:
+def judge(*attempts: Attempt) -> None:
     """Judge these tries against the log."""
     ledger = Ledger()
-    for request, effect, fields in told:
+    for request, effect, fields in attempts:
         ledger.note(request, effect, "test", **fields)  # type: ignore[arg-type]
     ledger.judge(COMMANDS, OUTCOMES)
 
 
-def with_(place: int, effect: str, **fields: Any) -> list[Told]:
+def with_(place: int, effect: str, **fields: Any) -> list[Attempt]:
     """The good answers, but for one."""
-    told = list(GOOD)
-    told[place] = GOOD[place][0], effect, fields
-    return told
+    attempts = list(GOOD)
+    attempts[place] = GOOD[place][0], effect, fields
+    return attempts
 
 
 def test_a_right_answer_is_no_violation() -> None:
@@ -57,7 +57,7 @@ def test_a_right_answer_is_no_violation() -> None:
 
 
 @pytest.mark.parametrize(
-    "told",
+    "attempts",
     [
         with_(0, "not done"),
         with_(2, "not done"),
@@ -75,10 +75,10 @@ def test_a_right_answer_is_no_violation() -> None:
         [*GOOD[:2], (DELETE, "unknown", {})],
     ],
 )
-def test_a_wrong_answer_is_a_violation(told: list[Told]) -> None:
+def test_a_wrong_answer_is_a_violation(attempts: list[Attempt]) -> None:
     """Whichever way."""
     with pytest.raises(Breach) as caught:
-        judge(*told)
+        judge(*attempts)
     assert caught.value.rule == RULE
 
 
@@ -89,16 +89,16 @@ def ring_1() -> tuple[Outcomes, list[Committed], list[Any]]:
 
 
 def put(request: int, *, index: int = 1, term: int = 1, created: bool = True) -> PutAnswer:
-    """What a put that was applied is told."""
+    """What a put that was applied is attempts."""
     return PutAnswer(id=request, key="a", index=index, term=term, created=True if created else UNSET)
 
 
 def error(request: int, code: ErrorCode, detail: str = "") -> ErrorAnswer:
-    """What another request is told."""
+    """What another request is attempts."""
     return ErrorAnswer.of(request, BargeError(code, detail))
 
 
-def test_a_server_may_tell_what_it_proposed_and_what_became_of_it() -> None:
+def test_a_server_may_answer_what_it_proposed_and_what_became_of_it() -> None:
     """Applied at its entry; refused without one; unknown with one; and after a crash nothing is left."""
     judge, committed, _ = ring_1()
     judge.proposed(0, 1, 1, 1)
@@ -117,7 +117,7 @@ def test_a_server_may_tell_what_it_proposed_and_what_became_of_it() -> None:
 
 @pytest.mark.parametrize("index", [1, 2])
 def test_what_was_called_refused_may_not_be_committed(index: int) -> None:
-    """Before it was told, or later; another entry at that place may."""
+    """Before it was attempts, or later; another entry at that place may."""
     judge, committed, _ = ring_1()
     judge.proposed(0, 1, index, 1)
     with pytest.raises(Breach, match="nothing was done"):
@@ -163,7 +163,7 @@ def test_a_condition_that_did_not_hold_is_that_of_the_entry(detail: str, is_so: 
 
 
 @pytest.mark.parametrize("code", ["outcome_unknown", "storage_failed"])
-def test_unknown_is_told_of_what_was_proposed(code: ErrorCode) -> None:
+def test_unknown_is_answered_for_what_was_proposed(code: ErrorCode) -> None:
     """A server that has proposed nothing knows."""
     judge, _, _ = ring_1()
     with pytest.raises(Breach, match="has not proposed"):

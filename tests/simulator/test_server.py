@@ -25,7 +25,7 @@ def cluster_without_faults() -> tuple[SimulatedCluster, Server]:
     return cluster, leader
 
 
-def test_a_client_is_told_what_the_replica_answers() -> None:
+def test_a_client_receives_what_the_replica_answers() -> None:
     """A write where it was applied, a read what it found."""
     cluster, leader = cluster_without_faults()
     write, read = Waiting(), Waiting()
@@ -51,7 +51,7 @@ def test_a_write_that_is_not_committed_in_time_has_an_unknown_outcome() -> None:
     assert [answer.error for answer in write.answers if isinstance(answer, ErrorAnswer)] == ["outcome_unknown"]
 
 
-def test_a_disk_that_fails_ends_the_server_and_who_waits_is_told() -> None:
+def test_a_disk_that_fails_ends_the_server_and_who_waits_is_answered() -> None:
     """Once, and before it is down."""
     cluster, leader = cluster_without_faults()
     write = Waiting()

@@ -45,14 +45,14 @@ def found(name: str) -> Found | None:
     ("name", "rule"),
     [("lost_tail_sent_again", "a lost tail is reported"), ("sent_called_acknowledged", "no false accusation")],
 )
-def test_a_loss_that_is_not_told_and_one_that_never_was_are_found(name: str, rule: str) -> None:
+def test_a_loss_that_is_not_reported_and_one_that_never_was_are_found(name: str, rule: str) -> None:
     """Each by its own rule, and the seed is clean with the rule back."""
     result = found(name)
     assert result is not None and result.rule == rule
 
 
 @pytest.mark.parametrize("kind", ["lying_disks", "old_folders"])
-def test_what_a_disk_lost_is_told_and_its_node_votes_again(kind: str) -> None:
+def test_what_a_disk_lost_is_reported_and_its_node_votes_again(kind: str) -> None:
     """And nothing that a majority of the others held is missing."""
     reached = set[str]()
     for seed in seeds_with(kind)[:5]:

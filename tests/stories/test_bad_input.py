@@ -383,11 +383,11 @@ def test_a_peers_message_that_contradicts_itself_ends_its_connection_alone(daemo
     answers = say(daemon, json.dumps(hello).encode() + b"\n", json.dumps(append).encode() + b"\n", hello=False)
     assert [json.loads(answer)["hello"] for answer in answers] == ["node", "accepted"]
 
-    def is_told() -> bool:  # beside it there may be one of the start, when node 1 was not there yet
+    def is_reported() -> bool:  # beside it there may be one of the start, when node 1 was not there yet
         reasons = [event["detail"]["reason"] for event in daemon.events("link_down", node=0) if event["peer"] == 1]
         return any("closed its link" in reason and "entry 5 is said to hold a configuration" in reason for reason in reasons)
 
-    daemon.wait_for(is_told, "node 0 to say why it closed the link")
+    daemon.wait_for(is_reported, "node 0 to say why it closed the link")
     assert {node["state"] for node in daemon.http("GET", "/nodes").json["nodes"]} == {"running"}
 
 

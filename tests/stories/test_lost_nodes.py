@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bargetrio.daemon.run import LOST_LOOK_S
+from bargetrio.daemon.run import LOST_POLL_S
 from tests.stories.daemon import Daemon, write_configuration
 
 EITHER_WAY = pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_daemon_whose_only_node_was_killed_stays_and_revives_it(tmp_path: Path
         daemon.kill_node(0)
         assert daemon.process is not None
         with pytest.raises(subprocess.TimeoutExpired):
-            daemon.process.wait(timeout=2 * LOST_LOOK_S + 1)
+            daemon.process.wait(timeout=2 * LOST_POLL_S + 1)
         assert daemon.node(0)["state"] == "killed"
         daemon.revive_node(0)
         daemon.leader()

@@ -10,7 +10,7 @@ IDENTITY = Identity(
     secret=None,
     make_nonce=lambda: "nonce",
     standing=lambda: Standing(store="s0"),
-    judge=lambda peer_id, standing: "",
+    validate=lambda peer_id, standing: "",
 )
 
 

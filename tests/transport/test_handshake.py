@@ -25,7 +25,7 @@ def identity(node_id: int, *, store: str = "", secret: bytes | None = None, refu
         secret=secret,
         make_nonce=lambda: next(nonces),
         standing=lambda: Standing(store=store or f"store-{node_id}"),
-        judge=lambda peer_id, standing: f"node {peer_id}: no {standing.store}" if standing.store == refuses else "",
+        validate=lambda peer_id, standing: f"node {peer_id}: no {standing.store}" if standing.store == refuses else "",
     )
 
 
@@ -133,7 +133,7 @@ async def test_a_standing_that_is_none_is_a_bad_hello() -> None:
     assert b"does not state its store's standing" in bytes(answer)  # type: ignore[call-overload]  # dial returns bytes
 
 
-async def test_an_unborn_store_tells_the_nodes_of_its_configuration() -> None:
+async def test_an_unborn_store_states_the_nodes_of_its_configuration() -> None:
     """Both sides do; nodes that contradict themselves make a bad hello (raft/checks.py)."""
     told = Standing(store="new", members=(0, 1, 2))
     one, other = (structs.replace(identity(node_id), standing=lambda: told) for node_id in (0, 1))

@@ -142,7 +142,7 @@ def test_a_stream_whose_window_stays_shut_is_reset(daemon: Daemon) -> None:
     client = Http2(daemon, window=0)
     held = [client.ask("GET", "/keys/none") for _ in range(64)]
     time.sleep(1.2)
-    assert daemon.put("pushes", "v").status in (200, 201)
+    assert daemon.http("GET", "/leader").status == 200  # one more request in flight than there are places
     client.read_until(lambda: any(isinstance(event, h2.events.StreamReset) for event in client.events))
     stream = held[-1]
     client.wire.increment_flow_control_window(1000, stream)

@@ -230,7 +230,7 @@ def test_each_metric_has_its_own_name() -> None:
         for sample in family.samples
     }
 
-    def told(name: str, **labels: str) -> float:
+    def sample_of(name: str, **labels: str) -> float:
         return found[name, tuple(sorted(labels.items()))]
 
     of_node = {
@@ -246,17 +246,20 @@ def test_each_metric_has_its_own_name() -> None:
         **{"peer_connections": 38, "term": 51, "commit_index": 52, "last_applied": 50, "last_log_index": 100},
         **{"node_may_vote": 1, "has_leader": 1, "fsync_seconds_count": 5, "fsync_seconds_sum": pytest.approx(60.3005)},
     }
-    assert {name: told(name, node="0") for name in of_node} == of_node
+    assert {name: sample_of(name, node="0") for name in of_node} == of_node
     of_peer = {"sent_messages_total": 21, "sent_bytes_total": 22, "received_bytes_total": 23, "lost_messages_total": 24}
     of_peer |= {"link_failures_total": 25, "connected": 1, "behind_entries": 5}
-    assert {name: told(f"peer_{name}", node="0", peer="2") for name in of_peer} == of_peer
-    assert told("peer_connected", node="0", peer="1") == 0
+    assert {name: sample_of(f"peer_{name}", node="0", peer="2") for name in of_peer} == of_peer
+    assert sample_of("peer_connected", node="0", peer="1") == 0
     bounds = {"0.0001": 1, "0.00025": 3, "0.0005": 3, "0.25": 3, "0.5": 4, "10.0": 4, "+Inf": 5}
-    assert {bound: told("fsync_seconds_bucket", node="0", le=bound) for bound in bounds} == bounds
-    assert told("proposals_failed_total", node="0", error="overloaded") == 20
-    assert (told("events_total", node="0", kind="applied"), told("events_total", node="", kind="faults_changed")) == (41, 42)
-    assert [told(f"http_{name}") for name in ("in_flight", "streams", "transfers", "connections")] == [61, 62, 63, 64]
-    assert told("bulk_lines_total", outcome="ok") == 71
-    assert told("http_requests_total", method="PUT", route="/keys/<key>", status="201") == 72
-    roles = {role: told("node_role", node="0", role=role) for role in ("leader", "follower", "candidate")}
+    assert {bound: sample_of("fsync_seconds_bucket", node="0", le=bound) for bound in bounds} == bounds
+    assert sample_of("proposals_failed_total", node="0", error="overloaded") == 20
+    assert (sample_of("events_total", node="0", kind="applied"), sample_of("events_total", node="", kind="faults_changed")) == (
+        41,
+        42,
+    )
+    assert [sample_of(f"http_{name}") for name in ("in_flight", "streams", "transfers", "connections")] == [61, 62, 63, 64]
+    assert sample_of("bulk_lines_total", outcome="ok") == 71
+    assert sample_of("http_requests_total", method="PUT", route="/keys/<key>", status="201") == 72
+    roles = {role: sample_of("node_role", node="0", role=role) for role in ("leader", "follower", "candidate")}
     assert roles == {"leader": 1, "follower": 0, "candidate": 0}

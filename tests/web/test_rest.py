@@ -37,7 +37,7 @@ def test_a_key_is_written_read_changed_and_removed(daemon: Daemon) -> None:
     assert daemon.get("a").status == 404
 
 
-def test_an_answer_without_a_body_tells_no_length_and_no_type_of_one(daemon: Daemon) -> None:
+def test_an_answer_without_a_body_states_no_length_and_no_type_of_one(daemon: Daemon) -> None:
     """RFC 9110, 8.6: none in a 204, and in a 304 only that of the 200 in its place."""
     tag = daemon.put("bare", "1").headers["etag"]
     fresh = daemon.http("GET", "/keys/bare", headers={"If-None-Match": tag})

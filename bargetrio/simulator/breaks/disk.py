@@ -46,7 +46,7 @@ def failed_split_sync_ignored(patches: Patches) -> None:
 
 
 @breaks("what is written and not synced is not acknowledged, where these are two steps", "BUG-50")
-def split_write_told_before_its_sync(patches: Patches) -> None:
+def split_write_acknowledged_before_sync(patches: Patches) -> None:
     def sync(self: TimedWal[Server], descriptor: int, records: Sequence[Record]) -> None:
         machine = self._machine
 

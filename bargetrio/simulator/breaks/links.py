@@ -16,7 +16,7 @@ def long_message_is_silence(patches: Patches) -> None:
 
 
 @breaks("a follower reports to its leader that a long message is arriving", "6.2; OWN-38")
-def leader_not_told_of_arrival(patches: Patches) -> None:
+def arrival_not_reported_to_leader(patches: Patches) -> None:
     old = State.send
 
     def send(self: State, to: NodeId, message: Send, durable_to: int = 0) -> None:

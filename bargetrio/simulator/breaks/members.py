@@ -106,9 +106,9 @@ def other_nodes_accepted(patches: Patches) -> None:
 
 
 @breaks("an unborn store states the list of nodes of its configuration", "OWN-187")
-def other_list_not_told(patches: Patches) -> None:
-    patches.set(membership, "as_told", lambda standing, members: standing)
-    patches.set(peers, "as_told", lambda standing, members: standing)
+def other_list_not_stated(patches: Patches) -> None:
+    patches.set(membership, "as_stated", lambda standing, members: standing)
+    patches.set(peers, "as_stated", lambda standing, members: standing)
 
 
 @breaks("a node is readmitted only with the members' list of nodes", "OWN-187", faults=frozenset({"other_nodes", "crashes"}))

@@ -199,7 +199,7 @@ def pieces_in_any_order(patches: Patches) -> None:
 
 
 @breaks("an installation is acknowledged when it is on the disk", "3.8; BUG-50")
-def install_told_before_it_lasts(patches: Patches) -> None:
+def install_acknowledged_before_sync(patches: Patches) -> None:
     lets_through(patches, SnapshotReply)
 
 

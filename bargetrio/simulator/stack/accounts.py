@@ -28,7 +28,7 @@ def check_quiet(stack: Stack, links: list[NodeLink]) -> None:
     for link in [*forwarder._links.values(), *links]:
         if link.waiting or link._departed:
             raise Breach(RULE, f"a link waits for {link.waiting} answers, {link._departed} writes have left")
-    if stack.turns._saver is not None or stack.turns._waiting or stack.turns._prioritized is not None:
+    if stack.scheduler._saver is not None or stack.scheduler._waiting or stack.scheduler._prioritized is not None:
         raise Breach(RULE, "a node saves its state, or is queued for it")
     if stack.recorder._staged:
         raise Breach(RULE, f"{len(stack.recorder._staged)} facts are not kept")

@@ -36,13 +36,13 @@ def sent_called_unsent(patches: Patches) -> None:
 
 @breaks("a write whose leader's disk fails is unknown", "docs/rest.md; BUG-51", stack=True)
 def failed_disk_called_refused(patches: Patches) -> None:
-    old = Node._tell_why
+    old = Node._report_disk_failure
 
-    def tell_why(self: Node, problem: StorageFailed) -> None:
+    def report(self: Node, problem: StorageFailed) -> None:
         self.replica.fail_waiting(BargeError("no_leader", "the disk of this node failed"))
         old(self, problem)
 
-    patches.set(Node, "_tell_why", tell_why)
+    patches.set(Node, "_report_disk_failure", report)
 
 
 @breaks("a store whose node can't be reached any more is not readmitted", "OWN-186", stack=True, faults=frozenset({"lost_disks"}))

@@ -24,7 +24,7 @@ TOO_MANY = "too many writes wait"
 JSON = {"content-type": "application/json"}
 
 
-class Told:
+class RequestResult:
     """The meaning of an answer: `effect` None if it certainly had none and may be retried."""
 
     def __init__(
@@ -72,16 +72,16 @@ class StackClient:
         """Send a request, retried without effect, until there is an outcome or 3 s pass; below 0.4 `what` means a read."""
         request = self._request(key, what)
         called = trio.current_time()
-        told = Told(None)
-        while told.effect is None and trio.current_time() < called + 3:
-            told = await (self._by_rest(request) if self._number % 2 else self._directly(request))
+        result = RequestResult(None)
+        while result.effect is None and trio.current_time() < called + 3:
+            result = await (self._by_rest(request) if self._number % 2 else self._directly(request))
             if not isinstance(request, Get):
-                note(self._ledger, request, told, "REST" if self._number % 2 else "forwarder")
-            if told.effect is None:
+                note(self._ledger, request, result, "REST" if self._number % 2 else "forwarder")
+            if result.effect is None:
                 await trio.sleep(self._random.uniform(0.01, 0.1))
-        if told.effect is None or (told.effect == "unknown" and isinstance(request, Get)):
+        if result.effect is None or (result.effect == "unknown" and isinstance(request, Get)):
             return None
-        return self._note(request, called, told)
+        return self._note(request, called, result)
 
     def _request(self, key: str, what: float) -> Put | Get | Delete:
         if what < 0.4:
@@ -99,51 +99,51 @@ class StackClient:
             return Put(id=0, key=key, value=value, if_absent=True)
         return Delete(id=0, key=key, if_index=last if what > 0.97 and last else None)
 
-    def _note(self, request: Put | Get | Delete, called: float, told: Told) -> Operation:
-        if told.effect == "applied":
-            self._known[request.key] = 0 if isinstance(request, Delete) else told.index or 0
+    def _note(self, request: Put | Get | Delete, called: float, result: RequestResult) -> Operation:
+        if result.effect == "applied":
+            self._known[request.key] = 0 if isinstance(request, Delete) else result.index or 0
         operation = Operation(
             process=self._process,
             kind="get" if isinstance(request, Get) else "put" if isinstance(request, Put) else "delete",
             key=request.key,
             called=called,
-            ended=None if told.effect == "unknown" else trio.current_time(),
-            effect=told.effect,  # type: ignore[arg-type]  # one of the three
-            value=request.value if isinstance(request, Put) else told.value,
-            index=told.index,
+            ended=None if result.effect == "unknown" else trio.current_time(),
+            effect=result.effect,  # type: ignore[arg-type]  # one of the three
+            value=request.value if isinstance(request, Put) else result.value,
+            index=result.index,
             if_index=None if isinstance(request, Get) else request.if_index,
             if_absent=isinstance(request, Put) and request.if_absent,
-            deleted=told.deleted,
+            deleted=result.deleted,
         )
-        if told.effect == "unknown":
+        if result.effect == "unknown":
             self._process += CLIENTS
         self._history.append(operation)
         return operation
 
-    async def _directly(self, request: Put | Get | Delete) -> Told:
+    async def _directly(self, request: Put | Get | Delete) -> RequestResult:
         try:
             answer = await self._cluster.execute(request)
         except BargeError as error:
             if error.code == "precondition_failed":
-                return Told("refused")
+                return RequestResult("refused")
             self.refused_no_room += NEARLY_FULL in error.detail
             self.refused_overload += TOO_MANY in error.detail
-            return Told("unknown" if error.applied is None else None)
+            return RequestResult("unknown" if error.applied is None else None)
         match answer:
             case PutAnswer():
-                return Told("applied", index=answer.index, created=answer.created is True)
+                return RequestResult("applied", index=answer.index, created=answer.created is True)
             case GetAnswer():
-                return Told("applied", value=answer.value, index=answer.index)
+                return RequestResult("applied", value=answer.value, index=answer.index)
             case DeleteAnswer():
-                return Told("applied", index=answer.index, deleted=answer.deleted)
+                return RequestResult("applied", index=answer.index, deleted=answer.deleted)
             case _:
                 raise AssertionError(answer)
 
-    async def _by_rest(self, request: Put | Get | Delete) -> Told:
+    async def _by_rest(self, request: Put | Get | Delete) -> RequestResult:
         path = f"/keys/{request.key}"
         match request:
             case Get():
-                return _told_of_get(await ask(self._app, "GET", path))
+                return _result_of_get(await ask(self._app, "GET", path))
             case Put():
                 headers = dict(JSON)
                 if request.if_index is not None:
@@ -151,10 +151,10 @@ class StackClient:
                 if request.if_absent:
                     headers["if-none-match"] = "*"
                 body = json.dumps({"value": request.value}).encode()
-                return _told_of_write(await ask(self._app, "PUT", path, body, headers))
+                return _result_of_write(await ask(self._app, "PUT", path, body, headers))
             case Delete():
                 headers = {} if request.if_index is None else {"if-match": f'"{request.if_index}"'}
-                return _told_of_write(await ask(self._app, "DELETE", path, b"", headers))
+                return _result_of_write(await ask(self._app, "DELETE", path, b"", headers))
 
 
 class BulkWriter:
@@ -175,8 +175,8 @@ class BulkWriter:
             answer = await ask(self._app, "POST", "/keys", body, {"content-type": "application/x-ndjson"})
             lines = {} if answer.status != 200 else {line["line"]: line for line in map(json.loads, answer.body.splitlines())}
             for number, put in enumerate(puts, 1):
-                told = _told_of_line(lines.get(number)) if answer.status == 200 else _told_of_write(answer)
-                note(self._ledger, put, told, "a bulk write's line")
+                result = _result_of_line(lines.get(number)) if answer.status == 200 else _result_of_write(answer)
+                note(self._ledger, put, result, "a bulk write's line")
 
     def _put(self) -> Put:
         self._writes += 1
@@ -185,10 +185,10 @@ class BulkWriter:
         return Put(id=0, key=key, value=f"bulk {self._writes}", if_absent=what < 0.2, if_index=0 if what > 0.9 else None)
 
 
-def note(ledger: Ledger, request: Write, told: Told, way: str) -> None:
+def note(ledger: Ledger, request: Write, result: RequestResult, way: str) -> None:
     """Record the outcome of a write."""
     effects: dict[str | None, Effect] = {None: "not done", "applied": "applied", "refused": "refused", "unknown": "unknown"}
-    ledger.note(request, effects[told.effect], way, index=told.index, created=told.created, deleted=told.deleted)
+    ledger.note(request, effects[result.effect], way, index=result.index, created=result.created, deleted=result.deleted)
 
 
 def _fields(put: Put) -> dict[str, Any]:
@@ -198,35 +198,35 @@ def _fields(put: Put) -> dict[str, Any]:
     return {**fields, "if_absent": True} if put.if_absent else fields
 
 
-def _told_of_line(line: dict[str, Any] | None) -> Told:
+def _result_of_line(line: dict[str, Any] | None) -> RequestResult:
     if line is None:
-        return Told("unknown")
+        return RequestResult("unknown")
     if line["ok"]:
-        return Told("applied", index=line["index"])
+        return RequestResult("applied", index=line["index"])
     if line["error"] == "precondition_failed":
-        return Told("refused")
-    return Told("unknown" if line["applied"] is None else None)
+        return RequestResult("refused")
+    return RequestResult("unknown" if line["applied"] is None else None)
 
 
-def _told_of_get(answer: HttpAnswer) -> Told:
+def _result_of_get(answer: HttpAnswer) -> RequestResult:
     if answer.status == 200:
-        return Told("applied", value=answer.json["value"], index=answer.json["index"])
+        return RequestResult("applied", value=answer.json["value"], index=answer.json["index"])
     if answer.status == 404:
-        return Told("applied", index=0)
-    return Told(None)
+        return RequestResult("applied", index=0)
+    return RequestResult(None)
 
 
-def _told_of_write(answer: HttpAnswer) -> Told:
+def _result_of_write(answer: HttpAnswer) -> RequestResult:
     if answer.status in (200, 201):
-        return Told("applied", index=answer.json["index"], created=answer.status == 201)
+        return RequestResult("applied", index=answer.json["index"], created=answer.status == 201)
     if answer.status == 204:
-        return Told("applied", index=int(answer.headers["barge-index"]), deleted=True)
+        return RequestResult("applied", index=int(answer.headers["barge-index"]), deleted=True)
     problem = answer.json
     if answer.status == 404 and problem["error"] == "not_found":
-        return Told("applied", deleted=False)
+        return RequestResult("applied", deleted=False)
     if answer.status == 412:
-        return Told("refused")
+        return RequestResult("refused")
     if problem["applied"] is None:
-        return Told("unknown")
+        return RequestResult("unknown")
     assert answer.status == 503, problem
-    return Told(None)
+    return RequestResult(None)

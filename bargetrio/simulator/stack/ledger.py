@@ -98,11 +98,13 @@ def _check_count(command: bytes, tries: list[Try], came_to: list[Outcome]) -> No
         ("applied", sum(isinstance(outcome, (Written, Removed)) for outcome in came_to)),
         ("refused", sum(isinstance(outcome, ConditionFailed) for outcome in came_to)),
     ):
-        told = sum(one.effect == effect for one in tries)
-        if not told <= found <= told + unknown:
+        answered = sum(one.effect == effect for one in tries)
+        if not answered <= found <= answered + unknown:
             ways = ", ".join(f"{one.way} {one.effect}" for one in tries)
-            text = f"{command!r:.80} is {found} times in the log and {effect}, answered {told} times, unknown {unknown} ({ways})"
+            text = (
+                f"{command!r:.80} is {found} times in the log and {effect}, answered {answered} times, unknown {unknown} ({ways})"
+            )
             raise Breach(RULE, text)
-    told = sum(one.effect in ("applied", "refused") for one in tries)
-    if len(came_to) > told + unknown:
-        raise Breach(RULE, f"{command!r:.80} is {len(came_to)} times in the log, and may be {told + unknown} times")
+    answered = sum(one.effect in ("applied", "refused") for one in tries)
+    if len(came_to) > answered + unknown:
+        raise Breach(RULE, f"{command!r:.80} is {len(came_to)} times in the log, and may be {answered + unknown} times")

@@ -20,12 +20,12 @@ from bargetrio.simulator.stack.stack import Stack, StackFailure
 from bargetrio.transport.peer_link import REDIAL_REFUSED_S
 from bargetrio.web.guard import App
 
-LOOK_S: Final = 0.1
+POLL_S: Final = 0.1
 """Interval of the checks whether a node's disk can be spared."""
 OTHER_BACKUP: Final = "folder began with another state"
 ALIKE_AT_S: Final = (2.5, 4.0)
 """When the operator restores the same backup everywhere."""
-TOLD_S: Final = 3.0
+REPORT_TIMEOUT_S: Final = 3.0
 """By then some of them have met, whatever faults there are."""
 OTHERS_S: Final = 1.0
 """How long a node is in another cluster before its folder is emptied: it may be just being born."""
@@ -182,7 +182,7 @@ class StackNemesis:
     async def _put_back(self, node_id: int, store: str, image: Image, seconds: float, down: float) -> None:
         await trio.sleep(seconds)
         while node_id not in self._stack.local.running_ids() or not self._can_spare(node_id):
-            await trio.sleep(LOOK_S)
+            await trio.sleep(POLL_S)
         if self._store_of(node_id) != store:
             return
         self._stack.tails.may_lose(node_id, forgets=True)
@@ -294,9 +294,9 @@ class StackNemesis:
         if not stack.tails.must_not_commit:
             return
         await trio.sleep(stack.random("restored alike").uniform(*ALIKE_AT_S))
-        told_by = trio.current_time() + TOLD_S
+        deadline = trio.current_time() + REPORT_TIMEOUT_S
         while not any(event.kind == "link_down" and OTHER_BACKUP in event.detail["reason"] for event in stack.events()):
-            if trio.current_time() > told_by:
+            if trio.current_time() > deadline:
                 raise StackFailure("a mixed restore is reported", "nodes with different backups meet, and none reports it")
             await trio.sleep(0.2)
         stack.hit("other_backup_refused")

@@ -222,9 +222,9 @@ class StackReader:
             _, meta = read_snapshot(BytesFile(data), "the backup", load)
         except DamagedSnapshot as problem:
             raise Breach(rule, str(problem)) from None
-        told = answer.headers["barge-index"], answer.headers["barge-checksum"], answer.headers["content-length"]
-        if told != (str(meta.last_index), f"{crc32(data):08x}", str(len(data))):
-            raise Breach(rule, f"its headers say {told}, it ends at {meta.last_index}")
+        stated = answer.headers["barge-index"], answer.headers["barge-checksum"], answer.headers["content-length"]
+        if stated != (str(meta.last_index), f"{crc32(data):08x}", str(len(data))):
+            raise Breach(rule, f"its headers say {stated}, it ends at {meta.last_index}")
         if meta.last_index < floor:
             raise Breach(rule, f"it ends at entry {meta.last_index}, and {floor} had been answered before it was asked for")
         if store.stored != self._states[meta.last_index]:

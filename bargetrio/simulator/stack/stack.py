@@ -23,7 +23,7 @@ from bargetrio.protocol.events import Event
 from bargetrio.raft.core import Core
 from bargetrio.raft.progress import PIPELINE
 from bargetrio.raft.snapshot_state import SnapshotPolicy
-from bargetrio.replica.turns import Turns
+from bargetrio.replica.scheduler import ProcessScheduler
 from bargetrio.simulator import beginnings
 from bargetrio.simulator.disk import SimulatedDisk
 from bargetrio.simulator.linearizability import Operation
@@ -129,7 +129,7 @@ class Stack:
         if any(self.begun_with):  # the last that any node has, or will have
             self.recorder.begin_with(beginnings.TERM, beginnings.commands()[: beginnings.LAST["tuesday"]])
         self.link_faults = LinkFaults(seed)
-        self.turns = Turns()
+        self.scheduler = ProcessScheduler()
         self.living: dict[int, Node] = {}
         """Each node's present life."""
         self.ended_at = 0.0
@@ -211,7 +211,7 @@ class Stack:
             disk_work=self.work[node_id],
             make_poller=lambda: TaskPoller(self.work[node_id].stand_still),
             make_token=lambda: f"{tokens.getrandbits(128):032x}",
-            turns=self.turns,
+            scheduler=self.scheduler,
         ) as node:
             self.living[node_id] = node
             self.tails.opened(node_id, node.replica.core, trio.current_time())

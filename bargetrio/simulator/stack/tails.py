@@ -32,7 +32,7 @@ from bargetrio.raft.standing import StoreId
 from bargetrio.simulator.damage import Damage
 from bargetrio.simulator.memory import Breach, Committed, Excused
 
-TOLD: Final = "a lost tail is reported"
+REPORTED: Final = "a lost tail is reported"
 ACCUSED: Final = "no false accusation"
 MIXED: Final = "a mixed restore begins no cluster"
 COMPLETE: Final = "leader completeness"
@@ -169,7 +169,7 @@ class Tails:
             case ReadServed():
                 self._leads_again(node_id, fact.term)
             case TailLost():
-                self._told(node_id, fact)
+                self._tail_lost(node_id, fact)
             case LogsDiffer():
                 if not any((each, self._core_of(each).standing.store) in self.altered for each in (node_id, fact.peer)):
                     self.end(Breach(ACCUSED, f"node {node_id} says that its log and that of node {fact.peer} differ"))
@@ -236,7 +236,7 @@ class Tails:
 
     # -- expected reports ------------------------------------------------------------------------------------------------
 
-    def _told(self, node_id: NodeId, fact: TailLost) -> None:
+    def _tail_lost(self, node_id: NodeId, fact: TailLost) -> None:
         configuration = self._core_of(node_id).configuration
         store = "" if configuration is None else configuration.stores.get(fact.peer, "")
         if (fact.peer, store) not in self.touched:
@@ -256,7 +256,7 @@ class Tails:
                     if report.term in (None, fact.term) and fact.first_index <= report.last_index:
                         text = f"node {node_id} had acknowledged {report.last_index} to node {leader_id} and lost it"
                         text += f": in term {fact.term} it is given {fact.first_index} again, and nothing is said"
-                        self.end(Breach(TOLD, text))
+                        self.end(Breach(REPORTED, text))
             else:  # it may have again what it lacked
                 reports[:] = [report for report in reports if report.last_index > fact.index]
 
@@ -269,7 +269,7 @@ class Tails:
             for report in reports:
                 if leader_id == fact.peer and report.store == store and report.term in (None, fact.term) and not report.is_long:
                     text = f"node {node_id} had acknowledged {report.last_index} to node {leader_id} and lost it"
-                    self.end(Breach(TOLD, f"{text}: in term {fact.term} it is sent a snapshot, and nothing is reported"))
+                    self.end(Breach(REPORTED, f"{text}: in term {fact.term} it is sent a snapshot, and nothing is reported"))
             reports[:] = [report for report in reports if report.last_index > fact.index]
 
 

@@ -14,7 +14,7 @@ from bargetrio.raft.messages import AppendRequest, Entry, NodeId
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.snapshot_state import SnapshotPolicy
 from bargetrio.replica.replica import LONG_BACKLOG
-from bargetrio.replica.turns import GRACE_S, STUCK_S, Turns
+from bargetrio.replica.scheduler import GRACE_S, STUCK_S, ProcessScheduler
 from tests.replica.hosts import Begun, Hosted, Nobody
 
 ENTRIES = 3 * LONG_BACKLOG
@@ -25,7 +25,7 @@ class Harness(Nobody):
     """Two nodes of one process that know nothing of each other's cluster, and what they apply, in order."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.scheduler = ProcessScheduler()
         self.applied: list[tuple[NodeId, int]] = []
         self.nodes: dict[NodeId, Hosted] = {}
         self.begun = Begun()
@@ -42,7 +42,7 @@ class Harness(Nobody):
             now=trio.current_time(),
             snapshot_policy=SnapshotPolicy(entries=LONG_BACKLOG // 2),
         )
-        found = self.nodes[node_id] = Hosted(core, events=self, jobs=self.begun, turns=self.turns)
+        found = self.nodes[node_id] = Hosted(core, events=self, jobs=self.begun, scheduler=self.scheduler)
         return found
 
     def record(self, node_id: NodeId | None, fact: Fact | HostFact) -> None:
@@ -114,63 +114,63 @@ async def test_a_node_with_much_to_apply_does_not_save_before(autojump_clock: Mo
     assert job.store.last_index >= ENTRIES - LONG_BACKLOG
 
 
-def may_save(turns: Turns, node: str, now: float, *, wants: bool) -> bool:
+def may_save(scheduler: ProcessScheduler, node: str, now: float, *, wants: bool) -> bool:
     """Say what a node wants; return whether it may."""
     if wants:
-        turns.want_to_save(node)
+        scheduler.request_save(node)
     else:
-        turns.want_no_more(node)
-    return turns.may_save(node, now)
+        scheduler.withdraw_request(node)
+    return scheduler.may_save(node, now)
 
 
 def test_one_saves_at_a_time() -> None:
     """And only who began can end it."""
-    turns = Turns()
-    assert may_save(turns, "a", 0, wants=False) and may_save(turns, "b", 0, wants=False)
-    turns.begin_saving("a", 0)
-    assert may_save(turns, "a", 1, wants=False) and not may_save(turns, "b", 1, wants=True)
-    turns.end_saving("b", 1)
-    assert not may_save(turns, "b", 1, wants=True)
-    turns.end_saving("a", 2)
-    assert may_save(turns, "b", 2, wants=True)
+    scheduler = ProcessScheduler()
+    assert may_save(scheduler, "a", 0, wants=False) and may_save(scheduler, "b", 0, wants=False)
+    scheduler.begin_saving("a", 0)
+    assert may_save(scheduler, "a", 1, wants=False) and not may_save(scheduler, "b", 1, wants=True)
+    scheduler.end_saving("b", 1)
+    assert not may_save(scheduler, "b", 1, wants=True)
+    scheduler.end_saving("a", 2)
+    assert may_save(scheduler, "b", 2, wants=True)
 
 
 def test_each_has_its_turn_to_save() -> None:
     """Whoever looks first: of those who want to, it is the one that has not saved for longest."""
-    turns = Turns()
+    scheduler = ProcessScheduler()
     order = []
     for node in "abc":
-        turns.begin_saving(node, 0)
-        turns.end_saving(node, 0)
+        scheduler.begin_saving(node, 0)
+        scheduler.end_saving(node, 0)
     for now in range(12):
         for node in "cba":
-            may_save(turns, node, now, wants=True)
-        may = [node for node in "cba" if may_save(turns, node, now, wants=True)]
+            may_save(scheduler, node, now, wants=True)
+        may = [node for node in "cba" if may_save(scheduler, node, now, wants=True)]
         (saver,) = may
         order.append(saver)
-        turns.begin_saving(saver, now)
-        turns.end_saving(saver, now + 1)
+        scheduler.begin_saving(saver, now)
+        scheduler.end_saving(saver, now + 1)
     assert "".join(order) == "abc" * 4
 
 
 def test_a_node_that_cannot_save_delays_others_for_a_short_time_only() -> None:
     """The next one's disk hangs, or it does not want to any more, or its node has ended: the others go on."""
-    turns = Turns()
+    scheduler = ProcessScheduler()
     for node in "abc":
-        turns.begin_saving(node, 0)
-        turns.end_saving(node, 0)
-    assert may_save(turns, "a", 0.0, wants=True) and not may_save(turns, "b", 0.1, wants=True)
-    assert may_save(turns, "b", GRACE_S + 0.01, wants=True)
-    turns.begin_saving("c", 0)
-    turns.end_saving("c", 1)
-    assert not may_save(turns, "b", 1, wants=True)
-    may_save(turns, "a", 1, wants=False)
-    assert may_save(turns, "b", 1, wants=True) and not may_save(turns, "c", 1, wants=True)
-    turns.leave("b", 1)
-    assert may_save(turns, "c", 1, wants=True)
-    turns.begin_saving("c", 2)
-    assert not may_save(turns, "a", 1 + STUCK_S, wants=True)
-    assert may_save(turns, "a", 3 + STUCK_S, wants=True)
+        scheduler.begin_saving(node, 0)
+        scheduler.end_saving(node, 0)
+    assert may_save(scheduler, "a", 0.0, wants=True) and not may_save(scheduler, "b", 0.1, wants=True)
+    assert may_save(scheduler, "b", GRACE_S + 0.01, wants=True)
+    scheduler.begin_saving("c", 0)
+    scheduler.end_saving("c", 1)
+    assert not may_save(scheduler, "b", 1, wants=True)
+    may_save(scheduler, "a", 1, wants=False)
+    assert may_save(scheduler, "b", 1, wants=True) and not may_save(scheduler, "c", 1, wants=True)
+    scheduler.leave("b", 1)
+    assert may_save(scheduler, "c", 1, wants=True)
+    scheduler.begin_saving("c", 2)
+    assert not may_save(scheduler, "a", 1 + STUCK_S, wants=True)
+    assert may_save(scheduler, "a", 3 + STUCK_S, wants=True)
 
 
 async def test_a_node_whose_disk_is_full_has_no_turn_while_it_waits(autojump_clock: MockClock) -> None:
@@ -178,7 +178,7 @@ async def test_a_node_whose_disk_is_full_has_no_turn_while_it_waits(autojump_clo
     harness = Harness()
     full = harness.add(1, (1, 2)).replica
     full.snapshots.maybe_save(full.core, Store(), 5.0, is_due=True)
-    assert harness.turns._waiting == [full.snapshots]
+    assert harness.scheduler._waiting == [full.snapshots]
     full.snapshots._again_at = 10.0
     full.snapshots.maybe_save(full.core, Store(), 6.0, is_due=True)
-    assert harness.turns._waiting == [] and harness.turns.may_save("another", 6.0)
+    assert harness.scheduler._waiting == [] and harness.scheduler.may_save("another", 6.0)

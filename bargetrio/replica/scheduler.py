@@ -9,7 +9,7 @@ STUCK_S: Final = 600.0
 """A node that saves for longer than this has a disk that hangs: another may save."""
 
 
-class Turns:
+class ProcessScheduler:
     """One scheduler for all nodes of a process; each passes itself as `by`, and calls `leave` when it ends."""
 
     def __init__(self) -> None:
@@ -21,8 +21,8 @@ class Turns:
         """Nodes that have saved, the latest one last."""
         self._prioritized: object | None = None
 
-    def want_to_save(self, by: object) -> None:
-        """Queue this node for saving its state, until `begin_saving` or `want_no_more`.
+    def request_save(self, by: object) -> None:
+        """Queue this node for saving its state, until `begin_saving` or `withdraw_request`.
 
         One save at a time ends each of them sooner. The queue is fair: without an order one node may be last every time, and its
         log grow to millions of entries (OWN-27).
@@ -31,7 +31,7 @@ class Turns:
             self._waiting.append(by)
             self._waiting.sort(key=lambda each: self._saved.index(each) if each in self._saved else -1)
 
-    def want_no_more(self, by: object) -> None:
+    def withdraw_request(self, by: object) -> None:
         """Remove this node from the queue."""
         if by in self._waiting:
             self._waiting.remove(by)
