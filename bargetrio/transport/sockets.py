@@ -180,16 +180,22 @@ class SocketListener:
                 raise Broken("closed here")
             try:
                 await trio.lowlevel.wait_readable(self._socket.fileno())
-                sock, _ = self._socket.accept()
-            except (BlockingIOError, ConnectionAbortedError):
-                continue
             except trio.ClosedResourceError:
                 raise Broken("closed here") from None
-            try:
-                return SocketConnection(sock, self._waits)
-            except BaseException:
-                sock.close()
-                raise
+            if (connection := self.accept_now()) is not None:
+                return connection
+
+    def accept_now(self) -> SocketConnection | None:
+        """Return the next connection, None if there is none yet; raise OSError as `accept` does."""
+        try:
+            sock, _ = self._socket.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return None
+        try:
+            return SocketConnection(sock, self._waits)
+        except BaseException:
+            sock.close()
+            raise
 
     def close(self) -> None:
         """Unbind."""

@@ -21,8 +21,7 @@ BODY_BYTES: Final = 32 * 1024
 LENGTH_DIGITS: Final = 6
 """Of a body's length."""
 
-_END: Final = b"\r\n\r\n"
-"""Of a head."""
+END_OF_HEAD: Final = b"\r\n\r\n"
 _FIRST_LINE: Final = re.compile(rb"[A-Z]+ [^ \t\r\n]+ HTTP/1\.1\r\n")
 _STARTS: Final = (b"GET /keys/", b"PUT /keys/", b"DELETE /keys/")
 _NOT_PLAIN: Final = frozenset(
@@ -69,12 +68,12 @@ def plain_request(data: bytes, at: int, guard: Guard) -> PlainRequest | int:
     """Return the request that begins at `at`, or how many bytes it has at least, if it is not whole; raise NotPlain."""
     if not data.startswith(_STARTS, at) and not any(start.startswith(data[at : at + len(start)]) for start in _STARTS):
         raise NotPlain
-    end = data.find(_END, at, at + HEAD_BYTES)
+    end = data.find(END_OF_HEAD, at, at + HEAD_BYTES)
     if end < 0:
         if len(data) - at >= HEAD_BYTES or data.find(b"\n\n", at) >= 0 or data.find(b"\n\r\n", at) >= 0:
             raise NotPlain
         return len(data) - at + 1
-    end += len(_END)
+    end += len(END_OF_HEAD)
     lines = data[at:end]
     # llhttp takes many spaces and RTSP in the first line; bare LF it refuses, but the end of the head was found without it.
     if _FIRST_LINE.match(lines) is None or lines.count(b"\n") != lines.count(b"\r\n"):

@@ -7,9 +7,12 @@ are closed at once.
 
 import logging
 import socket
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from heapq import nsmallest
 from math import inf
+from operator import itemgetter
 from typing import Any, Final, cast
 
 import trio
@@ -25,6 +28,7 @@ from bargetrio.transport.sockets import SocketConnection, SocketListener, TrioWa
 from bargetrio.web.fast_lane import FastLane, LaneConnection
 from bargetrio.web.guard import PROBE_PATHS, refuse
 from bargetrio.web.http_connection import HttpConnection
+from bargetrio.web.plain_requests import END_OF_HEAD
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +40,14 @@ RESERVED_PART: Final = 4
 """At most one connection in RESERVED_PART is reserved."""
 IDLE_S: Final = 2.0
 """When all are taken, a connection that has been idle for this long is closed for a new one."""
+CANDIDATES: Final = 64
+"""Of the connections that have been idle for longest are found at once."""
+ACCEPTED_AT_ONCE: Final = 8
+"""Connections that are accepted before other tasks run; of a burst of them not all requests begin at once."""
 BACKLOG: Final = 1_024
 """Connections that the kernel has accepted and the server has not."""
+REFUSED_AT_ONCE: Final = 16
+"""At most this number of connections are kept open until the client has its refusal."""
 REFUSE_S: Final = 0.1
 """How long the answer that there is no place may take to send."""
 AGAIN_S: Final = 0.1
@@ -99,16 +109,26 @@ class _Kind:
     def __init__(self, most: int) -> None:
         self._most = most
         self._held: dict[_Held, None] = {}
+        self._longest_idle: deque[tuple[float, _Held]] = deque(maxlen=CANDIDATES)
+        """Those that were idle for longest at the last search: with thousands of connections one takes milliseconds."""
+        self._search_again_at = -inf
+        """Before then none can have been idle for long enough."""
 
     def has_room(self, patience_s: float, make_room: Callable[[_Held], None]) -> bool:
         """Return whether there is room; if necessary `make_room` gets the longest idle one, if it is so for `patience_s`."""
         if len(self._held) < self._most:
             return True
-        idle = [(one.idle_since, one) for one in self._held if one.idle_since is not None]
-        since, longest = min(idle, key=lambda pair: pair[0], default=(inf, None))
-        if longest is None or trio.current_time() - since < patience_s:
+        now = trio.current_time()
+        idle = self._longest_idle
+        while idle and (idle[0][1] not in self._held or idle[0][1].idle_since != idle[0][0]):
+            idle.popleft()  # it is closed, or has been busy: whoever is idle since then comes after the others
+        if not idle and now >= self._search_again_at:
+            found = [(since, held) for held in self._held if (since := held.idle_since) is not None]
+            idle.extend(nsmallest(CANDIDATES, found, key=itemgetter(0)))
+        if not idle or now - idle[0][0] < patience_s:
+            self._search_again_at = (idle[0][0] if idle else now) + patience_s
             return False
-        make_room(longest)
+        make_room(idle.popleft()[1])
         return True
 
     def add(self, held: _Held) -> None:
@@ -161,6 +181,7 @@ class WebServer:
         """Those reserved for probes."""
         self._open: dict[_Held, None] = {}
         self._served_by_hypercorn = 0
+        self._refused = 0
 
     def connections(self) -> int:
         """Return how many connections are open."""
@@ -187,20 +208,25 @@ class WebServer:
     async def _accept(self, listener: SocketListener, connections: trio.Nursery) -> None:
         while True:
             try:
-                connection = await listener.accept()
+                self._serve_soon(await listener.accept(), connections)
+                for _ in range(ACCEPTED_AT_ONCE):  # a busy loop comes back to this task only some hundred times a second
+                    if (connection := listener.accept_now()) is None:
+                        break
+                    self._serve_soon(connection, connections)
             except OSError as problem:
                 log.warning("no connection can be accepted: %s", problem.strerror)
                 await trio.sleep(AGAIN_S)
-                continue
-            held = _Held(connection, reserved=False)
-            if not self._take(self._all, held):
-                held.reserved = True
-                if not self._take(self._probes, held):
-                    await _refuse(connection)
-                    continue
-            self._open[held] = None
-            connections.start_soon(connection.write)
-            connections.start_soon(self._serve, held)
+
+    def _serve_soon(self, connection: SocketConnection, connections: trio.Nursery) -> None:
+        held = _Held(connection, reserved=False)
+        if not self._take(self._all, held):
+            held.reserved = True
+            if not self._take(self._probes, held):
+                connections.start_soon(self._refuse, connection)
+                return
+        self._open[held] = None
+        connections.start_soon(connection.write)
+        connections.start_soon(self._serve, held)
 
     async def _answer(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope.get("state", {}).get("reserved") and scope["raw_path"].decode("ascii") not in PROBE_PATHS:
@@ -250,11 +276,13 @@ class WebServer:
         if not held.reserved and not self._take(self._by_hypercorn, held):
             held.reserved = data.startswith(_PROBES) and self._take(self._probes, held)
             if not held.reserved:
-                await _refuse(held.connection)
+                await self._refuse(held.connection)
                 return None
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(held.connection.socket))
         returns = self._lane is not None and not held.reserved
         held.http = HttpConnection(self._app, self._config, self._context, stream, reserved=held.reserved, returns=returns)
+        if END_OF_HEAD in data:  # it is answered next, and not closed as idle for another
+            held.http.idle_since = None
         self._served_by_hypercorn += 1
         try:
             return await held.http.serve(data)
@@ -262,6 +290,18 @@ class WebServer:
             self._served_by_hypercorn -= 1
             held.http = None
             self._by_hypercorn.release(held)
+
+    async def _refuse(self, connection: SocketConnection) -> None:
+        """Say that there is no place, and close; closed with unread data the client may not get the answer."""
+        connection.post(FULL)
+        connection.finish()
+        if self._refused < REFUSED_AT_ONCE:
+            self._refused += 1
+            with trio.move_on_after(REFUSE_S), suppress(Broken):
+                while await connection.receive():
+                    pass
+            self._refused -= 1
+        connection.close()
 
     async def _end(self, connections: trio.Nursery) -> None:
         await self._context.terminated.set()
@@ -274,12 +314,3 @@ class WebServer:
         for held in list(self._open):
             held.abort()
         connections.cancel_scope.cancel()
-
-
-async def _refuse(connection: SocketConnection) -> None:
-    connection.post(FULL)
-    connection.finish()
-    with trio.move_on_after(REFUSE_S), suppress(Broken):
-        while await connection.receive():
-            pass
-    connection.close()

@@ -14,6 +14,7 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, Put, PutAnswer, Request
 from bargetrio.protocol.views import LeaderView
 from bargetrio.web import fast_lane, plain_requests
+from bargetrio.web import server as server_module
 from bargetrio.web.app import make_app
 from bargetrio.web.fast_lane import FastLane
 from bargetrio.web.guard import hosts_of
@@ -304,6 +305,40 @@ async def test_hundreds_of_connections_are_busy_at_once() -> None:
         assert len(statuses) == 1_800
         assert set(statuses) == {200, 201}
         assert set(server.cluster.by) == {"lane"}
+
+
+async def test_idle_connections_make_room_in_the_order_of_their_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many come; who was heard meanwhile stays, and with nobody idle for IDLE_S a new one is refused."""
+    monkeypatch.setattr(server_module, "IDLE_S", 0.2)
+    monkeypatch.setattr(server_module, "CANDIDATES", 10)
+    async with serving(most=4, most_in_lane=97) as server:
+        idle = [await server.open() for _ in range(100)]
+        await trio.sleep(0.3)
+        for heard in (3, 50):
+            await idle[heard].send_all(server.request("GET", "/keys/none"))
+            await answers(idle[heard], 1)
+        more = [await server.open() for _ in range(40)]
+        for stream in more:
+            await stream.send_all(server.request("GET", "/keys/none"))
+            assert (await answers(stream, 1))[0][0] == 404
+        gone = [number for number, stream in enumerate(idle) if await _is_closed(stream)]
+        assert gone == [number for number in range(41) if number != 3]
+        await trio.sleep(0.3)
+        for stream in [*more, *idle[41:], idle[3]]:
+            await stream.send_all(server.request("GET", "/keys/none"))
+            await answers(stream, 1)
+        refused = await server.open()
+        await refused.send_all(server.request("GET", "/keys/none"))
+        assert (await refused.receive_some()).startswith(b"HTTP/1.1 503")
+        for stream in [*idle, *more, refused]:
+            await stream.aclose()
+
+
+async def _is_closed(stream: trio.SocketStream) -> bool:
+    with trio.move_on_after(0.01):
+        assert await stream.receive_some() == b""
+        return True
+    return False
 
 
 async def test_hypercorns_connections_are_bounded_and_the_lane_goes_on() -> None:
