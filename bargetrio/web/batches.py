@@ -1,17 +1,20 @@
 """Requests for keys, of all connections together, executed in batches: one call of the cluster for many of them.
 
 A batch costs the cluster little more than one request: one line of input, one entry's sync, one round of a read. Writes that come
-while others are in flight wait for those, as they would wait for the leader's disk anyway; reads never wait, but for room.
+while others are in flight wait for those, as they would wait for the leader's disk anyway; reads wait only while many of their
+level are in flight, or too much is unsent.
 """
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
+from time import perf_counter
 from typing import Any, Final, Generic, TypeVar
 
 import trio
 
+from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Put, Request, is_write
 
 log = logging.getLogger(__name__)
@@ -20,7 +23,12 @@ BATCH_REQUESTS: Final = 1_024
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """Of the values of one batch of writes."""
 READS_IN_FLIGHT: Final = 64
-"""Each may be answered by a value of 1 MiB."""
+"""Of each level; each may be answered by a value of 1 MiB."""
+QUEUED_S: Final = 5.0
+"""A request that has waited for this time to be executed is refused: it had no effect."""
+DELIVERED_AT_ONCE: Final = 4
+DELIVERY_S: Final = 0.002
+"""Outcomes that are delivered without a check of the time, and the time after which others run."""
 NEXT_BATCH_S: Final = 0.02
 """With n batches of writes in flight, another begins n times this after the newest: a stuck one must not hold up the others."""
 
@@ -29,6 +37,8 @@ Waiting = TypeVar("Waiting")
 """What waits for a request's outcome."""
 ExecuteMany = Callable[[Sequence[Request]], Awaitable[Sequence[Any]]]
 """Returns the outcome of each request, in their order; all are writes, or reads of one level. May raise what is a bug."""
+Group = list[tuple[Waiting, Request]]
+"""Consecutive requests of one connection, all writes or all reads of one level: they are in one batch, in their order."""
 
 
 class Batches(Generic[Waiting]):
@@ -37,7 +47,7 @@ class Batches(Generic[Waiting]):
     def __init__(
         self,
         execute: ExecuteMany,
-        deliver: Callable[[list[Waiting], Sequence[Any]], None],
+        deliver: Callable[[Sequence[Waiting], Sequence[Any]], None],
         nursery: trio.Nursery,
         wake: Callable[[], None],
         let_tasks_run: Callable[[], None] = lambda: None,
@@ -45,7 +55,7 @@ class Batches(Generic[Waiting]):
     ) -> None:
         """Batches are executed in `nursery`, in tasks; `let_tasks_run` is called where one was started.
 
-        `deliver` gets the outcomes of a batch with what waits for them: answers, BargeErrors, or an exception that is a bug.
+        `deliver` gets outcomes with what waits for them, some at a time: answers, BargeErrors, or an exception that is a bug.
         `wake` has `step` called soon. While `may_read` returns False, reads wait: too much of earlier answers is unsent.
         """
         self._execute = execute
@@ -54,78 +64,104 @@ class Batches(Generic[Waiting]):
         self._may_read = may_read
         self._nursery = nursery
         self._wake = wake
-        self._writes: deque[tuple[Waiting, Request]] = deque()
-        self._reads: dict[str, deque[tuple[Waiting, Request]]] = {}
+        self._writes: deque[tuple[float, Group[Waiting]]] = deque()
+        """Each with the time at which it came."""
+        self._reads: dict[str, deque[tuple[float, Group[Waiting]]]] = {}
         """By level."""
         self._last_number = 0
         self._writes_began: dict[int, float] = {}
         """When each batch of writes that is in flight began, in their order."""
-        self._reads_in_flight = 0
+        self._reads_in_flight: Counter[str] = Counter()
+        """By level: those that wait for a leader must not hold up those that need none."""
 
     @property
     def in_flight(self) -> int:
-        """How many requests have no outcome yet: those that wait, and the reads and batches of writes in flight."""
+        """How many groups wait, and how many reads and batches of writes are in flight."""
         waiting = len(self._writes) + sum(map(len, self._reads.values()))
-        return waiting + self._reads_in_flight + len(self._writes_began)
+        return waiting + self._reads_in_flight.total() + len(self._writes_began)
 
-    def add(self, waiting: Waiting, request: Request) -> None:
-        """Queue a request for the next step; its outcome is delivered with `waiting`."""
-        if is_write(request):
-            self._writes.append((waiting, request))
-        else:
-            self._reads.setdefault(request.read, deque()).append((waiting, request))
+    def add(self, group: Group[Waiting]) -> None:
+        """Queue a connection's next requests for the next step; their outcomes are delivered with what waits for them."""
+        request = group[0][1]
+        waiting = self._writes if is_write(request) else self._reads.setdefault(request.read, deque())
+        waiting.append((trio.current_time(), group))
 
     def step(self) -> float:
         """Begin the batches that may begin; return the trio time of the next step, if nothing comes before."""
-        for waiting in self._reads.values():
-            while waiting and self._reads_in_flight < READS_IN_FLIGHT and self._may_read():
-                count = min(len(waiting), READS_IN_FLIGHT - self._reads_in_flight)
-                batch = [waiting.popleft() for _ in range(count)]
-                self._reads_in_flight += count
-                self._nursery.start_soon(self._read, batch)
+        now = trio.current_time()
+        due = self._give_up(now)
+        for level, waiting in self._reads.items():
+            while waiting and self._reads_in_flight[level] < READS_IN_FLIGHT and self._may_read():
+                batch = self._next(waiting, READS_IN_FLIGHT - self._reads_in_flight[level])
+                self._reads_in_flight[level] += len(batch)
+                self._nursery.start_soon(self._read, level, batch)
                 self._let_tasks_run()
         if not self._writes:
-            return inf
-        began = self._writes_began
-        now = trio.current_time()
-        if began and now < (due := next(reversed(began.values())) + NEXT_BATCH_S * len(began)):
             return due
+        began = self._writes_began
+        if began and now < (next_batch := next(reversed(began.values())) + NEXT_BATCH_S * len(began)):
+            return min(due, next_batch)
         number = self._last_number = self._last_number + 1
         began[number] = now
-        self._nursery.start_soon(self._write, number, self._next_writes())
+        self._nursery.start_soon(self._write, number, self._next(self._writes, BATCH_REQUESTS))
         self._let_tasks_run()
-        return inf if not self._writes else now + NEXT_BATCH_S
+        return min(due, now + NEXT_BATCH_S) if self._writes else due
 
-    def _next_writes(self) -> list[tuple[Waiting, Request]]:
-        waiting = self._writes
-        batch: list[tuple[Waiting, Request]] = []
+    def _give_up(self, now: float) -> float:
+        """Refuse what has waited for QUEUED_S; return when the next one will have."""
+        due = inf
+        for waiting in (self._writes, *self._reads.values()):
+            while waiting and waiting[0][0] + QUEUED_S <= now:
+                _, group = waiting.popleft()
+                refusal = BargeError("overloaded", f"too many requests wait to be executed; this one did for {QUEUED_S:g} s")
+                self._nursery.start_soon(self._answer, group, [refusal] * len(group))
+                self._let_tasks_run()
+            if waiting:
+                due = min(due, waiting[0][0] + QUEUED_S)
+        return due
+
+    @staticmethod
+    def _next(waiting: deque[tuple[float, Group[Waiting]]], most: int) -> Group[Waiting]:
+        """Take groups as a whole until there are `most` requests, or enough bytes: parts of one could change their order."""
+        batch: Group[Waiting] = []
         size = 0
-        while waiting and len(batch) < BATCH_REQUESTS and size < BATCH_BYTES:
-            batch.append(waiting.popleft())
-            size += _size(batch[-1][1])
+        while waiting and len(batch) < most and size < BATCH_BYTES:
+            _, group = waiting.popleft()
+            batch += group
+            size += sum([_size(request) for _, request in group])
         return batch
 
-    async def _read(self, batch: list[tuple[Waiting, Request]]) -> None:
+    async def _read(self, level: str, batch: Group[Waiting]) -> None:
         try:
             await self._run(batch)
         finally:
-            self._reads_in_flight -= len(batch)
+            self._reads_in_flight[level] -= len(batch)
             self._wake()
 
-    async def _write(self, number: int, batch: list[tuple[Waiting, Request]]) -> None:
+    async def _write(self, number: int, batch: Group[Waiting]) -> None:
         try:
             await self._run(batch)
         finally:
             del self._writes_began[number]
             self._wake()
 
-    async def _run(self, batch: list[tuple[Waiting, Request]]) -> None:
+    async def _run(self, batch: Group[Waiting]) -> None:
         try:
             outcomes = await self._execute([request for _, request in batch])
         except Exception as problem:  # a bug must not end the daemon
             log.error("a batch of requests failed", exc_info=problem)
             outcomes = [problem] * len(batch)
-        self._deliver([waiting for waiting, _ in batch], outcomes)
+        await self._answer(batch, outcomes)
+
+    async def _answer(self, batch: Group[Waiting], outcomes: Sequence[Any]) -> None:
+        """Deliver the outcomes, and let others run in between: answers of a mebibyte each take a second together."""
+        ends = perf_counter() + DELIVERY_S
+        for start in range(0, len(batch), DELIVERED_AT_ONCE):
+            if perf_counter() >= ends:
+                await trio.lowlevel.checkpoint()
+                ends = perf_counter() + DELIVERY_S
+            some = slice(start, start + DELIVERED_AT_ONCE)
+            self._deliver([waiting for waiting, _ in batch[some]], outcomes[some])
 
 
 def _size(request: Request) -> int:

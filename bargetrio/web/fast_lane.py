@@ -7,8 +7,8 @@ bytes -> plain request -> group of one connection -> batch of all connections ->
 ```
 Only plain requests are taken here (plain_requests.py): `GET`, `PUT` and `DELETE /keys/<key>` over HTTP/1.1, with a whole body of
 a known length, which the guard lets pass and the route accepts. Whatever is malformed, refused, slow or unusual is handed over
-unread, so that it gets the same answer as ever, and no request is read in two ways: a request's bytes are parsed either here or
-there. Both lanes have one guard, one table of routes and one way to make an answer (keys.py).
+as it came, so that it gets the same answer as ever, and no request is read in two ways: its bytes are taken either here or there.
+Both lanes have one guard, one table of routes and one way to make an answer (keys.py).
 
 A connection's requests are executed in their order: consecutive ones of a kind together, the next ones when those are answered.
 """
@@ -34,11 +34,11 @@ from bargetrio.web.plain_requests import NotPlain, PlainRequest, plain_request
 
 log = logging.getLogger(__name__)
 
-HELD_BYTES: Final = 32 * 1024 * 1024
-"""Of all requests that are not answered, of all connections; beyond it the next one is for the other lane, which refuses it."""
+HELD_BYTES: Final = 16 * 1024 * 1024
+"""Of all requests that are not answered, of all connections; beyond it the next one is for the other lane, which takes fewer."""
 PARTIAL_S: Final = 1.0
 """A request that is not whole by then is handed over: the other lane bounds how slow a client may be."""
-PIPELINED: Final = 64
+PIPELINED: Final = 32
 """Requests of one connection that are read ahead."""
 GROUP: Final = 16
 """Of them are executed together."""
@@ -60,7 +60,7 @@ _COMMON: Final = b"".join([b"%s: %s\r\n" % pair for pair in with_common_headers(
 
 
 class FastLane:
-    """What all connections of a server share: their batches, and the bytes of requests that are not whole."""
+    """What all connections of a server share: their batches, and the bytes of their requests and answers."""
 
     def __init__(self, cluster: Cluster, guard: Guard) -> None:
         self.guard = guard
@@ -91,13 +91,14 @@ class FastLane:
         """How many requests wait or are executed."""
         return 0 if self._batches is None else self._batches.in_flight
 
-    def add(self, connection: "LaneConnection", place: int, request: Request) -> None:
-        """Have a request executed; `connection` takes its outcome."""
+    def add(self, connection: "LaneConnection", group: list[PlainRequest]) -> None:
+        """Have a group of requests executed soon; `connection` takes the answers, each with its place."""
         assert self._batches is not None, "it runs"
-        self._batches.add((connection, place), request)
+        self._batches.add([((connection, place), asked.request) for place, asked in enumerate(group)])
+        self._poller.wake()
 
     def wake(self) -> None:
-        """Have what was added executed soon."""
+        """Have reads executed that waited for room."""
         self._poller.wake()
 
     def let_tasks_run(self) -> None:
@@ -116,14 +117,14 @@ class FastLane:
         """Bound its time no more."""
         self._connections.pop(connection, None)
 
-    def _deliver(self, waiting: list[tuple["LaneConnection", int]], outcomes: Sequence[Any]) -> None:
+    def _deliver(self, waiting: Sequence[tuple["LaneConnection", int]], outcomes: Sequence[Any]) -> None:
         known, date = self._cluster.local.known_leader(), self._now()
         for (connection, place), outcome in zip(waiting, outcomes, strict=True):
-            asked = connection.asked_at(place)
-            status, headers, body = answer_to(asked.head, outcome, known)
-            self.guard.figures.count(asked.method, asked.head.route.path, status)
-            lines = [b"HTTP/1.1 %d \r\n" % status, *[b"%s: %s\r\n" % pair for pair in headers], _COMMON, date, body]
             try:
+                asked = connection.asked_at(place)
+                status, headers, body = answer_to(asked.head, outcome, known)
+                self.guard.figures.count(asked.method, asked.head.route.path, status)
+                lines = [b"HTTP/1.1 %d \r\n" % status, *[b"%s: %s\r\n" % pair for pair in headers], _COMMON, date, body]
                 connection.take_answer(place, b"".join(lines))
             except Exception as problem:  # a bug in one connection ends that one only
                 log.error("a connection ended by an error", exc_info=problem)
@@ -150,8 +151,8 @@ class FastLane:
             for connection in list(self._connections):
                 connection.check_time(now)
             while not self._may_read():
-                slowest = max(self._connections, key=lambda connection: connection.lag_s(now))
-                if slowest.lag_s(now) < PATIENCE_S:
+                slowest = max(self._connections, key=lambda connection: connection.lag_s)
+                if slowest.lag_s < PATIENCE_S:
                     break
                 slowest.abort()
 
@@ -182,7 +183,9 @@ class LaneConnection:
         self._partial_since: float | None = None
         self._since = trio.current_time()
         """When it last received or sent anything."""
-        self._sending_since: float | None = None
+        self.lag_s = 0.0
+        """How far its client lags with receiving, as of the last check; having been faster before does not help."""
+        self._checked_at = self._since
         self._sent_before = 0
         self._unsent = 0
         """How many bytes of this connection are in `FastLane.unsent_bytes`."""
@@ -221,6 +224,8 @@ class LaneConnection:
         self._buffer = self._buffer + data if self._buffer else data
         if len(self._buffer) >= self._needed or self._ends:
             self._parse()
+        elif not self._lane.has_room:
+            self._hand_over()
         if not self._is_paused:
             return None
         self._room = trio.Event()
@@ -241,7 +246,9 @@ class LaneConnection:
                 break
             self._asked.append(asked)
             at += asked.size
-        self._buffer = self._buffer[at:]
+        if at:
+            self._buffer = self._buffer[at:]
+            self._partial_since = None
         self._is_paused = self._ends or len(self._asked) >= PIPELINED
         if not self._buffer or self._is_paused:
             self._partial_since = None
@@ -271,8 +278,11 @@ class LaneConnection:
         if self._group or self._connection.unsent_bytes > UNSENT_BYTES:
             return
         asked = self._asked
-        if self._connection.is_closed:  # nobody waits for the rest
+        if self._connection.is_closed:  # nobody waits for the rest, and what comes is not read any more
             asked.clear()
+            self._buffer = b""
+            self._ends = True
+            self._room.set()
         if not asked:
             if not self._connection.unsent_bytes:
                 self._at_rest.set()
@@ -283,9 +293,7 @@ class LaneConnection:
             self._group.append(asked.popleft())
         self._left = len(self._group)
         self._answers = [b""] * self._left
-        for place, one in enumerate(self._group):
-            self._lane.add(self, place, one.request)
-        self._lane.wake()
+        self._lane.add(self, self._group)
 
     def asked_at(self, place: int) -> PlainRequest:
         """Return the request at this place of the group."""
@@ -323,29 +331,25 @@ class LaneConnection:
         self._unsent = unsent
         if was_full and lane.unsent_bytes <= ALL_UNSENT_BYTES:
             lane.wake()
-        if not unsent:
-            self._sending_since = None
-        elif self._sending_since is None:
-            self._sending_since = trio.current_time()
-            self._sent_before = self._connection.outgoing.pushed_bytes
 
     # -- time --------------------------------------------------------------------------------------------------------------
 
     def check_time(self, now: float) -> None:
         """End the connection if its client receives too slowly or is silent; hand it over if a request does not come whole."""
-        if self.lag_s(now) > SEND_S:
+        self._watch_sending()
+        sent = self._connection.outgoing.pushed_bytes
+        if self._unsent:
+            self.lag_s = max(0.0, self.lag_s + now - self._checked_at - (sent - self._sent_before) / BYTES_PER_S)
+        else:
+            self.lag_s = 0.0
+        self._checked_at, self._sent_before = now, sent
+        if self.lag_s > SEND_S:
             self.abort()
         elif self._partial_since is not None:
             if now - self._partial_since > PARTIAL_S:
                 self._hand_over()
         elif self.is_idle and now - self._since > KEEP_ALIVE_S:
             self._connection.close()
-
-    def lag_s(self, now: float) -> float:
-        """Return how far its client lags with receiving, in seconds; 0 if nothing is to be sent."""
-        if self._sending_since is None:
-            return 0.0
-        return now - self._sending_since - (self._connection.outgoing.pushed_bytes - self._sent_before) / BYTES_PER_S
 
     def abort(self) -> None:
         """Close the connection with a reset."""

@@ -15,7 +15,7 @@ from bargetrio.protocol.requests import Request
 from bargetrio.web.guard import Guard, RequestHead
 from bargetrio.web.keys import KEY_ROUTES
 
-HEAD_BYTES: Final = 16 * 1024
+HEAD_BYTES: Final = 4 * 1024
 BODY_BYTES: Final = 32 * 1024
 """A longer head or body is for the other lane, which reads it as it comes."""
 LENGTH_DIGITS: Final = 6

@@ -8,6 +8,7 @@ Errors that only this layer detects (two lengths, a websocket, HTTP/3.0) are pas
 `scope["state"]["refusal"]`, and the guard answers: as a problem like others, counted, and without a body for HEAD.
 """
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, cast
 
@@ -18,7 +19,7 @@ import priority.priority
 import trio
 from h2.events import DataReceived, RequestReceived, StreamReset
 from h2.settings import SettingCodes
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H2ProtocolAssumedError, H11Protocol
@@ -231,6 +232,7 @@ class Protocol:
 
     def __init__(self, *arguments: Any) -> None:
         self._arguments = arguments
+        self._send: Callable[[Event], Awaitable[None]] = arguments[-1]
         self.spoken: H11 | H2 = H11(*arguments)
 
     async def initiate(self) -> None:
@@ -244,6 +246,7 @@ class Protocol:
         except H2ProtocolAssumedError as found:
             self.spoken = H2(*self._arguments)
             await self.spoken.initiate()
+            await self._send(Updated(idle=True))  # the preface was taken for a request, and asks for nothing
             if found.data:
                 await self.spoken.handle(RawData(data=found.data))
 

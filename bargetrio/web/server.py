@@ -24,7 +24,7 @@ from bargetrio.protocol.errors import BargeError
 from bargetrio.transport.event_loop import make_poller
 from bargetrio.transport.network import Broken
 from bargetrio.transport.poller import Poller
-from bargetrio.transport.sockets import SocketConnection, SocketListener, TrioWaits
+from bargetrio.transport.sockets import KERNEL_UNSENT_BYTES, SocketConnection, SocketListener, TrioWaits
 from bargetrio.web.fast_lane import FastLane, LaneConnection
 from bargetrio.web.guard import PROBE_PATHS, refuse
 from bargetrio.web.http_connection import HttpConnection
@@ -122,11 +122,13 @@ class _Kind:
         idle = self._longest_idle
         while idle and (idle[0][1] not in self._held or idle[0][1].idle_since != idle[0][0]):
             idle.popleft()  # it is closed, or has been busy: whoever is idle since then comes after the others
-        if not idle and now >= self._search_again_at:
+        if not idle:
+            if now < self._search_again_at:
+                return False
             found = [(since, held) for held in self._held if (since := held.idle_since) is not None]
             idle.extend(nsmallest(CANDIDATES, found, key=itemgetter(0)))
-        if not idle or now - idle[0][0] < patience_s:
             self._search_again_at = (idle[0][0] if idle else now) + patience_s
+        if not idle or now - idle[0][0] < patience_s:
             return False
         make_room(idle.popleft()[1])
         return True
@@ -224,6 +226,8 @@ class WebServer:
             if not self._take(self._probes, held):
                 connections.start_soon(self._refuse, connection)
                 return
+        with suppress(OSError, AttributeError):  # Linux: what a client has not received is seen, and bounded in time
+            connection.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, KERNEL_UNSENT_BYTES)
         self._open[held] = None
         connections.start_soon(connection.write)
         connections.start_soon(self._serve, held)
@@ -268,6 +272,8 @@ class WebServer:
             held.lane = LaneConnection(lane, held.connection)
             data = await held.lane.serve(data)
             held.lane = None
+            if held.connection.is_closed:
+                return
             if data is not None:
                 data = await self._serve_by_hypercorn(held, data)
 

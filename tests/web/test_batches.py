@@ -9,9 +9,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Get, Put, ReadLevel, Request
 from bargetrio.web import batches
-from bargetrio.web.batches import NEXT_BATCH_S, READS_IN_FLIGHT, Batches
+from bargetrio.web.batches import NEXT_BATCH_S, QUEUED_S, READS_IN_FLIGHT, Batches
 
 
 class Slow:
@@ -35,7 +36,7 @@ class Slow:
             raise RuntimeError("a bug")
         return [key.upper() for key in keys]
 
-    def deliver(self, waiting: list[int], outcomes: Sequence[Any]) -> None:
+    def deliver(self, waiting: Sequence[int], outcomes: Sequence[Any]) -> None:
         """Keep them."""
         self.delivered += zip(waiting, outcomes, strict=True)
 
@@ -50,9 +51,9 @@ class Slow:
         """Have a step made."""
         self.woken.set()
 
-    def add(self, waiting: int, request: Request) -> None:
-        """Add and wake."""
-        self.steps.add(waiting, request)
+    def add(self, waiting: int, *requests: Request) -> None:
+        """Add a group, numbered from `waiting` on, and wake."""
+        self.steps.add(list(enumerate(requests, waiting)))
         self.wake()
 
 
@@ -161,3 +162,40 @@ async def test_a_bug_in_one_batch_is_the_outcome_of_its_requests(autojump_clock:
         assert isinstance(first, RuntimeError)
         assert first is second
         assert third == "C"
+
+
+async def test_a_group_is_in_one_batch(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of it in two batches could be executed in another order: the first may be repeated after an election."""
+    monkeypatch.setattr(batches, "BATCH_REQUESTS", 10)
+    async with slow(seconds=0.01) as cluster:
+        for first in range(0, 28, 4):
+            cluster.add(first, *[put(str(number)) for number in range(first, first + 4)])
+        await trio.sleep(1.0)
+        assert [len(keys) for _, keys in cluster.asked] == [12, 12, 4]
+        assert [number for number, _ in cluster.delivered] == list(range(28))
+
+
+async def test_reads_of_a_level_do_not_hold_up_those_of_another(autojump_clock: MockClock) -> None:
+    """Without a leader linearizable reads wait for seconds, and stale ones need none."""
+    async with slow(seconds=30.0) as cluster:
+        for number in range(2 * READS_IN_FLIGHT):
+            cluster.add(number, get(str(number)))
+        await trio.sleep(0.1)
+        cluster.add(0, get("stale", "stale"))
+        await trio.sleep(0.1)
+        assert cluster.asked[-1] == (0.1, ["stale"])
+
+
+@pytest.mark.parametrize("request_of", [get, put])
+async def test_what_waits_too_long_is_refused_and_had_no_effect(request_of: Any, autojump_clock: MockClock) -> None:
+    """QUEUED_S after it came; what is in flight has time-outs of its own."""
+    async with slow(seconds=100.0) as cluster:
+        for number in range(200):
+            cluster.add(number, request_of(str(number)))
+        await trio.sleep(QUEUED_S + 0.1)
+        refused = [number for number, _ in cluster.delivered]
+        asked = [key for _, keys in cluster.asked for key in keys]
+        assert sorted([*map(str, refused), *asked], key=int) == [str(number) for number in range(200)]
+        assert all(isinstance(outcome, BargeError) and outcome.applied is False for _, outcome in cluster.delivered)
+        if request_of is get:
+            assert len(refused) == 200 - READS_IN_FLIGHT

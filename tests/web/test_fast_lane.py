@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -106,7 +107,7 @@ async def serving(seconds: float = 20.0, most: int = 256, most_in_lane: int = 2_
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run)
             yield Server(cluster, lane, port, nursery)
-            while server.connections():
+            while server.connections() or lane.in_flight:
                 await trio.sleep(0.01)
             assert (lane.held_bytes, lane.unsent_bytes, lane.in_flight, app.in_flight) == (0, 0, 0, 0)
             nursery.cancel_scope.cancel()
@@ -339,6 +340,82 @@ async def _is_closed(stream: trio.SocketStream) -> bool:
         assert await stream.receive_some() == b""
         return True
     return False
+
+
+async def test_room_is_made_whenever_somebody_is_idle_however_often_it_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts that are refused do not put it off."""
+    monkeypatch.setattr(server_module, "IDLE_S", 0.3)
+    async with serving(most=4, most_in_lane=17) as server:
+        server.cluster.seconds = 0.5
+        busy = [await server.open() for _ in range(20)]
+        for stream in busy:
+            await stream.send_all(server.request("GET", "/keys/slow"))
+        was_refused = 0
+        while True:
+            stream = await server.open()
+            await stream.send_all(server.request("GET", "/keys/none"))
+            answer = await stream.receive_some()
+            await stream.aclose()
+            if answer.startswith(b"HTTP/1.1 404"):
+                break
+            was_refused += 1
+            await trio.sleep(0.05)
+        assert was_refused > 5
+        for stream in busy:
+            await stream.aclose()
+
+
+async def test_a_connection_with_nothing_but_http2s_preface_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has asked for nothing."""
+    monkeypatch.setattr(server_module, "IDLE_S", 0.2)
+    async with serving(most=8) as server:
+        idle = [await server.open() for _ in range(6)]
+        for stream in idle:
+            await stream.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        await trio.sleep(0.5)
+        stream = await server.open()
+        await stream.send_all(server.request("GET", "/version"))
+        assert (await answers(stream, 1))[0][0] == 200
+        for one in [stream, *idle]:
+            await one.aclose()
+
+
+@pytest.mark.parametrize("count", [10, 200])
+async def test_a_client_that_pipelines_and_resets_its_connection_leaves_nothing(count: int) -> None:
+    """More than is read ahead, so that nobody reads the connection when it ends: `serving` sees that nothing is held."""
+    async with serving() as server:
+        server.cluster.seconds = 0.2
+        sock = socket.create_connection(("127.0.0.1", server.port))
+        sock.sendall(server.request("GET", "/keys/slow") * count)
+        await trio.sleep(0.05)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
+        await trio.sleep(0.05)
+
+
+async def test_a_client_that_received_fast_and_stops_lags_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Having been faster before does not help; one that receives at a fair rate is not disconnected."""
+    monkeypatch.setattr(fast_lane, "ALL_UNSENT_BYTES", 2_000_000)
+    monkeypatch.setattr(fast_lane, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(fast_lane, "SWEEP_S", 0.05)
+    async with serving() as server:
+        server.cluster.keys["big"] = "x" * 1_000_000, 1
+        fast = narrow(server.port)
+        fast.sendall(server.request("GET", "/keys/big") * 12)
+        await trio.sleep(0.1)
+
+        def receive(size: int) -> None:
+            while size > 0:
+                size -= len(fast.recv(65536))
+
+        await trio.to_thread.run_sync(receive, 6_000_000)
+        stream = await server.open()
+        began = trio.current_time()
+        await stream.send_all(server.request("GET", "/keys/none"))
+        assert (await answers(stream, 1))[0][0] == 404
+        assert trio.current_time() - began < 3.0
+        fast.close()
+        await stream.aclose()
 
 
 async def test_hypercorns_connections_are_bounded_and_the_lane_goes_on() -> None:
