@@ -35,7 +35,8 @@ BUSY_S: Final = 0.005
 BUSY_WAKES: Final = 8
 """The loop is busy after this many wakes through trio, each within BUSY_S seconds after the last pass: heartbeats make fewer."""
 PASS_BYTES: Final = 1024 * 1024
-"""Bytes after which a pass reads no more clients before the nodes make their steps; peers and ended syncs are served in each."""
+PASS_S: Final = 0.005
+"""Bytes and seconds after which a pass reads no more clients before the nodes' steps; peers and ended syncs are always served."""
 FEW_READY: Final = 4
 SHARE_BYTES: Final = 32 * 1024
 """Where more than a few connections are ready, a client is read in pieces of this size, so that it is read again soon."""
@@ -149,13 +150,16 @@ class EventLoop:
             left = dict.fromkeys(self._left)
             ready = [(descriptor, 0) for descriptor in left] + [pair for pair in ready if pair[0] not in left]
             self._left = []
-        size = 0
+        size = clients = 0
+        ends = time.perf_counter() + PASS_S
         share = RECEIVE_BYTES if len(ready) <= FEW_READY else SHARE_BYTES
         for descriptor, _ in ready:
             if (handler := self._handlers.get(descriptor)) is not None:
-                if size >= PASS_BYTES and not handler.is_urgent:
-                    self._left.append(descriptor)
-                    continue
+                if not handler.is_urgent:
+                    if size >= PASS_BYTES or (clients and time.perf_counter() >= ends):
+                        self._left.append(descriptor)
+                        continue
+                    clients += 1
                 if not handler.poller.is_due:
                     handler.poller.is_due = True
                     self._due.append(handler.poller)

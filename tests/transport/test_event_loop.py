@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, cast
@@ -134,6 +135,7 @@ async def test_what_goes_wrong_in_the_loop_itself_ends_its_run(monkeypatch: pyte
 async def test_a_pass_reads_so_many_bytes_before_the_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a hundred busy connections a heartbeat's step came after 25 MB; the others are read in the passes that follow."""
     monkeypatch.setattr(event_loop, "PASS_BYTES", 100_000)
+    monkeypatch.setattr(event_loop, "PASS_S", 60)
     monkeypatch.setattr(event_loop, "FEW_READY", 100)
     async with harness(EpollPoller) as home:
         readers = [await home.reader() for _ in range(10)]
@@ -150,6 +152,31 @@ async def test_a_pass_reads_so_many_bytes_before_the_steps(monkeypatch: pytest.M
         await until(lambda: len(order) == 11)
         assert order[:3] == ["0 after 0 steps", "1 after 0 steps", "peer after 0 steps"]
         assert order[3:] == [f"{number} after {number // 2} steps" for number in range(2, 10)]
+
+
+async def test_a_pass_ends_by_time_and_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read may take long to parse: a thousand clients with a heavy head each would hold up heartbeats for seconds."""
+    monkeypatch.setattr(event_loop, "PASS_S", 0.002)
+    async with harness(EpollPoller) as home:
+        readers = [await home.reader() for _ in range(6)]
+        peer = Reader(home.poller, home._nursery, is_urgent=True)
+        await trio.testing.wait_all_tasks_blocked()
+        order: list[str] = []
+        before = home.steps
+
+        def heavy(number: int) -> None:
+            order.append(f"{number} after {home.steps - before} steps")
+            time.sleep(0.003)
+
+        for number, reader in enumerate(readers):
+            reader.on_take = lambda number=number: heavy(number)  # type: ignore[misc]
+        peer.on_take = lambda: order.append(f"peer after {home.steps - before} steps")
+        for reader in readers:
+            reader.other.sendall(b"x")
+        peer.other.sendall(b"a heartbeat")
+        await until(lambda: len(order) == 7)
+        assert order[:2] == ["0 after 0 steps", "peer after 0 steps"]
+        assert order[2:] == [f"{number} after {number} steps" for number in range(1, 6)]
 
 
 async def test_who_is_left_for_the_next_pass_may_be_gone_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
