@@ -62,6 +62,8 @@ class Batches(Generic[Waiting]):
         self._deliver = deliver
         self._let_tasks_run = let_tasks_run
         self._may_read = may_read
+        self.in_flight = 0
+        """How many requests have no outcome yet."""
         self._nursery = nursery
         self._wake = wake
         self._writes: deque[tuple[float, Group[Waiting]]] = deque()
@@ -74,17 +76,12 @@ class Batches(Generic[Waiting]):
         self._reads_in_flight: Counter[str] = Counter()
         """By level: those that wait for a leader must not hold up those that need none."""
 
-    @property
-    def in_flight(self) -> int:
-        """How many groups wait, and how many reads and batches of writes are in flight."""
-        waiting = len(self._writes) + sum(map(len, self._reads.values()))
-        return waiting + self._reads_in_flight.total() + len(self._writes_began)
-
     def add(self, group: Group[Waiting]) -> None:
         """Queue a connection's next requests for the next step; their outcomes are delivered with what waits for them."""
         request = group[0][1]
         waiting = self._writes if is_write(request) else self._reads.setdefault(request.read, deque())
         waiting.append((trio.current_time(), group))
+        self.in_flight += len(group)
 
     def step(self) -> float:
         """Begin the batches that may begin; return the trio time of the next step, if nothing comes before."""
@@ -162,6 +159,7 @@ class Batches(Generic[Waiting]):
                 ends = perf_counter() + DELIVERY_S
             some = slice(start, start + DELIVERED_AT_ONCE)
             self._deliver([waiting for waiting, _ in batch[some]], outcomes[some])
+            self.in_flight -= len(batch[some])
 
 
 def _size(request: Request) -> int:

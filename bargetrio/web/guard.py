@@ -152,7 +152,7 @@ class Guard:
             return
         try:
             with place.scope:
-                await self._app({**scope, HEAD: head}, place.receive, self._told(place, method, path))
+                await self._app({**scope, HEAD: head}, place.receive, self._counted_send(place, method, path))
             if place.scope.cancelled_caught and not place.started:
                 taken = BargeError("overloaded", "the body did not come, and others waited for the place or its memory")
                 self.figures.count(method, path, taken.status)
@@ -202,7 +202,7 @@ class Guard:
         scheme, _, host = origin.partition("://")
         return scheme in ("http", "https") and host in self._hosts
 
-    def _told(self, place: Place, method: str, path: str) -> Send:
+    def _counted_send(self, place: Place, method: str, path: str) -> Send:
         """Return the application's `send`, which counts the answer and adds the common headers."""
 
         async def send(message: Message) -> None:

@@ -53,9 +53,11 @@ def headers_of(pairs: list[tuple[bytes, bytes]]) -> Headers:
     for name, value in pairs:
         if name in found:
             if name in _FORBIDDEN_TWICE:
-                raise BargeError("forbidden", f"{_told(name)} is given twice")
+                raise BargeError("forbidden", f"{_titled(name)} is given twice")
             if name in _ONCE:
-                raise BargeError("bad_request", f"{_told(name)} is given twice", status=401 if name == b"authorization" else None)
+                raise BargeError(
+                    "bad_request", f"{_titled(name)} is given twice", status=401 if name == b"authorization" else None
+                )
             found[name] += b", " + value
         else:
             found[name] = value
@@ -76,14 +78,14 @@ def check_headers(headers: Headers, route: Route, method: str) -> None:
         elif name == b"content-range":
             raise BargeError("bad_request", "a value is written whole; Content-Range is not taken")
         elif name in _OVERRIDES:
-            raise BargeError("bad_request", f"the method is that of the request line; {_told(name)} is not taken")
+            raise BargeError("bad_request", f"the method is that of the request line; {_titled(name)} is not taken")
         elif name == b"if-unmodified-since":
             if method not in _SAFE:
                 raise BargeError("bad_request", "keys have no date of their last change; a condition on a write is If-Match")
         elif name == b"if-none-match" and method in _SAFE:
             pass  # without tags to compare a read is answered in full, as with these values
-        elif name in (b"if-match", b"if-none-match") and _told(name) not in route.conditions:
-            raise BargeError("bad_request", f"{method} {route.path} takes no {_told(name)}{_instead(route)}")
+        elif name in (b"if-match", b"if-none-match") and _titled(name) not in route.conditions:
+            raise BargeError("bad_request", f"{method} {route.path} takes no {_titled(name)}{_instead(route)}")
     if route.body is None and method != "POST" and has_body(headers):
         raise BargeError("bad_request", f"{method} {route.path} takes no body")
 
@@ -116,7 +118,7 @@ def _instead(route: Route) -> str:
     return "; the condition goes into the body: if_index, if_absent" if route.name == "post_keys" else ""
 
 
-def _told(name: bytes) -> str:
+def _titled(name: bytes) -> str:
     return name.decode("latin-1").title()
 
 

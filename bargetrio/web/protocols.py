@@ -148,8 +148,8 @@ class H11(H11Protocol):
         if status_code == 431 and isinstance(connection, h11.Connection) and b"\n" not in connection.trailing_data[0]:
             status_code = 414
         error = BargeError("bad_request", _WORDS.get(status_code, _WORDS[400]), status=status_code)
-        status, told, body = answer_of(error)
-        headers = [(name.lower().encode(), value.encode()) for name, value in told.items()]
+        status, headers_by_name, body = answer_of(error)
+        headers = [(name.lower().encode(), value.encode()) for name, value in headers_by_name.items()]
         headers += [(b"content-length", b"%d" % len(body)), (b"connection", b"close"), (b"x-content-type-options", b"nosniff")]
         headers += self.config.response_headers("h11")
         await self._send_h11_event(h11.Response(status_code=status, headers=headers))

@@ -52,10 +52,10 @@ REFUSE_S: Final = 0.1
 """How long the answer that there is no place may take to send."""
 AGAIN_S: Final = 0.1
 """Pause after accept(2) has failed."""
-LOOK_S: Final = 0.01
+POLL_S: Final = 0.01
 """Interval of the checks whether all answers are sent, when the daemon stops."""
 KEEP_ALIVE_S: Final = 15.0
-"""How long a connection may be silent between two requests."""
+"""How long a connection that hypercorn serves may be silent between two requests, or within the head of one."""
 GRACE_S: Final = 0.3
 """How long answers in flight may take when the daemon stops."""
 _PROBES: Final = tuple(f"{method} {path}".encode() for method in ("GET", "HEAD") for path in sorted(PROBE_PATHS))
@@ -301,13 +301,15 @@ class WebServer:
         """Say that there is no place, and close; closed with unread data the client may not get the answer."""
         connection.post(FULL)
         connection.finish()
-        if self._refused < REFUSED_AT_ONCE:
-            self._refused += 1
-            with trio.move_on_after(REFUSE_S), suppress(Broken):
-                while await connection.receive():
-                    pass
+        self._refused += 1
+        try:
+            if self._refused <= REFUSED_AT_ONCE:
+                with trio.move_on_after(REFUSE_S), suppress(Broken):
+                    while await connection.receive():
+                        pass
+        finally:
             self._refused -= 1
-        connection.close()
+            connection.close()
 
     async def _end(self, connections: trio.Nursery) -> None:
         await self._context.terminated.set()
@@ -316,7 +318,7 @@ class WebServer:
             for held in list(self._open):
                 if held.lane is not None and held.lane.idle_since is not None:
                     held.abort()
-            await trio.sleep(LOOK_S)
+            await trio.sleep(POLL_S)
         for held in list(self._open):
             held.abort()
         connections.cancel_scope.cancel()

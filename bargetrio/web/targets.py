@@ -75,9 +75,9 @@ def route_of(target: Target, method: str) -> Route:
         raise BargeError("not_found", "there is no such route; GET /openapi.json lists them")
     route = methods.get("GET" if method == "HEAD" else method)
     if route is None:
-        methods_told = allowed(target)
-        detail = f"the path has no such method; it has {methods_told}"
-        raise Refusal("bad_request", detail, status=405, headers={"Allow": methods_told})
+        allow = allowed(target)
+        detail = f"the path has no such method; it has {allow}"
+        raise Refusal("bad_request", detail, status=405, headers={"Allow": allow})
     return route
 
 

@@ -1,6 +1,7 @@
 """The web server in a task of the test's own loop."""
 
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,12 +15,12 @@ from bargetrio.web.guard import hosts_of
 from bargetrio.web.server import WebServer, bind
 
 
-class Each:
+class Each(ABC):
     """A fake cluster that executes one request executes many, one after another."""
 
+    @abstractmethod
     async def execute(self, request: Any) -> Any:
         """Return the answer, or raise."""
-        raise NotImplementedError
 
     async def execute_many(self, requests: Sequence[Any]) -> list[Any]:
         """Return the outcome of each; raise what is a bug."""
