@@ -11,10 +11,10 @@ import trio
 from bargetrio.cluster.daemons import KILL_TIMEOUT_S, REVIVE_TIMEOUT_S, Daemons, Unreachable
 from bargetrio.cluster.disk_faults import DiskFaults
 from bargetrio.cluster.fault_plan import FaultPlan, listed
-from bargetrio.cluster.forward import Forwarder, Outcome
+from bargetrio.cluster.forward import Done, Forwarder, Outcome
+from bargetrio.cluster.in_flight import GoodAnswer
 from bargetrio.cluster.local_nodes import LocalNodes
 from bargetrio.cluster.merge import DaemonPage, merge, path_of
-from bargetrio.cluster.node_link import GoodAnswer
 from bargetrio.node.running_node import UNCOMMITTED
 from bargetrio.node.running_node import BackupFile as BackupFile  # web knows only cluster
 from bargetrio.protocol.errors import BargeError
@@ -77,6 +77,13 @@ class Cluster:
     async def execute_many(self, requests: Sequence[Request]) -> list[Outcome]:
         """Forward requests in one batch, all writes or all reads of one level; return the outcome of each, as of `execute`."""
         return await self.forwarder.execute_many(requests)
+
+    def begin(self, requests: Sequence[Request], done: Done) -> None:
+        """Begin `execute_many`, and return; `done` is called with the outcomes, once, maybe within this call.
+
+        Where a node of this daemon can execute them no task is started: `done` is called in that node's step, and must be short.
+        """
+        self.forwarder.begin(requests, done)
 
     async def backup(self) -> BackupFile:
         """Return a snapshot of everything committed at the time of the call, from a node of this daemon.

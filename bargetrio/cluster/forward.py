@@ -1,4 +1,6 @@
-"""Forwarding of requests of this daemon's clients to the leader over the client protocol, with retries after elections.
+"""Forwarding of requests of this daemon's clients to the leader, with retries after elections.
+
+A node of this process is asked by objects (local_link.py), another one over the client protocol (node_link.py).
 
 A write is retried only if it was certainly never proposed. If it was sent and the connection ended, the outcome is unknown
 (BUG-47), and the caller gets outcome_unknown. Requests are sent in batches; each has its own outcome.
@@ -6,11 +8,15 @@ A write is retried only if it was certainly never proposed. If it was sent and t
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, overload
 
 import trio
 
-from bargetrio.cluster.node_link import GoodAnswer, NodeLink, RequestBatch
+from bargetrio.cluster.in_flight import GoodAnswer, RequestBatch
+from bargetrio.cluster.local_link import LocalLink
+from bargetrio.cluster.node_link import NodeLink
+from bargetrio.node.running_node import RunningNode
 from bargetrio.protocol.errors import BargeError, NoAnswer, NotSent
 from bargetrio.protocol.requests import (
     Delete,
@@ -31,6 +37,8 @@ from bargetrio.transport.poller import Poller
 log = logging.getLogger(__name__)
 
 Outcome = GoodAnswer | BargeError
+Done = Callable[[Sequence[Outcome | Exception]], None]
+"""Takes the outcome of each request, in their order; an exception that is no BargeError is a bug."""
 
 PAUSE_S: Final = 0.02
 """How long to wait before searching for the leader again."""
@@ -42,19 +50,23 @@ WRITE_GRACE_S: Final = 1.0
 READ_GRACE_S: Final = 0.2
 """Seconds that a node may take to answer once another node leads: it may be deposed, or its process paused."""
 
+NOT_LEADING: Final = "it does not answer, and another node leads now"
+
 
 class _PendingBatch:
     """Requests and their outcomes; `left` are the positions of those without an outcome."""
 
-    def __init__(self, requests: Sequence[Request]) -> None:
+    def __init__(self, requests: Sequence[Request], end: float) -> None:
+        """`end` is when to give up, in trio's time."""
         self.requests = requests
+        self.end = end
         self.outcomes: dict[int, Outcome] = {}
         self.left = list(range(len(requests)))
         self.why = "no node answers"
 
-    def batch(self) -> RequestBatch:
+    def batch(self, on_end: Callable[[], None] | None = None) -> RequestBatch:
         """Return the requests without an outcome."""
-        return RequestBatch([self.requests[place] for place in self.left])
+        return RequestBatch([self.requests[place] for place in self.left], on_end)
 
     def take_answers(self, batch: RequestBatch, reason: str) -> None:
         """Set outcomes from the batch's answers; what certainly had no effect stays in `left`. `reason`: why others have none."""
@@ -75,17 +87,22 @@ class _PendingBatch:
                 self.outcomes[place] = answer.as_error()
         self.left = left
 
+    def in_order(self) -> list[Outcome]:
+        """Return all outcomes, in the requests' order."""
+        return [self.outcomes[place] for place in range(len(self.requests))]
+
 
 class _SentRequest:
-    """A batch in flight to a node; cancelled when another node leads and this one does not answer."""
+    """A batch in flight to a node; given up when another node leads and this one does not answer."""
 
-    __slots__ = ("grace_s", "moved_at", "node_id", "scope")
+    __slots__ = ("give_up", "grace_s", "moved_at", "node_id", "was_given_up")
 
-    def __init__(self, node_id: int, grace_s: float) -> None:
+    def __init__(self, node_id: int, batch: RequestBatch, give_up: Callable[[], None]) -> None:
         self.node_id = node_id
-        self.grace_s = grace_s
+        self.give_up = give_up
+        self.grace_s = WRITE_GRACE_S if is_write(batch.requests[0]) else READ_GRACE_S
         self.moved_at: float | None = None
-        self.scope = trio.CancelScope()
+        self.was_given_up = False
 
 
 class Forwarder:
@@ -102,14 +119,21 @@ class Forwarder:
         can_lead: Callable[[int], bool],
         network: Network,
         nursery: trio.Nursery,
+        running: Callable[[int], RunningNode | None] = lambda node_id: None,
         poller: Poller | None = None,
     ) -> None:
-        """`poller` reads the connections to nodes, if there is one; without it tasks of `nursery` do."""
+        """`running` returns a node of this process that runs, None for another one.
+
+        `poller` reads the connections to nodes, if there is one; without it tasks of `nursery` do.
+        """
         self.request_timeout_s = request_timeout_s
         self._leader_hint = leader_hint
         self._local_ids = local_ids
         self._can_lead = can_lead
         self._node_ids = sorted(addresses)
+        self._nursery = nursery
+        self._let_tasks_run: Callable[[], None] = (lambda: None) if poller is None else poller.let_tasks_run
+        self._local_links = {node_id: LocalLink(partial(running, node_id), self._let_tasks_run) for node_id in addresses}
         self._links = {node_id: NodeLink(address, cluster, network, nursery, poller) for node_id, address in addresses.items()}
         self._known_leader: int | None = None
         self._round_robin = 0
@@ -141,11 +165,66 @@ class Forwarder:
 
         Cancelled, writes may still be applied.
         """
-        pending = _PendingBatch(requests)
-        with trio.move_on_after(self.request_timeout_s + GRACE_S):
-            end = trio.current_time() + self.request_timeout_s
-            while pending.left and trio.current_time() < end:
-                node_id = self._next_node(requests[0])
+        return await self._execute(self._pending(requests))
+
+    def begin(self, requests: Sequence[Request], done: Done) -> None:
+        """Begin `execute_many`, and return; `done` is called with the outcomes, once, maybe within this call.
+
+        Where a node of this process can execute them no task is started: `done` is called in that node's step, and must be short.
+        """
+        pending = self._pending(requests)
+        node_id = self._next_node(requests[0])
+        if node_id is None or not self._begin_here(node_id, pending, done):
+            self._execute_soon(pending, done)
+
+    def _pending(self, requests: Sequence[Request]) -> _PendingBatch:
+        return _PendingBatch(requests, trio.current_time() + self.request_timeout_s)
+
+    def _begin_here(self, node_id: int, pending: _PendingBatch, done: Done) -> bool:
+        """Ask a node of this process, which times requests out by itself; return False if it is none."""
+
+        def ended() -> None:
+            self._in_flight.pop(sent, None)
+            if batch.missing:
+                self._forget(node_id)
+            self._update_leader(node_id, batch)
+            pending.take_answers(batch, _why_no_answer(node_id, sent, "the node has ended"))
+            if pending.left:
+                self._execute_soon(pending, done)
+            else:
+                done(pending.in_order())
+
+        link = self._local_links[node_id]
+        batch = pending.batch(ended)
+        sent = _SentRequest(node_id, batch, partial(link.give_up, batch))
+        self._in_flight[sent] = None
+        try:
+            if link.begin(batch):
+                return True
+        except BaseException:
+            self._in_flight.pop(sent, None)
+            raise
+        self._in_flight.pop(sent, None)
+        return False
+
+    def _execute_soon(self, pending: _PendingBatch, done: Done) -> None:
+        async def execute() -> None:
+            outcomes: Sequence[Outcome | Exception]
+            try:
+                outcomes = await self._execute(pending)
+            except Exception as problem:  # a bug must not end the daemon
+                log.error("a batch of requests failed", exc_info=problem)
+                outcomes = [problem] * len(pending.requests)
+            done(outcomes)
+
+        self._nursery.start_soon(execute)
+        self._let_tasks_run()
+
+    async def _execute(self, pending: _PendingBatch) -> list[Outcome]:
+        """Execute what has no outcome yet."""
+        with trio.move_on_at(pending.end + GRACE_S):
+            while pending.left and trio.current_time() < pending.end:
+                node_id = self._next_node(pending.requests[0])
                 if node_id is None:
                     pending.why = "no leader is known"
                 else:
@@ -155,7 +234,7 @@ class Forwarder:
         for place in pending.left:
             detail = f"no leader within {self.request_timeout_s:g} s: {pending.why}"
             pending.outcomes[place] = BargeError("no_leader", detail)
-        return [pending.outcomes[place] for place in range(len(requests))]
+        return pending.in_order()
 
     async def _send_batch(self, node_id: int, pending: _PendingBatch) -> None:
         """Send the requests without an outcome to one node, and take its answers, also if cancelled by the time-out."""
@@ -175,15 +254,20 @@ class Forwarder:
 
     async def _ask(self, node_id: int, batch: RequestBatch) -> None:
         """Send the batch to one node; raise NotSent, or NoAnswer, also if another node leads and this one does not answer."""
-        sent = _SentRequest(node_id, WRITE_GRACE_S if is_write(batch.requests[0]) else READ_GRACE_S)
+        scope = trio.CancelScope()
+        sent = _SentRequest(node_id, batch, scope.cancel)
         self._in_flight[sent] = None
         try:
-            with sent.scope:
-                await self._links[node_id].ask(batch)
+            with scope:
+                link = self._local_links[node_id]
+                if link.begin(batch):
+                    await link.wait(batch)
+                else:
+                    await self._links[node_id].ask(batch)
                 return
         finally:
             self._in_flight.pop(sent, None)
-        raise NoAnswer("it does not answer, and another node leads now")
+        raise NoAnswer(NOT_LEADING)
 
     async def _watch(self) -> None:
         """Check who leads every WATCH_S, for all requests that wait."""
@@ -202,7 +286,8 @@ class Forwarder:
             elif sent.moved_at is None:
                 sent.moved_at = now
             elif now - sent.moved_at > sent.grace_s:
-                sent.scope.cancel()
+                sent.was_given_up = True
+                sent.give_up()
 
     def _update_leader(self, node_id: int, batch: RequestBatch) -> None:
         """Take the leader from the last answer: the node that answered, or the one in a refusal."""
@@ -235,6 +320,10 @@ class Forwarder:
     def _forget(self, node_id: int) -> None:
         if self._known_leader == node_id:
             self._known_leader = None
+
+
+def _why_no_answer(node_id: int, sent: _SentRequest, otherwise: str) -> str:
+    return f"no answer of node {node_id}: {NOT_LEADING if sent.was_given_up else otherwise}"
 
 
 def _is_stale(request: Request) -> bool:

@@ -186,6 +186,11 @@ class LocalNodes:
         """Return the own nodes that run, by id."""
         return {node_id: slot.node for node_id, slot in self.slots.items() if slot.node is not None}
 
+    def running_node(self, node_id: int) -> RunningNode | None:
+        """Return an own node that runs, None for any other."""
+        slot = self.slots.get(node_id)
+        return None if slot is None else slot.node
+
     def can_lead(self, node_id: int) -> bool:
         """Return False for an own node that does not run."""
         return node_id not in self.slots or self.slots[node_id].state == "running"

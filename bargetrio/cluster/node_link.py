@@ -5,12 +5,13 @@ without an answer is unknown (BUG-47).
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 import trio
 
+from bargetrio.cluster.in_flight import RequestBatch, UnansweredRequests
 from bargetrio.protocol.addresses import parse_address
 from bargetrio.protocol.errors import BargeError, ErrorCode, NoAnswer, NotSent
 from bargetrio.protocol.hello import ClientHello, NodeHello, answer_decoder
@@ -35,8 +36,6 @@ from bargetrio.transport.poller import Poller
 
 log = logging.getLogger(__name__)
 
-GoodAnswer = PutAnswer | GetAnswer | DeleteAnswer | ListAnswer
-
 DIAL_S: Final = 1.0
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -50,26 +49,6 @@ _DECODE: Final[dict[type[Request], Callable[[bytes], Any]]] = {
 }
 
 
-class RequestBatch:
-    """Requests that are sent together, and their answers by position; None: no answer yet."""
-
-    __slots__ = ("answers", "ended", "missing", "requests", "sent")
-
-    def __init__(self, requests: Sequence[Request]) -> None:
-        self.requests = requests
-        self.answers: list[GoodAnswer | ErrorAnswer | None] = [None] * len(requests)
-        self.missing = len(requests)
-        self.sent = False
-        self.ended = trio.Event()
-
-    def take(self, place: int, answer: GoodAnswer | ErrorAnswer) -> None:
-        """Set the answer of the request at position `place`; the last one sets `ended`."""
-        self.answers[place] = answer
-        self.missing -= 1
-        if not self.missing:
-            self.ended.set()
-
-
 class _OpenConnection:
     """One connection after its hello, and its requests in flight."""
 
@@ -79,30 +58,22 @@ class _OpenConnection:
         self._connection = connection
         self._reader = reader
         self._lines = lines
-        self._waiting: dict[int, tuple[RequestBatch, int]] = {}
-        self._last_id = 0
+        self._in_flight = UnansweredRequests()
 
     @property
     def waiting(self) -> int:
         """How many requests are in flight."""
-        return len(self._waiting)
+        return len(self._in_flight)
 
     async def ask(self, batch: RequestBatch) -> None:
         """Send the batch and wait until all requests are answered, or the connection has ended."""
-        first = self._last_id + 1
-        lines = [_encode(msgspec.structs.replace(request, id=first + place)) for place, request in enumerate(batch.requests)]
-        lines.append(b"")
-        self._last_id += len(batch.requests)
-        for place in range(len(batch.requests)):
-            self._waiting[first + place] = batch, place
         try:
-            batch.sent = True
+            lines = [_encode(request) for request in self._in_flight.add(batch)]
+            lines.append(b"")
             self._connection.post(b"\n".join(lines))
             await batch.ended.wait()
         finally:
-            if batch.missing:
-                for number in range(first, first + len(batch.requests)):
-                    self._waiting.pop(number, None)
+            self._in_flight.drop(batch)
 
     async def serve(self) -> None:
         """Pass answers to their batches until the connection ends; then end the wait of all batches."""
@@ -111,8 +82,7 @@ class _OpenConnection:
         finally:
             self.is_open = False
             self._connection.close()
-            for batch, _ in self._waiting.values():
-                batch.ended.set()
+            self._in_flight.end_all()
 
     async def _read(self) -> None:
         try:
@@ -136,7 +106,7 @@ class _OpenConnection:
     def _take(self, line: bytes) -> None:
         """Pass an answer to its batch; an answer of which only the id can be decoded is an error of that request only."""
         envelope = _decode_envelope(line)
-        batch, place = self._waiting.pop(envelope.id, (None, 0))
+        batch, place = self._in_flight.pop(envelope.id)
         if batch is None:
             return
         request = batch.requests[place]

@@ -149,6 +149,7 @@ class Parts:
             leader_hint=self.local.leader_hint,
             local_ids=self.local.running_ids,
             can_lead=self.local.can_lead,
+            running=self.local.running_node,
             network=self._network,
             nursery=nursery,
             poller=None if self.event_loop is None else make_poller(self.event_loop),

@@ -291,12 +291,12 @@ class ClientSession:
 
 
 def _bounded_lines(answers: list[Struct]) -> bytes:
-    """Return the answers' lines; an answer that exceeds a line becomes an error, so that it does not end the connection."""
-    lines: list[bytes] = []
-    for answer in answers:
-        line = _encode(answer)
-        if len(line) > LINE_BYTES and isinstance(answer, (GetAnswer, ListAnswer)):
-            detail = f"the answer has {len(line)} bytes, and a line {LINE_BYTES} at most: ask for fewer keys"
-            line = _encode(ErrorAnswer.of(answer.id, BargeError("bad_request", detail)))
-        lines.append(line + b"\n")
-    return b"".join(lines)
+    return b"".join([_encode(bounded(answer)) + b"\n" for answer in answers])
+
+
+def bounded(answer: Struct) -> Struct:
+    """Return the answer, or an error in its place if it exceeds a line: that would end the connection."""
+    if isinstance(answer, (GetAnswer, ListAnswer)) and (size := len(_encode(answer))) > LINE_BYTES:
+        detail = f"the answer has {size} bytes, and a line {LINE_BYTES} at most: ask for fewer keys"
+        return ErrorAnswer.of(answer.id, BargeError("bad_request", detail))
+    return answer

@@ -6,9 +6,11 @@ from functools import partial
 
 from bargetrio.eventlog.host_facts import LinkDown, LinkUp, Sink
 from bargetrio.node.clients import ClientSession
+from bargetrio.node.local_session import InProcessSession
 from bargetrio.node.memory import ClientMemory
 from bargetrio.node.peers import BadMessage, PeerSession
 from bargetrio.node.places import ClientPlaces
+from bargetrio.node.running_node import TakeAnswers
 from bargetrio.protocol.lines import LineTooLong
 from bargetrio.raft.core import Core
 from bargetrio.raft.messages import NodeId
@@ -53,6 +55,8 @@ class Connections:
         self._hello_validator = hello_validator
         self._memory = memory
         self._peer_spoke = peer_spoke
+        self._local: list[InProcessSession] = []
+        """Sessions of clients of this process."""
 
     def link_up(self, peer_id: NodeId) -> None:
         """Handle a new connection of this node to a peer."""
@@ -64,6 +68,18 @@ class Connections:
         """Handle the end of a connection to a peer, or a failed dial."""
         self._sink.record(self._node_id, LinkDown(peer=peer_id, reason=reason))
         self._inbox.call(lambda core, now: core.link_down(peer_id))
+
+    def open_session(self, take: TakeAnswers, ended: Callable[[], None]) -> InProcessSession:
+        """See `running_node.RunningNode.open_session`."""
+        session = InProcessSession(self._inbox, self._poller.want_step, self._memory.answers, take, ended)
+        self._local.append(session)
+        return session
+
+    def end_sessions(self) -> None:
+        """End the sessions of clients of this process: the node ends."""
+        sessions, self._local = self._local, []
+        for session in sessions:
+            session.end()
 
     async def serve(self, connection: Connection, greeted: Greeted) -> None:
         """Serve a client or peer after its hello, until the connection ends. Raises Broken."""

@@ -4,12 +4,15 @@
 node's own and catches every exception, so that the end of one node never ends another.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
+from msgspec import Struct
+
 from bargetrio.node.figures import NodeGauges
 from bargetrio.node.status import Belief, NodeStatus
+from bargetrio.protocol.requests import Request
 from bargetrio.raft.messages import NodeId
 
 UNCOMMITTED: Final = "is in the log, and not committed by a majority of the others yet"
@@ -31,6 +34,22 @@ class BackupFile(Protocol):
     def close(self) -> None:
         """Release the file; must be called."""
         ...
+
+
+class LocalSession(Protocol):
+    """A client in the node's own process, which need not connect."""
+
+    def ask(self, requests: Sequence[Request]) -> None:
+        """Queue requests for the node's next step: all writes or all reads. Never blocks; does nothing where the node has ended.
+
+        Each gets one answer with its id, unless the node ends before; those that are not valid get it within this call. What is
+        asked is the caller's to bound.
+        """
+        ...
+
+
+TakeAnswers = Callable[[Sequence[Struct]], None]
+"""Takes answers (protocol/requests.py), in a step of the node; must be short. An error in it is logged, and ends no node."""
 
 
 class RunningNode(Protocol):
@@ -55,6 +74,10 @@ class RunningNode(Protocol):
 
     def belief(self) -> Belief:
         """Return the part of `status` that each REST request needs."""
+        ...
+
+    def open_session(self, take: TakeAnswers, ended: Callable[[], None]) -> LocalSession:
+        """Serve a client of this process. When the node ends, `ended` is called: what is not answered by then never will be."""
         ...
 
     async def readmit(self, node_id: NodeId) -> str:

@@ -18,7 +18,7 @@ from bargetrio.node.figures import NodeGauges
 from bargetrio.node.outbox import PeerOutbox
 from bargetrio.node.persister import Persister
 from bargetrio.node.room import DiskRoom
-from bargetrio.node.running_node import UNCOMMITTED, BackupFile
+from bargetrio.node.running_node import UNCOMMITTED, BackupFile, LocalSession, TakeAnswers
 from bargetrio.node.status import Belief, NodeStatus, belief_of, proposals_pending, status_of
 from bargetrio.node.stepping import Stepping
 from bargetrio.protocol.errors import BargeError
@@ -86,7 +86,12 @@ class Node:
         self.replica.fence(trio.current_time())
         self._persister.fence()
         self._acceptor.abort()
+        self.connections.end_sessions()
         self.outbox.fence()
+
+    def open_session(self, take: TakeAnswers, ended: Callable[[], None]) -> LocalSession:
+        """See `running_node.RunningNode.open_session`."""
+        return self.connections.open_session(take, ended)
 
     async def readmit(self, node_id: NodeId) -> str:
         """See `running_node.RunningNode.readmit`."""

@@ -62,6 +62,8 @@ class EventLoop:
         self._driven: list[EpollPoller] = []
         self._due: list[EpollPoller] = []
         """Who makes a step at the end of this pass."""
+        self.is_passing = False
+        """Whether a pass reads or makes steps now."""
         self._left: list[int] = []
         """Descriptors that were readable and not served in the last pass: they come first in the next."""
         self._alarm = trio.CancelScope()
@@ -146,6 +148,7 @@ class EventLoop:
     def _pass(self, wait_s: float) -> bool:
         """Read what is ready, once each, then have the nodes that are due make a step; return whether there were any."""
         ready = self._epoll.poll(0 if self._due or self._left else wait_s)
+        self.is_passing = True
         if self._left:
             left = dict.fromkeys(self._left)
             ready = [(descriptor, 0) for descriptor in left] + [pair for pair in ready if pair[0] not in left]
@@ -174,10 +177,11 @@ class EventLoop:
             deadline = poller.make_step()
             if deadline < self._alarm.deadline:
                 if deadline == NOW:
-                    self._want(poller)
+                    self.want(poller)
                 else:
                     self._alarm.deadline = deadline
                     self._end_slice_at(deadline)
+        self.is_passing = False
         return bool(due)
 
     def _drain_eventfd(self) -> None:
@@ -187,9 +191,10 @@ class EventLoop:
         for poller in self._driven:
             if poller.is_woken or poller.deadline <= now:
                 poller.is_woken = False
-                self._want(poller)
+                self.want(poller)
 
-    def _want(self, poller: "EpollPoller") -> None:
+    def want(self, poller: "EpollPoller") -> None:
+        """Have it make a step at the end of this pass; during the steps, of the next one."""
         if not poller.is_due:
             poller.is_due = True
             self._due.append(poller)
@@ -276,6 +281,13 @@ class EpollPoller:
         """Thread-safe."""
         self.is_woken = True
         self.loop.wake()
+
+    def want_step(self) -> None:
+        """Within a pass, have the step made at its end or in the next one; an eventfd would be written and read for nothing."""
+        if self.loop.is_passing:
+            self.loop.want(self)
+        else:
+            self.wake()
 
     def let_tasks_run(self) -> None:
         """End the loop's time slice after this pass."""

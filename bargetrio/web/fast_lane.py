@@ -77,10 +77,8 @@ class FastLane:
     async def run(self, poller: Poller) -> NoReturn:
         """Execute the batches, and end or hand over who is slow or silent, until cancelled. Runs beside the connections."""
         self._poller = poller
+        self._batches = Batches(self._cluster.begin, self._deliver, poller.want_step, self._may_read)
         async with trio.open_nursery() as nursery:
-            self._batches = Batches(
-                self._cluster.execute_many, self._deliver, nursery, poller.wake, poller.let_tasks_run, self._may_read
-            )
             nursery.start_soon(poller.run)
             nursery.start_soon(self._sweep)
             await poller.drive(self._batches.step)
@@ -95,11 +93,11 @@ class FastLane:
         """Have a group of requests executed soon; `connection` takes the answers, each with its place."""
         assert self._batches is not None, "it runs"
         self._batches.add([((connection, place), asked.request) for place, asked in enumerate(group)])
-        self._poller.wake()
+        self._poller.want_step()
 
     def wake(self) -> None:
         """Have reads executed that waited for room."""
-        self._poller.wake()
+        self._poller.want_step()
 
     def let_tasks_run(self) -> None:
         """As `Poller.let_tasks_run`."""

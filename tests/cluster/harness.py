@@ -112,6 +112,7 @@ class Harness:
                     leader_hint=self.local.leader_hint,
                     local_ids=self.local.running_ids,
                     can_lead=self.local.can_lead,
+                    running=self.local.running_node,
                     network=SocketNetwork(),
                     nursery=nursery,
                 )

@@ -7,7 +7,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from bargetrio.cluster.node_link import NodeLink, RequestBatch
+from bargetrio.cluster.in_flight import RequestBatch
+from bargetrio.cluster.node_link import NodeLink
 from bargetrio.protocol.errors import NoAnswer, NotSent
 from bargetrio.protocol.requests import Delete, ErrorAnswer, Get, GetAnswer, Put, Request
 from bargetrio.transport.network import Broken, Connection, Listener

@@ -388,3 +388,57 @@ async def test_what_is_awaited_through_trio_is_counted() -> None:
     dialled.close()
     accepted.close()
     listener.close()
+
+
+async def test_steps_that_nodes_want_of_each_other_are_made_without_the_eventfd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wanted in a take, in a step, and from a task; one that nobody drives is not called."""
+    shared = EventLoop()
+    first, second, third = (EpollPoller(shared) for _ in range(3))
+    steps: list[str] = []
+    wakes: list[None] = []
+    left = 3
+
+    def step_first() -> float:
+        nonlocal left
+        steps.append("first")
+        if left:
+            left -= 1
+            second.want_step()
+            third.want_step()
+        return trio.current_time() + 60
+
+    def step_second() -> float:
+        steps.append("second")
+        first.want_step()
+        return trio.current_time() + 60
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(shared.run)
+            nursery.start_soon(first.drive, step_first)
+            await until(lambda: steps == ["first"])
+            nursery.start_soon(second.drive, step_second)
+            await until(lambda: left == 0)
+            await trio.testing.wait_all_tasks_blocked()
+            steps.clear()
+            wake = shared.wake
+
+            def count() -> None:
+                wakes.append(None)
+                wake()
+
+            monkeypatch.setattr(shared, "wake", count)
+            second.want_step()  # from a task
+            await until(lambda: steps == ["second", "first"])
+            assert len(wakes) == 1
+            left, reader = 2, Reader(first, nursery)
+            reader.on_take = second.want_step
+            await trio.testing.wait_all_tasks_blocked()
+            steps.clear()
+            reader.other.sendall(b"x")
+            await until(lambda: left == 0)
+            await trio.testing.wait_all_tasks_blocked()
+            assert steps == ["first", "second", "first", "second", "first"]
+            assert len(wakes) == 1
+            nursery.cancel_scope.cancel()
+    shared.close()

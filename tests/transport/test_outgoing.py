@@ -196,7 +196,8 @@ async def test_a_writer_ends_with_its_connection_whatever_is_unsent(ends: Callab
 
 async def test_a_hello_may_be_half_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer is there before the hello is answered: a byte of it at a time still is a hello."""
-    from bargetrio.cluster.node_link import NodeLink, RequestBatch
+    from bargetrio.cluster.in_flight import RequestBatch
+    from bargetrio.cluster.node_link import NodeLink
     from bargetrio.protocol.requests import Get
     from bargetrio.transport.acceptor import Acceptor
     from tests.transport.accepting import IDENTITY, raise_it

@@ -2,7 +2,7 @@
 
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,30 @@ from bargetrio.web.guard import hosts_of
 from bargetrio.web.server import WebServer, bind
 
 
-class Each(ABC):
+async def executed(
+    execute: Callable[[Any], Awaitable[Sequence[Any]]], requests: Any, done: Callable[[Sequence[Any]], None]
+) -> None:
+    """Execute requests, and pass on the outcomes; an exception is that of each."""
+    try:
+        outcomes = await execute(requests)
+    except Exception as problem:
+        outcomes = [problem] * len(requests)
+    done(outcomes)
+
+
+class Begins(ABC):
+    """A fake cluster that executes requests can begin them."""
+
+    @abstractmethod
+    async def execute_many(self, requests: Sequence[Any]) -> list[Any]:
+        """Return the outcome of each; raise what is a bug."""
+
+    def begin(self, requests: Sequence[Any], done: Callable[[Sequence[Any]], None]) -> None:
+        """Execute them in a task."""
+        trio.lowlevel.spawn_system_task(executed, self.execute_many, requests, done)
+
+
+class Each(Begins):
     """A fake cluster that executes one request executes many, one after another."""
 
     @abstractmethod

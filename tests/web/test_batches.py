@@ -1,6 +1,6 @@
 """Which requests are executed together, and when, in virtual time."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
@@ -11,8 +11,10 @@ from trio.testing import MockClock
 
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Get, Put, ReadLevel, Request
+from bargetrio.transport.poller import NOW
 from bargetrio.web import batches
 from bargetrio.web.batches import NEXT_BATCH_S, QUEUED_S, READS_IN_FLIGHT, Batches
+from tests.web.serving import executed
 
 
 class Slow:
@@ -26,6 +28,7 @@ class Slow:
         self.may_read = True
         self.woken = trio.Event()
         self.steps: Batches[int]
+        self.nursery: trio.Nursery
 
     async def execute(self, requests: Sequence[Request]) -> list[str]:
         """Answer each with its key, in capitals."""
@@ -35,6 +38,10 @@ class Slow:
         if "bug" in keys:
             raise RuntimeError("a bug")
         return [key.upper() for key in keys]
+
+    def begin(self, requests: Sequence[Request], done: Callable[[Sequence[Any]], None]) -> None:
+        """Execute in a task."""
+        self.nursery.start_soon(executed, self.execute, requests, done)
 
     def deliver(self, waiting: Sequence[int], outcomes: Sequence[Any]) -> None:
         """Keep them."""
@@ -62,7 +69,8 @@ async def slow(seconds: float = 1.0) -> AsyncIterator[Slow]:
     """Run the batches of a slow cluster."""
     cluster = Slow(seconds)
     async with trio.open_nursery() as nursery:
-        cluster.steps = Batches(cluster.execute, cluster.deliver, nursery, cluster.wake, may_read=lambda: cluster.may_read)
+        cluster.nursery = nursery
+        cluster.steps = Batches(cluster.begin, cluster.deliver, cluster.wake, lambda: cluster.may_read)
         nursery.start_soon(cluster.drive)
         yield cluster
         nursery.cancel_scope.cancel()
@@ -199,3 +207,25 @@ async def test_what_waits_too_long_is_refused_and_had_no_effect(request_of: Any,
         assert all(isinstance(outcome, BargeError) and outcome.applied is False for _, outcome in cluster.delivered)
         if request_of is get:
             assert len(refused) == 200 - READS_IN_FLIGHT
+
+
+async def test_what_answered_clients_ask_next_goes_with_what_waited() -> None:
+    """Else there are two batches that alternate, each of half of the clients, and the disk syncs twice."""
+    asked: list[list[Request]] = []
+    ends: list[Callable[[Sequence[Any]], None]] = []
+
+    def begin(requests: Sequence[Request], done: Callable[[Sequence[Any]], None]) -> None:
+        asked.append(list(requests))
+        ends.append(done)
+
+    steps: Batches[int] = Batches(begin, lambda waiting, outcomes: None, lambda: None)
+    steps.add([(0, put("a"))])
+    steps.step()
+    steps.add([(1, put("waited"))])
+    steps.step()
+    ends[0](["A"])
+    assert steps.step() == NOW
+    assert asked == [[put("a")]], "first the connections are read"
+    steps.add([(2, put("next"))])
+    steps.step()
+    assert asked == [[put("a")], [put("waited"), put("next")]]

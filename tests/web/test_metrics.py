@@ -1,6 +1,7 @@
 """/metrics of a real daemon, docs/metrics.md and docs/alerts.yml: three that must agree."""
 
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,12 @@ def test_a_write_is_counted_on_its_way(daemon: Daemon) -> None:
     assert more("barge_peer_received_bytes_total", node=follower, peer=leader) > 0
     assert more("barge_http_requests_total", method="PUT", route="/keys/<key>", status=201) == 20
     assert value(after, "barge_keys", node=leader) >= 20
-    assert value(after, "barge_client_connections", node=leader) == 1
+    assert value(after, "barge_client_connections", node=leader) == 0  # the daemon asks its own node without one
+    host, _, port = daemon.addresses[leader].rpartition(":")
+    with socket.create_connection((host, int(port)), 5) as client:
+        client.sendall(b'{"hello":"client","protocol":1,"cluster":"barge"}\n')
+        assert client.recv(1000)
+        assert value(samples(daemon), "barge_client_connections", node=leader) == 1
     assert value(after, "barge_peer_connections", node=leader) == 2
     assert value(after, "barge_http_connections") >= 1
     assert value(after, "barge_event_loop_lag_seconds_count") > 0

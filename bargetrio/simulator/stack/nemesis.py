@@ -45,6 +45,8 @@ class StackNemesis:
         """Nodes with another disk, or that came after the birth, and that do not vote yet."""
         self._not_asked: set[int] = set()
         """Nodes for which the operator does not ask yet."""
+        self._asked_for: int | None = None
+        """The node whose readmission is asked for now: the answer may take seconds, and then takes in the disk that is there."""
         self._altered: dict[int, int] = {}
         """Nodes whose log was altered, from which entry on, and that have not stopped since."""
         self._others_since: dict[int, float] = {}
@@ -125,7 +127,7 @@ class StackNemesis:
         self._stack.disks[node_id].lose()
         self._needing.add(node_id)
         self._stack.hit("disk_lost")
-        is_lost_again = random.random() < 0.5 and "pauses" not in self._stack.kinds
+        is_lost_again = random.random() < 0.5 and "pauses" not in self._stack.kinds and node_id != self._asked_for
         if is_lost_again:
             self._not_asked.add(node_id)
         await trio.sleep(random.uniform(0.0, 0.5))
@@ -264,7 +266,11 @@ class StackNemesis:
                 self._needing.discard(node_id)
                 self._stack.hit("taken_in")
                 continue
+            if node_id in self._not_asked:  # since another one was asked for
+                continue
+            self._asked_for = node_id
             answer = await ask(app, "POST", f"/nodes/{node_id}/readmit")
+            self._asked_for = None
             if answer.status not in (200, 400, 503, 504):
                 raise StackFailure("readmit", f"readmit answers {answer.status}: {answer.body!r}")
 

@@ -15,7 +15,8 @@ import trio
 from msgspec import Raw
 
 from bargetrio.cluster.cluster import Cluster
-from bargetrio.cluster.node_link import NodeLink, RequestBatch
+from bargetrio.cluster.in_flight import RequestBatch
+from bargetrio.cluster.node_link import NodeLink
 from bargetrio.eventlog.host_facts import HostFact
 from bargetrio.eventlog.recorder import Recorder
 from bargetrio.kv.commands import Stored

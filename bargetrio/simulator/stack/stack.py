@@ -227,6 +227,7 @@ class Stack:
             leader_hint=self.local.leader_hint,
             local_ids=self.local.running_ids,
             can_lead=self.local.can_lead,
+            running=self.local.running_node,
             network=self.network,
             nursery=nursery,
         )
