@@ -64,8 +64,8 @@ class Parts:
         self._scheduler = ProcessScheduler()
         self._client_memory = ClientMemory()
         self._disk_faults = DiskFaults()
-        self._rest_connections: Callable[[], int] = lambda: 0
-        self.event_loop = make_event_loop(lambda: not self._network.waits.count and not self._rest_connections())
+        self._requests_in_tasks: Callable[[], int] = lambda: 0
+        self.event_loop = make_event_loop(lambda: not self._network.waits.count and not self._requests_in_tasks())
         self._network = SocketNetwork(self._register_listener)
         self._apis = {node.id: self.api if node.id in self.node_ids else (node.api or self.api) for node in configuration.nodes}
         self.local = self._make_nodes()
@@ -181,11 +181,12 @@ class Parts:
 
         async def run() -> None:
             sock = sockets.pop() if sockets else bind(*parse_address(self.api))
+            lane = FastLane(cluster, app)
             server = WebServer(
                 app,
                 sock,
                 most=self._shares.web,
-                lane=FastLane(cluster, app),
+                lane=lane,
                 most_in_lane=self._shares.lane,
                 make_poller=lambda: make_poller(self.event_loop),
                 waits=self._network.waits,
@@ -196,7 +197,7 @@ class Parts:
                 sock.close()
                 raise
             app.connections = server.connections
-            self._rest_connections = server.connections_of_hypercorn
+            self._requests_in_tasks = lambda: server.connections_of_hypercorn() + lane.in_application
             await server.run()
 
         return run

@@ -1,6 +1,7 @@
 """The REST application: routes and handlers, behind the guard, and the conversion of errors to problems."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from quart import Response
@@ -14,8 +15,10 @@ from bargetrio.web.bulk import BulkMemory, BulkWrite
 from bargetrio.web.guard import HEAD, Guard, Receive, RequestHead, Scope, Send
 from bargetrio.web.keys import BODY_TIMEOUT_S, KEY_ROUTES, answer_key
 from bargetrio.web.problems import answer_of, of_http
-from bargetrio.web.rest import Rest
+from bargetrio.web.rest import STREAMED, Rest, current_head
 from bargetrio.web.routes import ROUTES, STATIC, Route
+
+log = logging.getLogger(__name__)
 
 
 def make_app(
@@ -26,8 +29,11 @@ def make_app(
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
         head: RequestHead = scope[HEAD]
+        current_head.set(head)
         if head.route.name in KEY_ROUTES:
             await answer_key(cluster, scope, receive, send)
+        elif head.route.method == "GET" and not head.streaming and head.route.name not in STREAMED:
+            await _answer_short(getattr(rest, head.route.name), cluster, send)
         elif head.bulk:
             await BulkWrite(cluster, guard.figures, bulk_memory, receive, send).run()
         else:
@@ -52,29 +58,48 @@ def _rule(route: Route) -> str:
     return route.path.replace("<", "").replace(">", "")
 
 
-def _register_error_handlers(quart: QuartTrio, cluster: Cluster) -> None:
-    @quart.errorhandler(BargeError)
-    async def on_barge_error(error: BargeError) -> Response:
+async def _answer_short(handler: Callable[[], Awaitable[Response]], cluster: Cluster, send: Send) -> None:
+    """Answer a request without a body past the framework, whose contexts and tasks take most of such a request's time."""
+    try:
+        response = await handler()
+    except Exception as problem:  # a bug in one request must not end the daemon
+        response = _response_to(problem, cluster)
+    _add_leader(response, cluster)
+    body = await response.get_data(as_text=False)
+    headers = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers]
+    await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _response_to(problem: Exception, cluster: Cluster) -> Response:
+    """Return the answer for what a handler raised."""
+    if isinstance(problem, BargeError):
         known = cluster.local.known_leader()
-        status, headers, body = answer_of(error, None if known is None else known.term)
-        return Response(body, status, headers)
-
-    @quart.errorhandler(HTTPException)
-    async def on_http_error(problem: HTTPException) -> Response:
+        status, headers, body = answer_of(problem, None if known is None else known.term)
+    elif isinstance(problem, HTTPException):
         status, headers, body = answer_of(of_http(problem.code or 500, problem.description or ""))
-        return Response(body, status, headers)
-
-    @quart.errorhandler(Exception)
-    async def on_bug(problem: Exception) -> Response:
-        quart.logger.error("a handler failed", exc_info=problem)
+    else:
+        log.error("a handler failed", exc_info=problem)
         error = BargeError("outcome_unknown", f"an error in the daemon: {type(problem).__name__}", status=500)
         status, headers, body = answer_of(error)
-        return Response(body, status, headers)
+    return Response(body, status, headers)
+
+
+def _add_leader(response: Response, cluster: Cluster) -> None:
+    known = cluster.local.known_leader()
+    if known is not None:
+        response.headers["Barge-Leader"] = str(known.leader)
+        response.headers["Barge-Term"] = str(known.term)
+
+
+def _register_error_handlers(quart: QuartTrio, cluster: Cluster) -> None:
+    async def on_error(problem: Exception) -> Response:
+        return _response_to(problem, cluster)
+
+    for kind in (BargeError, HTTPException, Exception):
+        quart.register_error_handler(kind, on_error)
 
     @quart.after_request
-    async def add_leader_header(response: Response) -> Response:
-        known = cluster.local.known_leader()
-        if known is not None:
-            response.headers["Barge-Leader"] = str(known.leader)
-            response.headers["Barge-Term"] = str(known.term)
+    async def add_leader(response: Response) -> Response:
+        _add_leader(response, cluster)
         return response

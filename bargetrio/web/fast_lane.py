@@ -1,14 +1,14 @@
-"""The fast lane: requests for one key, read by the event loop, parsed at once, answered in batches.
+"""The fast lane: requests read by the event loop, parsed at once, and answered in their order.
 
 ```
 bytes -> plain request -> group of one connection -> batch of all connections -> outcome -> answer, in the requests' order
-             |
+             |  └ for another route than a key's: the application, in a task
              └ anything else: the connection is handed over to hypercorn with the bytes that were read, for that one request
 ```
-Only plain requests are taken here (plain_requests.py): `GET`, `PUT` and `DELETE /keys/<key>` over HTTP/1.1, with a whole body of
-a known length, which the guard lets pass and the route accepts. Whatever is malformed, refused, slow or unusual is handed over
-as it came, so that it gets the same answer as ever, and no request is read in two ways: its bytes are taken either here or there.
-Both lanes have one guard, one table of routes and one way to make an answer (keys.py).
+Only plain requests are taken here (plain_requests.py): over HTTP/1.1, with a whole body of a known length, which the guard lets
+pass. Those about a key need no task, and are executed together; for others the application is called (exchange.py). Whatever is
+malformed, refused, slow or unusual is handed over as it came, so that it gets the same answer as ever, and no request is read in
+two ways: its bytes are taken either here or there. Both lanes have one guard, one table of routes and one way to make an answer.
 
 A connection's requests are executed in their order: consecutive ones of a kind together, the next ones when those are answered.
 """
@@ -23,14 +23,16 @@ from wsgiref.handlers import format_date_time
 import trio
 
 from bargetrio.cluster.cluster import Cluster
-from bargetrio.protocol.requests import Request, is_write
+from bargetrio.protocol.errors import BargeError
+from bargetrio.protocol.requests import is_write
 from bargetrio.transport.poller import Poller
 from bargetrio.transport.sockets import SocketConnection
 from bargetrio.web.batches import Batches
+from bargetrio.web.exchange import Exchange
 from bargetrio.web.guard import Guard, with_common_headers
 from bargetrio.web.keys import answer_to
-from bargetrio.web.places import BYTES_PER_S
-from bargetrio.web.plain_requests import NotPlain, PlainRequest, plain_request
+from bargetrio.web.places import BYTES_PER_S, Place
+from bargetrio.web.plain_requests import ForApplication, NotPlain, PlainRequest, plain_request
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ PIPELINED: Final = 32
 """Requests of one connection that are read ahead."""
 GROUP: Final = 16
 """Of them are executed together."""
+UNPARSED_BYTES: Final = 64 * 1024
+"""While the application answers a request of a connection, no more than this is read ahead."""
 UNSENT_BYTES: Final = 64 * 1024
 """While a connection has more than this to send, its next requests wait."""
 ALL_UNSENT_BYTES: Final = 64 * 1024 * 1024
@@ -55,6 +59,8 @@ SEND_S: Final = 15.0
 SWEEP_S: Final = 0.5
 """Interval of the checks for connections that are slow or silent."""
 
+APPLICATION: Final = "application"
+"""The kind of a request that is executed alone."""
 _COMMON: Final = b"".join([b"%s: %s\r\n" % pair for pair in with_common_headers([])])
 """The headers that all answers have; those about a key have no others of these names."""
 
@@ -72,6 +78,8 @@ class FastLane:
         self._batches: Batches[tuple[LaneConnection, int]] | None = None
         self._connections: dict[LaneConnection, None] = {}
         self._date = 0, b""
+        self.in_application = 0
+        """Requests that the application answers: each is a task."""
         guard.in_lane = lambda: self.in_flight
 
     async def run(self, poller: Poller) -> NoReturn:
@@ -79,6 +87,7 @@ class FastLane:
         self._poller = poller
         self._batches = Batches(self._cluster.begin, self._deliver, poller.want_step, self._may_read)
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             nursery.start_soon(poller.run)
             nursery.start_soon(self._sweep)
             await poller.drive(self._batches.step)
@@ -92,8 +101,33 @@ class FastLane:
     def add(self, connection: "LaneConnection", group: list[PlainRequest]) -> None:
         """Have a group of requests executed soon; `connection` takes the answers, each with its place."""
         assert self._batches is not None, "it runs"
-        self._batches.add([((connection, place), asked.request) for place, asked in enumerate(group)])
+        self._batches.add([((connection, place), asked.request) for place, asked in enumerate(group)])  # type: ignore[misc]
         self._poller.want_step()
+
+    def begin_application(self, connection: "LaneConnection", asked: PlainRequest) -> Exchange | None:
+        """Have the application answer a request; return None if there is no place for it."""
+        assert isinstance(asked.request, ForApplication)
+        exchange = Exchange(asked.method, asked.request, connection.post_part, self._now)
+        try:
+            place = self.guard.place_of(asked.head, exchange.receive, exchange.send)
+        except BargeError:
+            return None
+        self.in_application += 1
+        self._nursery.start_soon(self._call_application, connection, asked, exchange, place)
+        self._poller.let_tasks_run()
+        return exchange
+
+    async def _call_application(
+        self, connection: "LaneConnection", asked: PlainRequest, exchange: Exchange, place: Place
+    ) -> None:
+        try:
+            with exchange.cancel_scope:
+                await self.guard.answer(exchange.scope, asked.head, place)
+        except Exception as problem:  # a bug in one request must not end the daemon; it is answered, if that was possible
+            log.error("a request failed", exc_info=problem)
+        finally:
+            self.in_application -= 1
+        connection.end_exchange(exchange)
 
     def wake(self) -> None:
         """Have reads executed that waited for room."""
@@ -170,6 +204,11 @@ class LaneConnection:
         """The requests that are executed, and their answers."""
         self._answers: list[bytes] = []
         self._left = 0
+        self._exchange: Exchange | None = None
+        """The request that the application answers."""
+        self._awaits_application = False
+        """Whether such a request is there: what follows is not parsed before its answer, so that it can be handed over."""
+        self._has_sent = trio.Event()
         self._room = trio.Event()
         self._is_paused = False
         self._ends = False
@@ -202,13 +241,14 @@ class LaneConnection:
                 if data and (room := self._take(data)) is not None:
                     await room.wait()
                 await self._lane.read(self._connection, self._take)
-            self._ends = True
             while self._asked or self._group or self._connection.unsent_bytes:
                 self._at_rest = trio.Event()
                 await self._at_rest.wait()
             return self._buffer or None
         finally:
             self._is_over = True
+            if self._exchange is not None:
+                self._exchange.cancel_scope.cancel()
             self._connection.outgoing.on_room = None
             self._lane.forget(self)
             self._lane.held_bytes -= self._held
@@ -233,7 +273,7 @@ class LaneConnection:
         """Parse the requests that are whole, and execute the first of them."""
         at, size = 0, len(self._buffer)
         self._needed = 0
-        while at < size and len(self._asked) < PIPELINED and not self._ends:
+        while at < size and len(self._asked) < PIPELINED and not (self._ends or self._awaits_application):
             try:
                 asked = self._next(at)
             except NotPlain:
@@ -243,12 +283,14 @@ class LaneConnection:
                 self._needed = asked
                 break
             self._asked.append(asked)
+            self._awaits_application = isinstance(asked.request, ForApplication)
             at += asked.size
         if at:
             self._buffer = self._buffer[at:]
             self._partial_since = None
-        self._is_paused = self._ends or len(self._asked) >= PIPELINED
-        if not self._buffer or self._is_paused:
+        is_ahead = len(self._asked) >= PIPELINED or (self._awaits_application and len(self._buffer) > UNPARSED_BYTES)
+        self._is_paused = self._ends or is_ahead
+        if not self._buffer or self._is_paused or self._awaits_application:
             self._partial_since = None
         elif self._partial_since is None:
             self._partial_since = self._since
@@ -286,12 +328,25 @@ class LaneConnection:
                 self._at_rest.set()
                 self._lane.let_tasks_run()
             return
-        kind = _kind_of(asked[0].request)
-        while asked and len(self._group) < GROUP and _kind_of(asked[0].request) == kind:
+        kind = _kind_of(asked[0])
+        if kind == APPLICATION:
+            self._begin_exchange(asked.popleft())
+            return
+        while asked and len(self._group) < GROUP and _kind_of(asked[0]) == kind:
             self._group.append(asked.popleft())
         self._left = len(self._group)
         self._answers = [b""] * self._left
         self._lane.add(self, self._group)
+
+    def _begin_exchange(self, asked: PlainRequest) -> None:
+        assert isinstance(asked.request, ForApplication)
+        self._exchange = self._lane.begin_application(self, asked)
+        if self._exchange is not None:
+            self._group = [asked]
+            return
+        self._awaits_application = False
+        self._buffer = asked.request.data + self._buffer  # nothing behind it was parsed
+        self._hand_over()
 
     def asked_at(self, place: int) -> PlainRequest:
         """Return the request at this place of the group."""
@@ -303,23 +358,54 @@ class LaneConnection:
         self._left -= 1
         if self._left or self._is_over:
             return
+        lines, self._answers = b"".join(self._answers), []
+        self._connection.post(lines)
+        self._end_group()
+
+    async def post_part(self, data: bytes) -> bool:
+        """Send a part of the application's answer, and wait while too much is unsent; return False where the client has gone."""
+        self._connection.post(data)
+        self._watch_sending()
+        while self._connection.unsent_bytes > UNSENT_BYTES and not self._is_over:
+            self._has_sent = trio.Event()
+            await self._has_sent.wait()
+        return not (self._is_over or self._connection.is_closed)
+
+    def end_exchange(self, exchange: Exchange) -> None:
+        """Go on after the application's answer; one that is not whole ends the connection: the client would wait for its rest."""
+        self._exchange = None
+        self._awaits_application = False
+        if self._is_over:
+            return
+        if not exchange.is_whole:
+            self.abort()
+        if exchange.is_last:
+            self._buffer = b""
+            self._hand_over()
+        self._end_group()
+
+    def _end_group(self) -> None:
+        """Go on after a group that was answered."""
         self._since = trio.current_time()
         self._hold(-sum([asked.size for asked in self._group]))
-        lines, self._answers, self._group = b"".join(self._answers), [], []
-        self._connection.post(lines)
+        self._group = []
         self._watch_sending()
-        if self._is_paused and not self._ends:
-            self._parse()
-            if not self._is_paused:
-                self._room.set()
-                self._lane.let_tasks_run()
-        else:
+        if self._ends or not (self._is_paused or self._buffer):
             self._execute()
+            return
+        was_paused = self._is_paused
+        self._parse()
+        if was_paused and not self._is_paused:
+            self._room.set()
+            self._lane.let_tasks_run()
 
     def _has_room(self) -> None:
         """What was to be sent has left, or the connection is closed."""
         self._watch_sending()
         self._execute()
+        self._has_sent.set()
+        if self._exchange is not None:
+            self._lane.let_tasks_run()
 
     def _watch_sending(self) -> None:
         unsent = self._connection.unsent_bytes
@@ -364,5 +450,8 @@ class LaneConnection:
         return None if self._group or self._asked or self._connection.unsent_bytes else self._since
 
 
-def _kind_of(request: Request) -> str:
+def _kind_of(asked: PlainRequest) -> str:
+    request = asked.request
+    if isinstance(request, ForApplication):
+        return APPLICATION
     return "write" if is_write(request) else request.read

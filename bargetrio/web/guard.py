@@ -122,6 +122,30 @@ class Guard:
         self._check(target, headers)
         return _head_of(target, method, headers, query_string)
 
+    def place_of(self, head: RequestHead, receive: Receive, send: Send) -> Place:
+        """Return a place for a request of `head_of`, for `answer`, which frees it; raise BargeError(overloaded)."""
+        return self._places_of(head).take(receive, send)
+
+    async def answer(self, scope: Scope, head: RequestHead, place: Place) -> None:
+        """Have the application answer a request that has its place, and free that; raise what is a bug, after an answer."""
+        method: str = scope["method"]
+        path = head.route.path
+        try:
+            with place.scope:
+                await self._app({**scope, HEAD: head}, place.receive, self._counted_send(place, method, path))
+            if place.scope.cancelled_caught and not place.started:
+                taken = BargeError("overloaded", "the body did not come, and others waited for the place or its memory")
+                self.figures.count(method, path, taken.status)
+                await refuse(scope, place.raw_send, taken)
+        except Exception as problem:
+            if not place.started:
+                unknown = BargeError("outcome_unknown", f"an error in the daemon: {type(problem).__name__}", status=500)
+                self.figures.count(method, path, unknown.status)
+                await refuse(scope, place.raw_send, unknown)
+            raise
+        finally:
+            self._places_of(head).release(place)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
         if scope["type"] != "http":
@@ -144,27 +168,12 @@ class Guard:
                 await _answer(send, 204, {"Allow": allow}, b"")
                 return
             head = _head_of(target, method, headers, scope.get("query_string", b""))
-            places = self._places_of(head)
-            place = places.take(receive, send)
+            place = self.place_of(head, receive, send)
         except BargeError as error:
             self.figures.count(method, path, error.status)
             await refuse(scope, send, error)
             return
-        try:
-            with place.scope:
-                await self._app({**scope, HEAD: head}, place.receive, self._counted_send(place, method, path))
-            if place.scope.cancelled_caught and not place.started:
-                taken = BargeError("overloaded", "the body did not come, and others waited for the place or its memory")
-                self.figures.count(method, path, taken.status)
-                await refuse(scope, send, taken)
-        except Exception as problem:
-            if not place.started:
-                unknown = BargeError("outcome_unknown", f"an error in the daemon: {type(problem).__name__}", status=500)
-                self.figures.count(method, path, unknown.status)
-                await refuse(scope, send, unknown)
-            raise
-        finally:
-            places.release(place)
+        await self.answer(scope, head, place)
 
     def _places_of(self, head: RequestHead) -> Places:
         if head.route.path in PROBE_PATHS:

@@ -34,7 +34,8 @@ class Place:
         self.body_bytes = 0
         """What has come of the body, as long as it is not whole: then it is read, and its value is bounded."""
         self._receive = receive
-        self._send = send
+        self.raw_send = send
+        """The request's own, which measures nothing."""
         self._grace_s = grace_s
         self._bytes_per_s = bytes_per_s
         self._receiving = _DelayMeter(bytes_per_s)
@@ -77,7 +78,7 @@ class Place:
         account = self._sending
         self.scope.deadline = account.begin() + self._grace_s + size / self._bytes_per_s - account.behind_s
         try:
-            await self._send(message)
+            await self.raw_send(message)
         finally:
             account.end(size)
         self.scope.deadline = inf

@@ -1,4 +1,4 @@
-"""Parsing of the requests that the fast lane takes: those about one key that are plain and whole.
+"""Parsing of the requests that the fast lane takes: those that are plain and whole.
 
 A request is taken from its bytes as a whole or not at all. Not plain is whatever RFC 9112 lets two parsers read differently, or
 forbids; what the guard or the route refuses; and what needs more than an answer (100-continue, an upgrade, another version).
@@ -14,6 +14,7 @@ from msgspec import Struct
 from bargetrio.protocol.requests import Request
 from bargetrio.web.guard import Guard, RequestHead
 from bargetrio.web.keys import KEY_ROUTES
+from bargetrio.web.rest import STREAMED
 
 HEAD_BYTES: Final = 4 * 1024
 BODY_BYTES: Final = 32 * 1024
@@ -23,19 +24,29 @@ LENGTH_DIGITS: Final = 6
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 _FIRST_LINE: Final = re.compile(rb"[A-Z]+ [^ \t\r\n]+ HTTP/1\.1\r\n")
-_STARTS: Final = (b"GET /keys/", b"PUT /keys/", b"DELETE /keys/")
+_STARTS: Final = (b"GET /", b"PUT /", b"DELETE /", b"POST /")
 _NOT_PLAIN: Final = frozenset(
     {b"expect", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"}
 )
-_WITH_BODY: Final = frozenset({"PUT"})
+_WITH_BODY: Final = frozenset({"PUT", "POST"})
+
+
+class ForApplication(Struct):
+    """A request that the ASGI application answers: its target's path and query, its headers and body, and all its bytes."""
+
+    path: bytes
+    query: bytes
+    pairs: list[tuple[bytes, bytes]]
+    body: bytes
+    data: bytes
 
 
 class PlainRequest(Struct):
-    """A request about one key: its checked head, and what it asks of the cluster. `size`: of its bytes."""
+    """A request: its checked head, and what it asks of the cluster, or of the application. `size`: of its bytes."""
 
     method: str
     head: RequestHead
-    request: Request
+    request: Request | ForApplication
     size: int
 
 
@@ -90,13 +101,18 @@ def plain_request(data: bytes, at: int, guard: Guard) -> PlainRequest | int:
     length = _body_length(method, found.pairs)
     if len(data) < end + length:
         return end + length - at
+    size = end + length - at
     path, _, query = found.url.partition(b"?")
     try:
         head = guard.head_of(method, path, query, found.pairs)
-        request = KEY_ROUTES[head.route.name].asked(head)(data[end : end + length])
+        if (route := KEY_ROUTES.get(head.route.name)) is not None:
+            return PlainRequest(method, head, route.asked(head)(data[end : end + length]), size)
     except Exception:  # refused, or a bug: the other lane answers
         raise NotPlain from None
-    return PlainRequest(method, head, request, end + length - at)
+    if head.streaming or head.bulk or head.route.name in STREAMED:
+        raise NotPlain
+    body = data[end : end + length]
+    return PlainRequest(method, head, ForApplication(path, query, found.pairs, body, data[at : end + length]), size)
 
 
 def _body_length(method: str, pairs: list[tuple[bytes, bytes]]) -> int:
@@ -104,9 +120,11 @@ def _body_length(method: str, pairs: list[tuple[bytes, bytes]]) -> int:
     length = 0
     for name, value in pairs:
         if name == b"content-length":
-            if not value.isdigit() or len(value) > LENGTH_DIGITS or int(value) > BODY_BYTES or method not in _WITH_BODY:
+            if not value.isdigit() or len(value) > LENGTH_DIGITS:
                 raise NotPlain
             length = int(value)
+            if length > (BODY_BYTES if method in _WITH_BODY else 0):
+                raise NotPlain
         elif name in _NOT_PLAIN or (name == b"connection" and value.lower() != b"keep-alive"):
             raise NotPlain
     return length

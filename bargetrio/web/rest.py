@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +20,7 @@ from bargetrio.protocol.validation import check_key
 from bargetrio.protocol.views import Faults, NodeView
 from bargetrio.web import bodies, openapi
 from bargetrio.web.conditions import is_fresh
-from bargetrio.web.guard import HEAD, Guard, RequestHead
+from bargetrio.web.guard import Guard, RequestHead
 from bargetrio.web.headers import media_type_of
 from bargetrio.web.keys import written
 from bargetrio.web.metrics import WebGauges, text_of
@@ -31,6 +32,13 @@ TAG_DIGITS: Final = 24
 DRAWING: Final = 2
 """Most tables rendered at once, in threads: the other threads stay free for the nodes' disks."""
 FILE_EVENTS: Final = 5000
+
+
+STREAMED: Final = frozenset({"snapshot"})
+"""Names of routes whose answers are sent as they are made; `events` is one where it asks for a stream."""
+
+current_head: Final[ContextVar[RequestHead]] = ContextVar("current_head")
+"""The request that a handler answers; handlers for requests without a body need nothing else."""
 
 
 class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -290,9 +298,7 @@ def _tag_of(view: LogView) -> str:
 
 
 def _head() -> RequestHead:
-    scope: Any = request.scope
-    head: RequestHead = scope[HEAD]
-    return head
+    return current_head.get()
 
 
 def _need_json() -> None:

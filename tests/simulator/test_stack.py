@@ -12,7 +12,7 @@ import trio
 
 from bargetrio.cluster import forward
 from bargetrio.raft.records import Record
-from bargetrio.simulator.campaign import Order, run_all
+from bargetrio.simulator.campaign import SIZES, Order, run_all
 from bargetrio.simulator.stack.disk_work import VirtualPersister
 from bargetrio.simulator.stack.goals import STACK_GOALS
 from bargetrio.simulator.stack.seed import run
@@ -47,6 +47,11 @@ def test_no_promise_is_broken() -> None:
     assert tally.goals["loss_excused"] <= STACK_SEEDS / 25
     assert tally.operations > STACK_SEEDS * 80
     assert tally.unknown < tally.operations / 10
+
+
+def test_a_disk_is_not_lost_again_while_its_readmission_is_awaited() -> None:
+    """The answer takes seconds, and takes in the disk that is there then: it is no disk that was gone before it was asked for."""
+    assert run(57, SIZES[57 % len(SIZES)]).failure is None
 
 
 @pytest.mark.long

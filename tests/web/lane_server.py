@@ -70,8 +70,9 @@ class Counting(Each):
 class Server:
     """A server with a lane."""
 
-    def __init__(self, cluster: Counting, lane: FastLane, port: int, nursery: trio.Nursery) -> None:
+    def __init__(self, cluster: Counting, lane: FastLane, web: WebServer, port: int, nursery: trio.Nursery) -> None:
         self.cluster = cluster
+        self.web = web
         self.lane = lane
         self.port = port
         self.nursery = nursery
@@ -100,7 +101,7 @@ async def serving(seconds: float = 20.0, most: int = 256, most_in_lane: int = 2_
     with trio.fail_after(seconds):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.run)
-            yield Server(cluster, lane, port, nursery)
+            yield Server(cluster, lane, server, port, nursery)
             while server.connections() or lane.in_flight:
                 await trio.sleep(0.01)
             assert (lane.held_bytes, lane.unsent_bytes, lane.in_flight, app.in_flight) == (0, 0, 0, 0)

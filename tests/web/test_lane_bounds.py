@@ -218,7 +218,7 @@ async def test_hypercorns_connections_are_bounded_and_the_lane_goes_on() -> None
     async with serving(most=8) as server:
         idle = [await server.open() for _ in range(20)]
         for stream in idle:
-            await stream.send_all(b"POST /keys HTTP/1.1\r\n")
+            await stream.send_all(b"OPTIONS /keys HTTP/1.1\r\n")
         await trio.sleep(0.2)
         stream = await server.open()
         await stream.send_all(server.request("PUT", "/keys/a", "1"))
@@ -226,7 +226,7 @@ async def test_hypercorns_connections_are_bounded_and_the_lane_goes_on() -> None
         refused = [one for one in idle if await _is_refused(one)]
         assert len(refused) == 20 - 6  # two are for probes
         for probe in range(3):
-            await stream.send_all(server.request("GET", "/livez"))
+            await stream.send_all(server.request("GET", "/livez", None, "TE: trailers"))
             assert (await answers(stream, 1))[0][0] == 200, probe
         for one in [stream, *idle]:
             await one.aclose()
