@@ -37,6 +37,8 @@ BUSY_WAKES: Final = 8
 PASS_BYTES: Final = 1024 * 1024
 PASS_S: Final = 0.005
 """Bytes and seconds after which a pass reads no more clients before the nodes' steps; peers and ended syncs are always served."""
+ROUNDS_OF_STEPS: Final = 3
+"""A step may want another node's, as that of the API's requests the leader's, and this one the other's again: without a poll."""
 FEW_READY: Final = 4
 SHARE_BYTES: Final = 32 * 1024
 """Where more than a few connections are ready, a client is read in pieces of this size, so that it is read again soon."""
@@ -171,18 +173,25 @@ class EventLoop:
                 self._drain_eventfd()
             else:  # a listening socket, or one that was forgotten in this pass
                 self._must_yield = True
-        due, self._due = self._due, []
-        for poller in due:
-            poller.is_due = False
-            deadline = poller.make_step()
-            if deadline < self._alarm.deadline:
-                if deadline == NOW:
-                    self.want(poller)
-                else:
-                    self._alarm.deadline = deadline
-                    self._end_slice_at(deadline)
+        is_any_due = bool(self._due)
+        again: list[EpollPoller] = []
+        for _ in range(ROUNDS_OF_STEPS):
+            if not (due := self._due):
+                break
+            self._due = []
+            for poller in due:
+                poller.is_due = False
+                deadline = poller.make_step()
+                if deadline < self._alarm.deadline:
+                    if deadline == NOW:
+                        again.append(poller)
+                    else:
+                        self._alarm.deadline = deadline
+                        self._end_slice_at(deadline)
+        for poller in again:
+            self.want(poller)
         self.is_passing = False
-        return bool(due)
+        return is_any_due
 
     def _drain_eventfd(self) -> None:
         os.eventfd_read(self._eventfd)
@@ -194,7 +203,7 @@ class EventLoop:
                 self.want(poller)
 
     def want(self, poller: "EpollPoller") -> None:
-        """Have it make a step at the end of this pass; during the steps, of the next one."""
+        """Have it make a step at the end of this pass, or, after a few rounds of steps, of the next one."""
         if not poller.is_due:
             poller.is_due = True
             self._due.append(poller)
@@ -283,7 +292,7 @@ class EpollPoller:
         self.loop.wake()
 
     def want_step(self) -> None:
-        """Within a pass, have the step made at its end or in the next one; an eventfd would be written and read for nothing."""
+        """Within a pass, have the step made at its end; an eventfd would be written and read for nothing."""
         if self.loop.is_passing:
             self.loop.want(self)
         else:

@@ -431,6 +431,16 @@ async def test_steps_that_nodes_want_of_each_other_are_made_without_the_eventfd(
             second.want_step()  # from a task
             await until(lambda: steps == ["second", "first"])
             assert len(wakes) == 1
+            by_pass: list[list[str]] = []
+            make_pass = shared._pass
+
+            def pass_and_count(wait_s: float) -> bool:
+                before = len(steps)
+                is_any = make_pass(wait_s)
+                by_pass.append(steps[before:])
+                return is_any
+
+            monkeypatch.setattr(shared, "_pass", pass_and_count)
             left, reader = 2, Reader(first, nursery)
             reader.on_take = second.want_step
             await trio.testing.wait_all_tasks_blocked()
@@ -439,6 +449,7 @@ async def test_steps_that_nodes_want_of_each_other_are_made_without_the_eventfd(
             await until(lambda: left == 0)
             await trio.testing.wait_all_tasks_blocked()
             assert steps == ["first", "second", "first", "second", "first"]
+            assert [found for found in by_pass if found] == [steps[:4], steps[4:]], "three rounds without a poll, then one"
             assert len(wakes) == 1
             nursery.cancel_scope.cancel()
     shared.close()
