@@ -17,14 +17,14 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import time
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 from wsgiref.handlers import format_date_time
 
 import trio
 
 from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.requests import is_write
+from bargetrio.protocol.requests import Request, is_write
 from bargetrio.transport.poller import Poller
 from bargetrio.transport.sockets import SocketConnection
 from bargetrio.web.batches import Batches
@@ -99,9 +99,9 @@ class FastLane:
         return 0 if self._batches is None else self._batches.in_flight
 
     def add(self, connection: "LaneConnection", group: list[PlainRequest]) -> None:
-        """Have a group of requests executed soon; `connection` takes the answers, each with its place."""
+        """Have a group of requests about keys executed soon; `connection` takes the answers, each with its place."""
         assert self._batches is not None, "it runs"
-        self._batches.add([((connection, place), asked.request) for place, asked in enumerate(group)])  # type: ignore[misc]
+        self._batches.add([((connection, place), cast(Request, asked.request)) for place, asked in enumerate(group)])
         self._poller.want_step()
 
     def begin_application(self, connection: "LaneConnection", asked: PlainRequest) -> Exchange | None:

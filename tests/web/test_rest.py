@@ -357,6 +357,20 @@ def test_openapi_is_the_table_of_routes(daemon: Daemon) -> None:
         assert name in document["components"]["schemas"]
 
 
+def test_a_body_of_another_type_is_a_documented_refusal(daemon: Daemon) -> None:
+    """Whatever takes a body, or `{}`, says 415 for a text; nothing is done."""
+    paths = daemon.http("GET", "/openapi.json").json["paths"]
+    tried = []
+    for path, operations in paths.items():
+        for method in operations.keys() & {"post", "put"} - ({"put"} if path == "/keys/{key}" else set()):  # that takes any text
+            answer = daemon.http(method.upper(), path.replace("{id}", "0"), "x", {"Content-Type": "text/plain"})
+            assert answer.status == 415, (method, path, answer.body)
+            assert "415" in operations[method]["responses"], (method, path)
+            tried.append(path)
+    assert sorted(tried) == ["/bootstrap", "/faults", "/keys", "/nodes/{id}/kill", "/nodes/{id}/readmit", "/nodes/{id}/revive"]
+    assert daemon.node(0)["state"] == "running"
+
+
 def test_the_root_is_the_page_and_all_that_it_needs_is_here(daemon: Daemon) -> None:
     """No file of it comes from elsewhere; the policy would not let it."""
     page = daemon.http("GET", "/")
