@@ -59,6 +59,9 @@ def test_where_two_disks_of_three_are_lost_no_command_begins_a_second_cluster(tm
             daemon.start()
         all_three[1].leader()
         assert all_three[1].put("only", "here").status == 201
+        # Committed by a majority: that may be nodes 0 and 2, and node 1 learns of it a moment later.
+        kept = all_three[1]
+        kept.wait_for(lambda: kept.http("GET", "/keys/only?read=stale").status == 200, "node 1 to have it, too", 10)
         for lost in (0, 2):
             lose_disk(all_three[lost], lost)
         for lost in (0, 2):
