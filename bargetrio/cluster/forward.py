@@ -9,6 +9,7 @@ A write is retried only if it was certainly never proposed. If it was sent and t
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
 from typing import Final, overload
 
 import trio
@@ -95,14 +96,17 @@ class _PendingBatch:
 class _SentRequest:
     """A batch in flight to a node; given up when another node leads and this one does not answer."""
 
-    __slots__ = ("give_up", "grace_s", "moved_at", "node_id", "was_given_up")
+    __slots__ = ("ends_at", "give_up", "grace_s", "moved_at", "node_id", "why")
 
-    def __init__(self, node_id: int, batch: RequestBatch, give_up: Callable[[], None]) -> None:
+    def __init__(self, node_id: int, batch: RequestBatch, give_up: Callable[[], None], ends_at: float = inf) -> None:
+        """`ends_at`: when it is given up in any case, in trio's time."""
+        self.ends_at = ends_at
         self.node_id = node_id
         self.give_up = give_up
         self.grace_s = WRITE_GRACE_S if is_write(batch.requests[0]) else READ_GRACE_S
         self.moved_at: float | None = None
-        self.was_given_up = False
+        self.why = "the node has ended"
+        """Why there is no answer."""
 
 
 class Forwarder:
@@ -181,14 +185,14 @@ class Forwarder:
         return _PendingBatch(requests, trio.current_time() + self.request_timeout_s)
 
     def _begin_here(self, node_id: int, pending: _PendingBatch, done: Done) -> bool:
-        """Ask a node of this process, which times requests out by itself; return False if it is none."""
+        """Ask a node of this process, which times requests out by itself while it runs; return False if it is none, or ends."""
 
         def ended() -> None:
             self._in_flight.pop(sent, None)
             if batch.missing:
                 self._forget(node_id)
             self._update_leader(node_id, batch)
-            pending.take_answers(batch, _why_no_answer(node_id, sent, "the node has ended"))
+            pending.take_answers(batch, f"no answer of node {node_id}: {sent.why}")
             if pending.left:
                 self._execute_soon(pending, done)
             else:
@@ -196,7 +200,7 @@ class Forwarder:
 
         link = self._local_links[node_id]
         batch = pending.batch(ended)
-        sent = _SentRequest(node_id, batch, partial(link.give_up, batch))
+        sent = _SentRequest(node_id, batch, partial(link.give_up, batch), pending.end + GRACE_S)
         self._in_flight[sent] = None
         try:
             if link.begin(batch):
@@ -281,12 +285,15 @@ class Forwarder:
     def _check_leader(self) -> None:
         leader, now = self._leader_hint() if self._in_flight else None, trio.current_time()
         for sent in list(self._in_flight):
-            if leader is None or leader == sent.node_id:
+            if now > sent.ends_at:
+                sent.why = "it does not answer in time"
+                sent.give_up()
+            elif leader is None or leader == sent.node_id:
                 sent.moved_at = None
             elif sent.moved_at is None:
                 sent.moved_at = now
             elif now - sent.moved_at > sent.grace_s:
-                sent.was_given_up = True
+                sent.why = NOT_LEADING
                 sent.give_up()
 
     def _update_leader(self, node_id: int, batch: RequestBatch) -> None:
@@ -320,10 +327,6 @@ class Forwarder:
     def _forget(self, node_id: int) -> None:
         if self._known_leader == node_id:
             self._known_leader = None
-
-
-def _why_no_answer(node_id: int, sent: _SentRequest, otherwise: str) -> str:
-    return f"no answer of node {node_id}: {NOT_LEADING if sent.was_given_up else otherwise}"
 
 
 def _is_stale(request: Request) -> bool:

@@ -1,11 +1,14 @@
 """Requests that are sent to a node together, and which of them are not answered yet."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import trio
 from msgspec.structs import replace
 
 from bargetrio.protocol.requests import DeleteAnswer, ErrorAnswer, GetAnswer, ListAnswer, PutAnswer, Request
+
+log = logging.getLogger(__name__)
 
 GoodAnswer = PutAnswer | GetAnswer | DeleteAnswer | ListAnswer
 
@@ -42,7 +45,10 @@ class RequestBatch:
             self.is_over = True
             self.ended.set()
             if self.on_end is not None:
-                self.on_end()
+                try:
+                    self.on_end()
+                except Exception as problem:  # a bug with one batch costs no other
+                    log.error("a batch of requests ended by an error", exc_info=problem)
 
 
 class UnansweredRequests:
@@ -73,7 +79,8 @@ class UnansweredRequests:
         """Wait no more for answers of this batch."""
         if batch.missing:
             for number in range(batch.first, batch.first + len(batch.requests)):
-                self._waiting.pop(number, None)
+                if self._waiting.get(number, (None, 0))[0] is batch:
+                    del self._waiting[number]
 
     def end_all(self) -> None:
         """Nothing is answered any more: end all batches."""

@@ -27,7 +27,7 @@ class LocalLink:
         self._open: _OpenSession | None = None
 
     def begin(self, batch: RequestBatch) -> bool:
-        """Pass the batch to the node, and return at once; return False if it does not run, and the batch was not passed.
+        """Pass the batch to the node, and return at once; return False if it does not run, or ends, and the batch was not passed.
 
         The batch ends when all requests are answered, or the node has ended; that may be within this call.
         """
@@ -36,8 +36,7 @@ class LocalLink:
             return False
         if self._open is None or self._open.node is not node:
             self._open = _OpenSession(node, self._let_tasks_run)
-        self._open.begin(batch)
-        return True
+        return self._open.begin(batch)
 
     def give_up(self, batch: RequestBatch) -> None:
         """Wait no more for its answers, and end it; writes may still be applied."""
@@ -64,12 +63,15 @@ class _OpenSession:
         self.in_flight = UnansweredRequests()
         self._session: LocalSession = node.open_session(self._take, self.in_flight.end_all)
 
-    def begin(self, batch: RequestBatch) -> None:
+    def begin(self, batch: RequestBatch) -> bool:
+        is_taken = False
         try:
-            self._session.ask(self.in_flight.add(batch))
-        except BaseException:
-            self.in_flight.drop(batch)
-            raise
+            is_taken = self._session.ask(self.in_flight.add(batch))
+        finally:
+            if not is_taken:
+                self.in_flight.drop(batch)
+                batch.sent = False
+        return is_taken
 
     def _take(self, answers: Sequence[Struct]) -> None:
         for answer in cast("Sequence[GoodAnswer | ErrorAnswer]", answers):

@@ -55,6 +55,7 @@ class Connections:
         self._hello_validator = hello_validator
         self._memory = memory
         self._peer_spoke = peer_spoke
+        self._is_fenced = False
         self._local: list[InProcessSession] = []
         """Sessions of clients of this process."""
 
@@ -73,10 +74,13 @@ class Connections:
         """See `running_node.RunningNode.open_session`."""
         session = InProcessSession(self._inbox, self._poller.want_step, self._memory.answers, take, ended)
         self._local.append(session)
+        if self._is_fenced:
+            self.end_sessions()
         return session
 
     def end_sessions(self) -> None:
-        """End the sessions of clients of this process: the node ends."""
+        """End the sessions of clients of this process, those that are opened later too: the node ends."""
+        self._is_fenced = True
         sessions, self._local = self._local, []
         for session in sessions:
             session.end()

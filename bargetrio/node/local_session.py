@@ -58,10 +58,10 @@ class InProcessSession:
         self._deferred: deque[Ticket] = deque()
         self._is_open = True
 
-    def ask(self, requests: Sequence[Request]) -> None:
+    def ask(self, requests: Sequence[Request]) -> bool:
         """See `running_node.LocalSession`."""
         if not self._is_open:
-            return
+            return False
         checked = [request if is_plain(request) else _checked(request) for request in requests]
         writes: list[Write] = []
         reads: list[Read] = []
@@ -81,6 +81,7 @@ class InProcessSession:
             self._wake()
         if refusals:
             self._take(refusals)
+        return True
 
     def end(self) -> None:
         """End the session, as its node ends; requests in flight may still be applied. Idempotent."""

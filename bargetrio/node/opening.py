@@ -152,6 +152,8 @@ async def open_node(
                 yield node
             except Exception as problem:  # raised once the tasks around the replica have ended
                 failure = problem
+            finally:
+                node.fence()  # first: a task may end much later, as one that waits for a call of the disk
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure

@@ -39,8 +39,10 @@ class BackupFile(Protocol):
 class LocalSession(Protocol):
     """A client in the node's own process, which need not connect."""
 
-    def ask(self, requests: Sequence[Request]) -> None:
-        """Queue requests for the node's next step: all writes or all reads. Never blocks; does nothing where the node has ended.
+    def ask(self, requests: Sequence[Request]) -> bool:
+        """Queue requests for the node's next step: all writes or all reads. Never blocks.
+
+        Returns False, and has queued nothing, where the node is fenced: it may still be ending.
 
         Each gets one answer with its id, unless the node ends before; those that are not valid get it within this call. What is
         asked is the caller's to bound.

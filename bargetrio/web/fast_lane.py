@@ -56,6 +56,8 @@ KEEP_ALIVE_S: Final = 60.0
 """How long a connection may be silent between two requests."""
 SEND_S: Final = 15.0
 """How far a client may lag with receiving its answers, beside their time at BYTES_PER_S."""
+GONE_S: Final = 1.0
+"""How long the application may go on with a request whose client sends no more: it may have gone."""
 SWEEP_S: Final = 0.5
 """Interval of the checks for connections that are slow or silent."""
 
@@ -127,7 +129,11 @@ class FastLane:
             log.error("a request failed", exc_info=problem)
         finally:
             self.in_application -= 1
-        connection.end_exchange(exchange)
+        try:
+            connection.end_exchange(exchange)
+        except Exception as problem:  # a bug in one connection ends that one only
+            log.error("a connection ended by an error", exc_info=problem)
+            connection.abort()
 
     def wake(self) -> None:
         """Have reads executed that waited for room."""
@@ -208,6 +214,7 @@ class LaneConnection:
         """The request that the application answers."""
         self._awaits_application = False
         """Whether such a request is there: what follows is not parsed before its answer, so that it can be handed over."""
+        self._sends_no_more = False
         self._has_sent = trio.Event()
         self._room = trio.Event()
         self._is_paused = False
@@ -241,6 +248,8 @@ class LaneConnection:
                 if data and (room := self._take(data)) is not None:
                     await room.wait()
                 await self._lane.read(self._connection, self._take)
+                self._sends_no_more = True
+                self._bound_exchange()
             while self._asked or self._group or self._connection.unsent_bytes:
                 self._at_rest = trio.Event()
                 await self._at_rest.wait()
@@ -253,6 +262,8 @@ class LaneConnection:
             self._lane.forget(self)
             self._lane.held_bytes -= self._held
             self._lane.unsent_bytes -= self._unsent
+            if self._unsent:
+                self._lane.wake()
 
     # -- reading -----------------------------------------------------------------------------------------------------------
 
@@ -343,10 +354,15 @@ class LaneConnection:
         self._exchange = self._lane.begin_application(self, asked)
         if self._exchange is not None:
             self._group = [asked]
+            self._bound_exchange()
             return
         self._awaits_application = False
         self._buffer = asked.request.data + self._buffer  # nothing behind it was parsed
         self._hand_over()
+
+    def _bound_exchange(self) -> None:
+        if self._exchange is not None and self._sends_no_more:
+            self._exchange.cancel_scope.deadline = trio.current_time() + GONE_S
 
     def asked_at(self, place: int) -> PlainRequest:
         """Return the request at this place of the group."""

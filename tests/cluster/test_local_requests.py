@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bargetrio.cluster.forward import WRITE_GRACE_S, Forwarder
+from bargetrio.cluster.forward import GRACE_S, WATCH_S, WRITE_GRACE_S, Forwarder
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer, Request
 from bargetrio.protocol.views import Faults
@@ -111,8 +111,9 @@ class Silent:
         """It is its own session."""
         return self
 
-    def ask(self, requests: Sequence[Request]) -> None:
+    def ask(self, requests: Sequence[Request]) -> bool:
         """Take them."""
+        return True
 
 
 async def test_a_node_that_does_not_answer_is_given_up_when_another_leads(autojump_clock: MockClock) -> None:
@@ -143,6 +144,53 @@ async def test_a_node_that_does_not_answer_is_given_up_when_another_leads(autoju
     assert 10.0 + WRITE_GRACE_S < seconds < 10.0 + WRITE_GRACE_S + 1.0
     assert (outcome.code, outcome.applied) == ("outcome_unknown", None)
     assert "another node leads" in outcome.detail
+
+
+async def test_a_node_that_does_not_answer_is_given_up_in_time(autojump_clock: MockClock) -> None:
+    """Though it is still said to lead: a node's own time-outs need its steps, which one that is ending does not make."""
+    node: Any = Silent()
+    outcomes: list[tuple[float, list[str]]] = []
+    async with trio.open_nursery() as nursery:
+        forwarder = Forwarder(
+            cluster="barge",
+            addresses={0: "127.0.0.1:1"},
+            request_timeout_s=5.0,
+            leader_hint=lambda: 0,
+            local_ids=lambda: [0],
+            can_lead=lambda _: True,
+            network=SocketNetwork(),
+            nursery=nursery,
+            running=lambda node_id: node,
+        )
+        began = trio.current_time()
+
+        def done(found: Sequence[Any]) -> None:
+            outcomes.append((trio.current_time() - began, [outcome.code for outcome in found]))
+
+        forwarder.begin([Put(id=0, key="a", value="x")], done)
+        forwarder.begin([Get(id=0, key="a")], done)
+        await trio.sleep(10.0)
+        nursery.cancel_scope.cancel()
+    assert [codes for _, codes in outcomes] == [["outcome_unknown"], ["no_leader"]]
+    assert all(5.0 + GRACE_S <= seconds < 5.0 + GRACE_S + 2 * WATCH_S for seconds, _ in outcomes)
+
+
+@pytest.mark.parametrize("has_asked", [False, True])
+async def test_a_node_that_is_fenced_and_has_not_ended_takes_nothing(tmp_path: Path, *, has_asked: bool) -> None:
+    """A disk's error ends a node a moment before its slot says so, and just then its clients ask again."""
+    async with Harness(tmp_path, 1, request_timeout_s=0.5).open() as harness:
+        leader = await harness.leader()
+        if has_asked:
+            await harness.put("a")
+        node = harness.local.running_node(leader)
+        assert node is not None
+        node.fence()
+        began = trio.current_time()
+        asked = [Asked(harness, Put(id=0, key="a", value="x")), Asked(harness, Get(id=0, key="a"))]
+        for one in asked:
+            (outcome,) = await one.over()
+            assert (outcome.code, outcome.applied) == ("no_leader", False)
+        assert trio.current_time() - began < 2.0
 
 
 async def test_without_a_leader_nothing_was_applied(tmp_path: Path) -> None:

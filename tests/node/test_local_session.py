@@ -148,7 +148,7 @@ def test_the_end_is_reported_once_and_nothing_is_queued_after_it() -> None:
     client.session.end()
     client.session.end()
     after = client.deferred("b")
-    client.session.ask([Get(id=1, key="a")])
+    assert not client.session.ask([Get(id=1, key="a")])
     assert client.ended == 1
     assert before.done
     assert after.done

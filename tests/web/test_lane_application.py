@@ -9,6 +9,7 @@ import trio
 
 from bargetrio.protocol.requests import ListAnswer
 from bargetrio.web import fast_lane, guard, places
+from bargetrio.web.plain_requests import plain_request
 from tests.web.lane_server import Server, answers, serving
 
 
@@ -143,6 +144,42 @@ async def test_a_client_that_resets_its_connection_ends_its_request() -> None:
         await stream.aclose()
         await until(lambda: lists.cancelled == 1)
         await until(lambda: server.lane.guard.in_flight == 0)
+
+
+async def test_a_client_that_sends_no_more_keeps_its_place_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have gone; a short answer still comes."""
+    monkeypatch.setattr(fast_lane, "GONE_S", 0.2)
+    async with serving() as server:
+        lists = Lists(server)
+        before, after = await server.open(), await server.open()
+        await before.send_all(server.request("GET", "/keys"))
+        await until(lambda: lists.now == 1)
+        await before.aclose()
+        await after.send_all(server.request("GET", "/livez") + server.request("GET", "/keys"))
+        await after.send_eof()
+        assert (await answers(after, 1))[0][0] == 200
+        await until(lambda: lists.cancelled == 2)
+        await until(lambda: server.lane.guard.in_flight == server.web.connections() == 0)
+        await after.aclose()
+
+
+async def test_a_bug_behind_an_answer_of_the_application_ends_that_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs in a task of the lane."""
+    async with serving() as server:
+        stream, other = await server.open(), await server.open()
+
+        def fail(data: bytes, at: int, guard: Any) -> Any:
+            if data.startswith(b"DELETE", at):
+                raise RuntimeError("a bug")
+            return plain_request(data, at, guard)
+
+        monkeypatch.setattr(fast_lane, "plain_request", fail)
+        await stream.send_all(server.request("GET", "/livez") + server.request("DELETE", "/keys/a"))
+        await until(lambda: server.web.connections() == 1)
+        await other.send_all(server.request("GET", "/livez"))
+        assert (await answers(other, 1))[0][0] == 200
+        for one in (stream, other):
+            await trio.aclose_forcefully(one)
 
 
 @pytest.mark.parametrize("text", ["x" * 3_000_000, "\n" * 3_000_000])
