@@ -12,10 +12,11 @@ from bargetrio.cluster.cluster import Cluster
 from bargetrio.protocol.errors import BargeError
 from bargetrio.web import bodies
 from bargetrio.web.bulk import BulkMemory, BulkWrite
+from bargetrio.web.exchange import IN_LANE
 from bargetrio.web.guard import HEAD, Guard, Receive, RequestHead, Scope, Send
 from bargetrio.web.keys import BODY_TIMEOUT_S, KEY_ROUTES, answer_key
 from bargetrio.web.problems import answer_of, of_http
-from bargetrio.web.rest import STREAMED, Rest, current_head
+from bargetrio.web.rest import Rest, current_head
 from bargetrio.web.routes import ROUTES, STATIC, Route
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def make_app(
         current_head.set(head)
         if head.route.name in KEY_ROUTES:
             await answer_key(cluster, scope, receive, send)
-        elif head.route.method == "GET" and not head.streaming and head.route.name not in STREAMED:
+        elif IN_LANE in scope.get("state", {}) and head.route.method == "GET":
             await _answer_short(getattr(rest, head.route.name), cluster, send)
         elif head.bulk:
             await BulkWrite(cluster, guard.figures, bulk_memory, receive, send).run()
@@ -59,7 +60,10 @@ def _rule(route: Route) -> str:
 
 
 async def _answer_short(handler: Callable[[], Awaitable[Response]], cluster: Cluster, send: Send) -> None:
-    """Answer a request without a body past the framework, whose contexts and tasks take most of such a request's time."""
+    """Answer a request of the fast lane without a body past the framework, whose contexts and tasks take most of its time.
+
+    The lane bounds the time of a client that has gone; elsewhere the framework ends its request.
+    """
     try:
         response = await handler()
     except Exception as problem:  # a bug in one request must not end the daemon

@@ -5,12 +5,15 @@ The request has come whole, so nothing more of it is received. The answer is sen
 
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import trio
 
 from bargetrio.web.places import Message
 from bargetrio.web.plain_requests import ForApplication
+
+IN_LANE: Final = "in_lane"
+"""A key of the scope's state: nothing of the answer is streamed, and the lane bounds its time."""
 
 
 class Exchange:
@@ -37,7 +40,7 @@ class Exchange:
             "client": None,
             "server": None,
             "extensions": {},
-            "state": {},
+            "state": {IN_LANE: True},
         }
         self.is_whole = False
         """Whether the answer has been sent to its end."""
