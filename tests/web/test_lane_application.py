@@ -163,6 +163,18 @@ async def test_a_client_that_sends_no_more_keeps_its_place_for_a_moment_only(mon
         await after.aclose()
 
 
+async def test_a_client_of_hypercorn_that_has_gone_ends_its_request() -> None:
+    """The framework sees it."""
+    async with serving() as server:
+        lists = Lists(server)
+        stream = await server.open()
+        await stream.send_all(server.request("GET", "/keys", None, "TE: trailers"))
+        await until(lambda: lists.now == 1)
+        await stream.aclose()
+        await until(lambda: lists.cancelled == 1)
+        assert server.lane.in_application == 0
+
+
 async def test_a_bug_behind_an_answer_of_the_application_ends_that_connection_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """It runs in a task of the lane."""
     async with serving() as server:
