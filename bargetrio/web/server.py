@@ -25,9 +25,10 @@ from bargetrio.transport.event_loop import make_poller
 from bargetrio.transport.network import Broken
 from bargetrio.transport.poller import Poller
 from bargetrio.transport.sockets import KERNEL_UNSENT_BYTES, SocketConnection, SocketListener, TrioWaits
-from bargetrio.web.fast_lane import FastLane, LaneConnection
+from bargetrio.web.fast_lane import FastLane
 from bargetrio.web.guard import PROBE_PATHS, refuse
 from bargetrio.web.http_connection import HttpConnection
+from bargetrio.web.lane_connection import LaneConnection
 from bargetrio.web.plain_requests import END_OF_HEAD
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import trio
 
 from bargetrio.protocol.requests import Get, GetAnswer, Request
 from bargetrio.protocol.views import LeaderView
-from bargetrio.web import fast_lane, server
+from bargetrio.web import fast_lane, lane_connection, server
 from bargetrio.web.http_connection import HttpConnection
 from bargetrio.web.server import WebServer, bind
 from tests.web.serving import Each, served, served_quart
@@ -142,7 +142,7 @@ async def test_idle_connections_make_room_and_a_few_are_kept_for_probes(monkeypa
 async def test_a_connection_that_falls_silent_after_an_answer_is_closed(has_lane: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """OWN-10: the keep-alive timer starts again after each answer."""
     monkeypatch.setattr(server, "KEEP_ALIVE_S", 0.2)
-    monkeypatch.setattr(fast_lane, "KEEP_ALIVE_S", 0.2)
+    monkeypatch.setattr(lane_connection, "KEEP_ALIVE_S", 0.2)
     monkeypatch.setattr(fast_lane, "SWEEP_S", 0.05)
     cluster: Any = Broken()
     async with served_quart(cluster, has_lane=has_lane) as port:

@@ -5,7 +5,7 @@ import json
 import pytest
 import trio
 
-from bargetrio.web import fast_lane, plain_requests
+from bargetrio.web import fast_lane, lane_connection, plain_requests
 from tests.web.lane_server import answers, serving
 
 
@@ -74,7 +74,7 @@ async def test_who_sends_no_more_gets_all_answers() -> None:
 
 async def test_a_request_that_does_not_come_whole_is_hypercorns(monkeypatch: pytest.MonkeyPatch) -> None:
     """After PARTIAL_S, with the bytes that came; then the connection is the lane's again."""
-    monkeypatch.setattr(fast_lane, "PARTIAL_S", 0.1)
+    monkeypatch.setattr(lane_connection, "PARTIAL_S", 0.1)
     monkeypatch.setattr(fast_lane, "SWEEP_S", 0.02)
     async with serving() as server:
         stream = await server.open()

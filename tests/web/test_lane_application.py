@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from bargetrio.protocol.requests import ListAnswer
-from bargetrio.web import fast_lane, guard, places
+from bargetrio.web import guard, lane_connection, places
 from bargetrio.web.plain_requests import plain_request
 from tests.web.lane_server import Server, answers, serving
 
@@ -148,7 +148,7 @@ async def test_a_client_that_resets_its_connection_ends_its_request() -> None:
 
 async def test_a_client_that_sends_no_more_keeps_its_place_for_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may have gone; a short answer still comes."""
-    monkeypatch.setattr(fast_lane, "GONE_S", 0.2)
+    monkeypatch.setattr(lane_connection, "GONE_S", 0.2)
     async with serving() as server:
         lists = Lists(server)
         before, after = await server.open(), await server.open()
@@ -185,7 +185,7 @@ async def test_a_bug_behind_an_answer_of_the_application_ends_that_connection_on
                 raise RuntimeError("a bug")
             return plain_request(data, at, guard)
 
-        monkeypatch.setattr(fast_lane, "plain_request", fail)
+        monkeypatch.setattr(lane_connection, "plain_request", fail)
         await stream.send_all(server.request("GET", "/livez") + server.request("DELETE", "/keys/a"))
         await until(lambda: server.web.connections() == 1)
         await other.send_all(server.request("GET", "/livez"))
@@ -204,7 +204,7 @@ async def test_a_long_answer_waits_for_its_client_and_comes_whole(text: str) -> 
         stream = await server.open()
         await stream.send_all(server.request("GET", "/keys") + server.request("GET", "/livez"))
         await trio.sleep(0.3)
-        assert 0 < server.lane.unsent_bytes <= fast_lane.UNSENT_BYTES + places.SLICE_BYTES
+        assert 0 < server.lane.unsent_bytes <= lane_connection.UNSENT_BYTES + places.SLICE_BYTES
         other = await server.open()
         await other.send_all(server.request("GET", "/livez"))
         assert (await answers(other, 1))[0][0] == 200
@@ -255,7 +255,7 @@ async def test_what_is_read_ahead_of_an_answer_is_bounded() -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(stream.send_all, server.request("GET", "/keys") + put * 300)
             await trio.sleep(0.5)
-            assert server.lane.held_bytes < fast_lane.UNPARSED_BYTES + 1024 * 1024
+            assert server.lane.held_bytes < lane_connection.UNPARSED_BYTES + 1024 * 1024
             assert not server.cluster.keys
             lists.may_answer.set()
             found = await answers(stream, 301)

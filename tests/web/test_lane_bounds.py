@@ -7,7 +7,7 @@ import struct
 import pytest
 import trio
 
-from bargetrio.web import fast_lane
+from bargetrio.web import fast_lane, lane_connection
 from bargetrio.web import server as server_module
 from tests.web.lane_server import answers, serving
 
@@ -44,7 +44,7 @@ def narrow(port: int) -> socket.socket:
 
 async def test_a_client_that_does_not_receive_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it lags by SEND_S; until then its next requests wait, and others are answered."""
-    monkeypatch.setattr(fast_lane, "SEND_S", 0.5)
+    monkeypatch.setattr(lane_connection, "SEND_S", 0.5)
     monkeypatch.setattr(fast_lane, "SWEEP_S", 0.05)
     async with serving() as server:
         server.cluster.keys["big"] = "x" * 1_000_000, 1
@@ -57,7 +57,7 @@ async def test_a_client_that_does_not_receive_is_disconnected(monkeypatch: pytes
         assert (await answers(stream, 1))[0][0] == 404
         while server.lane.unsent_bytes:
             await trio.sleep(0.05)
-        assert server.cluster.by.count("lane") <= fast_lane.GROUP + 1
+        assert server.cluster.by.count("lane") <= lane_connection.GROUP + 1
         slow.close()
         await stream.aclose()
 

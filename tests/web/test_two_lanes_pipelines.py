@@ -12,7 +12,7 @@ from h2.events import DataReceived, ResponseReceived
 from trio.testing import MockClock
 
 from bargetrio.protocol.requests import Put
-from bargetrio.web import fast_lane
+from bargetrio.web import lane_connection
 from bargetrio.web.guard import Guard
 from bargetrio.web.plain_requests import PlainRequest, plain_request
 from tests.web.two_servers import HOST, JSON, PROBE, delete, get, put, request, two_servers
@@ -230,7 +230,7 @@ async def test_a_body_in_small_pieces_costs_one_parsing_of_its_head(
         parsed.append(at)
         return plain_request(data, at, guard)
 
-    monkeypatch.setattr(fast_lane, "plain_request", counted)
+    monkeypatch.setattr(lane_connection, "plain_request", counted)
     data = put("a", "x" * 100)
     async with two_servers(tmp_path) as both:
         told = await both.same(*cut(data, list(range(len(data) - 100, len(data)))))
