@@ -4,7 +4,6 @@ Back-pressure: while a client does not receive its answers, its reads are not ex
 that one client can occupy is bounded.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -30,7 +29,7 @@ from bargetrio.protocol.requests import (
     decode_requests,
     is_write,
 )
-from bargetrio.replica.sessions import Batch, Ticket
+from bargetrio.replica.sessions import Batch, DeferredReads, Ticket
 from bargetrio.transport.handshake import Greeted
 from bargetrio.transport.network import Connection
 from bargetrio.transport.poller import Poller
@@ -72,7 +71,7 @@ class ClientSession:
         self._unsent = connection.outgoing.unsent
         self.room = MOST_UNSENT_BYTES
         """Bytes of answers to reads that may be made before the next flush; if none are left, reads are deferred."""
-        self._deferred: deque[Ticket] = deque()
+        self._deferred = DeferredReads()
         self._has_waited = False
         """Whether it resumes because others have received their answers; it shares that room with others that wait."""
         self._in_flight = 0
@@ -148,9 +147,7 @@ class ClientSession:
     def _end(self) -> None:
         """Stop reading the connection and executing reads; requests in flight may still be applied."""
         self._is_open, self.room, self._pending_bytes = False, 0, 0
-        for ticket in self._deferred:
-            ticket.done = True
-        self._deferred.clear()
+        self._deferred.end()
         self._memory.leave(self)
         self._count()
 
@@ -171,27 +168,19 @@ class ClientSession:
         self._connection.close()
 
     def defer(self, ticket: Ticket) -> None:
-        """Keep a read for `take_deferred`, unless it has timed out or its client has disconnected."""
-        if ticket.done:
-            return
-        if not self._is_open:
-            ticket.done = True
-            return
-        ticket.defer_in(self._deferred)
-        self.room = 0  # later reads wait behind this one
-        self._wait_for_room()
+        """See `replica.sessions.Session`."""
+        if self._deferred.add(ticket):
+            self.room = 0  # later reads wait behind this one
+            self._wait_for_room()
 
     def take_deferred(self) -> Iterable[Ticket]:
-        """Yield the deferred reads, in their order, while there is room for their answers."""
+        """See `replica.sessions.Session`."""
         answers = self._memory.answers
         self.room = MOST_UNSENT_BYTES - len(self._unsent)
         if answers.waiting or self._has_waited:
             self.room = 0 if self._unsent else 1  # one answer each, while others wait
         self._has_waited = False
-        while self._deferred and self.room > 0 and answers.free > 0:
-            ticket = self._deferred.popleft()
-            if not ticket.done:
-                yield ticket
+        yield from self._deferred.take_while(lambda: self.room > 0 and answers.free > 0)
         if self._deferred:
             self.room = 0
             self._wait_for_room()

@@ -4,7 +4,6 @@ It is checked as any other client: a request that is not plainly valid is decode
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -29,7 +28,7 @@ from bargetrio.protocol.requests import (
     is_write,
 )
 from bargetrio.replica.inbox import Inbox
-from bargetrio.replica.sessions import AnswerRoom, Batch, Ticket
+from bargetrio.replica.sessions import AnswerRoom, Batch, DeferredReads, Ticket
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ class InProcessSession:
         self._answer_room = answer_room
         self._take = take
         self._ended = ended
-        self._deferred: deque[Ticket] = deque()
+        self._deferred = DeferredReads()
         self._is_open = True
 
     def ask(self, requests: Sequence[Request]) -> bool:
@@ -88,9 +87,7 @@ class InProcessSession:
         if not self._is_open:
             return
         self._is_open, self.room = False, 0
-        for ticket in self._deferred:
-            ticket.done = True
-        self._deferred.clear()
+        self._deferred.end()
         self._answer_room.waiting.pop(self, None)
         try:
             self._ended()
@@ -112,22 +109,14 @@ class InProcessSession:
             log.error("answers were not taken", exc_info=problem)
 
     def defer(self, ticket: Ticket) -> None:
-        """Keep a read for `take_deferred`, unless it has timed out."""
-        if ticket.done:
-            return
-        if not self._is_open:
-            ticket.done = True
-            return
-        ticket.defer_in(self._deferred)
-        self._wait_for_room()
+        """See `replica.sessions.Session`."""
+        if self._deferred.add(ticket):
+            self._wait_for_room()
 
     def take_deferred(self) -> Iterable[Ticket]:
-        """Yield the deferred reads, in their order, while there is room for their answers."""
+        """See `replica.sessions.Session`."""
         self.room = MOST_UNSENT_BYTES
-        while self._deferred and self.room > 0 and self._answer_room.free > 0:
-            ticket = self._deferred.popleft()
-            if not ticket.done:
-                yield ticket
+        yield from self._deferred.take_while(lambda: self.room > 0 and self._answer_room.free > 0)
         if self._deferred:
             self._wait_for_room()
 

@@ -1,7 +1,7 @@
 """What a client's session and a replica exchange: batches of requests, tickets that wait, and room for answers."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from sys import maxsize
 from typing import Any, Final, NamedTuple, Protocol
@@ -72,13 +72,48 @@ class Ticket(Struct, eq=False):
     done: bool = False
     is_deferred: bool = False
 
-    def defer_in(self, reads: "deque[Ticket]") -> None:
-        """Queue this read behind those of its session that were deferred before; one that is deferred again is the oldest."""
-        if self.is_deferred:
-            reads.appendleft(self)
+
+class DeferredReads:
+    """The reads of one session that wait for room for their answers, in their order."""
+
+    def __init__(self) -> None:
+        self._tickets: deque[Ticket] = deque()
+        self._has_ended = False
+
+    def __len__(self) -> int:
+        """Return how many they are, with those that timed out meanwhile."""
+        return len(self._tickets)
+
+    def add(self, ticket: Ticket) -> bool:
+        """Keep a read unless it has timed out or the session has ended; return whether it is kept.
+
+        It is the last one, or the first one if it was deferred before: it was taken when there was room, and now there is none.
+        """
+        if ticket.done:
+            return False
+        if self._has_ended:
+            ticket.done = True
+            return False
+        if ticket.is_deferred:
+            self._tickets.appendleft(ticket)
         else:
-            self.is_deferred = True
-            reads.append(self)
+            ticket.is_deferred = True
+            self._tickets.append(ticket)
+        return True
+
+    def take_while(self, has_room: Callable[[], bool]) -> Iterator[Ticket]:
+        """Yield those that have not timed out, while there is room; `has_room` is called before each."""
+        while self._tickets and has_room():
+            ticket = self._tickets.popleft()
+            if not ticket.done:
+                yield ticket
+
+    def end(self) -> None:
+        """The session has ended: nobody waits for their answers, nor for those of later ones."""
+        self._has_ended = True
+        for ticket in self._tickets:
+            ticket.done = True
+        self._tickets.clear()
 
 
 class Batch(NamedTuple):

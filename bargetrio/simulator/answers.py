@@ -1,6 +1,5 @@
 """The connection of all clients to one life of a server: queues their requests, and passes each answer to its asker."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, Protocol
 
@@ -17,7 +16,7 @@ from bargetrio.protocol.requests import (
     is_write,
 )
 from bargetrio.replica.inbox import Inbox
-from bargetrio.replica.sessions import Batch, Ticket
+from bargetrio.replica.sessions import Batch, DeferredReads, Ticket
 from bargetrio.simulator.memory import Breach
 
 ROOM: Final = 1 << 40
@@ -49,7 +48,7 @@ class ClientsSession:
         self._inbox = inbox
         self._answered = answered
         self._asked: dict[int, tuple[Request, Asker]] = {}
-        self._deferred: deque[Ticket] = deque()
+        self._deferred = DeferredReads()
         self._next_id = 0
 
     def ask(self, request: Request, asker: Asker) -> None:
@@ -84,16 +83,13 @@ class ClientsSession:
 
     def defer(self, ticket: Ticket) -> None:
         """Keep a read for the next step, which has room for its answer."""
-        if ticket.done:
-            return
-        ticket.defer_in(self._deferred)
-        self.room = 0  # later reads wait behind this one
+        if self._deferred.add(ticket):
+            self.room = 0  # later reads wait behind this one
 
     def take_deferred(self) -> Iterator[Ticket]:
         """Yield the reads that were deferred, in their order, while there is room."""
         self.room = ROOM
-        while self._deferred and self.room > 0:
-            yield self._deferred.popleft()
+        yield from self._deferred.take_while(lambda: self.room > 0)
 
     def resume(self) -> None:
         """Have the deferred reads executed in the next step."""

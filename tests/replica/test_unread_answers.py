@@ -1,7 +1,6 @@
 """A client that does not read its answers costs little: no read is looked up for it, and none of its requests is read."""
 
 import sys
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -23,7 +22,7 @@ from bargetrio.raft.core import Core
 from bargetrio.raft.messages import Entry
 from bargetrio.raft.records import HardState, Remembered
 from bargetrio.raft.roles import Leader
-from bargetrio.replica.sessions import Batch, Session, Ticket
+from bargetrio.replica.sessions import Batch, DeferredReads, Session, Ticket
 from bargetrio.transport.handshake import Greeted
 from tests.replica.hosts import Hosted
 from tests.replica.pipes import Pipe
@@ -277,8 +276,8 @@ def test_a_read_that_is_deferred_again_stays_before_those_deferred_after_it() ->
     """It was taken when there was room, and by then there was none any more."""
     session: Any = None
     first, second = (Ticket(session, number, Get(id=number, key="a"), 0.0) for number in (1, 2))
-    reads: deque[Ticket] = deque()
-    first.defer_in(reads)
-    second.defer_in(reads)
-    reads.popleft().defer_in(reads)
-    assert [ticket.request_id for ticket in reads] == [1, 2]
+    reads = DeferredReads()
+    assert reads.add(first)
+    assert reads.add(second)
+    assert reads.add(next(reads.take_while(lambda: True)))
+    assert [ticket.request_id for ticket in reads.take_while(lambda: True)] == [1, 2]
