@@ -56,6 +56,21 @@ class Scripted:
                     return
 
 
+def forwarder_of(nursery: trio.Nursery, timeout_s: float, address: str = "127.0.0.1:1", **others: Any) -> Forwarder:
+    """A forwarder of one node, said to lead, at an address where nobody listens; `others` are further or other arguments."""
+    arguments: dict[str, Any] = {
+        "cluster": "barge",
+        "addresses": {0: address},
+        "request_timeout_s": timeout_s,
+        "leader_hint": lambda: 0,
+        "local_ids": lambda: [0],
+        "can_lead": lambda node_id: True,
+        "network": SocketNetwork(),
+        "nursery": nursery,
+    }
+    return Forwarder(**(arguments | others))
+
+
 @asynccontextmanager
 async def forwarding(
     reply: Reply, timeout_s: float = 5.0, *, leader: int | None = 0
@@ -66,17 +81,6 @@ async def forwarding(
         listeners = await nursery.start(
             lambda task_status: trio.serve_tcp(node.serve, 0, host="127.0.0.1", task_status=task_status)
         )
-        yield (
-            Forwarder(
-                cluster="barge",
-                addresses={0: f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"},
-                request_timeout_s=timeout_s,
-                leader_hint=lambda: leader,
-                local_ids=lambda: [0],
-                can_lead=lambda node_id: True,
-                network=SocketNetwork(),
-                nursery=nursery,
-            ),
-            node,
-        )
+        address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+        yield forwarder_of(nursery, timeout_s, address, leader_hint=lambda: leader), node
         nursery.cancel_scope.cancel()

@@ -6,11 +6,9 @@ from typing import Any, Final
 import pytest
 import trio
 
-from bargetrio.cluster.forward import Forwarder
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, Get, List, Put, Request
-from bargetrio.transport.sockets import SocketNetwork
-from tests.cluster.scripted import forwarding, refused
+from tests.cluster.scripted import forwarder_of, forwarding, refused
 
 OPERATIONS: Final[dict[str, list[Request]]] = {
     "put": [Put(id=0, key="a", value="x")],
@@ -86,16 +84,7 @@ async def test_each_way_to_end_is_reported_with_its_reason(operation: str, endin
 async def test_a_node_that_is_not_there_is_certain(operation: str) -> None:
     """Nothing was sent."""
     async with trio.open_nursery() as nursery:
-        forwarder = Forwarder(
-            cluster="barge",
-            addresses={0: "127.0.0.1:1"},
-            request_timeout_s=0.1,
-            leader_hint=lambda: 0,
-            local_ids=list,
-            can_lead=lambda _: True,
-            network=SocketNetwork(),
-            nursery=nursery,
-        )
+        forwarder = forwarder_of(nursery, 0.1)
         outcomes = await forwarder.execute_many(OPERATIONS[operation])
         nursery.cancel_scope.cancel()
     assert [(outcome.code, outcome.applied) for outcome in outcomes if isinstance(outcome, BargeError)] == [

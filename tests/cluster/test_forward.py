@@ -5,11 +5,10 @@ from typing import Any
 import pytest
 import trio
 
-from bargetrio.cluster.forward import Forwarder, Outcome
+from bargetrio.cluster.forward import Outcome
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Get, List, Put, PutAnswer
-from bargetrio.transport.sockets import SocketNetwork
-from tests.cluster.scripted import forwarding, ok, refused
+from tests.cluster.scripted import forwarder_of, forwarding, ok, refused
 
 
 def puts(*keys: str) -> list[Put]:
@@ -86,16 +85,7 @@ async def test_silence_is_unknown_for_writes_that_have_left() -> None:
 async def test_an_unreachable_server_is_certain() -> None:
     """Never sent, so never applied."""
     async with trio.open_nursery() as nursery:
-        forwarder = Forwarder(
-            cluster="barge",
-            addresses={0: "127.0.0.1:1"},
-            request_timeout_s=0.2,
-            leader_hint=lambda: 0,
-            local_ids=lambda: [],
-            can_lead=lambda node_id: True,
-            network=SocketNetwork(),
-            nursery=nursery,
-        )
+        forwarder = forwarder_of(nursery, 0.2)
         assert codes(await forwarder.execute_many(puts("a", "b"))) == ["no_leader", "no_leader"]
         nursery.cancel_scope.cancel()
 

@@ -10,12 +10,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from bargetrio.cluster.forward import GRACE_S, WATCH_S, WRITE_GRACE_S, Forwarder
+from bargetrio.cluster.forward import GRACE_S, WATCH_S, WRITE_GRACE_S
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.requests import Delete, DeleteAnswer, Get, GetAnswer, List, ListAnswer, Put, PutAnswer, Request
 from bargetrio.protocol.views import Faults
-from bargetrio.transport.sockets import SocketNetwork
 from tests.cluster.harness import Harness
+from tests.cluster.scripted import forwarder_of
 
 
 class Asked:
@@ -122,15 +122,11 @@ async def test_a_node_that_does_not_answer_is_given_up_when_another_leads(autoju
     node: Any = Silent()
     outcomes: list[tuple[float, Any]] = []
     async with trio.open_nursery() as nursery:
-        forwarder = Forwarder(
-            cluster="barge",
+        forwarder = forwarder_of(
+            nursery,
+            30.0,
             addresses={0: "127.0.0.1:1", 1: "127.0.0.1:1"},
-            request_timeout_s=30.0,
             leader_hint=lambda: leaders[-1],
-            local_ids=lambda: [0],
-            can_lead=lambda _: True,
-            network=SocketNetwork(),
-            nursery=nursery,
             running=lambda node_id: node if node_id == 0 else None,
         )
         began = trio.current_time()
@@ -151,17 +147,7 @@ async def test_a_node_that_does_not_answer_is_given_up_in_time(autojump_clock: M
     node: Any = Silent()
     outcomes: list[tuple[float, list[str]]] = []
     async with trio.open_nursery() as nursery:
-        forwarder = Forwarder(
-            cluster="barge",
-            addresses={0: "127.0.0.1:1"},
-            request_timeout_s=5.0,
-            leader_hint=lambda: 0,
-            local_ids=lambda: [0],
-            can_lead=lambda _: True,
-            network=SocketNetwork(),
-            nursery=nursery,
-            running=lambda node_id: node,
-        )
+        forwarder = forwarder_of(nursery, 5.0, running=lambda node_id: node)
         began = trio.current_time()
 
         def done(found: Sequence[Any]) -> None:
