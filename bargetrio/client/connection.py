@@ -31,6 +31,8 @@ class NodeConnection:
             self._socket = socket.create_connection(parse_address(address), timeout_s)
         except OSError as problem:
             raise NotSent(f"{address}: {problem.strerror or problem}") from None
+        except ValueError as problem:  # a node's redirection to what is no address
+            raise NotSent(str(problem)) from None
         self._stream = self._socket.makefile("rb")
         try:
             self._send_hello(cluster)

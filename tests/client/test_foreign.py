@@ -124,6 +124,30 @@ def test_a_refusal_by_a_proxy_that_passes_nothing_on_is_certain(status: int) -> 
             assert (caught.value.code, caught.value.applied) == (BEFORE[status], False)
 
 
+@pytest.mark.parametrize(
+    "address", ["nowhere", ":8101", "x:y", "::1:80", "[::g]:80", "a..b:80", "http://x:1", "1.2.3:1", "x:99999", "\x00:1"]
+)
+def test_a_redirection_to_what_is_no_address_is_as_one_to_nobody(address: str) -> None:
+    """The next node is asked; a write that was refused was not applied."""
+    refusal = (
+        json.dumps(
+            {"id": 1, "ok": False, "error": "not_leader", "detail": "", "applied": False, "leader": 1, "address": address}
+        ).encode()
+        + b"\n"
+    )
+    with (
+        BadServer("native", refusal) as first,
+        BadServer("native", b'{"id":1,"ok":true,"key":"a","index":3,"term":1}\n') as second,
+    ):
+        with Client([first.address, second.address], timeout_s=5) as barge:
+            assert barge.put("a", "1").index == 3
+        assert len(first.asked) == len(second.asked) == 1
+    with BadServer("native", refusal) as first, Client([first.address], timeout_s=0.2) as barge:
+        with pytest.raises(BargeError) as caught:
+            barge.put("a", "1")
+        assert (caught.value.code, caught.value.applied) == ("no_leader", False)
+
+
 def test_a_change_that_one_lost_and_another_refuses_is_unknown() -> None:
     """The first may have killed the node; that the second one says no does not take it back."""
     with BadServer("rest", b"") as first, BadServer("rest", problem("bad_request", 400)) as second:
