@@ -19,6 +19,9 @@ SLOW = frozenset(
 )
 """Folders and modules whose tests run daemons, many seeds or a browser: they take minutes together."""
 
+LONG_S = 1800
+"""Seconds after which a test that is marked long fails; for others pyproject.toml says it."""
+
 # Who starts the tests in the background (`nohup`, `&` in a script) has Ctrl-C or SIGHUP ignored, and every child inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -57,6 +60,8 @@ def _mark(item: pytest.Item) -> None:
         item.add_marker("browser")
     if place in SLOW or item.get_closest_marker("long"):
         item.add_marker("slow")
+    if item.get_closest_marker("long"):
+        item.add_marker(pytest.mark.timeout(LONG_S))
 
 
 def pytest_configure(config: pytest.Config) -> None:
