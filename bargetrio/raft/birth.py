@@ -59,6 +59,8 @@ def bootstrap(state: State, now: float) -> str:
     if len(state.members) > 1 and now - state.membership.began_at < FIRST_DIALS_S:
         return f"node {state.node_id} has just started, and still asks the other members who they are: try again"
     for peer, standing in membership.last_standings(state, now - STANDING_TTL_S).items():
+        if peer not in state.members:
+            return why_other_members(peer, standing, state.members) or f"the configuration here does not name node {peer}"
         if standing.identity:
             return f"node {peer} belongs to a cluster that has begun: bargetrio readmit admits this node to it"
         if standing.origin == EMPTY and state.standing.origin == EARLIER:
@@ -80,7 +82,7 @@ def bootstrap(state: State, now: float) -> str:
 def maybe_be_born(state: State, now: float) -> None:
     """Adopt a born member's set if this store is in it; the lowest id makes the set when all members are unborn and introduced.
 
-    Only the lowest id makes a set, so that there is one.
+    Only the lowest id makes a set, so that there is one; none while a node is heard that this node's configuration does not name.
     """
     own = state.standing
     if own.identity or own.origin == REPLACED or state.membership.is_writing_standing:
@@ -92,6 +94,8 @@ def maybe_be_born(state: State, now: float) -> None:
             _be_born(state, birth)
     if born or state.configuration is not None or state.node_id != state.members[0]:
         return
+    if any(peer not in state.members for peer in membership.last_standings(state, now - STANDING_TTL_S)):
+        return  # another configuration names this node beside others: one of the two is wrong
     here = _met_unborn(state, now)
     if len(here) == len(state.members):
         _be_born(state, here)

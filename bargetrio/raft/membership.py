@@ -196,10 +196,10 @@ def last_standings(state: State, then: float) -> dict[NodeId, Standing]:
 
 
 def last_stated(state: State) -> dict[NodeId, tuple[Standing, float]]:
-    """Return each peer's newest standing, of a hello or an introduction, and when it came."""
+    """Return each peer's newest standing, of a hello or an introduction, and when it came; also of a node that is none."""
     newest: dict[NodeId, tuple[Standing, float]] = {}
     met, hellos = state.membership.met, state.membership.last_hello
-    for peer in state.peers:
+    for peer in dict.fromkeys((*state.peers, *hellos)):
         stated, hello = met.get(peer), hellos.get(peer)
         if stated is None or (hello is not None and hello[1] > stated[1]):
             stated = hello

@@ -27,7 +27,7 @@ class MembershipState:
         self.seen: dict[NodeId, tuple[Standing, float]] = {}
         """The standing of each peer's last hello, accepted or refused, and when it came; until a connection of it ends."""
         self.last_hello: dict[NodeId, tuple[Standing, float]] = {}
-        """The same, kept when the connection ends."""
+        """The same, kept when the connection ends; with one node at most that this node's configuration does not name."""
         self.began_at = now
         self.differed: dict[NodeId, tuple[StoreId, float]] = {}
         """Which store of each peer last reported, to this node as its leader, that its log differs from this one's, and when."""

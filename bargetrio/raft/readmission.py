@@ -21,7 +21,16 @@ WHAT_IS_LEFT: Final = (
 
 
 def on_hello(state: State, peer: NodeId, standing: Standing, now: float) -> None:
-    """Record the standing in a peer's hello, accepted or refused; readmit a store that `replaces` the member's present one."""
+    """Record the standing in a peer's hello, accepted or refused; readmit a store that `replaces` the member's present one.
+
+    A node that this node's configuration does not name may say hello, too, because its own names both: the newest one is recorded.
+    """
+    if peer not in state.peers:
+        hellos = state.membership.last_hello
+        for other in [each for each in hellos if each not in state.peers]:
+            del hellos[other]
+        hellos[peer] = (standing, now)
+        return
     state.membership.seen[peer] = state.membership.last_hello[peer] = (standing, now)
     if standing.replaces:
         readmit_replaced(state, now)

@@ -72,7 +72,7 @@ class Peers(Generic[S]):
         core, peer = self._core, sender(message)
         if not self._is_welcome(peer, standing):
             is_answered = not isinstance(message, Introduction) or message.asks
-            if is_answered and peer in self._node_ids:  # the answer to a hello has our standing even so
+            if is_answered:  # the answer to a hello has our standing even so
                 stated = self._stated_standing()
                 answer = Introduction(term=core.current_term, node_id=core.node_id, standing=stated, asks=False)
                 self._post(core.node_id, peer, answer, stated)
@@ -91,10 +91,11 @@ class Peers(Generic[S]):
         """Check the standing with which the connection began, and again when the members' stores have changed."""
         hello = self._hellos.get(peer)
         if hello is None or hello.standing is not standing:
-            if peer not in self._node_ids:
-                return False  # refused before the standings are sent (transport/handshake.py)
             self._hello_validator.validate(peer, standing)
             self._steps.wake()
+            if peer not in self._node_ids:  # refused in any case, when its standing was noted (transport/handshake.py)
+                self._hellos[peer] = _Hello(standing, lambda: "is not a peer")
+                return False
             hello = self._hellos[peer] = _Hello(standing, self._hello_validator.revalidator(peer, standing))
         refusal = hello.refusal()
         if refusal != hello.reported:

@@ -47,7 +47,8 @@ class HandshakeRefused(Exception):
 class Identity(Struct, frozen=True, kw_only=True):
     """A node's side of the handshake, and the check of a peer's.
 
-    `standing()` returns its own store's present standing; `validate(peer, standing)` why a peer's is refused, "" if it is not.
+    `standing()` returns its own store's present standing; `validate(peer, standing)` why a peer's is refused, "" if it is not. It
+    is called for nodes that are not in `peer_ids`, too: these are refused in any case.
     """
 
     cluster: str
@@ -89,7 +90,8 @@ async def accept_hello(connection: Connection, identity: Identity, admit_client:
             admit_client()
             connection.post(_line(NodeHello(protocol=PROTOCOL_VERSION, cluster=identity.cluster, node=identity.node_id)))
             return Greeted(peer_id=None, standing=None, lines=rest, reader=reader)
-        _check_peer(hello, identity)
+        if hello.to != identity.node_id:
+            raise HandshakeRefused("forbidden", f"this is node {identity.node_id}, not {hello.to}")
         nonce = identity.make_nonce()
         connection.post(_line(_answer_to_peer(hello, identity, nonce)))
         if identity.secret is not None:
@@ -184,13 +186,6 @@ def _check_cluster(hello: Hello, identity: Identity) -> None:
         raise HandshakeRefused("forbidden", f"this is cluster {identity.cluster!r}, not {hello.cluster!r}")
 
 
-def _check_peer(hello: PeerHello, identity: Identity) -> None:
-    if hello.to != identity.node_id:
-        raise HandshakeRefused("forbidden", f"this is node {identity.node_id}, not {hello.to}")
-    if hello.node not in identity.peer_ids:
-        raise HandshakeRefused("forbidden", f"node {hello.node} is not a peer of node {identity.node_id}")
-
-
 def _answer_to_peer(hello: PeerHello, identity: Identity, nonce: str) -> NodeHello:
     ours = ""
     if identity.secret is not None:
@@ -224,6 +219,8 @@ def _check_standing(peer_id: int, raw: Raw, identity: Identity) -> Standing:
     except (ValueError, RecursionError) as problem:
         raise HandshakeRefused("bad_request", f"node {peer_id} does not state its store's standing: {problem}") from None
     refusal = identity.validate(peer_id, standing)
+    if peer_id not in identity.peer_ids:  # another configuration names both nodes: its standing was noted all the same
+        refusal = f"node {peer_id} is not a peer of node {identity.node_id}, whose configuration does not name it"
     if refusal:
         raise HandshakeRefused("forbidden", refusal)
     return standing

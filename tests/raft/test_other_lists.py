@@ -3,7 +3,7 @@
 from msgspec import structs
 
 from bargetrio.raft.messages import Introduction
-from bargetrio.raft.standing import Configuration, Standing, as_stated, why_refused
+from bargetrio.raft.standing import Configuration, Standing, as_stated, identity_of, why_refused
 from tests.raft.births import BORN, STORES, UNBORN, introduced
 from tests.raft.cores import Bench
 
@@ -72,3 +72,30 @@ def test_members_refuse_a_new_store_whose_node_has_another_list() -> None:
     assert why_refused(BORN, configuration, 1, structs.replace(FOUR, store="new")) == reason
     assert "bargetrio readmit 1" in why_refused(BORN, configuration, 1, Standing(store="new", members=(0, 1, 2)))
     assert why_refused(BORN, configuration, 1, as_stated(UNBORN[1], (0, 1, 2))) == ""
+
+
+def test_a_node_that_is_dialled_by_one_that_its_list_does_not_name_begins_no_cluster() -> None:
+    """Hosts 3 and 4 were set up with a list of their own, beside the running cluster of five: its members dial them."""
+    five = {node_id: f"s{node_id}" for node_id in range(5)}
+    born = Standing(store="s0", identity=identity_of(five), birth=five)
+    for stated, said in ((born, "node 0 belongs to a cluster"), (as_stated(UNBORN[0], (0, 1, 2, 3, 4)), "node 0's configuration")):
+        node = Bench(3, nodes=(3, 4), standing=Standing(store="s3"))
+        node.now = 3.0
+        node.core.hello_received(0, stated, node.now)
+        node.step(introduced(4, Standing(store="s4")))
+        assert node.standings == []
+        assert node.core.why_abstains().startswith(said)
+        assert node.core.bootstrap(node.now).startswith(said)
+        node.now = 14.0
+        node.step(introduced(4, Standing(store="s4")))
+        assert len(node.standings) == (stated is not born), "what an unborn one said counts for ten seconds"
+
+
+def test_of_nodes_that_its_list_does_not_name_only_the_newest_is_kept() -> None:
+    """Anyone who reaches the port may say hello under any number; and nothing of it is readmitted."""
+    node = Bench(0, standing=UNBORN[0])
+    for stranger in range(7, 1000):
+        node.core.hello_received(stranger, Standing(store="x", replaces="s1"), 0.0)
+    node.core.hello_received(1, UNBORN[1], 0.0)
+    assert sorted(node.core.membership.last_hello) == [1, 999]
+    assert sorted(node.core.membership.seen) == [1]

@@ -52,7 +52,8 @@ class Daemon:
         self.configuration = configuration
         self.arguments = [*arguments, *([] if node_id is None else ["--node", str(node_id)])]
         settings = yaml.safe_load(configuration.read_text())
-        self.api = str(settings["api"] if node_id is None else settings["nodes"][node_id]["api"])
+        apis = {node["id"]: node.get("api") for node in settings["nodes"]}
+        self.api = str(settings["api"] if node_id is None else apis[node_id])
         self.addresses = {node["id"]: str(node["address"]) for node in settings["nodes"]}
         self.program: tuple[str, ...] = ("bargetrio",)
         """The module that is run, and its first arguments."""

@@ -117,6 +117,27 @@ async def test_a_store_that_is_not_the_members_is_refused_with_a_reason_at_both_
     assert isinstance(said, HandshakeRefused) and str(said) == "node 0: no new"
 
 
+@pytest.mark.parametrize("secret", [None, b"s"])
+async def test_a_node_that_the_configuration_does_not_name_is_refused_and_its_standing_noted(secret: bytes | None) -> None:
+    """It may show that the configuration is wrong; without the right proof it shows nothing."""
+    noted: list[tuple[int, Standing]] = []
+
+    def note(peer_id: int, standing: Standing) -> str:
+        noted.append((peer_id, standing))
+        return ""
+
+    here = structs.replace(identity(0, secret=secret), validate=note)
+    accepted, said = await meet(here, lambda connection: say_hello(connection, identity(7, secret=secret), 0))
+    reason = "node 7 is not a peer of node 0, whose configuration does not name it"
+    assert isinstance(accepted, HandshakeRefused) and str(accepted) == reason
+    assert isinstance(said, HandshakeRefused) and str(said) == f"refused by node 0: {reason}"
+    assert noted == [(7, Standing(store="store-7"))]
+    if secret is not None:
+        accepted, said = await meet(here, lambda connection: say_hello(connection, identity(7, secret=b"another"), 0))
+        assert not isinstance(accepted, Greeted) and not isinstance(said, Greeted)
+        assert len(noted) == 1
+
+
 async def test_a_standing_that_is_none_is_a_bad_hello() -> None:
     """Reported as such, before it is checked."""
 
