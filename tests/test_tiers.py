@@ -47,7 +47,7 @@ def collected(folder: Path, *asked: list[str]) -> list[tuple[list[str], str]]:
     A command line may begin with BARGE_LONG=; one process runs all of them.
     """
     shutil.copy(CONFTEST, folder / "conftest.py")
-    markers = "".join(f"  {name}: {name}\n" for name in ("browser", "long", "needs(tool)", "slow"))
+    markers = "".join(f"  {name}: {name}\n" for name in ("browser", "long", "needs(tool)", "slow", "timeout(s)"))
     (folder / "pytest.ini").write_text(f"[pytest]\naddopts = -q --strict-markers\nmarkers =\n{markers}")
     (folder / "test_both.py").write_text(TESTS)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("BARGE_", "PYTEST_"))}

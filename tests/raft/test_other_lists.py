@@ -78,7 +78,8 @@ def test_a_node_that_is_dialled_by_one_that_its_list_does_not_name_begins_no_clu
     """Hosts 3 and 4 were set up with a list of their own, beside the running cluster of five: its members dial them."""
     five = {node_id: f"s{node_id}" for node_id in range(5)}
     born = Standing(store="s0", identity=identity_of(five), birth=five)
-    for stated, said in ((born, "node 0 belongs to a cluster"), (as_stated(UNBORN[0], (0, 1, 2, 3, 4)), "node 0's configuration")):
+    unborn = as_stated(UNBORN[0], (0, 1, 2, 3, 4))
+    for stated, said in ((born, "node 0 belongs to a cluster"), (unborn, "node 0's configuration")):
         node = Bench(3, nodes=(3, 4), standing=Standing(store="s3"))
         node.now = 3.0
         node.core.hello_received(0, stated, node.now)
@@ -94,8 +95,8 @@ def test_a_node_that_is_dialled_by_one_that_its_list_does_not_name_begins_no_clu
 def test_of_nodes_that_its_list_does_not_name_only_the_newest_is_kept() -> None:
     """Anyone who reaches the port may say hello under any number; and nothing of it is readmitted."""
     node = Bench(0, standing=UNBORN[0])
-    for stranger in range(7, 1000):
-        node.core.hello_received(stranger, Standing(store="x", replaces="s1"), 0.0)
+    for number in range(7, 1000):
+        node.core.hello_received(number, Standing(store="x", replaces="s1"), 0.0)
     node.core.hello_received(1, UNBORN[1], 0.0)
     assert sorted(node.core.membership.last_hello) == [1, 999]
     assert sorted(node.core.membership.seen) == [1]
