@@ -1,30 +1,17 @@
 """Disks that are lost or late, as an operator meets them: a process for each node, the command line, and real folders."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.cli.run import barge
-from tests.stories.daemon import TIMING, Daemon, write_configuration
+from tests.stories.daemon import Daemon
+from tests.stories.hosts import daemons, readiness, wait_for_reason
 
 PATIENT = "{heartbeat_ms: 50, election_ms: [2000, 4000], request_timeout_ms: 5000}"
 """Only the leader of the time knows what a follower acknowledged: it stays on a busy machine."""
 JSON = {"Content-Type": "application/json"}
-
-
-@contextmanager
-def daemons(folder: Path, size: int, timing: str = TIMING) -> Iterator[list[Daemon]]:
-    """A process for each node; none of them runs yet."""
-    configuration = write_configuration(folder, size, timing=timing)
-    found = [Daemon(configuration, node_id=node_id) for node_id in range(size)]
-    try:
-        yield found
-    finally:
-        for daemon in found:
-            daemon.end()
 
 
 def lose_disk(daemon: Daemon, node_id: int) -> None:
@@ -32,17 +19,6 @@ def lose_disk(daemon: Daemon, node_id: int) -> None:
     daemon.kill_9()
     shutil.rmtree(daemon.configuration.parent / "data" / f"node-{node_id}")
     daemon.start()
-
-
-def readiness(daemon: Daemon) -> str:
-    """Return why the daemon is not ready, "" if it is."""
-    answer = daemon.http("GET", "/readyz")
-    return "" if answer.status == 200 else str(answer.json["detail"])
-
-
-def wait_for_reason(daemon: Daemon, reason: str) -> None:
-    """Return when the daemon is not ready for this reason."""
-    daemon.wait_for(lambda: reason in readiness(daemon), reason, 10)
 
 
 def metric(daemon: Daemon, sample: str) -> float:

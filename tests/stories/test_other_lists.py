@@ -8,7 +8,7 @@ import yaml
 from bargetrio.cli.free_ports import free_ports
 from tests.cli.run import barge
 from tests.stories.daemon import Daemon
-from tests.stories.test_lost_disks import daemons, readiness, wait_for_reason
+from tests.stories.hosts import daemons, readiness, wait_for_reason
 
 
 @pytest.mark.long
