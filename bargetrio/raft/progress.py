@@ -49,15 +49,17 @@ PIPELINE: Final = Pipeline()
 class Transfer:
     """A snapshot that is sent to one follower, a chunk at a time; a chunk that is certainly or probably lost is sent again.
 
-    `heartbeats_waited`: heartbeats since the chunk was sent, or since a sign that it is arriving. `patience`: how many minimum
-    election timeouts to wait for the reply; it doubles each time. `restarts`: how often the follower had to start over.
-    `has_begun`: a chunk was sent.
+    `probe_round`: that of the heartbeats which were sent after the chunk had left this process, 0 while it has not.
+    `heartbeats_waited`: heartbeats since one of them was answered, or since a sign that the chunk is arriving. `patience`: how
+    many minimum election timeouts to wait then for the reply; it doubles each time. `restarts`: how often the follower had to
+    start over. `has_begun`: a chunk was sent.
     """
 
     snapshot: SnapshotMeta
     offset: int = 0
     has_begun: bool = False
     is_due: bool = True
+    probe_round: int = 0
     heartbeats_waited: int = 0
     patience: int = 1
     restarts: int = 0

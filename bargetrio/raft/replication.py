@@ -38,7 +38,7 @@ def on_heartbeat_deadline(state: State, leader: Leader, now: float) -> None:
         if progress.demotion != "lost":
             appends.send_empty(state, leader, peer, progress)
         if progress.transfer is not None and not progress.may_lack_acknowledged:
-            snapshots.wait_for_reply(state, peer, progress.transfer)
+            snapshots.wait_for_reply(state, leader, peer, progress)
     if state.membership.seen:
         readmission.readmit_replaced(state, now)
 

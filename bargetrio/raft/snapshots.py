@@ -14,7 +14,7 @@ from bargetrio.raft import commit, membership
 from bargetrio.raft.effects import Compact, SendChunk
 from bargetrio.raft.facts import SnapshotSent, SnapshotTaken
 from bargetrio.raft.messages import Index, NodeId, SnapshotMeta, SnapshotReply, SnapshotRequest
-from bargetrio.raft.progress import Progress, Transfer
+from bargetrio.raft.progress import Progress
 from bargetrio.raft.roles import Leader
 from bargetrio.raft.snapshot_state import SnapshotLabel
 from bargetrio.raft.state import State
@@ -171,21 +171,30 @@ def send_chunk(state: State, peer: NodeId, progress: Progress) -> None:
         if not transfer.has_begun:
             transfer.has_begun = True
             _announce_sent(state, peer, transfer.snapshot, done=False)
-        transfer.is_due, transfer.heartbeats_waited = False, 0
+        transfer.is_due, transfer.probe_round, transfer.heartbeats_waited = False, 0, 0
         request = SnapshotRequest(
             term=state.current_term, leader_id=state.node_id, snapshot=transfer.snapshot, offset=transfer.offset, data=b""
         )
         state.emit(SendChunk(peer, request))
 
 
-def wait_for_reply(state: State, peer: NodeId, transfer: Transfer) -> None:
-    """Count a heartbeat of waiting, unless the chunk is still unsent; send it again after `patience`.
+def wait_for_reply(state: State, leader: Leader, peer: NodeId, progress: Progress) -> None:
+    """Count a heartbeat of waiting, once what was sent after the chunk has been answered; send it again after `patience`.
 
-    A chunk is lost with its connection (`Transfer.send_again`), or when a full link drops it. A timeout proves neither, so it is
-    the last resort: sending a chunk again behind itself fills a slow link.
+    A chunk is lost with its connection (`Transfer.send_again`), or when a full link drops it. A timeout proves neither: while
+    the chunk, or what follows it on its way, is still in a queue, sending it again behind itself fills a slow link. The network's
+    own queues can't be asked, so heartbeats with a new round number are sent behind the chunk (as for reads, BUG-44).
     """
+    transfer = progress.transfer
+    assert transfer is not None
     if state.snapshots.has_unsent(peer):
-        transfer.heartbeats_waited = 0
+        transfer.probe_round = transfer.heartbeats_waited = 0
+        return
+    if not transfer.probe_round:
+        leader.round += 1
+        transfer.probe_round = leader.round
+        return
+    if progress.acknowledged_round < transfer.probe_round:
         return
     transfer.heartbeats_waited += 1
     if transfer.heartbeats_waited * state.heartbeat_s >= transfer.patience * state.election_min_s:

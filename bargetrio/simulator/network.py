@@ -77,7 +77,7 @@ class SimulatedNetwork:
         self._chance = self._random.random
         self._keeps_order = "reordering" not in plan.kinds
         self._loss, self._duplication, self._late, self._damage = plan.loss, plan.duplication, plan.late, plan.damage
-        self._unsent_bytes = plan.unsent_bytes
+        self._unsent_bytes, self._queued_bytes = plan.unsent_bytes, plan.queued_bytes
         self._rates = plan.bytes_s
 
     def connect(self, inboxes: Sequence[Inbox], bytes_come: Sequence[AboutPeer], link_up: Sequence[AboutPeer]) -> None:
@@ -107,10 +107,10 @@ class SimulatedNetwork:
         self._loss = self._duplication = self._late = self._damage = 0.0
         self._keeps_order = True
 
-    def widen(self, bytes_s: float) -> None:
-        """Set the bandwidth of every link, 0: unlimited, and queued messages are sent at once."""
+    def widen(self, bytes_s: float, far_s: float = 0.0) -> None:
+        """Set every link's bandwidth, 0: unlimited, and what is queued is sent at once; and how long a byte is on its way."""
         for link in (link for links in self.links for link in links):
-            link.bytes_s = bytes_s
+            link.bytes_s, link.slow_s = bytes_s, far_s
             if not bytes_s:
                 waiting = list(link.waiting)
                 link.lose_what_waits()
@@ -136,8 +136,8 @@ class SimulatedNetwork:
                 self._world.after(REDIAL_S, self._is_up, peer, node_id)
 
     def has_unsent(self, source: NodeId, target: NodeId) -> bool:
-        """Return whether messages are queued."""
-        return bool(self.links[source][target].waiting)
+        """Return whether messages are queued at the sender, and not only in the network."""
+        return self.links[source][target].unsent_bytes > self._queued_bytes
 
     def post(self, source: NodeId, target: NodeId, message: Message, standing: Standing) -> None:
         """Send from a node with this standing; it may never arrive."""
@@ -198,9 +198,13 @@ class SimulatedNetwork:
 
     def _bytes_come(self, link: Link, connection: int, end: float) -> None:
         if connection == link.connection:
-            link.bytes_come(link.source)
+            self._world.after(link.slow_s, self._bytes_are_there, link, connection)
             if self._world.now + BYTES_COME_S < end:
                 self._world.after(BYTES_COME_S, self._bytes_come, link, connection, end)
+
+    def _bytes_are_there(self, link: Link, connection: int) -> None:
+        if connection == link.connection:
+            link.bytes_come(link.source)
 
     def _has_left(self, link: Link, connection: int) -> None:
         if connection == link.connection:

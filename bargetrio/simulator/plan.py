@@ -165,6 +165,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     """The window of unanswered appends."""
     unsent_bytes: int
     """What may wait for a narrow link; beyond it batches and pieces are dropped."""
+    queued_bytes: int
+    """How much of that is in the network's own queues, where its sender does not see it."""
     bytes_s: tuple[float, ...]
     """The bandwidth of each link from one node to another, in the order of source and target; empty where links are wide."""
     large_values: bool
@@ -194,6 +196,8 @@ class NarrowEnd(Struct, frozen=True, kw_only=True):
     """Each of the values that are written one after another; one takes longer to cross than an election timeout."""
     chunk_bytes: int
     """A piece of a snapshot."""
+    far_s: float = 0.0
+    """How long a byte is on its way, beside the time that it waits."""
 
 
 def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | None = None) -> Plan:
@@ -249,13 +253,14 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
         unsent_bytes=unsent_bytes,
         bytes_s=bytes_s if "narrow_links" in kinds else (),
         large_values="large_values" in kinds,
-        narrow_end=narrow_end if "narrow_links" in kinds else None,
         damage=damage if "damaged_pieces" in kinds else 0.0,
         clock_rates=rates if "clocks" in kinds else (1.0,) * nodes,
         first_starts=first_starts,
         bootstraps_at=bootstraps_at,
         begun_with=draw_begun_with(rare, nodes, kinds),
-        kernel_synced=frozenset(node_id for node_id in range(nodes) if rare.random() < 0.5),  # drawn last
+        kernel_synced=frozenset(node_id for node_id in range(nodes) if rare.random() < 0.5),
+        queued_bytes=rare.choice((0, 0, 50_000, 1_000_000)),
+        narrow_end=_far(narrow_end, rare) if "narrow_links" in kinds else None,  # drawn last
     )
 
 
@@ -334,6 +339,10 @@ def _narrow_end(random: Random) -> NarrowEnd:
     bytes_s = _between(random, 25_000, 400_000)
     value_bytes = int(bytes_s * random.uniform(1.0, 2.0))
     return NarrowEnd(bytes_s=bytes_s, value_bytes=value_bytes, chunk_bytes=int(bytes_s * random.uniform(0.2, 1.5)))
+
+
+def _far(narrow_end: NarrowEnd | None, rare: Random) -> NarrowEnd | None:
+    return None if narrow_end is None else structs.replace(narrow_end, far_s=rare.choice((0.0, 0.15)))
 
 
 def draw_late_disks(random: Random, nodes: int) -> dict[int, tuple[float, float]]:

@@ -19,6 +19,14 @@ def piece(of: SnapshotMeta, offset: int = 0, *, term: int = 2, leader_id: int = 
     return SnapshotRequest(term=term, leader_id=leader_id, snapshot=of, offset=offset, data=data)
 
 
+def answer_heartbeat(bench: Bench, peer: int) -> None:
+    """A follower that receives a snapshot answers the newest heartbeat: its log is too short for it."""
+    leader = bench.core.role
+    assert isinstance(leader, Leader)
+    term = bench.core.current_term
+    bench.step(AppendReply(term=term, follower_id=peer, success=False, prev_log_index=6, round=leader.round))
+
+
 def answer(bench: Bench, peer: int, of: SnapshotMeta, stored: int = 0, *, installed: bool = False) -> Bench:
     """A follower's reply with the bytes it has stored."""
     return bench.step(

@@ -16,7 +16,7 @@ from bargetrio.raft.messages import (
 )
 from bargetrio.raft.records import Append, Install, LogStart
 from tests.raft.cores import HEARTBEAT_S, acknowledge, append, entries, follower, leader, snapshot, terms
-from tests.raft.saved import NEVER, answer, lagging_leader, piece, progress, receiving, saved
+from tests.raft.saved import NEVER, answer, answer_heartbeat, lagging_leader, piece, progress, receiving, saved
 
 # -- sending ---------------------------------------------------------------------------------------------------------------
 
@@ -50,14 +50,15 @@ def test_the_next_piece_begins_where_the_followers_disk_ends() -> None:
 
 
 def test_a_piece_that_is_not_answered_is_sent_again() -> None:
-    """After a minimum election timeout: it, or its reply, was lost."""
+    """A minimum election timeout after what was sent behind it is answered: it, or its reply, was lost."""
     bench = lagging_leader()
     meta = bench.core.snapshot
     assert meta is not None
     answer(bench, 2, meta, 40)
     bench.take_pieces()
-    for _ in range(5):
+    for _ in range(6):
         acknowledge(bench, 1, 6)
+        answer_heartbeat(bench, 2)
         bench.tick(HEARTBEAT_S)
     assert bench.take_pieces() == []
     for _ in range(2):

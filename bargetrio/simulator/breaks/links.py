@@ -4,7 +4,8 @@ from bargetrio.raft import replication, snapshots
 from bargetrio.raft.core import Core
 from bargetrio.raft.effects import Send
 from bargetrio.raft.messages import NodeId, StillReceiving
-from bargetrio.raft.progress import Transfer
+from bargetrio.raft.progress import Progress
+from bargetrio.raft.roles import Leader
 from bargetrio.raft.snapshot_state import SnapshotLabel
 from bargetrio.raft.state import State
 from bargetrio.simulator.breaks.registry import Patches, breaks
@@ -28,10 +29,26 @@ def arrival_not_reported_to_leader(patches: Patches) -> None:
 
 @breaks("a piece is not sent again behind itself", "7; OWN-37")
 def piece_sent_again_behind_itself(patches: Patches) -> None:
-    def wait_for_reply(core: Core, peer: NodeId, transfer: Transfer) -> None:
+    def wait_for_reply(core: Core, leader: Leader, peer: NodeId, progress: Progress) -> None:
+        transfer = progress.transfer
+        assert transfer is not None
         transfer.patience += 1  # here a count of heartbeats, which nothing that arrives puts back
         if transfer.patience * core.heartbeat_s >= core.election_min_s:
             transfer.is_due, transfer.patience = True, 0
+
+    patches.set(snapshots, "wait_for_reply", wait_for_reply)
+
+
+@breaks("a piece is not sent again while what followed it may be in a queue of the network", "7; OWN-216")
+def piece_sent_again_behind_a_queue(patches: Patches) -> None:
+    old = snapshots.wait_for_reply
+
+    def wait_for_reply(core: Core, leader: Leader, peer: NodeId, progress: Progress) -> None:
+        known = progress.acknowledged_round
+        if progress.transfer is not None and progress.transfer.probe_round:
+            progress.acknowledged_round = max(known, progress.transfer.probe_round)
+        old(core, leader, peer, progress)
+        progress.acknowledged_round = known
 
     patches.set(snapshots, "wait_for_reply", wait_for_reply)
 

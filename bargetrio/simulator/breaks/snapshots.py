@@ -122,7 +122,7 @@ def compacted_taken_for_conflict(patches: Patches) -> None:
 
 @breaks("a piece that is not answered is sent again", "7")
 def lost_piece_not_sent_again(patches: Patches) -> None:
-    patches.set(snapshots, "wait_for_reply", lambda core, peer, transfer: None)
+    patches.set(snapshots, "wait_for_reply", lambda core, leader, peer, progress: None)
 
 
 @breaks("the next piece begins where the follower's disk ends", "7; BUG-35")
