@@ -74,8 +74,9 @@ class LocalNodes:
     async def start(self, nursery: trio.Nursery) -> dict[int, str]:
         """Start all own nodes in `nursery` concurrently; return the reasons of those that can't start.
 
-        A node that was killed meanwhile, as by a signal that stops the daemon, is not among them. Once one node runs, the others
-        are awaited for START_S at most: a disk that hangs must not keep the daemon from serving.
+        A node that was killed meanwhile, as by a signal that stops the daemon, is not among them, nor one whose disk is full: it
+        is started when there is room. Once one node runs, the others are awaited for START_S at most: a disk that hangs must not
+        keep the daemon from serving.
         """
         left, none_left = set(self.slots), trio.Event()
 
@@ -96,7 +97,10 @@ class LocalNodes:
             log.warning("the daemon serves while node %s still recovers, or waits for its disk", listed(sorted(left)))
         for slot in self.slots.values():
             nursery.start_soon(self._restart_when_room, slot, nursery)
-        return {node_id: slot.reason for node_id, slot in self.slots.items() if slot.state == "crashed"}
+        crashed = {node_id: slot for node_id, slot in self.slots.items() if slot.state == "crashed"}
+        for node_id in [node_id for node_id, slot in crashed.items() if slot.was_out_of_space]:
+            log.warning("node %d can't start before its disk has space: the daemon serves, and starts it then", node_id)
+        return {node_id: slot.reason for node_id, slot in crashed.items() if not slot.was_out_of_space}
 
     async def _restart_when_room(self, slot: Slot, nursery: trio.Nursery) -> None:
         """Restart a node that ended because of a full disk, once there is room; other disk failures wait for an operator.
@@ -319,7 +323,7 @@ class LocalNodes:
             if knows_leader:
                 return f"{node} has no leader with a quorum{refusals}"
             return f"{node} has none{refusals}" if refusals else ""
-        if status.lag > CAUGHT_UP_ENTRIES:
+        if status.lag > CAUGHT_UP_ENTRIES or (status.lag and status.is_catching_up):
             return f"{node} is still catching up: it lacks {status.lag} entries"
         gauges = slot.gauges()
         if gauges is not None and gauges.oldest_write_s > HANGS_S:

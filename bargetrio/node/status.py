@@ -44,6 +44,8 @@ class NodeStatus(Struct, frozen=True, kw_only=True):
     last_applied: int
     lag: int
     """Committed entries that are not applied here, as far as the node knows: its leader's appends have its commit index."""
+    is_catching_up: bool
+    """Whether it lacks what was committed before it was started, or is being sent a snapshot, however few entries that is."""
     last_log_index: int
     last_log_term: int
     log_start: int
@@ -92,6 +94,7 @@ def status_of(core: Core, keys: int, links: Mapping[NodeId, PeerLink], now: floa
         commit_index=core.commit_index,
         last_applied=core.last_applied,
         lag=core.lag,
+        is_catching_up=core.is_catching_up,
         last_log_index=core.log.last_index,
         last_log_term=core.log.last_term,
         log_start=core.log.start_index,

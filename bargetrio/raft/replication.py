@@ -167,6 +167,8 @@ def on_append_request(state: State, message: AppendRequest, now: float) -> None:
     leader_id, prev_log_index = message.leader_id, message.prev_log_index
     follower = state.follow(message.term, leader_id, now)
     follower.leader_commit = message.leader_commit
+    if state.committed_before is None:
+        state.committed_before = message.leader_commit
     log, term = state.log, state.current_term
     if not log.holds(prev_log_index, message.prev_log_term):
         where = f"no entry {prev_log_index} of term {message.prev_log_term}"

@@ -56,6 +56,7 @@ class ScriptedNode:
             leader=0,
             has_quorum=True,
             is_born=trio.current_time() >= self._born_at,
+            is_catching_up=False,
             may_vote=True,
             abstains="",
             refusals="",
@@ -144,3 +145,10 @@ async def test_a_node_that_lacks_committed_entries_is_not_ready(autojump_clock: 
 
     async with daemon_of(Behind("")) as cluster:
         assert cluster.local.ready() == "node 0 is still catching up: it lacks 1001 entries"
+
+    class Begins(ScriptedNode):
+        def status(self) -> NodeStatus:
+            return structs.replace(super().status(), lag=2, is_catching_up=True)
+
+    async with daemon_of(Begins("")) as cluster:
+        assert cluster.local.ready() == "node 0 is still catching up: it lacks 2 entries", "of a mebibyte each, perhaps"

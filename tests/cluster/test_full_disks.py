@@ -1,6 +1,7 @@
 """Disks that fill, under real nodes: writes are refused in time, and resume when there is room again."""
 
 import errno
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -160,7 +161,8 @@ async def test_a_bug_while_the_free_space_is_looked_up_ends_nothing(autojump_clo
         free_bytes=free_bytes,
     )
     async with trio.open_nursery() as nursery:
-        assert await nodes.start(nursery) == {0: "No space left on device"}
+        assert await nodes.start(nursery) == {}
+        assert nodes.slots[0].reason == "No space left on device"
         with trio.fail_after(60):
             while not nodes.running_ids():
                 await trio.sleep(0.1)
@@ -201,3 +203,36 @@ async def test_a_disk_that_hangs_keeps_no_other_node_waiting_for_room(autojump_c
                 await trio.sleep(0.1)
         assert nodes.running_ids() == [1]
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(("size", "problem"), [(1, errno.ENOSPC), (3, errno.ENOSPC), (3, errno.EIO)])
+async def test_a_node_whose_disk_is_full_at_the_start_is_started_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, problem: int
+) -> None:
+    """The daemon serves meanwhile, also if that is its only node; any other failure at the start ends it."""
+    monkeypatch.setattr(local_nodes, "TEND_S", 0.1)
+
+    class Broken(RealDisk):
+        problem: int | None = None
+
+        def open(self, path: str, *, create: bool = False) -> Any:
+            if self.problem is not None and create:
+                raise OSError(self.problem, os.strerror(self.problem))
+            return super().open(path, create=create)
+
+    harness = Harness(tmp_path, size)
+    disks = {node_id: Broken(harness.folder / f"node-{node_id}") for node_id in harness.addresses}
+    disks[0].problem = problem
+    harness.disk_of = disks.__getitem__
+    async with harness.open():
+        assert harness.local.slots[0].state == "crashed"
+        if problem == errno.EIO:
+            assert list(harness.problems) == [0]
+            return
+        assert harness.problems == {}
+        assert "No space left" in harness.local.slots[0].reason
+        assert not harness.local.all_crashed(), "the daemon goes on"
+        assert "node 0 crashed" in harness.local.ready()
+        disks[0].problem = None
+        await harness.until(lambda: harness.local.ready() == "")
+        await harness.put("a")

@@ -6,9 +6,9 @@ from bargetrio.raft.durability import Durability
 from bargetrio.raft.effects import Send
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.log import Log
-from bargetrio.raft.messages import AppendReply, SnapshotReply, VoteRequest
+from bargetrio.raft.messages import AppendReply, SnapshotReply, SnapshotRequest, VoteRequest
 from bargetrio.raft.records import Append, HardState, Truncate
-from tests.raft.cores import Bench, append, entries, follower, leader, terms
+from tests.raft.cores import Bench, append, entries, follower, leader, snapshot, terms
 
 
 def reply_of(bench: Bench) -> AppendReply:
@@ -166,3 +166,17 @@ def test_two_leaders_of_one_term_are_a_violation() -> None:
     node = leader()
     with pytest.raises(ConsensusViolation, match="claims to lead term"):
         node.step(append(term=node.core.current_term, leader_id=2))
+
+
+def test_a_node_is_catching_up_until_it_has_what_was_committed_when_it_first_heard_a_leader() -> None:
+    """What is committed later is a matter of its lag; a snapshot on its way counts whenever it comes."""
+    node = follower()
+    assert not node.core.is_catching_up, "it has heard nobody"
+    node.step(append(log="1", commit=3)).sync()
+    assert node.core.is_catching_up and node.core.committed_before == 3
+    node.step(append(prev=(1, 1), log="1 1", commit=5)).sync()
+    assert not node.core.is_catching_up
+    assert node.core.lag == 2
+    meta = snapshot("1 1 1 1 1 1 1 1")
+    node.step(SnapshotRequest(term=1, leader_id=1, snapshot=meta, offset=0, data=b"x" * 50))
+    assert node.core.is_catching_up
