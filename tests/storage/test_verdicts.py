@@ -29,6 +29,7 @@ ENDS: dict[str, list[list[Record]]] = {
     "truncate, then a vote": [[truncate(OLD, 7)], [VOTE]],
     "a long one, then a short one": [[append(OLD, entry(1, "n" * 1500))], [VOTE]],
     "a short one, then a long one": [[VOTE], [append(OLD, entry(3, "n" * 1500))]],
+    "many short ones": [[HardState(term=3 + number)] for number in range(16)],
     "install": [[Install(snapshot=file_of(SENT)[0])]],
     "install, then more": [[VOTE, Install(snapshot=file_of(SENT)[0]), append(SENT, entry(3, "n"))], [HardState(term=4)]],
 }
@@ -102,6 +103,13 @@ class Case:
         """What the first lines of the last segment amount to; None for damage: the only segment always has its first line."""
         return None if not whole and len(self.names) == 1 else self.after[whole]
 
+    def judge(self, data: bytearray) -> Remembered | None:
+        """What the last segment with these bytes must amount to: None for damage, where a good line is behind a bad one."""
+        starts = [0, *self.lines[:-1]]
+        good = [data[start:end] == self.last[start:end] for start, end in zip(starts, self.lines, strict=True)]
+        before = good.index(False) if False in good else len(good)
+        return None if any(good[before:]) else self.expected(before)
+
     def verdict(self, name: str, data: bytes) -> Remembered | None:
         """What recovery makes of the folder with this file in it; None for damage."""
         disk = SimulatedDisk(Random(1))
@@ -146,13 +154,27 @@ def test_a_hole_is_torn_only_if_no_good_line_stands_behind_it(ends: list[list[Re
         for sector in hole:
             end = min((sector + 1) * SECTOR, size)
             data[sector * SECTOR : end] = bytes(end - sector * SECTOR)
-        starts = [0, *case.lines[:-1]]
-        good = [data[start:end] == case.last[start:end] for start, end in zip(starts, case.lines, strict=True)]
-        before = good.index(False) if False in good else len(good)
-        expected = None if any(good[before:]) else case.expected(before)
+        expected = case.judge(data)
         verdicts.add(expected is None)
         assert case.verdict(case.names[-1], bytes(data)) == expected, hole
     assert verdicts == {True, False} or segment_bytes == 1200
+
+
+@pytest.mark.parametrize("ends", CASES)
+def test_a_hole_from_a_records_beginning_to_the_next_sector_is_torn_only_if_no_good_line_follows(
+    ends: list[list[Record]],
+) -> None:
+    """The sector's beginning was synced with earlier records; the next record may begin a few bytes behind the hole."""
+    case = Case(ends, 100_000)
+    verdicts = list[bool]()
+    for start in [0, *case.lines[:-1]]:
+        data = bytearray(case.last)
+        end = min((start // SECTOR + 1) * SECTOR, len(data))
+        data[start:end] = bytes(end - start)
+        expected = case.judge(data)
+        verdicts.append(expected is None)
+        assert case.verdict(case.names[-1], bytes(data)) == expected, start
+    assert verdicts[0], "a hole in the first record is followed by others"
 
 
 @pytest.mark.parametrize("ends", CASES)
