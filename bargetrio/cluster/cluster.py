@@ -212,9 +212,9 @@ class Cluster:
         able = [view.id for view in await self.nodes() if view.may_vote and view.id != node_id]
         if is_majority(len(able), members):
             return problem
-        here = f"{listed(able)} run{'s' if len(able) == 1 else ''}" if able else "none runs"
-        detail = f"there is no leader: of the members but node {node_id}, with disks that count, {here}"
-        detail += f", and {majority_of(members)} must"
+        here = f"only node {listed(able)} has" if len(able) == 1 else f"only nodes {listed(able)} have" if able else "none has"
+        detail = f"there is no leader: {majority_of(members)} members beside node {node_id} must run with a disk that counts"
+        detail += f", and {here} one that does"
         return BargeError(problem.code, f"{detail}; if they are lost, {WHAT_IS_LEFT}")
 
     async def bootstrap(self) -> BootstrapAnswer:

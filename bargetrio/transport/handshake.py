@@ -24,7 +24,13 @@ from bargetrio.protocol.hello import (
     proof_is_right,
     verdict_decoder,
 )
-from bargetrio.protocol.limits import HELLO_LINE_BYTES, LINE_BYTES, PEER_PROTOCOL_VERSION, PROTOCOL_VERSION
+from bargetrio.protocol.limits import (
+    HELLO_LINE_BYTES,
+    LINE_BYTES,
+    PEER_PROTOCOL_VERSION,
+    PROTOCOL_VERSION,
+    QUOTED_CHARACTERS,
+)
 from bargetrio.protocol.lines import LineReader, LineTooLong
 from bargetrio.raft.checks import check_standing
 from bargetrio.raft.standing import Standing
@@ -181,7 +187,9 @@ def _check_cluster(hello: Hello, identity: Identity) -> None:
     spoken = PROTOCOL_VERSION if isinstance(hello, ClientHello) else PEER_PROTOCOL_VERSION
     if hello.protocol != spoken:
         who = "clients" if isinstance(hello, ClientHello) else "its peers"
-        raise HandshakeRefused("bad_request", f"this node speaks protocol {spoken} with {who}, not {hello.protocol}")
+        raise HandshakeRefused(
+            "bad_request", f"this node speaks protocol {spoken} with {who}, not {str(hello.protocol)[:QUOTED_CHARACTERS]}"
+        )
     if hello.cluster != identity.cluster:
         raise HandshakeRefused("forbidden", f"this is cluster {identity.cluster!r}, not {hello.cluster!r}")
 

@@ -188,10 +188,8 @@ class Guard:
         host = headers.get(b"host", b"").decode("latin-1").lower()
         for name in (host,) if target.authority is None else (host, target.authority.decode("latin-1").lower()):
             if name not in self._hosts:
-                detail = (
-                    f"this is not {name[:QUOTED_CHARACTERS]!r}; add other names and ports to allowed_hosts in the configuration"
-                )
-                raise BargeError("forbidden", detail)
+                which = f"this is not {name[:QUOTED_CHARACTERS]!r}" if name else "the request names no Host"
+                raise BargeError("forbidden", f"{which}; add other names and ports to allowed_hosts in the configuration")
         origin = headers.get(b"origin")
         if origin is not None and not self._is_own(origin.decode("latin-1").lower()):
             raise BargeError("forbidden", "requests of pages of another origin are refused")

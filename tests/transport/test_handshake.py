@@ -138,6 +138,17 @@ async def test_a_node_that_the_configuration_does_not_name_is_refused_and_its_st
         assert len(noted) == 1
 
 
+async def test_a_protocol_of_many_digits_is_refused_and_not_quoted_in_full() -> None:
+    """A refusal is a line of a bounded length."""
+
+    async def dial(connection: Connection) -> bytes:
+        connection.post(b'{"hello":"client","protocol":%s,"cluster":"barge"}\n' % (b"9" * 900))
+        return await connection.receive()
+
+    _, answer = await meet(identity(0), dial)
+    assert isinstance(answer, bytes) and b"refused" in answer and len(answer) < 300
+
+
 async def test_a_standing_that_is_none_is_a_bad_hello() -> None:
     """Reported as such, before it is checked."""
 
