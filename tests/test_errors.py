@@ -320,7 +320,7 @@ def test_commands_at_nodes_end_as_the_table_has_it(three: list[Daemon], tmp_path
     assert three[leader].kill_node(follower)["changed"] is True
     three[leader].wait_for(lambda: three[leader].http("GET", "/leader").status == 503, "the end of its office", 10)
     compare(three[leader], Admin("kill", follower, None))
-    compare(three[leader], Admin("readmit", follower, "no_leader", "there is no leader: of the members but node"))
+    compare(three[leader], Admin("readmit", follower, "no_leader", "there is no leader: 2 members beside node"))
     saved = CliRunner().invoke(cli, ["snapshot", "save", str(tmp_path / "b.snap"), "--endpoint", three[leader].api])
     assert (saved.exit_code, saved.stderr.partition(":")[0]) == (5, "no_leader")
     status = CliRunner().invoke(cli, ["status", "--json", "--endpoint", three[leader].api])
