@@ -111,6 +111,8 @@ _SENTENCES: Final[dict[str, Callable[[Event, dict[str, Any]], str]]] = {
     "vote_requested": lambda e, d: f"asks node {e.peer} for its vote in term {e.term} {_last(e, d)}",
     "vote_granted": lambda e, d: f"votes for node {e.peer} in term {e.term}",
     "vote_refused": lambda e, d: f"refuses node {e.peer} its vote in term {e.term}: {d['reason']}",
+    "transfer_began": lambda e, d: f"transfers its leadership to node {e.peer}: takes no writes until that is elected",
+    "transfer_ended": lambda e, d: f"goes on leading, node {e.peer} does not take over: {d['reason']}",
     "append_sent": _append_sent,
     "append_accepted": _append_accepted,
     "append_rejected": lambda e, d: f"rejects an append of node {e.peer} at index {e.index} (term {e.term}): {d['reason']}",

@@ -17,6 +17,8 @@ KINDS: Final = (
     "vote_requested",
     "vote_granted",
     "vote_refused",
+    "transfer_began",
+    "transfer_ended",
     "append_sent",
     "append_accepted",
     "append_rejected",

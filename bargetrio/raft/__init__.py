@@ -41,6 +41,7 @@ membership.py     the configuration in force; birth.py, readmission.py, demotion
 commit.py         when an entry is committed
 election.py       leader election
 snapshots.py      taking and sending snapshots, compaction; receiving.py installing them
+transfer.py       leadership transfer
 replication.py    log replication; reads.py linearizable reads (ReadIndex)
 core.py           start here: dispatches each input to its rule
 """

@@ -2,10 +2,10 @@
 
 Here are the inputs (`step`, `tick`, `propose`, `read`, `persisted`, ...), the dispatch of each to its rule, and the output
 (`take_effects`). The state is in state.py; the rules in election.py, replication.py, commit.py, reads.py, snapshots.py,
-receiving.py, membership.py, birth.py, readmission.py and demotion.py import the state and not this file.
+receiving.py, membership.py, birth.py, readmission.py, demotion.py and transfer.py import the state and not this file.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import nextafter
 from random import Random
 from typing import Final, assert_never
@@ -21,6 +21,7 @@ from bargetrio.raft import (
     receiving,
     replication,
     snapshots,
+    transfer,
 )
 from bargetrio.raft.effects import (
     Announce,
@@ -49,6 +50,7 @@ from bargetrio.raft.messages import (
     SnapshotReply,
     SnapshotRequest,
     StillReceiving,
+    TimeoutNow,
     VoteReply,
     VoteRequest,
 )
@@ -145,6 +147,8 @@ class Core(State):
                 demotion.on_log_differs(self, message, now)
             case Demotion():
                 demotion.on_demotion(self, message, now)
+            case TimeoutNow():
+                transfer.on_timeout_now(self, message, now)
             case AppendRequest() | AppendReply():
                 raise AssertionError("these are not rare")
             case _:
@@ -178,9 +182,10 @@ class Core(State):
             if ticket is not None:
                 self._effects.append(ProposalRefused(ticket, self._refusal(), self.leader_id))
             return
-        if self._is_overloaded():
+        if leader.transfer is not None or self._is_overloaded():
+            reason: RefusalReason = "overloaded" if leader.transfer is None else "no_leader"  # there will be one in a moment
             if ticket is not None:
-                self._effects.append(ProposalRefused(ticket, "overloaded", self.node_id))
+                self._effects.append(ProposalRefused(ticket, reason, self.node_id if leader.transfer is None else None))
             return
         self.append_own(leader, [Entry(self.current_term, command)])
         leader.tickets.append(ticket)
@@ -188,7 +193,11 @@ class Core(State):
     def propose_all(self, tickets: Sequence[Ticket], commands: Sequence[Command], now: float) -> None:
         """Propose many commands as `propose` would one after another, in one append if this node leads and is not overloaded."""
         leader = self.role
-        if not isinstance(leader, Leader) or self._is_overloaded(len(commands), sum(map(len, commands))):
+        if (
+            not isinstance(leader, Leader)
+            or leader.transfer is not None
+            or self._is_overloaded(len(commands), sum(map(len, commands)))
+        ):
             for ticket, command in zip(tickets, commands, strict=True):
                 self.propose(ticket, command, now)
             return
@@ -281,6 +290,17 @@ class Core(State):
         """
         return readmission.readmit(self, node_id, now)
 
+    def transfer_leadership(self, target: NodeId, now: float) -> str:
+        """As the leader, have `target` elected (Ongaro 3.10); return why that can't be, "" if it is under way or done.
+
+        No proposal is taken until another node leads, or the transfer is given up after the longest election timeout.
+        """
+        return transfer.begin(self, target, now)
+
+    def transfer_target(self, among: Collection[NodeId], now: float) -> NodeId | None:
+        """Return which of these could lead in this leader's place at once; None if none could, or this node does not lead."""
+        return transfer.best_target(self, among, now)
+
     def bootstrap(self, now: float) -> str:
         """Begin a cluster with the members present (an operator's command); return why not, "" if it is under way."""
         return birth.bootstrap(self, now)
@@ -353,8 +373,11 @@ class Core(State):
             snapshots.check_due(self)
         if own.compact_to > self.log.start_index or self.log.forgotten:
             snapshots.compact(self)
-        if type(role) is Leader and (role.rounds or role.confirmed):
-            reads.release(self, role)
+        if type(role) is Leader:
+            if role.rounds or role.confirmed:
+                reads.release(self, role)
+            if role.transfer is not None:
+                transfer.advance(self, role)
         effects, self._effects = self._effects, []
         return effects
 

@@ -67,6 +67,13 @@ def start_pre_vote(state: State, now: float) -> None:
     _maybe_start_election(state, role, now)
 
 
+def start_election(state: State, now: float, reason: str, *, transfers: bool = False) -> None:
+    """Begin a new term with a vote for this node, and ask the others for theirs (Raft 5.2)."""
+    candidate = state.become_candidate(now, reason)
+    candidate.transfers = transfers
+    _ask_for_votes(state, candidate)
+
+
 def waits_for_disk(state: State, now: float) -> bool:
     """Return whether this node must not stand for election yet: its term or vote, or an older write, is not synced."""
     return not state.durability.hard_state_is_durable or state.durability.write_age_s(now) > state.election_max_s
@@ -118,7 +125,7 @@ def on_pre_vote_reply(state: State, message: PreVoteReply, now: float) -> None:
 
 def on_vote_request(state: State, message: VoteRequest, now: float) -> None:
     """Grant the one vote of the term, or refuse with the reason (Raft 5.2, 5.4.1)."""
-    if message.term > state.current_term and not state.has_live_leader(now):
+    if message.term > state.current_term and (message.transfers or not state.has_live_leader(now)):
         state.become_follower(
             now, term=message.term, leader_id=None, reason=f"node {message.candidate_id} asks for votes in a higher term"
         )
@@ -204,8 +211,7 @@ def count_own_vote(state: State, role: Candidate, now: float) -> None:
 def _maybe_start_election(state: State, role: PreCandidate, now: float) -> None:
     if not is_majority(len(_votes_with_equal_logs(state, role.granted, now)), len(state.members)):
         return
-    candidate = state.become_candidate(now, f"would be voted for by {_names(role.granted)}")
-    _ask_for_votes(state, candidate)
+    start_election(state, now, f"would be voted for by {_names(role.granted)}")
 
 
 def _ask_for_votes(state: State, role: Candidate) -> None:
@@ -223,6 +229,7 @@ def _ask_for_votes(state: State, role: Candidate) -> None:
                 candidate_id=state.node_id,
                 last_log_index=last_log_index,
                 last_log_term=last_log_term,
+                transfers=role.transfers,
             ),
         )
 

@@ -88,6 +88,23 @@ class VoteRefused(Struct, frozen=True, kw_only=True, gc=False):
     reason: str
 
 
+class TransferBegan(Struct, frozen=True, kw_only=True, gc=False):
+    """This leader takes no proposals any more, and has `peer` elected as soon as that holds all entries."""
+
+    kind: ClassVar[str] = "transfer_began"
+    peer: NodeId
+    term: Term
+
+
+class TransferEnded(Struct, frozen=True, kw_only=True, gc=False):
+    """`peer` was not elected in time, and why: this leader takes proposals again."""
+
+    kind: ClassVar[str] = "transfer_ended"
+    peer: NodeId
+    term: Term
+    reason: str
+
+
 class AppendSent(Struct, frozen=True, kw_only=True, gc=False):
     """The leader sends `peer` entries `first_index` to `index`, or a heartbeat (count 0).
 
@@ -267,4 +284,6 @@ Fact = (
     | MembersChanged
     | LogsDiffer
     | TailLost
+    | TransferBegan
+    | TransferEnded
 )

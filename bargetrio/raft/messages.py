@@ -44,13 +44,19 @@ class PreVoteReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="pre
     reason: str = ""
 
 
-class VoteRequest(Struct, frozen=True, kw_only=True, tag_field="type", tag="vote_request", forbid_unknown_fields=True):
-    """A candidate asks for a vote (Raft 5.2)."""
+class VoteRequest(
+    Struct, frozen=True, kw_only=True, tag_field="type", tag="vote_request", forbid_unknown_fields=True, omit_defaults=True
+):
+    """A candidate asks for a vote (Raft 5.2).
+
+    `transfers`: the leader asked it to (TimeoutNow), so that hearing that leader is no reason to refuse (Ongaro 3.10).
+    """
 
     term: Term
     candidate_id: NodeId
     last_log_index: Index
     last_log_term: Term
+    transfers: bool = False
 
 
 class VoteReply(Struct, frozen=True, kw_only=True, tag_field="type", tag="vote_reply", forbid_unknown_fields=True):
@@ -205,6 +211,13 @@ class Demotion(Struct, frozen=True, kw_only=True, tag_field="type", tag="demotio
     store: StoreId
 
 
+class TimeoutNow(Struct, frozen=True, kw_only=True, tag_field="type", tag="timeout_now", forbid_unknown_fields=True):
+    """A leader asks a follower that holds all its entries to stand for election at once (Ongaro 3.10)."""
+
+    term: Term
+    leader_id: NodeId
+
+
 Message = (
     PreVoteRequest
     | PreVoteReply
@@ -218,6 +231,7 @@ Message = (
     | Introduction
     | LogDiffers
     | Demotion
+    | TimeoutNow
 )
 
 _encoder = msgspec.json.Encoder()
@@ -235,7 +249,7 @@ def sender(message: Message) -> NodeId:
             return message.candidate_id
         case PreVoteReply() | VoteReply():
             return message.voter_id
-        case AppendRequest() | SnapshotRequest() | Demotion():
+        case AppendRequest() | SnapshotRequest() | Demotion() | TimeoutNow():
             return message.leader_id
         case AppendReply() | SnapshotReply() | StillReceiving() | LogDiffers():
             return message.follower_id

@@ -78,6 +78,8 @@ def readmit(state: State, node_id: NodeId, now: float) -> str:
         return f"node {node_id}'s folder is one of an older member, or of another cluster: give it an empty one, then try again"
     if state.commit_index < leader.term_start:
         return "the leader has committed nothing in its term yet: try again"
+    if leader.transfer is not None:
+        return "the leader transfers its leadership: try again"
     if state.membership.uncounted is not None:
         return f"node {state.membership.uncounted} is being readmitted: try again when that is committed"
     _propose(state, leader, node_id, standing.store, now)

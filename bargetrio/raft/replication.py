@@ -6,7 +6,7 @@ that is on a majority of disks is committed, with everything before it.
 
 from typing import Final
 
-from bargetrio.raft import appends, commit, demotion, membership, readmission, snapshots
+from bargetrio.raft import appends, commit, demotion, membership, readmission, snapshots, transfer
 from bargetrio.raft.errors import ConsensusViolation
 from bargetrio.raft.facts import AppendAccepted, AppendRejected, LogTruncated
 from bargetrio.raft.messages import AppendReply, AppendRequest, NodeId, StillReceiving
@@ -41,6 +41,7 @@ def on_heartbeat_deadline(state: State, leader: Leader, now: float) -> None:
             snapshots.wait_for_reply(state, leader, peer, progress)
     if state.membership.seen:
         readmission.readmit_replaced(state, now)
+    transfer.on_heartbeat_deadline(state, leader, now)
 
 
 def why_others_lead_better(state: State, leader: Leader, now: float) -> str:

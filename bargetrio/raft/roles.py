@@ -58,6 +58,8 @@ class Candidate:
     """
 
     election_deadline: float
+    transfers: bool = False
+    """Whether the leader of the term before asked for the election: voters grant though they hear it (Ongaro 3.10)."""
     time_ends_at: float = float("-inf")
     granted: set[NodeId] = field(default_factory=set)
     timer_restarted_at: float | None = None
@@ -71,6 +73,15 @@ class ReadRound:
     number: int
     read_index: Index
     tickets: list[Ticket]
+
+
+@dataclass(slots=True)
+class LeadershipTransfer:
+    """A transfer under way: `is_asked` once the target has been asked to stand for election, given up at `ends_at`."""
+
+    target: NodeId
+    ends_at: float
+    is_asked: bool = False
 
 
 @final
@@ -92,6 +103,8 @@ class Leader:
     round: int = 0
     last_request: AppendRequest | None = None
     """The last append, at most a batch: usually the other followers are sent the same."""
+    transfer: LeadershipTransfer | None = None
+    """While it is under way, no proposal is taken."""
     has_lagging_follower: bool = True
     """False: every follower has all entries, and `take_effects` skips replication."""
     name: Literal["leader"] = "leader"
@@ -108,6 +121,7 @@ TRANSITIONS: Final[frozenset[tuple[RoleName, RoleName]]] = frozenset(
     {
         ("follower", "follower"),  # another leader, another term
         ("follower", "pre_candidate"),
+        ("follower", "candidate"),  # the leader transfers its leadership (Ongaro 3.10)
         ("pre_candidate", "pre_candidate"),  # no replies: ask again
         ("pre_candidate", "candidate"),
         ("pre_candidate", "leader"),  # late votes of the term in which it was a candidate

@@ -25,6 +25,7 @@ from bargetrio.raft.facts import (
     SnapshotTaken,
     TailLost,
     TermChanged,
+    TransferEnded,
     VoteRefused,
 )
 from bargetrio.raft.messages import Index, Message, NodeId, SnapshotReply, SnapshotRequest, StillReceiving, Term, VoteRequest
@@ -143,6 +144,8 @@ GOALS: Final[dict[str, str]] = {
     "earlier_led": "a cluster that began with the folders of an earlier version has a leader",
     "earlier_born": "a cluster that began with the folders of an earlier version gets its set of stores",
     "starved_left": "a leader whose process gets hardly any time, and that is cut off, leaves office",
+    "leadership_transferred": "a node is elected because the leader transferred its leadership to it",
+    "transfer_given_up": "a leader goes on leading, for the node that was to lead is not elected in time",
     "starved_stayed": "a leader whose process gets hardly any time, and that is not cut off, stays in office",
 }
 
@@ -159,6 +162,8 @@ class Goals:
         """Leaders whose processes get hardly any processor time: their terms, and whether they are cut off."""
         self._leading: dict[NodeId, int] = {}
         self._led: set[NodeId] = set()
+        self._taking_over: set[NodeId] = set()
+        """Nodes that stood for election last because the leader asked them to."""
         self._crashed: set[NodeId] = set()
         self._stood_at: dict[NodeId, float] = {}
         """When each node last stood for election, by its own clock."""
@@ -192,6 +197,7 @@ class Goals:
             NodeRecovered: self._up,
             LogsDiffer: lambda server, fact: self.hit("logs_differ_told"),
             TailLost: lambda server, fact: self.hit("tail_lost_told"),
+            TransferEnded: lambda server, fact: self.hit("transfer_given_up"),
             MembersChanged: lambda server, fact: self._taking_in.append((server.node_id, fact.index)),
         }
         """Handlers of facts, by kind."""
@@ -333,7 +339,12 @@ class Goals:
                 self.hit("elected_late")
             if fact.old == "pre_candidate":
                 self.hit("elected_as_pre_candidate")
+            if node_id in self._taking_over:
+                self.hit("leadership_transferred")
         elif fact.new == "candidate":
+            self._taking_over.discard(node_id)
+            if fact.old == "follower":
+                self._taking_over.add(node_id)
             self._stood_at[node_id] = server.local_now
         elif fact.old == "leader":
             why = "disk" if "its disk" in fact.reason else "quorum" if "majority" in fact.reason else "term"

@@ -62,6 +62,7 @@ class Nemesis:
             "restart_all": self._restart_all,
             "short_files": self._shorten,
             "backups": self._back_up,
+            "transfers": self._transfer,
         }
         for kind in plan.kinds:
             random = world.random(f"nemesis {kind}")  # one kind more or less changes nothing for the others
@@ -255,6 +256,14 @@ class Nemesis:
         server = self._any(random)
         self._record(f"node {server.node_id} is asked for a snapshot")
         server.ask_for_snapshot()
+
+    def _transfer(self, random: Random) -> None:
+        """The operator asks the leader to have another node elected; which ones could be is for the leader to know."""
+        target, leader = self._any(random).node_id, self._leader()
+        if leader is not None and leader.node_id != target:
+            leader.call(
+                lambda core, now: self._record(f"transfer to {target}: {core.transfer_leadership(target, now) or 'under way'}")
+            )
 
     def _hang(self, random: Random) -> None:
         """The write in flight, and those that begin meanwhile, end when the disk answers again; a restart makes it."""

@@ -83,7 +83,11 @@ DISK_KINDS: Final[dict[Kind, str]] = {
     "starvation": "a leader's process gets hardly any time: it stands still for 60 to 200 ms again and again, cut off or not",
 }
 """Drawn after those."""
-LATER_KINDS: Final = {**LINK_KINDS, **DISK_KINDS}
+LEADER_KINDS: Final[dict[Kind, str]] = {
+    "transfers": "the operator has a leader transfer its leadership to any other node",
+}
+"""Drawn last of all."""
+LATER_KINDS: Final = {**LINK_KINDS, **DISK_KINDS, **LEADER_KINDS}
 KINDS.update(LATER_KINDS)
 RARE: Final[dict[Kind, float]] = {
     "lost_disks": 0.5,
@@ -223,7 +227,8 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
     narrow_end = _narrow_end(random) if random.random() < 0.4 else None
     later += [kind for kind in DISK_KINDS if random.random() < 0.5]
     later += _draw_rare(rare, nodes)
-    on = older if rare.random() < OLDER_ALONE else older + later
+    older_alone = rare.random() < OLDER_ALONE
+    on = older if older_alone else older + later
     kinds = tuple(kind for kind in on if allowed is None or kind in allowed)
     disk_s = (0.0002, slow if "slow_disks" in kinds else 0.002)
     late_disks = draw_late_disks(random, nodes)
@@ -233,7 +238,7 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
     first_starts, bootstraps_at = draw_first_starts(rare, nodes, is_on="late_start" in kinds)
     if bootstraps_at is not None and int(bootstraps_at * 1000) % 2:  # a node less: two majorities, each without another node
         first_starts = _with_one_late(first_starts)
-    return Plan(
+    plan = Plan(
         nodes=nodes,
         drawn=tuple(on),
         kinds=kinds,
@@ -260,8 +265,11 @@ def draw(random: Random, rare: Random, nodes: int, allowed: frozenset[Kind] | No
         begun_with=draw_begun_with(rare, nodes, kinds),
         kernel_synced=frozenset(node_id for node_id in range(nodes) if rare.random() < 0.5),
         queued_bytes=rare.choice((0, 0, 50_000, 1_000_000)),
-        narrow_end=_far(narrow_end, rare) if "narrow_links" in kinds else None,  # drawn last
+        narrow_end=_far(narrow_end, rare) if "narrow_links" in kinds else None,
     )
+    last = [] if older_alone else [kind for kind in LEADER_KINDS if rare.random() < 0.5]
+    allowed_last = [kind for kind in last if allowed is None or kind in allowed]
+    return structs.replace(plan, drawn=(*plan.drawn, *last), kinds=(*plan.kinds, *allowed_last))
 
 
 def _draw_rare(random: Random, nodes: int) -> list[Kind]:

@@ -21,6 +21,7 @@ from bargetrio.raft.messages import (
     SnapshotRequest,
     StillReceiving,
     Term,
+    TimeoutNow,
     VoteReply,
     VoteRequest,
 )
@@ -55,6 +56,7 @@ class Promises:
             Introduction: lambda server, to, message: None,
             LogDiffers: lambda server, to, message: self._check_disk(server, message.term, None),
             Demotion: lambda server, to, message: self._check_disk(server, message.term, None),
+            TimeoutNow: self._transfer_sent,
         }
         """Checks of sent messages, by kind."""
 
@@ -95,6 +97,17 @@ class Promises:
     def _candidacy_sent(self, server: Server, to: NodeId, message: VoteRequest) -> None:
         self.note_vote(server, message.term, server.node_id)
         self._check_disk(server, message.term, server.node_id)
+
+    def _transfer_sent(self, server: Server, to: NodeId, message: TimeoutNow) -> None:
+        """A leader asks only a follower that holds all its entries to stand for election (Ongaro 3.10)."""
+        self._check_disk(server, message.term, None)
+        core = server.core
+        assert core is not None
+        index, store = core.log.last_index, self._stores.counts_as(server, to)
+        replies = self._memory[to].replies.get((server.node_id, message.term, store))
+        if replies is None or replies.match_index < index:
+            text = f"node {server.node_id} asks node {to}, which never acknowledged entry {index} in term {message.term}"
+            raise Breach("a transfer's target has all entries", text)
 
     def _leadership_sent(self, server: Server, to: NodeId, message: AppendRequest | SnapshotRequest) -> None:
         if self._memory[server.node_id].disk.term < message.term:

@@ -16,6 +16,7 @@ from bargetrio.raft.messages import (
     PreVoteReply,
     SnapshotMeta,
     SnapshotRequest,
+    TimeoutNow,
     VoteReply,
     VoteRequest,
 )
@@ -126,6 +127,7 @@ def test_a_term_that_no_cluster_reaches_is_refused_whatever_the_message(ahead: i
         AppendReply(term=1, follower_id=1, success=False, round=0),
         LogDiffers(term=1, follower_id=1, index=1),
         Demotion(term=1, leader_id=1, cause="lost", index=1, store="s"),
+        TimeoutNow(term=1, leader_id=1),
     ):
         with pytest.raises(ValueError, match="is no term of this cluster"):
             check_message(structs.replace(message, term=7 + ahead), THREE, 7)

@@ -66,6 +66,8 @@ window.Barge = window.Barge || {};
     member_changed: function (e, d) { return String(d.reason); },
     members_changed: function (e) { return "node " + e.peer + " has a new disk: it counts once entry " + e.index + " is committed without it"; },
     logs_differ: function (e) { return "its log is not node " + e.peer + "'s, though entry " + e.index + " has the same term in both"; },
+    transfer_began: function (e) { return "transfers its leadership to node " + e.peer + ": takes no writes until that is elected"; },
+    transfer_ended: function (e, d) { return "goes on leading, node " + e.peer + " does not take over: " + d.reason; },
     tail_lost: function (e) { return "node " + e.peer + " has lost entries up to " + e.index + " that it had acknowledged: it is not counted"; },
     node_killed: function () { return "killed"; },
     node_revived: function () { return "revived: recovering"; },

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from bargetrio.simulator.breaks import accounts, commit, disk, links, log, members, outcomes, reads, snapshots, votes
+from bargetrio.simulator.breaks import accounts, commit, disk, links, log, members, outcomes, reads, snapshots, transfers, votes
 from bargetrio.simulator.breaks.registry import PLANTED, Break, Patches
 from bargetrio.simulator.stack import breaks as of_the_stack
 
 BREAKS: Final[dict[str, Break]] = {
     name: planted
-    for file in (votes, log, commit, reads, disk, snapshots, links, accounts, outcomes, members, of_the_stack)
+    for file in (votes, log, commit, reads, disk, snapshots, links, accounts, outcomes, members, transfers, of_the_stack)
     for name, planted in PLANTED.items()
     if planted.apply.__module__ == file.__name__
 }
