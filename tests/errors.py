@@ -67,6 +67,10 @@ class FailingCluster:
         """Fail."""
         raise self.error
 
+    async def transfer(self, to: int | None, *, local: bool = False) -> Any:
+        """Fail."""
+        raise self.error
+
     async def bootstrap(self) -> Any:
         """Fail."""
         raise self.error

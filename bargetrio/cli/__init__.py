@@ -2,7 +2,7 @@
 
 ```
 main.py      every command, and the end of the process     shared.py    --config, --endpoint, --json: where to ask, how to answer
-keys.py      get, put, delete, list, keys                  nodes.py     leader, status, kill, revive, readmit, bootstrap, log
+keys.py      get, put, delete, list, keys                  nodes.py     leader, status, log; transfer, kill, ..., bootstrap
 faults.py    partition, cut, slow-link, ..., heal          serving.py   serve, demo, and the interactive client
 settings.py  config check, config show                     backup.py    snapshot save, inspect, restore
 completion.py  Tab in bash, zsh and fish                  events.py    the event log as lines, followed

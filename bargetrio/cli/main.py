@@ -24,7 +24,7 @@ def cli() -> None:
 for command in (
     *(serving.serve, serving.demo, serving.client),
     *(keys.get, keys.put, keys.delete, keys.list_items, keys.list_keys),
-    *(nodes.leader, nodes.status, nodes.kill, nodes.revive, nodes.readmit, nodes.bootstrap, nodes.log),
+    *(nodes.leader, nodes.transfer, nodes.status, nodes.kill, nodes.revive, nodes.readmit, nodes.bootstrap, nodes.log),
     *(faults.faults, faults.partition, faults.cut, faults.slow_link, faults.slow_disk, faults.fail_disk, faults.heal),
     *(settings.config, completion.completion, snapshot, simulate, check, replay),
 ):

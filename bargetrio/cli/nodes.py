@@ -1,4 +1,4 @@
-"""The commands leader, status, kill, revive, readmit, bootstrap, log."""
+"""The commands leader, transfer, status, kill, revive, readmit, bootstrap, log."""
 
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -26,6 +26,15 @@ MOST_EVENTS: Final = 5000
 def leader(barge: "Client", output: Output) -> None:
     """Show which node leads."""
     found = barge.leader()
+    output.say(f"node {found.leader} leads in term {found.term}, at {found.address}", found)
+
+
+@click.command()
+@click.argument("node_id", type=int, required=False, shell_complete=known_nodes)
+@client_command
+def transfer(barge: "Client", output: Output, node_id: int | None) -> None:
+    """Have another node lead, without an election timeout: this one, or the one that has most entries."""
+    found = barge.transfer(node_id)
     output.say(f"node {found.leader} leads in term {found.term}, at {found.address}", found)
 
 

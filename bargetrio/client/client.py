@@ -27,7 +27,7 @@ from bargetrio.protocol.requests import (
     check_request,
 )
 from bargetrio.protocol.validation import text_or_b64
-from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodesAnswer, NodeView
+from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodesAnswer, NodeView, Successor
 
 A = TypeVar("A")
 REVIVE_TIMEOUT_S: Final = 60.0
@@ -155,6 +155,16 @@ class Client:
     def leader(self) -> LeaderView:
         """Return the leader. Errors: no_leader, also if no node leads a quorum; forbidden, overloaded."""
         return self.admin.ask("GET", "/leader", LeaderView)
+
+    def transfer(self, node_id: int | None = None) -> LeaderView:
+        """Have another node elected at once, this one or the one that has most entries; return the leader.
+
+        Errors: bad_request, with the reason, where it could not be elected; not_found, forbidden, no_leader, overloaded;
+        outcome_unknown where it is not elected in time: may be repeated.
+        """
+        if node_id is not None:
+            check_node_id(node_id)
+        return self.admin.ask("POST", "/leader", LeaderView, body=Successor(to=node_id), timeout_s=READMIT_TIMEOUT_S)
 
     def nodes(self) -> list[NodeView]:
         """Return a view of each node, by id. Errors: no_leader if no daemon answers; forbidden, overloaded."""

@@ -4,7 +4,7 @@ Keys go to the leader through the forwarder; this daemon's own nodes are in loca
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -20,7 +20,7 @@ from bargetrio.node.running_node import BackupFile as BackupFile  # web knows on
 from bargetrio.protocol.errors import BargeError
 from bargetrio.protocol.events import EventPage, EventQuery
 from bargetrio.protocol.requests import List, ListAnswer, Request
-from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodesAnswer, NodeView
+from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodesAnswer, NodeView, Successor
 from bargetrio.raft.quorum import is_majority, majority_of
 from bargetrio.raft.readmission import WHAT_IS_LEFT, no_majority_without
 from bargetrio.transport.faults import LinkFaults
@@ -29,10 +29,14 @@ BACKUP_WAIT_S: Final = 120.0
 """Seconds that a backup waits for a snapshot to be taken; a million keys take some 8 s."""
 BACKUP_POLL_S: Final = 2.0
 """Seconds between two checks of a backup whether the node that it waits for still runs."""
+T = TypeVar("T")
+
 READMIT_WAIT_S: Final = 3.0
 """Seconds that a readmission waits for a hello with the new disk, and for the entry to be committed."""
 BOOTSTRAP_WAIT_S: Final = 3.0
+TRANSFER_WAIT_S: Final = 3.0
 READMIT_POLL_S: Final = 0.05
+TRANSFER_POLL_S: Final = 0.005
 LAST_ANSWER_S: Final = 0.5
 """Seconds that the last repetition of a readmission or bootstrap has for its answer, after the time for new ones is over."""
 
@@ -182,7 +186,7 @@ class Cluster:
         if slot is None:
             if local:
                 raise BargeError("not_leader", f"node {leader} leads, and does not run in this daemon", leader=leader)
-            return await self._ask_daemon_of(leader, f"/nodes/{node_id}/readmit?local=1", READMIT_WAIT_S + 1.0)
+            return await self._ask_daemon_of(leader, f"/nodes/{node_id}/readmit?local=1", READMIT_WAIT_S + 1.0, NodeAnswer)
         is_proposed = False
 
         async def ask() -> str:
@@ -203,6 +207,36 @@ class Cluster:
         if known is None or known.leader != leader:
             raise BargeError("no_leader", f"node {leader} leads no more: try again")
         raise BargeError("bad_request", reason)
+
+    async def transfer(self, to: int | None, *, local: bool = False) -> LeaderView:
+        """Have the leader transfer its leadership (Ongaro 3.10): to this node, or to the one that has most of its entries.
+
+        Returns the new leader, or the present one if it is `to`. Raises BargeError: not_found, no_leader; bad_request, with the
+        reason, if that node could not be elected at once; outcome_unknown if it was not in time: it may still be.
+        """
+        if to is not None:
+            self._check_known(to)
+        found = await self.leader()
+        slot = self.local.slots.get(found.leader)
+        if found.leader == to:
+            return found
+        if slot is None:
+            if local:
+                raise BargeError("not_leader", f"node {found.leader} leads, and does not run in this daemon", leader=found.leader)
+            wait_s = TRANSFER_WAIT_S + 1.0
+            return await self._ask_daemon_of(found.leader, "/leader?local=1", wait_s, LeaderView, Successor(to=to))
+        reason: str | None = None
+        with trio.move_on_after(TRANSFER_WAIT_S):
+            reason = await slot.transfer([node_id for node_id in self.node_ids if to in (None, node_id)])
+            while not reason:
+                known = self.local.known_leader()
+                if known is not None and known.leader != found.leader and to in (None, known.leader):
+                    return known
+                await trio.sleep(TRANSFER_POLL_S)
+        if reason:
+            raise BargeError("bad_request", reason)
+        who = "no other node leads" if to is None else f"node {to} does not lead"
+        raise BargeError("outcome_unknown", f"{who} yet: it was not elected in time")
 
     async def _why_not_readmitted(self, node_id: int, problem: BargeError) -> BargeError:
         """Return `problem`, or a more exact one if too many disks are lost for a leader ever to be elected."""
@@ -290,15 +324,15 @@ class Cluster:
         if local:
             raise BargeError("not_found", f"node {node_id} does not run in this daemon; it runs {listed(self.local.ids)}")
         timeout_s = REVIVE_TIMEOUT_S if verb == "revive" else KILL_TIMEOUT_S
-        return await self._ask_daemon_of(node_id, f"/nodes/{node_id}/{verb}?local=1", timeout_s)
+        return await self._ask_daemon_of(node_id, f"/nodes/{node_id}/{verb}?local=1", timeout_s, NodeAnswer)
 
-    async def _ask_daemon_of(self, node_id: int, path: str, timeout_s: float) -> NodeAnswer:
+    async def _ask_daemon_of(self, node_id: int, path: str, timeout_s: float, kind: type[T], body: Any = None) -> T:
         """POST to the daemon that runs the node: by its configured `api`, or the one that reports the node as its own."""
         may_be_done = False
         others = [self._apis[node_id], *(api for api in self._other_apis() if api != self._apis[node_id])]
         for api in others:
             try:
-                return await self._daemons.ask(api, "POST", path, NodeAnswer, timeout_s=timeout_s)
+                return await self._daemons.ask(api, "POST", path, kind, body, timeout_s=timeout_s)
             except Unreachable:
                 may_be_done = True
             except BargeError as problem:

@@ -39,6 +39,9 @@ EVENTS_A_SLICE: Final = 500
 START_S: Final = 10.0
 """Seconds after which a daemon serves though some of its nodes still recover, or wait for their disks."""
 START_POLL_S: Final = 0.5
+HAND_OVER_S: Final = 0.5
+"""How long a stopping daemon waits until a node of another one leads in the place of its own."""
+HAND_OVER_POLL_S: Final = 0.005
 
 
 class LocalNodes:
@@ -136,6 +139,17 @@ class LocalNodes:
         """Return whether no own node runs or starts and at least one has crashed (for the watchdog)."""
         states = {slot.state for slot in self.slots.values()}
         return not states & {"running", "starting"} and "crashed" in states
+
+    async def hand_over(self) -> None:
+        """Where an own node leads, have one of another daemon elected; wait for that HAND_OVER_S at most. Cancellable."""
+        others = [node_id for node_id in self.addresses if node_id not in self.slots]
+        leading = [slot for slot in self.slots.values() if (belief := slot.belief()) is not None and belief.leads]
+        for slot in leading if others else []:
+            with trio.move_on_after(HAND_OVER_S):
+                if await slot.transfer(others):
+                    continue
+                while (belief := slot.belief()) is not None and belief.leads:
+                    await trio.sleep(HAND_OVER_POLL_S)
 
     def stop(self) -> None:
         """Crash all nodes of this daemon without waiting, and end injected disk delays."""

@@ -5,6 +5,7 @@ no error of one node ends another.
 """
 
 import logging
+from collections.abc import Collection
 from typing import Final, Literal
 
 import trio
@@ -80,6 +81,10 @@ class Slot:
     async def readmit(self, node_id: int) -> str:
         """Have the running node, a leader, readmit `node_id` with its new disk: see `running_node.RunningNode.readmit`."""
         return "it does not run" if isinstance(self._life, NotRunning) else await self._life.readmit(node_id)
+
+    async def transfer(self, among: Collection[int]) -> str:
+        """Have the running node, a leader, transfer its leadership: see `running_node.RunningNode.transfer`."""
+        return "it does not run" if isinstance(self._life, NotRunning) else await self._life.transfer(among)
 
     async def bootstrap(self) -> str:
         """Have the running node begin the cluster: see `running_node.RunningNode.bootstrap`."""

@@ -141,6 +141,7 @@ class Daemon:
                 self._parts.reopen_events()
                 continue
             console.say(f"stopping ({signal.Signals(number).name})")
+            await self._local.hand_over()
             self._stop(nursery)
             return
 

@@ -4,7 +4,7 @@
 node's own and catches every exception, so that the end of one node never ends another.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
@@ -87,6 +87,14 @@ class RunningNode(Protocol):
 
         Return "" once that entry is committed without counting the node, or if the node is a member with that store; else why
         not, for a retry. Never returns if this node ends first: use a time-out. Cancelled, the entry may still be proposed.
+        """
+        ...
+
+    async def transfer(self, among: Collection[NodeId]) -> str:
+        """As the leader, have one of these nodes elected; return "" once that is under way, else why not (Ongaro 3.10).
+
+        No write is taken until another node leads, or the longest election timeout has passed. Never returns if this node ends
+        first: use a time-out.
         """
         ...
 

@@ -4,7 +4,7 @@ Its end is always a crash: disk and network are fenced first, nothing is flushed
 resources.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 import trio
@@ -101,6 +101,15 @@ class Node:
             if not reason and core.membership.uncounted == node_id:
                 return f"node {node_id}'s new disk {UNCOMMITTED}"
             return reason
+
+        return await self._ask_core(ask)
+
+    async def transfer(self, among: Collection[NodeId]) -> str:
+        """See `running_node.RunningNode.transfer`."""
+
+        def ask(core: Core, now: float) -> str:
+            target = core.transfer_target(among, now)
+            return "no other node could lead at once" if target is None else core.transfer_leadership(target, now)
 
         return await self._ask_core(ask)
 

@@ -61,6 +61,12 @@ class LeaderView(Struct, frozen=True, kw_only=True):
     address: str
 
 
+class Successor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which node is to lead; None: the one that has most of the leader's entries."""
+
+    to: int | None = None
+
+
 class LinkFault(Struct, frozen=True, kw_only=True, rename={"source": "from", "target": "to"}, forbid_unknown_fields=True):
     """What happens to messages from one node to another."""
 

@@ -17,7 +17,7 @@ from bargetrio.protocol.events import KINDS, EventQuery
 from bargetrio.protocol.limits import INT_DIGITS, ITEMS, MOST_ITEMS, QUOTED_CHARACTERS
 from bargetrio.protocol.requests import List, ListAnswer, Put, PutAnswer
 from bargetrio.protocol.validation import check_key
-from bargetrio.protocol.views import Faults, NodeView
+from bargetrio.protocol.views import Faults, NodeView, Successor
 from bargetrio.web import bodies, openapi
 from bargetrio.web.conditions import is_fresh
 from bargetrio.web.guard import Guard, RequestHead
@@ -46,6 +46,7 @@ class NoFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 _faults: Final = msgspec.json.Decoder(Faults)
+_successor: Final = msgspec.json.Decoder(Successor)
 _no_fields: Final = msgspec.json.Decoder(NoFields)
 
 
@@ -112,6 +113,15 @@ class Rest:
     async def leader(self) -> Response:
         """GET /leader."""
         return _json(await self._cluster.leader(local=_head().query.flag("local")))
+
+    async def transfer(self) -> Response:
+        """POST /leader."""
+        local = _head().query.flag("local")
+        wanted = Successor()
+        if data := await _body():
+            _need_json()
+            wanted = bodies.decode_json(data, _successor, flat=False)
+        return _json(await self._cluster.transfer(wanted.to, local=local))
 
     async def nodes(self) -> Response:
         """GET /nodes."""

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from bargetrio.protocol.events import EventPage
 from bargetrio.protocol.requests import Item
-from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodesAnswer, NodeView
+from bargetrio.protocol.views import BootstrapAnswer, Faults, LeaderView, NodeAnswer, NodesAnswer, NodeView, Successor
 from bargetrio.web.bodies import KeyBody, ValueBody
 
 
@@ -131,6 +131,16 @@ ROUTES: Final = (
         summary="Who leads, by the highest term with a quorum.",
         codes=(200,),
         query=("local",),
+        answer=LeaderView,
+    ),
+    Route(
+        method="POST",
+        path="/leader",
+        name="transfer",
+        summary="Have another node elected at once: this one, or the one that has most entries.",
+        codes=(200, 400, 404, 415, 503, 504),
+        query=("local",),
+        body=Successor,
         answer=LeaderView,
     ),
     Route(

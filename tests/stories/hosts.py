@@ -28,3 +28,8 @@ def readiness(daemon: Daemon) -> str:
 def wait_for_reason(daemon: Daemon, reason: str) -> None:
     """Return when the daemon is not ready for this reason."""
     daemon.wait_for(lambda: reason in readiness(daemon), reason, 10)
+
+
+def wait_until_ready(daemon: Daemon) -> None:
+    """Return when the daemon is ready."""
+    daemon.wait_for(lambda: readiness(daemon) == "", "its readiness", 20)
