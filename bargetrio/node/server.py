@@ -108,7 +108,7 @@ class Node:
         """See `running_node.RunningNode.transfer`."""
 
         def ask(core: Core, now: float) -> str:
-            target = core.transfer_target(among, now)
+            target = next(iter(among)) if len(among) == 1 else core.transfer_target(among, now)
             return "no other node could lead at once" if target is None else core.transfer_leadership(target, now)
 
         return await self._ask_core(ask)
