@@ -67,7 +67,7 @@ class FailingCluster:
         """Fail."""
         raise self.error
 
-    async def transfer(self, to: int | None, *, local: bool = False) -> Any:
+    async def transfer(self, wanted: Any, *, local: bool = False) -> Any:
         """Fail."""
         raise self.error
 

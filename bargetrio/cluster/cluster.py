@@ -4,7 +4,7 @@ Keys go to the leader through the forwarder; this daemon's own nodes are in loca
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import trio
 
@@ -25,12 +25,12 @@ from bargetrio.raft.quorum import is_majority, majority_of
 from bargetrio.raft.readmission import WHAT_IS_LEFT, no_majority_without
 from bargetrio.transport.faults import LinkFaults
 
+T = TypeVar("T")
+
 BACKUP_WAIT_S: Final = 120.0
 """Seconds that a backup waits for a snapshot to be taken; a million keys take some 8 s."""
 BACKUP_POLL_S: Final = 2.0
 """Seconds between two checks of a backup whether the node that it waits for still runs."""
-T = TypeVar("T")
-
 READMIT_WAIT_S: Final = 3.0
 """Seconds that a readmission waits for a hello with the new disk, and for the entry to be committed."""
 BOOTSTRAP_WAIT_S: Final = 3.0
@@ -208,32 +208,38 @@ class Cluster:
             raise BargeError("no_leader", f"node {leader} leads no more: try again")
         raise BargeError("bad_request", reason)
 
-    async def transfer(self, to: int | None, *, local: bool = False) -> LeaderView:
+    async def transfer(self, wanted: Successor, *, local: bool = False) -> LeaderView:
         """Have the leader transfer its leadership (Ongaro 3.10): to this node, or to the one that has most of its entries.
 
-        Returns the new leader, or the present one if it is `to`. Raises BargeError: not_found, no_leader; bad_request, with the
-        reason, if that node could not be elected at once; outcome_unknown if it was not in time: it may still be.
+        Returns the new leader, or the present one if it is that, or is not the one that should be replaced. Raises BargeError:
+        not_found, no_leader; bad_request, with the reason, if that node could not be elected at once; outcome_unknown if it was
+        not in time: it may still be.
         """
-        if to is not None:
-            self._check_known(to)
+        to = wanted.to
+        for named in {to, wanted.instead_of} - {None}:
+            self._check_known(cast(int, named))
         found = await self.leader()
         slot = self.local.slots.get(found.leader)
-        if found.leader == to:
+        if found.leader == to or wanted.instead_of not in (None, found.leader):
             return found
         if slot is None:
             if local:
                 raise BargeError("not_leader", f"node {found.leader} leads, and does not run in this daemon", leader=found.leader)
-            wait_s = TRANSFER_WAIT_S + 1.0
-            return await self._ask_daemon_of(found.leader, "/leader?local=1", wait_s, LeaderView, Successor(to=to))
+            wait_s, body = TRANSFER_WAIT_S + 1.0, Successor(to=to, instead_of=found.leader)
+            return await self._ask_daemon_of(found.leader, "/leader?local=1", wait_s, LeaderView, body)
         reason: str | None = None
         with trio.move_on_after(TRANSFER_WAIT_S):
-            reason = await slot.transfer([node_id for node_id in self.node_ids if to in (None, node_id)])
+            others = [node_id for node_id in self.node_ids if node_id != found.leader and to in (None, node_id)]
+            reason = await slot.transfer(others) if others else "there is no other node"
             while not reason:
                 known = self.local.known_leader()
                 if known is not None and known.leader != found.leader and to in (None, known.leader):
                     return known
                 await trio.sleep(TRANSFER_POLL_S)
         if reason:
+            known = self.local.known_leader()
+            if known is None or known.leader != found.leader:
+                raise BargeError("no_leader", f"node {found.leader} leads no more: try again")
             raise BargeError("bad_request", reason)
         who = "no other node leads" if to is None else f"node {to} does not lead"
         raise BargeError("outcome_unknown", f"{who} yet: it was not elected in time")

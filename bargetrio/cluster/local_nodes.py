@@ -42,6 +42,8 @@ START_POLL_S: Final = 0.5
 HAND_OVER_S: Final = 0.5
 """How long a stopping daemon waits until a node of another one leads in the place of its own."""
 HAND_OVER_POLL_S: Final = 0.005
+FORWARDED_S: Final = 0.1
+"""How long after that it goes on: requests of its clients find the other leader, and get their answers."""
 
 
 class LocalNodes:
@@ -136,20 +138,28 @@ class LocalNodes:
         return all(slot.state == "crashed" and not slot.was_out_of_space for slot in self.slots.values())
 
     def none_running(self) -> bool:
-        """Return whether no own node runs or starts and at least one has crashed (for the watchdog)."""
+        """Return whether no own node runs or starts, and one has crashed that waits for no room on its disk (for the watchdog)."""
         states = {slot.state for slot in self.slots.values()}
-        return not states & {"running", "starting"} and "crashed" in states
+        has_crashed = any(slot.state == "crashed" and not slot.was_out_of_space for slot in self.slots.values())
+        return not states & {"running", "starting"} and has_crashed
 
     async def hand_over(self) -> None:
-        """Where an own node leads, have one of another daemon elected; wait for that HAND_OVER_S at most. Cancellable."""
+        """Where an own node leads, have one of another daemon elected, and wait until it leads, HAND_OVER_S at most. Cancellable.
+
+        Then wait for a moment more: requests that were refused meanwhile are sent to it.
+        """
         others = [node_id for node_id in self.addresses if node_id not in self.slots]
-        leading = [slot for slot in self.slots.values() if (belief := slot.belief()) is not None and belief.leads]
-        for slot in leading if others else []:
-            with trio.move_on_after(HAND_OVER_S):
-                if await slot.transfer(others):
-                    continue
-                while (belief := slot.belief()) is not None and belief.leads:
-                    await trio.sleep(HAND_OVER_POLL_S)
+        if not others or not self._leading():
+            return
+        with trio.move_on_after(HAND_OVER_S):
+            while (known := self.known_leader()) is None or known.leader in self.slots:
+                for slot in self._leading():  # it may be refused at first, as by a leader that has just been elected
+                    await slot.transfer(others)
+                await trio.sleep(HAND_OVER_POLL_S)
+            await trio.sleep(FORWARDED_S)
+
+    def _leading(self) -> list[Slot]:
+        return [slot for slot in self.slots.values() if (belief := slot.belief()) is not None and belief.leads]
 
     def stop(self) -> None:
         """Crash all nodes of this daemon without waiting, and end injected disk delays."""

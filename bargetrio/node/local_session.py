@@ -19,13 +19,13 @@ from bargetrio.protocol.requests import (
     ErrorAnswer,
     ListAnswer,
     MalformedLine,
-    Put,
     Read,
     Request,
     Write,
     decode_request,
     is_plain,
     is_write,
+    value_size,
 )
 from bargetrio.replica.inbox import Inbox
 from bargetrio.replica.sessions import AnswerRoom, Batch, DeferredReads, Ticket
@@ -69,12 +69,12 @@ class InProcessSession:
         for request in checked:
             if isinstance(request, ErrorAnswer):
                 refusals.append(request)
-            elif is_write(request):
+                continue
+            size += REQUEST_BYTES + value_size(request)
+            if is_write(request):
                 writes.append(request)
-                size += REQUEST_BYTES + (len(request.value or request.value_b64 or "") if isinstance(request, Put) else 0)
             else:
                 reads.append(request)
-                size += REQUEST_BYTES
         if writes or reads:
             self._inbox.take_requests(self, Batch(writes, [encode_command(write) for write in writes], reads, size))
             self._wake()

@@ -226,6 +226,11 @@ def decode_requests(lines: Sequence[bytes]) -> list[Request] | None:
     return requests
 
 
+def value_size(request: Request) -> int:
+    """Return how long the value is that a request carries, in characters of its JSON: what it takes in memory, roughly."""
+    return len(request.value or request.value_b64 or "") if isinstance(request, Put) else 0
+
+
 def is_plain(request: Request) -> bool:
     """Return whether this is the usual case, which is always valid: a get or a put of a short text, under a short key.
 

@@ -62,9 +62,13 @@ class LeaderView(Struct, frozen=True, kw_only=True):
 
 
 class Successor(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which node is to lead; None: the one that has most of the leader's entries."""
+    """Which node is to lead; None: the one that has most of the leader's entries.
+
+    `instead_of`: the node that must lead now, for a request that may arrive twice; where another one does, nothing is done.
+    """
 
     to: int | None = None
+    instead_of: int | None = None
 
 
 class LinkFault(Struct, frozen=True, kw_only=True, rename={"source": "from", "target": "to"}, forbid_unknown_fields=True):

@@ -87,14 +87,15 @@ def maybe_be_born(state: State, now: float) -> None:
     own = state.standing
     if own.identity or own.origin == REPLACED or state.membership.is_writing_standing:
         return
-    born = [(standing, at) for standing, at in membership.last_stated(state).values() if standing.identity]
+    stated = membership.last_stated(state)
+    born = [(standing, at) for peer, (standing, at) in stated.items() if standing.identity and peer in state.members]
     if born:
         recent = [standing for standing, at in born if at > now - STANDING_TTL_S]
         if birth := _set_to_adopt(state, recent or [standing for standing, _ in born]):
             _be_born(state, birth)
     if born or state.configuration is not None or state.node_id != state.members[0]:
         return
-    if any(peer not in state.members for peer in membership.last_standings(state, now - STANDING_TTL_S)):
+    if any(peer not in state.members and at > now - STANDING_TTL_S for peer, (_, at) in stated.items()):
         return  # another configuration names this node beside others: one of the two is wrong
     here = _met_unborn(state, now)
     if len(here) == len(state.members):

@@ -182,10 +182,13 @@ class Core(State):
             if ticket is not None:
                 self._effects.append(ProposalRefused(ticket, self._refusal(), self.leader_id))
             return
-        if leader.transfer is not None or self._is_overloaded():
-            reason: RefusalReason = "overloaded" if leader.transfer is None else "no_leader"  # there will be one in a moment
+        if leader.transfer is not None:  # the client asks again: another node is about to lead
             if ticket is not None:
-                self._effects.append(ProposalRefused(ticket, reason, self.node_id if leader.transfer is None else None))
+                self._effects.append(ProposalRefused(ticket, "no_leader", None))
+            return
+        if self._is_overloaded():
+            if ticket is not None:
+                self._effects.append(ProposalRefused(ticket, "overloaded", self.node_id))
             return
         self.append_own(leader, [Entry(self.current_term, command)])
         leader.tickets.append(ticket)

@@ -196,7 +196,7 @@ def last_standings(state: State, then: float) -> dict[NodeId, Standing]:
 
 
 def last_stated(state: State) -> dict[NodeId, tuple[Standing, float]]:
-    """Return each peer's newest standing, of a hello or an introduction, and when it came; also of a node that is none."""
+    """Return each peer's newest standing, of a hello or an introduction, and when it came; also of a node that is no member."""
     newest: dict[NodeId, tuple[Standing, float]] = {}
     met, hellos = state.membership.met, state.membership.last_hello
     for peer in dict.fromkeys((*state.peers, *hellos)):

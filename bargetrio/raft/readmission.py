@@ -23,7 +23,7 @@ WHAT_IS_LEFT: Final = (
 def on_hello(state: State, peer: NodeId, standing: Standing, now: float) -> None:
     """Record the standing in a peer's hello, accepted or refused; readmit a store that `replaces` the member's present one.
 
-    A node that this node's configuration does not name may say hello, too, as its own names both: the newest one is recorded.
+    A node that this node's configuration does not name may say hello, too: its own names both. Only the newest is kept.
     """
     if peer not in state.peers:
         hellos = state.membership.last_hello

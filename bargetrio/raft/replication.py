@@ -168,8 +168,11 @@ def on_append_request(state: State, message: AppendRequest, now: float) -> None:
     leader_id, prev_log_index = message.leader_id, message.prev_log_index
     follower = state.follow(message.term, leader_id, now)
     follower.leader_commit = message.leader_commit
-    if state.committed_before is None:
-        state.committed_before = message.leader_commit
+    if not state.knows_first_commit:
+        term_before, index = state.first_heard
+        if message.term != term_before or message.leader_commit > index:
+            state.knows_first_commit = message.term == term_before
+            state.first_heard = message.term, message.leader_commit
     log, term = state.log, state.current_term
     if not log.holds(prev_log_index, message.prev_log_term):
         where = f"no entry {prev_log_index} of term {message.prev_log_term}"

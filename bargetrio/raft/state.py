@@ -63,8 +63,10 @@ class State:
         self.snapshot: SnapshotMeta | None = remembered.snapshot
         """The newest snapshot on this disk; the host has loaded it before it made this core."""
         # Volatile state.
-        self.committed_before: Index | None = None
-        """The leader's commit index when this node first heard one; None: it has heard none since it was started."""
+        self.first_heard: tuple[Term, Index] = (0, 0)
+        """The first leader's term, and what was committed before this node heard it, as far as that is known."""
+        self.knows_first_commit = False
+        """Whether it is: a leader's commit index covers all that was committed before once it has risen (Raft 5.4.2, 8)."""
         self.commit_index: Index = 0 if self.snapshot is None else self.snapshot.last_index
         self.last_applied: Index = self.commit_index
         self.pipeline = pipeline
@@ -118,7 +120,7 @@ class State:
         """Whether it still lacks entries that were committed before it heard a leader, or is being sent a snapshot."""
         own = self.snapshots
         is_sent = isinstance(self.role, Follower) and (own.receiving is not None or own.installing is not None)
-        return is_sent or self.last_applied < (self.committed_before or 0)
+        return is_sent or self.last_applied < self.first_heard[1]
 
     def has_live_leader(self, now: float) -> bool:
         """Return whether a leader was heard within the shortest election timeout, or this node leads a quorum (Ongaro 4.2.3)."""

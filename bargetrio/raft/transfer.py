@@ -54,6 +54,8 @@ def _why_not(state: State, leader: Leader, target: NodeId, now: float) -> str:
         return f"there is no node {target}"
     if not progress.is_counted or progress.demotion:
         return f"node {target} has a disk that does not count yet: it may not be elected"
+    if progress.state == "snapshot":
+        return f"node {target} is still being sent a snapshot"
     if now - progress.heard_at >= state.election_min_s:
         return f"node {target} does not answer"
     if state.commit_index < leader.term_start:

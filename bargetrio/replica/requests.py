@@ -283,7 +283,8 @@ class Requests:
         if reason == "overloaded":
             return BargeError("overloaded", "too many writes wait to be committed; try again", leader=leader)
         if leader is None:
-            return BargeError("no_leader", f"node {node_id} knows no leader")
+            why = "transfers its leadership" if self._core.leader_id == node_id else "knows no leader"
+            return BargeError("no_leader", f"node {node_id} {why}")
         detail = f"node {node_id} is not the leader, node {leader} is"
         return BargeError("not_leader", detail, leader=leader, address=self._addresses.get(leader))
 

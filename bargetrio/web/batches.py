@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 import trio
 
 from bargetrio.protocol.errors import BargeError
-from bargetrio.protocol.requests import Put, Request, is_write
+from bargetrio.protocol.requests import Request, is_write, value_size
 from bargetrio.transport.poller import NOW
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class _RequestKind(Generic[Waiting]):
         while self.waiting and len(batch.requests) < most and size < BATCH_BYTES:
             _, group = self.waiting.popleft()
             batch.requests += group
-            size += sum([_size(request) for _, request in group])
+            size += sum([value_size(request) for _, request in group])
         self._in_flight += len(batch.requests)
         self._began[batch] = now
         return batch
@@ -191,7 +191,3 @@ class Batches(Generic[Waiting]):
             self._deliver(waiting, batch.outcomes[some])
             if perf_counter() >= ends:
                 break
-
-
-def _size(request: Request) -> int:
-    return len(request.value or request.value_b64 or "") if isinstance(request, Put) else 0

@@ -121,7 +121,7 @@ class Rest:
         if data := await _body():
             _need_json()
             wanted = bodies.decode_json(data, _successor, flat=False)
-        return _json(await self._cluster.transfer(wanted.to, local=local))
+        return _json(await self._cluster.transfer(wanted, local=local))
 
     async def nodes(self) -> Response:
         """GET /nodes."""

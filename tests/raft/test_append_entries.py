@@ -173,10 +173,16 @@ def test_a_node_is_catching_up_until_it_has_what_was_committed_when_it_first_hea
     node = follower()
     assert not node.core.is_catching_up, "it has heard nobody"
     node.step(append(log="1", commit=3)).sync()
-    assert node.core.is_catching_up and node.core.committed_before == 3
-    node.step(append(prev=(1, 1), log="1 1", commit=5)).sync()
+    assert node.core.is_catching_up
+    node.step(append(prev=(1, 1), log="1 1", commit=3)).sync()
     assert not node.core.is_catching_up
-    assert node.core.lag == 2
-    meta = snapshot("1 1 1 1 1 1 1 1")
-    node.step(SnapshotRequest(term=1, leader_id=1, snapshot=meta, offset=0, data=b"x" * 50))
+    node.step(append(prev=(3, 1), log="1 1", commit=6)).sync()
+    assert node.core.is_catching_up, "a leader that was just elected knows what is committed when its own entry is"
+    node.step(append(prev=(5, 1), log="1", commit=9)).sync()
+    assert not node.core.is_catching_up
+    assert node.core.lag == 3
+    node.step(append(term=2, prev=(6, 1), commit=9)).sync()
+    assert not node.core.is_catching_up
+    meta = snapshot("1 1 1 1 1 1 1 1 1 1")
+    node.step(SnapshotRequest(term=2, leader_id=1, snapshot=meta, offset=0, data=b"x" * 50))
     assert node.core.is_catching_up

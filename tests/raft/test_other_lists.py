@@ -89,7 +89,16 @@ def test_a_node_that_is_dialled_by_one_that_its_list_does_not_name_begins_no_clu
         assert node.core.bootstrap(node.now).startswith(said)
         node.now = 14.0
         node.step(introduced(4, Standing(store="s4")))
-        assert len(node.standings) == (stated is not born), "what an unborn one said counts for ten seconds"
+        assert len(node.standings) == 1, "what it said counts for ten seconds"
+
+
+def test_a_late_member_that_is_dialled_by_a_node_of_another_cluster_adopts_its_own_set() -> None:
+    """The other one has the same name, and an old address."""
+    node = Bench(1, standing=UNBORN[1])
+    five = {node_id: f"x{node_id}" for node_id in range(5)}
+    node.core.hello_received(4, Standing(store="x4", identity=identity_of(five), birth=five), 0.0)
+    node.step(introduced(0, BORN)).write_standings()
+    assert node.core.standing.birth == STORES
 
 
 def test_of_nodes_that_its_list_does_not_name_only_the_newest_is_kept() -> None:

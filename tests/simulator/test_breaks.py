@@ -1,24 +1,28 @@
 """Planted bugs: every rule that is taken away is missed within 500 seeds, and is back afterwards."""
 
+import importlib
 import inspect
+import pkgutil
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from bargetrio.simulator import breaks
 from bargetrio.simulator.breaks import BREAKS, broken
-from bargetrio.simulator.breaks.registry import Patches
+from bargetrio.simulator.breaks.registry import PLANTED, Patches
 from bargetrio.simulator.campaign import SIZES
 from bargetrio.simulator.seed import run
 from bargetrio.simulator.stack import seed as stack
 from tests.simulator.amounts import BREAK_SEEDS, BREAK_STACK_SEEDS
 
-"""Of ring 2, whose seeds take a hundred times as long."""
-
 
 def test_there_are_enough_of_them() -> None:
     """Each says what it takes away, and where that is written."""
     assert len(BREAKS) >= 25
+    for module in pkgutil.iter_modules(breaks.__path__, f"{breaks.__name__}."):
+        importlib.import_module(module.name)
+    assert BREAKS.keys() == PLANTED.keys(), "a file of them is not listed in simulator/breaks/__init__.py"
     assert all(planted.rule and planted.source for planted in BREAKS.values())
 
 
