@@ -138,7 +138,7 @@ class LocalNodes:
         return all(slot.state == "crashed" and not slot.was_out_of_space for slot in self.slots.values())
 
     def none_running(self) -> bool:
-        """Return whether no own node runs or starts, and one has crashed that waits for no room on its disk (for the watchdog)."""
+        """Return whether no own node runs or starts, and one has crashed that does not wait for room (for the watchdog)."""
         states = {slot.state for slot in self.slots.values()}
         has_crashed = any(slot.state == "crashed" and not slot.was_out_of_space for slot in self.slots.values())
         return not states & {"running", "starting"} and has_crashed
