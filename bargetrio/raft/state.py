@@ -237,6 +237,7 @@ class State:
         progress = {peer: Progress(next_index=next_index, heard_at=now) for peer in self.peers}
         leader = Leader(next_index, now + self.heartbeat_s, progress)
         self._change_role(leader, reason)
+        self.knows_first_commit = True  # its log has all that is committed
         self._recall_acknowledged(leader)
         if self.membership.uncounted is not None:
             assert self.membership.uncounted != self.node_id, "who is not counted does not stand for election"

@@ -186,3 +186,12 @@ def test_a_node_is_catching_up_until_it_has_what_was_committed_when_it_first_hea
     meta = snapshot("1 1 1 1 1 1 1 1 1 1")
     node.step(SnapshotRequest(term=2, leader_id=1, snapshot=meta, offset=0, data=b"x" * 50))
     assert node.core.is_catching_up
+
+
+def test_a_node_that_has_led_since_it_was_started_is_not_catching_up() -> None:
+    """Its log had all that was committed; what it lacks later is a matter of its lag."""
+    node = leader()
+    last = node.core.log.last_index
+    node.step(append(term=9, prev=(last, 1), commit=last)).sync()
+    node.step(append(term=9, prev=(last, 1), log="9", commit=last + 5)).sync()
+    assert (node.core.is_catching_up, node.core.lag) == (False, 4)
