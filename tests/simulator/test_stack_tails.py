@@ -177,6 +177,17 @@ def test_what_a_majority_held_only_with_the_disk_that_lost_it_is_not_demanded() 
     assert isinstance(end, Excused)
 
 
+def test_what_was_in_its_snapshot_only_is_lost_too_where_the_copy_of_the_folder_is_older() -> None:
+    """Seed 243: entry 3 was on two disks, and in the snapshot of the one that was set back."""
+    three = Trio(3, 3, 2)
+    three.commits(0, 3)
+    three.cores[1].log.compact(3)
+    three.loses(1, 1)
+    three.leads(2)
+    (end,) = three.ended
+    assert isinstance(end, Excused)
+
+
 def test_what_a_majority_of_untouched_disks_held_is_demanded() -> None:
     """Entry 2 was on two of them."""
     three = Trio(3, 3, 2)

@@ -115,8 +115,9 @@ class Tails:
             safe = [index for index, entry in enumerate(self.committed) if self._is_on_a_majority(index, entry.digest, node_id)]
             self._damages.append(Damage(len(safe), had.term, found.term, had.store))
             return
-        lost = range(max(same, had.start_index) + 1, had.last_index + 1)
-        unsafe = [index for index in lost if not self._is_on_a_majority(index, had.digests[index], node_id)]
+        # What was in its snapshot only is committed; it is lost, too, where the copy of the folder is older than that.
+        lost = {index: had.digests.get(index, self._digest(index)) for index in range(same + 1, had.last_index + 1)}
+        unsafe = [index for index, digest in lost.items() if not self._is_on_a_majority(index, digest, node_id)]
         if unsafe:
             self._damages.append(Damage(unsafe[0], had.term))
 
@@ -128,7 +129,7 @@ class Tails:
                 del self._lacks[node_id]
         return set(self._lacks)
 
-    def _is_on_a_majority(self, index: Index, digest: int, but: NodeId) -> bool:
+    def _is_on_a_majority(self, index: Index, digest: int | None, but: NodeId) -> bool:
         """Return whether a majority of untouched disks hold the log with that digest up to `index`."""
         count = 0
         for node_id in self.running - {but}:
