@@ -4,7 +4,7 @@ Keys go to the leader through the forwarder; this daemon's own nodes are in loca
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
 import trio
 
@@ -216,8 +216,9 @@ class Cluster:
         not in time: it may still be.
         """
         to = wanted.to
-        for named in {to, wanted.instead_of} - {None}:
-            self._check_known(cast(int, named))
+        for named in (to, wanted.instead_of):
+            if named is not None:
+                self._check_known(named)
         found = await self.leader()
         slot = self.local.slots.get(found.leader)
         if found.leader == to or wanted.instead_of not in (None, found.leader):
@@ -230,7 +231,7 @@ class Cluster:
         reason: str | None = None
         with trio.move_on_after(TRANSFER_WAIT_S):
             others = [node_id for node_id in self.node_ids if node_id != found.leader and to in (None, node_id)]
-            reason = await slot.transfer(others) if others else "there is no other node"
+            reason = await slot.transfer(others)
             while not reason:
                 known = self.local.known_leader()
                 if known is not None and known.leader != found.leader and to in (None, known.leader):

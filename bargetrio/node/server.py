@@ -106,12 +106,7 @@ class Node:
 
     async def transfer(self, among: Collection[NodeId]) -> str:
         """See `running_node.RunningNode.transfer`."""
-
-        def ask(core: Core, now: float) -> str:
-            target = next(iter(among)) if len(among) == 1 else core.transfer_target(among, now)
-            return "no other node could lead at once" if target is None else core.transfer_leadership(target, now)
-
-        return await self._ask_core(ask)
+        return await self._ask_core(lambda core, now: core.transfer_leadership(among, now))
 
     async def bootstrap(self) -> str:
         """See `running_node.RunningNode.bootstrap`."""

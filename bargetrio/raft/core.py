@@ -293,16 +293,12 @@ class Core(State):
         """
         return readmission.readmit(self, node_id, now)
 
-    def transfer_leadership(self, target: NodeId, now: float) -> str:
-        """As the leader, have `target` elected (Ongaro 3.10); return why that can't be, "" if it is under way or done.
+    def transfer_leadership(self, among: Collection[NodeId], now: float) -> str:
+        """As the leader, have one of these elected (Ongaro 3.10); return why none can be, "" if it is under way or done.
 
         No proposal is taken until another node leads, or the transfer is given up after the longest election timeout.
         """
-        return transfer.begin(self, target, now)
-
-    def transfer_target(self, among: Collection[NodeId], now: float) -> NodeId | None:
-        """Return which of these could lead in this leader's place at once; None if none could, or this node does not lead."""
-        return transfer.best_target(self, among, now)
+        return transfer.begin(self, among, now)
 
     def bootstrap(self, now: float) -> str:
         """Begin a cluster with the members present (an operator's command); return why not, "" if it is under way."""

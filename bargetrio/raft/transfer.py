@@ -24,28 +24,25 @@ from bargetrio.raft.state import State
 # -- the leader's side ---------------------------------------------------------------------------------------------------
 
 
-def begin(state: State, target: NodeId, now: float) -> str:
-    """Begin to have `target` elected; return why that can't be, "" if it is under way, or this node is the target and leads."""
+def begin(state: State, among: Collection[NodeId], now: float) -> str:
+    """Begin to have one of these elected, of those that can be the one that holds most entries.
+
+    Return why none can; "" if it is under way, or if this node is among them and leads.
+    """
     leader = state.role
     if not isinstance(leader, Leader):
         return f"node {state.node_id} does not lead"
-    if target == state.node_id:
+    if state.node_id in among:
         return ""
-    if reason := _why_not(state, leader, target, now):
-        return reason
+    reasons = {peer: _why_not(state, leader, peer, now) for peer in among}
+    able = [peer for peer, reason in reasons.items() if not reason]
+    if not able:
+        return "; ".join(reasons.values()) or "there is no other node"
     if leader.transfer is None:
+        target = max(able, key=lambda peer: leader.progress[peer].match_index)
         leader.transfer = LeadershipTransfer(target, now + state.election_max_s)
         state.announce(TransferBegan(peer=target, term=state.current_term))
     return ""
-
-
-def best_target(state: State, among: Collection[NodeId], now: float) -> NodeId | None:
-    """Return which of these followers could be elected, and holds most of this leader's entries; None if there is none."""
-    leader = state.role
-    if not isinstance(leader, Leader):
-        return None
-    able = [peer for peer in among if not _why_not(state, leader, peer, now)]
-    return max(able, key=lambda peer: leader.progress[peer].match_index, default=None)
 
 
 def _why_not(state: State, leader: Leader, target: NodeId, now: float) -> str:

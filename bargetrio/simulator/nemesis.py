@@ -262,7 +262,7 @@ class Nemesis:
         target, leader = self._any(random).node_id, self._leader()
         if leader is not None and leader.node_id != target:
             leader.call(
-                lambda core, now: self._record(f"transfer to {target}: {core.transfer_leadership(target, now) or 'under way'}")
+                lambda core, now: self._record(f"transfer to {target}: {core.transfer_leadership((target,), now) or 'under way'}")
             )
 
     def _hang(self, random: Random) -> None:
